@@ -1,0 +1,594 @@
+//! The registry of codes: one row each, with the page that `spsync explain` prints.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// What a code means for a script: the command's exit status (design of the command line, section 1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitClass {
+    /// 1: it failed.
+    Failed,
+    /// 2: the command line was wrong.
+    Usage,
+    /// 3: not found, or ambiguous.
+    NotFound,
+    /// 4: refused by a rule.
+    Refused,
+    /// 5: locked, or changed meanwhile.
+    Conflict,
+    /// 6: the daemon does not answer.
+    Unreachable,
+    /// 7: partly done; the failed items are listed.
+    Partly,
+    /// 8: validation found mismatches.
+    Mismatch,
+    /// 9: stopped waiting; the task goes on.
+    StoppedWaiting,
+    /// 10: not permitted.
+    NotPermitted,
+    /// 78: the configuration is invalid (`EX_CONFIG` of sysexits).
+    Config,
+    /// 130: interrupted.
+    Interrupted,
+}
+
+impl ExitClass {
+    /// The number given to the shell.
+    pub fn status(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::Refused => 4,
+            Self::Conflict => 5,
+            Self::Unreachable => 6,
+            Self::Partly => 7,
+            Self::Mismatch => 8,
+            Self::StoppedWaiting => 9,
+            Self::NotPermitted => 10,
+            Self::Config => 78,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// What `spsync explain CODE` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// What it means.
+    pub meaning: &'static str,
+    /// What usually causes it; `-` where the meaning says it all.
+    pub causes: &'static str,
+    /// What to look at, commands separated by semicolons; `-` where there is nothing to look at.
+    pub checks: &'static str,
+    /// What to do next.
+    pub help: &'static str,
+    /// The Windows code of the same meaning, if the field knows one.
+    pub windows: Option<&'static str>,
+    /// The HTTP status of the API's answer.
+    pub http: u16,
+    /// The exit status of the command.
+    pub exit: ExitClass,
+}
+
+macro_rules! codes {
+    ($($variant:ident $name:literal $exit:ident $http:literal $windows:expr, $meaning:literal, $causes:literal, $checks:literal, $help:literal;)*) => {
+        /// A stable code: never renamed, never reused.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum Code {
+            $(#[doc = $meaning] #[serde(rename = $name)] $variant,)*
+        }
+
+        impl Code {
+            /// Every code, in the order of the registry.
+            pub const ALL: &'static [Code] = &[$(Code::$variant),*];
+
+            /// The code as it is printed: `HASH_MISMATCH`.
+            pub fn name(self) -> &'static str {
+                match self { $(Code::$variant => $name,)* }
+            }
+
+            /// The page about it.
+            pub fn page(self) -> Page {
+                match self {
+                    $(Code::$variant => Page {
+                        meaning: $meaning, causes: $causes, checks: $checks, help: $help,
+                        windows: $windows, http: $http, exit: ExitClass::$exit,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Code {
+    type Err = crate::id::InvalidId;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Code::ALL
+            .iter()
+            .copied()
+            .find(|code| code.name().eq_ignore_ascii_case(text))
+            .ok_or_else(|| crate::id::InvalidId::new(text, "a code of spsync"))
+    }
+}
+
+codes! {
+    Usage "USAGE" Usage 400 None,
+        "the command line was not understood",
+        "a misspelt command, flag or value",
+        "run the command with --help",
+        "run the same command with `--help`";
+    ConfigInvalid "CONFIG_INVALID" Config 422 None,
+        "the configuration has a value that cannot be used",
+        "a wrong type, an unknown name, a value out of range",
+        "spsync config check; spsync config show --origin",
+        "correct the line named above, then `spsync config check`";
+    ConfigUnknownKey "CONFIG_UNKNOWN_KEY" Config 422 None,
+        "the configuration has a key that spsync does not know",
+        "a misspelt key, or a key of another version",
+        "spsync config example",
+        "correct or remove the key, then `spsync config check`";
+    ConfigUnreadable "CONFIG_UNREADABLE" Config 500 None,
+        "a configuration file cannot be read",
+        "the file named by --config does not exist, or its permissions forbid it",
+        "ls -l on the file named",
+        "name an existing file with `--config FILE`";
+    DataDirNotWritable "DATA_DIR_NOT_WRITABLE" Config 500 None,
+        "the data directory cannot be written",
+        "spsync runs as another user than the directory's owner, or the directory is on a read-only file system",
+        "ls -ld on the directory named; id",
+        "set `[site] data_dir` in a file named by `--config FILE`, or run as the owner of the directory";
+    SiteLocked "SITE_LOCKED" Conflict 409 None,
+        "another spsync process works on this site",
+        "a daemon without an admin socket, or another command in its own process",
+        "spsync status; ls -l on the lock file named",
+        "wait until the other process ends, or talk to the daemon through its socket";
+    DaemonUnreachable "DAEMON_UNREACHABLE" Unreachable 503 None,
+        "the daemon does not answer",
+        "it is stopped, or still starting; the socket belongs to another group",
+        "systemctl status spsync; ls -l on the socket",
+        "start it with `spsync serve`";
+    NeedsDaemon "NEEDS_DAEMON" Refused 409 None,
+        "this needs a running daemon",
+        "no daemon runs for this site",
+        "spsync status",
+        "start one with `spsync serve`, or leave the flag out";
+    NotPermitted "NOT_PERMITTED" NotPermitted 403 Some("0x80070005"),
+        "you may not do this",
+        "the caller is not in the group that the admin socket belongs to",
+        "id; ls -l on the socket",
+        "join the group, then log in again";
+    Interrupted "INTERRUPTED" Interrupted 503 None,
+        "the work was interrupted",
+        "Ctrl-C, a stopped service, a cancelled task",
+        "spsync task list",
+        "run the same command again: it goes on where it stopped";
+    WaitTimeout "WAIT_TIMEOUT" StoppedWaiting 504 None,
+        "waiting took longer than --timeout",
+        "the work is large, or the source is slow",
+        "spsync task show ID",
+        "the task goes on; `spsync task wait ID`";
+    Cancelled "CANCELLED" Interrupted 409 None,
+        "the task was cancelled",
+        "somebody ran `spsync task cancel`",
+        "spsync task show ID",
+        "run the same command again: it goes on where it stopped";
+    ConfirmationRequired "CONFIRMATION_REQUIRED" Refused 409 None,
+        "this asks for a confirmation",
+        "the command removes something and no terminal is there to ask",
+        "-",
+        "repeat the command with `--yes`";
+    InvalidOption "INVALID_OPTION" Usage 422 None,
+        "an option has a value that is not accepted",
+        "a misspelt value",
+        "run the command with --help",
+        "use one of the values listed by `--help`";
+    NotFound "NOT_FOUND" NotFound 404 None,
+        "there is nothing of this name",
+        "a misspelt name, or it was deleted",
+        "the `list` command of the same noun",
+        "use a name or id from the list";
+    Ambiguous "AMBIGUOUS" NotFound 409 None,
+        "several things have names that begin so",
+        "the prefix is too short",
+        "-",
+        "use one of the names listed, or a longer prefix";
+    UpdateNotFound "UPDATE_NOT_FOUND" NotFound 404 None,
+        "no update has this id or name",
+        "it was never synchronised, or the Upgrades classification is off",
+        "spsync updates list --all; spsync sync classifications",
+        "run `spsync now`, then `spsync updates list --all`";
+    PackageNotFound "PACKAGE_NOT_FOUND" NotFound 404 None,
+        "no deployment package has this id or name",
+        "a misspelt name, or it was deleted",
+        "spsync package list",
+        "use a name or id from `spsync package list`";
+    ContentNotFound "CONTENT_NOT_FOUND" NotFound 404 None,
+        "no content of this name is known or distributed here",
+        "it was not distributed, or was withdrawn",
+        "spsync content list",
+        "distribute a package that holds it";
+    ContentUnavailable "CONTENT_UNAVAILABLE" Failed 503 None,
+        "no source could give this content",
+        "no distribution point has it and the cloud is not reachable",
+        "spsync content show HASH",
+        "distribute a package that holds it, or allow a source";
+    DpNotFound "DP_NOT_FOUND" NotFound 404 None,
+        "no distribution point has this name",
+        "a misspelt name",
+        "spsync dp list",
+        "use a name from `spsync dp list`";
+    TaskNotFound "TASK_NOT_FOUND" NotFound 404 None,
+        "no task has this number",
+        "it was forgotten after its retention, or never existed",
+        "spsync task list",
+        "use a number from `spsync task list`";
+    RunNotFound "RUN_NOT_FOUND" NotFound 404 None,
+        "no synchronisation run has this number",
+        "-",
+        "spsync sync history",
+        "use a number from `spsync sync history`";
+    UnknownProduct "UNKNOWN_PRODUCT" Refused 422 None,
+        "no synchronised catalog has this product",
+        "a misspelt name",
+        "spsync sync products",
+        "use a name from `spsync sync products`";
+    UnknownClassification "UNKNOWN_CLASSIFICATION" Refused 422 None,
+        "there is no classification of this name",
+        "a misspelt name",
+        "spsync sync classifications",
+        "use a name from `spsync sync classifications`";
+    UnknownRelease "UNKNOWN_RELEASE" Refused 422 None,
+        "no synchronised catalog has this release",
+        "a misspelt name, or another product",
+        "spsync sync products",
+        "use one of the names listed";
+    UnknownLanguage "UNKNOWN_LANGUAGE" Refused 422 None,
+        "no synchronised catalog has this language",
+        "a misspelt code; codes look like en-us",
+        "spsync sync products",
+        "use one of the codes listed";
+    UnknownArchitecture "UNKNOWN_ARCHITECTURE" Refused 422 None,
+        "there is no architecture of this name",
+        "a misspelt name; x64, x86 and arm64 are known",
+        "-",
+        "use x64, x86 or arm64";
+    UnknownEdition "UNKNOWN_EDITION" Refused 422 None,
+        "no synchronised catalog has this edition group",
+        "a misspelt name",
+        "spsync sync products",
+        "use one of the names listed";
+    ClassificationNotEnabled "CLASSIFICATION_NOT_ENABLED" Refused 409 None,
+        "the Upgrades classification is off, so no feature update is listed",
+        "[sync] classifications does not name Upgrades",
+        "spsync sync classifications",
+        "`spsync sync classifications --set Upgrades`, then `spsync now`";
+    CatalogMalformed "CATALOG_MALFORMED" Failed 502 None,
+        "a catalog cannot be read",
+        "the document is damaged, or is no ESD catalog",
+        "the file and place named above",
+        "fetch the catalog again; the database is unchanged";
+    CatalogTruncated "CATALOG_TRUNCATED" Failed 502 None,
+        "a catalog ends too early",
+        "the download was cut, or the file is a fragment",
+        "the file and place named above",
+        "fetch the catalog again; the database is unchanged";
+    CatalogTooLarge "CATALOG_TOO_LARGE" Failed 502 None,
+        "a catalog is larger than spsync is willing to read",
+        "a hostile or mistaken source",
+        "the file named above",
+        "check the source; the limits stand in docs/PROTOCOL.md";
+    CabMalformed "CAB_MALFORMED" Failed 502 None,
+        "a cabinet cannot be read",
+        "the file is damaged, or is no cabinet",
+        "cabextract -t FILE",
+        "fetch the file again; the database is unchanged";
+    CabSpanned "CAB_SPANNED" Failed 502 None,
+        "a cabinet is one part of a set",
+        "the rest of the set is in other files",
+        "cabextract -l FILE",
+        "give the whole catalog as one cabinet";
+    CabUnsupported "CAB_UNSUPPORTED" Failed 502 None,
+        "a cabinet is compressed in a way that spsync does not read",
+        "Quantum compression",
+        "cabextract -l FILE",
+        "unpack it with cabextract and give the XML file";
+    ImageMalformed "IMAGE_MALFORMED" Failed 422 None,
+        "a WIM or ESD file cannot be read",
+        "the file is damaged, or is no WIM or ESD",
+        "wimlib-imagex info FILE",
+        "fetch the file again";
+    SourceUnreachable "SOURCE_UNREACHABLE" Failed 502 Some("12007"),
+        "a source cannot be reached",
+        "name resolution, routing, a firewall or a proxy",
+        "the address named above, with curl",
+        "check name, network and proxy, then run the command again";
+    SourceNotFound "SOURCE_NOT_FOUND" Failed 502 Some("0x80070194"),
+        "a source says that it has no such file",
+        "the link of the catalog has expired, or the mirror lacks the file",
+        "the address named above, with curl",
+        "run `spsync now` for fresh links, or give another source";
+    SourceRefused "SOURCE_REFUSED" Failed 502 Some("0x80070005"),
+        "a source refuses to answer",
+        "missing rights, a proxy that wants authentication",
+        "the address named above, with curl",
+        "check the rights at the source";
+    SourceFailed "SOURCE_FAILED" Failed 502 Some("0x800701F6"),
+        "a source failed",
+        "an error inside the source (5xx), or an answer that HTTP does not allow",
+        "the address named above, with curl",
+        "run the command again later: what was received is kept";
+    SyncTlsUntrusted "SYNC_TLS_UNTRUSTED" Failed 502 None,
+        "a source's certificate is not trusted",
+        "a proxy that inspects TLS, a private authority, a wrong clock",
+        "openssl s_client -connect HOST:443",
+        "add the issuer to [tls] extra_ca_file, then run the command again";
+    NetworkNotAllowed "NETWORK_NOT_ALLOWED" Refused 403 None,
+        "an address in a private network was refused",
+        "the source, or a redirect, points into a network that is not named for it",
+        "the address named above",
+        "if that is meant, name the network in allow_networks of the source";
+    RedirectNotAllowed "REDIRECT_NOT_ALLOWED" Refused 403 None,
+        "a redirect to a host that is not on the list was refused",
+        "a captive portal, a proxy, a hostile source",
+        "the address named above",
+        "if that is meant, name the final address in catalogs";
+    TooManyRedirects "TOO_MANY_REDIRECTS" Failed 502 None,
+        "a source redirects without end",
+        "a mistake in the source's configuration",
+        "the address named above, with curl -L",
+        "correct the source";
+    SchemeNotAllowed "SCHEME_NOT_ALLOWED" Refused 422 None,
+        "only http and https addresses are fetched",
+        "a catalog or a source with another kind of address",
+        "the address named above",
+        "use an http or https address, or a file";
+    TransferStalled "TRANSFER_STALLED" Failed 504 None,
+        "a source stopped sending",
+        "a slow or broken path",
+        "the address named above",
+        "run the command again: what was received is kept";
+    TransferCutShort "TRANSFER_CUT_SHORT" Failed 502 None,
+        "a source ended before the whole file had come",
+        "a broken path, a proxy with a limit",
+        "the address named above",
+        "run the command again: what was received is kept";
+    TransferTooLong "TRANSFER_TOO_LONG" Failed 502 None,
+        "a source sent more than the file has",
+        "a looping or hostile source, another file under the same address",
+        "the address named above",
+        "run `spsync now`, then the command again; nothing was stored";
+    WrongRange "WRONG_RANGE" Failed 502 None,
+        "a source answered with another part than was asked for",
+        "a proxy that strips or rewrites Range",
+        "the address named above, with curl -r",
+        "use another source, or a path without that proxy";
+    SizeMismatch "SIZE_MISMATCH" Failed 502 None,
+        "a file has another size than the catalog says",
+        "the link serves another file",
+        "the address named above",
+        "run `spsync now`, then the command again; nothing was stored";
+    HashMismatch "HASH_MISMATCH" Failed 502 Some("0x80091007"),
+        "a file has another digest than the catalog says",
+        "corruption on the way, or the link serves another file",
+        "the address named above",
+        "run `spsync now`, then the command again; nothing was stored";
+    Sha256Required "SHA256_REQUIRED" Refused 409 None,
+        "only a SHA-1 was published for this file, and [download] require_sha256 is on",
+        "an older catalog",
+        "spsync updates show ID",
+        "set require_sha256 = false, or choose a newer release";
+    DiskFull "DISK_FULL" Failed 507 Some("0x80070070"),
+        "there is not enough space on the disk",
+        "the content library has reached [download] min_free",
+        "df -h on the directory named; spsync content usage",
+        "free space, then run the command again: what was received is kept";
+    DiskError "DISK_ERROR" Failed 500 None,
+        "the disk could not be read or written",
+        "a failing disk, missing rights",
+        "the file named above; dmesg",
+        "mend the cause, then run the command again";
+    ContentCorrupt "CONTENT_CORRUPT" Mismatch 500 None,
+        "stored content no longer has its digest",
+        "a failing disk, or somebody changed the file",
+        "spsync package validate P",
+        "download the package again: the bad file was set aside";
+    DatabaseTooNew "DATABASE_TOO_NEW" Failed 500 None,
+        "the database was written by a newer spsync",
+        "an older program was installed over a newer one",
+        "spsync version",
+        "install the newer program again, or restore a backup";
+    DatabaseFailed "DATABASE_FAILED" Failed 500 None,
+        "the database could not be read or written",
+        "a full or failing disk",
+        "df -h on the data directory; dmesg",
+        "mend the cause, then run the command again: nothing half-written is kept";
+    SyncPartial "SYNC_PARTIAL" Partly 502 None,
+        "some catalogs could not be synchronised",
+        "see the catalogs listed",
+        "spsync sync show RUN",
+        "mend the cause, then `spsync now`";
+    NoCatalog "NO_CATALOG" Refused 409 None,
+        "there is nothing to synchronise from",
+        "no [[source]] is configured",
+        "spsync config show",
+        "add a [[source]] to the configuration";
+    LicenseNotAccepted "LICENSE_NOT_ACCEPTED" Refused 409 None,
+        "the licence terms of this update are not accepted",
+        "nobody has accepted them yet",
+        "spsync license list --pending",
+        "`spsync license review ID`, then `spsync license accept ID`";
+    LicenseDeclined "LICENSE_DECLINED" Refused 409 None,
+        "the licence terms of this update were declined",
+        "somebody declined them",
+        "spsync license list",
+        "`spsync license accept ID` if the decision has changed";
+    LicenseReviewRequired "LICENSE_REVIEW_REQUIRED" Refused 409 None,
+        "the licence text was not reviewed",
+        "accepting needs a text that was shown",
+        "spsync license review ID",
+        "`spsync license review ID`, then accept";
+    LicenseTextUnavailable "LICENSE_TEXT_UNAVAILABLE" Refused 409 None,
+        "there is no licence text to accept",
+        "the catalog's link could not be fetched",
+        "spsync license review ID",
+        "`spsync license review ID --text FILE` with the text from Microsoft";
+    LicenseTextInvalid "LICENSE_TEXT_INVALID" Refused 422 None,
+        "this is no licence text",
+        "the file is empty, too large, or not RTF or plain text",
+        "file FILE",
+        "give the RTF or text file of the terms, at most 4 MiB";
+    NoLicenseTerms "NO_LICENSE_TERMS" Refused 409 None,
+        "this update has no licence terms to accept",
+        "only Windows 11 asks for acceptance",
+        "spsync license list",
+        "nothing to do: the update is not held back by a licence";
+    NameRequired "NAME_REQUIRED" Refused 422 None,
+        "a name is missing",
+        "-",
+        "-",
+        "give a name";
+    NameTooLong "NAME_TOO_LONG" Refused 422 None,
+        "a name is too long",
+        "deployment packages have at most 50 characters",
+        "-",
+        "use a shorter name";
+    NameInUse "NAME_IN_USE" Conflict 409 None,
+        "something of this name exists",
+        "-",
+        "spsync package list",
+        "use another name";
+    NameNotAllowed "NAME_NOT_ALLOWED" Refused 422 None,
+        "a name cannot be used",
+        "a path, a reserved name, control characters",
+        "-",
+        "use a plain name";
+    DescriptionTooLong "DESCRIPTION_TOO_LONG" Refused 422 None,
+        "a description is too long",
+        "deployment packages have at most 127 characters",
+        "-",
+        "use a shorter description";
+    SourceInUse "SOURCE_IN_USE" Conflict 409 None,
+        "another deployment package uses this source folder",
+        "-",
+        "spsync package list -o wide",
+        "use another folder";
+    SourceMissing "SOURCE_MISSING" Refused 422 None,
+        "the source folder does not exist",
+        "a misspelt path, or it was not mounted",
+        "ls -ld on the folder",
+        "create the folder first";
+    SourceNotWritable "SOURCE_NOT_WRITABLE" Refused 403 Some("0x80070005"),
+        "the source folder cannot be written",
+        "spsync runs as another user",
+        "ls -ld on the folder; id",
+        "give the user of spsync the right to write there";
+    LanguageNotAvailable "LANGUAGE_NOT_AVAILABLE" Refused 422 None,
+        "no such update is published in this language",
+        "-",
+        "spsync updates list --all",
+        "choose a language from the list";
+    LanguageRequired "LANGUAGE_REQUIRED" Refused 422 None,
+        "no language is chosen",
+        "[sync] languages is empty and --lang was not given",
+        "spsync config show",
+        "give `--lang`, or set [sync] languages";
+    NotDeployable "NOT_DEPLOYABLE" Refused 409 None,
+        "this update cannot be deployed",
+        "see the reasons given",
+        "spsync updates show ID",
+        "see the reasons given";
+    UpdateEncrypted "UPDATE_ENCRYPTED" Refused 409 None,
+        "the file of this update is encrypted",
+        "Windows 10 1607 was published with a key that only Microsoft's tool can use",
+        "spsync updates show ID",
+        "choose a later release; name the update by its id to download it all the same";
+    ConflictingOptions "CONFLICTING_OPTIONS" Refused 422 None,
+        "options contradict each other",
+        "-",
+        "run the command with --help",
+        "leave one of them out";
+    PackageIncomplete "PACKAGE_INCOMPLETE" Refused 409 None,
+        "the package has files that are not downloaded",
+        "a download failed or was never run",
+        "spsync package show P",
+        "`spsync package download P`";
+    PackageEmpty "PACKAGE_EMPTY" Refused 409 None,
+        "the package has no updates",
+        "-",
+        "spsync package show P",
+        "`spsync package add P UPDATE`";
+    PackageDistributed "PACKAGE_DISTRIBUTED" Conflict 409 None,
+        "the package is on distribution points",
+        "-",
+        "spsync package show P",
+        "`spsync package withdraw P` first, or delete with `--yes`";
+    PackagePartlyDone "PACKAGE_PARTLY_DONE" Partly 502 None,
+        "some files of the package failed",
+        "see the files listed",
+        "spsync package show P",
+        "mend the cause, then run the same command again: the rest is kept";
+    ValidationFailed "VALIDATION_FAILED" Mismatch 500 None,
+        "content differs from its digest",
+        "a failing disk, or somebody changed the files",
+        "spsync package validate P",
+        "`spsync package download P`, which fetches only what is missing";
+    DpDiskFull "DP_DISK_FULL" Refused 507 Some("0x80070070"),
+        "the distribution point has not enough space",
+        "-",
+        "spsync dp show D",
+        "free space there, then the same command again";
+    ClientNoSite "CLIENT_NO_SITE" Refused 409 None,
+        "the client knows no site",
+        "[client] site is empty and no site runs on this machine",
+        "spsync config show",
+        "set `[client] site = \"http://SITE:8530\"`";
+    SiteAnswerInvalid "SITE_ANSWER_INVALID" Failed 502 None,
+        "the site's answer cannot be understood",
+        "another program listens at that address, or another version",
+        "curl on the address named",
+        "check `[client] site`";
+    ListenFailed "LISTEN_FAILED" Failed 500 None,
+        "an address cannot be listened on",
+        "another program has the port, or the address is not this machine's",
+        "ss -ltnp",
+        "free the port, or set [server] listen";
+    DemoFailed "DEMO_FAILED" Failed 500 None,
+        "the demonstration did not end as it should",
+        "-",
+        "run it again with -v",
+        "report it with the output of `spsync demo -v`";
+    Internal "INTERNAL" Failed 500 None,
+        "something happened that should not",
+        "a defect in spsync",
+        "the log",
+        "report it with the log and what was done before";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_name_of_its_own_and_a_page_that_says_something() {
+        let mut names: Vec<_> = Code::ALL.iter().map(|code| code.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Code::ALL.len());
+        for code in Code::ALL {
+            let page = code.page();
+            assert!(code.name().bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_'));
+            assert!(page.meaning.len() > 10 && page.help.len() > 5, "{code}");
+            assert!((400..600).contains(&page.http), "{code}");
+            assert_eq!(code.name().parse::<Code>().unwrap(), *code);
+        }
+    }
+}

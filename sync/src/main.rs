@@ -1,0 +1,2 @@
+//! spsync
+fn main() {}
