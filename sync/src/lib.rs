@@ -1,1 +1,24 @@
-//! sync
+//! The site at work: synchronises update catalogs, fills deployment packages, serves its distribution point and
+//! answers the command line.
+//!
+//! A command becomes an [`admin::Request`]; [`admin::answer`] carries it out on a [`site::Site`], in the daemon
+//! or in the command's own process: one code path. Long work is a [`tasks`] record that anybody may watch.
+
+pub mod admin;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod demo;
+pub mod download;
+pub mod fixture;
+pub mod licensing;
+pub mod packages;
+pub mod run;
+pub mod schedule;
+pub mod select;
+pub mod site;
+pub mod tasks;
+pub mod telemetry;
+pub mod updates;
+pub mod upstream;

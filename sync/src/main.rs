@@ -1,2 +1,7 @@
-//! spsync
-fn main() {}
+//! `spsync`: software update point and content distribution service.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    spsync::cli::main()
+}

@@ -1,0 +1,147 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::limits::Limits;
+
+const SHA1: &str = "0bf106ef7a974b4ac367c054438cbc755af10d0c";
+const NAME: &str = "26200.8246.260413-0654.25h2_ge_release_svc_refresh_CLIENTBUSINESS_VOL_x64FRE_en-us.esd";
+
+fn record(name: &str, edition: &str, size: &str, digest: &str, extra: &str) -> String {
+    format!(
+        "<File id=\"\"><FileName>{name}</FileName><LanguageCode>en-us</LanguageCode><Language>English</Language>\
+         <Edition>{edition}</Edition><Architecture>x64</Architecture><Size>{size}</Size>{digest}\
+         <FilePath>http://dl.example/files/1/{name}</FilePath>{extra}<IsRetailOnly>False</IsRetailOnly></File>\r\n"
+    )
+}
+
+fn document(records: &str) -> String {
+    format!(
+        "<MCT>\r\n<Catalogs><Catalog version=\"2.1\"><PublishedMedia id=\"\" release=\"\"><Files>{records}</Files>\
+         <Languages><Language LanguageCode=\"default\"><BASE>Windows &amp; co</BASE></Language><Language LanguageCode=\"EN-us\"/></Languages>\
+         <EULAs><EULA><LanguageCode>en-us</LanguageCode><URL>https://x.example/EULA.rtf\t\t</URL></EULA></EULAs>\
+         </PublishedMedia></Catalog></Catalogs></MCT>\n"
+    )
+}
+
+fn sha1() -> String {
+    format!("<Sha1>{}</Sha1>", SHA1.to_uppercase())
+}
+
+fn read(text: &str) -> Result<EsdCatalog, EsdCatalogError> {
+    parse(text.as_bytes(), &Limits::default())
+}
+
+#[test]
+fn several_records_of_one_file_are_one_esd() {
+    let records = ["Professional", "Education", "Professional"].map(|edition| record(NAME, edition, "5", &sha1(), "<Key />"));
+    let catalog = read(&document(&records.concat())).unwrap();
+    assert_eq!((catalog.version.as_str(), catalog.records, catalog.files.len()), ("2.1", 3, 1));
+    let esd = &catalog.files[0];
+    assert_eq!(esd.editions, ["Education", "Professional"]);
+    assert_eq!(esd.title(), "Feature update to Windows 11 (business), version 25H2 x64 en-us");
+    assert!(!esd.encrypted && !esd.retail_only);
+    assert_eq!(esd.digests.strongest().unwrap(), SHA1);
+    assert_eq!(catalog.languages, ["en-us"]);
+    assert_eq!(catalog.licenses, [LicenseLink { language: "en-us".to_owned(), url: "https://x.example/EULA.rtf".to_owned() }]);
+}
+
+#[test]
+fn one_name_with_two_digests_is_two_esds_of_one_update() {
+    let other = format!("<Sha1>{}</Sha1>", "1".repeat(40));
+    let catalog = read(&document(&(record(NAME, "A", "5", &sha1(), "") + &record(NAME, "A", "5", &other, "")))).unwrap();
+    assert_eq!(catalog.files.len(), 2);
+    assert_eq!(catalog.files[0].update, catalog.files[1].update);
+}
+
+#[test]
+fn keys_and_strange_names_are_seen() {
+    let catalog = read(&document(&(record(NAME, "A", "5", &sha1(), "<Key>BwIAAACk</Key>") + &record("install.esd", "A", "5", &sha1(), "")))).unwrap();
+    assert!(catalog.files[0].encrypted);
+    assert_eq!(catalog.files[1].name, None);
+    assert_eq!(catalog.files[1].update, UpdateId::of_unrecognised(SHA1));
+}
+
+#[test]
+fn records_that_cannot_be_used_are_reported_and_the_rest_is_read() {
+    let bad = [
+        record("../x.esd", "A", "5", &sha1(), ""),
+        record(NAME, "A", "0", &sha1(), ""),
+        record(NAME, "A", "-5", &sha1(), ""),
+        record(NAME, "A", "5", "", ""),
+        record(NAME, "A", "5", "<Sha1>12</Sha1>", ""),
+        record(NAME, "A", "5", &sha1(), "").replace("http://", "ftp://"),
+        record(NAME, "A", "5", &sha1(), "").replace("x64</A", "mips</A"),
+    ];
+    let catalog = read(&document(&(bad.concat() + &record(NAME, "A", "5", &sha1(), "")))).unwrap();
+    assert_eq!((catalog.records, catalog.files.len(), catalog.refused.len()), (8, 1, 7));
+    assert!(matches!(read(&document(&bad.concat())), Err(EsdCatalogError::Malformed { .. })));
+}
+
+#[test]
+fn every_cut_is_refused() {
+    let whole = document(&record(NAME, "A", "5", &sha1(), ""));
+    let end = whole.trim_end().len();
+    for cut in 0..end {
+        let error = parse(&whole.as_bytes()[..cut], &Limits::default()).expect_err(&format!("cut at {cut}"));
+        if cut > 5 {
+            assert!(matches!(error, EsdCatalogError::Truncated { .. }), "cut at {cut}: {error}");
+        }
+    }
+}
+
+#[test]
+fn attacks_are_refused() {
+    let good = document(&record(NAME, "A", "5", &sha1(), ""));
+    let limits = Limits { xml_depth: 7, ..Limits::default() };
+    for (what, text) in [
+        ("document type", format!("<!DOCTYPE MCT [<!ENTITY a \"b\">]>{good}")),
+        ("entity", good.replace("&amp;", "&boom;")),
+        ("second root", format!("{good}<MCT/>")),
+        ("text after the end", format!("{good}x")),
+        ("another root", good.replace("MCT>", "Other>")),
+        ("a part without root", "<PublishedMedia><Files/></PublishedMedia>".to_owned()),
+        ("duplicate attribute", good.replace("version=\"2.1\"", "version=\"1\" version=\"2\"")),
+        ("a field twice", good.replace("<Size>", "<Size>6</Size><Size>")),
+        ("wrong nesting", good.replace("</Files>", "</File>")),
+        ("empty", String::new()),
+    ] {
+        assert!(read(&text).is_err(), "{what}");
+    }
+    assert!(read(&good).is_ok());
+    let deep = good.replace("English", "<b><c/></b>");
+    assert!(matches!(parse(deep.as_bytes(), &limits), Err(EsdCatalogError::TooLarge { what: "levels", .. })));
+    let few = Limits { catalog_files: 0, ..Limits::default() };
+    assert!(matches!(parse(good.as_bytes(), &few), Err(EsdCatalogError::TooLarge { .. })));
+}
+
+#[test]
+fn encodings_and_wrappings_are_one() {
+    let text = document(&record(NAME, "Ünïcode", "5", &sha1(), ""));
+    let plain = read(&text).unwrap();
+    let with_mark = format!("\u{feff}<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n{text}");
+    assert_eq!(read(&with_mark).unwrap(), plain);
+    let utf16: Vec<u8> = [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+    assert_eq!(parse(&utf16, &Limits::default()).unwrap(), plain);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, text.as_bytes()).unwrap();
+    let gzip = gzip.finish().unwrap();
+    assert_eq!(unpack(&gzip, &Limits::default()).unwrap(), text.as_bytes());
+    assert!(matches!(unpack(&gzip[..gzip.len() / 2], &Limits::default()), Err(EsdCatalogError::Truncated { .. })));
+    let small = Limits { unpacked_bytes: 100, ..Limits::default() };
+    assert!(matches!(unpack(&gzip, &small), Err(EsdCatalogError::TooLarge { .. })));
+    assert!(matches!(parse(&[0xff, 0x80], &Limits::default()), Err(EsdCatalogError::Malformed { .. })));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+    /// Any damage ends in a value or an error, never in a panic.
+    #[test]
+    fn damage_never_panics(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
+        let mut bytes = document(&record(NAME, "A", "5", &sha1(), "")).into_bytes();
+        for (index, value) in changes {
+            let at = index.index(bytes.len());
+            bytes[at] = value;
+        }
+        let _ = parse(&bytes, &Limits::default());
+    }
+}

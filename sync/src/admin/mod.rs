@@ -1,0 +1,158 @@
+//! The one code path of every command: a request in, events and one answer out.
+
+mod request;
+pub mod wire;
+
+use std::sync::Arc;
+
+use catalog::problem::{Code, Problem};
+use schema::tasks::Task;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+pub use request::{Envelope, Mark, Request, SelectionChange, UpdateFilter};
+
+use crate::site::Site;
+use crate::{licensing, packages, run, updates};
+
+/// What a site says while and after it carries a request out.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// How far the task is.
+    Task {
+        /// The whole record.
+        task: Task,
+    },
+    /// The work is done, or as much of it as could be.
+    Done {
+        /// The answer: the body that `-o json` prints.
+        body: Value,
+        /// Why it is not all of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        problem: Option<Problem>,
+    },
+    /// Nothing was done.
+    Failed {
+        /// Why.
+        problem: Problem,
+    },
+}
+
+/// What a verb answers with.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The body that `-o json` prints.
+    pub body: Value,
+    /// Why it is not all that was asked for.
+    pub problem: Option<Problem>,
+}
+
+impl Answer {
+    /// Everything was done.
+    ///
+    /// # Errors
+    /// `INTERNAL` where the value has no JSON form.
+    pub fn of(body: &impl Serialize) -> Result<Self, Problem> {
+        Self::partly(body, None)
+    }
+
+    /// Part of it was done, unless `problem` is `None`.
+    ///
+    /// # Errors
+    /// `INTERNAL` where the value has no JSON form.
+    pub fn partly(body: &impl Serialize, problem: Option<Problem>) -> Result<Self, Problem> {
+        let body = serde_json::to_value(body)
+            .map_err(|error| Problem::of(Code::Internal, &error))?;
+        Ok(Self { body, problem })
+    }
+}
+
+/// Who asks, and whether anything may change.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The user, as the audit records it.
+    pub who: String,
+    /// Nothing may change: answer with what would.
+    pub dry_run: bool,
+}
+
+/// Carries a request out. Exactly one `Done` or `Failed` ends the events.
+pub async fn answer(site: &Arc<Site>, envelope: Envelope, who: &str, events: mpsc::Sender<Event>) {
+    let caller = Caller { who: who.to_owned(), dry_run: envelope.dry_run };
+    let ended = match dispatch(site, envelope.request, &caller).await {
+        Ok(Work::Answered(answer)) => Ok(answer),
+        Ok(Work::Started(task)) if envelope.no_wait => {
+            site.tasks.get(task).await.and_then(|task| Answer::of(&task))
+        }
+        Ok(Work::Started(task)) => site.tasks.watch(task, &events).await,
+        Err(problem) => Err(problem),
+    };
+    let last = match ended {
+        Ok(Answer { body, problem }) => Event::Done { body, problem },
+        Err(problem) => Event::Failed { problem },
+    };
+    // Nobody may be listening any more; the work is done all the same.
+    let _ = events.send(last).await;
+}
+
+/// Short work answers at once; long work is a task.
+pub enum Work {
+    /// The answer.
+    Answered(Answer),
+    /// The task that works on it; another command may have started it.
+    Started(catalog::id::TaskId),
+}
+
+impl From<Answer> for Work {
+    fn from(answer: Answer) -> Self {
+        Self::Answered(answer)
+    }
+}
+
+async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result<Work, Problem> {
+    Ok(match request {
+        Request::Now { full } => return run::start(site, full, caller).await,
+        Request::Status => Answer::of(&crate::site::status(site).await?)?.into(),
+        Request::SyncHistory { limit } => run::history(site, limit).await?.into(),
+        Request::SyncShow { run } => run::show(site, catalog::id::RunId(run)).await?.into(),
+        Request::SyncPlan { change } => updates::selection::plan(site, &change).await?.into(),
+        Request::SyncSelect { change } => updates::selection::select(site, &change, caller).await?.into(),
+        Request::UpdatesList(filter) => updates::list(site, &filter).await?.into(),
+        Request::UpdatesShow { update } => updates::show(site, &update).await?.into(),
+        Request::UpdatesMark { updates: names, mark } => updates::mark(site, &names, mark, caller).await?.into(),
+        Request::LicenseList { pending } => licensing::list(site, pending).await?.into(),
+        Request::LicenseReview { update, language, text } => {
+            licensing::review(site, &update, language, text, caller).await?.into()
+        }
+        Request::LicenseDecide { updates, accept, text } => {
+            licensing::decide(site, &updates, accept, text, caller).await?.into()
+        }
+        Request::PackageCreate { name, description, source } => {
+            packages::create(site, &name, &description, source, caller).await?.into()
+        }
+        Request::PackageList => packages::list(site).await?.into(),
+        Request::PackageShow { package } => packages::show(site, &package).await?.into(),
+        Request::PackageAdd { package, updates, filter } => {
+            packages::add(site, &package, &updates, &filter, caller).await?.into()
+        }
+        Request::PackageDrop { package, updates } => packages::drop_updates(site, &package, &updates, caller).await?.into(),
+        Request::PackageDownload { package, from, mirror } => {
+            return crate::download::start(site, &package, from, mirror, caller).await;
+        }
+        Request::PackageDistribute { package, to } => return packages::distribute(site, &package, &to, caller).await,
+        Request::PackageWithdraw { package, from } => packages::withdraw(site, &package, &from, caller).await?.into(),
+        Request::PackageValidate { package, repair } => return packages::validate(site, &package, repair, caller).await,
+        Request::PackageDelete { package } => packages::delete(site, &package, caller).await?.into(),
+        Request::DpList => packages::points(site).await?.into(),
+        Request::ContentList => packages::content::list(site).await?.into(),
+        Request::ContentShow { content } => packages::content::show(site, &content).await?.into(),
+        Request::TaskList { limit } => Answer::of(&site.tasks.list(limit).await?)?.into(),
+        Request::TaskShow { task } => Answer::of(&site.tasks.get(catalog::id::TaskId(task)).await?)?.into(),
+        Request::TaskWait { task } => Work::Started(site.tasks.get(catalog::id::TaskId(task)).await?.id),
+        Request::TaskCancel { task } => Answer::of(&site.tasks.cancel(catalog::id::TaskId(task)).await?)?.into(),
+        Request::StateDump => Answer::of(&site.read(|r| r.dump()).await?)?.into(),
+        Request::ConfigShow => Answer::of(&site.shown_settings())?.into(),
+    })
+}

@@ -1,0 +1,130 @@
+//! Where a command is carried out: by the daemon of this site, or here under the site lock.
+
+use std::sync::Arc;
+
+use catalog::problem::{Code, Problem};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use super::progress::Progress;
+use super::{Global, Output};
+use crate::admin::{self, Envelope, Event, Request, wire};
+use crate::config::Settings;
+use crate::site::Site;
+
+/// An answer, and with it the problem where the work was done only in part.
+pub struct Called<T> {
+    /// What was asked for.
+    pub body: T,
+    /// Why it is not all of it.
+    pub problem: Option<Problem>,
+}
+
+impl<T> Called<T> {
+    /// Prints the problem, if any, and gives the exit status.
+    pub fn finish(self, output: &Output) -> u8 {
+        self.problem.map_or(0, |problem| {
+            output.problem(&problem);
+            problem.code.page().exit.status()
+        })
+    }
+}
+
+/// Sends `request` to whoever works on this site and shows progress until the answer comes.
+///
+/// # Errors
+/// The problem that the site answered with; that of the connection; `WAIT_TIMEOUT` after `--timeout`.
+pub async fn call<T: DeserializeOwned>(
+    settings: &Settings,
+    global: &Global,
+    output: &Output,
+    request: Request,
+) -> Result<Called<T>, Problem> {
+    let envelope = Envelope { request, dry_run: global.dry_run, no_wait: global.no_wait };
+    let mut progress = Progress::new(output);
+    let answered = async {
+        match daemon(settings).await? {
+            Some(connection) => by_daemon(connection, &envelope, &mut progress, output).await,
+            None if envelope.no_wait => Err(Problem::new(Code::NeedsDaemon, "`--no-wait` leaves the work to a daemon")),
+            None => here(settings, envelope, &mut progress).await,
+        }
+    };
+    let (body, problem) = match global.timeout {
+        None => answered.await?,
+        Some(limit) => tokio::time::timeout(limit, answered).await.map_err(|_| {
+            Problem::new(Code::WaitTimeout, format!("no answer within {}s", limit.as_secs()))
+        })??,
+    };
+    let body = serde_json::from_value(body).map_err(|error| {
+        Problem::new(Code::Internal, "the answer has another shape than expected")
+            .because(error.to_string())
+            .help("the daemon and the command may be of different versions: restart the daemon")
+    })?;
+    Ok(Called { body, problem })
+}
+
+/// The daemon of *this* site, if one runs. One that works on other data is not ours.
+async fn daemon(settings: &Settings) -> Result<Option<wire::Connection>, Problem> {
+    let Some(socket) = settings.admin.socket() else { return Ok(None) };
+    let Some(connection) = wire::Connection::open(&socket).await? else { return Ok(None) };
+    Ok((connection.hello.data_dir == settings.site.data_dir).then_some(connection))
+}
+
+type Body = (serde_json::Value, Option<Problem>);
+
+async fn by_daemon(
+    mut connection: wire::Connection,
+    envelope: &Envelope,
+    progress: &mut Progress,
+    output: &Output,
+) -> Result<Body, Problem> {
+    connection.send(envelope).await?;
+    let mut task = None;
+    loop {
+        let event = tokio::select! {
+            event = connection.next() => event?,
+            _ = tokio::signal::ctrl_c() => {
+                let id = task.map_or_else(String::new, |id| format!("; task {id} goes on, `spsync task cancel {id}` ends it"));
+                output.note(format!("stopped waiting{id}"));
+                return Err(Problem::new(Code::Interrupted, "stopped waiting for the daemon"));
+            }
+        };
+        match event {
+            Event::Task { task: state } => {
+                task = Some(state.id);
+                progress.show(&state);
+            }
+            Event::Done { body, problem } => return Ok((body, problem)),
+            Event::Failed { problem } => return Err(problem),
+        }
+    }
+}
+
+async fn here(settings: &Settings, envelope: Envelope, progress: &mut Progress) -> Result<Body, Problem> {
+    let site = Site::open(settings.clone()).await?;
+    let (events, mut inbox) = mpsc::channel(16);
+    let who = crate::site::user_name(rustix::process::getuid().as_raw());
+    let working = tokio::spawn({
+        let site: Arc<Site> = site.clone();
+        async move { admin::answer(&site, envelope, &who, events).await }
+    });
+    let ended = loop {
+        let event = tokio::select! {
+            event = inbox.recv() => event,
+            _ = tokio::signal::ctrl_c() => {
+                working.abort();
+                site.tasks.interrupt().await;
+                break Err(Problem::new(Code::Interrupted, "interrupted")
+                    .keeping("what was received and recorded so far is kept; the same command goes on there"));
+            }
+        };
+        match event {
+            Some(Event::Task { task }) => progress.show(&task),
+            Some(Event::Done { body, problem }) => break Ok((body, problem)),
+            Some(Event::Failed { problem }) => break Err(problem),
+            None => break Err(Problem::new(Code::Internal, "the work ended without an answer")),
+        }
+    };
+    site.close().await;
+    ended
+}

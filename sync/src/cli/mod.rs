@@ -1,0 +1,227 @@
+//! The command line: one file a noun. A verb is its arguments, their help, the request it becomes and the
+//! table it prints; the work itself is [`crate::admin::answer`].
+
+mod client;
+mod config;
+mod connect;
+mod content;
+mod demo;
+mod explain;
+mod license;
+mod now;
+mod output;
+mod package;
+mod progress;
+mod serve;
+mod shell;
+mod status;
+mod sync;
+mod task;
+mod updates;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use catalog::problem::{Code, Problem};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+
+pub use connect::Called;
+pub use output::{Color, Format, Output};
+
+use crate::config::Settings;
+use crate::telemetry;
+
+/// Synchronise, verify and distribute Windows feature updates.
+///
+/// `spsync serve` is the daemon. Every other command talks to it where one runs for this site, and otherwise
+/// does the same work in its own process. Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 refused by a
+/// rule, 5 conflict, 6 daemon not reachable, 7 partly done, 8 mismatches, 9 stopped waiting, 10 not permitted,
+/// 78 configuration invalid, 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "spsync", version, max_term_width = 110, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What every command understands.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Configuration file; `conf.d/*.toml` beside it is read too
+    #[arg(long, global = true, env = "SPSYNC_CONFIG", value_name = "FILE", help_heading = "Global options")]
+    pub config: Option<PathBuf>,
+    /// How results are printed
+    #[arg(short, long, global = true, env = "SPSYNC_OUTPUT", value_enum, default_value = "table", help_heading = "Global options")]
+    pub output: Format,
+    /// Short for `-o json`
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub json: bool,
+    /// Colours; NO_COLOR and TERM=dumb are honoured
+    #[arg(long, global = true, env = "SPSYNC_COLOR", value_enum, default_value = "auto", help_heading = "Global options")]
+    pub color: Color,
+    /// No bars, plain lines
+    #[arg(long, global = true, env = "SPSYNC_NO_PROGRESS", help_heading = "Global options")]
+    pub no_progress: bool,
+    /// Only results and errors
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub quiet: bool,
+    /// More of the log on standard error; repeat for more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    pub verbose: u8,
+    /// Answers confirmations with yes
+    #[arg(long, global = true, env = "SPSYNC_YES", help_heading = "Global options")]
+    pub yes: bool,
+    /// Same checks, prints the plan, changes nothing
+    #[arg(long, visible_alias = "what-if", global = true, help_heading = "Global options")]
+    pub dry_run: bool,
+    /// Stops waiting after this long, with exit status 9; the task goes on (with a daemon): 90s, 15m, 2h
+    #[arg(long, global = true, env = "SPSYNC_TIMEOUT", value_name = "TIME", value_parser = crate::config::parse_duration, help_heading = "Global options")]
+    pub timeout: Option<Duration>,
+    /// Prints the task's number and does not wait (needs a daemon)
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub no_wait: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the daemon in the foreground
+    Serve(serve::Serve),
+    /// Synchronise now
+    Now(now::Now),
+    /// One screen about everything
+    Status(status::Status),
+    /// What a code means and what to do about it
+    Explain(explain::Explain),
+    /// Synchronisation: history, what is selected, what a change would do
+    #[command(subcommand)]
+    Sync(sync::Sync),
+    /// Feature updates
+    #[command(subcommand)]
+    Updates(updates::Updates),
+    /// Licence terms
+    #[command(subcommand)]
+    License(license::License),
+    /// Deployment packages
+    #[command(subcommand)]
+    Package(package::Package),
+    /// Distribution points
+    #[command(subcommand)]
+    Dp(content::Dp),
+    /// The content library
+    #[command(subcommand)]
+    Content(content::Content),
+    /// WIM and ESD files
+    #[command(subcommand)]
+    Image(content::Image),
+    /// The reference client, on a device
+    #[command(subcommand)]
+    Client(client::Client),
+    /// Long work: list, watch, cancel
+    #[command(subcommand)]
+    Task(task::Task),
+    /// The configuration
+    #[command(subcommand)]
+    Config(config::Config),
+    /// The whole journey on this machine, with an embedded upstream and no internet
+    Demo(demo::Demo),
+    /// Canonical state, for comparisons
+    #[command(subcommand)]
+    State(status::State),
+    /// Completions for a shell
+    Completions(shell::Completions),
+    /// Manual pages
+    Man(shell::Man),
+    /// The version
+    Version,
+}
+
+/// Parses the command line, runs the verb and turns its result into an exit status.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap's own printing keeps its colours and its "did you mean"; only the status is ours.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let output = Output::new(&cli.global);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let problem = Problem::new(Code::Internal, "the asynchronous runtime cannot be started").because_of(Some(&error));
+            output.problem(&problem);
+            return ExitCode::from(1);
+        }
+    };
+    let ended = runtime.block_on(run(cli, &output));
+    // A blocked DNS look-up or disk must not hold the prompt back; whatever matters has been waited for.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match ended {
+        Ok(status) => ExitCode::from(status),
+        Err(problem) => {
+            output.problem(&problem);
+            ExitCode::from(problem.code.page().exit.status())
+        }
+    }
+}
+
+/// Runs one verb. `Ok` is the exit status of work that answered.
+async fn run(cli: Cli, output: &Output) -> Result<u8, Problem> {
+    let global = &cli.global;
+    if !matches!(cli.verb, Verb::Serve(_)) {
+        telemetry::for_command(global.verbose, global.quiet);
+    }
+    match cli.verb {
+        Verb::Explain(verb) => verb.run(output),
+        Verb::Version => {
+            output.line(format!("spsync {}", env!("CARGO_PKG_VERSION")));
+            Ok(0)
+        }
+        Verb::Completions(verb) => verb.run(Cli::command()),
+        Verb::Man(verb) => verb.run(Cli::command(), output),
+        Verb::Demo(verb) => verb.run(global, output).await,
+        Verb::Image(verb) => verb.run(output),
+        Verb::Config(verb) => verb.run(global, output).await,
+        Verb::Serve(verb) => verb.run(global, output).await,
+        Verb::Client(verb) => verb.run(settings(global)?, output).await,
+        Verb::Now(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::Status(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::Sync(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::Updates(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::License(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::Package(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::Dp(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::Content(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::Task(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::State(verb) => verb.run(&settings(global)?, global, output).await,
+    }
+}
+
+/// The settings that `--config`, its drop-ins and the environment give.
+pub(crate) fn settings(global: &Global) -> Result<Settings, Problem> {
+    Ok(crate::config::load(global.config.as_deref())?.settings)
+}
+
+/// Asks on a terminal whether `what` is meant; `--yes` and `--dry-run` answer for themselves.
+///
+/// # Errors
+/// `CONFIRMATION_REQUIRED` where nobody is there to ask, or the answer is no.
+pub(crate) fn confirm(global: &Global, what: &str) -> Result<(), Problem> {
+    use std::io::{BufRead as _, IsTerminal as _, Write as _};
+    if global.yes || global.dry_run {
+        return Ok(());
+    }
+    let refused = |why: &str| Problem::new(Code::ConfirmationRequired, format!("{what}: {why}"));
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Err(refused("nobody is there to confirm"));
+    }
+    eprint!("{what}? [y/N] ");
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    let _ = std::io::stdin().lock().read_line(&mut answer);
+    if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") { Ok(()) } else { Err(refused("not confirmed")) }
+}

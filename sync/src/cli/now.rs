@@ -1,0 +1,66 @@
+//! `spsync now`.
+
+use catalog::problem::Problem;
+use clap::Args;
+
+use super::output::{Rows, short, size};
+use super::{Global, Output, connect};
+use crate::admin::Request;
+use crate::config::Settings;
+use crate::run::Report;
+
+/// Synchronise now: ask every configured catalog what changed
+#[derive(Debug, Args)]
+pub struct Now {
+    /// Read every catalog again, even where nothing changed
+    #[arg(long)]
+    full: bool,
+}
+
+impl Now {
+    pub(super) async fn run(self, settings: &Settings, global: &Global, output: &Output) -> Result<u8, Problem> {
+        if global.dry_run || global.no_wait {
+            let called = connect::call::<serde_json::Value>(settings, global, output, Request::Now { full: self.full }).await?;
+            output.one(&called.body, |body| body["id"].to_string(), |output| output.line(called.body.to_string()));
+            return Ok(called.finish(output));
+        }
+        let called = connect::call::<Report>(settings, global, output, Request::Now { full: self.full }).await?;
+        output.one(&called.body, |report| report.run.to_string(), |output| show(&called.body, output));
+        Ok(called.finish(output))
+    }
+}
+
+/// A report for people; also used by `sync show`.
+pub(super) fn show(report: &Report, output: &Output) {
+    let mut rows = Rows::new(&["CATALOG", "VERSION", "RECORDS", "ESDS", "LANGUAGES", "SIZE", "NEW", "REVISED", "RESULT"]);
+    for catalog in &report.catalogs {
+        let result = match &catalog.problem {
+            Some(problem) => problem.code.to_string(),
+            None if catalog.unchanged => "unchanged".to_owned(),
+            None => format!("ok, signature: {}", catalog.signature),
+        };
+        rows.push([
+            short(&catalog.location, 60),
+            catalog.version.clone(),
+            catalog.records.to_string(),
+            catalog.esds.to_string(),
+            catalog.languages.to_string(),
+            size(catalog.bytes),
+            catalog.new.to_string(),
+            catalog.revised.to_string(),
+            result,
+        ]);
+    }
+    output.table(rows);
+    for catalog in &report.catalogs {
+        catalog.refused.iter().for_each(|refused| output.line(format!(" refused in {}: {}", catalog.location, super::output::safe(refused))));
+    }
+    output.line(format!(
+        "run {} done in {:.1}s: {} new, {} revised, {} withdrawn; {} listed, {} need a licence decision",
+        report.run, report.seconds, report.new, report.revised, report.withdrawn, report.listed, report.license_pending
+    ));
+    report.notes.iter().for_each(|note| output.line(format!(" {note}")));
+    if report.license_pending > 0 {
+        output.note("review licences: spsync license list --pending");
+    }
+}

@@ -1,0 +1,235 @@
+//! What users see: results on standard output, everything else on standard error.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use catalog::problem::Problem;
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Global;
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Columns for people.
+    Table,
+    /// More columns for people.
+    Wide,
+    /// One JSON document: the API's own body.
+    Json,
+    /// One JSON value a line.
+    Jsonl,
+    /// Comma-separated values with a header.
+    Csv,
+    /// Only ids, one a line.
+    Name,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Color {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Where results, progress and errors go, and how they look.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Format of results.
+    pub format: Format,
+    /// No notes.
+    pub quiet: bool,
+    /// Bars are allowed and standard error is a terminal.
+    pub bars: bool,
+    colored: bool,
+}
+
+/// Rows for people, with the header.
+pub struct Rows {
+    header: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Rows {
+    /// An empty table.
+    pub fn new(header: &[&'static str]) -> Self {
+        Self { header: header.to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds a row.
+    pub fn push<const N: usize>(&mut self, row: [String; N]) {
+        self.rows.push(row.into());
+    }
+
+    /// Adds a row of as many cells as the header has.
+    pub fn push_row(&mut self, row: Vec<String>) {
+        self.rows.push(row);
+    }
+}
+
+impl Output {
+    /// As the flags and the terminal want it.
+    pub fn new(global: &Global) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
+            || std::env::var("TERM").is_ok_and(|term| term == "dumb");
+        Self {
+            format: if global.json { Format::Json } else { global.output },
+            quiet: global.quiet,
+            bars: terminal && !global.no_progress && !global.quiet,
+            colored: match global.color {
+                Color::Always => true,
+                Color::Never => false,
+                Color::Auto => terminal && !plain,
+            },
+        }
+    }
+
+    /// One line of a result.
+    pub fn line(&self, text: impl AsRef<str>) {
+        // A closed pipe (`| head`) is the reader's choice, not an error of ours.
+        let _ = writeln!(std::io::stdout(), "{}", text.as_ref());
+    }
+
+    /// A remark beside the result: on standard error, never with `-q`.
+    pub fn note(&self, text: impl AsRef<str>) {
+        if !self.quiet {
+            let _ = writeln!(std::io::stderr(), "{}", text.as_ref());
+        }
+    }
+
+    /// Whether people read it, rather than programs.
+    pub fn for_people(&self) -> bool {
+        matches!(self.format, Format::Table | Format::Wide)
+    }
+
+    /// A list: `rows` for people, `items` for programs, `name` picks the id.
+    pub fn list<T: Serialize>(&self, whole: &impl Serialize, items: &[T], name: impl Fn(&T) -> String, rows: Rows) {
+        match self.format {
+            Format::Table | Format::Wide => self.table(rows),
+            Format::Json => self.json(whole),
+            Format::Jsonl => items.iter().for_each(|item| self.line(json(item).to_string())),
+            Format::Csv => self.csv(items),
+            Format::Name => items.iter().for_each(|item| self.line(name(item))),
+        }
+    }
+
+    /// One thing: `people` prints it for people.
+    pub fn one<T: Serialize>(&self, item: &T, name: impl Fn(&T) -> String, people: impl FnOnce(&Self)) {
+        match self.format {
+            Format::Table | Format::Wide => people(self),
+            Format::Json => self.json(item),
+            Format::Jsonl => self.line(json(item).to_string()),
+            Format::Csv => self.csv(std::slice::from_ref(item)),
+            Format::Name => self.line(name(item)),
+        }
+    }
+
+    /// Columns, as wide as they need to be; long cells wrap only on a terminal.
+    pub fn table(&self, rows: Rows) {
+        if rows.rows.is_empty() {
+            return;
+        }
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(rows.header);
+        table.add_rows(rows.rows);
+        for line in table.to_string().lines() {
+            self.line(line.trim_end());
+        }
+    }
+
+    fn json(&self, value: &impl Serialize) {
+        self.line(serde_json::to_string_pretty(&json(value)).unwrap_or_default());
+    }
+
+    /// Scalars become columns; lists and objects are kept as JSON text in theirs.
+    fn csv<T: Serialize>(&self, items: &[T]) {
+        let items: Vec<Value> = items.iter().map(json).collect();
+        let Some(Value::Object(first)) = items.first() else { return };
+        let columns: Vec<&String> = first.keys().collect();
+        self.line(columns.iter().map(|c| cell(c)).collect::<Vec<_>>().join(","));
+        for item in &items {
+            let row = columns.iter().map(|column| match &item[column.as_str()] {
+                Value::Null => String::new(),
+                Value::String(text) => cell(text),
+                other => cell(&other.to_string()),
+            });
+            self.line(row.collect::<Vec<_>>().join(","));
+        }
+    }
+
+    /// A problem in four parts, the first line alone enough for a ticket. JSON for programs.
+    pub fn problem(&self, problem: &Problem) {
+        let mut text = String::new();
+        if self.for_people() || self.format == Format::Name {
+            let (red, bold, reset) = if self.colored { ("\x1b[31m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
+            text += &format!("{red}error[{}]{reset}: {bold}{}{reset}\n", problem.code, safe(&problem.message));
+            for cause in &problem.causes {
+                text += &format!("  cause: {}\n", safe(cause));
+            }
+            if let Some(state) = &problem.state {
+                text += &format!("  state: {}\n", safe(state));
+            }
+            text += &format!("  help:  {}.  More: spsync explain {}\n", safe(problem.help.trim_end_matches('.')), problem.code);
+        } else {
+            text = format!("{}\n", json(&serde_json::json!({ "error": problem })));
+        }
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    }
+}
+
+/// Foreign text may hold control characters that would drive a terminal.
+pub fn safe(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+}
+
+fn json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or(Value::Null)
+}
+
+/// RFC 4180: quoted where a comma, a quote or a line break is inside.
+fn cell(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}
+
+/// `5.4 GiB`: for people; JSON has bytes.
+pub fn size(bytes: u64) -> String {
+    bytesize::ByteSize(bytes).display().iec().to_string()
+}
+
+/// Local time with its zone, to the minute.
+pub fn when(time: jiff::Timestamp) -> String {
+    time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M %Z").to_string()
+}
+
+/// The first `most` characters, with an ellipsis where something is left out.
+pub fn short(text: &str, most: usize) -> String {
+    let text = safe(text);
+    if text.chars().count() <= most {
+        return text;
+    }
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_quoted_by_rfc_4180() {
+        assert_eq!(cell("plain"), "plain");
+        assert_eq!(cell("a,b \"c\""), "\"a,b \"\"c\"\"\"");
+    }
+
+    #[test]
+    fn foreign_text_cannot_drive_the_terminal() {
+        assert_eq!(safe("\x1b[2Jx\r\n"), "\u{fffd}[2Jx\u{fffd}\u{fffd}");
+        assert_eq!(short("abcdef", 4), "abc…");
+    }
+}

@@ -1,0 +1,291 @@
+//! `spsync package …`.
+
+use std::path::PathBuf;
+
+use catalog::problem::Problem;
+use clap::Subcommand;
+use serde_json::Value;
+
+use super::output::{Rows, safe, size, when};
+use super::updates::Filter;
+use super::{Format, Global, Output, connect};
+use crate::admin::Request;
+use crate::config::Settings;
+use crate::download::Filled;
+use crate::packages::{Changed, Shown};
+
+/// Deployment packages
+#[derive(Debug, Subcommand)]
+pub enum Package {
+    /// Make an empty package
+    Create {
+        /// Its name, at most 50 characters, unique
+        name: String,
+        /// What it is for, at most 127 characters
+        #[arg(long, default_value = "")]
+        description: String,
+        /// An existing folder that shall hold the files too; no other package may use it
+        #[arg(long, value_name = "DIR")]
+        source: Option<PathBuf>,
+    },
+    /// All packages
+    List,
+    /// One package with its files
+    Show {
+        /// Id or name
+        package: String,
+    },
+    /// Add updates: those named, or all that are selected, deployable and match the options
+    Add {
+        /// Id or name of the package
+        package: String,
+        /// Ids or titles of updates
+        updates: Vec<String>,
+        #[command(flatten)]
+        filter: Filter,
+    },
+    /// Take updates out
+    Drop {
+        /// Id or name of the package
+        package: String,
+        /// Ids or titles of updates
+        #[arg(required = true)]
+        updates: Vec<String>,
+    },
+    /// Fetch what is missing, verified by every published digest; goes on where it was interrupted
+    Download {
+        /// Id or name
+        package: String,
+        /// Take files from this folder first
+        #[arg(long, value_name = "DIR")]
+        from: Option<PathBuf>,
+        /// Ask this address, followed by the file name, before the catalog's links
+        #[arg(long, value_name = "URL")]
+        mirror: Option<String>,
+    },
+    /// Let distribution points serve it
+    Distribute {
+        /// Id or name
+        package: String,
+        /// Distribution points; the site's own if not given
+        #[arg(long, value_name = "DP")]
+        to: Vec<String>,
+    },
+    /// Take it off distribution points
+    Withdraw {
+        /// Id or name
+        package: String,
+        /// Distribution points; all if not given
+        #[arg(long, value_name = "DP")]
+        from: Vec<String>,
+    },
+    /// Read every file again and compare with its digest
+    Validate {
+        /// Id or name
+        package: String,
+        /// Set bad files aside and fetch them again
+        #[arg(long)]
+        repair: bool,
+    },
+    /// Delete a package that no distribution point serves
+    Delete {
+        /// Id or name
+        package: String,
+    },
+}
+
+impl Package {
+    pub(super) async fn run(self, settings: &Settings, global: &Global, output: &Output) -> Result<u8, Problem> {
+        let request = match self {
+            Self::Create { name, description, source } => {
+                let source = source.map(|dir| std::path::absolute(&dir).unwrap_or(dir));
+                let request = Request::PackageCreate { name, description, source };
+                if global.dry_run {
+                    return plain(request, settings, global, output).await;
+                }
+                let shown = connect::call::<Shown>(settings, global, output, request).await?.body;
+                output.one(&shown, |s| s.package.id.to_string(), |output| {
+                    output.line(format!("created {} `{}`", shown.package.id, safe(&shown.package.name)));
+                });
+                return Ok(0);
+            }
+            Self::List => {
+                let all = connect::call::<Vec<Shown>>(settings, global, output, Request::PackageList).await?.body;
+                show_all(&all, output);
+                return Ok(0);
+            }
+            Self::Show { package } => {
+                let shown = connect::call::<Shown>(settings, global, output, Request::PackageShow { package }).await?.body;
+                output.one(&shown, |s| s.package.id.to_string(), |output| show_one(&shown, output));
+                return Ok(0);
+            }
+            Self::Add { package, updates, filter } => {
+                let request = Request::PackageAdd { package, updates, filter: filter.filter(Vec::new(), false) };
+                return change(request, settings, global, output).await;
+            }
+            Self::Drop { package, updates } => {
+                return change(Request::PackageDrop { package, updates }, settings, global, output).await;
+            }
+            Self::Download { package, from, mirror } => {
+                let from = from.map(|dir| std::path::absolute(&dir).unwrap_or(dir));
+                let request = Request::PackageDownload { package, from, mirror };
+                if global.no_wait {
+                    return plain(request, settings, global, output).await;
+                }
+                let called = connect::call::<Filled>(settings, global, output, request).await?;
+                output.one(&called.body, |f| f.package.to_string(), |output| show_filled(&called.body, output));
+                return Ok(called.finish(output));
+            }
+            Self::Distribute { package, to } => Request::PackageDistribute { package, to },
+            Self::Withdraw { package, from } => Request::PackageWithdraw { package, from },
+            Self::Validate { package, repair } => Request::PackageValidate { package, repair },
+            Self::Delete { package } => {
+                super::confirm(global, &format!("delete deployment package `{package}`"))?;
+                Request::PackageDelete { package }
+            }
+        };
+        plain(request, settings, global, output).await
+    }
+}
+
+/// Answers whose shape says enough by itself.
+async fn plain(request: Request, settings: &Settings, global: &Global, output: &Output) -> Result<u8, Problem> {
+    let called = connect::call::<Value>(settings, global, output, request).await?;
+    output.one(&called.body, |body| body["package"].as_str().unwrap_or_default().to_owned(), |output| {
+        show_plain(&called.body, 0, output);
+    });
+    Ok(called.finish(output))
+}
+
+/// `name: value`, nested values indented.
+fn show_plain(value: &Value, depth: usize, output: &Output) {
+    let indent = " ".repeat(depth * 2);
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                match field {
+                    Value::Object(_) | Value::Array(_) => {
+                        output.line(format!("{indent}{name}:"));
+                        show_plain(field, depth + 1, output);
+                    }
+                    Value::String(text) => output.line(format!("{indent}{name}: {}", safe(text))),
+                    Value::Bool(false) | Value::Null => {}
+                    other => output.line(format!("{indent}{name}: {other}")),
+                }
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                match item {
+                    Value::Object(fields) => {
+                        let line: Vec<_> = fields
+                            .iter()
+                            .filter(|(_, value)| !matches!(value, Value::Bool(false) | Value::Null | Value::Array(_) | Value::Object(_)))
+                            .map(|(name, value)| match value {
+                                Value::String(text) => format!("{name} {}", safe(text)),
+                                other => format!("{name} {other}"),
+                            })
+                            .collect();
+                        output.line(format!("{indent}{}", line.join(" · ")));
+                    }
+                    Value::String(text) => output.line(format!("{indent}{}", safe(text))),
+                    other => output.line(format!("{indent}{other}")),
+                }
+            }
+        }
+        other => output.line(format!("{indent}{other}")),
+    }
+}
+
+async fn change(request: Request, settings: &Settings, global: &Global, output: &Output) -> Result<u8, Problem> {
+    let changed = connect::call::<Changed>(settings, global, output, request).await?.body;
+    output.one(&changed, |c| c.package.to_string(), |output| {
+        for (word, titles) in [("added", &changed.added), ("present", &changed.present), ("dropped", &changed.dropped)] {
+            titles.iter().for_each(|title| output.line(format!("{word}: {}", safe(title))));
+        }
+        changed.left_out.iter().for_each(|sentence| output.line(sentence));
+        if changed.added.is_empty() && changed.present.is_empty() && changed.dropped.is_empty() {
+            output.line("nothing to add: no listed update is deployable and matches");
+        }
+        if changed.bytes > 0 {
+            output.line(format!("{} to download", size(changed.bytes)));
+        }
+        if changed.dry_run {
+            output.line("nothing is changed (--dry-run)");
+        }
+    });
+    Ok(0)
+}
+
+fn show_all(all: &[Shown], output: &Output) {
+    let wide = output.format == Format::Wide;
+    let mut header = vec!["ID", "NAME", "VERSION", "FILES", "STORED", "SIZE", "DISTRIBUTED TO"];
+    if wide {
+        header.extend(["SOURCE", "DESCRIPTION"]);
+    }
+    let mut rows = Rows::new(&header);
+    for shown in all {
+        let p = &shown.package;
+        let mut row = vec![
+            p.id.to_string(),
+            safe(&p.name),
+            p.version.to_string(),
+            shown.files.len().to_string(),
+            shown.stored.to_string(),
+            size(shown.bytes),
+            shown.distributed_to.join(", "),
+        ];
+        if wide {
+            row.push(p.source_dir.as_ref().map_or_else(|| "-".to_owned(), |dir| dir.display().to_string()));
+            row.push(safe(&p.description));
+        }
+        rows.push_row(row);
+    }
+    output.list(&all, all, |shown| shown.package.id.to_string(), rows);
+    if all.is_empty() && output.for_people() {
+        output.line("no deployment package yet: spsync package create NAME");
+    }
+}
+
+fn show_one(shown: &Shown, output: &Output) {
+    let p = &shown.package;
+    output.line(format!("{} `{}` version {}, {} of {} files stored, {}", p.id, safe(&p.name), p.version, shown.stored, shown.files.len(), size(shown.bytes)));
+    if !p.description.is_empty() {
+        output.line(format!("  {}", safe(&p.description)));
+    }
+    let places = if shown.distributed_to.is_empty() { "no distribution point".to_owned() } else { shown.distributed_to.join(", ") };
+    output.line(format!("  distributed to {places}; created {}", when(p.created)));
+    let mut rows = Rows::new(&["FILE", "SIZE", "STATE", "SHA256", "PROBLEM"]);
+    for file in &shown.files {
+        rows.push([
+            safe(file.file_name.as_str()),
+            size(file.size),
+            file.state.to_string(),
+            file.sha256.map_or_else(|| "-".to_owned(), |d| d.to_string()[..12].to_owned()),
+            file.problem.as_ref().map_or_else(String::new, |p| p.code.to_string()),
+        ]);
+    }
+    output.table(rows);
+}
+
+fn show_filled(filled: &Filled, output: &Output) {
+    for file in &filled.files {
+        let mark = if file.problem.is_some() { "✘" } else { "✔" };
+        let verified = match (&file.sha256, file.sha1_only) {
+            (Some(_), false) => ", sha256 verified",
+            (Some(_), true) => ", sha1 verified (sha1-only)",
+            (None, _) => "",
+        };
+        output.line(format!(" {mark} {} {} {}{verified}", safe(&file.file_name), size(file.size), file.outcome));
+        if file.resumed_from > 0 {
+            output.line(format!("     resumed from {}", size(file.resumed_from)));
+        }
+        for served in &file.served {
+            output.line(format!("     {} from {} {}: {}", size(served.bytes), served.kind, safe(&served.name), safe(&served.outcome)));
+        }
+        if let Some(problem) = &file.problem {
+            output.line(format!("     {}", safe(&problem.to_string())));
+        }
+    }
+    output.line(format!("{} fetched for package {} `{}`", size(filled.fetched_bytes), filled.package, safe(&filled.name)));
+}

@@ -1,0 +1,44 @@
+//! `spsync serve`.
+
+use catalog::problem::{Code, Problem};
+use clap::Args;
+
+use super::{Global, Output};
+use crate::config::{self, Level};
+use crate::{daemon, telemetry};
+
+/// Run the daemon in the foreground: scheduler, distribution point, admin socket, health
+///
+/// SIGTERM and Ctrl-C stop it gracefully, SIGHUP reloads the configuration. Under systemd it reports readiness
+/// (Type=notify-reload) and keeps its watchdog.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Check the configuration and exit
+    #[arg(long)]
+    check: bool,
+    /// Listen here instead of `[server] listen`; may be given several times
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<String>,
+}
+
+impl Serve {
+    pub(super) async fn run(self, global: &Global, output: &Output) -> Result<u8, Problem> {
+        let mut loaded = config::load(global.config.as_deref())?;
+        if !self.listen.is_empty() {
+            loaded.set_listen(&self.listen)?;
+        }
+        let findings = loaded.check();
+        for finding in &findings {
+            output.note(format!("{}: {}", finding.level, finding.text));
+        }
+        if findings.iter().any(|finding| finding.level == Level::Error) {
+            return Err(Problem::new(Code::ConfigInvalid, "the configuration has errors"));
+        }
+        if self.check {
+            return Ok(0);
+        }
+        telemetry::for_daemon(&loaded.settings.log, global.verbose);
+        daemon::run(loaded, global.config.clone()).await?;
+        Ok(0)
+    }
+}

@@ -1,0 +1,78 @@
+//! `spsync status` and `spsync state dump`.
+
+use catalog::problem::Problem;
+use clap::{Args, Subcommand};
+
+use super::output::{size, when};
+use super::{Global, Output, connect};
+use crate::admin::Request;
+use crate::config::Settings;
+
+/// One screen about everything
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Exit with 1 unless every part is healthy
+    #[arg(long)]
+    check: bool,
+    /// Print again every two seconds until interrupted
+    #[arg(long)]
+    watch: bool,
+}
+
+impl Status {
+    pub(super) async fn run(self, settings: &Settings, global: &Global, output: &Output) -> Result<u8, Problem> {
+        loop {
+            let status = connect::call::<crate::site::Status>(settings, global, output, Request::Status).await?.body;
+            output.one(&status, |status| status.site.clone(), |output| show(&status, output));
+            if !self.watch {
+                return Ok(u8::from(self.check && !status.healthy));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(std::time::Duration::from_secs(2)) => {}
+                _ = tokio::signal::ctrl_c() => return Ok(0),
+            }
+        }
+    }
+}
+
+fn show(status: &crate::site::Status, output: &Output) {
+    let health = match status.warnings.len() {
+        0 => "healthy".to_owned(),
+        n => format!("{n} warnings"),
+    };
+    output.line(format!(" spsync {} (code {}) in {} · {health}", status.version, status.site, status.data_dir.display()));
+    let ran = |run: &schema::runs::Run| format!("{} at {}", run.id, when(run.started));
+    let last = status.last_run.as_ref().map_or_else(|| "never".to_owned(), ran);
+    let ok = status.last_ok.as_ref().map_or_else(|| "never".to_owned(), ran);
+    let next = status.next_run.map_or_else(|| "manual".to_owned(), when);
+    output.line(format!(" SYNC     last {last} · last ok {ok} · next {next}"));
+    let c = &status.catalog;
+    output.line(format!(
+        " CATALOG  {} feature updates: {} listed ({}), {} deployable, {} licence pending, {} downloaded, {} hidden",
+        c.total, c.listed, size(c.listed_bytes), c.deployable, c.license_pending, c.downloaded, c.hidden
+    ));
+    output.line(format!(
+        " CONTENT  {} in {} files · {} free · {} deployment packages",
+        size(status.content.bytes), status.content.blobs, size(status.content.free_bytes), status.packages
+    ));
+    output.line(format!(" DP       serves {} contents", status.served_contents));
+    for task in &status.tasks {
+        output.line(format!(" TASK     {} {} since {}", task.id, task.title, when(task.created)));
+    }
+    status.warnings.iter().chain(&c.notes).for_each(|warning| output.line(format!(" WARN     {warning}")));
+}
+
+/// Canonical state of the site
+#[derive(Debug, Subcommand)]
+pub enum State {
+    /// Print everything that lasts, sorted: two sites with the same text know the same
+    Dump,
+}
+
+impl State {
+    pub(super) async fn run(self, settings: &Settings, global: &Global, output: &Output) -> Result<u8, Problem> {
+        let dump = connect::call::<String>(settings, global, output, Request::StateDump).await?.body;
+        output.line(dump.trim_end());
+        Ok(0)
+    }
+}

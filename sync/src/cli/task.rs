@@ -1,0 +1,73 @@
+//! `spsync task …`.
+
+use catalog::problem::Problem;
+use clap::Subcommand;
+use schema::tasks::Task as Record;
+use serde_json::Value;
+
+use super::output::{Rows, safe, when};
+use super::{Global, Output, connect};
+use crate::admin::Request;
+use crate::config::Settings;
+
+/// Long work: list, watch, cancel
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    /// Tasks, newest first
+    List {
+        /// How many
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
+    /// One task, as far as it is
+    Show {
+        /// Its number
+        task: i64,
+    },
+    /// Wait for a task and end with its result
+    Wait {
+        /// Its number
+        task: i64,
+    },
+    /// Cancel a task; what it received and recorded is kept
+    Cancel {
+        /// Its number
+        task: i64,
+    },
+}
+
+impl Task {
+    pub(super) async fn run(self, settings: &Settings, global: &Global, output: &Output) -> Result<u8, Problem> {
+        let request = match self {
+            Self::List { limit } => {
+                let tasks = connect::call::<Vec<Record>>(settings, global, output, Request::TaskList { limit }).await?.body;
+                let mut rows = Rows::new(&["TASK", "KIND", "TITLE", "STATE", "STARTED", "PROBLEM"]);
+                for task in &tasks {
+                    let problem = task.problem.as_ref().map_or_else(String::new, |p| p.code.to_string());
+                    rows.push([task.id.to_string(), task.kind.clone(), safe(&task.title), task.state.to_string(), when(task.created), problem]);
+                }
+                output.list(&tasks, &tasks, |task| task.id.to_string(), rows);
+                return Ok(0);
+            }
+            Self::Wait { task } => {
+                let called = connect::call::<Value>(settings, global, output, Request::TaskWait { task }).await?;
+                output.one(&called.body, |_| task.to_string(), |output| output.line(format!("task {task} is done")));
+                return Ok(called.finish(output));
+            }
+            Self::Show { task } => Request::TaskShow { task },
+            Self::Cancel { task } => Request::TaskCancel { task },
+        };
+        let task = connect::call::<Record>(settings, global, output, request).await?.body;
+        output.one(&task, |task| task.id.to_string(), |output| {
+            output.line(format!("task {} ({}): {}, {}, started {}", task.id, task.kind, safe(&task.title), task.state, when(task.created)));
+            for phase in &task.phases {
+                let message = phase.message.as_deref().unwrap_or_default();
+                output.line(format!("  {}: {} of {} {} {}", safe(&phase.name), phase.done, phase.total, phase.unit, safe(message)));
+            }
+            if let Some(problem) = &task.problem {
+                output.line(format!("  {}", safe(&problem.to_string())));
+            }
+        });
+        Ok(0)
+    }
+}

@@ -1,0 +1,189 @@
+//! `spsync updates …`.
+
+use catalog::problem::Problem;
+use clap::{Args, Subcommand};
+
+use super::output::{Rows, safe, size, when};
+use super::{Format, Global, Output, connect};
+use crate::admin::{Mark, Request, UpdateFilter};
+use crate::config::Settings;
+use crate::updates::{List, Listed, Shown};
+
+/// Feature updates
+#[derive(Debug, Subcommand)]
+pub enum Updates {
+    /// What can be chosen, and why not the rest
+    List {
+        #[command(flatten)]
+        filter: Filter,
+        /// Also what the selection hides, what was declined or withdrawn
+        #[arg(long)]
+        all: bool,
+    },
+    /// One update, whole
+    Show {
+        /// Id, or the unique beginning of an id, title or file name
+        update: String,
+    },
+    /// Do not list or pick these any more
+    Decline {
+        /// Ids or titles
+        #[arg(required = true)]
+        updates: Vec<String>,
+    },
+    /// List these again, and end a hold
+    Restore {
+        /// Ids or titles
+        #[arg(required = true)]
+        updates: Vec<String>,
+    },
+    /// Keep these whatever a rule says
+    Hold {
+        /// Ids or titles
+        #[arg(required = true)]
+        updates: Vec<String>,
+    },
+}
+
+/// Narrows a list of updates; each may be given several times.
+#[derive(Debug, Default, Args)]
+pub struct Filter {
+    /// Product, as "Windows 11"
+    #[arg(long = "product", value_name = "PRODUCT")]
+    products: Vec<String>,
+    /// Release, as 25H2
+    #[arg(long = "release", value_name = "RELEASE")]
+    releases: Vec<String>,
+    /// Language, as en-us
+    #[arg(long = "lang", value_name = "LANGUAGE")]
+    languages: Vec<String>,
+    /// Architecture: x64, x86, arm64
+    #[arg(long = "arch", value_name = "ARCHITECTURE")]
+    architectures: Vec<String>,
+    /// Edition group: business, consumer
+    #[arg(long = "edition", value_name = "GROUP")]
+    editions: Vec<String>,
+}
+
+impl Filter {
+    pub(super) fn filter(self, words: Vec<String>, all: bool) -> UpdateFilter {
+        UpdateFilter {
+            products: self.products,
+            releases: self.releases,
+            languages: self.languages,
+            architectures: self.architectures,
+            editions: self.editions,
+            words,
+            all,
+        }
+    }
+}
+
+impl Updates {
+    pub(super) async fn run(self, settings: &Settings, global: &Global, output: &Output) -> Result<u8, Problem> {
+        let (updates, mark) = match self {
+            Self::List { filter, all } => {
+                let request = Request::UpdatesList(filter.filter(Vec::new(), all));
+                let list = connect::call::<List>(settings, global, output, request).await?.body;
+                show_list(&list, output);
+                return Ok(0);
+            }
+            Self::Show { update } => {
+                let shown = connect::call::<Shown>(settings, global, output, Request::UpdatesShow { update }).await?.body;
+                output.one(&shown, |s| s.listed.update.id.update.to_string(), |output| show_one(&shown, output));
+                return Ok(0);
+            }
+            Self::Decline { updates } => {
+                super::confirm(global, &format!("decline {} updates", updates.len()))?;
+                (updates, Mark::Decline)
+            }
+            Self::Restore { updates } => (updates, Mark::Restore),
+            Self::Hold { updates } => (updates, Mark::Hold),
+        };
+        let request = Request::UpdatesMark { updates, mark };
+        let called = connect::call::<serde_json::Value>(settings, global, output, request).await?;
+        output.one(&called.body, |_| String::new(), |output| {
+            for title in called.body["updates"].as_array().into_iter().flatten().filter_map(|t| t.as_str()) {
+                output.line(format!("{}: {}", called.body["mark"].as_str().unwrap_or_default(), safe(title)));
+            }
+        });
+        Ok(called.finish(output))
+    }
+}
+
+/// What the DEPLOYABLE column says.
+pub(super) fn deployable(listed: &Listed) -> String {
+    match listed.reasons.as_slice() {
+        [] => "yes".to_owned(),
+        reasons => format!("no: {}", reasons.iter().map(|r| r.word()).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+fn show_list(list: &List, output: &Output) {
+    let wide = output.format == Format::Wide;
+    let mut header = vec!["ID", "TITLE", "BUILD", "SIZE", "LICENCE", "STATE", "DEPLOYABLE"];
+    if wide {
+        header.extend(["DIGESTS", "FILE"]);
+    }
+    let mut rows = Rows::new(&header);
+    for listed in &list.updates {
+        let u = &listed.update;
+        let state = match (u.downloaded, &listed.hidden) {
+            (_, Some(hidden)) => hidden.clone(),
+            (true, None) => "downloaded".to_owned(),
+            (false, None) => "metadata".to_owned(),
+        };
+        let mut row = vec![u.id.update.short(), safe(&u.title), u.build_text(), size(u.size), u.license.to_string(), state, deployable(listed)];
+        if wide {
+            row.push(match (u.digests.sha1, u.digests.sha256) {
+                (Some(_), Some(_)) => "sha1+sha256",
+                (None, Some(_)) => "sha256",
+                (Some(_), None) => "sha1-only",
+                (None, None) => "none",
+            }.to_owned());
+            row.push(safe(u.file_name.as_str()));
+        }
+        rows.push_row(row);
+    }
+    output.list(list, &list.updates, |listed| listed.update.id.update.to_string(), rows);
+    if output.for_people() {
+        if list.hidden > 0 {
+            let reasons: Vec<_> = list.hidden_because.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
+            output.line(format!("{} hidden: {} (--all shows them)", list.hidden, reasons.join(", ")));
+        }
+        if list.updates.is_empty() && list.hidden == 0 && list.notes.is_empty() {
+            output.line("no feature update is known yet: spsync now");
+        }
+        list.notes.iter().for_each(|note| output.line(note));
+    }
+}
+
+fn show_one(shown: &Shown, output: &Output) {
+    let u = &shown.listed.update;
+    let dash = || "-".to_owned();
+    output.line(safe(&u.title));
+    let mut fields = vec![
+        ("id", format!("{} revision {}", u.id.update, u.id.number.0)),
+        ("product", u.product.clone().unwrap_or_else(dash)),
+        ("release", format!("{} (build {})", u.release.as_deref().unwrap_or("-"), u.build_text())),
+        ("editions", format!("{}: {}", u.edition_group.as_deref().unwrap_or("-"), u.editions.join(", "))),
+        ("architecture", u.architecture.clone()),
+        ("language", u.language.clone()),
+        ("file", u.file_name.to_string()),
+        ("size", format!("{} ({} bytes)", size(u.size), u.size)),
+    ];
+    fields.extend(u.digests.sha1.map(|d| ("sha1", d.to_string())));
+    fields.extend(u.digests.sha256.map(|d| ("sha256", d.to_string())));
+    fields.extend(u.urls.iter().map(|url| ("link", format!("{} ({})", url.url, url.source))));
+    fields.push(("licence", u.license.to_string()));
+    fields.push(("signature", shown.signature.clone()));
+    fields.push(("deployable", deployable(&shown.listed)));
+    fields.extend(shown.listed.hidden.iter().map(|hidden| ("hidden", hidden.clone())));
+    fields.push(("seen", format!("first {}, last {}", when(u.first_seen), when(u.last_seen))));
+    for (name, value) in fields {
+        output.line(format!("  {name:<13}{}", safe(&value)));
+    }
+    for revision in &shown.revisions {
+        output.line(format!("  revision {:<4}{} {}", revision.id.number.0, revision.build_text(), safe(revision.file_name.as_str())));
+    }
+}

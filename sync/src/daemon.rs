@@ -1,0 +1,264 @@
+//! The daemon: scheduler, distribution point, admin socket and health endpoint around one [`Site`].
+//!
+//! It stops gracefully: nothing new is accepted, running transfers get `[server] shutdown_grace`, tasks are marked
+//! interrupted and go on at the next start. SIGHUP reloads; a configuration with mistakes changes nothing.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use catalog::problem::{Code, Problem};
+use dp::server::{ContentServer, ServerLimits};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use crate::admin::{Caller, wire};
+use crate::clock;
+use crate::config::{self, Level, Loaded, Settings};
+use crate::run;
+use crate::schedule::Schedule;
+use crate::site::{self, Site};
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What keeps it from starting: the site's own problems, `LISTEN_FAILED`.
+pub async fn run(loaded: Loaded, config_file: Option<PathBuf>) -> Result<(), Problem> {
+    let daemon = Daemon::start(loaded).await?;
+    let mut terminate = handler(SignalKind::terminate())?;
+    let mut interrupt = handler(SignalKind::interrupt())?;
+    let mut hangup = handler(SignalKind::hangup())?;
+    // Without systemd there is nobody to tell, and nothing to do about it.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let mut watchdog = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading]);
+                daemon.reload(config_file.as_deref());
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+            }
+            _ = watchdog.tick() => {
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+            }
+        }
+    }
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    info!("stopping");
+    daemon.stop().await;
+    Ok(())
+}
+
+fn handler(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Problem> {
+    signal(kind).map_err(|error| Problem::new(Code::Internal, "signals cannot be handled").because_of(Some(&error)))
+}
+
+/// A daemon that runs in this process.
+pub struct Daemon {
+    /// The site it works on.
+    pub site: Arc<Site>,
+    /// Where clients are answered.
+    pub addresses: Vec<SocketAddr>,
+    /// Where health is answered.
+    pub health: Option<SocketAddr>,
+    stop: watch::Sender<bool>,
+    parts: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Daemon {
+    /// Opens the site and every listener; it serves when this returns.
+    ///
+    /// # Errors
+    /// The site's own problems, `LISTEN_FAILED`.
+    pub async fn start(mut loaded: Loaded) -> Result<Self, Problem> {
+        let mut listeners = Vec::new();
+        for address in &loaded.settings.server.listen {
+            listeners.push(listen(address).await?);
+        }
+        let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        loaded.settings.listens_on(&addresses);
+        let site = Site::open(loaded).await?;
+        site::announce(&site);
+        let settings = site.settings();
+        let (stop, stopped) = watch::channel(false);
+        let mut parts = Vec::new();
+        let server = Arc::new(ContentServer::new(site.library.clone(), site.shelf.clone(), limits(&settings)));
+        for listener in listeners {
+            info!("clients are answered at http://{}", listener.local_addr().map_or_else(|_| "?".to_owned(), |a| a.to_string()));
+            parts.push(tokio::spawn(server.clone().serve(listener, wait(stopped.clone()))));
+        }
+        if let Some(socket) = settings.admin.socket() {
+            let listener = wire::listen(&socket)?;
+            info!("commands are answered at {}", socket.display());
+            parts.push(tokio::spawn(wire::serve(site.clone(), listener, wait(stopped.clone()))));
+        }
+        let mut health = None;
+        if !settings.admin.listen.is_empty() {
+            let listener = listen(&settings.admin.listen).await?;
+            health = listener.local_addr().ok();
+            parts.push(tokio::spawn(serve_health(site.clone(), listener, wait(stopped.clone()))));
+        }
+        parts.push(tokio::spawn(schedule(site.clone(), wait(stopped))));
+        Ok(Self { site, addresses, health, stop, parts })
+    }
+
+    /// Reads the configuration again. Mistakes change nothing.
+    pub fn reload(&self, config_file: Option<&std::path::Path>) {
+        let loaded = match config::load(config_file) {
+            Ok(loaded) => loaded,
+            Err(problem) => return error!("the configuration is not reloaded: {problem}"),
+        };
+        if let Some(finding) = loaded.check().into_iter().find(|finding| finding.level == Level::Error) {
+            return error!("the configuration is not reloaded: {}", finding.text);
+        }
+        let mut loaded = loaded;
+        let now = self.site.settings();
+        for change in config::diff(&now, &loaded.settings).iter().filter(|change| !change.reload) {
+            warn!("`{}` changed, which needs a restart", change.key);
+        }
+        loaded.settings.keep_what_needs_a_restart(&now);
+        self.site.reload(loaded);
+        info!("the configuration is reloaded");
+    }
+
+    /// Ends all parts, gracefully, and closes the site.
+    pub async fn stop(self) {
+        let _ = self.stop.send(true);
+        let grace = self.site.settings().server.shutdown_grace;
+        let all = async {
+            for part in self.parts {
+                let _ = part.await;
+            }
+        };
+        if tokio::time::timeout(grace, all).await.is_err() {
+            warn!("transfers that were still running after {}s are cut; clients resume them", grace.as_secs());
+        }
+        if let Some(socket) = self.site.settings().admin.socket() {
+            let _ = std::fs::remove_file(socket);
+        }
+        self.site.close().await;
+    }
+}
+
+async fn wait(mut stopped: watch::Receiver<bool>) {
+    // A dropped sender means that the daemon is gone: stop as well.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+async fn listen(address: &str) -> Result<TcpListener, Problem> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Problem::new(Code::ListenFailed, format!("`{address}` cannot be listened on")).because_of(Some(&error))
+    })
+}
+
+fn limits(settings: &Settings) -> ServerLimits {
+    ServerLimits {
+        max_connections: settings.server.max_connections,
+        max_connections_per_client: settings.server.max_connections_per_client,
+        read_timeout: settings.server.read_timeout,
+        shutdown_grace: settings.server.shutdown_grace,
+        ..ServerLimits::default()
+    }
+}
+
+/// When the next scheduled run is due.
+pub fn next_run(settings: &Settings, after: Timestamp) -> Option<Timestamp> {
+    let schedule = Schedule::parse(&settings.sync.schedule, &settings.sync.timezone).ok()?;
+    // The site's code spreads many sites over the jitter, and each keeps its own minute.
+    let seed = settings.site.code.as_str().bytes().fold(0, |seed, byte| seed * 256 + u64::from(byte));
+    schedule.next(after, settings.sync.jitter, seed)
+}
+
+async fn schedule(site: Arc<Site>, stopped: impl Future<Output = ()>) {
+    tokio::pin!(stopped);
+    let mut after = clock::now();
+    loop {
+        let due = next_run(&site.settings(), after);
+        let pause = due
+            .map(|due| due.duration_since(clock::now()))
+            .and_then(|pause| Duration::try_from(pause).ok())
+            // A reload may bring another schedule: look again every minute.
+            .map_or(Duration::from_secs(60), |pause| pause.min(Duration::from_secs(60)));
+        tokio::select! {
+            () = &mut stopped => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        let now = clock::now();
+        if due.is_some_and(|due| due <= now) {
+            after = now;
+            let caller = Caller { who: "schedule".to_owned(), dry_run: false };
+            if let Err(problem) = run::start(&site, false, &caller).await {
+                error!("the scheduled synchronisation did not start: {problem}");
+            }
+        }
+    }
+}
+
+/// `/healthz` (alive) and `/readyz` (database, content, first sync), plain HTTP on the admin address.
+async fn serve_health(site: Arc<Site>, listener: TcpListener, stopped: impl Future<Output = ()>) {
+    tokio::pin!(stopped);
+    loop {
+        let stream = tokio::select! {
+            () = &mut stopped => return,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(_) => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+        };
+        let site = site.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let site = site.clone();
+                async move { Ok::<_, std::convert::Infallible>(health(&site, request).await) }
+            });
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10)).max_buf_size(16 * 1024);
+            // A broken connection is the asker's business.
+            let _ = tokio::time::timeout(Duration::from_secs(60), builder.serve_connection(TokioIo::new(stream), service)).await;
+        });
+    }
+}
+
+async fn health(site: &Arc<Site>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let answer = |status: StatusCode, body: String, kind: &str| {
+        Response::builder()
+            .status(status)
+            .header("content-type", kind)
+            .header("cache-control", "no-store")
+            .body(Full::new(Bytes::from(body)))
+            .unwrap_or_else(|_| Response::new(Full::default()))
+    };
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return answer(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n".to_owned(), "text/plain");
+    }
+    match request.uri().path() {
+        "/healthz" => answer(StatusCode::OK, "alive\n".to_owned(), "text/plain"),
+        "/readyz" => {
+            let database = site.read(|r| r.last_ok_run()).await;
+            let library = site.library.clone();
+            let content = tokio::task::spawn_blocking(move || library.usage().is_ok()).await.unwrap_or(false);
+            let (database, synchronised) = (database.is_ok(), matches!(database, Ok(Some(_))));
+            let ready = database && content;
+            let body = serde_json::json!({
+                "ready": ready, "database": database, "content": content, "synchronised": synchronised,
+            });
+            let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            answer(status, format!("{body}\n"), "application/json")
+        }
+        _ => answer(StatusCode::NOT_FOUND, "not here\n".to_owned(), "text/plain"),
+    }
+}

@@ -1,0 +1,75 @@
+//! What the content library holds, seen with what the database knows of it.
+
+use std::sync::Arc;
+
+use catalog::digest::Sha256Digest;
+use catalog::problem::{Code, Problem};
+
+use crate::admin::Answer;
+use crate::site::{Site, problem};
+
+/// All contents.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list(site: &Arc<Site>) -> Result<Answer, Problem> {
+    Answer::of(&site.read(|r| r.contents()).await?)
+}
+
+/// One content: what is known of it, who uses it, and where clients are sent for it.
+///
+/// # Errors
+/// `CONTENT_NOT_FOUND`, `AMBIGUOUS`.
+pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
+    let wanted = name.to_lowercase();
+    let all = site.read(|r| r.contents()).await?;
+    let found: Vec<_> = all.iter().filter(|row| !wanted.is_empty() && row.sha256.to_string().starts_with(&wanted)).collect();
+    match found.as_slice() {
+        [one] => {
+            let sha256 = one.sha256;
+            let users = site.read(move |r| r.packages_of_content(sha256)).await?;
+            let shelf = site.shelf.load();
+            Answer::of(&serde_json::json!({
+                "content": one,
+                "packages": users,
+                "served": shelf.contents.contains_key(&sha256),
+                "locations": shelf.locations.get(&sha256),
+            }))
+        }
+        [] => Err(Problem::new(Code::ContentNotFound, format!("the site holds no content `{name}`"))),
+        several => Err(Problem::new(Code::Ambiguous, format!("{} contents begin with `{name}`", several.len()))),
+    }
+}
+
+/// Takes a bad file out of the library and out of the database's belief; packages that hold it lack it now.
+///
+/// # Errors
+/// Those of the database and the disk.
+pub async fn set_aside(site: &Arc<Site>, sha256: Sha256Digest) -> Result<(), Problem> {
+    // The database first: what it says is served must be there.
+    site.write(move |w| w.forget_content(sha256)).await?;
+    site.refresh_shelf().await?;
+    let library = site.library.clone();
+    tokio::task::spawn_blocking(move || library.set_aside(sha256))
+        .await
+        .map_err(|died| Problem::of(Code::Internal, &died))?
+        .map_err(problem)
+}
+
+/// Removes content that no package uses any more.
+///
+/// # Errors
+/// Those of the database and the disk.
+pub async fn forget_unused(site: &Arc<Site>) -> Result<u64, Problem> {
+    let unused = site.read(|r| r.unused_contents()).await?;
+    let count = unused.len() as u64;
+    for sha256 in unused {
+        site.write(move |w| w.forget_content(sha256)).await?;
+        let library = site.library.clone();
+        tokio::task::spawn_blocking(move || library.remove(sha256))
+            .await
+            .map_err(|died| Problem::of(Code::Internal, &died))?
+            .map_err(problem)?;
+    }
+    Ok(count)
+}

@@ -1,0 +1,338 @@
+//! Deployment packages: named sets of feature updates whose files are downloaded, checked and distributed together.
+
+pub mod content;
+mod distribute;
+mod validate;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use catalog::id::PackageId;
+use catalog::problem::{Code, Problem};
+use schema::packages::{FileState, NewMember, NewPackage, Package, PackageFile};
+use serde::{Deserialize, Serialize};
+
+pub use distribute::{distribute, points, shelf, withdraw};
+pub use validate::validate;
+
+use crate::admin::{Answer, Caller, UpdateFilter};
+use crate::clock;
+use crate::site::Site;
+use crate::updates::{self, Reason};
+
+/// A package with what it holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Shown {
+    /// The package itself.
+    #[serde(flatten)]
+    pub package: Package,
+    /// Its files.
+    pub files: Vec<PackageFile>,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// How many of them are stored.
+    pub stored: u64,
+    /// Names of the distribution points that serve it.
+    pub distributed_to: Vec<String>,
+}
+
+/// The package that `name` means: an id, a name, or the unique beginning of either.
+///
+/// # Errors
+/// `PACKAGE_NOT_FOUND`, `AMBIGUOUS`.
+pub async fn named(site: &Arc<Site>, name: &str) -> Result<Package, Problem> {
+    let all = site.read(|r| r.packages()).await?;
+    let wanted = name.to_lowercase();
+    let is = |package: &&Package| {
+        package.name.to_lowercase() == wanted || package.id.as_str().eq_ignore_ascii_case(&wanted)
+    };
+    let begins = |package: &&Package| {
+        !wanted.is_empty()
+            && (package.name.to_lowercase().starts_with(&wanted)
+                || package.id.as_str().to_lowercase().starts_with(&wanted))
+    };
+    let mut found: Vec<_> = all.iter().filter(is).collect();
+    if found.is_empty() {
+        found = all.iter().filter(begins).collect();
+    }
+    match found.as_slice() {
+        [one] => Ok((*one).clone()),
+        [] => Err(Problem::new(Code::PackageNotFound, format!("no deployment package is called `{name}`"))),
+        several => {
+            let names: Vec<_> = several.iter().map(|package| format!("{} {}", package.id, package.name)).collect();
+            Err(Problem::new(Code::Ambiguous, format!("several packages are called `{name}…`")).because(names.join(", ")))
+        }
+    }
+}
+
+/// The package with its files and places.
+///
+/// # Errors
+/// Those of the database.
+pub async fn shown(site: &Arc<Site>, id: &PackageId) -> Result<Shown, Problem> {
+    let wanted = id.clone();
+    let (package, files, places) = site
+        .read(move |r| Ok((r.package(&wanted)?, r.package_files(&wanted)?, r.distributions_of(&wanted)?)))
+        .await?;
+    let package =
+        package.ok_or_else(|| Problem::new(Code::PackageNotFound, format!("there is no package {id}")))?;
+    Ok(Shown {
+        bytes: files.iter().map(|file| file.size).sum(),
+        stored: files.iter().filter(|file| file.state == FileState::Stored).count() as u64,
+        distributed_to: places.into_iter().map(|place| place.point).collect(),
+        package,
+        files,
+    })
+}
+
+/// All packages.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list(site: &Arc<Site>) -> Result<Answer, Problem> {
+    let mut all = Vec::new();
+    for package in site.read(|r| r.packages()).await? {
+        all.push(shown(site, &package.id).await?);
+    }
+    Answer::of(&all)
+}
+
+/// One package.
+///
+/// # Errors
+/// `PACKAGE_NOT_FOUND`, `AMBIGUOUS`.
+pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
+    let package = named(site, name).await?;
+    Answer::of(&shown(site, &package.id).await?)
+}
+
+/// Makes a package. Without `source` its files live in the content library alone; with one, they are placed there too.
+///
+/// # Errors
+/// `NAME_*`, `DESCRIPTION_TOO_LONG`, `SOURCE_*` (mission row M17).
+pub async fn create(
+    site: &Arc<Site>,
+    name: &str,
+    description: &str,
+    source: Option<PathBuf>,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let source = match source {
+        Some(folder) => Some(usable_source(site, folder).await?),
+        None => None,
+    };
+    let new = NewPackage { name: name.trim().to_owned(), description: description.trim().to_owned(), source_dir: source };
+    let (code, who) = (site.code().clone(), caller.who.clone());
+    if caller.dry_run {
+        let checked = new.clone();
+        site.read(move |r| r.check_new_package(&checked)).await?;
+        return Answer::of(&serde_json::json!({ "would_create": new.name, "dry_run": true }));
+    }
+    let id = site
+        .write(move |w| {
+            let id = w.create_package(&code, &new, clock::now())?;
+            w.audit(&who, "package.create", id.as_str(), clock::now())?;
+            Ok(id)
+        })
+        .await?;
+    Answer::of(&shown(site, &id).await?)
+}
+
+/// A source folder must exist, be writable, and be nobody else's: also not inside another's, nor around it, nor in
+/// the content library.
+async fn usable_source(site: &Arc<Site>, folder: PathBuf) -> Result<PathBuf, Problem> {
+    let missing = |error: &std::io::Error| {
+        Problem::new(Code::SourceMissing, format!("the source folder `{}` does not exist", folder.display()))
+            .because_of(Some(error))
+    };
+    let real = std::fs::canonicalize(&folder).map_err(|error| missing(&error))?;
+    if !real.is_dir() {
+        return Err(Problem::new(Code::SourceMissing, format!("`{}` is not a folder", folder.display())));
+    }
+    let probe = real.join(format!(".spsync-writable-{}", std::process::id()));
+    std::fs::File::create(&probe).and_then(|_| std::fs::remove_file(&probe)).map_err(|error| {
+        Problem::new(Code::SourceNotWritable, format!("the source folder `{}` cannot be written", real.display()))
+            .because_of(Some(&error))
+    })?;
+    let overlaps = |other: &std::path::Path| real.starts_with(other) || other.starts_with(&real);
+    let data_dir = site.settings().site.data_dir.clone();
+    if overlaps(&std::fs::canonicalize(&data_dir).unwrap_or(data_dir)) {
+        let message = format!("the source folder `{}` is inside the site's own data", real.display());
+        return Err(Problem::new(Code::SourceInUse, message));
+    }
+    let others = site.read(|r| r.packages()).await?;
+    if let Some(other) = others.iter().find(|p| p.source_dir.as_deref().is_some_and(overlaps)) {
+        let message = format!("the source folder `{}` belongs to package {} `{}`", real.display(), other.id, other.name);
+        return Err(Problem::new(Code::SourceInUse, message));
+    }
+    Ok(real)
+}
+
+/// What was added to, or taken out of, a package.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Changed {
+    /// Id of the package.
+    pub package: PackageId,
+    /// Its name.
+    pub name: String,
+    /// Titles added.
+    pub added: Vec<String>,
+    /// Titles that were there already.
+    pub present: Vec<String>,
+    /// Titles taken out.
+    pub dropped: Vec<String>,
+    /// What a picker left out, and why.
+    pub left_out: Vec<String>,
+    /// Bytes of what was added.
+    pub bytes: u64,
+    /// Nothing was changed.
+    pub dry_run: bool,
+}
+
+/// Adds updates to a package: those named, which must be deployable, or whatever the filter leaves of the selection.
+///
+/// # Errors
+/// `LICENSE_NOT_ACCEPTED` and the like for an update named explicitly; `UPDATE_NOT_FOUND`, `AMBIGUOUS`,
+/// `LANGUAGE_*`; then nothing is added.
+pub async fn add(
+    site: &Arc<Site>,
+    package: &str,
+    names: &[String],
+    filter: &UpdateFilter,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let package = named(site, package).await?;
+    updates::selection::known_languages(site, &filter.languages).await?;
+    updates::selection::known_filter(site, filter).await?;
+    let all = updates::all(site).await?;
+    let (chosen, left_out) = if names.is_empty() {
+        updates::pick(&all, filter)
+    } else {
+        let mut chosen = Vec::new();
+        for name in names {
+            let listed = updates::named(name, &all)?;
+            // Naming an encrypted update by its id is asking for it; nothing else may be overruled so.
+            let by_id = name.len() >= 8 && listed.update.id.update.to_string().starts_with(&name.to_lowercase());
+            let asked_for = |reason: &&Reason| !(by_id && **reason == Reason::Encrypted);
+            if let Some(reason) = listed.reasons.iter().find(asked_for) {
+                let message = format!("`{}` cannot be deployed: {}", listed.update.title, reason.word());
+                let help = reason.code().page().help.replace("ID", &listed.update.id.update.short());
+                return Err(Problem::new(reason.code(), message).help(help));
+            }
+            chosen.push(listed);
+        }
+        (chosen, Vec::new())
+    };
+    let members: Vec<_> = chosen
+        .iter()
+        .map(|listed| NewMember { revision: listed.update.id, title: listed.update.title.clone(), size: listed.update.size })
+        .collect();
+    let (id, who, dry_run) = (package.id.clone(), caller.who.clone(), caller.dry_run);
+    let (added, present) = site
+        .write(move |w| {
+            let present = w.members_present(&id, &members)?;
+            let (present, new): (Vec<_>, Vec<_>) = members.into_iter().partition(|m| present.contains(&m.revision));
+            if !dry_run && !new.is_empty() {
+                w.add_members(&id, &new, clock::now())?;
+                w.audit(&who, "package.add", id.as_str(), clock::now())?;
+            }
+            Ok((new, present))
+        })
+        .await?;
+    if !dry_run {
+        site.refresh_shelf().await?;
+    }
+    Answer::of(&Changed {
+        package: package.id,
+        name: package.name,
+        bytes: added.iter().map(|member| member.size).sum(),
+        added: added.into_iter().map(|member| member.title).collect(),
+        present: present.into_iter().map(|member| member.title).collect(),
+        dropped: Vec::new(),
+        left_out,
+        dry_run,
+    })
+}
+
+/// Takes updates out of a package. Their content stays in the library while another package uses it.
+///
+/// # Errors
+/// `UPDATE_NOT_FOUND` where the package does not hold one of them; then nothing is taken out.
+pub async fn drop_updates(
+    site: &Arc<Site>,
+    package: &str,
+    names: &[String],
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let package = named(site, package).await?;
+    let held = shown(site, &package.id).await?.files;
+    let mut chosen = Vec::new();
+    for name in names {
+        let wanted = name.to_lowercase();
+        let is = |file: &&PackageFile| {
+            file.revision.update.to_string().starts_with(&wanted) || file.title.to_lowercase() == wanted
+        };
+        let found: Vec<_> = held.iter().filter(is).collect();
+        match found.as_slice() {
+            [one] => chosen.push((*one).clone()),
+            [] => {
+                let message = format!("package `{}` holds no update `{name}`", package.name);
+                return Err(Problem::new(Code::UpdateNotFound, message).help("`spsync package show` lists what it holds"));
+            }
+            several => {
+                return Err(Problem::new(Code::Ambiguous, format!("{} updates are called `{name}…`", several.len())));
+            }
+        }
+    }
+    if !caller.dry_run {
+        let (id, who) = (package.id.clone(), caller.who.clone());
+        let revisions: Vec<_> = chosen.iter().map(|file| file.revision).collect();
+        site.write(move |w| {
+            w.drop_members(&id, &revisions, clock::now())?;
+            w.audit(&who, "package.drop", id.as_str(), clock::now())
+        })
+        .await?;
+        site.refresh_shelf().await?;
+        if let Some(folder) = &package.source_dir {
+            for file in &chosen {
+                // The copy in the source folder is ours; one that is gone already is as wanted.
+                let _ = std::fs::remove_file(folder.join(file.file_name.as_str()));
+            }
+        }
+    }
+    Answer::of(&Changed {
+        package: package.id,
+        name: package.name,
+        added: Vec::new(),
+        present: Vec::new(),
+        dropped: chosen.into_iter().map(|file| file.title).collect(),
+        left_out: Vec::new(),
+        bytes: 0,
+        dry_run: caller.dry_run,
+    })
+}
+
+/// Deletes a package that no distribution point serves. Its content goes when nothing else uses it.
+///
+/// # Errors
+/// `PACKAGE_DISTRIBUTED`, `PACKAGE_NOT_FOUND`.
+pub async fn delete(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Answer, Problem> {
+    let package = named(site, name).await?;
+    let shown = shown(site, &package.id).await?;
+    if !shown.distributed_to.is_empty() {
+        let message = format!("package `{}` is distributed to {}", package.name, shown.distributed_to.join(", "));
+        return Err(Problem::new(Code::PackageDistributed, message)
+            .help(format!("`spsync package withdraw {}` first", package.id)));
+    }
+    if !caller.dry_run {
+        let (id, who) = (package.id.clone(), caller.who.clone());
+        site.write(move |w| {
+            w.delete_package(&id)?;
+            w.audit(&who, "package.delete", id.as_str(), clock::now())
+        })
+        .await?;
+        content::forget_unused(site).await?;
+        site.refresh_shelf().await?;
+    }
+    Answer::of(&serde_json::json!({ "deleted": shown, "dry_run": caller.dry_run }))
+}

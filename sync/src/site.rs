@@ -1,0 +1,316 @@
+//! One site, opened: settings, database, content library and what its distribution point may serve.
+//!
+//! Whoever holds a [`Site`] holds the site lock: there is one at a time, the daemon or one command.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use catalog::id::SiteCode;
+use catalog::problem::{Code, Coded, Problem};
+use dp::library::Library;
+use dp::server::Shelf;
+use jiff::Timestamp;
+use schema::{Reader, SchemaError, Store, Writer};
+use serde::{Deserialize, Serialize};
+use tracing::info;
+
+use crate::clock;
+use crate::config::{Loaded, Settings, ShownKey};
+use crate::tasks::Tasks;
+use crate::upstream::Webs;
+
+/// How long a command waits for another one to finish with the site.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// An error as users see it.
+pub fn problem<E: Coded + 'static>(error: E) -> Problem {
+    error.problem()
+}
+
+/// A site and everything it works with.
+pub struct Site {
+    loaded: ArcSwap<Loaded>,
+    code: SiteCode,
+    /// What the site knows.
+    pub store: Store,
+    /// The site's content.
+    pub library: Library,
+    /// What the site's distribution point may serve, replaced whole after each change.
+    pub shelf: Arc<ArcSwap<Shelf>>,
+    /// Long work.
+    pub tasks: Tasks,
+    /// How each source may be reached.
+    pub webs: Webs,
+    /// When this process opened the site.
+    pub started: Timestamp,
+    lock: File,
+}
+
+impl Site {
+    /// Opens the site of `settings` under its lock, and mends what a dead process left.
+    ///
+    /// # Errors
+    /// `DATA_DIR_NOT_WRITABLE`, `SITE_LOCKED`, those of the database and of the content library.
+    pub async fn open(loaded: Loaded) -> Result<Arc<Self>, Problem> {
+        let settings = loaded.settings.clone();
+        let data_dir = settings.site.data_dir.clone();
+        prepare(&data_dir)?;
+        let lock = lock(&data_dir).await?;
+        let database = settings.db_path();
+        let readers = settings.db.readers;
+        let content = settings.content_dir();
+        let min_free = settings.download.min_free;
+        let (store, library) = tokio::task::spawn_blocking(move || -> Result<_, Problem> {
+            let store = Store::open(&database, readers).map_err(problem)?;
+            let library = Library::open(&content, dp::library::Settings { min_free }).map_err(problem)?;
+            Ok((store, library))
+        })
+        .await
+        .map_err(|died| Problem::of(Code::Internal, &died))??;
+        let code = settings.site.code.clone();
+        let wanted = code.clone();
+        let kept = store
+            .write(move |w| {
+                w.mark_interrupted(clock::now())?;
+                w.site_code(&wanted, clock::now())
+            })
+            .await
+            .map_err(problem)?;
+        if kept != code {
+            let message = format!("this site was started as `{kept}`, and a site keeps its code");
+            return Err(Problem::new(Code::ConfigInvalid, message).help(format!("set `[site] code = \"{kept}\"`")));
+        }
+        let site = Arc::new(Self {
+            webs: Webs::new(&settings)?,
+            loaded: ArcSwap::from_pointee(loaded),
+            code,
+            tasks: Tasks::new(store.clone()),
+            store,
+            library,
+            shelf: Arc::default(),
+            started: clock::now(),
+            lock,
+        });
+        site.refresh_shelf().await?;
+        Ok(site)
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::new(self.loaded.load().settings.clone())
+    }
+
+    /// Each setting with its origin.
+    pub fn shown_settings(&self) -> Vec<ShownKey> {
+        self.loaded.load().shown()
+    }
+
+    /// Takes other settings into force; the caller has checked them.
+    pub fn reload(&self, loaded: Loaded) {
+        self.loaded.store(Arc::new(loaded));
+    }
+
+    /// The site code.
+    pub fn code(&self) -> &SiteCode {
+        &self.code
+    }
+
+    /// A question to the database.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Reader<'_>) -> Result<T, SchemaError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.store.read(question).await.map_err(problem)
+    }
+
+    /// One transaction, durable when it returns.
+    ///
+    /// # Errors
+    /// Those of the database; nothing was written then.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Writer<'_>) -> Result<T, SchemaError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.store.write(change).await.map_err(problem)
+    }
+
+    /// Makes the distribution point serve what the database says now.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn refresh_shelf(&self) -> Result<(), Problem> {
+        let url = self.settings().public_url();
+        let shelf = self.read(move |r| crate::packages::shelf(r, &url)).await?;
+        self.shelf.store(Arc::new(shelf));
+        Ok(())
+    }
+
+    /// Ends the work: tasks are marked interrupted, the database is closed, the lock is free.
+    pub async fn close(self: Arc<Self>) {
+        self.tasks.interrupt().await;
+        let store = self.store.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || store.close()).await.unwrap_or(Ok(())) {
+            tracing::error!("the database did not close cleanly: {error}");
+        }
+        let _ = self.lock.set_len(0);
+        let _ = self.lock.unlock();
+    }
+}
+
+/// Makes sure that the data directory exists and can be written.
+fn prepare(data_dir: &Path) -> Result<(), Problem> {
+    let failed = |error: std::io::Error| {
+        Problem::new(Code::DataDirNotWritable, format!("the data directory `{}` cannot be written", data_dir.display()))
+            .because_of(Some(&error))
+    };
+    std::fs::create_dir_all(data_dir).map_err(failed)?;
+    let probe = data_dir.join(format!(".writable-{}", std::process::id()));
+    File::create(&probe).map_err(failed)?;
+    std::fs::remove_file(&probe).map_err(failed)
+}
+
+/// Takes the site lock, waiting a little for a command that is about to end.
+async fn lock(data_dir: &Path) -> Result<File, Problem> {
+    let path = data_dir.join("spsync.lock");
+    let failed = |error: std::io::Error| {
+        Problem::new(Code::DataDirNotWritable, format!("the lock `{}` cannot be opened", path.display()))
+            .because_of(Some(&error))
+    };
+    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    let since = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(std::fs::TryLockError::WouldBlock) if since.elapsed() < LOCK_PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(std::fs::TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = file.read_to_string(&mut holder);
+                let message = format!("another process works on this site ({})", holder.trim());
+                return Err(Problem::new(Code::SiteLocked, message).because(format!("it holds `{}`", path.display())));
+            }
+            Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
+        }
+    }
+    let role = std::env::args().take(4).collect::<Vec<_>>().join(" ");
+    let _ = file.set_len(0).and_then(|()| file.rewind());
+    let _ = write!(file, "process {}: {role}", std::process::id());
+    Ok(file)
+}
+
+/// The name of a user, for the audit; the number where it has none.
+pub fn user_name(uid: u32) -> String {
+    let known = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let number = uid.to_string();
+    known
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|fields| fields.get(2) == Some(&number.as_str()))
+        .map_or_else(|| format!("uid {uid}"), |fields| fields[0].to_owned())
+}
+
+/// What `spsync status` shows.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the program that answered.
+    pub version: String,
+    /// Site code.
+    pub site: String,
+    /// Where the data is.
+    pub data_dir: PathBuf,
+    /// Since when this process has the site open.
+    pub since: Timestamp,
+    /// Whether every part is well.
+    pub healthy: bool,
+    /// What is not well, in words.
+    pub warnings: Vec<String>,
+    /// The last run, if there was one.
+    pub last_run: Option<schema::runs::Run>,
+    /// The last run that ended well.
+    pub last_ok: Option<schema::runs::Run>,
+    /// When the next one is due.
+    pub next_run: Option<Timestamp>,
+    /// Feature updates in the catalog, and how many of them can be deployed, wait for a licence decision, are
+    /// outside the selection, declined, or encrypted.
+    pub catalog: crate::updates::Counts,
+    /// What the content library holds.
+    pub content: Content,
+    /// Deployment packages.
+    pub packages: usize,
+    /// Contents that the distribution point serves.
+    pub served_contents: usize,
+    /// What works now.
+    pub tasks: Vec<schema::tasks::Task>,
+}
+
+/// What the content library holds.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Content {
+    /// Files.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes free on that file system.
+    pub free_bytes: u64,
+}
+
+/// One screen about everything.
+///
+/// # Errors
+/// Those of the database and the content library.
+pub async fn status(site: &Arc<Site>) -> Result<Status, Problem> {
+    let settings = site.settings();
+    let (last_run, last_ok) =
+        site.read(|r| Ok((r.runs(1)?.pop(), r.last_ok_run()?))).await?;
+    let catalog = crate::updates::counts(site).await?;
+    let packages = site.read(|r| r.packages()).await?.len();
+    let library = site.library.clone();
+    let usage = tokio::task::spawn_blocking(move || library.usage())
+        .await
+        .map_err(|died| Problem::of(Code::Internal, &died))?
+        .map_err(problem)?;
+    let mut warnings = Vec::new();
+    match &last_run {
+        None => warnings.push("never synchronised: `spsync now`".to_owned()),
+        Some(run) if run.problem.is_some() => {
+            warnings.push(format!("run {} failed: `spsync sync show {}`", run.id, run.id));
+        }
+        Some(_) => {}
+    }
+    if usage.free < settings.download.min_free {
+        warnings.push("the content library has reached [download] min_free".to_owned());
+    }
+    let alarms = site.read(|r| r.sha1_alarms()).await?;
+    if !alarms.is_empty() {
+        warnings.push(format!("{} SHA-1 stand for two different contents each: `spsync content list`", alarms.len()));
+    }
+    Ok(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        site: site.code().to_string(),
+        data_dir: settings.site.data_dir.clone(),
+        since: site.started,
+        healthy: warnings.is_empty(),
+        warnings,
+        last_run,
+        last_ok,
+        next_run: crate::daemon::next_run(&settings, clock::now()),
+        catalog,
+        content: Content { blobs: usage.blobs, bytes: usage.bytes, free_bytes: usage.free },
+        packages,
+        served_contents: site.shelf.load().contents.len(),
+        tasks: site.tasks.running(),
+    })
+}
+
+/// Says where the site is, once, at the start of a daemon.
+pub fn announce(site: &Site) {
+    info!(site.code = %site.code(), "site {} works in {}", site.code(), site.settings().site.data_dir.display());
+}

@@ -1,0 +1,351 @@
+//! Feature updates as an administrator sees them: which are listed, which can be deployed, and why not the rest.
+
+pub mod selection;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use catalog::id::UpdateId;
+use catalog::problem::{Code, Problem};
+use schema::licenses::LicenseState;
+use schema::updates::FeatureUpdate;
+use serde::{Deserialize, Serialize};
+
+use crate::admin::{Answer, Caller, Mark, UpdateFilter};
+use crate::clock;
+use crate::config::Settings;
+use crate::select::Facts;
+use crate::site::Site;
+
+/// Why an update cannot be deployed. Each reason has its stable code, so `spsync explain` knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// Nobody has decided about the licence terms.
+    Licence,
+    /// The licence terms were declined.
+    LicenceDeclined,
+    /// The administrator declined the update.
+    Declined,
+    /// No catalog lists it any more.
+    Withdrawn,
+    /// The file needs a key that only Microsoft's tool can use.
+    Encrypted,
+    /// Only a SHA-1 is published and the site wants SHA-256.
+    Sha1Only,
+    /// The file's name says neither release nor edition.
+    Unrecognised,
+}
+
+impl Reason {
+    /// The code of a refusal for this reason.
+    pub fn code(self) -> Code {
+        match self {
+            Self::Licence => Code::LicenseNotAccepted,
+            Self::LicenceDeclined => Code::LicenseDeclined,
+            Self::Encrypted => Code::UpdateEncrypted,
+            Self::Sha1Only => Code::Sha256Required,
+            Self::Declined | Self::Withdrawn | Self::Unrecognised => Code::NotDeployable,
+        }
+    }
+
+    /// The word in the DEPLOYABLE column.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Licence => "licence",
+            Self::LicenceDeclined => "licence declined",
+            Self::Declined => "declined",
+            Self::Withdrawn => "withdrawn",
+            Self::Encrypted => "encrypted",
+            Self::Sha1Only => "SHA-1 only",
+            Self::Unrecognised => "unrecognised",
+        }
+    }
+}
+
+/// A feature update with what follows from settings and decisions.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Listed {
+    /// The update as recorded.
+    #[serde(flatten)]
+    pub update: FeatureUpdate,
+    /// Whether it can be deployed now.
+    pub deployable: bool,
+    /// Why not.
+    pub reasons: Vec<Reason>,
+    /// Why it is hidden by default, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<String>,
+}
+
+/// Judges an update. Pure: settings and the row decide.
+pub fn judge(update: FeatureUpdate, settings: &Settings) -> Listed {
+    let mut reasons = Vec::new();
+    match update.license {
+        LicenseState::Pending => reasons.push(Reason::Licence),
+        LicenseState::Declined => reasons.push(Reason::LicenceDeclined),
+        LicenseState::None | LicenseState::Accepted => {}
+    }
+    for (holds, reason) in [
+        (update.declined, Reason::Declined),
+        (!update.listed, Reason::Withdrawn),
+        (update.encrypted, Reason::Encrypted),
+        (settings.download.require_sha256 && update.digests.sha256.is_none(), Reason::Sha1Only),
+        (!update.recognised, Reason::Unrecognised),
+    ] {
+        if holds {
+            reasons.push(reason);
+        }
+    }
+    let hidden = if update.declined {
+        Some("declined".to_owned())
+    } else if !update.listed {
+        Some("withdrawn by their catalogs".to_owned())
+    } else {
+        settings.selection().matches(&facts(&update)).err().map(|reason| reason.to_string())
+    };
+    Listed { deployable: reasons.is_empty(), reasons, hidden, update }
+}
+
+/// What the selection looks at.
+pub fn facts(update: &FeatureUpdate) -> Facts<'_> {
+    Facts {
+        classification: &update.classification,
+        product: update.product.as_deref(),
+        release: update.release.as_deref(),
+        language: &update.language,
+        architecture: &update.architecture,
+        edition_group: update.edition_group.as_deref(),
+    }
+}
+
+impl UpdateFilter {
+    fn keeps(&self, update: &FeatureUpdate) -> bool {
+        let any = |wanted: &[String], has: Option<&str>| {
+            wanted.is_empty() || has.is_some_and(|has| wanted.iter().any(|w| w.eq_ignore_ascii_case(has) || w == "*"))
+        };
+        let title = update.title.to_lowercase();
+        any(&self.products, update.product.as_deref())
+            && any(&self.releases, update.release.as_deref())
+            && any(&self.languages, Some(&update.language))
+            && any(&self.architectures, Some(&update.architecture))
+            && any(&self.editions, update.edition_group.as_deref())
+            && self.words.iter().all(|word| title.contains(&word.to_lowercase()))
+    }
+}
+
+/// A list with what it leaves out.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct List {
+    /// The rows.
+    pub updates: Vec<Listed>,
+    /// How many are left out.
+    pub hidden: u64,
+    /// How many for which reason.
+    pub hidden_because: BTreeMap<String, u64>,
+    /// Remarks.
+    pub notes: Vec<String>,
+}
+
+/// Every update of the site, judged.
+///
+/// # Errors
+/// Those of the database.
+pub async fn all(site: &Arc<Site>) -> Result<Vec<Listed>, Problem> {
+    let settings = site.settings();
+    let rows = site.read(|r| r.feature_updates()).await?;
+    Ok(rows.into_iter().map(|row| judge(row, &settings)).collect())
+}
+
+/// The updates that `filter` keeps, and what is hidden.
+///
+/// # Errors
+/// `UNKNOWN_*` for names that nothing has; those of the database.
+pub async fn list(site: &Arc<Site>, filter: &UpdateFilter) -> Result<Answer, Problem> {
+    selection::known_filter(site, filter).await?;
+    let mut list =
+        List { updates: Vec::new(), hidden: 0, hidden_because: BTreeMap::new(), notes: upgrades_off(&site.settings()) };
+    for listed in all(site).await?.into_iter().filter(|listed| filter.keeps(&listed.update)) {
+        match &listed.hidden {
+            Some(reason) if !filter.all => {
+                list.hidden += 1;
+                *list.hidden_because.entry(reason.clone()).or_default() += 1;
+            }
+            _ => list.updates.push(listed),
+        }
+    }
+    Answer::of(&list)
+}
+
+/// The note of a site that does not synchronise Upgrades.
+fn upgrades_off(settings: &Settings) -> Vec<String> {
+    if settings.selection().has_upgrades() {
+        return Vec::new();
+    }
+    let page = Code::ClassificationNotEnabled.page();
+    vec![format!("{}: {}; {}", Code::ClassificationNotEnabled, page.meaning, page.help)]
+}
+
+/// How many updates there are of which sort.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Counts {
+    /// In the catalog.
+    pub total: u64,
+    /// Not hidden.
+    pub listed: u64,
+    /// Listed and deployable.
+    pub deployable: u64,
+    /// Listed and waiting for a licence decision.
+    pub license_pending: u64,
+    /// Listed and downloaded.
+    pub downloaded: u64,
+    /// Hidden.
+    pub hidden: u64,
+    /// Bytes of what is listed.
+    pub listed_bytes: u64,
+    /// Remarks.
+    pub notes: Vec<String>,
+}
+
+/// Counts for `status` and the end of a run.
+///
+/// # Errors
+/// Those of the database.
+pub async fn counts(site: &Arc<Site>) -> Result<Counts, Problem> {
+    let mut counts = Counts { notes: upgrades_off(&site.settings()), ..Counts::default() };
+    for listed in all(site).await? {
+        counts.total += 1;
+        if listed.hidden.is_some() {
+            counts.hidden += 1;
+            continue;
+        }
+        counts.listed += 1;
+        counts.listed_bytes += listed.update.size;
+        counts.deployable += u64::from(listed.deployable);
+        counts.license_pending += u64::from(listed.update.license == LicenseState::Pending);
+        counts.downloaded += u64::from(listed.update.downloaded);
+    }
+    Ok(counts)
+}
+
+/// The one update that `name` means: an id, or the unique beginning of an id or title.
+///
+/// # Errors
+/// `UPDATE_NOT_FOUND` and `AMBIGUOUS`, with candidates.
+pub fn named<'a>(name: &str, all: &'a [Listed]) -> Result<&'a Listed, Problem> {
+    if let Ok(id) = name.parse::<UpdateId>()
+        && let Some(found) = all.iter().find(|listed| listed.update.id.update == id)
+    {
+        return Ok(found);
+    }
+    let wanted = name.to_lowercase();
+    let exact = |listed: &&Listed| listed.update.title.to_lowercase() == wanted;
+    let begins = |listed: &&Listed| {
+        !wanted.is_empty()
+            && (listed.update.id.update.to_string().starts_with(&wanted)
+                || listed.update.title.to_lowercase().starts_with(&wanted)
+                || listed.update.file_name.as_str().to_lowercase().starts_with(&wanted))
+    };
+    let mut found: Vec<_> = all.iter().filter(exact).collect();
+    if found.is_empty() {
+        found = all.iter().filter(begins).collect();
+    }
+    match found.as_slice() {
+        [one] => Ok(one),
+        [] => Err(Problem::new(Code::UpdateNotFound, format!("no update is called `{name}`"))),
+        several => {
+            let mut problem = Problem::new(Code::Ambiguous, format!("{} updates are called `{name}…`", several.len()));
+            for listed in several.iter().take(8) {
+                problem = problem.because(format!("{} {}", listed.update.id.update.short(), listed.update.title));
+            }
+            if several.len() > 8 {
+                problem = problem.because(format!("and {} more", several.len() - 8));
+            }
+            Err(problem)
+        }
+    }
+}
+
+/// One update with its revisions and where its file can be had.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Shown {
+    /// The latest revision.
+    #[serde(flatten)]
+    pub listed: Listed,
+    /// All revisions, oldest first.
+    pub revisions: Vec<schema::updates::Revision>,
+    /// How far the catalog's origin is proven.
+    pub signature: String,
+}
+
+/// One update, whole.
+///
+/// # Errors
+/// `UPDATE_NOT_FOUND`, `AMBIGUOUS`, `CLASSIFICATION_NOT_ENABLED` where Upgrades are off.
+pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
+    let all = all(site).await?;
+    let listed = named(name, &all).map_err(|problem| with_hint(problem, &site.settings()))?.clone();
+    let id = listed.update.id.update;
+    let revisions = site.read(move |r| r.revisions(id)).await?;
+    Answer::of(&Shown { listed, revisions, signature: "not checked".to_owned() })
+}
+
+/// Where Upgrades are off, that is why nothing is found.
+fn with_hint(problem: Problem, settings: &Settings) -> Problem {
+    if problem.code == Code::UpdateNotFound && !settings.selection().has_upgrades() {
+        return problem.help(Code::ClassificationNotEnabled.page().help);
+    }
+    problem
+}
+
+/// Declines, restores or holds updates.
+///
+/// # Errors
+/// `UPDATE_NOT_FOUND`, `AMBIGUOUS`; nothing is changed then.
+pub async fn mark(site: &Arc<Site>, names: &[String], mark: Mark, caller: &Caller) -> Result<Answer, Problem> {
+    let all = all(site).await?;
+    let chosen: Vec<_> = names.iter().map(|name| named(name, &all)).collect::<Result<_, _>>()?;
+    let ids: Vec<UpdateId> = chosen.iter().map(|listed| listed.update.id.update).collect();
+    let titles: Vec<String> = chosen.iter().map(|listed| listed.update.title.clone()).collect();
+    if !caller.dry_run {
+        let who = caller.who.clone();
+        site.write(move |w| {
+            for id in ids {
+                let now = clock::now();
+                match mark {
+                    Mark::Decline => w.set_declined(id, true, &who, now)?,
+                    Mark::Restore => {
+                        w.set_declined(id, false, &who, now)?;
+                        w.set_held(id, false, &who, now)?;
+                    }
+                    Mark::Hold => w.set_held(id, true, &who, now)?,
+                }
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    Answer::of(&serde_json::json!({ "mark": mark, "updates": titles, "dry_run": caller.dry_run }))
+}
+
+/// Takes the updates that a picker may offer out of `all`, with a sentence for each sort that it leaves out.
+pub fn pick<'a>(all: &'a [Listed], filter: &UpdateFilter) -> (Vec<&'a Listed>, Vec<String>) {
+    let mut picked = Vec::new();
+    let mut left_out: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
+    for listed in all.iter().filter(|listed| listed.hidden.is_none() && filter.keeps(&listed.update)) {
+        match listed.reasons.first() {
+            None => picked.push(listed),
+            Some(reason) => left_out.entry(reason.word()).or_default().push(listed.update.id.update.short()),
+        }
+    }
+    let sentences = left_out
+        .into_iter()
+        .map(|(word, ids)| {
+            let shown: Vec<_> = ids.iter().take(8).cloned().collect();
+            let more = if ids.len() > shown.len() { ", …" } else { "" };
+            format!("{} left out: {word} ({}{more})", ids.len(), shown.join(", "))
+        })
+        .collect();
+    (picked, sentences)
+}
+

@@ -1,0 +1,97 @@
+//! Talking to upstreams. Each kind of source has a file; all of them reach the network through [`Webs`], which
+//! holds one policy a source: what it may reach, and whom it trusts.
+
+pub mod esd_catalog;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use catalog::problem::{Code, Coded as _, Problem};
+use dp::transfer::web::{Web, WebPolicy};
+
+use crate::config::{Settings, Source};
+
+/// Hosts that Microsoft's published links may redirect to. A redirect anywhere else is a captive portal, a proxy
+/// or worse (threat T14).
+pub const MICROSOFT_HOSTS: [&str; 8] = [
+    "go.microsoft.com",
+    "download.microsoft.com",
+    "www.microsoft.com",
+    "software-download.microsoft.com",
+    "software-static.download.prss.microsoft.com",
+    "*.dl.delivery.mp.microsoft.com",
+    "dl.delivery.mp.microsoft.com",
+    "*.download.windowsupdate.com",
+];
+
+/// One connection pool a source, made when it is first needed and again after a reload.
+#[derive(Clone, Default)]
+pub struct Webs {
+    made: Arc<Mutex<HashMap<String, Arc<Web>>>>,
+}
+
+impl Webs {
+    /// None is made yet; what is wrong with a policy shows when its source is used.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Forgets all of them: the settings have changed.
+    pub fn reset(&self) {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// For metadata of `source`: redirects only to the allow-list and to `own_host`.
+    ///
+    /// # Errors
+    /// Those of reading the extra CA file.
+    pub fn metadata(&self, settings: &Settings, source: &Source, own_host: Option<&str>) -> Result<Arc<Web>, Problem> {
+        let mut hosts: Vec<String> = MICROSOFT_HOSTS.iter().map(|host| (*host).to_owned()).collect();
+        hosts.extend(source.redirect_hosts.iter().cloned());
+        hosts.extend(own_host.map(str::to_owned));
+        let key = format!("metadata {} {}", source.name, own_host.unwrap_or_default());
+        self.web(key, settings, source, Some(hosts))
+    }
+
+    /// For content of `source`: any public host, and the private networks named for the source.
+    ///
+    /// # Errors
+    /// Those of reading the extra CA file.
+    pub fn content(&self, settings: &Settings, source: &Source) -> Result<Arc<Web>, Problem> {
+        self.web(format!("content {}", source.name), settings, source, None)
+    }
+
+    fn web(
+        &self,
+        key: String,
+        settings: &Settings,
+        source: &Source,
+        redirect_hosts: Option<Vec<String>>,
+    ) -> Result<Arc<Web>, Problem> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(web) = made.get(&key) {
+            return Ok(web.clone());
+        }
+        let policy = WebPolicy {
+            allow_networks: source.allow_networks.clone(),
+            redirect_hosts,
+            extra_ca_file: settings.tls.extra_ca_file(),
+            proxy: settings.download.proxy(),
+            ..WebPolicy::default()
+        };
+        let web = Web::new(policy).map(Arc::new).map_err(|fault| {
+            Problem::new(fault.code(), format!("the connections of source `{}` cannot be set up", source.name))
+                .because(fault.to_string())
+        })?;
+        made.insert(key, web.clone());
+        Ok(web)
+    }
+}
+
+/// An answer that cannot be used, with the place it came from.
+pub(crate) fn not_usable(code: Code, location: &str, error: &(dyn std::error::Error + 'static)) -> Problem {
+    Problem::new(code, format!("the catalog `{location}` cannot be used"))
+        .because(error.to_string())
+        .because_of(error.source())
+        .keeping("the database is unchanged")
+}
