@@ -1,1 +1,24 @@
-//! schema
+//! What the site knows. The only SQL of the project.
+//!
+//! [`Store`] is the only bridge from async code to SQLite: one writer, a few readers. Each subject has a file with its
+//! entity types and, beside them, the questions one may ask and the changes one may make. A question is a method of
+//! [`Reader`], a change a method of [`Writer`]; every [`Writer`] is a transaction.
+
+pub mod audit;
+mod column;
+pub mod content;
+pub mod distribution;
+pub mod documents;
+mod handle;
+pub mod licenses;
+mod open;
+pub mod packages;
+pub mod runs;
+mod state;
+pub mod tasks;
+pub mod updates;
+#[cfg(test)]
+mod tests;
+
+pub use handle::{Reader, Store, Writer};
+pub use open::SchemaError;

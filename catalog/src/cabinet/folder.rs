@@ -14,7 +14,8 @@ impl Cabinet<'_> {
     /// The first `wanted` bytes of a folder, or more: up to the end of the block that holds the last of them.
     pub(super) fn unpack(&self, index: usize, wanted: usize) -> Result<Vec<u8>, CabinetError> {
         let folder = &self.folders[index];
-        let mut unpacker = Unpacker::new(folder.compression);
+        let mut unpacker = Unpacker::new(folder.compression)
+            .map_err(|method| CabinetError::Unsupported { folder: index, method })?;
         // Grown as blocks decode: a declared size alone reserves nothing.
         let mut out = Vec::new();
         let mut at = Cursor { bytes: self.bytes, at: folder.data_offset };
@@ -49,22 +50,24 @@ enum Unpacker {
     Stored,
     MsZip(Box<DecompressorOxide>),
     Lzx(Box<lzxd::Lzxd>),
-    Impossible,
 }
 
 impl Unpacker {
-    fn new(compression: u16) -> Self {
+    /// By the folder's `typeCompress` ([MS-CAB] section 2.2), or the name of a method that is not read.
+    fn new(compression: u16) -> Result<Self, &'static str> {
         use lzxd::WindowSize as W;
         const WINDOWS: [W; 7] =
             [W::KB32, W::KB64, W::KB128, W::KB256, W::KB512, W::MB1, W::MB2];
         match compression & 0xF {
-            0 => Self::Stored,
-            1 => Self::MsZip(Box::default()),
-            // The window is 2 to the power of bits 8 to 12: 15 to 21 (section 1.2).
-            _ => match usize::from(compression >> 8 & 0x1F).checked_sub(15).and_then(|n| WINDOWS.get(n)) {
-                Some(window) => Self::Lzx(Box::new(lzxd::Lzxd::new(*window))),
-                None => Self::Impossible,
+            0 => Ok(Self::Stored),
+            1 => Ok(Self::MsZip(Box::default())),
+            2 => Err("Quantum"),
+            // The window is 2 to the power of bits 8 to 12: 15 to 21 (section 2.2).
+            3 => match usize::from(compression >> 8 & 0x1F).checked_sub(15).and_then(|n| WINDOWS.get(n)) {
+                Some(window) => Ok(Self::Lzx(Box::new(lzxd::Lzxd::new(*window)))),
+                None => Err("LZX of an impossible window"),
             },
+            _ => Err("an unknown method"),
         }
     }
 
@@ -80,7 +83,7 @@ impl Unpacker {
                 let deflated = packed.strip_prefix(b"CK").ok_or("an MSZIP block does not begin with CK")?;
                 let start = out.len();
                 out.resize(start + len, 0);
-                **inflate = DecompressorOxide::new();
+                inflate.init();
                 let flags = inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
                 // The decoder looks back at most 32 KiB: give it no more, so that its work stays linear.
                 let window = start.saturating_sub(BLOCK);
@@ -100,7 +103,6 @@ impl Unpacker {
                 }
                 out.extend_from_slice(&bytes);
             }
-            Self::Impossible => return Err("its LZX window is impossible".to_owned()),
         }
         Ok(())
     }

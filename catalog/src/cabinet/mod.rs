@@ -2,7 +2,7 @@
 //!
 //! A folder is decoded once, as one stream, however many files it holds. Names are labels: nothing here ever makes a
 //! path of one. Bytes after `cbCabinet` (a signature) are ignored, as every reader does; sets that span several
-//! cabinets and Quantum compression are refused.
+//! cabinets are refused, and so are files compressed with Quantum, which none of Microsoft's update feeds uses.
 
 mod folder;
 #[cfg(test)]
@@ -71,6 +71,7 @@ fn malformed(offset: usize, what: &'static str) -> CabinetError {
 /// A parsed cabinet over its bytes.
 #[derive(Debug)]
 pub struct Cabinet<'a> {
+    /// Up to `cbCabinet`: what follows is no part of it.
     bytes: &'a [u8],
     folders: Vec<Folder>,
     files: Vec<CabinetFile>,
@@ -130,10 +131,11 @@ impl<'a> Cursor<'a> {
 }
 
 impl<'a> Cabinet<'a> {
-    /// Reads the directory: header, folders and files ([MS-CAB] sections 2.1 to 2.3).
+    /// Reads the directory: header, folders and files ([MS-CAB] sections 2.1 to 2.3), and sees that every data block lies
+    /// inside the cabinet.
     ///
     /// # Errors
-    /// Each [`CabinetError`]; data blocks are looked at when they are read.
+    /// Each [`CabinetError`] but `Damaged` and `Unsupported`: what is in the blocks is looked at when they are read.
     pub fn parse(bytes: &'a [u8], limits: &Limits) -> Result<Self, CabinetError> {
         if bytes.len() as u64 > limits.document_bytes {
             return Err(CabinetError::TooLarge { what: "bytes", most: limits.document_bytes });
@@ -160,6 +162,8 @@ impl<'a> Cabinet<'a> {
         if declared > bytes.len() {
             return Err(malformed(8, "it is cut short: fewer bytes than its header declares"));
         }
+        let bytes = &bytes[..declared];
+        at.bytes = bytes;
         let (mut folder_reserve, mut data_reserve) = (0, 0);
         if flags & 4 != 0 {
             let header_reserve = at.u16(HEADER)?;
@@ -177,17 +181,12 @@ impl<'a> Cabinet<'a> {
             return Err(CabinetError::TooLarge { what: "files", most: limits.cabinet_files as u64 });
         }
         let mut folders = Vec::with_capacity(usize::from(folder_count));
-        for index in 0..usize::from(folder_count) {
+        for _ in 0..folder_count {
             const FOLDER: &str = "a folder entry is cut short";
             let data_offset = at.u32(FOLDER)? as usize;
             let blocks = at.u16(FOLDER)?;
             let compression = at.u16(FOLDER)?;
             at.take(folder_reserve, FOLDER)?;
-            match compression & 0xF {
-                0 | 1 | 3 => {}
-                2 => return Err(CabinetError::Unsupported { folder: index, method: "Quantum" }),
-                _ => return Err(CabinetError::Unsupported { folder: index, method: "an unknown method" }),
-            }
             folders.push(Folder { data_offset, blocks, compression });
         }
         at.at = first_file;
@@ -243,10 +242,10 @@ impl<'a> Cabinet<'a> {
         &self.files
     }
 
-    /// Decodes one file, and the part of its folder that stands before it.
+    /// Decodes one file, and the part of its folder that stands before it. Many files: [`Cabinet::for_each`].
     ///
     /// # Errors
-    /// `Damaged` or `Malformed`.
+    /// `Damaged`, `Malformed`, or `Unsupported` where the folder of this file is compressed with another method.
     pub fn read(&self, file: &CabinetFile) -> Result<Vec<u8>, CabinetError> {
         let end = file.offset as usize + file.size as usize;
         let mut folder = self.unpack(file.folder, end)?;
@@ -258,7 +257,7 @@ impl<'a> Cabinet<'a> {
     /// Every file with its bytes; each folder is decoded once.
     ///
     /// # Errors
-    /// `Damaged` or `Malformed`, or what `each` answers.
+    /// `Damaged`, `Malformed` or `Unsupported`, or what `each` answers.
     pub fn for_each<E: From<CabinetError>>(
         &self,
         mut each: impl FnMut(&CabinetFile, &[u8]) -> Result<(), E>,

@@ -41,7 +41,7 @@ pub enum EsdCatalogError {
     Truncated {
         /// Where.
         position: u64,
-        /// The innermost element that is open.
+        /// The path of the innermost element that is open.
         inside: String,
     },
     /// More than the limits allow.
@@ -77,12 +77,21 @@ pub struct EsdCatalog {
     pub records: usize,
     /// One for each ESD, in the order of their first records.
     pub files: Vec<EsdFile>,
-    /// Languages that have display texts.
-    pub languages: Vec<String>,
+    /// Languages of the ESDs, by code.
+    pub languages: Vec<LanguageName>,
     /// Where licence terms are published.
     pub licenses: Vec<LicenseLink>,
-    /// Records that cannot be used.
+    /// Records and licence links that cannot be used: counted and listed, but no reason to refuse the rest.
     pub refused: Vec<RefusedRecord>,
+}
+
+/// What the catalog calls a language.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LanguageName {
+    /// Language code, lower case.
+    pub code: String,
+    /// `English (United States)`; empty where the catalog has no name.
+    pub name: String,
 }
 
 /// Licence terms in one language.
@@ -97,8 +106,10 @@ pub struct LicenseLink {
 /// A record that says too little, or something impossible.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedRecord {
-    /// The file name that it states, cut.
+    /// The file name that it states, cut; `EULA de-de` for a licence link.
     pub file_name: String,
+    /// The stable code of the refusal.
+    pub code: Code,
     /// Why it is not used.
     pub reason: String,
 }

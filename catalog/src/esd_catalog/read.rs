@@ -3,20 +3,22 @@
 //! quick-xml is no well-formedness check, so what could be used against us is refused here: document types, undefined
 //! entities, duplicate attributes, too deep, too many, too long, text after the end (threat T12).
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 
-use quick_xml::Reader;
-use quick_xml::errors::IllFormedError;
+use quick_xml::errors::{IllFormedError, SyntaxError};
+use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesStart, Event};
+use quick_xml::{Reader, XmlVersion};
 
-use super::{Architecture, EsdCatalog, EsdCatalogError, EsdFile, EsdName, LicenseLink, RefusedRecord};
+use super::{Architecture, EsdCatalog, EsdCatalogError, EsdFile, EsdName, LanguageName, LicenseLink, RefusedRecord};
 use crate::digest::Digests;
 use crate::id::{FileName, UpdateId};
 use crate::limits::Limits;
+use crate::problem::Code;
 
 const CATALOG: &str = "MCT/Catalogs/Catalog";
 const FILE: &str = "MCT/Catalogs/Catalog/PublishedMedia/Files/File";
-const LANGUAGE: &str = "MCT/Catalogs/Catalog/PublishedMedia/Languages/Language";
 const EULA: &str = "MCT/Catalogs/Catalog/PublishedMedia/EULAs/EULA";
 
 /// Reads a whole catalog. What is damaged or cut is refused whole: the first part of a catalog would look like all
@@ -28,30 +30,44 @@ pub fn parse(xml: &[u8], limits: &Limits) -> Result<EsdCatalog, EsdCatalogError>
     if xml.len() as u64 > limits.unpacked_bytes {
         return Err(EsdCatalogError::TooLarge { what: "unpacked bytes", most: limits.unpacked_bytes });
     }
-    let text = as_utf8(xml)?;
+    let (text, mark) = as_utf8(xml)?;
     let mut document = Document::new(limits);
     let mut reader = Reader::from_str(&text);
     reader.config_mut().check_end_names = true;
     loop {
-        let position = reader.buffer_position();
+        let position = mark + reader.buffer_position();
         let event = match reader.read_event() {
             Ok(event) => event,
-            Err(error) => return Err(document.not_xml(&error, reader.error_position())),
+            Err(error) => {
+                let at = usize::try_from(reader.error_position()).unwrap_or(usize::MAX);
+                let rest = text.get(at..).unwrap_or_default();
+                return Err(document.not_xml(&error, mark + at as u64, rest));
+            }
         };
         if let Event::Eof = event {
             return document.finish(position);
         }
         document.on(&event, position)?;
+        document.may_declare = false;
     }
 }
 
-/// UTF-8, with or without a byte order mark, or UTF-16 with one.
-fn as_utf8(xml: &[u8]) -> Result<String, EsdCatalogError> {
+/// UTF-8, with or without a byte order mark, or UTF-16 with one; and the length of the mark. UTF-8 is not copied.
+/// (Positions in UTF-16 are those of its UTF-8 form: no catalog was ever seen in UTF-16.)
+fn as_utf8(xml: &[u8]) -> Result<(Cow<'_, str>, u64), EsdCatalogError> {
     let (encoding, mark) = encoding_rs::Encoding::for_bom(xml).unwrap_or((encoding_rs::UTF_8, 0));
-    encoding
-        .decode_without_bom_handling_and_without_replacement(&xml[mark..])
-        .map(std::borrow::Cow::into_owned)
-        .ok_or_else(|| EsdCatalogError::Malformed { position: 0, what: format!("it is not {}", encoding.name()) })
+    let malformed = |position| EsdCatalogError::Malformed { position, what: format!("it is not {}", encoding.name()) };
+    if encoding == encoding_rs::UTF_8 {
+        let text = std::str::from_utf8(&xml[mark..]).map_err(|error| malformed((mark + error.valid_up_to()) as u64))?;
+        return Ok((Cow::Borrowed(text), mark as u64));
+    }
+    let text = encoding.decode_without_bom_handling_and_without_replacement(&xml[mark..]).ok_or(malformed(0))?;
+    Ok((text, 0))
+}
+
+/// Foreign text in a message of ours: short, and on one line.
+fn shown(text: &str) -> String {
+    text.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// What is known after each event.
@@ -61,10 +77,14 @@ struct Document<'l> {
     path: String,
     depth: usize,
     root_seen: bool,
+    /// Only the very first event may be a declaration.
+    may_declare: bool,
     text: String,
     record: HashMap<String, String>,
     link: (Option<String>, Option<String>),
+    links: usize,
     known: HashMap<(FileName, u64, Digests, String), usize>,
+    languages: BTreeMap<String, String>,
     catalog: EsdCatalog,
 }
 
@@ -75,10 +95,13 @@ impl<'l> Document<'l> {
             path: String::new(),
             depth: 0,
             root_seen: false,
+            may_declare: true,
             text: String::new(),
             record: HashMap::new(),
             link: (None, None),
+            links: 0,
             known: HashMap::new(),
+            languages: BTreeMap::new(),
             catalog: EsdCatalog::default(),
         }
     }
@@ -97,27 +120,20 @@ impl<'l> Document<'l> {
             Event::GeneralRef(name) => {
                 let character = match name.resolve_char_ref() {
                     Ok(Some(character)) => Some(character),
-                    Ok(None) => match &**name {
-                        "lt" => Some('<'),
-                        "gt" => Some('>'),
-                        "amp" => Some('&'),
-                        "apos" => Some('\''),
-                        "quot" => Some('"'),
-                        _ => None,
-                    },
+                    Ok(None) => resolve_predefined_entity(name).and_then(|text| text.chars().next()),
                     Err(_) => None,
                 };
                 let character = character.ok_or_else(|| malformed("an entity that is not defined".to_owned()))?;
                 self.take(character.encode_utf8(&mut [0; 4]), position)
             }
             Event::DocType(_) => Err(malformed("a document type, which is never needed and often an attack".to_owned())),
-            Event::Decl(_) if self.root_seen || position > 0 => Err(malformed("a declaration in the middle".to_owned())),
+            Event::Decl(_) if !self.may_declare => Err(malformed("a declaration in the middle".to_owned())),
             Event::Decl(_) | Event::Comment(_) | Event::PI(_) | Event::Eof => Ok(()),
         }
     }
 
     fn open(&mut self, start: &BytesStart<'_>, position: u64) -> Result<(), EsdCatalogError> {
-        let malformed = |what: &str| EsdCatalogError::Malformed { position, what: what.to_owned() };
+        let malformed = |what: &str| EsdCatalogError::Malformed { position, what: shown(what) };
         if self.depth == 0 {
             if self.root_seen {
                 return Err(malformed("a second root element"));
@@ -137,7 +153,6 @@ impl<'l> Document<'l> {
         self.depth += 1;
         self.text.clear();
         let mut version = None;
-        let mut language = None;
         for (count, attribute) in start.attributes().enumerate() {
             if count == self.limits.xml_attributes {
                 return Err(EsdCatalogError::TooLarge { what: "attributes of one element", most: count as u64 });
@@ -147,21 +162,16 @@ impl<'l> Document<'l> {
             if attribute.value.len() > self.limits.xml_text_bytes {
                 return Err(EsdCatalogError::TooLarge { what: "bytes in one attribute", most: self.limits.xml_text_bytes as u64 });
             }
-            let value = || attribute.value.trim().to_owned();
-            match attribute.key.as_ref() {
-                "version" => version = Some(value()),
-                "LanguageCode" => language = Some(value()),
-                _ => {}
+            // Of every attribute, used or not: an entity that is not defined is no XML.
+            let value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|error| malformed(&error.to_string()))?;
+            if attribute.key.as_ref() == "version" {
+                version = Some(value.trim().chars().take(40).collect());
             }
         }
         match self.path.as_str() {
-            CATALOG => self.catalog.version = version.unwrap_or_default().chars().take(40).collect(),
+            CATALOG => self.catalog.version = version.unwrap_or_default(),
             FILE => self.record.clear(),
             EULA => self.link = (None, None),
-            LANGUAGE => {
-                self.room(self.catalog.languages.len())?;
-                self.catalog.languages.extend(language.filter(|code| code != "default").map(|code| code.to_lowercase()));
-            }
             _ => {}
         }
         Ok(())
@@ -169,10 +179,10 @@ impl<'l> Document<'l> {
 
     /// Languages and links share one cap.
     fn room(&self, count: usize) -> Result<(), EsdCatalogError> {
-        if count < self.limits.catalog_links {
+        if count <= self.limits.catalog_links {
             return Ok(());
         }
-        Err(EsdCatalogError::TooLarge { what: "languages or licence links", most: count as u64 })
+        Err(EsdCatalogError::TooLarge { what: "languages or licence links", most: self.limits.catalog_links as u64 })
     }
 
     fn take(&mut self, text: &str, position: u64) -> Result<(), EsdCatalogError> {
@@ -195,10 +205,9 @@ impl<'l> Document<'l> {
         match self.path.as_str() {
             FILE => self.file()?,
             EULA => {
-                self.room(self.catalog.licenses.len())?;
-                if let (Some(language), Some(url)) = std::mem::take(&mut self.link) {
-                    self.catalog.licenses.push(LicenseLink { language: language.to_lowercase(), url });
-                }
+                self.links += 1;
+                self.room(self.links)?;
+                self.license();
             }
             _ => {
                 let text = self.text.trim().to_owned();
@@ -228,11 +237,12 @@ impl<'l> Document<'l> {
         }
         self.catalog.records += 1;
         match esd(&self.record) {
-            Err(reason) => {
+            Err((code, reason)) => {
                 let file_name = self.record.get("FileName").map_or("", String::as_str).chars().take(120).collect();
-                self.catalog.refused.push(RefusedRecord { file_name, reason });
+                self.catalog.refused.push(RefusedRecord { file_name, code, reason });
             }
             Ok(new) => {
+                self.language(&new.language)?;
                 let key = (new.file_name.clone(), new.size, new.digests, new.url.clone());
                 match self.known.get(&key) {
                     None => {
@@ -243,11 +253,7 @@ impl<'l> Document<'l> {
                         let file = &mut self.catalog.files[*index];
                         file.encrypted |= new.encrypted;
                         file.retail_only &= new.retail_only;
-                        for edition in new.editions {
-                            if let Err(place) = file.editions.binary_search(&edition) {
-                                file.editions.insert(place, edition);
-                            }
-                        }
+                        file.editions.extend(new.editions); // sorted once, at the end
                     }
                 }
             }
@@ -255,21 +261,47 @@ impl<'l> Document<'l> {
         Ok(())
     }
 
-    fn not_xml(&self, error: &quick_xml::Error, position: u64) -> EsdCatalogError {
-        // What is open when the bytes end was cut; everything else is damage.
-        match error {
-            quick_xml::Error::Syntax(_) | quick_xml::Error::IllFormed(IllFormedError::UnclosedReference)
-                if self.root_seen =>
-            {
-                EsdCatalogError::Truncated { position, inside: self.path.clone() }
+    /// The display name of a language, from its first record.
+    fn language(&mut self, code: &str) -> Result<(), EsdCatalogError> {
+        if !self.languages.contains_key(code) {
+            self.room(self.languages.len() + 1)?;
+            let name = self.record.get("Language").map(|name| name.chars().take(80).collect()).unwrap_or_default();
+            self.languages.insert(code.to_owned(), name);
+        }
+        Ok(())
+    }
+
+    fn license(&mut self) {
+        let (language, url) = std::mem::take(&mut self.link);
+        let language = language.unwrap_or_default();
+        let checked = language_code(&language).and_then(|language| Ok((language, usable(url.as_deref().unwrap_or_default())?)));
+        match checked {
+            Ok((language, url)) => self.catalog.licenses.push(LicenseLink { language, url: url.to_owned() }),
+            Err((code, reason)) => {
+                let file_name = format!("EULA {}", language.chars().take(40).collect::<String>());
+                self.catalog.refused.push(RefusedRecord { file_name, code, reason });
             }
-            other => EsdCatalogError::Malformed { position, what: other.to_string() },
         }
     }
 
-    fn finish(self, position: u64) -> Result<EsdCatalog, EsdCatalogError> {
+    /// `rest`: the document from the place of the error on.
+    fn not_xml(&self, error: &quick_xml::Error, position: u64, rest: &str) -> EsdCatalogError {
+        // What is open when the bytes end was cut; everything else is damage.
+        let cut = match error {
+            quick_xml::Error::Syntax(SyntaxError::InvalidBangMarkup) => "<![CDATA[".starts_with(rest) || rest == "<!-",
+            quick_xml::Error::IllFormed(IllFormedError::UnclosedReference) => !rest.contains(['<', ';']),
+            quick_xml::Error::Syntax(_) => true,
+            _ => false,
+        };
+        if cut && self.root_seen {
+            return EsdCatalogError::Truncated { position, inside: shown(&self.path) };
+        }
+        EsdCatalogError::Malformed { position, what: shown(&error.to_string()) }
+    }
+
+    fn finish(mut self, position: u64) -> Result<EsdCatalog, EsdCatalogError> {
         if self.depth > 0 {
-            return Err(EsdCatalogError::Truncated { position, inside: self.path });
+            return Err(EsdCatalogError::Truncated { position, inside: shown(&self.path) });
         }
         if self.catalog.files.is_empty() {
             let what = match self.catalog.refused.first() {
@@ -278,31 +310,39 @@ impl<'l> Document<'l> {
             };
             return Err(EsdCatalogError::Malformed { position, what });
         }
+        for file in &mut self.catalog.files {
+            file.editions.sort_unstable();
+            file.editions.dedup();
+        }
+        let name = |(code, name)| LanguageName { code, name };
+        self.catalog.languages = self.languages.into_iter().map(name).collect();
         Ok(self.catalog)
     }
 }
 
+type Refusal = (Code, String);
+
+fn malformed(reason: impl Into<String>) -> Refusal {
+    (Code::CatalogMalformed, reason.into())
+}
+
 /// What one record says, or why it cannot be used.
-fn esd(record: &HashMap<String, String>) -> Result<EsdFile, String> {
+fn esd(record: &HashMap<String, String>) -> Result<EsdFile, Refusal> {
     let field = |name: &str| record.get(name).map(String::as_str).filter(|text| !text.is_empty());
-    let needed = |name: &'static str| field(name).ok_or_else(|| format!("it has no {name}"));
-    let file_name: FileName = needed("FileName")?.parse().map_err(|error| format!("{error}"))?;
-    let size = needed("Size")?.parse().ok().filter(|size| *size > 0).ok_or("its Size is no positive number")?;
+    let needed = |name: &'static str| field(name).ok_or_else(|| malformed(format!("it has no {name}")));
+    let file_name: FileName =
+        needed("FileName")?.parse().map_err(|error| (Code::NameNotAllowed, format!("{error}")))?;
+    let size = needed("Size")?.parse().ok().filter(|size| *size > 0);
+    let size = size.ok_or_else(|| malformed("its Size is no positive number"))?;
     let digests = Digests {
-        sha1: field("Sha1").map(str::parse).transpose().map_err(|error| format!("{error}"))?,
-        sha256: field("Sha256").map(str::parse).transpose().map_err(|error| format!("{error}"))?,
+        sha1: field("Sha1").map(str::parse).transpose().map_err(|error| malformed(format!("{error}")))?,
+        sha256: field("Sha256").map(str::parse).transpose().map_err(|error| malformed(format!("{error}")))?,
     };
-    let strongest = digests.strongest().ok_or("it has no digest, so nothing could verify it")?;
-    let url = needed("FilePath")?;
-    let scheme = url.split_once("://").map(|(scheme, rest)| (scheme.to_ascii_lowercase(), rest));
-    if !matches!(scheme, Some((scheme, rest)) if (scheme == "http" || scheme == "https") && !rest.is_empty()) {
-        return Err("its FilePath is neither http nor https".to_owned());
-    }
-    let language = needed("LanguageCode")?.to_lowercase();
-    if language.len() > 35 || !language.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-        return Err("its LanguageCode is none".to_owned()); // RFC 5646 section 4.4.1: 35 characters hold every tag
-    }
-    let architecture: Architecture = needed("Architecture")?.parse().map_err(|error| format!("{error}"))?;
+    let strongest = digests.strongest().ok_or_else(|| malformed("it has no digest, so nothing could verify it"))?;
+    let url = usable(needed("FilePath")?)?;
+    let language = language_code(needed("LanguageCode")?)?;
+    let architecture: Architecture =
+        needed("Architecture")?.parse().map_err(|error| malformed(format!("{error}")))?;
     let name = EsdName::parse(file_name.as_str());
     let update = match &name {
         None => UpdateId::of_unrecognised(&strongest),
@@ -327,4 +367,30 @@ fn esd(record: &HashMap<String, String>) -> Result<EsdFile, String> {
         retail_only: field("IsRetailOnly").is_some_and(|value| value.eq_ignore_ascii_case("true")),
         name,
     })
+}
+
+/// A language code in lower case; 35 characters hold every one (RFC 5646 section 4.4.1).
+fn language_code(text: &str) -> Result<String, Refusal> {
+    let valid = (1..=35).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    valid.then(|| text.to_lowercase()).ok_or_else(|| malformed("its LanguageCode is no language code"))
+}
+
+/// An address that can be asked for at all: http or https (RFC 9110 section 4.2) with a host and nothing that could
+/// end a header line or hide where it leads. Whether it may be asked is decided by who fetches.
+fn usable(url: &str) -> Result<&str, Refusal> {
+    /// What servers are expected to take (RFC 9110 section 4.1 asks for 8,000 octets).
+    const LONGEST: usize = 8_000;
+    if url.is_empty() {
+        return Err(malformed("it has no address"));
+    }
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return Err((Code::SchemeNotAllowed, "its address is neither http nor https".to_owned()));
+    }
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let odd = |c: char| c.is_control() || c.is_whitespace() || "\\\"<>".contains(c);
+    if host.is_empty() || host.contains('@') || url.len() > LONGEST || url.contains(odd) {
+        return Err(malformed("its address has no host, a user name, more than 8,000 bytes or characters of no address"));
+    }
+    Ok(url)
 }

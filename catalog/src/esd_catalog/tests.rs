@@ -41,7 +41,8 @@ fn several_records_of_one_file_are_one_esd() {
     assert_eq!(esd.title(), "Feature update to Windows 11 (business), version 25H2 x64 en-us");
     assert!(!esd.encrypted && !esd.retail_only);
     assert_eq!(esd.digests.strongest().unwrap(), SHA1);
-    assert_eq!(catalog.languages, ["en-us"]);
+    let english = LanguageName { code: "en-us".to_owned(), name: "English".to_owned() };
+    assert_eq!(catalog.languages, [english]);
     assert_eq!(catalog.licenses, [LicenseLink { language: "en-us".to_owned(), url: "https://x.example/EULA.rtf".to_owned() }]);
 }
 
@@ -71,9 +72,18 @@ fn records_that_cannot_be_used_are_reported_and_the_rest_is_read() {
         record(NAME, "A", "5", "<Sha1>12</Sha1>", ""),
         record(NAME, "A", "5", &sha1(), "").replace("http://", "ftp://"),
         record(NAME, "A", "5", &sha1(), "").replace("x64</A", "mips</A"),
+        record(NAME, "A", "5", &sha1(), "").replace("http://dl.example", "file:///etc"),
+        record(NAME, "A", "5", &sha1(), "").replace("dl.example", ""),
+        record(NAME, "A", "5", &sha1(), "").replace("dl.example", "name@dl.example"),
+        record(NAME, "A", "5", &sha1(), "").replace("/files/", "/a&#10;b/"),
+        record(NAME, "A", "5", &sha1(), "").replace("/files/", &"/a".repeat(5_000)),
+        record(NAME, "A", "5", &sha1(), "").replace("en-us</L", "../..</L"),
     ];
     let catalog = read(&document(&(bad.concat() + &record(NAME, "A", "5", &sha1(), "")))).unwrap();
-    assert_eq!((catalog.records, catalog.files.len(), catalog.refused.len()), (8, 1, 7));
+    assert_eq!((catalog.records, catalog.files.len()), (14, 1));
+    let codes: Vec<Code> = catalog.refused.iter().map(|refused| refused.code).collect();
+    let (name, scheme, other) = (Code::NameNotAllowed, Code::SchemeNotAllowed, Code::CatalogMalformed);
+    assert_eq!(codes, [name, other, other, other, other, scheme, other, scheme, other, other, other, other, other]);
     assert!(matches!(read(&document(&bad.concat())), Err(EsdCatalogError::Malformed { .. })));
 }
 
@@ -101,17 +111,71 @@ fn attacks_are_refused() {
         ("another root", good.replace("MCT>", "Other>")),
         ("a part without root", "<PublishedMedia><Files/></PublishedMedia>".to_owned()),
         ("duplicate attribute", good.replace("version=\"2.1\"", "version=\"1\" version=\"2\"")),
+        ("entity in an attribute", good.replace("release=\"\"", "release=\"&boom;\"")),
+        ("declaration in the middle", good.replace("<Files>", "<Files><?xml version=\"1.0\"?>")),
+        ("an ampersand alone", good.replace("&amp;", "&")),
+        ("strange markup", good.replace("<Files>", "<Files><!ELEMENT a>")),
         ("a field twice", good.replace("<Size>", "<Size>6</Size><Size>")),
         ("wrong nesting", good.replace("</Files>", "</File>")),
         ("empty", String::new()),
     ] {
-        assert!(read(&text).is_err(), "{what}");
+        let refused = read(&text).expect_err(what);
+        assert_eq!(refused.code(), Code::CatalogMalformed, "{what}: {refused}");
     }
     assert!(read(&good).is_ok());
     let deep = good.replace("English", "<b><c/></b>");
     assert!(matches!(parse(deep.as_bytes(), &limits), Err(EsdCatalogError::TooLarge { what: "levels", .. })));
-    let few = Limits { catalog_files: 0, ..Limits::default() };
-    assert!(matches!(parse(good.as_bytes(), &few), Err(EsdCatalogError::TooLarge { .. })));
+    for few in [
+        Limits { catalog_files: 0, ..Limits::default() },
+        Limits { catalog_links: 0, ..Limits::default() },
+        Limits { xml_attributes: 1, ..Limits::default() },
+        Limits { xml_text_bytes: 10, ..Limits::default() },
+        Limits { unpacked_bytes: 100, ..Limits::default() },
+    ] {
+        assert_eq!(parse(good.as_bytes(), &few).unwrap_err().code(), Code::CatalogTooLarge, "{few:?}");
+    }
+}
+
+#[test]
+fn messages_are_short_and_on_one_line_and_name_the_place() {
+    let good = document(&record(NAME, "A", "5", &sha1(), ""));
+    let at = good.find("</Files>").unwrap();
+    let long = format!("{}\n{}", "A".repeat(10_000), "B");
+    for (text, place) in [
+        (good.replace("</Files>", &format!("</{long}>")), at),
+        (format!("\u{feff}{}", good.replace("</Files>", "</File>")), at + 3),
+    ] {
+        let message = read(&text).unwrap_err().to_string();
+        assert!(message.len() < 300 && !message.contains('\n'), "{message}");
+        assert!(message.contains(&format!("at byte {place}:")), "{message}");
+    }
+    let error = parse(b"<MCT>\xff</MCT>", &Limits::default()).unwrap_err();
+    assert_eq!(error.to_string(), "malformed catalog at byte 5: it is not UTF-8");
+}
+
+#[test]
+fn licence_links_that_lead_nowhere_are_reported() {
+    let good = document(&record(NAME, "A", "5", &sha1(), ""));
+    let catalog = read(&good.replace("https://x.example/EULA.rtf", "javascript:alert(1)")).unwrap();
+    assert_eq!((catalog.files.len(), catalog.licenses.len()), (1, 0));
+    assert_eq!(catalog.refused[0].file_name, "EULA en-us");
+    assert_eq!(catalog.refused[0].code, Code::SchemeNotAllowed);
+}
+
+#[test]
+fn a_flood_of_editions_is_linear() {
+    // 60,000 editions of one ESD, in the worst order for insertion.
+    let records: String = (0..60_000).rev().map(|i| record(NAME, &format!("E{i:06}"), "5", &sha1(), "")).collect();
+    let catalog = read(&document(&records)).unwrap();
+    assert_eq!((catalog.records, catalog.files.len(), catalog.files[0].editions.len()), (60_000, 1, 60_000));
+    assert!(catalog.files[0].editions.is_sorted());
+}
+
+#[test]
+fn what_was_read_survives_json() {
+    let catalog = read(&document(&record(NAME, "A", "5", &sha1(), ""))).unwrap();
+    let json = serde_json::to_string(&catalog).unwrap();
+    assert_eq!(serde_json::from_str::<EsdCatalog>(&json).unwrap(), catalog);
 }
 
 #[test]

@@ -1,0 +1,447 @@
+//! Moving one file from any of several sources into the content library: the part that decides.
+//!
+//! A [`Machine`] has no socket, no disk and no clock. Whoever drives it performs each [`Step`] and answers with
+//! the [`Event`] that came of it; the time is an argument.
+//! ```text
+//! started ──▶ asking ──answer──▶ reading ──end──▶ checking ──match──▶ committed
+//!               ▲                   │                 │
+//!               └── same or next ───┴───── fault ─────┘        none left ──▶ given up
+//! ```
+//! Rules:
+//! - No byte becomes visible before the digest of the whole has matched: [`Step::Commit`] carries the proof.
+//! - What was received stays, whoever continues it. A source that cannot continue it (no ranges, another
+//!   representation) sends the whole again.
+//! - A fault that cannot last is tried again at the same source, later and later (full jitter), then at the
+//!   next. A lasting one, or too many, excludes the source. Every run ends.
+//! - A wrong digest says that someone lied, not who: nothing is kept, a source that sent every byte is excluded,
+//!   and one that only shared in it is asked again alone, after all others.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use catalog::digest::{Mismatch, Verified, Wanted};
+
+use super::fault::Fault;
+use super::jitter::Jitter;
+
+/// No source is asked more often than this within [`BUSY_WINDOW`], however fast it fails.
+const ASKED_PER_WINDOW: usize = 20;
+const BUSY_WINDOW: Duration = Duration::from_secs(60);
+/// An attempt that brought the file at least this much further than ever before was worth it: the patience
+/// with its source starts anew.
+const PROGRESS: u64 = 1 << 20;
+
+/// How patient a [`Machine`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Attempts at one source, one after the other, that bring nothing.
+    pub attempts_per_source: u32,
+    /// Such attempts in all, whatever the source.
+    pub attempts_in_total: u32,
+    /// The most that the first pause lasts; each one after it may last twice as long.
+    pub first_delay: Duration,
+    /// The most that any pause of our own choice lasts.
+    pub longest_delay: Duration,
+    /// A source that asks to be left alone for longer than this is given up.
+    pub longest_retry_after: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            attempts_per_source: 5,
+            attempts_in_total: 60,
+            first_delay: Duration::from_secs(1),
+            longest_delay: Duration::from_secs(15 * 60),
+            longest_retry_after: Duration::from_secs(6 * 60 * 60),
+        }
+    }
+}
+
+/// What a source answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The rest, from `offset` on (206), of a file of `total` bytes if it says so.
+    From {
+        /// First byte that will come.
+        offset: u64,
+        /// Bytes of the whole file.
+        total: Option<u64>,
+        /// Its strong entity tag.
+        etag: Option<String>,
+    },
+    /// The whole file (200), of `total` bytes if it says so.
+    Whole {
+        /// Bytes of the whole file.
+        total: Option<u64>,
+        /// Its strong entity tag.
+        etag: Option<String>,
+    },
+    /// Nothing that begins so late (416), of a file of `total` bytes if it says so.
+    NothingThere {
+        /// Bytes of the whole file.
+        total: Option<u64>,
+    },
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The staged file is open and holds `have` bytes from before. `tag` is the entity tag under which the
+    /// source of that number sent the last of them.
+    Started {
+        /// Bytes staged.
+        have: u64,
+        /// Source and its strong entity tag.
+        tag: Option<(usize, String)>,
+    },
+    /// The source answered.
+    Answered(Answer),
+    /// Nothing is staged any more.
+    Rewound,
+    /// Bytes came.
+    Chunk(Bytes),
+    /// The answer ended as its sender meant it to.
+    Ended,
+    /// The bytes are on their way to the disk.
+    Written,
+    /// All staged bytes are what was wanted.
+    Matched(Verified),
+    /// They are not.
+    Differs(Mismatch),
+    /// The pause is over.
+    Waited,
+    /// The source did something wrong, or nothing at all.
+    Failed(Fault),
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub enum Step {
+    /// Ask `source` for the bytes from `from` on; without a range where that is 0.
+    Ask {
+        /// The number of the source.
+        source: usize,
+        /// The offset to go on from.
+        from: u64,
+        /// For the `If-Range` field.
+        if_range: Option<String>,
+    },
+    /// Forget what is staged.
+    Rewind,
+    /// Take the next bytes of the answer.
+    Read,
+    /// Stage these.
+    Write(Bytes),
+    /// Compare what is staged with what was wanted.
+    Check,
+    /// Make it visible.
+    Commit(Verified),
+    /// Pause before `source` is asked.
+    Wait {
+        /// The number of the source.
+        source: usize,
+        /// How long.
+        pause: Duration,
+    },
+    /// No source is left.
+    GiveUp,
+}
+
+/// What became of one source.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Bytes of the staged file that are from this source.
+    pub bytes: u64,
+    /// Everything it did wrong, in order.
+    pub faults: Vec<Fault>,
+}
+
+#[derive(Default)]
+struct Source {
+    report: Report,
+    /// The strong entity tag under which its bytes of the staged file came.
+    etag: Option<String>,
+    /// Attempts since the last that brought something.
+    fruitless: u32,
+    /// Not asked any more.
+    out: bool,
+    /// Had a part in a wrong whole: may only be trusted with the whole file.
+    suspect: bool,
+    /// Answered with a wrong range: asked for the whole only.
+    no_ranges: bool,
+    not_before: Duration,
+    /// The pause is the source's wish: others that are ready go first.
+    asked_for_pause: bool,
+    asked_at: VecDeque<Duration>,
+}
+
+impl Source {
+    fn is_last_resort(&self) -> bool {
+        self.suspect || self.no_ranges
+    }
+
+    fn ready_at(&self) -> Duration {
+        let spared = match self.asked_at.front() {
+            Some(first) if self.asked_at.len() == ASKED_PER_WINDOW => *first + BUSY_WINDOW,
+            _ => Duration::ZERO,
+        };
+        self.not_before.max(spared)
+    }
+}
+
+/// Decides what happens next while one file is fetched. See the module's text.
+pub struct Machine {
+    wanted: Wanted,
+    patience: Patience,
+    jitter: Jitter,
+    sources: Vec<Source>,
+    current: usize,
+    /// The current source has answered, and its answer is not at its end.
+    open: bool,
+    /// Where the answer that is asked for should begin.
+    from: u64,
+    have: u64,
+    /// The current attempt brought something.
+    fruitful: bool,
+    /// The furthest that the file ever came since it was last found wrong.
+    furthest: u64,
+    fruitless: u32,
+}
+
+impl Machine {
+    /// A machine for `sources` sources, the preferred one first. `seed` makes its pauses reproducible.
+    pub fn new(wanted: Wanted, sources: usize, patience: Patience, seed: u64) -> Self {
+        Self {
+            wanted,
+            patience,
+            jitter: Jitter::new(seed),
+            sources: (0..sources).map(|_| Source::default()).collect(),
+            current: 0,
+            open: false,
+            from: 0,
+            have: 0,
+            fruitful: false,
+            furthest: 0,
+            fruitless: 0,
+        }
+    }
+
+    /// Bytes staged.
+    pub fn have(&self) -> u64 {
+        self.have
+    }
+
+    /// The source that was asked last.
+    pub fn current(&self) -> usize {
+        self.current
+    }
+
+    /// What became of each source, in their order.
+    pub fn into_reports(self) -> Vec<Report> {
+        self.sources.into_iter().map(|source| source.report).collect()
+    }
+
+    /// The only way in: what just happened, `now` after the start, and so what to do next.
+    pub fn on(&mut self, now: Duration, event: Event) -> Step {
+        match event {
+            Event::Started { have, tag } => self.begin(now, have, tag),
+            Event::Answered(Answer::From { total: Some(total), .. } | Answer::Whole { total: Some(total), .. })
+                if total != self.wanted.size =>
+            {
+                self.fall_back(now, Fault::Size { expected: self.wanted.size, actual: total })
+            }
+            Event::Answered(Answer::From { offset, etag, .. }) if offset == self.from && offset == self.have => {
+                self.read(etag)
+            }
+            Event::Answered(Answer::From { offset, .. }) => self.wrong_range(now, format!("those from {offset}")),
+            Event::Answered(Answer::Whole { etag, .. }) => match self.have {
+                0 => self.read(etag),
+                _ => self.start_over(etag),
+            },
+            Event::Answered(Answer::NothingThere { total: Some(total) }) if total != self.wanted.size => {
+                self.fall_back(now, Fault::Size { expected: self.wanted.size, actual: total })
+            }
+            Event::Answered(Answer::NothingThere { .. }) => self.wrong_range(now, "none".to_owned()),
+            Event::Rewound if self.open => Step::Read,
+            Event::Rewound => self.ask_next(now),
+            Event::Chunk(bytes) if bytes.len() as u64 > self.wanted.size - self.have => self.too_long(now),
+            Event::Chunk(bytes) => self.accept(bytes),
+            Event::Written => Step::Read,
+            Event::Ended if self.have < self.wanted.size => {
+                let fault = Fault::CutShort { expected: self.wanted.size, actual: self.have };
+                self.fall_back(now, fault)
+            }
+            Event::Ended => self.check(),
+            // Every byte is there: how the answer ends does not matter any more, the digest does.
+            Event::Failed(_) if self.open && self.have == self.wanted.size => self.check(),
+            Event::Failed(fault) => self.fall_back(now, fault),
+            Event::Matched(verified) => Step::Commit(verified),
+            Event::Differs(mismatch) => self.someone_lied(mismatch),
+            Event::Waited => self.ask(now),
+        }
+    }
+
+    fn begin(&mut self, now: Duration, have: u64, tag: Option<(usize, String)>) -> Step {
+        (self.have, self.furthest) = (have, have);
+        if have > self.wanted.size {
+            return self.discard();
+        }
+        if let Some((source, etag)) = tag
+            && let Some(source) = self.sources.get_mut(source)
+        {
+            source.etag = strong(Some(etag));
+        }
+        if have == self.wanted.size { self.check() } else { self.ask_next(now) }
+    }
+
+    /// Chooses a source and asks it, now or after a pause. One that wishes to be left alone comes after all
+    /// that do not, and one with a bad record after those without. Otherwise the current one goes on.
+    fn ask_next(&mut self, now: Duration) -> Step {
+        if self.fruitless >= self.patience.attempts_in_total {
+            return Step::GiveUp;
+        }
+        let current = self.current;
+        let next = self.sources.iter().enumerate().filter(|(_, source)| !source.out).min_by_key(
+            |(number, source)| {
+                let wish = if source.asked_for_pause { source.not_before.saturating_sub(now) } else { Duration::ZERO };
+                (wish, source.is_last_resort(), *number != current, *number)
+            },
+        );
+        let Some((next, source)) = next else { return Step::GiveUp };
+        let pause = source.ready_at().saturating_sub(now);
+        self.current = next;
+        if pause.is_zero() { self.ask(now) } else { Step::Wait { source: next, pause } }
+    }
+
+    fn ask(&mut self, now: Duration) -> Step {
+        self.from = if self.may_continue(self.current) { self.have } else { 0 };
+        let source = &mut self.sources[self.current];
+        self.fruitful = false;
+        source.asked_for_pause = false;
+        if source.asked_at.len() == ASKED_PER_WINDOW {
+            source.asked_at.pop_front();
+        }
+        source.asked_at.push_back(now);
+        let if_range = if self.from > 0 { source.etag.clone() } else { None };
+        Step::Ask { source: self.current, from: self.from, if_range }
+    }
+
+    /// Whether `number` may add to what is staged. A suspect neither continues the bytes of others nor are
+    /// its own continued by them.
+    fn may_continue(&self, number: usize) -> bool {
+        let source = &self.sources[number];
+        let all_its_own = source.report.bytes == self.have;
+        let suspects = self.sources.iter().any(|other| other.suspect && other.report.bytes > 0);
+        !source.no_ranges && (all_its_own || !(source.suspect || suspects))
+    }
+
+    fn read(&mut self, etag: Option<String>) -> Step {
+        self.sources[self.current].etag = strong(etag);
+        self.open = true;
+        Step::Read
+    }
+
+    /// The source sends the whole: what is staged makes room for it.
+    fn start_over(&mut self, etag: Option<String>) -> Step {
+        let step = self.forget();
+        self.sources[self.current].etag = strong(etag);
+        self.open = true;
+        step
+    }
+
+    /// What is staged was of no use, so the way to the end is as long as it was at first.
+    fn discard(&mut self) -> Step {
+        self.furthest = 0;
+        self.forget()
+    }
+
+    fn forget(&mut self) -> Step {
+        self.have = 0;
+        for source in &mut self.sources {
+            source.report.bytes = 0;
+            source.etag = None;
+        }
+        Step::Rewind
+    }
+
+    fn accept(&mut self, bytes: Bytes) -> Step {
+        let size = bytes.len() as u64;
+        self.have += size;
+        let source = &mut self.sources[self.current];
+        source.report.bytes += size;
+        if self.have >= self.furthest + PROGRESS {
+            self.furthest = self.have;
+            self.fruitful = true;
+        }
+        Step::Write(bytes)
+    }
+
+    fn check(&mut self) -> Step {
+        self.open = false;
+        Step::Check
+    }
+
+    /// It has another file than the one wanted. What it alone has sent is worthless.
+    fn too_long(&mut self, now: Duration) -> Step {
+        let all_its_own = self.sources[self.current].report.bytes == self.have;
+        self.blame(now, Fault::TooLong { limit: self.wanted.size });
+        if all_its_own && self.have > 0 { self.discard() } else { self.ask_next(now) }
+    }
+
+    fn wrong_range(&mut self, now: Duration, actual: String) -> Step {
+        let fault = Fault::WrongRange { expected: self.from, actual };
+        let source = &mut self.sources[self.current];
+        if source.no_ranges {
+            return self.fall_back(now, fault);
+        }
+        source.no_ranges = true;
+        source.report.faults.push(fault);
+        self.fruitless += 1;
+        self.open = false;
+        self.ask_next(now)
+    }
+
+    fn someone_lied(&mut self, mismatch: Mismatch) -> Step {
+        for source in self.sources.iter_mut().filter(|source| source.report.bytes > 0) {
+            if source.report.bytes == self.have {
+                source.out = true;
+            }
+            source.suspect = true;
+            source.report.faults.push(Fault::Digest(mismatch));
+        }
+        self.fruitless += 1;
+        self.discard()
+    }
+
+    fn fall_back(&mut self, now: Duration, fault: Fault) -> Step {
+        self.blame(now, fault);
+        self.ask_next(now)
+    }
+
+    fn blame(&mut self, now: Duration, fault: Fault) {
+        self.open = false;
+        let patience = &self.patience;
+        let source = &mut self.sources[self.current];
+        if self.fruitful {
+            source.fruitless = 1;
+        } else {
+            source.fruitless += 1;
+            self.fruitless += 1;
+        }
+        source.out = fault.is_lasting() || source.fruitless >= patience.attempts_per_source;
+        source.not_before = now + self.jitter.pause(patience, source.fruitless);
+        if let Fault::Busy { retry_after: Some(wish), .. } = &fault {
+            source.out |= *wish > patience.longest_retry_after;
+            source.not_before = source.not_before.max(now + *wish);
+            source.asked_for_pause = true;
+        }
+        source.report.faults.push(fault);
+    }
+}
+
+/// Only a strong entity tag may stand in `If-Range` (RFC 9110 section 13.1.5).
+fn strong(etag: Option<String>) -> Option<String> {
+    etag.filter(|etag| etag.starts_with('"'))
+}

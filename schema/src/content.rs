@@ -1,0 +1,132 @@
+//! Verified content, and which file it is the content of.
+
+use catalog::digest::{Sha1Digest, Sha256Digest};
+use catalog::id::FileName;
+use jiff::Timestamp;
+use rusqlite::named_params;
+use serde::{Deserialize, Serialize};
+
+use crate::column::{as_i64, sha1_or_none, sha256, size, text, time};
+use crate::{Reader, SchemaError, Writer};
+
+/// One content of the library.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContentRow {
+    /// Its name.
+    pub sha256: Sha256Digest,
+    /// Its SHA-1, which older protocols need.
+    pub sha1: Sha1Digest,
+    /// Bytes.
+    pub size: u64,
+    /// Only a SHA-1 was published.
+    pub sha1_only: bool,
+    /// When it was stored.
+    pub stored_at: Timestamp,
+}
+
+/// Where the cloud has a content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloudSource {
+    /// Its name.
+    pub sha256: Sha256Digest,
+    /// Its SHA-1.
+    pub sha1: Sha1Digest,
+    /// Bytes.
+    pub size: u64,
+    /// Its published name.
+    pub file_name: FileName,
+    /// The link.
+    pub url: String,
+}
+
+impl Reader<'_> {
+    /// Every content, newest first.
+    pub fn contents(&self) -> Result<Vec<ContentRow>, SchemaError> {
+        self.all("SELECT * FROM content ORDER BY stored_at DESC, sha256", [], |row| {
+            Ok(ContentRow {
+                sha256: sha256(row, "sha256")?,
+                sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
+                size: size(row, "size")?,
+                sha1_only: row.get("sha1_only")?,
+                stored_at: time(row, "stored_at")?,
+            })
+        })
+    }
+
+    /// Links of every content that the site holds.
+    pub fn content_sources(&self) -> Result<Vec<CloudSource>, SchemaError> {
+        const SQL: &str = "
+            SELECT content.sha256, content.sha1, content.size, file.file_name, file_url.url
+              FROM content JOIN file ON file.content = content.sha256 JOIN file_url USING (file_id)
+             ORDER BY content.sha256, file_url.url";
+        self.all(SQL, [], |row| {
+            Ok(CloudSource {
+                sha256: sha256(row, "sha256")?,
+                sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
+                size: size(row, "size")?,
+                file_name: text(row, "file_name")?,
+                url: row.get("url")?,
+            })
+        })
+    }
+
+    /// Names of the packages that hold a content.
+    pub fn packages_of_content(&self, content: Sha256Digest) -> Result<Vec<String>, SchemaError> {
+        const SQL: &str = "
+            SELECT DISTINCT package.package_id || ' ' || package.name AS name
+              FROM package JOIN package_file USING (package_id) JOIN file USING (file_id)
+             WHERE file.content = ?1 ORDER BY 1";
+        self.all(SQL, [content.0], |row| Ok(row.get("name")?))
+    }
+
+    /// Contents that neither a package nor a distribution point needs.
+    pub fn unused_contents(&self) -> Result<Vec<Sha256Digest>, SchemaError> {
+        const SQL: &str = "
+            SELECT sha256 FROM content
+             WHERE NOT EXISTS (SELECT 1 FROM file JOIN package_file USING (file_id) WHERE file.content = content.sha256)
+               AND NOT EXISTS (SELECT 1 FROM distributed_file WHERE distributed_file.content = content.sha256)";
+        self.all(SQL, [], |row| sha256(row, "sha256"))
+    }
+
+    /// SHA-1 that stand for more than one content: somebody has made a collision.
+    pub fn sha1_alarms(&self) -> Result<Vec<Sha1Digest>, SchemaError> {
+        self.all("SELECT sha1 FROM content GROUP BY sha1 HAVING count(*) > 1", [], |row| {
+            sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))
+        })
+    }
+}
+
+impl Writer<'_> {
+    /// The library holds these bytes, verified.
+    pub fn record_content(
+        &self,
+        sha256: Sha256Digest,
+        sha1: Sha1Digest,
+        size: u64,
+        sha1_only: bool,
+        now: Timestamp,
+    ) -> Result<(), SchemaError> {
+        self.execute(
+            "INSERT INTO content (sha256, sha1, size, sha1_only, stored_at) VALUES (:sha256, :sha1, :size, :sha1_only, :now)
+             ON CONFLICT DO UPDATE SET sha1_only = min(sha1_only, excluded.sha1_only)",
+            named_params! {
+                ":sha256": sha256.0, ":sha1": sha1.0, ":size": as_i64(size)?, ":sha1_only": sha1_only,
+                ":now": now.as_millisecond(),
+            },
+        )?;
+        Ok(())
+    }
+
+    /// The library no longer holds these bytes: packages lack them, and no distribution point serves them.
+    pub fn forget_content(&self, sha256: Sha256Digest) -> Result<(), SchemaError> {
+        self.execute(
+            "UPDATE package_file SET state = 'queued'
+              WHERE state = 'stored' AND file_id IN (SELECT file_id FROM file WHERE content = ?1)",
+            [sha256.0],
+        )?;
+        self.execute("DELETE FROM distributed_file WHERE content = ?1", [sha256.0])?;
+        self.execute("UPDATE file SET content = NULL WHERE content = ?1", [sha256.0])?;
+        self.execute("DELETE FROM content WHERE sha256 = ?1", [sha256.0])?;
+        Ok(())
+    }
+}

@@ -1,0 +1,192 @@
+//! One writer, a few readers: the only bridge from async code to SQLite.
+//!
+//! A change runs on the writer's own thread inside one immediate transaction and is durable when the call returns. A
+//! question runs on the blocking pool with one of the read connections, each seeing one consistent state.
+
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use rusqlite::{CachedStatement, Connection, Params, Row, Transaction, TransactionBehavior};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::open::{self, SchemaError};
+
+type Change = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// Changes that may wait for the writer; more of them wait outside.
+const QUEUE: usize = 64;
+
+/// The database of a site. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    changes: Mutex<Option<mpsc::Sender<Change>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    readers: Mutex<Vec<Connection>>,
+    free: Semaphore,
+}
+
+/// Questions, over one consistent state.
+pub struct Reader<'c> {
+    pub(crate) connection: &'c Connection,
+}
+
+/// Changes, all in one transaction; also every question.
+pub struct Writer<'c> {
+    reader: Reader<'c>,
+}
+
+impl<'c> Deref for Writer<'c> {
+    type Target = Reader<'c>;
+    fn deref(&self) -> &Reader<'c> {
+        &self.reader
+    }
+}
+
+impl Store {
+    /// Opens or creates the database at `path`, applies missing steps, and opens `readers` read connections.
+    ///
+    /// # Errors
+    /// [`SchemaError::TooNew`], [`SchemaError::Foreign`], [`SchemaError::Open`], [`SchemaError::Migrate`].
+    pub fn open(path: &Path, readers: usize) -> Result<Self, SchemaError> {
+        let mut connection = open::writer(path)?;
+        let readers = readers.max(1);
+        let connections = (0..readers).map(|_| open::reader(path)).collect::<Result<Vec<_>, _>>()?;
+        let (changes, mut inbox) = mpsc::channel::<Change>(QUEUE);
+        let writer = std::thread::Builder::new()
+            .name("spsync-writer".to_owned())
+            .spawn(move || {
+                while let Some(change) = inbox.blocking_recv() {
+                    change(&mut connection);
+                }
+                // Leaves no write-ahead log behind; a failure only means that the next start does it.
+                let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
+            })
+            .map_err(|error| SchemaError::Value(format!("the writer's thread cannot be started: {error}")))?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                changes: Mutex::new(Some(changes)),
+                writer: Mutex::new(Some(writer)),
+                readers: Mutex::new(connections),
+                free: Semaphore::new(readers),
+            }),
+        })
+    }
+
+    /// Runs `change` in one transaction. It is durable when this returns `Ok`; after `Err` nothing has changed.
+    ///
+    /// # Errors
+    /// What `change` answers; [`SchemaError::Sql`] where the commit fails; [`SchemaError::Closed`].
+    pub async fn write<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Writer<'_>) -> Result<T, SchemaError> + Send + 'static,
+    ) -> Result<T, SchemaError> {
+        let (answer, answered) = oneshot::channel();
+        let work: Change = Box::new(move |connection| {
+            // Nobody waits for the answer any more if the task was cancelled; the change is made all the same.
+            let _ = answer.send(transact(connection, change));
+        });
+        let changes = self.inner.changes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        changes.ok_or(SchemaError::Closed)?.send(work).await.map_err(|_| SchemaError::Closed)?;
+        answered.await.map_err(|_| SchemaError::Closed)?
+    }
+
+    /// Asks `question` of one consistent state.
+    ///
+    /// # Errors
+    /// What `question` answers; [`SchemaError::Closed`].
+    pub async fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Reader<'_>) -> Result<T, SchemaError> + Send + 'static,
+    ) -> Result<T, SchemaError> {
+        let store = self.clone();
+        let turn = self.inner.free.acquire().await.map_err(|_| SchemaError::Closed)?;
+        let pop = || store.inner.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = pop().ok_or(SchemaError::Closed)?;
+        let home = Home { store: store.clone(), connection: Some(connection) };
+        let answer = tokio::task::spawn_blocking(move || {
+            let connection = home.connection.as_ref().ok_or(SchemaError::Closed)?;
+            let transaction = connection.unchecked_transaction()?;
+            question(&Reader { connection: &transaction })
+        })
+        .await;
+        drop(turn);
+        answer.map_err(|_| SchemaError::Closed)?
+    }
+
+    /// Waits for the changes that are under way, writes the log back, and closes.
+    ///
+    /// # Errors
+    /// [`SchemaError::Closed`] where the writer's thread died.
+    pub fn close(&self) -> Result<(), SchemaError> {
+        self.inner.changes.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.inner.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        writer.map_or(Ok(()), |writer| writer.join().map_err(|_| SchemaError::Closed))
+    }
+}
+
+/// Brings a read connection back, also when the question panicked.
+struct Home {
+    store: Store,
+    connection: Option<Connection>,
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.store.inner.readers.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        }
+    }
+}
+
+fn transact<T>(
+    connection: &mut Connection,
+    change: impl FnOnce(&Writer<'_>) -> Result<T, SchemaError>,
+) -> Result<T, SchemaError> {
+    let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
+    // A dropped transaction rolls back: on every error, and on a panic of `change`.
+    let answer = change(&Writer { reader: Reader { connection: &transaction } })?;
+    transaction.commit()?;
+    Ok(answer)
+}
+
+impl Reader<'_> {
+    pub(crate) fn statement(&self, sql: &str) -> Result<CachedStatement<'_>, SchemaError> {
+        Ok(self.connection.prepare_cached(sql)?)
+    }
+
+    pub(crate) fn all<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        row: impl FnMut(&Row<'_>) -> Result<T, SchemaError>,
+    ) -> Result<Vec<T>, SchemaError> {
+        self.statement(sql)?.query_and_then(params, row)?.collect()
+    }
+
+    pub(crate) fn first<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        row: impl FnMut(&Row<'_>) -> Result<T, SchemaError>,
+    ) -> Result<Option<T>, SchemaError> {
+        self.statement(sql)?.query_and_then(params, row)?.next().transpose()
+    }
+}
+
+impl Writer<'_> {
+    /// Runs a statement; answers how many rows it changed.
+    pub(crate) fn execute(&self, sql: &str, params: impl Params) -> Result<usize, SchemaError> {
+        Ok(self.statement(sql)?.execute(params)?)
+    }
+
+    pub(crate) fn last_id(&self) -> i64 {
+        self.connection.last_insert_rowid()
+    }
+}

@@ -1,0 +1,328 @@
+//! Deployment packages and their files.
+
+use std::path::PathBuf;
+
+use catalog::digest::{Digests, Sha256Digest};
+use catalog::id::{FileName, PackageId, RevisionId, RevisionNumber, SiteCode};
+use catalog::problem::{Code, Problem};
+use jiff::Timestamp;
+use rusqlite::{Row, named_params};
+use serde::{Deserialize, Serialize};
+
+use crate::column::{digests, json, number, sha256_or_none, size, text, time, time_or_none, to_json, update};
+use crate::updates::Published;
+use crate::{Reader, SchemaError, Writer, words};
+
+/// The longest name (mission row M17), in characters.
+pub const LONGEST_NAME: usize = 50;
+/// The longest description (mission row M17), in characters.
+pub const LONGEST_DESCRIPTION: usize = 127;
+
+words! {
+    /// How a file of a package is doing.
+    FileState {
+        /// Its bytes are not there yet.
+        Queued = "queued",
+        /// They are, verified.
+        Stored = "stored",
+        /// The last try failed.
+        Failed = "failed",
+    }
+}
+
+/// A deployment package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Package {
+    /// `XYZ00001`.
+    pub id: PackageId,
+    /// Unique, without regard to case.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// Where a copy of its files lives, if anywhere.
+    pub source_dir: Option<PathBuf>,
+    /// One more on each change of what it holds.
+    pub version: u32,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When what it holds changed last.
+    pub changed: Timestamp,
+    /// When its files were last read again.
+    pub validated: Option<Timestamp>,
+}
+
+/// A package to make.
+#[derive(Debug, Clone)]
+pub struct NewPackage {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// Where a copy of its files shall live.
+    pub source_dir: Option<PathBuf>,
+}
+
+/// An update to add.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewMember {
+    /// Which revision.
+    pub revision: RevisionId,
+    /// For people.
+    pub title: String,
+    /// Bytes of its file.
+    pub size: u64,
+}
+
+/// One file of a package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackageFile {
+    /// The update's revision that it belongs to.
+    pub revision: RevisionId,
+    /// Title of the update.
+    pub title: String,
+    /// Its name in the package.
+    pub file_name: FileName,
+    /// Its name as published.
+    pub published_name: FileName,
+    /// Bytes.
+    pub size: u64,
+    /// Every digest published.
+    pub digests: Digests,
+    /// Digest of the verified bytes, once we have them.
+    pub sha256: Option<Sha256Digest>,
+    /// How it is doing.
+    pub state: FileState,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+    /// Where it can be had.
+    pub urls: Vec<Published>,
+}
+
+fn package(row: &Row<'_>) -> Result<Package, SchemaError> {
+    Ok(Package {
+        id: text(row, "package_id")?,
+        name: row.get("name")?,
+        description: row.get("description")?,
+        source_dir: row.get::<_, Option<String>>("source_dir")?.map(PathBuf::from),
+        version: number(row, "version")?,
+        created: time(row, "created")?,
+        changed: time(row, "changed")?,
+        validated: time_or_none(row, "validated")?,
+    })
+}
+
+impl Reader<'_> {
+    /// All packages, oldest first.
+    pub fn packages(&self) -> Result<Vec<Package>, SchemaError> {
+        self.all("SELECT * FROM package ORDER BY sequence", [], package)
+    }
+
+    /// One package.
+    pub fn package(&self, id: &PackageId) -> Result<Option<Package>, SchemaError> {
+        self.first("SELECT * FROM package WHERE package_id = ?1", [id.as_str()], package)
+    }
+
+    /// The files of a package, by name.
+    pub fn package_files(&self, id: &PackageId) -> Result<Vec<PackageFile>, SchemaError> {
+        const SQL: &str = "
+            SELECT member.*, revision.title, file.file_name AS published_name, file.size, file.sha1, file.sha256, file.content
+              FROM package_file AS member JOIN revision USING (update_id, number)
+              JOIN file ON file.file_id = member.file_id
+             WHERE member.package_id = ?1 ORDER BY member.file_name";
+        let rows = self.all(SQL, [id.as_str()], |row| {
+            let file = PackageFile {
+                revision: RevisionId {
+                    update: update(row, "update_id")?,
+                    number: RevisionNumber(number(row, "number")?),
+                },
+                title: row.get("title")?,
+                file_name: text(row, "file_name")?,
+                published_name: text(row, "published_name")?,
+                size: size(row, "size")?,
+                digests: digests(row)?,
+                sha256: sha256_or_none(row, "content")?,
+                state: text(row, "state")?,
+                problem: json(row, "problem")?,
+                urls: Vec::new(),
+            };
+            Ok((row.get::<_, i64>("file_id")?, file))
+        })?;
+        rows.into_iter().map(|(id, file)| Ok(PackageFile { urls: self.urls(id)?, ..file })).collect()
+    }
+
+    /// The rules of mission row M17 for a package to make.
+    pub fn check_new_package(&self, new: &NewPackage) -> Result<(), SchemaError> {
+        let refuse = |code: Code, message: String| Err(Problem::new(code, message).into());
+        if new.name.is_empty() {
+            return refuse(Code::NameRequired, "a deployment package needs a name".to_owned());
+        }
+        let length = new.name.chars().count();
+        if length > LONGEST_NAME {
+            return refuse(Code::NameTooLong, format!("the name has {length} characters, at most {LONGEST_NAME} are allowed"));
+        }
+        if new.name.chars().any(char::is_control) {
+            return refuse(Code::NameNotAllowed, "the name has control characters".to_owned());
+        }
+        let length = new.description.chars().count();
+        if length > LONGEST_DESCRIPTION {
+            let message = format!("the description has {length} characters, at most {LONGEST_DESCRIPTION} are allowed");
+            return refuse(Code::DescriptionTooLong, message);
+        }
+        let all = self.packages()?;
+        if let Some(other) = all.iter().find(|other| other.name.to_lowercase() == new.name.to_lowercase()) {
+            return refuse(Code::NameInUse, format!("package {} is called `{}` already", other.id, other.name));
+        }
+        let taken = |other: &&Package| new.source_dir.is_some() && other.source_dir == new.source_dir;
+        if let Some(other) = all.iter().find(taken) {
+            return refuse(Code::SourceInUse, format!("package {} `{}` uses this source folder", other.id, other.name));
+        }
+        Ok(())
+    }
+
+    /// Which of `members` a package holds already.
+    pub fn members_present(&self, id: &PackageId, members: &[NewMember]) -> Result<Vec<RevisionId>, SchemaError> {
+        let held: Vec<_> = self.package_files(id)?.into_iter().map(|file| file.revision).collect();
+        Ok(members.iter().map(|member| member.revision).filter(|revision| held.contains(revision)).collect())
+    }
+}
+
+impl Writer<'_> {
+    /// Makes a package.
+    pub fn create_package(&self, site: &SiteCode, new: &NewPackage, now: Timestamp) -> Result<PackageId, SchemaError> {
+        self.check_new_package(new)?;
+        // Ids of deleted packages are not given again: the counter stands in `site`.
+        self.execute(
+            "INSERT INTO site (key, value) VALUES ('last_package', '1')
+             ON CONFLICT DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)",
+            [],
+        )?;
+        let sequence = self
+            .first("SELECT CAST(value AS INTEGER) FROM site WHERE key = 'last_package'", [], |row| Ok(row.get::<_, u32>(0)?))?
+            .ok_or_else(|| SchemaError::Value("last_package".to_owned()))?;
+        let id = PackageId::new(site, sequence);
+        self.execute(
+            "INSERT INTO package (package_id, sequence, name, description, source_dir, version, created, changed)
+             VALUES (:id, :sequence, :name, :description, :source_dir, 1, :now, :now)",
+            named_params! {
+                ":id": id.as_str(), ":sequence": sequence, ":name": new.name, ":description": new.description,
+                ":source_dir": new.source_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned()),
+                ":now": now.as_millisecond(),
+            },
+        )?;
+        Ok(id)
+    }
+
+    /// Adds updates. A file that is in the library already is stored at once, unless a source folder wants a copy too.
+    pub fn add_members(&self, id: &PackageId, members: &[NewMember], now: Timestamp) -> Result<(), SchemaError> {
+        let has_folder = self.package(id)?.is_some_and(|package| package.source_dir.is_some());
+        for member in members {
+            let (update, number) = (member.revision.update.0.as_bytes(), member.revision.number.0);
+            let found = self.first(
+                "SELECT file.file_id, file.file_name, file.sha1, file.sha256, file.content IS NOT NULL AS held
+                   FROM revision JOIN file USING (file_id) WHERE update_id = ?1 AND number = ?2",
+                (update, number),
+                |row| {
+                    let name: FileName = text(row, "file_name")?;
+                    Ok((row.get::<_, i64>("file_id")?, name, digests(row)?, row.get::<_, bool>("held")?))
+                },
+            )?;
+            let (file, name, digests, held) = found.ok_or_else(|| SchemaError::Value("a revision".to_owned()))?;
+            let name = self.free_name(id, &name, &digests)?;
+            self.execute(
+                "INSERT INTO package_file (package_id, update_id, number, file_id, file_name, state, at)
+                 VALUES (:id, :update, :number, :file, :name, :state, :now)",
+                named_params! {
+                    ":id": id.as_str(), ":update": update, ":number": number, ":file": file, ":name": name.as_str(),
+                    ":state": if held && !has_folder { "stored" } else { "queued" }, ":now": now.as_millisecond(),
+                },
+            )?;
+        }
+        self.changed(id, now)
+    }
+
+    /// The name itself, or with eight digits of the digest where another file of the package has it.
+    fn free_name(&self, id: &PackageId, name: &FileName, digests: &Digests) -> Result<FileName, SchemaError> {
+        const TAKEN: &str = "SELECT 1 FROM package_file WHERE package_id = ?1 AND file_name = ?2";
+        let taken = |name: &str| Ok::<_, SchemaError>(self.first(TAKEN, (id.as_str(), name), |_| Ok(()))?.is_some());
+        if !taken(name.as_str())? {
+            return Ok(name.clone());
+        }
+        let digest = digests.strongest().unwrap_or_default();
+        let digest = digest.get(..8).unwrap_or_default();
+        let other = match name.as_str().rsplit_once('.') {
+            Some((stem, extension)) => format!("{stem}-{digest}.{extension}"),
+            None => format!("{}-{digest}", name.as_str()),
+        };
+        other.parse().map_err(|_| SchemaError::from(Problem::new(Code::NameNotAllowed, format!("`{other}` is too long"))))
+    }
+
+    fn changed(&self, id: &PackageId, now: Timestamp) -> Result<(), SchemaError> {
+        self.execute(
+            "UPDATE package SET version = version + 1, changed = ?2 WHERE package_id = ?1",
+            (id.as_str(), now.as_millisecond()),
+        )?;
+        Ok(())
+    }
+
+    /// Takes updates out.
+    pub fn drop_members(&self, id: &PackageId, revisions: &[RevisionId], now: Timestamp) -> Result<(), SchemaError> {
+        for revision in revisions {
+            self.execute(
+                "DELETE FROM package_file WHERE package_id = ?1 AND update_id = ?2 AND number = ?3",
+                (id.as_str(), revision.update.0.as_bytes(), revision.number.0),
+            )?;
+        }
+        self.changed(id, now)
+    }
+
+    /// Deletes a package with everything that is only its.
+    pub fn delete_package(&self, id: &PackageId) -> Result<(), SchemaError> {
+        self.execute("DELETE FROM package WHERE package_id = ?1", [id.as_str()])?;
+        Ok(())
+    }
+
+    /// A file has come: its content is known and recorded. Every package that holds the file has it now.
+    pub fn mark_file_stored(
+        &self,
+        id: &PackageId,
+        revision: RevisionId,
+        content: Sha256Digest,
+        now: Timestamp,
+    ) -> Result<(), SchemaError> {
+        let (update, number) = (revision.update.0.as_bytes(), revision.number.0);
+        self.execute(
+            "UPDATE file SET content = ?3
+              WHERE file_id = (SELECT file_id FROM revision WHERE update_id = ?1 AND number = ?2)",
+            (update, number, content.0),
+        )?;
+        self.execute(
+            "UPDATE package_file SET state = 'stored', problem = NULL, at = ?4
+              WHERE package_id = ?1 AND update_id = ?2 AND number = ?3",
+            (id.as_str(), update, number, now.as_millisecond()),
+        )?;
+        Ok(())
+    }
+
+    /// A file has not come.
+    pub fn mark_file_failed(
+        &self,
+        id: &PackageId,
+        revision: RevisionId,
+        problem: &Problem,
+        now: Timestamp,
+    ) -> Result<(), SchemaError> {
+        self.execute(
+            "UPDATE package_file SET state = 'failed', problem = ?4, at = ?5
+              WHERE package_id = ?1 AND update_id = ?2 AND number = ?3",
+            (id.as_str(), revision.update.0.as_bytes(), revision.number.0, to_json(problem)?, now.as_millisecond()),
+        )?;
+        Ok(())
+    }
+
+    /// Every file of a package was read again.
+    pub fn mark_validated(&self, id: &PackageId, now: Timestamp) -> Result<(), SchemaError> {
+        self.execute("UPDATE package SET validated = ?2 WHERE package_id = ?1", (id.as_str(), now.as_millisecond()))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,61 @@
+//! The canonical text of a site: what lasts, sorted, without row numbers and times. Two sites with the same text know
+//! the same.
+
+use std::fmt::Write as _;
+
+use rusqlite::types::ValueRef;
+
+use crate::{Reader, SchemaError};
+
+/// What is dumped: a heading and a question whose columns and order are part of the text.
+const PARTS: [(&str, &str); 8] = [
+    ("update", "SELECT update_id, latest, declined, held FROM update_item ORDER BY 1"),
+    (
+        "revision",
+        "SELECT r.update_id, r.number, r.title, r.classification, r.product, r.release, r.build_major, r.build_minor,
+                r.build_stamp, r.edition_group, r.editions, r.architecture, r.language, r.encrypted, r.license_required,
+                f.file_name, f.size, f.sha1, f.sha256, f.content
+           FROM revision AS r JOIN file AS f USING (file_id) ORDER BY 1, 2",
+    ),
+    (
+        "link",
+        "SELECT f.file_name, f.sha1, f.sha256, u.source, u.url FROM file_url AS u JOIN file AS f USING (file_id)
+          ORDER BY 1, 2, 3, 4, 5",
+    ),
+    ("listing", "SELECT source, location, update_id, number FROM listing ORDER BY 1, 2, 3, 4"),
+    ("license", "SELECT product, language, sha256, origin FROM license_current ORDER BY 1, 2"),
+    ("content", "SELECT sha256, sha1, size, sha1_only FROM content ORDER BY 1"),
+    (
+        "package",
+        "SELECT p.package_id, p.name, p.description, p.source_dir, m.update_id, m.number, m.file_name, m.state
+           FROM package AS p LEFT JOIN package_file AS m USING (package_id) ORDER BY 1, 5, 6",
+    ),
+    ("distributed", "SELECT package_id, point_id, file_name, content FROM distributed_file ORDER BY 1, 2, 3"),
+];
+
+impl Reader<'_> {
+    /// The canonical text.
+    pub fn dump(&self) -> Result<String, SchemaError> {
+        let mut text = String::new();
+        for (heading, question) in PARTS {
+            let mut statement = self.statement(question)?;
+            let columns = statement.column_count();
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                text.push_str(heading);
+                for column in 0..columns {
+                    text.push('\t');
+                    match row.get_ref(column)? {
+                        ValueRef::Null => text.push('-'),
+                        ValueRef::Integer(number) => write!(text, "{number}").unwrap_or_default(),
+                        ValueRef::Real(number) => write!(text, "{number}").unwrap_or_default(),
+                        ValueRef::Text(bytes) => text.push_str(&String::from_utf8_lossy(bytes).escape_debug().to_string()),
+                        ValueRef::Blob(bytes) => bytes.iter().for_each(|b| write!(text, "{b:02x}").unwrap_or_default()),
+                    }
+                }
+                text.push('\n');
+            }
+        }
+        Ok(text)
+    }
+}

@@ -1,0 +1,283 @@
+use catalog::digest::{Digests, Sha1Digest, Sha256Digest};
+use catalog::id::{RevisionNumber, UpdateId};
+use catalog::problem::{Code, Coded as _};
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use crate::documents::NewDocument;
+use crate::licenses::{How, LicenseState, NewLicenseText};
+use crate::packages::{FileState, NewMember, NewPackage};
+use crate::updates::NewRevision;
+use crate::{SchemaError, Store};
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().unwrap()
+}
+
+fn store() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("site.db"), 2).unwrap();
+    (folder, store)
+}
+
+fn digest(seed: u32) -> Digests {
+    let mut bytes = [0; 20];
+    bytes[..4].copy_from_slice(&seed.to_le_bytes());
+    Digests { sha1: Some(Sha1Digest(bytes)), sha256: None }
+}
+
+fn revision(language: &str, minor: u32, seed: u32) -> NewRevision {
+    let name = format!("26200.{minor}.260413-0654.25h2_CLIENTBUSINESS_VOL_x64FRE_{language}.esd");
+    NewRevision {
+        update: UpdateId::of_esd("Windows 11", 26200, "business", "x64", language),
+        title: format!("Feature update to Windows 11 (business), version 25H2 x64 {language}"),
+        classification: "Upgrades".to_owned(),
+        product: Some("Windows 11".to_owned()),
+        release: Some("25H2".to_owned()),
+        build: Some((26200, minor, Some("260413-0654".to_owned()))),
+        edition_group: Some("business".to_owned()),
+        editions: vec!["Enterprise".to_owned()],
+        architecture: "x64".to_owned(),
+        language: language.to_owned(),
+        url: format!("http://dl.example/{seed}/{name}"),
+        file_name: name.parse().unwrap(),
+        size: 1_000 + u64::from(seed),
+        digests: digest(seed),
+        encrypted: false,
+        license_required: true,
+    }
+}
+
+fn document(location: &str, body: &[u8]) -> NewDocument {
+    NewDocument {
+        source: "esd".to_owned(),
+        location: location.to_owned(),
+        sha256: Sha256Digest([body.len() as u8; 32]),
+        body: body.to_vec(),
+        fetched_at: NOW,
+        etag: Some("\"1\"".to_owned()),
+        last_modified: None,
+        version: "2.1".to_owned(),
+    }
+}
+
+fn links() -> Vec<(String, String)> {
+    vec![("en-us".to_owned(), "http://dl.example/en.rtf".to_owned())]
+}
+
+async fn record(store: &Store, location: &str, revisions: Vec<NewRevision>) -> crate::updates::Recorded {
+    let document = document(location, location.as_bytes());
+    store.write(move |w| w.record_catalog(&document, &revisions, &links(), NOW)).await.unwrap()
+}
+
+#[test]
+fn another_digest_is_the_next_revision_and_the_highest_build_is_the_latest() {
+    let (_folder, store) = store();
+    runtime().block_on(async {
+        let first = record(&store, "a", vec![revision("en-us", 20, 1), revision("de-de", 20, 2)]).await;
+        assert_eq!((first.new, first.revised), (2, 0));
+        let older = record(&store, "b", vec![revision("en-us", 10, 3)]).await;
+        assert_eq!((older.new, older.revised, older.withdrawn), (0, 1, 0));
+        let id = revision("en-us", 20, 1).update;
+        let update = store.read(move |r| r.feature_update(id)).await.unwrap().unwrap();
+        assert_eq!((update.id.number, update.build.as_deref()), (RevisionNumber(1), Some("26200.20")));
+        assert_eq!(store.read(move |r| r.revisions(id)).await.unwrap().len(), 2);
+
+        let same = record(&store, "a", vec![revision("en-us", 20, 1)]).await;
+        assert_eq!((same.new, same.revised, same.unchanged, same.withdrawn), (0, 0, 1, 1), "de-de is listed no more");
+        let all = store.read(|r| r.feature_updates()).await.unwrap();
+        let listed: Vec<_> = all.iter().map(|u| (u.language.as_str(), u.listed)).collect();
+        assert_eq!(listed, [("de-de", false), ("en-us", true)]);
+    });
+}
+
+#[test]
+fn new_facts_about_a_known_file_are_merged() {
+    let (_folder, store) = store();
+    runtime().block_on(async {
+        record(&store, "a", vec![revision("en-us", 20, 1)]).await;
+        let mut more = revision("en-us", 20, 1);
+        more.digests.sha256 = Some(Sha256Digest([9; 32]));
+        more.editions = vec!["Professional".to_owned()];
+        more.url = "http://other.example/x.esd".to_owned();
+        let merged = record(&store, "b", vec![more]).await;
+        assert_eq!((merged.new, merged.revised, merged.unchanged), (0, 0, 1));
+        let all = store.read(|r| r.feature_updates()).await.unwrap();
+        assert_eq!(all[0].digests.sha256, Some(Sha256Digest([9; 32])));
+        assert_eq!(all[0].editions, ["Enterprise", "Professional"]);
+        assert_eq!(all[0].urls.len(), 2);
+        // The same SHA-1 with another SHA-256 is another file: somebody lies, and nothing is merged.
+        let mut lie = revision("en-us", 20, 1);
+        lie.digests.sha256 = Some(Sha256Digest([8; 32]));
+        assert_eq!(record(&store, "c", vec![lie]).await.revised, 1);
+    });
+}
+
+#[test]
+fn documents_are_kept_to_the_byte() {
+    let (_folder, store) = store();
+    runtime().block_on(async {
+        let body: Vec<u8> = (0..70_000_u32).flat_map(u32::to_le_bytes).collect();
+        let new = document("a", &body);
+        store.write(move |w| w.record_catalog(&new, &[revision("en-us", 1, 1)], &[], NOW)).await.unwrap();
+        let kept = store.read(|r| r.latest_document("esd", "a")).await.unwrap().unwrap();
+        assert_eq!((kept.size, kept.etag.as_deref()), (280_000, Some("\"1\"")));
+        assert_eq!(store.read(move |r| r.document_body(kept.id)).await.unwrap().unwrap(), body);
+    });
+}
+
+#[test]
+fn a_licence_is_about_a_text() {
+    let (_folder, store) = store();
+    runtime().block_on(async {
+        record(&store, "a", vec![revision("en-us", 20, 1), revision("de-de", 20, 2)]).await;
+        let id = revision("en-us", 20, 1).update;
+        let state = || store.read(move |r| Ok(r.feature_update(id)?.unwrap().license));
+        assert_eq!(state().await.unwrap(), LicenseState::Pending);
+        assert_eq!(store.read(move |r| r.license_links(id, "en-us")).await.unwrap().len(), 1);
+
+        let text = |byte: u8, origin: &str| NewLicenseText {
+            sha256: Sha256Digest([byte; 32]),
+            body: vec![byte],
+            origin: origin.to_owned(),
+            fetched_at: NOW,
+        };
+        let first = text(1, "http://dl.example/en.rtf");
+        let decide = |digest: Option<Sha256Digest>, accepted: bool| {
+            store.write(move |w| w.record_license_decision(id, "en-us", digest, accepted, "ann", How::ByHand, NOW))
+        };
+        store.write(move |w| w.record_license_text(id, "en-us", &first)).await.unwrap();
+        decide(Some(Sha256Digest([1; 32])), true).await.unwrap();
+        assert_eq!(state().await.unwrap(), LicenseState::Accepted);
+        decide(Some(Sha256Digest([1; 32])), false).await.unwrap();
+        assert_eq!(state().await.unwrap(), LicenseState::Declined);
+        decide(Some(Sha256Digest([1; 32])), true).await.unwrap();
+        let decision = store.read(move |r| r.license_decision(id)).await.unwrap().unwrap();
+        assert_eq!((decision.who.as_str(), decision.accepted), ("ann", true));
+
+        let second = text(2, "http://dl.example/en.rtf");
+        store.write(move |w| w.record_license_text(id, "en-us", &second)).await.unwrap();
+        assert_eq!(state().await.unwrap(), LicenseState::Pending, "another text asks again");
+        decide(Some(Sha256Digest([2; 32])), true).await.unwrap();
+        assert_eq!(state().await.unwrap(), LicenseState::Accepted);
+
+        // The catalog links to another document now: nobody knows its text yet.
+        let moved = document("a", b"moved");
+        let links = vec![("en-us".to_owned(), "http://dl.example/en-2.rtf".to_owned())];
+        store.write(move |w| w.record_catalog(&moved, &[revision("en-us", 20, 1)], &links, NOW)).await.unwrap();
+        assert_eq!(state().await.unwrap(), LicenseState::Pending);
+        assert!(store.read(move |r| r.license_text(id, "en-us")).await.unwrap().is_none());
+    });
+}
+
+#[test]
+fn packages_follow_the_rules_and_share_content() {
+    let (_folder, store) = store();
+    runtime().block_on(async {
+        record(&store, "a", vec![revision("en-us", 20, 1)]).await;
+        let site = "XYZ".parse().unwrap();
+        let new = |name: &str| NewPackage { name: name.to_owned(), description: String::new(), source_dir: None };
+        let create = |new: NewPackage| {
+            let site: catalog::id::SiteCode = "XYZ".parse().unwrap();
+            store.write(move |w| w.create_package(&site, &new, NOW))
+        };
+        let package = create(new("Upgrades")).await.unwrap();
+        assert_eq!(package.as_str(), "XYZ00001");
+        for (bad, code) in [
+            (new(""), Code::NameRequired),
+            (new(&"x".repeat(51)), Code::NameTooLong),
+            (new("UPGRADES"), Code::NameInUse),
+            (NewPackage { description: "x".repeat(128), ..new("b") }, Code::DescriptionTooLong),
+        ] {
+            assert_eq!(create(bad).await.unwrap_err().code(), code);
+        }
+        let member = NewMember {
+            revision: store.read(|r| Ok(r.feature_updates()?[0].id)).await.unwrap(),
+            title: String::new(),
+            size: 1,
+        };
+        let (id, one) = (package.clone(), member.clone());
+        store.write(move |w| w.add_members(&id, &[one], NOW)).await.unwrap();
+        let content = Sha256Digest([7; 32]);
+        let (id, revision) = (package.clone(), member.revision);
+        store
+            .write(move |w| {
+                w.record_content(content, Sha1Digest([1; 20]), 1_001, true, NOW)?;
+                w.mark_file_stored(&id, revision, content, NOW)?;
+                w.distribute(&id, 1, NOW)
+            })
+            .await
+            .unwrap();
+        assert_eq!(store.read(|r| r.shelf()).await.unwrap().len(), 1);
+        let second = store
+            .write(move |w| {
+                let id = w.create_package(&site, &new("Second"), NOW)?;
+                w.add_members(&id, &[member], NOW)?;
+                Ok(id)
+            })
+            .await
+            .unwrap();
+        let files = store.read(move |r| r.package_files(&second)).await.unwrap();
+        assert_eq!((files[0].state, files[0].sha256), (FileState::Stored, Some(content)), "not fetched again");
+        assert!(store.read(|r| r.unused_contents()).await.unwrap().is_empty());
+        store.write(move |w| w.forget_content(content)).await.unwrap();
+        assert!(store.read(|r| r.shelf()).await.unwrap().is_empty());
+        let files = store.read(move |r| r.package_files(&package)).await.unwrap();
+        assert_eq!(files[0].state, FileState::Queued);
+        let next = create(NewPackage { name: "Third".to_owned(), description: String::new(), source_dir: None });
+        assert_eq!(next.await.unwrap().as_str(), "XYZ00003");
+    });
+}
+
+#[test]
+fn a_failed_change_changes_nothing_and_the_writer_lives_on() {
+    let (_folder, store) = store();
+    runtime().block_on(async {
+        let failed: Result<(), _> = store
+            .write(|w| {
+                w.audit("ann", "x", "y", NOW)?;
+                Err(SchemaError::Value("no".to_owned()))
+            })
+            .await;
+        assert!(failed.is_err());
+        assert!(store.read(|r| r.acts(9)).await.unwrap().is_empty());
+        store.write(|w| w.audit("ann", "x", "y", NOW)).await.unwrap();
+        assert_eq!(store.read(|r| r.acts(9)).await.unwrap().len(), 1);
+    });
+    store.close().unwrap();
+    assert!(matches!(runtime().block_on(store.write(|_| Ok(()))), Err(SchemaError::Closed)));
+}
+
+#[test]
+fn four_thousand_records_are_one_short_transaction() {
+    let (_folder, store) = store();
+    let all: Vec<_> = (0..4_000)
+        .map(|i| NewRevision { update: UpdateId::of_unrecognised(&i.to_string()), ..revision("en-us", i, i) })
+        .collect();
+    let recorded = runtime().block_on(record(&store, "a", all));
+    assert_eq!(recorded.new, 4_000);
+    assert_eq!(runtime().block_on(store.read(|r| r.feature_updates())).unwrap().len(), 4_000);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    /// Whatever the order in which catalogs arrive, the same revision is the latest.
+    #[test]
+    fn the_order_of_catalogs_does_not_matter(order in Just(vec![0_usize, 1, 2, 3]).prop_shuffle()) {
+        let (_folder, store) = store();
+        let catalogs = [(5, 50), (9, 51), (9, 51), (7, 52)];
+        runtime().block_on(async {
+            for index in order {
+                let (minor, seed) = catalogs[index];
+                record(&store, &format!("catalog-{index}"), vec![revision("en-us", minor, seed)]).await;
+            }
+            let all = store.read(|r| r.feature_updates()).await.unwrap();
+            assert_eq!(all.len(), 1);
+            assert_eq!(all[0].build.as_deref(), Some("26200.9"));
+            let id = all[0].id.update;
+            assert_eq!(store.read(move |r| r.revisions(id)).await.unwrap().len(), 3);
+        });
+    }
+}

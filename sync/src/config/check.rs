@@ -1,0 +1,246 @@
+//! What `spsync config check` finds in settings that could be read: things that depend on this machine, and choices
+//! that are allowed but rarely meant.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use catalog::problem::{Code, Coded as _};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Loaded;
+use super::settings::{Settings, is_file};
+use crate::schedule::Schedule;
+
+/// Below this share of free space, content beside the database endangers it.
+const LITTLE: f64 = 0.05;
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// The daemon does not start with it.
+    Error,
+    /// It works, and somebody should look at it.
+    Warn,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // `pad`, so that a column can be aligned.
+        f.pad(match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+        })
+    }
+}
+
+/// One thing that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub level: Level,
+    /// The code of an error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
+    /// The place, the key and what is wrong.
+    pub text: String,
+}
+
+/// Everything that is found, errors first. `now` is only used to see whether a schedule ever comes.
+pub(super) fn check(loaded: &Loaded, now: Timestamp) -> Vec<Finding> {
+    let mut findings = Findings { loaded, found: loaded.remarks.clone() };
+    let settings = &loaded.settings;
+    findings.schedule(settings, now);
+    findings.listeners(settings);
+    findings.files(settings);
+    findings.selection(settings);
+    findings.disks(settings);
+    findings.found.sort_by_key(|finding| finding.level == Level::Warn);
+    findings.found
+}
+
+struct Findings<'a> {
+    loaded: &'a Loaded,
+    found: Vec<Finding>,
+}
+
+impl Findings<'_> {
+    fn error(&mut self, key: &str, text: impl fmt::Display) {
+        self.push(Level::Error, Some(Code::ConfigInvalid), key, text);
+    }
+
+    fn warn(&mut self, key: &str, text: impl fmt::Display) {
+        self.push(Level::Warn, None, key, text);
+    }
+
+    fn push(&mut self, level: Level, code: Option<Code>, key: &str, text: impl fmt::Display) {
+        let origin = self.loaded.origin(key);
+        self.found.push(Finding { level, code, text: format!("{origin}: `{key}`: {text}") });
+    }
+
+    fn schedule(&mut self, settings: &Settings, now: Timestamp) {
+        let sync = &settings.sync;
+        if let Err(error) = Schedule::parse("", &sync.timezone) {
+            self.error("sync.timezone", error.problem().message);
+            return;
+        }
+        match Schedule::parse(&sync.schedule, &sync.timezone) {
+            Err(error) => {
+                let problem = error.problem();
+                let why = problem.causes.first().map_or_else(String::new, |cause| format!(" ({cause})"));
+                self.error("sync.schedule", format!("{}{why}", problem.message));
+            }
+            Ok(schedule) if !schedule.is_manual() && schedule.next(now, sync.jitter, 0).is_none() => {
+                self.error("sync.schedule", format!("`{}` never comes", sync.schedule));
+            }
+            Ok(_) => {}
+        }
+    }
+
+    fn listeners(&mut self, settings: &Settings) {
+        let listen = &settings.server.listen;
+        for (at, one) in listen.iter().enumerate() {
+            if let Some(other) = listen[..at].iter().find(|other| collide(one, other)) {
+                self.error("server.listen", format!("`{one}` and `{other}` cannot be listened on both"));
+            }
+        }
+        let admin = &settings.admin.listen;
+        if let Some(other) = listen.iter().find(|other| collide(admin, other)) {
+            let rule = "clients and administrators never share a port";
+            self.error("admin.listen", format!("`{admin}` collides with `server.listen` `{other}`: {rule}"));
+        }
+        let reach = |address: &String| address.parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback());
+        if reach(admin) {
+            self.warn("admin.listen", format!("`{admin}` can be reached from other machines, without a password"));
+        }
+        if listen.is_empty() {
+            self.warn("server.listen", "no address, so no client is answered");
+        }
+        if settings.server.public_url.is_empty() && listen.iter().any(reach) {
+            let url = settings.public_url();
+            self.warn("server.public_url", format!("not set: clients are told `{url}`, which others may not reach"));
+        }
+    }
+
+    fn files(&mut self, settings: &Settings) {
+        let certificates = [
+            ("tls.extra_ca_file", settings.tls.extra_ca_file()),
+            ("client.ca_file", settings.client.ca_file()),
+        ];
+        for (key, file) in certificates.into_iter().filter_map(|(key, file)| Some((key, file?))) {
+            if let Err(error) = std::fs::File::open(&file) {
+                self.error(key, format!("`{}` cannot be read ({error})", file.display()));
+            }
+        }
+        if settings.sources.is_empty() {
+            self.warn("source", "none, so there is nothing to synchronise");
+        }
+        for source in &settings.sources {
+            for file in source.catalogs.iter().filter(|location| is_file(location)) {
+                if !Path::new(file).is_file() {
+                    self.warn(&format!("source.{}.catalogs", source.name), format!("there is no file `{file}`"));
+                }
+            }
+        }
+    }
+
+    fn selection(&mut self, settings: &Settings) {
+        let selection = settings.selection();
+        if let Some(off) = selection.upgrades_off() {
+            self.warn("sync.classifications", format!("{}: {}", off.code, off.message));
+        }
+        for (key, chosen) in
+            [("sync.languages", &selection.languages), ("sync.architectures", &selection.architectures)]
+        {
+            if chosen.is_empty() {
+                self.warn(key, "empty, so nothing is listed; `*` selects all");
+            }
+        }
+        if settings.download.auto && selection.languages.iter().any(|language| language == crate::select::ALL) {
+            self.warn("download.auto", "all languages are downloaded: hundreds of gigabytes; see `spsync sync plan`");
+        }
+        if settings.sync.accept_licenses {
+            self.warn("sync.accept_licenses", "every licence text is accepted, also those that nobody has read");
+        }
+    }
+
+    fn disks(&mut self, settings: &Settings) {
+        let (content, database) = (settings.content_dir(), settings.db_path());
+        let (Some(content), Some(database)) = (Disk::of(&content), Disk::of(&database)) else { return };
+        if content.device == database.device && content.free < LITTLE {
+            let text = format!(
+                "on the same file system as `db.path`, {:.0} % free; content may fill the database's disk",
+                content.free * 100.0
+            );
+            self.warn("content.dir", text);
+        }
+    }
+}
+
+/// Whether two addresses cannot be listened on both: one port, and one address or one that covers the other.
+/// `[::]` covers the addresses of both families here, as Linux does unless told otherwise (`bindv6only`).
+fn collide(one: &str, other: &str) -> bool {
+    match (one.parse::<SocketAddr>(), other.parse::<SocketAddr>()) {
+        (Ok(one), Ok(other)) => {
+            let covers = |a: IpAddr, b: IpAddr| a.is_unspecified() && (a.is_ipv6() || b.is_ipv4());
+            let (a, b) = (one.ip(), other.ip());
+            // Port 0 asks for any free one.
+            one.port() == other.port() && one.port() != 0 && (a == b || covers(a, b) || covers(b, a))
+        }
+        _ => !one.is_empty() && one.eq_ignore_ascii_case(other) && !one.ends_with(":0"),
+    }
+}
+
+/// The file system under a path, which need not exist yet.
+struct Disk {
+    device: u64,
+    /// Share of its blocks that may still be used, 0 to 1.
+    free: f64,
+}
+
+impl Disk {
+    fn of(path: &Path) -> Option<Self> {
+        let there = path.ancestors().find(|ancestor| ancestor.exists())?;
+        let device = there.metadata().ok()?.dev();
+        let stat = rustix::fs::statvfs(there).ok()?;
+        // Some file systems (overlays, network) count no blocks: nothing can be said then.
+        (stat.f_blocks > 0).then(|| Self { device, free: stat.f_bavail as f64 / stat.f_blocks as f64 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_collide_where_the_kernel_would_refuse() {
+        let rows = [
+            ("[::]:8530", "[::]:8530", true),
+            ("[::]:8530", "10.0.0.1:8530", true),
+            ("127.0.0.1:8530", "[::]:8530", true),
+            ("0.0.0.0:8530", "127.0.0.1:8530", true),
+            ("0.0.0.0:8530", "[::1]:8530", false),
+            ("127.0.0.1:8530", "127.0.0.2:8530", false),
+            ("[::]:8530", "[::]:8531", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+            ("site01:8530", "SITE01:8530", true),
+            ("site01:8530", "[::]:8530", false),
+            ("", "", false),
+        ];
+        for (one, other, expected) in rows {
+            assert_eq!(collide(one, other), expected, "{one} {other}");
+            assert_eq!(collide(other, one), expected, "{other} {one}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_does_not_exist_yet_is_on_the_disk_of_its_parent() {
+        let dir = tempfile::tempdir().unwrap();
+        let (there, later) = (Disk::of(dir.path()).unwrap(), Disk::of(&dir.path().join("a/b/c")).unwrap());
+        assert_eq!(there.device, later.device);
+        assert!((0.0..=1.0).contains(&there.free));
+    }
+}

@@ -1,0 +1,142 @@
+//! Values that have the right type and still cannot work, whatever machine they are used on.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::settings::{Settings, Source, is_file};
+use super::units::{cut, show_duration, web_address};
+
+/// Each broken rule: the key, and what was expected and found.
+pub(super) fn broken(settings: &Settings) -> Vec<(String, String)> {
+    let mut rules = Rules::default();
+    let s = settings;
+    let data_dir = &s.site.data_dir;
+    rules.hold("site.data_dir", data_dir.is_absolute(), || {
+        format!("expected an absolute path, actual `{}`", data_dir.display())
+    });
+    for (key, path) in [("db.path", &s.db.path), ("content.dir", &s.content.dir)] {
+        rules.hold(key, !path.as_os_str().is_empty(), || "expected a path, actual nothing".to_owned());
+    }
+    rules.within("server.max_connections", s.server.max_connections, 1, 1_000_000);
+    rules.within("server.max_connections_per_client", s.server.max_connections_per_client, 1, 1_000_000);
+    rules.within("db.readers", s.db.readers, 1, 64);
+    rules.within("download.parallel_files", s.download.parallel_files, 1, 64);
+    rules.within("sync.retry.max", s.sync.retry.max as usize, 1, 1_000);
+    const SECOND: Duration = Duration::from_secs(1);
+    const DAY: Duration = Duration::from_secs(86_400);
+    rules.lasts("server.read_timeout", s.server.read_timeout, SECOND, DAY);
+    rules.lasts("server.shutdown_grace", s.server.shutdown_grace, Duration::ZERO, DAY);
+    rules.lasts("sync.request_timeout", s.sync.request_timeout, SECOND, DAY);
+    rules.lasts("sync.jitter", s.sync.jitter, Duration::ZERO, 7 * DAY);
+    rules.lasts("sync.retry.longest", s.sync.retry.longest, Duration::from_millis(1), DAY);
+    rules.lasts("sync.retry.first", s.sync.retry.first, Duration::from_millis(1), s.sync.retry.longest);
+    for address in &s.server.listen {
+        rules.hold("server.listen", is_address(address), || not_an_address(address));
+    }
+    let admin = &s.admin.listen;
+    rules.hold("admin.listen", admin.is_empty() || is_address(admin), || not_an_address(admin));
+    for (key, url) in [("server.public_url", &s.server.public_url), ("client.site", &s.client.site)] {
+        if !url.is_empty() {
+            rules.reads(key, web_address(url));
+        }
+    }
+    let name = &s.dp.name;
+    let plain = (1..=50).contains(&name.chars().count()) && !name.chars().any(|c| c.is_control() || "/\\".contains(c));
+    rules.hold("dp.name", plain, || format!("expected 1 to 50 plain characters, actual `{}`", cut(name)));
+    rules.reads("log.level", log_level(&s.log.level));
+    for source in &s.sources {
+        rules.source(source);
+    }
+    rules.broken
+}
+
+#[derive(Default)]
+struct Rules {
+    broken: Vec<(String, String)>,
+}
+
+impl Rules {
+    fn hold(&mut self, key: &str, holds: bool, reason: impl FnOnce() -> String) {
+        if !holds {
+            self.broken.push((key.to_owned(), reason()));
+        }
+    }
+
+    fn reads<T>(&mut self, key: &str, read: Result<T, String>) {
+        if let Err(reason) = read {
+            self.broken.push((key.to_owned(), reason));
+        }
+    }
+
+    fn within(&mut self, key: &str, value: usize, least: usize, most: usize) {
+        self.hold(key, (least..=most).contains(&value), || format!("expected {least} to {most}, actual {value}"));
+    }
+
+    fn lasts(&mut self, key: &str, value: Duration, least: Duration, most: Duration) {
+        self.hold(key, (least..=most).contains(&value), || {
+            let (least, most) = (show_duration(least), show_duration(most));
+            format!("expected `{least}` to `{most}`, actual `{}`", show_duration(value))
+        });
+    }
+
+    fn source(&mut self, source: &Source) {
+        let key = |short: &str| format!("source.{}.{short}", source.name);
+        for location in source.catalogs.iter().filter(|location| !is_file(location)) {
+            if !location.starts_with("file:") {
+                self.reads(&key("catalogs"), web_address(location));
+            }
+        }
+        self.hold(&key("catalogs"), source.catalogs.iter().all(|location| !location.trim().is_empty()), || {
+            "expected URLs or files, actual an empty one".to_owned()
+        });
+        for mirror in &source.mirrors {
+            self.reads(&key("mirrors"), web_address(mirror));
+        }
+        for host in &source.redirect_hosts {
+            self.hold(&key("redirect_hosts"), is_host(host), || {
+                format!("expected a host, as `cdn.example` or `*.cdn.example`, actual `{}`", cut(host))
+            });
+        }
+    }
+}
+
+/// An address with a port; a name in place of the address is allowed.
+fn is_address(text: &str) -> bool {
+    let named = || {
+        let (host, port) = text.rsplit_once(':')?;
+        let plain = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+        (plain && port.parse::<u16>().is_ok()).then_some(())
+    };
+    text.parse::<SocketAddr>().is_ok() || named().is_some()
+}
+
+fn not_an_address(text: &str) -> String {
+    format!("expected an address with a port, as `[::]:8530` or `10.1.2.3:8530`, actual `{}`", cut(text))
+}
+
+/// A host, with `*.` before it for all hosts below. A lone `*` or `*.com` would allow everything, so two labels stay.
+fn is_host(text: &str) -> bool {
+    let wild = text.strip_prefix("*.");
+    let host = wild.unwrap_or(text);
+    let labels = host.split('.').count();
+    host.len() <= 253
+        && labels > usize::from(wild.is_some())
+        && host.split('.').all(|label| {
+            !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        })
+}
+
+fn log_level(text: &str) -> Result<(), String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let invalid = || {
+        let words = LEVELS.join("`, `");
+        format!("expected `{words}` or filters such as `info,spsync::run=debug`, actual `{}`", cut(text))
+    };
+    if text.contains([',', '=']) {
+        tracing_subscriber::EnvFilter::try_new(text).map(drop).map_err(|_| invalid())
+    } else if LEVELS.contains(&text) {
+        Ok(())
+    } else {
+        Err(invalid())
+    }
+}

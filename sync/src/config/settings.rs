@@ -1,0 +1,411 @@
+//! The settings as types, with their built-in defaults. Only what this release honours has a key.
+//!
+//! The serialised defaults are also the list of known keys, and the types of what the environment says.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use catalog::id::SiteCode;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::units::{self, Proxy};
+use crate::select::{Selection, UPGRADES};
+
+/// Every setting of a site.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// `[site]`
+    pub site: Site,
+    /// `[server]`
+    pub server: Server,
+    /// `[tls]`
+    pub tls: Tls,
+    /// `[admin]`
+    pub admin: Admin,
+    /// `[db]`
+    pub db: Db,
+    /// `[[source]]`: all of them feed one catalog.
+    #[serde(rename = "source")]
+    pub sources: Vec<Source>,
+    /// `[sync]`
+    pub sync: Sync,
+    /// `[download]`
+    pub download: Download,
+    /// `[content]`
+    pub content: Content,
+    /// `[dp]`
+    pub dp: Dp,
+    /// `[client]`
+    pub client: Client,
+    /// `[log]`
+    pub log: Log,
+    /// Where the daemon of this process really listens: port 0 has become a number. No key.
+    #[serde(skip)]
+    listening: Vec<SocketAddr>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            site: Site::default(),
+            server: Server::default(),
+            tls: Tls::default(),
+            admin: Admin::default(),
+            db: Db::default(),
+            sources: vec![Source::default()],
+            sync: Sync::default(),
+            download: Download::default(),
+            content: Content::default(),
+            dp: Dp::default(),
+            client: Client::default(),
+            log: Log::default(),
+            listening: Vec::new(),
+        }
+    }
+}
+
+/// Sections with their defaults, each field once: doc, serde attributes, type, default.
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($(#[$attribute:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name { $($(#[$attribute])* pub $field: $type,)* }
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+    };
+}
+
+section! {
+    /// What the site is and where it keeps its things.
+    Site {
+        /// Prefix of package ids; fixed after the first start.
+        code: SiteCode = "XYZ".parse().expect("three letters are a site code"),
+        /// Absolute. Relative paths of other keys start here.
+        #[serde(with = "units::path")]
+        data_dir: PathBuf = PathBuf::from("/var/lib/spsync"),
+    }
+}
+section! {
+    /// What clients use.
+    Server {
+        /// Addresses with ports, plain HTTP: clients check content by its digest.
+        listen: Vec<String> = vec!["[::]:8530".to_owned()],
+        /// What clients are told; empty: made from `listen`.
+        public_url: String = String::new(),
+        /// Connections at once.
+        #[serde(with = "units::count")]
+        max_connections: usize = 4096,
+        /// Connections at once from one address.
+        #[serde(with = "units::count")]
+        max_connections_per_client: usize = 8,
+        /// How long a client may take for its request.
+        #[serde(with = "units::duration")]
+        read_timeout: Duration = Duration::from_secs(30),
+        /// How long running transfers get at the end.
+        #[serde(with = "units::duration")]
+        shutdown_grace: Duration = Duration::from_secs(120),
+    }
+}
+section! {
+    /// Whom outgoing connections trust.
+    Tls {
+        /// PEM certificates trusted in addition to the system's; empty: none.
+        extra_ca_file: String = String::new(),
+    }
+}
+section! {
+    /// What administrators use.
+    Admin {
+        /// Unix socket of the command line; empty: off.
+        socket: String = "/run/spsync/admin.sock".to_owned(),
+        /// Address of `/healthz` and `/readyz`; empty: off.
+        listen: String = "127.0.0.1:8540".to_owned(),
+    }
+}
+section! {
+    /// The database.
+    Db {
+        /// Its file.
+        #[serde(with = "units::path")]
+        path: PathBuf = PathBuf::from("spsync.db"),
+        /// Read connections; there is always exactly one writer.
+        #[serde(with = "units::count")]
+        readers: usize = 4,
+    }
+}
+section! {
+    /// One upstream.
+    Source {
+        /// Its name, by which other things refer to it.
+        name: String = "esd".to_owned(),
+        /// What it speaks.
+        kind: SourceKind = SourceKind::EsdCatalog,
+        /// URLs or files; empty: Microsoft's published links.
+        catalogs: Vec<String> = Vec::new(),
+        /// Private networks that it may reach; nothing else opens them, on any redirect.
+        #[serde(with = "units::networks")]
+        allow_networks: Vec<IpNet> = Vec::new(),
+        /// Hosts that redirects of its catalogs may lead to, beside the built-in ones.
+        redirect_hosts: Vec<String> = Vec::new(),
+        /// URL prefixes that are tried for content before the catalog's own links.
+        mirrors: Vec<String> = Vec::new(),
+    }
+}
+section! {
+    /// Synchronisation and selection.
+    Sync {
+        /// Cron line in `timezone`; empty: by hand only.
+        schedule: String = "0 22 * * *".to_owned(),
+        /// IANA name.
+        timezone: String = "UTC".to_owned(),
+        /// Runs of this site come later by a fixed part of it.
+        #[serde(with = "units::duration")]
+        jitter: Duration = Duration::from_secs(15 * 60),
+        /// Products; empty: all.
+        products: Vec<String> = Vec::new(),
+        /// Releases; empty: all.
+        releases: Vec<String> = Vec::new(),
+        /// Edition groups; empty: all.
+        editions: Vec<String> = Vec::new(),
+        /// Classifications.
+        classifications: Vec<String> = vec![UPGRADES.to_owned()],
+        /// Content languages; `*`: all.
+        languages: Vec<String> = vec!["en-us".to_owned()],
+        /// Architectures; `*`: all.
+        architectures: Vec<String> = vec!["x64".to_owned(), "arm64".to_owned()],
+        /// Accept each licence text, recorded as "by configuration".
+        accept_licenses: bool = false,
+        /// How long one request for metadata may take.
+        #[serde(with = "units::duration")]
+        request_timeout: Duration = Duration::from_secs(100),
+        /// Trying again, of metadata and of content.
+        retry: Retry = Retry::default(),
+    }
+}
+section! {
+    /// Trying again what failed for a reason that may pass.
+    Retry {
+        /// Tries in all.
+        max: u32 = 6,
+        /// Pause before the second try; it doubles each time.
+        #[serde(with = "units::duration")]
+        first: Duration = Duration::from_secs(1),
+        /// The longest pause.
+        #[serde(with = "units::duration")]
+        longest: Duration = Duration::from_secs(300),
+    }
+}
+section! {
+    /// Fetching content.
+    Download {
+        /// Download what becomes deployable without being asked.
+        auto: bool = false,
+        /// Refuse content of which only a SHA-1 is published.
+        require_sha256: bool = false,
+        /// Files at once.
+        #[serde(with = "units::count")]
+        parallel_files: usize = 3,
+        /// Bytes per second of all downloads together.
+        #[serde(with = "units::rate")]
+        rate_limit: Option<u64> = None,
+        /// Through which proxy.
+        proxy: Proxy = Proxy::System,
+        /// Stop before the disk has less, bytes.
+        #[serde(with = "units::size")]
+        min_free: u64 = 1 << 30,
+    }
+}
+section! {
+    /// The content library.
+    Content {
+        /// Its folder.
+        #[serde(with = "units::path")]
+        dir: PathBuf = PathBuf::from("content"),
+    }
+}
+section! {
+    /// The distribution point of this site.
+    Dp {
+        /// Its name; no host name, so that a site moves without renaming it.
+        name: String = "site".to_owned(),
+    }
+}
+section! {
+    /// The reference client on this machine.
+    Client {
+        /// Address of the site; empty: the site on this machine.
+        site: String = String::new(),
+        /// PEM certificates that it trusts in addition to the system's; empty: none.
+        ca_file: String = String::new(),
+        /// Its own content library; empty: `client` in the data directory.
+        #[serde(with = "units::path")]
+        dir: PathBuf = PathBuf::new(),
+        /// Private networks that it may reach beside that of its site.
+        #[serde(with = "units::networks")]
+        allow_networks: Vec<IpNet> = Vec::new(),
+    }
+}
+section! {
+    /// The log of the daemon.
+    Log {
+        /// A level, or filters: `info,spsync::run=debug`.
+        level: String = "info".to_owned(),
+        /// How it is written.
+        format: LogFormat = LogFormat::Auto,
+        /// One line a request.
+        access_log: bool = true,
+    }
+}
+
+/// What a source speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceKind {
+    /// Microsoft's ESD catalogs: `products.cab`, `products.xml`.
+    #[default]
+    EsdCatalog,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// Text, without time where the journal adds it.
+    #[default]
+    Auto,
+    /// Text.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Settings {
+    /// What the site wants of all that catalogs offer.
+    pub fn selection(&self) -> Selection {
+        let sync = &self.sync;
+        Selection {
+            classifications: sync.classifications.clone(),
+            products: sync.products.clone(),
+            releases: sync.releases.clone(),
+            languages: sync.languages.clone(),
+            architectures: sync.architectures.clone(),
+            editions: sync.editions.clone(),
+        }
+    }
+
+    /// File of the database.
+    pub fn db_path(&self) -> PathBuf {
+        self.site.data_dir.join(&self.db.path)
+    }
+
+    /// Folder of the content library.
+    pub fn content_dir(&self) -> PathBuf {
+        self.site.data_dir.join(&self.content.dir)
+    }
+
+    /// Folder of the reference client.
+    pub fn client_dir(&self) -> PathBuf {
+        let dir = if self.client.dir.as_os_str().is_empty() { Path::new("client") } else { &self.client.dir };
+        self.site.data_dir.join(dir)
+    }
+
+    /// The address that clients are told, without a slash at its end. Where none is configured it is made from the
+    /// first address that is listened on; one that means "every address" becomes `localhost`, which only this
+    /// machine understands ([`super::Loaded::check`] warns).
+    pub fn public_url(&self) -> String {
+        if !self.server.public_url.is_empty() {
+            return self.server.public_url.trim_end_matches('/').to_owned();
+        }
+        let bound = self.listening.first().copied();
+        let first = self.server.listen.first();
+        match bound.or_else(|| first.and_then(|address| address.parse().ok())) {
+            Some(address) if address.ip().is_unspecified() => format!("http://localhost:{}", address.port()),
+            Some(address) => format!("http://{address}"),
+            // A name with a port, as `site01:8530`; without any listener clients are told nothing useful anyway.
+            None => format!("http://{}", first.map_or("localhost", String::as_str)),
+        }
+    }
+
+    /// Remembers where the daemon really listens, for [`Settings::public_url`].
+    pub fn listens_on(&mut self, addresses: &[SocketAddr]) {
+        self.listening = addresses.to_vec();
+    }
+
+    /// Takes from the settings that run now whatever only a restart applies, so that a reload never leaves
+    /// one half of the program with other values than the other. See [`super::applied_by_reload`].
+    pub fn keep_what_needs_a_restart(&mut self, running: &Self) {
+        self.site = running.site.clone();
+        self.server = running.server.clone();
+        self.admin = running.admin.clone();
+        self.db = running.db.clone();
+        self.content = running.content.clone();
+        self.dp = running.dp.clone();
+        self.log = running.log.clone();
+        self.download.min_free = running.download.min_free;
+        self.listening.clone_from(&running.listening);
+    }
+
+    /// Makes the paths absolute that their readers see without the data directory. A path of the configuration
+    /// must not depend on the folder in which somebody happened to start the program.
+    pub(super) fn resolve(&mut self) {
+        let data_dir = self.site.data_dir.clone();
+        let absolute = |path: &mut String| {
+            if !path.is_empty() {
+                *path = data_dir.join(&*path).to_string_lossy().into_owned();
+            }
+        };
+        absolute(&mut self.tls.extra_ca_file);
+        absolute(&mut self.admin.socket);
+        absolute(&mut self.client.ca_file);
+        for catalog in self.sources.iter_mut().flat_map(|source| &mut source.catalogs) {
+            if is_file(catalog) {
+                absolute(catalog);
+            }
+        }
+    }
+}
+
+/// Whether the location of a catalog is a file: it has no scheme of more than one letter (`C:` is a drive).
+pub(super) fn is_file(location: &str) -> bool {
+    Url::parse(location).map_or(true, |url| url.scheme().len() < 2)
+}
+
+fn given(path: &str) -> Option<PathBuf> {
+    (!path.is_empty()).then(|| PathBuf::from(path))
+}
+
+impl Tls {
+    /// The additional certificates, if any are configured.
+    pub fn extra_ca_file(&self) -> Option<PathBuf> {
+        given(&self.extra_ca_file)
+    }
+}
+
+impl Admin {
+    /// The socket of the command line, unless it is off.
+    pub fn socket(&self) -> Option<PathBuf> {
+        given(&self.socket)
+    }
+}
+
+impl Client {
+    /// The additional certificates, if any are configured.
+    pub fn ca_file(&self) -> Option<PathBuf> {
+        given(&self.ca_file)
+    }
+}
+
+impl Download {
+    /// Through which proxy downloads go.
+    pub fn proxy(&self) -> Proxy {
+        self.proxy.clone()
+    }
+}
