@@ -27,8 +27,17 @@ fn main() {
     let quick = !std::env::args().any(|argument| argument == "--bench");
     let effort = if quick { Effort { repeat: 1, hashed: 8 * MIB, buffer: 8 * MIB } } else { Effort::FULL };
     catalogs(&effort);
+    if let Some(peak) = peak_memory() {
+        println!("catalogs: peak memory of the process {peak}");
+    }
     cabinets(&effort);
     hashing(&effort);
+}
+
+/// The most memory that was resident so far, as Linux tells it (proc(5), `VmHWM`); nothing elsewhere.
+fn peak_memory() -> Option<String> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    status.lines().find_map(|line| line.strip_prefix("VmHWM:")).map(|peak| peak.trim().to_owned())
 }
 
 struct Effort {
@@ -54,7 +63,7 @@ impl Effort {
 fn catalogs(effort: &Effort) {
     let limits = Limits::default();
     let generated = generated(4_000);
-    let mut read = |name: &str, raw: &[u8]| {
+    let read = |name: &str, raw: &[u8]| {
         let unpacked = esd_catalog::unpack(raw, &limits).expect("a good catalog");
         let records = esd_catalog::parse(&unpacked, &limits).expect("a good catalog").records;
         let took = effort.best(|| {
@@ -62,7 +71,10 @@ fn catalogs(effort: &Effort) {
             black_box(esd_catalog::parse(&xml, &limits).expect("a good catalog"));
         });
         let per_second = records as f64 / took.as_secs_f64();
-        println!("catalog {name}: {records} records, {took:.1?}, {per_second:.0} records/s, {}", speed(unpacked.len(), took));
+        println!(
+            "catalog {name}: {records} records, {took:.1?}, {per_second:.0} records/s, {}",
+            speed(unpacked.len(), took)
+        );
     };
     read("generated", generated.as_bytes());
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/esd-catalog");
@@ -82,10 +94,13 @@ fn catalogs(effort: &Effort) {
 
 /// Ten records an ESD, as the real catalogs have in the mean.
 fn generated(records: usize) -> String {
-    let mut xml = String::from("<MCT><Catalogs><Catalog version=\"2.1\"><PublishedMedia id=\"\" release=\"\"><Files>");
+    let mut xml =
+        String::from("<MCT><Catalogs><Catalog version=\"2.1\"><PublishedMedia id=\"\" release=\"\"><Files>");
     for record in 0..records {
         let (esd, edition) = (record / 10, record % 10);
-        let name = format!("26200.{esd}.260413-0654.25h2_ge_release_svc_refresh_CLIENTBUSINESS_VOL_x64FRE_en-us.esd");
+        let name = format!(
+            "26200.{esd}.260413-0654.25h2_ge_release_svc_refresh_CLIENTBUSINESS_VOL_x64FRE_en-us.esd"
+        );
         let _ = write!(
             xml,
             "<File id=\"\"><FileName>{name}</FileName><LanguageCode>en-us</LanguageCode><Language>English (United States)\
@@ -112,7 +127,9 @@ fn cabinets(effort: &Effort) {
     decode("MSZIP, generated", &mszip, effort);
     decode("LZX, generated (literals and runs)", &lzx::cabinet(&[("products.xml", text.as_bytes())]), effort);
     let real = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/esd-catalog");
-    for (method, name) in [("MSZIP", "products_win10_1903_20190502.cab"), ("LZX", "products_win10_2004_20200514.cab")] {
+    for (method, name) in
+        [("MSZIP", "products_win10_1903_20190502.cab"), ("LZX", "products_win10_2004_20200514.cab")]
+    {
         match std::fs::read(real.join(name)) {
             Ok(bytes) => decode(&format!("{method}, {name}"), &bytes, effort),
             Err(_) => println!("skipped: {name}: no ../shared/data"),
@@ -145,8 +162,8 @@ fn hashing(effort: &Effort) {
     // The three take turns, so that whatever else the machine does meets all of them.
     let (mut sha1, mut sha256, mut pass) = (Duration::MAX, Duration::MAX, Duration::MAX);
     for _ in 0..effort.repeat.min(3) {
-        sha1 = sha1.min(timed(|| drop(black_box(sha1::Sha1::digest(&buffer)))));
-        sha256 = sha256.min(timed(|| drop(black_box(sha2::Sha256::digest(&buffer)))));
+        sha1 = sha1.min(timed(|| _ = black_box(sha1::Sha1::digest(&buffer))));
+        sha256 = sha256.min(timed(|| _ = black_box(sha2::Sha256::digest(&buffer))));
         pass = pass.min(timed(|| {
             let mut checker = Checker::new();
             for _ in 0..effort.hashed / buffer.len() {
@@ -156,10 +173,14 @@ fn hashing(effort: &Effort) {
         }));
     }
     let rate = |bytes: usize, took: Duration| bytes as f64 / took.as_secs_f64() / 1e6;
-    let (sha1, sha256, pass) = (rate(buffer.len(), sha1), rate(buffer.len(), sha256), rate(effort.hashed, pass));
+    let (sha1, sha256, pass) =
+        (rate(buffer.len(), sha1), rate(buffer.len(), sha256), rate(effort.hashed, pass));
     let bound = 2.0 / (1.0 / sha1 + 3.0 / sha256);
     println!("hashing: bare SHA-1 {sha1:.0} MB/s, bare SHA-256 {sha256:.0} MB/s, one thread each");
-    println!("hashing: one pass {pass:.0} MB/s, bound of two cores {bound:.0} MB/s, ratio {:.3}", pass / bound);
+    println!(
+        "hashing: one pass {pass:.0} MB/s, bound of two cores {bound:.0} MB/s, ratio {:.3}",
+        pass / bound
+    );
 }
 
 fn timed(work: impl FnOnce()) -> Duration {

@@ -211,6 +211,12 @@ struct Parts {
     pieces: Vec<Sha256Digest>,
 }
 
+impl fmt::Debug for Checker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checker").field("seen", &self.size).finish_non_exhaustive()
+    }
+}
+
 impl Default for Checker {
     fn default() -> Self {
         Self::new()

@@ -1,4 +1,5 @@
 //! Real catalogs and cabinets, made by others. Skipped, by name, where they are absent.
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -110,7 +111,11 @@ fn cabextract_reads_the_same_files() {
         for file in cabinet.files() {
             let ours = match cabinet.read(file) {
                 Err(error) => {
-                    assert_eq!((error.code(), file.name.as_str()), (Code::CabUnsupported, "qtm.txt"), "{path:?}");
+                    assert_eq!(
+                        (error.code(), file.name.as_str()),
+                        (Code::CabUnsupported, "qtm.txt"),
+                        "{path:?}"
+                    );
                     continue;
                 }
                 Ok(ours) => ours,
@@ -119,7 +124,8 @@ fn cabextract_reads_the_same_files() {
             if !file.name.bytes().all(|b| b.is_ascii_alphanumeric() || b".!_-".contains(&b)) {
                 continue;
             }
-            let theirs = Command::new("cabextract").args(["-q", "-p", "-F", &file.name]).arg(&path).output().unwrap();
+            let theirs =
+                Command::new("cabextract").args(["-q", "-p", "-F", &file.name]).arg(&path).output().unwrap();
             assert!(ours == theirs.stdout, "{path:?}: {}", file.name);
             compared += 1;
         }
@@ -164,7 +170,9 @@ fn damaged_real_cabinets_never_panic() {
 
 /// Zero means "not computed" ([MS-CAB] section 2.4). Cabinets without reserved areas only.
 fn clear_checksums(bytes: &mut [u8]) {
-    let number = |bytes: &[u8], at: usize| bytes.get(at..at + 2).map_or(0, |b| usize::from(b[0]) | usize::from(b[1]) << 8);
+    let number = |bytes: &[u8], at: usize| {
+        bytes.get(at..at + 2).map_or(0, |b| usize::from(b[0]) | usize::from(b[1]) << 8)
+    };
     if number(bytes, 30) != 0 {
         return;
     }
@@ -196,7 +204,8 @@ fn cabextract_reads_the_same_bytes() {
     }
     for (name, ..) in CATALOGS.iter().filter(|(name, ..)| name.ends_with(".cab")) {
         let path = folder.join(name);
-        let theirs = Command::new("cabextract").args(["-q", "-p", "-F", "*.xml"]).arg(&path).output().unwrap();
+        let theirs =
+            Command::new("cabextract").args(["-q", "-p", "-F", "*.xml"]).arg(&path).output().unwrap();
         let ours = esd_catalog::unpack(&std::fs::read(&path).unwrap(), &Limits::default()).unwrap();
         assert!(ours == theirs.stdout, "{name}");
     }

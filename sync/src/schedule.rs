@@ -152,7 +152,9 @@ mod tests {
 
     #[test]
     fn what_is_no_schedule_is_refused() {
-        for bad in ["x", "0 22 * *", "0 22 * * * *", "61 * * * *", "0 25 * * *", "0 22 * * foo", "0 0 0 22 * * 2026"] {
+        for bad in
+            ["x", "0 22 * *", "0 22 * * * *", "61 * * * *", "0 25 * * *", "0 22 * * foo", "0 0 0 22 * * 2026"]
+        {
             let refused = Schedule::parse(bad, "UTC");
             assert!(matches!(refused, Err(ScheduleError::NotCron { .. })), "{bad}: {refused:?}");
         }
@@ -175,7 +177,10 @@ mod tests {
             let late = first.duration_since(base);
             assert!(!late.is_negative() && late.as_secs() <= 900, "{first}");
             // Asked at any moment before it is due, it is the same; then the next is a day later.
-            assert_eq!(schedule.next(base, jitter, seed).unwrap(), if late.is_zero() { base + DAY } else { first });
+            assert_eq!(
+                schedule.next(base, jitter, seed).unwrap(),
+                if late.is_zero() { base + DAY } else { first }
+            );
             assert_eq!(schedule.next(first, jitter, seed).unwrap(), first + DAY);
             seen.insert(late.as_secs());
         }

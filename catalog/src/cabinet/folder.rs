@@ -40,7 +40,11 @@ impl Cabinet<'_> {
         }
         if out.len() < wanted {
             let block = usize::from(folder.blocks);
-            return Err(CabinetError::Damaged { folder: index, block, what: "the folder ends too early".to_owned() });
+            return Err(CabinetError::Damaged {
+                folder: index,
+                block,
+                what: "the folder ends too early".to_owned(),
+            });
         }
         Ok(out)
     }
@@ -56,8 +60,7 @@ impl Unpacker {
     /// By the folder's `typeCompress` ([MS-CAB] section 2.2), or the name of a method that is not read.
     fn new(compression: u16) -> Result<Self, &'static str> {
         use lzxd::WindowSize as W;
-        const WINDOWS: [W; 7] =
-            [W::KB32, W::KB64, W::KB128, W::KB256, W::KB512, W::MB1, W::MB2];
+        const WINDOWS: [W; 7] = [W::KB32, W::KB64, W::KB128, W::KB256, W::KB512, W::MB1, W::MB2];
         match compression & 0xF {
             0 => Ok(Self::Stored),
             1 => Ok(Self::MsZip(Box::default())),
@@ -87,7 +90,8 @@ impl Unpacker {
                 let flags = inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
                 // The decoder looks back at most 32 KiB: give it no more, so that its work stays linear.
                 let window = start.saturating_sub(BLOCK);
-                let (status, _, written) = decompress(inflate, deflated, &mut out[window..], start - window, flags);
+                let (status, _, written) =
+                    decompress(inflate, deflated, &mut out[window..], start - window, flags);
                 if status != TINFLStatus::Done || written != len {
                     return Err(format!("inflate stopped ({status:?}) after {written} of {len} bytes"));
                 }
@@ -95,7 +99,9 @@ impl Unpacker {
             Self::Lzx(lzx) => {
                 // The decoder is foreign code on foreign bytes: a panic of it is an error of theirs, not the end of us.
                 let decoded = catch_unwind(AssertUnwindSafe(|| {
-                    lzx.decompress_next(packed, len).map(|bytes| bytes.to_vec()).map_err(|error| error.to_string())
+                    lzx.decompress_next(packed, len)
+                        .map(|bytes| bytes.to_vec())
+                        .map_err(|error| error.to_string())
                 }));
                 let bytes = decoded.map_err(|_| "the LZX decoder gave up".to_owned())??;
                 if bytes.len() != len {

@@ -89,6 +89,13 @@ pub struct CabinetFile {
     offset: u32,
 }
 
+impl CabinetFile {
+    /// Where it ends in its unpacked folder. `Cabinet::parse` has seen that this is at most 2 GiB.
+    fn end(&self) -> usize {
+        self.offset as usize + self.size as usize
+    }
+}
+
 #[derive(Debug)]
 struct Folder {
     data_offset: usize,
@@ -124,7 +131,8 @@ impl<'a> Cursor<'a> {
     /// A name ends with NUL and has at most 255 bytes ([MS-CAB] section 2.3).
     fn name(&mut self) -> Result<&'a [u8], CabinetError> {
         let rest = &self.bytes[self.at.min(self.bytes.len())..];
-        let end = rest.iter().take(257).position(|b| *b == 0).ok_or(malformed(self.at, "a name without an end"))?;
+        let end =
+            rest.iter().take(257).position(|b| *b == 0).ok_or(malformed(self.at, "a name without an end"))?;
         self.at += end + 1;
         Ok(&rest[..end])
     }
@@ -204,9 +212,16 @@ impl<'a> Cabinet<'a> {
                 return Err(CabinetError::Spanned);
             }
             let folder = usize::from(folder);
-            let most = most_of_folder.get_mut(folder).ok_or(malformed(place, "a file names a folder that is not there"))?;
+            let most = most_of_folder
+                .get_mut(folder)
+                .ok_or(malformed(place, "a file names a folder that is not there"))?;
             *most = (*most).max(u64::from(size) + u64::from(offset));
-            files.push(CabinetFile { name: String::from_utf8_lossy(name).into_owned(), size, folder, offset });
+            files.push(CabinetFile {
+                name: String::from_utf8_lossy(name).into_owned(),
+                size,
+                folder,
+                offset,
+            });
         }
         let unpacked: u64 = most_of_folder.iter().sum();
         if unpacked > limits.unpacked_bytes {
@@ -215,7 +230,10 @@ impl<'a> Cabinet<'a> {
         for (folder, most) in folders.iter().zip(&most_of_folder) {
             // A block unpacks to at most 32 KiB, so a promise of more is a lie (section 2.4).
             if *most > u64::from(folder.blocks) * folder::BLOCK as u64 {
-                return Err(malformed(folder.data_offset, "a folder has fewer data blocks than its files need"));
+                return Err(malformed(
+                    folder.data_offset,
+                    "a folder has fewer data blocks than its files need",
+                ));
             }
         }
         let cabinet = Self { bytes, folders, files, data_reserve };
@@ -223,8 +241,10 @@ impl<'a> Cabinet<'a> {
         Ok(cabinet)
     }
 
-    /// Every data block must lie inside the cabinet before any is decoded.
+    /// Every data block must lie inside the cabinet before any is decoded, and no two folders may share one: 65,535
+    /// folders over the same blocks would make hours of work of a small file.
     fn check_blocks(&self) -> Result<(), CabinetError> {
+        let mut total = 0;
         for folder in &self.folders {
             let mut at = Cursor { bytes: self.bytes, at: folder.data_offset };
             for _ in 0..folder.blocks {
@@ -232,6 +252,10 @@ impl<'a> Cabinet<'a> {
                 at.take(4, BLOCK)?;
                 let packed = at.u16(BLOCK)?;
                 at.take(2 + self.data_reserve + usize::from(packed), BLOCK)?;
+                total += 8 + self.data_reserve + usize::from(packed);
+                if total > self.bytes.len() {
+                    return Err(malformed(folder.data_offset, "its folders share data blocks"));
+                }
             }
         }
         Ok(())
@@ -247,7 +271,7 @@ impl<'a> Cabinet<'a> {
     /// # Errors
     /// `Damaged`, `Malformed`, or `Unsupported` where the folder of this file is compressed with another method.
     pub fn read(&self, file: &CabinetFile) -> Result<Vec<u8>, CabinetError> {
-        let end = file.offset as usize + file.size as usize;
+        let end = file.end();
         let mut folder = self.unpack(file.folder, end)?;
         folder.truncate(end);
         folder.drain(..file.offset as usize);
@@ -262,12 +286,14 @@ impl<'a> Cabinet<'a> {
         &self,
         mut each: impl FnMut(&CabinetFile, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        for index in 0..self.folders.len() {
-            let of_folder = || self.files.iter().filter(|file| file.folder == index);
-            let end = of_folder().map(|file| file.offset as usize + file.size as usize).max().unwrap_or(0);
-            let folder = self.unpack(index, end)?;
-            for file in of_folder() {
-                each(file, &folder[file.offset as usize..][..file.size as usize])?;
+        // Sorted, not searched for each folder: there may be 65,535 of both.
+        let mut files: Vec<&CabinetFile> = self.files.iter().collect();
+        files.sort_by_key(|file| file.folder);
+        for of_folder in files.chunk_by(|one, next| one.folder == next.folder) {
+            let end = of_folder.iter().map(|file| file.end()).max().unwrap_or(0);
+            let folder = self.unpack(of_folder[0].folder, end)?;
+            for file in of_folder {
+                each(file, &folder[file.offset as usize..file.end()])?;
             }
         }
         Ok(())

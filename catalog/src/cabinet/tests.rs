@@ -24,7 +24,9 @@ fn made(method: CompressionType, files: &[(&str, Vec<u8>)]) -> Vec<u8> {
 
 /// Words, and runs that cross the borders of blocks.
 fn text(len: usize) -> Vec<u8> {
-    (0..len).map(|i| if i % 5_000 < 700 { b'=' } else { b"the quick brown fox "[(i * i / 7 + i) % 20] }).collect()
+    (0..len)
+        .map(|i| if i % 5_000 < 700 { b'=' } else { b"the quick brown fox "[(i * i / 7 + i) % 20] })
+        .collect()
 }
 
 const SAMPLES: usize = 3;
@@ -108,11 +110,16 @@ fn what_is_not_read_says_so() {
         bytes[42..44].copy_from_slice(&[low, high]);
         bytes
     };
-    for (low, high, method) in [(2, 0x12, "Quantum"), (9, 0, "an unknown method"), (3, 22, "LZX of an impossible window")] {
+    for (low, high, method) in
+        [(2, 0x12, "Quantum"), (9, 0, "an unknown method"), (3, 22, "LZX of an impossible window")]
+    {
         let bytes = folder_type(low, high);
         let cabinet = parse(&bytes).unwrap();
         let error = cabinet.read(&cabinet.files()[0]).unwrap_err();
-        assert_eq!((error.code(), &error), (Code::CabUnsupported, &CabinetError::Unsupported { folder: 0, method }));
+        assert_eq!(
+            (error.code(), &error),
+            (Code::CabUnsupported, &CabinetError::Unsupported { folder: 0, method })
+        );
     }
     for flag in [1, 2] {
         let mut bytes = sample(0);
@@ -139,8 +146,52 @@ fn contradictions_are_refused_with_their_place() {
     assert_eq!(changed(26, &[0]), "malformed cabinet at byte 26: it has no folders or no files");
     // The panic of another reader: files, but a folder without data blocks.
     assert!(changed(40, &[0, 0]).ends_with("a folder has fewer data blocks than its files need"));
-    assert_eq!(changed(44 + 8, &[1]), "malformed cabinet at byte 44: a file names a folder that is not there");
+    assert_eq!(
+        changed(44 + 8, &[1]),
+        "malformed cabinet at byte 44: a file names a folder that is not there"
+    );
     assert!(changed(44 + 3, &[0x7f]).contains("unpacked bytes"), "a promise of 2 GiB");
+}
+
+/// 65,533 folders (the most whose numbers are not reserved), each with one file of one byte; `data_offset` says where the blocks of each are.
+fn many_folders(blocks: u16, block: &[u8], data_offset: impl Fn(u32, u32) -> u32) -> Vec<u8> {
+    const COUNT: u32 = 65_533;
+    let data = 36 + COUNT * 8 + COUNT * 18;
+    let mut bytes = b"MSCF\0\0\0\0____\0\0\0\0".to_vec();
+    bytes.extend_from_slice(&(36 + COUNT * 8).to_le_bytes());
+    bytes.extend_from_slice(&[0, 0, 0, 0, 3, 1, 0xfd, 0xff, 0xfd, 0xff, 0, 0, 0, 0, 0, 0]);
+    for folder in 0..COUNT {
+        bytes.extend_from_slice(&data_offset(data, folder).to_le_bytes());
+        bytes.extend_from_slice(&blocks.to_le_bytes());
+        bytes.extend_from_slice(&[0, 0]);
+    }
+    for folder in 0..COUNT as u16 {
+        bytes.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0]);
+        bytes.extend_from_slice(&folder.to_le_bytes());
+        bytes.extend_from_slice(b"\0\0\0\0\0\0a\0");
+    }
+    for _ in 0..COUNT {
+        bytes.extend_from_slice(block);
+    }
+    let length = bytes.len() as u32;
+    bytes[8..12].copy_from_slice(&length.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn work_grows_with_the_bytes_and_not_with_the_folders() {
+    let block = b"\0\0\0\0\x01\0\x01\0x";
+    let honest = many_folders(1, block, |data, folder| data + folder * block.len() as u32);
+    let mut seen = 0;
+    let each = |_: &CabinetFile, bytes: &[u8]| {
+        seen += usize::from(bytes == b"x");
+        Ok::<_, CabinetError>(())
+    };
+    parse(&honest).unwrap().for_each(each).unwrap();
+    assert_eq!(seen, 65_533);
+    // The same blocks for all: four thousand million to walk.
+    let error = parse(&many_folders(65_533, block, |data, _| data)).unwrap_err();
+    assert!(error.to_string().ends_with("its folders share data blocks"), "{error}");
 }
 
 #[test]

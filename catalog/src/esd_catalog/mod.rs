@@ -147,7 +147,9 @@ impl EsdFile {
         let (architecture, language) = (self.architecture, &self.language);
         match &self.name {
             Some(EsdName { product, release, edition_group, .. }) => {
-                format!("Feature update to {product} ({edition_group}), version {release} {architecture} {language}")
+                format!(
+                    "Feature update to {product} ({edition_group}), version {release} {architecture} {language}"
+                )
             }
             None => format!("unrecognised: {} {architecture} {language}", self.file_name),
         }

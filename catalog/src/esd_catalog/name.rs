@@ -96,14 +96,18 @@ fn number(text: &str) -> Option<u32> {
 
 /// `260413-0654`.
 fn is_stamp(text: &str) -> bool {
-    text.len() == 11 && text.bytes().enumerate().all(|(i, b)| if i == 6 { b == b'-' } else { b.is_ascii_digit() })
+    text.len() == 11
+        && text.bytes().enumerate().all(|(i, b)| if i == 6 { b == b'-' } else { b.is_ascii_digit() })
 }
 
 /// `25h2_ge_release…` names its release itself.
 fn release_token(branch: &str) -> Option<String> {
     let token = branch.split('_').next()?;
     let bytes = token.as_bytes();
-    let halves = bytes.len() == 4 && bytes[..2].iter().all(u8::is_ascii_digit) && bytes[2] == b'h' && bytes[3].is_ascii_digit();
+    let halves = bytes.len() == 4
+        && bytes[..2].iter().all(u8::is_ascii_digit)
+        && bytes[2] == b'h'
+        && bytes[3].is_ascii_digit();
     halves.then(|| token.to_ascii_uppercase())
 }
 
@@ -118,15 +122,33 @@ mod tests {
                 "26200.8246.260413-0654.25h2_ge_release_svc_refresh_CLIENTBUSINESS_VOL_x64FRE_en-us.esd",
                 ("Windows 11", "25H2", 26200, 8246, "business"),
             ),
-            ("14393.0.161119-1705.rs1_refresh_CLIENTCombinedSL_RET_x64fre_ar-sa.esd", ("Windows 10", "1607", 14393, 0, "combinedsl")),
-            ("19045.3803.231204-0204.22H2_RELEASE_SVC_REFRESH_CLIENTCHINA_RET_X86FRE_ZH-CN.ESD", ("Windows 10", "22H2", 19045, 3803, "china")),
-            ("29999.1.290101-0000.29h1_xx_release_CLIENTCONSUMER_RET_A64FRE_sr-latn-rs.esd", ("Windows 11", "29H1", 29999, 1, "consumer")),
-            ("30000.1.290101-0000.zz_release_CLIENTCONSUMER_RET_A64FRE_de-de.esd", ("Windows 11", "build 30000", 30000, 1, "consumer")),
+            (
+                "14393.0.161119-1705.rs1_refresh_CLIENTCombinedSL_RET_x64fre_ar-sa.esd",
+                ("Windows 10", "1607", 14393, 0, "combinedsl"),
+            ),
+            (
+                "19045.3803.231204-0204.22H2_RELEASE_SVC_REFRESH_CLIENTCHINA_RET_X86FRE_ZH-CN.ESD",
+                ("Windows 10", "22H2", 19045, 3803, "china"),
+            ),
+            (
+                "29999.1.290101-0000.29h1_xx_release_CLIENTCONSUMER_RET_A64FRE_sr-latn-rs.esd",
+                ("Windows 11", "29H1", 29999, 1, "consumer"),
+            ),
+            (
+                "30000.1.290101-0000.zz_release_CLIENTCONSUMER_RET_A64FRE_de-de.esd",
+                ("Windows 11", "build 30000", 30000, 1, "consumer"),
+            ),
         ];
         for (text, (product, release, major, minor, group)) in rows {
             let name = EsdName::parse(text).unwrap_or_else(|| panic!("{text}"));
             assert_eq!(
-                (name.product.to_string().as_str(), name.release.as_str(), name.build.major, name.build.minor, name.edition_group.as_str()),
+                (
+                    name.product.to_string().as_str(),
+                    name.release.as_str(),
+                    name.build.major,
+                    name.build.minor,
+                    name.edition_group.as_str()
+                ),
                 (product, release, major, minor, group),
                 "{text}"
             );

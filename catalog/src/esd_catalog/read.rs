@@ -11,7 +11,9 @@ use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 
-use super::{Architecture, EsdCatalog, EsdCatalogError, EsdFile, EsdName, LanguageName, LicenseLink, RefusedRecord};
+use super::{
+    Architecture, EsdCatalog, EsdCatalogError, EsdFile, EsdName, LanguageName, LicenseLink, RefusedRecord,
+};
 use crate::digest::Digests;
 use crate::id::{FileName, UpdateId};
 use crate::limits::Limits;
@@ -56,12 +58,15 @@ pub fn parse(xml: &[u8], limits: &Limits) -> Result<EsdCatalog, EsdCatalogError>
 /// (Positions in UTF-16 are those of its UTF-8 form: no catalog was ever seen in UTF-16.)
 fn as_utf8(xml: &[u8]) -> Result<(Cow<'_, str>, u64), EsdCatalogError> {
     let (encoding, mark) = encoding_rs::Encoding::for_bom(xml).unwrap_or((encoding_rs::UTF_8, 0));
-    let malformed = |position| EsdCatalogError::Malformed { position, what: format!("it is not {}", encoding.name()) };
+    let malformed =
+        |position| EsdCatalogError::Malformed { position, what: format!("it is not {}", encoding.name()) };
     if encoding == encoding_rs::UTF_8 {
-        let text = std::str::from_utf8(&xml[mark..]).map_err(|error| malformed((mark + error.valid_up_to()) as u64))?;
+        let text = std::str::from_utf8(&xml[mark..])
+            .map_err(|error| malformed((mark + error.valid_up_to()) as u64))?;
         return Ok((Cow::Borrowed(text), mark as u64));
     }
-    let text = encoding.decode_without_bom_handling_and_without_replacement(&xml[mark..]).ok_or(malformed(0))?;
+    let text =
+        encoding.decode_without_bom_handling_and_without_replacement(&xml[mark..]).ok_or(malformed(0))?;
     Ok((text, 0))
 }
 
@@ -123,10 +128,13 @@ impl<'l> Document<'l> {
                     Ok(None) => resolve_predefined_entity(name).and_then(|text| text.chars().next()),
                     Err(_) => None,
                 };
-                let character = character.ok_or_else(|| malformed("an entity that is not defined".to_owned()))?;
+                let character =
+                    character.ok_or_else(|| malformed("an entity that is not defined".to_owned()))?;
                 self.take(character.encode_utf8(&mut [0; 4]), position)
             }
-            Event::DocType(_) => Err(malformed("a document type, which is never needed and often an attack".to_owned())),
+            Event::DocType(_) => {
+                Err(malformed("a document type, which is never needed and often an attack".to_owned()))
+            }
             Event::Decl(_) if !self.may_declare => Err(malformed("a declaration in the middle".to_owned())),
             Event::Decl(_) | Event::Comment(_) | Event::PI(_) | Event::Eof => Ok(()),
         }
@@ -139,7 +147,9 @@ impl<'l> Document<'l> {
                 return Err(malformed("a second root element"));
             }
             if start.name().as_ref() != "MCT" {
-                return Err(malformed("the root element is not MCT, so this is no ESD catalog, or only a part of one"));
+                return Err(malformed(
+                    "the root element is not MCT, so this is no ESD catalog, or only a part of one",
+                ));
             }
             self.root_seen = true;
         }
@@ -155,15 +165,23 @@ impl<'l> Document<'l> {
         let mut version = None;
         for (count, attribute) in start.attributes().enumerate() {
             if count == self.limits.xml_attributes {
-                return Err(EsdCatalogError::TooLarge { what: "attributes of one element", most: count as u64 });
+                return Err(EsdCatalogError::TooLarge {
+                    what: "attributes of one element",
+                    most: count as u64,
+                });
             }
             // Duplicate attributes are an error of the iterator.
             let attribute = attribute.map_err(|error| malformed(&error.to_string()))?;
             if attribute.value.len() > self.limits.xml_text_bytes {
-                return Err(EsdCatalogError::TooLarge { what: "bytes in one attribute", most: self.limits.xml_text_bytes as u64 });
+                return Err(EsdCatalogError::TooLarge {
+                    what: "bytes in one attribute",
+                    most: self.limits.xml_text_bytes as u64,
+                });
             }
             // Of every attribute, used or not: an entity that is not defined is no XML.
-            let value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|error| malformed(&error.to_string()))?;
+            let value = attribute
+                .normalized_value(XmlVersion::Implicit1_0)
+                .map_err(|error| malformed(&error.to_string()))?;
             if attribute.key.as_ref() == "version" {
                 version = Some(value.trim().chars().take(40).collect());
             }
@@ -182,7 +200,10 @@ impl<'l> Document<'l> {
         if count <= self.limits.catalog_links {
             return Ok(());
         }
-        Err(EsdCatalogError::TooLarge { what: "languages or licence links", most: self.limits.catalog_links as u64 })
+        Err(EsdCatalogError::TooLarge {
+            what: "languages or licence links",
+            most: self.limits.catalog_links as u64,
+        })
     }
 
     fn take(&mut self, text: &str, position: u64) -> Result<(), EsdCatalogError> {
@@ -190,10 +211,16 @@ impl<'l> Document<'l> {
             if text.trim().trim_start_matches('\u{feff}').is_empty() {
                 return Ok(());
             }
-            return Err(EsdCatalogError::Malformed { position, what: "text outside of the root element".to_owned() });
+            return Err(EsdCatalogError::Malformed {
+                position,
+                what: "text outside of the root element".to_owned(),
+            });
         }
         if self.text.len() + text.len() > self.limits.xml_text_bytes {
-            return Err(EsdCatalogError::TooLarge { what: "bytes in one text", most: self.limits.xml_text_bytes as u64 });
+            return Err(EsdCatalogError::TooLarge {
+                what: "bytes in one text",
+                most: self.limits.xml_text_bytes as u64,
+            });
         }
         self.text.push_str(text);
         Ok(())
@@ -213,7 +240,8 @@ impl<'l> Document<'l> {
                 let text = self.text.trim().to_owned();
                 match (&self.path[..parent], name.as_str()) {
                     (FILE, _) => {
-                        if self.record.insert(name, text).is_some() {
+                        let twice = self.record.insert(name, text).is_some();
+                        if twice {
                             let what = "a File record states one thing twice".to_owned();
                             return Err(EsdCatalogError::Malformed { position, what });
                         }
@@ -233,12 +261,16 @@ impl<'l> Document<'l> {
     /// One `<File>` record is complete: a new ESD, one more edition of a known one, or nothing that can be used.
     fn file(&mut self) -> Result<(), EsdCatalogError> {
         if self.catalog.records == self.limits.catalog_files {
-            return Err(EsdCatalogError::TooLarge { what: "File records", most: self.limits.catalog_files as u64 });
+            return Err(EsdCatalogError::TooLarge {
+                what: "File records",
+                most: self.limits.catalog_files as u64,
+            });
         }
         self.catalog.records += 1;
         match esd(&self.record) {
             Err((code, reason)) => {
-                let file_name = self.record.get("FileName").map_or("", String::as_str).chars().take(120).collect();
+                let file_name =
+                    self.record.get("FileName").map_or("", String::as_str).chars().take(120).collect();
                 self.catalog.refused.push(RefusedRecord { file_name, code, reason });
             }
             Ok(new) => {
@@ -265,7 +297,8 @@ impl<'l> Document<'l> {
     fn language(&mut self, code: &str) -> Result<(), EsdCatalogError> {
         if !self.languages.contains_key(code) {
             self.room(self.languages.len() + 1)?;
-            let name = self.record.get("Language").map(|name| name.chars().take(80).collect()).unwrap_or_default();
+            let name =
+                self.record.get("Language").map(|name| name.chars().take(80).collect()).unwrap_or_default();
             self.languages.insert(code.to_owned(), name);
         }
         Ok(())
@@ -274,7 +307,8 @@ impl<'l> Document<'l> {
     fn license(&mut self) {
         let (language, url) = std::mem::take(&mut self.link);
         let language = language.unwrap_or_default();
-        let checked = language_code(&language).and_then(|language| Ok((language, usable(url.as_deref().unwrap_or_default())?)));
+        let checked = language_code(&language)
+            .and_then(|language| Ok((language, usable(url.as_deref().unwrap_or_default())?)));
         match checked {
             Ok((language, url)) => self.catalog.licenses.push(LicenseLink { language, url: url.to_owned() }),
             Err((code, reason)) => {
@@ -288,7 +322,9 @@ impl<'l> Document<'l> {
     fn not_xml(&self, error: &quick_xml::Error, position: u64, rest: &str) -> EsdCatalogError {
         // What is open when the bytes end was cut; everything else is damage.
         let cut = match error {
-            quick_xml::Error::Syntax(SyntaxError::InvalidBangMarkup) => "<![CDATA[".starts_with(rest) || rest == "<!-",
+            quick_xml::Error::Syntax(SyntaxError::InvalidBangMarkup) => {
+                "<![CDATA[".starts_with(rest) || rest == "<!-"
+            }
             quick_xml::Error::IllFormed(IllFormedError::UnclosedReference) => !rest.contains(['<', ';']),
             quick_xml::Error::Syntax(_) => true,
             _ => false,
@@ -338,7 +374,8 @@ fn esd(record: &HashMap<String, String>) -> Result<EsdFile, Refusal> {
         sha1: field("Sha1").map(str::parse).transpose().map_err(|error| malformed(format!("{error}")))?,
         sha256: field("Sha256").map(str::parse).transpose().map_err(|error| malformed(format!("{error}")))?,
     };
-    let strongest = digests.strongest().ok_or_else(|| malformed("it has no digest, so nothing could verify it"))?;
+    let strongest =
+        digests.strongest().ok_or_else(|| malformed("it has no digest, so nothing could verify it"))?;
     let url = usable(needed("FilePath")?)?;
     let language = language_code(needed("LanguageCode")?)?;
     let architecture: Architecture =
@@ -371,7 +408,8 @@ fn esd(record: &HashMap<String, String>) -> Result<EsdFile, Refusal> {
 
 /// A language code in lower case; 35 characters hold every one (RFC 5646 section 4.4.1).
 fn language_code(text: &str) -> Result<String, Refusal> {
-    let valid = (1..=35).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let valid =
+        (1..=35).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     valid.then(|| text.to_lowercase()).ok_or_else(|| malformed("its LanguageCode is no language code"))
 }
 
@@ -390,7 +428,9 @@ fn usable(url: &str) -> Result<&str, Refusal> {
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let odd = |c: char| c.is_control() || c.is_whitespace() || "\\\"<>".contains(c);
     if host.is_empty() || host.contains('@') || url.len() > LONGEST || url.contains(odd) {
-        return Err(malformed("its address has no host, a user name, more than 8,000 bytes or characters of no address"));
+        return Err(malformed(
+            "its address has no host, a user name, more than 8,000 bytes or characters of no address",
+        ));
     }
     Ok(url)
 }

@@ -33,7 +33,8 @@ fn read(text: &str) -> Result<EsdCatalog, EsdCatalogError> {
 
 #[test]
 fn several_records_of_one_file_are_one_esd() {
-    let records = ["Professional", "Education", "Professional"].map(|edition| record(NAME, edition, "5", &sha1(), "<Key />"));
+    let records = ["Professional", "Education", "Professional"]
+        .map(|edition| record(NAME, edition, "5", &sha1(), "<Key />"));
     let catalog = read(&document(&records.concat())).unwrap();
     assert_eq!((catalog.version.as_str(), catalog.records, catalog.files.len()), ("2.1", 3, 1));
     let esd = &catalog.files[0];
@@ -43,20 +44,29 @@ fn several_records_of_one_file_are_one_esd() {
     assert_eq!(esd.digests.strongest().unwrap(), SHA1);
     let english = LanguageName { code: "en-us".to_owned(), name: "English".to_owned() };
     assert_eq!(catalog.languages, [english]);
-    assert_eq!(catalog.licenses, [LicenseLink { language: "en-us".to_owned(), url: "https://x.example/EULA.rtf".to_owned() }]);
+    assert_eq!(
+        catalog.licenses,
+        [LicenseLink { language: "en-us".to_owned(), url: "https://x.example/EULA.rtf".to_owned() }]
+    );
 }
 
 #[test]
 fn one_name_with_two_digests_is_two_esds_of_one_update() {
     let other = format!("<Sha1>{}</Sha1>", "1".repeat(40));
-    let catalog = read(&document(&(record(NAME, "A", "5", &sha1(), "") + &record(NAME, "A", "5", &other, "")))).unwrap();
+    let catalog =
+        read(&document(&(record(NAME, "A", "5", &sha1(), "") + &record(NAME, "A", "5", &other, ""))))
+            .unwrap();
     assert_eq!(catalog.files.len(), 2);
     assert_eq!(catalog.files[0].update, catalog.files[1].update);
 }
 
 #[test]
 fn keys_and_strange_names_are_seen() {
-    let catalog = read(&document(&(record(NAME, "A", "5", &sha1(), "<Key>BwIAAACk</Key>") + &record("install.esd", "A", "5", &sha1(), "")))).unwrap();
+    let catalog = read(&document(
+        &(record(NAME, "A", "5", &sha1(), "<Key>BwIAAACk</Key>")
+            + &record("install.esd", "A", "5", &sha1(), "")),
+    ))
+    .unwrap();
     assert!(catalog.files[0].encrypted);
     assert_eq!(catalog.files[1].name, None);
     assert_eq!(catalog.files[1].update, UpdateId::of_unrecognised(SHA1));
@@ -83,7 +93,10 @@ fn records_that_cannot_be_used_are_reported_and_the_rest_is_read() {
     assert_eq!((catalog.records, catalog.files.len()), (14, 1));
     let codes: Vec<Code> = catalog.refused.iter().map(|refused| refused.code).collect();
     let (name, scheme, other) = (Code::NameNotAllowed, Code::SchemeNotAllowed, Code::CatalogMalformed);
-    assert_eq!(codes, [name, other, other, other, other, scheme, other, scheme, other, other, other, other, other]);
+    assert_eq!(
+        codes,
+        [name, other, other, other, other, scheme, other, scheme, other, other, other, other, other]
+    );
     assert!(matches!(read(&document(&bad.concat())), Err(EsdCatalogError::Malformed { .. })));
 }
 
@@ -165,7 +178,8 @@ fn licence_links_that_lead_nowhere_are_reported() {
 #[test]
 fn a_flood_of_editions_is_linear() {
     // 60,000 editions of one ESD, in the worst order for insertion.
-    let records: String = (0..60_000).rev().map(|i| record(NAME, &format!("E{i:06}"), "5", &sha1(), "")).collect();
+    let records: String =
+        (0..60_000).rev().map(|i| record(NAME, &format!("E{i:06}"), "5", &sha1(), "")).collect();
     let catalog = read(&document(&records)).unwrap();
     assert_eq!((catalog.records, catalog.files.len(), catalog.files[0].editions.len()), (60_000, 1, 60_000));
     assert!(catalog.files[0].editions.is_sorted());
@@ -184,13 +198,17 @@ fn encodings_and_wrappings_are_one() {
     let plain = read(&text).unwrap();
     let with_mark = format!("\u{feff}<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n{text}");
     assert_eq!(read(&with_mark).unwrap(), plain);
-    let utf16: Vec<u8> = [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+    let utf16: Vec<u8> =
+        [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
     assert_eq!(parse(&utf16, &Limits::default()).unwrap(), plain);
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut gzip, text.as_bytes()).unwrap();
     let gzip = gzip.finish().unwrap();
     assert_eq!(unpack(&gzip, &Limits::default()).unwrap(), text.as_bytes());
-    assert!(matches!(unpack(&gzip[..gzip.len() / 2], &Limits::default()), Err(EsdCatalogError::Truncated { .. })));
+    assert!(matches!(
+        unpack(&gzip[..gzip.len() / 2], &Limits::default()),
+        Err(EsdCatalogError::Truncated { .. })
+    ));
     let small = Limits { unpacked_bytes: 100, ..Limits::default() };
     assert!(matches!(unpack(&gzip, &small), Err(EsdCatalogError::TooLarge { .. })));
     assert!(matches!(parse(&[0xff, 0x80], &Limits::default()), Err(EsdCatalogError::Malformed { .. })));

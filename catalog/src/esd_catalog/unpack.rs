@@ -50,6 +50,8 @@ fn from_gzip(bytes: &[u8], limits: &Limits) -> Result<Vec<u8>, EsdCatalogError> 
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             Err(EsdCatalogError::Truncated { position: xml.len() as u64, inside: "gzip".to_owned() })
         }
-        Err(error) => Err(EsdCatalogError::Malformed { position: xml.len() as u64, what: format!("gzip: {error}") }),
+        Err(error) => {
+            Err(EsdCatalogError::Malformed { position: xml.len() as u64, what: format!("gzip: {error}") })
+        }
     }
 }

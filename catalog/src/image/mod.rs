@@ -60,10 +60,16 @@ pub struct ImageInfo {
     pub version: u32,
     /// How its data is compressed.
     pub compression: Compression,
+    /// Bytes that are compressed together; 0 where nothing is. In a solid ESD each solid resource states its own.
+    pub chunk_size: u32,
+    /// The id of the file, or of the set that it is a part of, in the byte order of the file.
+    pub guid: [u8; 16],
     /// Index of the image that a boot loader starts; 0 is none.
     pub boot_index: u32,
     /// Which part of a set this is, and of how many.
     pub part: (u16, u16),
+    /// Encrypted, as Windows 10 ESDs once were: the images are listed but only Microsoft's own tool can open them.
+    pub encrypted: bool,
     /// The images, in order of their indexes.
     pub images: Vec<Image>,
 }
@@ -148,31 +154,47 @@ impl ImageInfo {
         if header.xml_size > limits.image_xml_bytes {
             return Err(ImageError::TooLarge { what: "bytes", most: limits.image_xml_bytes });
         }
+        if header.boot_index > header.images {
+            return Err(ImageError::Header("its boot index names an image that is not there"));
+        }
         if header.xml_offset.checked_add(header.xml_size).is_none_or(|end| end > length) {
             return Err(ImageError::Header("its image list lies outside of the file"));
         }
         if u64::from(header.images) > limits.images as u64 {
             return Err(ImageError::TooLarge { what: "images", most: limits.images as u64 });
         }
-        let mut list = vec![0; usize::try_from(header.xml_size).map_err(|_| ImageError::Header("too large"))?];
-        file.seek(SeekFrom::Start(header.xml_offset)).and_then(|_| file.read_exact(&mut list)).map_err(ImageError::Read)?;
-        let images = xml::images(&list, limits)?;
+        let mut list =
+            vec![0; usize::try_from(header.xml_size).map_err(|_| ImageError::Header("too large"))?];
+        file.seek(SeekFrom::Start(header.xml_offset))
+            .and_then(|_| file.read_exact(&mut list))
+            .map_err(ImageError::Read)?;
+        let (images, encrypted) = xml::images(&list, limits)?;
         if images.len() as u64 != u64::from(header.images) {
-            return Err(ImageError::Xml(format!("{} images are listed, the header says {}", images.len(), header.images)));
+            return Err(ImageError::Xml(format!(
+                "{} images are listed, the header says {}",
+                images.len(),
+                header.images
+            )));
         }
         Ok(Self {
             version: header.version,
             compression: header.compression,
+            chunk_size: header.chunk_size,
+            guid: header.guid,
             boot_index: header.boot_index,
             part: header.part,
+            encrypted,
             images,
         })
     }
 }
 
+/// The header, checked as far as it can be without the rest of the file.
 struct Header {
     version: u32,
     compression: Compression,
+    chunk_size: u32,
+    guid: [u8; 16],
     part: (u16, u16),
     images: u32,
     xml_offset: u64,
@@ -200,11 +222,17 @@ impl Header {
         // FLAG_HEADER_COMPRESSION, and which one.
         let compression = match (flags & 0x2, flags & 0x20000, flags & 0x40000, flags & 0x80000) {
             (0, ..) => Compression::None,
-            (_, 0, 0, 0) => Compression::Xpress, // before the flag existed
-            (_, 0x20000, ..) => Compression::Xpress,
-            (_, _, 0x40000, _) => Compression::Lzx,
-            _ => Compression::Lzms,
+            (_, 0x20000, 0, 0) => Compression::Xpress,
+            (_, 0, 0x40000, 0) => Compression::Lzx,
+            (_, 0, 0, 0x80000) => Compression::Lzms,
+            _ => return Err(ImageError::Header("its compression is none that is known")),
         };
+        let part = (u16_at(40), u16_at(42));
+        if part.0 == 0 || part.0 > part.1 {
+            return Err(ImageError::Header("its part number is not one of its parts"));
+        }
+        let mut guid = [0; 16];
+        guid.copy_from_slice(&bytes[24..40]);
         // A resource entry: 7 bytes of size and one of flags, offset, size unpacked.
         let xml = u64_at(72);
         let (xml_size, xml_flags) = (xml & 0x00ff_ffff_ffff_ffff, bytes[79]);
@@ -214,7 +242,9 @@ impl Header {
         Ok(Self {
             version,
             compression,
-            part: (u16_at(40), u16_at(42)),
+            chunk_size: u32_at(20),
+            guid,
+            part,
             images: u32_at(44),
             xml_offset: u64_at(80),
             xml_size,

@@ -1,27 +1,29 @@
 //! The XML of a WIM or ESD: UTF-16LE with a byte order mark, `<WIM><IMAGE INDEX="1">…`.
 
 use quick_xml::Reader;
-use quick_xml::events::Event;
+use quick_xml::escape::resolve_predefined_entity;
+use quick_xml::events::{BytesStart, Event};
 
 use super::{Image, ImageError, WindowsVersion};
 use crate::esd_catalog::Architecture;
 use crate::limits::Limits;
 
-/// The images in the order of their indexes.
-pub(super) fn images(list: &[u8], limits: &Limits) -> Result<Vec<Image>, ImageError> {
-    let damaged = |what: &str| ImageError::Xml(what.to_owned());
+/// The images in the order of their indexes, and whether they are encrypted.
+pub(super) fn images(list: &[u8], limits: &Limits) -> Result<(Vec<Image>, bool), ImageError> {
     let (encoding, mark) = encoding_rs::Encoding::for_bom(list).unwrap_or((encoding_rs::UTF_16LE, 0));
     let text = encoding
         .decode_without_bom_handling_and_without_replacement(&list[mark..])
         .ok_or_else(|| damaged("it is not UTF-16"))?;
     let mut reader = Reader::from_str(text.trim_end_matches('\0'));
     reader.config_mut().check_end_names = true;
+    reader.config_mut().expand_empty_elements = true;
     let mut images: Vec<Image> = Vec::new();
     let mut path: Vec<String> = Vec::new();
     let mut text = String::new();
     let mut ended = false;
+    let mut encrypted = false;
     loop {
-        match reader.read_event().map_err(|error| ImageError::Xml(error.to_string()))? {
+        match reader.read_event().map_err(|error| damaged(&error.to_string()))? {
             Event::Start(start) => {
                 if path.len() == limits.xml_depth {
                     return Err(ImageError::TooLarge { what: "levels", most: limits.xml_depth as u64 });
@@ -35,13 +37,11 @@ pub(super) fn images(list: &[u8], limits: &Limits) -> Result<Vec<Image>, ImageEr
                     if images.len() == limits.images {
                         return Err(ImageError::TooLarge { what: "images", most: limits.images as u64 });
                     }
-                    let index = start
-                        .try_get_attribute("INDEX")
-                        .map_err(|error| ImageError::Xml(error.to_string()))?
-                        .and_then(|attribute| attribute.value.trim().parse().ok())
-                        .ok_or_else(|| damaged("an image has no INDEX"))?;
+                    let index = index(&start, limits)?.ok_or_else(|| damaged("an image has no INDEX"))?;
                     images.push(Image { index, ..Image::default() });
                 }
+                // How wimlib recognises it too; the list itself stays readable.
+                encrypted |= path.as_slice() == ["WIM", "ESD", "ENCRYPTED"];
             }
             Event::End(_) => {
                 if let Some(image) = images.last_mut() {
@@ -54,19 +54,21 @@ pub(super) fn images(list: &[u8], limits: &Limits) -> Result<Vec<Image>, ImageEr
                 text.clear();
                 ended |= path.is_empty();
             }
+            Event::Text(more) if path.is_empty() && !more.trim().is_empty() => {
+                return Err(damaged("it has text outside of its root element"));
+            }
             Event::Text(more) if text.len() + more.len() <= limits.xml_text_bytes => text.push_str(&more),
             Event::CData(more) if text.len() + more.len() <= limits.xml_text_bytes => text.push_str(&more),
             Event::Text(_) | Event::CData(_) => {
-                return Err(ImageError::TooLarge { what: "bytes in one text", most: limits.xml_text_bytes as u64 });
+                return Err(ImageError::TooLarge {
+                    what: "bytes in one text",
+                    most: limits.xml_text_bytes as u64,
+                });
             }
             Event::GeneralRef(name) => {
-                let known = match &*name {
-                    "lt" => Some('<'),
-                    "gt" => Some('>'),
-                    "amp" => Some('&'),
-                    "apos" => Some('\''),
-                    "quot" => Some('"'),
-                    _ => name.resolve_char_ref().ok().flatten(),
+                let known = match resolve_predefined_entity(&name) {
+                    Some(text) => text.chars().next(),
+                    None => name.resolve_char_ref().ok().flatten(),
                 };
                 text.push(known.ok_or_else(|| damaged("an entity that is not defined"))?);
             }
@@ -80,7 +82,27 @@ pub(super) fn images(list: &[u8], limits: &Limits) -> Result<Vec<Image>, ImageEr
     if images.iter().zip(1..).any(|(image, index)| image.index != index) {
         return Err(damaged("its indexes are not 1, 2, 3, …"));
     }
-    Ok(images)
+    Ok((images, encrypted))
+}
+
+/// Foreign text in a message of ours: short, and on one line.
+fn damaged(what: &str) -> ImageError {
+    ImageError::Xml(what.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect())
+}
+
+/// The attribute `INDEX`, if it is a number; all attributes are counted and none may stand twice.
+fn index(start: &BytesStart<'_>, limits: &Limits) -> Result<Option<u32>, ImageError> {
+    let mut index = None;
+    for (count, attribute) in start.attributes().enumerate() {
+        if count == limits.xml_attributes {
+            return Err(ImageError::TooLarge { what: "attributes of one image", most: count as u64 });
+        }
+        let attribute = attribute.map_err(|error| damaged(&error.to_string()))?;
+        if attribute.key.as_ref() == "INDEX" {
+            index = attribute.value.trim().parse().ok();
+        }
+    }
+    Ok(index)
 }
 
 /// One text of one image; what is not known is skipped.
@@ -109,7 +131,9 @@ fn fact(image: &mut Image, path: &[&str], text: &str) {
                 _ => None,
             };
         }
-        ["WINDOWS", "LANGUAGES", "LANGUAGE"] if image.languages.len() < 1_000 => image.languages.extend(some()),
+        ["WINDOWS", "LANGUAGES", "LANGUAGE"] if image.languages.len() < 1_000 => {
+            image.languages.extend(some())
+        }
         ["WINDOWS", "LANGUAGES", "DEFAULT"] => image.default_language = some(),
         ["WINDOWS", "VERSION", "MAJOR"] => version(image, |v, n| v.major = n),
         ["WINDOWS", "VERSION", "MINOR"] => version(image, |v, n| v.minor = n),

@@ -44,7 +44,16 @@ impl Bits {
     /// A pretree that can say every difference, then the differences of these path lengths.
     pub fn path_lengths(&mut self, before: &[u8], now: &[u8]) {
         for symbol in 0..20 {
-            self.put(if symbol < 15 { 4 } else if symbol < 17 { 5 } else { 0 }, 4);
+            self.put(
+                if symbol < 15 {
+                    4
+                } else if symbol < 17 {
+                    5
+                } else {
+                    0
+                },
+                4,
+            );
         }
         for (before, now) in before.iter().zip(now) {
             let symbol = (u32::from(*before) + 17 - u32::from(*now)) % 17;
@@ -73,7 +82,9 @@ pub fn frames(data: &[u8]) -> Vec<(Vec<u8>, u16)> {
         let mut at = 0;
         while at < frame.len() {
             let start = index * FRAME + at;
-            let run = start > 0 && frame.len() - at >= 8 && data[start..start + 8].iter().all(|b| *b == data[start - 1]);
+            let run = start > 0
+                && frame.len() - at >= 8
+                && data[start..start + 8].iter().all(|b| *b == data[start - 1]);
             if run {
                 bits.put(0, 1);
                 at += 8;

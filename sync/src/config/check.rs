@@ -112,16 +112,23 @@ impl Findings<'_> {
             let rule = "clients and administrators never share a port";
             self.error("admin.listen", format!("`{admin}` collides with `server.listen` `{other}`: {rule}"));
         }
-        let reach = |address: &String| address.parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback());
+        let reach =
+            |address: &String| address.parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback());
         if reach(admin) {
-            self.warn("admin.listen", format!("`{admin}` can be reached from other machines, without a password"));
+            self.warn(
+                "admin.listen",
+                format!("`{admin}` can be reached from other machines, without a password"),
+            );
         }
         if listen.is_empty() {
             self.warn("server.listen", "no address, so no client is answered");
         }
         if settings.server.public_url.is_empty() && listen.iter().any(reach) {
             let url = settings.public_url();
-            self.warn("server.public_url", format!("not set: clients are told `{url}`, which others may not reach"));
+            self.warn(
+                "server.public_url",
+                format!("not set: clients are told `{url}`, which others may not reach"),
+            );
         }
     }
 
@@ -141,7 +148,10 @@ impl Findings<'_> {
         for source in &settings.sources {
             for file in source.catalogs.iter().filter(|location| is_file(location)) {
                 if !Path::new(file).is_file() {
-                    self.warn(&format!("source.{}.catalogs", source.name), format!("there is no file `{file}`"));
+                    self.warn(
+                        &format!("source.{}.catalogs", source.name),
+                        format!("there is no file `{file}`"),
+                    );
                 }
             }
         }
@@ -159,11 +169,18 @@ impl Findings<'_> {
                 self.warn(key, "empty, so nothing is listed; `*` selects all");
             }
         }
-        if settings.download.auto && selection.languages.iter().any(|language| language == crate::select::ALL) {
-            self.warn("download.auto", "all languages are downloaded: hundreds of gigabytes; see `spsync sync plan`");
+        if settings.download.auto && selection.languages.iter().any(|language| language == crate::select::ALL)
+        {
+            self.warn(
+                "download.auto",
+                "all languages are downloaded: hundreds of gigabytes; see `spsync sync plan`",
+            );
         }
         if settings.sync.accept_licenses {
-            self.warn("sync.accept_licenses", "every licence text is accepted, also those that nobody has read");
+            self.warn(
+                "sync.accept_licenses",
+                "every licence text is accepted, also those that nobody has read",
+            );
         }
     }
 

@@ -184,7 +184,11 @@ impl Reader<'_> {
             } else if is_section(&key) {
                 match (span.get_ref().as_table(), value.as_table()) {
                     (Some(spans), Some(values)) => self.table(&key, spans, values),
-                    _ => self.invalid(key, format!("expected a section `[…]`, actual {}", value.type_str()), origin),
+                    _ => self.invalid(
+                        key,
+                        format!("expected a section `[…]`, actual {}", value.type_str()),
+                        origin,
+                    ),
                 }
             } else {
                 self.layer.errors.push(unknown(key, origin));
@@ -210,8 +214,9 @@ impl Reader<'_> {
                 Some(name) if is_source_name(name) => name,
                 named => {
                     let actual = named.map_or("none".to_owned(), |name| format!("`{}`", cut(name)));
-                    let reason =
-                        format!("expected 1 to 40 letters, digits, `-` or `_` in each `[[source]]`, actual {actual}");
+                    let reason = format!(
+                        "expected 1 to 40 letters, digits, `-` or `_` in each `[[source]]`, actual {actual}"
+                    );
                     self.invalid("source.name".to_owned(), reason, origin);
                     continue;
                 }
@@ -245,7 +250,8 @@ fn is_section(key: &str) -> bool {
 }
 
 fn is_source_name(name: &str) -> bool {
-    (1..=40).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    (1..=40).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 fn unknown(key: String, origin: Origin) -> ConfigError {
@@ -317,7 +323,7 @@ pub(super) struct Merged {
 ///
 /// # Errors
 /// All mistakes in the layers, and values that have another type than their keys.
-pub(super) fn merge(layers: Vec<Layer>) -> Result<Merged, Vec<ConfigError>> {
+pub(super) fn merge(layers: &mut [Layer]) -> Result<Merged, Vec<ConfigError>> {
     let mut errors = Vec::new();
     let mut names: Vec<String> = Vec::new();
     let mut merged: BTreeMap<String, Entry> = BTreeMap::new();
@@ -326,14 +332,17 @@ pub(super) fn merge(layers: Vec<Layer>) -> Result<Merged, Vec<ConfigError>> {
         names.push(Source::default().name);
     }
     for layer in layers {
-        errors.extend(layer.errors);
-        for mut entry in layer.entries {
-            if let Some((name, short)) = source_key(&entry.key) {
+        errors.append(&mut layer.errors);
+        for entry in &layer.entries {
+            let mut entry = entry.clone();
+            if let Some((name, short)) =
+                source_key(&entry.key).map(|(name, key)| (name.to_owned(), key.to_owned()))
+            {
                 // Variables are written in capitals, names of sources as one likes.
-                let known = names.iter().find(|known| known.eq_ignore_ascii_case(name)).cloned();
+                let known = names.iter().find(|known| known.eq_ignore_ascii_case(&name)).cloned();
                 let canonical = known.unwrap_or_else(|| {
-                    names.push(name.to_owned());
-                    name.to_owned()
+                    names.push(name.clone());
+                    name
                 });
                 if short == "name" {
                     entry.value = Value::String(canonical.clone());
@@ -386,15 +395,19 @@ fn nested<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Table {
             root.insert("source".to_owned(), Value::Array(vec![Value::Table(table)]));
             continue;
         }
-        let (path, leaf) = key.rsplit_once('.').unwrap_or(("", key));
-        let mut table = &mut root;
-        for part in path.split('.').filter(|part| !part.is_empty()) {
-            let inner = table.entry(part).or_insert_with(|| Value::Table(Table::new()));
-            // Known keys never name both a value and a section.
-            let Value::Table(inner) = inner else { break };
-            table = inner;
-        }
-        table.insert(leaf.to_owned(), value.clone());
+        put(&mut root, key, value.clone());
     }
     root
+}
+
+fn put(table: &mut Table, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => drop(table.insert(key.to_owned(), value)),
+        Some((section, rest)) => {
+            // Known keys never name both a value and a section, so there is nothing else to meet here.
+            if let Value::Table(inner) = table.entry(section).or_insert_with(|| Value::Table(Table::new())) {
+                put(inner, rest, value);
+            }
+        }
+    }
 }

@@ -41,7 +41,8 @@ pub(super) fn broken(settings: &Settings) -> Vec<(String, String)> {
         }
     }
     let name = &s.dp.name;
-    let plain = (1..=50).contains(&name.chars().count()) && !name.chars().any(|c| c.is_control() || "/\\".contains(c));
+    let plain = (1..=50).contains(&name.chars().count())
+        && !name.chars().any(|c| c.is_control() || "/\\".contains(c));
     rules.hold("dp.name", plain, || format!("expected 1 to 50 plain characters, actual `{}`", cut(name)));
     rules.reads("log.level", log_level(&s.log.level));
     for source in &s.sources {
@@ -69,7 +70,9 @@ impl Rules {
     }
 
     fn within(&mut self, key: &str, value: usize, least: usize, most: usize) {
-        self.hold(key, (least..=most).contains(&value), || format!("expected {least} to {most}, actual {value}"));
+        self.hold(key, (least..=most).contains(&value), || {
+            format!("expected {least} to {most}, actual {value}")
+        });
     }
 
     fn lasts(&mut self, key: &str, value: Duration, least: Duration, most: Duration) {
@@ -86,9 +89,11 @@ impl Rules {
                 self.reads(&key("catalogs"), web_address(location));
             }
         }
-        self.hold(&key("catalogs"), source.catalogs.iter().all(|location| !location.trim().is_empty()), || {
-            "expected URLs or files, actual an empty one".to_owned()
-        });
+        self.hold(
+            &key("catalogs"),
+            source.catalogs.iter().all(|location| !location.trim().is_empty()),
+            || "expected URLs or files, actual an empty one".to_owned(),
+        );
         for mirror in &source.mirrors {
             self.reads(&key("mirrors"), web_address(mirror));
         }
@@ -104,7 +109,8 @@ impl Rules {
 fn is_address(text: &str) -> bool {
     let named = || {
         let (host, port) = text.rsplit_once(':')?;
-        let plain = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+        let plain =
+            !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
         (plain && port.parse::<u16>().is_ok()).then_some(())
     };
     text.parse::<SocketAddr>().is_ok() || named().is_some()

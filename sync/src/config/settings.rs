@@ -339,6 +339,11 @@ impl Settings {
         self.listening = addresses.to_vec();
     }
 
+    /// Listens where `other` does.
+    pub(super) fn listens_as(&mut self, other: &Self) {
+        self.listening.clone_from(&other.listening);
+    }
+
     /// Takes from the settings that run now whatever only a restart applies, so that a reload never leaves
     /// one half of the program with other values than the other. See [`super::applied_by_reload`].
     pub fn keep_what_needs_a_restart(&mut self, running: &Self) {
@@ -350,7 +355,7 @@ impl Settings {
         self.dp = running.dp.clone();
         self.log = running.log.clone();
         self.download.min_free = running.download.min_free;
-        self.listening.clone_from(&running.listening);
+        self.listens_as(running);
     }
 
     /// Makes the paths absolute that their readers see without the data directory. A path of the configuration
@@ -404,8 +409,12 @@ impl Client {
 }
 
 impl Download {
-    /// Through which proxy downloads go.
-    pub fn proxy(&self) -> Proxy {
-        self.proxy.clone()
+    /// Through which proxy downloads go, as the transfer engine says it.
+    pub fn proxy(&self) -> dp::transfer::web::Proxy {
+        match &self.proxy {
+            Proxy::System => dp::transfer::web::Proxy::System,
+            Proxy::None => dp::transfer::web::Proxy::None,
+            Proxy::Url(url) => dp::transfer::web::Proxy::Url(url.clone()),
+        }
     }
 }

@@ -18,7 +18,8 @@ use url::Url;
 /// # Errors
 /// What was expected, in words: this is also the reader of durations on the command line.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let invalid = || format!("expected a duration such as `90s`, `15m`, `3h` or `7d`, actual `{}`", cut(text));
+    let invalid =
+        || format!("expected a duration such as `90s`, `15m`, `3h` or `7d`, actual `{}`", cut(text));
     let text = text.trim();
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
@@ -43,7 +44,7 @@ pub fn show_duration(duration: Duration) -> String {
         return format!("{}ms", duration.as_millis());
     }
     let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
-    let fits = units.into_iter().find(|(unit, _)| seconds >= *unit && seconds % unit == 0);
+    let fits = units.into_iter().find(|(unit, _)| seconds >= *unit && seconds.is_multiple_of(*unit));
     fits.map_or_else(|| format!("{seconds}s"), |(unit, name)| format!("{}{name}", seconds / unit))
 }
 
@@ -70,7 +71,7 @@ pub fn show_size(size: u64) -> String {
         (1_000_000, "MB"),
         (1_000, "KB"),
     ];
-    let fits = UNITS.into_iter().find(|(unit, _)| size >= *unit && size % unit == 0);
+    let fits = UNITS.into_iter().find(|(unit, _)| size >= *unit && size.is_multiple_of(*unit));
     fits.map_or_else(|| format!("{size}B"), |(unit, name)| format!("{}{name}", size / unit))
 }
 
@@ -83,7 +84,8 @@ pub fn parse_rate(text: &str) -> Result<Option<u64>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    let invalid = || format!("expected a rate such as `80MiB/s`, or nothing for no limit, actual `{}`", cut(text));
+    let invalid =
+        || format!("expected a rate such as `80MiB/s`, or nothing for no limit, actual `{}`", cut(text));
     let size = text.strip_suffix("/s").ok_or_else(invalid)?;
     match parse_size(size) {
         Ok(rate) if rate > 0 => Ok(Some(rate)),
@@ -99,7 +101,8 @@ pub fn parse_network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
     let alone = || text.parse::<IpAddr>().map(IpNet::from);
     let network = text.parse::<IpNet>().or_else(|_| alone());
-    network.map_err(|_| format!("expected a network such as `10.0.0.0/8` or `fd00::/8`, actual `{}`", cut(text)))
+    network
+        .map_err(|_| format!("expected a network such as `10.0.0.0/8` or `fd00::/8`, actual `{}`", cut(text)))
 }
 
 /// Through which proxy downloads go.
@@ -158,7 +161,8 @@ impl From<Proxy> for String {
 pub fn web_address(text: &str) -> Result<Url, String> {
     let url = Url::parse(text.trim()).map_err(|why| format!("`{}` is no address ({why})", cut(text)))?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("an address with a user name or a password is refused, because settings are not secret".to_owned());
+        return Err("an address with a user name or a password is refused, because settings are not secret"
+            .to_owned());
     }
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err(format!("`{}` does not begin with `http://` or `https://` and a host", cut(text)));
@@ -202,7 +206,11 @@ pub(super) mod networks {
     }
     pub fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
         let texts = Vec::<String>::deserialize(deserializer)?;
-        texts.iter().map(|text| parse_network(text)).collect::<Result<_, _>>().map_err(serde::de::Error::custom)
+        texts
+            .iter()
+            .map(|text| parse_network(text))
+            .collect::<Result<_, _>>()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -244,14 +252,26 @@ mod tests {
         for same in ["90s", "15m", "3h", "7d", "0s", "250ms", "36h"] {
             assert_eq!(show_duration(parse_duration(same).unwrap()), same);
         }
-        for bad in ["", "90", "s", "-5s", "1.5h", "5 m", "5M", "5w", "99999999999999999999s", "18446744073709551615d"] {
+        for bad in [
+            "",
+            "90",
+            "s",
+            "-5s",
+            "1.5h",
+            "5 m",
+            "5M",
+            "5w",
+            "99999999999999999999s",
+            "18446744073709551615d",
+        ] {
             assert!(parse_duration(bad).unwrap_err().contains("such as `90s`"), "{bad}");
         }
     }
 
     #[test]
     fn sizes_and_rates_read_and_write() {
-        let rows = [("512MiB", 512 << 20), ("5GB", 5_000_000_000), ("1024", 1024), ("1.5GiB", 3 << 29), ("0B", 0)];
+        let rows =
+            [("512MiB", 512 << 20), ("5GB", 5_000_000_000), ("1024", 1024), ("1.5GiB", 3 << 29), ("0B", 0)];
         for (text, bytes) in rows {
             assert_eq!(parse_size(text).unwrap(), bytes, "{text}");
         }

@@ -167,8 +167,11 @@ impl Selection {
 
     /// Classifications may be selected by name or by id.
     fn has_classification(&self, name: &str) -> bool {
-        let id = CLASSIFICATIONS.iter().find(|known| known.name.eq_ignore_ascii_case(name)).map(|known| known.id);
-        self.classifications.iter().any(|entry| names_it(entry, name) || id.is_some_and(|id| names_it(entry, id)))
+        let id =
+            CLASSIFICATIONS.iter().find(|known| known.name.eq_ignore_ascii_case(name)).map(|known| known.id);
+        self.classifications
+            .iter()
+            .any(|entry| names_it(entry, name) || id.is_some_and(|id| names_it(entry, id)))
     }
 }
 

@@ -40,7 +40,11 @@ pub fn validate(wanted: &Selection, known: &KnownNames) -> Result<Selection, Pro
 ///
 /// # Errors
 /// Those of [`validate`], about names that are new.
-pub fn validate_change(before: &Selection, wanted: &Selection, known: &KnownNames) -> Result<Selection, Problem> {
+pub fn validate_change(
+    before: &Selection,
+    wanted: &Selection,
+    known: &KnownNames,
+) -> Result<Selection, Problem> {
     let classifications: Vec<String> = CLASSIFICATIONS.iter().map(|known| known.name.to_owned()).collect();
     let mut architectures: Vec<String> = ARCHITECTURES.iter().map(|&name| name.to_owned()).collect();
     architectures.extend(known.architectures.iter().cloned());
@@ -62,7 +66,13 @@ pub fn validate_change(before: &Selection, wanted: &Selection, known: &KnownName
         )?,
         products: part("product", Code::UnknownProduct, &before.products, &wanted.products, &known.products)?,
         releases: part("release", Code::UnknownRelease, &before.releases, &wanted.releases, &known.releases)?,
-        languages: part("language", Code::UnknownLanguage, &before.languages, &wanted.languages, &known.languages)?,
+        languages: part(
+            "language",
+            Code::UnknownLanguage,
+            &before.languages,
+            &wanted.languages,
+            &known.languages,
+        )?,
         architectures: part(
             "architecture",
             Code::UnknownArchitecture,
@@ -70,7 +80,13 @@ pub fn validate_change(before: &Selection, wanted: &Selection, known: &KnownName
             &wanted.architectures,
             &architectures,
         )?,
-        editions: part("edition group", Code::UnknownEdition, &before.editions, &wanted.editions, &known.editions)?,
+        editions: part(
+            "edition group",
+            Code::UnknownEdition,
+            &before.editions,
+            &wanted.editions,
+            &known.editions,
+        )?,
     })
 }
 

@@ -124,9 +124,21 @@ fn names_come_back_in_canonical_spelling_each_once() {
 #[test]
 fn unknown_names_are_refused_with_the_nearest() {
     let rows: [(Selection, Code, &str); 7] = [
-        (Selection { products: names(&["Windos 11"]), ..usual() }, Code::UnknownProduct, "nearest: `Windows 11`"),
-        (Selection { products: names(&["windows"]), ..usual() }, Code::UnknownProduct, "`Windows 10`, `Windows 11`"),
-        (Selection { classifications: names(&["Upgrade"]), ..usual() }, Code::UnknownClassification, "`Upgrades`"),
+        (
+            Selection { products: names(&["Windos 11"]), ..usual() },
+            Code::UnknownProduct,
+            "nearest: `Windows 11`",
+        ),
+        (
+            Selection { products: names(&["windows"]), ..usual() },
+            Code::UnknownProduct,
+            "`Windows 10`, `Windows 11`",
+        ),
+        (
+            Selection { classifications: names(&["Upgrade"]), ..usual() },
+            Code::UnknownClassification,
+            "`Upgrades`",
+        ),
         (Selection { releases: names(&["24H3"]), ..usual() }, Code::UnknownRelease, "`24H2`"),
         (Selection { languages: names(&["en_us"]), ..usual() }, Code::UnknownLanguage, "`en-us`"),
         (Selection { architectures: names(&["amd64"]), ..usual() }, Code::UnknownArchitecture, "`arm64`"),

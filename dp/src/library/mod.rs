@@ -1,0 +1,484 @@
+//! The content library: single instance by SHA-256, nothing visible before it is verified.
+//!
+//! ```text
+//! staging/<digest>-<size>.part ──check──▶ hashes/ab/<sha256> ──▶ blobs/ab/<sha256>      quarantine/<sha256>
+//!      grows, resumable                    written first          appears by rename        once good, now bad
+//! ```
+//! A file is synced before it is renamed and its folder after, so a crash at any point leaves either nothing or a whole
+//! file. Names are made of digests that we computed: no client and no upstream names a path. Everything here blocks;
+//! async callers use a blocking thread.
+
+mod sidecar;
+mod staged;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use catalog::digest::{Checker, Fingerprint, Mismatch, Sha256Digest, Wanted};
+use catalog::problem::{Code, Coded};
+use rustix::fs::OFlags;
+
+pub use staged::{Note, Staged};
+
+/// Why the library could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum LibraryError {
+    /// A file or folder of the library cannot be read or written.
+    #[error("failed to {act} `{}`", path.display())]
+    Io {
+        /// What was tried.
+        act: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The disk has no room.
+    #[error("the content library has {free} bytes free, of which {kept} are kept free, and {needed} are needed")]
+    Full {
+        /// Bytes still to come.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+        /// Bytes that are never used (`[download] min_free`).
+        kept: u64,
+    },
+    /// Another transfer works on the same file.
+    #[error("another transfer works on `{}`", path.display())]
+    Busy {
+        /// The staged file.
+        path: PathBuf,
+    },
+    /// What is stored is not what its name says.
+    #[error("the stored content {digest} is damaged: {what}")]
+    Corrupt {
+        /// Its name.
+        digest: Sha256Digest,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A local file is not what was wanted.
+    #[error("`{}` is not what was wanted", path.display())]
+    Unwanted {
+        /// The local file.
+        path: PathBuf,
+        /// How it differs.
+        source: Mismatch,
+    },
+}
+
+impl LibraryError {
+    fn io(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { act, path, source }
+    }
+}
+
+impl Coded for LibraryError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Io { source, .. } if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => Code::DiskFull,
+            Self::Io { .. } => Code::DiskError,
+            Self::Full { .. } => Code::DiskFull,
+            Self::Busy { .. } => Code::SiteLocked,
+            Self::Corrupt { .. } => Code::ContentCorrupt,
+            Self::Unwanted { source: Mismatch::Size { .. }, .. } => Code::SizeMismatch,
+            Self::Unwanted { .. } => Code::HashMismatch,
+        }
+    }
+}
+
+/// How a library behaves.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Settings {
+    /// Bytes that stay free on its file system.
+    pub min_free: u64,
+}
+
+/// A content library in a folder. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Library {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    dir: PathBuf,
+    settings: Settings,
+}
+
+/// Proof that content is in the library. Only committing, ingesting and finding make one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    digest: Sha256Digest,
+    size: u64,
+}
+
+impl Stored {
+    /// Its name.
+    pub fn digest(&self) -> Sha256Digest {
+        self.digest
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+/// Stored content, open for reading. It is read through this descriptor, whatever happens to the name.
+#[derive(Debug)]
+pub struct StoredFile {
+    /// The open file.
+    pub file: File,
+    /// Its name.
+    pub digest: Sha256Digest,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// What reading content again found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It has its digest.
+    Good,
+    /// It has another one.
+    Corrupt {
+        /// The digest of what is there.
+        actual: Sha256Digest,
+    },
+    /// It is not there.
+    Missing,
+}
+
+/// How a copy was made for somebody else's folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placement {
+    /// A reflink: shared blocks, independent file.
+    Reflinked,
+    /// A hard link: the same file.
+    Linked,
+    /// Bytes were copied.
+    Copied,
+}
+
+/// How much there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Contents.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes that are staged.
+    pub staged: u64,
+    /// Bytes free on the file system.
+    pub free: u64,
+}
+
+impl Library {
+    /// Opens or creates the library in `dir`, and sweeps what a crash may have left: temporary files, side files without
+    /// content. Staged files stay: they are resumed.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn open(dir: &Path, settings: Settings) -> Result<Self, LibraryError> {
+        let library = Self { inner: Arc::new(Inner { dir: dir.to_owned(), settings }) };
+        for name in ["blobs", "hashes", "staging", "quarantine"] {
+            let path = dir.join(name);
+            fs::create_dir_all(&path).map_err(LibraryError::io("create", &path))?;
+        }
+        library.sweep()?;
+        Ok(library)
+    }
+
+    fn blob(&self, digest: Sha256Digest) -> PathBuf {
+        self.fanned("blobs", digest)
+    }
+
+    fn fanned(&self, room: &str, digest: Sha256Digest) -> PathBuf {
+        let name = digest.to_string();
+        self.inner.dir.join(room).join(&name[..2]).join(name)
+    }
+
+    fn sweep(&self) -> Result<(), LibraryError> {
+        for room in ["blobs", "hashes"] {
+            for path in files_below(&self.inner.dir.join(room))? {
+                let digest = name_of(&path).and_then(|name| name.parse::<Sha256Digest>().ok());
+                let useless = match digest {
+                    None => true,
+                    Some(digest) => room == "hashes" && !self.blob(digest).exists(),
+                };
+                if useless {
+                    fs::remove_file(&path).map_err(LibraryError::io("remove", &path))?;
+                }
+            }
+        }
+        let staging = self.inner.dir.join("staging");
+        for path in list(&staging)? {
+            if !name_of(&path).is_some_and(staged::is_staged_name) {
+                fs::remove_file(&path).map_err(LibraryError::io("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A place for the bytes of `wanted` to arrive. What an earlier transfer left is kept, and hashed again.
+    ///
+    /// # Errors
+    /// [`LibraryError::Busy`], [`LibraryError::Full`], [`LibraryError::Io`].
+    pub fn stage(&self, wanted: &Wanted) -> Result<Staged, LibraryError> {
+        Staged::open(self.clone(), wanted)
+    }
+
+    /// Drops what was staged for `wanted`.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn abandon(&self, wanted: &Wanted) -> Result<(), LibraryError> {
+        staged::remove(&self.inner.dir, wanted)
+    }
+
+    /// Whether these very bytes are here: by SHA-256 only, because two contents may share a SHA-1.
+    pub fn find(&self, wanted: &Wanted) -> Option<Stored> {
+        let digest = wanted.digests.sha256?;
+        let found = fs::symlink_metadata(self.blob(digest)).ok()?;
+        (found.is_file() && found.len() == wanted.size).then_some(Stored { digest, size: wanted.size })
+    }
+
+    /// Opens content; `None` where it is not here. What is no plain file of the recorded size is refused.
+    ///
+    /// # Errors
+    /// [`LibraryError::Corrupt`], [`LibraryError::Io`].
+    pub fn open_content(&self, digest: Sha256Digest) -> Result<Option<StoredFile>, LibraryError> {
+        let path = self.blob(digest);
+        // A link or a FIFO put in our place is not followed and not waited for (threat T11).
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = match File::options().read(true).custom_flags(flags.bits() as i32).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+                return Err(LibraryError::Corrupt { digest, what: "it was replaced by a link" });
+            }
+            Err(error) => return Err(LibraryError::io("open", &path)(error)),
+        };
+        let found = file.metadata().map_err(LibraryError::io("look at", &path))?;
+        if !found.is_file() {
+            return Err(LibraryError::Corrupt { digest, what: "it is no plain file" });
+        }
+        if let Some(known) = sidecar::size(&self.fanned("hashes", digest))
+            && known != found.len()
+        {
+            return Err(LibraryError::Corrupt { digest, what: "it has another size than when it was stored" });
+        }
+        Ok(Some(StoredFile { file, digest, size: found.len() }))
+    }
+
+    /// Everything that was computed when the content was stored. Computed again where that is lost.
+    ///
+    /// # Errors
+    /// [`LibraryError::Corrupt`] where the bytes no longer have their name; [`LibraryError::Io`].
+    pub fn fingerprint(&self, digest: Sha256Digest) -> Result<Option<Fingerprint>, LibraryError> {
+        let path = self.fanned("hashes", digest);
+        if let Some(fingerprint) = sidecar::read(&path).filter(|found| found.sha256 == digest) {
+            return Ok(Some(fingerprint));
+        }
+        let Some(stored) = self.open_content_anyway(digest)? else { return Ok(None) };
+        let fingerprint = hash(&stored, &self.blob(digest))?;
+        if fingerprint.sha256 != digest {
+            return Err(LibraryError::Corrupt { digest, what: "its bytes have another digest" });
+        }
+        sidecar::write(&path, &fingerprint)?;
+        Ok(Some(fingerprint))
+    }
+
+    /// Like [`Self::open_content`], for those who will hash it: a wrong size is for the hash to show.
+    fn open_content_anyway(&self, digest: Sha256Digest) -> Result<Option<File>, LibraryError> {
+        match self.open_content(digest) {
+            Ok(found) => Ok(found.map(|found| found.file)),
+            Err(LibraryError::Corrupt { what: "it has another size than when it was stored", .. }) => {
+                let path = self.blob(digest);
+                File::open(&path).map(Some).map_err(LibraryError::io("open", &path))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes a local file in: copied, verified, committed.
+    ///
+    /// # Errors
+    /// [`LibraryError::Unwanted`] where it is something else, and those of staging and committing.
+    pub fn ingest(&self, path: &Path, wanted: &Wanted) -> Result<Stored, LibraryError> {
+        if let Some(stored) = self.find(wanted) {
+            return Ok(stored);
+        }
+        let mut source = File::open(path).map_err(LibraryError::io("open", path))?;
+        let mut staged = self.stage(wanted)?;
+        staged.rewind()?;
+        let mut buffer = vec![0; 4 << 20];
+        loop {
+            let count = source.read(&mut buffer).map_err(LibraryError::io("read", path))?;
+            if count == 0 {
+                break;
+            }
+            if staged.have() + count as u64 > wanted.size {
+                staged.rewind()?;
+                let actual = source.metadata().map_or(wanted.size + 1, |found| found.len());
+                let source = Mismatch::Size { expected: wanted.size, actual };
+                return Err(LibraryError::Unwanted { path: path.to_owned(), source });
+            }
+            staged.append(&buffer[..count])?;
+        }
+        match staged.check(wanted) {
+            Ok(verified) => staged.commit(verified),
+            Err(source) => {
+                staged.rewind()?;
+                Err(LibraryError::Unwanted { path: path.to_owned(), source })
+            }
+        }
+    }
+
+    /// Makes a copy under a name of somebody else's: by reflink, else by hard link, else by copying. It appears whole.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`], [`LibraryError::Corrupt`] where the content is not here.
+    pub fn place(&self, digest: Sha256Digest, target: &Path) -> Result<Placement, LibraryError> {
+        let Some(stored) = self.open_content(digest)? else {
+            return Err(LibraryError::Corrupt { digest, what: "it is not in the library" });
+        };
+        let name = format!(".{}.spsync-tmp", name_of(target).unwrap_or("file"));
+        let temporary = target.with_file_name(name);
+        let failed = |act| LibraryError::io(act, &temporary);
+        let _ = fs::remove_file(&temporary);
+        let mut copy = File::options().write(true).create_new(true).open(&temporary).map_err(failed("create"))?;
+        let placement = if rustix::fs::ioctl_ficlone(&copy, &stored.file).is_ok() {
+            Placement::Reflinked
+        } else {
+            fs::remove_file(&temporary).map_err(failed("remove"))?;
+            if fs::hard_link(self.blob(digest), &temporary).is_ok() {
+                Placement::Linked
+            } else {
+                copy = File::options().write(true).create_new(true).open(&temporary).map_err(failed("create"))?;
+                io::copy(&mut &stored.file, &mut copy).map_err(failed("write"))?;
+                Placement::Copied
+            }
+        };
+        if placement != Placement::Linked {
+            copy.sync_all().map_err(failed("sync"))?;
+        }
+        fs::rename(&temporary, target).map_err(LibraryError::io("rename to", target))?;
+        sync_folder(target)?;
+        Ok(placement)
+    }
+
+    /// Reads content again and compares.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`], [`LibraryError::Corrupt`] where it is no plain file.
+    pub fn verify(&self, digest: Sha256Digest) -> Result<Verdict, LibraryError> {
+        let Some(file) = self.open_content_anyway(digest)? else { return Ok(Verdict::Missing) };
+        let actual = hash(&file, &self.blob(digest))?.sha256;
+        Ok(if actual == digest { Verdict::Good } else { Verdict::Corrupt { actual } })
+    }
+
+    /// Takes bad content out of use, and keeps it for whoever wants to know what happened.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn set_aside(&self, digest: Sha256Digest) -> Result<(), LibraryError> {
+        let (path, aside) = (self.blob(digest), self.inner.dir.join("quarantine").join(digest.to_string()));
+        match fs::rename(&path, &aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(LibraryError::io("set aside", &path)(error)),
+            _ => {}
+        }
+        remove_if_there(&self.fanned("hashes", digest))?;
+        sync_folder(&path)
+    }
+
+    /// Removes content.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn remove(&self, digest: Sha256Digest) -> Result<(), LibraryError> {
+        let path = self.blob(digest);
+        remove_if_there(&path)?;
+        remove_if_there(&self.fanned("hashes", digest))?;
+        if path.parent().is_some_and(Path::exists) { sync_folder(&path) } else { Ok(()) }
+    }
+
+    /// How much there is.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn usage(&self) -> Result<Usage, LibraryError> {
+        let mut usage = Usage { blobs: 0, bytes: 0, staged: 0, free: self.free()? };
+        for path in files_below(&self.inner.dir.join("blobs"))? {
+            usage.blobs += 1;
+            usage.bytes += fs::symlink_metadata(&path).map_or(0, |found| found.len());
+        }
+        for path in list(&self.inner.dir.join("staging"))? {
+            usage.staged += fs::symlink_metadata(&path).map_or(0, |found| found.blocks() * 512);
+        }
+        Ok(usage)
+    }
+
+    fn free(&self) -> Result<u64, LibraryError> {
+        let found = rustix::fs::statvfs(&self.inner.dir)
+            .map_err(|error| LibraryError::io("look at the disk of", &self.inner.dir)(error.into()))?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+}
+
+fn hash(file: &File, path: &Path) -> Result<Fingerprint, LibraryError> {
+    let mut checker = Checker::new();
+    let mut buffer = vec![0; 4 << 20];
+    let mut file = file;
+    loop {
+        match file.read(&mut buffer).map_err(LibraryError::io("read", path))? {
+            0 => return Ok(checker.into_fingerprint()),
+            count => checker.update(&buffer[..count]),
+        }
+    }
+}
+
+fn name_of(path: &Path) -> Option<&str> {
+    path.file_name().and_then(|name| name.to_str())
+}
+
+fn list(folder: &Path) -> Result<Vec<PathBuf>, LibraryError> {
+    let failed = || LibraryError::io("list", folder);
+    fs::read_dir(folder).map_err(failed())?.map(|entry| Ok(entry.map_err(failed())?.path())).collect()
+}
+
+/// Files in the subfolders of a fanned-out folder.
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>, LibraryError> {
+    let mut files = Vec::new();
+    for path in list(folder)? {
+        if path.is_dir() {
+            files.extend(list(&path)?);
+        }
+    }
+    Ok(files)
+}
+
+fn remove_if_there(path: &Path) -> Result<(), LibraryError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(LibraryError::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a rename, a new name or a removed name last.
+fn sync_folder(path: &Path) -> Result<(), LibraryError> {
+    let folder = path.parent().unwrap_or(path);
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(LibraryError::io("sync", folder))
+}
+
+/// Read-only for everybody: content never changes.
+fn make_read_only(file: &File, path: &Path) -> Result<(), LibraryError> {
+    file.set_permissions(fs::Permissions::from_mode(0o444)).map_err(LibraryError::io("protect", path))
+}

@@ -1,0 +1,84 @@
+//! What one pass over content yielded, kept beside it: later features need the hashes of blocks and pieces, and hashing
+//! a GiB costs several times what serving it does.
+//!
+//! ```text
+//! "SPSYNCH1" | size u64 | SHA-1 | SHA-256 | count of blocks u32 | count of pieces u32 | blocks | pieces | SHA-256 of all before
+//! ```
+//! Numbers are little-endian. A file that does not check is as good as none: it is computed again.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+
+use catalog::digest::{BLOCK_SIZE, Checker, Fingerprint, PIECE_SIZE, Sha1Digest, Sha256Digest};
+
+use super::{LibraryError, sync_folder};
+
+const MAGIC: &[u8; 8] = b"SPSYNCH1";
+const FIXED: usize = 8 + 8 + 20 + 32 + 4 + 4;
+
+fn digest(bytes: &[u8]) -> Sha256Digest {
+    let mut checker = Checker::new();
+    checker.update(bytes);
+    checker.into_fingerprint().sha256
+}
+
+pub(super) fn encode(print: &Fingerprint) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(FIXED + (print.blocks.len() + print.pieces.len() + 1) * 32);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&print.size.to_le_bytes());
+    bytes.extend_from_slice(&print.sha1.0);
+    bytes.extend_from_slice(&print.sha256.0);
+    bytes.extend_from_slice(&(print.blocks.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&(print.pieces.len() as u32).to_le_bytes());
+    print.blocks.iter().chain(&print.pieces).for_each(|hash| bytes.extend_from_slice(&hash.0));
+    let check = digest(&bytes);
+    bytes.extend_from_slice(&check.0);
+    bytes
+}
+
+pub(super) fn decode(bytes: &[u8]) -> Option<Fingerprint> {
+    let (body, check) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
+    if body.len() < FIXED || !body.starts_with(MAGIC) || digest(body).0 != check {
+        return None;
+    }
+    let u32_at = |at: usize| Some(u32::from_le_bytes(body.get(at..at + 4)?.try_into().ok()?) as usize);
+    let size = u64::from_le_bytes(body[8..16].try_into().ok()?);
+    let (blocks, pieces) = (u32_at(68)?, u32_at(72)?);
+    let mut hashes = body[FIXED..].chunks_exact(32).map(Sha256Digest::from_bytes).collect::<Result<Vec<_>, _>>().ok()?;
+    let counted = size.div_ceil(BLOCK_SIZE as u64) == blocks as u64 && size.div_ceil(PIECE_SIZE as u64) == pieces as u64;
+    if !counted || hashes.len() != blocks + pieces || body.len() != FIXED + hashes.len() * 32 {
+        return None;
+    }
+    let pieces = hashes.split_off(blocks);
+    Some(Fingerprint {
+        size,
+        sha1: Sha1Digest::from_bytes(&body[16..36]).ok()?,
+        sha256: Sha256Digest::from_bytes(&body[36..68]).ok()?,
+        blocks: hashes,
+        pieces,
+    })
+}
+
+pub(super) fn read(path: &Path) -> Option<Fingerprint> {
+    decode(&fs::read(path).ok()?)
+}
+
+/// Only the size: what opening content compares with.
+pub(super) fn size(path: &Path) -> Option<u64> {
+    let mut head = [0; 16];
+    File::open(path).ok()?.read_exact(&mut head).ok()?;
+    head.starts_with(MAGIC).then(|| u64::from_le_bytes(head[8..].try_into().unwrap_or_default()))
+}
+
+pub(super) fn write(path: &Path, print: &Fingerprint) -> Result<(), LibraryError> {
+    let folder = path.parent().unwrap_or(path);
+    fs::create_dir_all(folder).map_err(LibraryError::io("create", folder))?;
+    let temporary = path.with_extension("tmp");
+    let failed = |act| LibraryError::io(act, &temporary);
+    let mut file = File::create(&temporary).map_err(failed("create"))?;
+    file.write_all(&encode(print)).map_err(failed("write"))?;
+    file.sync_all().map_err(failed("sync"))?;
+    fs::rename(&temporary, path).map_err(LibraryError::io("rename to", path))?;
+    sync_folder(path)
+}

@@ -1,0 +1,184 @@
+//! Bytes that arrive: invisible, resumable, hashed as they are written.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use catalog::digest::{Checker, Mismatch, Verified, Wanted};
+use serde::{Deserialize, Serialize};
+
+use super::{Library, LibraryError, Stored, make_read_only, remove_if_there, sidecar, sync_folder};
+
+/// Where staged bytes came from, so that a resumed transfer asks the same source for the same representation
+/// (`If-Range`, RFC 9110 section 13.1.5).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// The source's address.
+    pub source: String,
+    /// Its strong validator, if it gave one.
+    pub etag: Option<String>,
+}
+
+/// A file that arrives. It is locked: one transfer works on it at a time.
+#[derive(Debug)]
+pub struct Staged {
+    library: Library,
+    path: PathBuf,
+    file: File,
+    checker: Checker,
+    /// Bytes from which the system is asked to write to the disk; an uninterrupted stream of dirty pages would stall
+    /// the last sync for minutes.
+    flushed: u64,
+}
+
+/// Written back this often, in bytes.
+const FLUSH_EVERY: u64 = 64 << 20;
+
+fn path_of(dir: &Path, wanted: &Wanted) -> PathBuf {
+    let digest = wanted.digests.strongest().unwrap_or_default();
+    dir.join("staging").join(format!("{digest}-{}.part", wanted.size))
+}
+
+/// Whether a name in `staging/` is one that a transfer may resume.
+pub(super) fn is_staged_name(name: &str) -> bool {
+    let stem = name.strip_suffix(".part").or_else(|| name.strip_suffix(".json"));
+    stem.and_then(|stem| stem.split_once('-')).is_some_and(|(digest, size)| {
+        matches!(digest.len(), 40 | 64)
+            && digest.bytes().all(|b| b.is_ascii_hexdigit())
+            && size.parse::<u64>().is_ok()
+    })
+}
+
+pub(super) fn remove(dir: &Path, wanted: &Wanted) -> Result<(), LibraryError> {
+    let path = path_of(dir, wanted);
+    remove_if_there(&path)?;
+    remove_if_there(&path.with_extension("json"))
+}
+
+impl Staged {
+    pub(super) fn open(library: Library, wanted: &Wanted) -> Result<Self, LibraryError> {
+        let path = path_of(&library.inner.dir, wanted);
+        let failed = |act| LibraryError::io(act, &path);
+        let mut file =
+            File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed("open"))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(LibraryError::Busy { path }),
+            Err(fs::TryLockError::Error(error)) => return Err(failed("lock")(error)),
+        }
+        let found = file.metadata().map_err(failed("look at"))?.len();
+        if found > wanted.size {
+            file.set_len(0).map_err(failed("empty"))?;
+        }
+        // What is there was written by us and may still be wrong after a power cut: the digest of the whole decides.
+        let mut checker = Checker::new();
+        let mut buffer = vec![0; 4 << 20];
+        loop {
+            match file.read(&mut buffer).map_err(failed("read"))? {
+                0 => break,
+                count => checker.update(&buffer[..count]),
+            }
+        }
+        let needed = wanted.size - checker.seen();
+        let (free, kept) = (library.free()?, library.inner.settings.min_free);
+        if needed > 0 && needed.saturating_add(kept) > free {
+            return Err(LibraryError::Full { needed, free, kept });
+        }
+        let flushed = checker.seen();
+        Ok(Self { library, path, file, checker, flushed })
+    }
+
+    /// Bytes that are here.
+    pub fn have(&self) -> u64 {
+        self.checker.seen()
+    }
+
+    /// Where they came from.
+    pub fn note(&self) -> Option<Note> {
+        serde_json::from_slice(&fs::read(self.path.with_extension("json")).ok()?).ok()
+    }
+
+    /// Remembers where they come from. Losing it costs no more than an unconditional range.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn set_note(&self, note: &Note) -> Result<(), LibraryError> {
+        let path = self.path.with_extension("json");
+        let json = serde_json::to_vec(note).unwrap_or_default();
+        fs::write(&path, json).map_err(LibraryError::io("write", &path))
+    }
+
+    /// Adds the next bytes.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`]; the file then has what it had before, or a part of the new bytes that is dropped.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), LibraryError> {
+        let have = self.have();
+        if let Err(error) = self.file.write_all(bytes) {
+            // Half-written bytes were not hashed: without them file and hash agree again.
+            let _ = self.file.set_len(have).and_then(|()| self.file.seek(SeekFrom::Start(have)).map(drop));
+            return Err(LibraryError::io("write", &self.path)(error));
+        }
+        self.checker.update(bytes);
+        if self.have() - self.flushed >= FLUSH_EVERY {
+            self.file.sync_data().map_err(LibraryError::io("sync", &self.path))?;
+            self.flushed = self.have();
+        }
+        Ok(())
+    }
+
+    /// Forgets all bytes.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn rewind(&mut self) -> Result<(), LibraryError> {
+        let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
+        emptied.map_err(LibraryError::io("empty", &self.path))?;
+        self.checker = Checker::new();
+        self.flushed = 0;
+        remove_if_there(&self.path.with_extension("json"))
+    }
+
+    /// Compares what is here with what was wanted. Whatever the answer, what follows is [`Self::commit`] or
+    /// [`Self::rewind`]: nothing can be added any more.
+    ///
+    /// # Errors
+    /// The [`Mismatch`].
+    pub fn check(&mut self, wanted: &Wanted) -> Result<Verified, Mismatch> {
+        std::mem::take(&mut self.checker).finish(wanted)
+    }
+
+    /// Makes the bytes visible under their digest. Where they are already, this copy is dropped.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`]. After a failed sync the staged bytes are dropped: what the disk really has is unknown.
+    pub fn commit(self, verified: Verified) -> Result<Stored, LibraryError> {
+        let print = verified.fingerprint();
+        let stored = Stored { digest: print.sha256, size: print.size };
+        let blob = self.library.blob(stored.digest);
+        let failed = |act| LibraryError::io(act, &self.path);
+        if let Err(error) = self.file.sync_all() {
+            let _ = fs::remove_file(&self.path);
+            return Err(failed("sync")(error));
+        }
+        let length = self.file.metadata().map_err(failed("look at"))?.len();
+        if length != print.size {
+            let _ = fs::remove_file(&self.path);
+            let source = io::Error::other("it changed while it was staged");
+            return Err(failed("commit")(source));
+        }
+        sidecar::write(&self.library.fanned("hashes", stored.digest), print)?;
+        if self.library.open_content(stored.digest)?.is_some_and(|there| there.size == stored.size) {
+            fs::remove_file(&self.path).map_err(failed("remove"))?;
+        } else {
+            make_read_only(&self.file, &self.path)?;
+            let folder = blob.parent().unwrap_or(&blob);
+            fs::create_dir_all(folder).map_err(LibraryError::io("create", folder))?;
+            fs::rename(&self.path, &blob).map_err(LibraryError::io("rename to", &blob))?;
+            sync_folder(&blob)?;
+            sync_folder(folder)?;
+        }
+        remove_if_there(&self.path.with_extension("json"))?;
+        Ok(stored)
+    }
+}

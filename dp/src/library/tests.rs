@@ -1,0 +1,190 @@
+use std::os::unix::fs::symlink;
+
+use catalog::digest::{Digests, Sha1Digest};
+use proptest::prelude::*;
+
+use super::*;
+
+fn bytes(seed: u8, len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i.wrapping_mul(2_654_435_761).wrapping_add(usize::from(seed) * 97) >> 11) as u8).collect()
+}
+
+fn wanted(bytes: &[u8]) -> Wanted {
+    let mut checker = Checker::new();
+    checker.update(bytes);
+    let print = checker.into_fingerprint();
+    Wanted::new(print.size, Digests { sha1: Some(print.sha1), sha256: Some(print.sha256) }).unwrap()
+}
+
+fn library() -> (tempfile::TempDir, Library) {
+    let folder = tempfile::tempdir().unwrap();
+    let library = Library::open(folder.path(), Settings::default()).unwrap();
+    (folder, library)
+}
+
+fn put(library: &Library, data: &[u8]) -> Stored {
+    let wanted = wanted(data);
+    let mut staged = library.stage(&wanted).unwrap();
+    staged.append(data).unwrap();
+    let verified = staged.check(&wanted).unwrap();
+    staged.commit(verified).unwrap()
+}
+
+#[test]
+fn what_was_verified_is_visible_once() {
+    let (folder, library) = library();
+    let data = bytes(1, 300_000);
+    let stored = put(&library, &data);
+    assert_eq!(put(&library, &data), stored);
+    assert_eq!(library.find(&wanted(&data)), Some(stored));
+    let mut open = library.open_content(stored.digest()).unwrap().unwrap();
+    let mut read = Vec::new();
+    open.file.read_to_end(&mut read).unwrap();
+    assert_eq!(read, data);
+    let print = library.fingerprint(stored.digest()).unwrap().unwrap();
+    assert_eq!((print.blocks.len(), print.pieces.len()), (5, 1));
+    assert_eq!(library.verify(stored.digest()).unwrap(), Verdict::Good);
+    let usage = library.usage().unwrap();
+    assert_eq!((usage.blobs, usage.bytes, usage.staged), (1, 300_000, 0));
+    assert_eq!(fs::read_dir(folder.path().join("staging")).unwrap().count(), 0);
+}
+
+#[test]
+fn wrong_bytes_never_become_visible() {
+    let (_folder, library) = library();
+    let data = bytes(1, 1_000);
+    let right = wanted(&data);
+    let mut staged = library.stage(&right).unwrap();
+    staged.append(&bytes(2, 1_000)).unwrap();
+    assert!(staged.check(&right).is_err());
+    drop(staged);
+    assert_eq!(library.find(&right), None);
+    // A SHA-1 that matches is no proof of identity.
+    let by_sha1 = Wanted::new(1_000, Digests { sha1: Some(Sha1Digest([1; 20])), sha256: None }).unwrap();
+    put(&library, &data);
+    assert_eq!(library.find(&by_sha1), None);
+}
+
+#[test]
+fn a_transfer_goes_on_where_it_was_cut_and_one_works_at_a_time() {
+    let (_folder, library) = library();
+    let data = bytes(1, 500_000);
+    let wanted = wanted(&data);
+    let mut staged = library.stage(&wanted).unwrap();
+    staged.append(&data[..200_000]).unwrap();
+    let note = Note { source: "http://x".to_owned(), etag: Some("\"1\"".to_owned()) };
+    staged.set_note(&note).unwrap();
+    assert!(matches!(library.stage(&wanted), Err(LibraryError::Busy { .. })));
+    drop(staged);
+    let again = Library::open(&library.inner.dir, Settings::default()).unwrap();
+    let mut staged = again.stage(&wanted).unwrap();
+    assert_eq!((staged.have(), staged.note()), (200_000, Some(note)));
+    staged.append(&data[200_000..]).unwrap();
+    let verified = staged.check(&wanted).unwrap();
+    staged.commit(verified).unwrap();
+    assert_eq!(again.usage().unwrap().staged, 0);
+}
+
+#[test]
+fn what_a_crash_leaves_is_swept() {
+    let (folder, library) = library();
+    let data = bytes(1, 1_000);
+    let stored = put(&library, &data);
+    let name = stored.digest().to_string();
+    let (room, hashes) = (folder.path().join("blobs").join(&name[..2]), folder.path().join("hashes"));
+    fs::write(room.join("left.tmp"), b"x").unwrap();
+    fs::create_dir_all(hashes.join("00")).unwrap();
+    fs::write(hashes.join("00").join("0".repeat(64)), b"no content has this name").unwrap();
+    fs::write(folder.path().join("staging/strange"), b"x").unwrap();
+    fs::write(folder.path().join(format!("staging/{}-9.part", "a".repeat(64))), b"x").unwrap();
+    let again = Library::open(folder.path(), Settings::default()).unwrap();
+    assert!(!room.join("left.tmp").exists());
+    assert!(!hashes.join("00").join("0".repeat(64)).exists());
+    assert!(!folder.path().join("staging/strange").exists());
+    assert!(folder.path().join(format!("staging/{}-9.part", "a".repeat(64))).exists(), "can be resumed");
+    // Content whose side file was lost is hashed again.
+    fs::remove_file(hashes.join(&name[..2]).join(&name)).unwrap();
+    assert_eq!(again.fingerprint(stored.digest()).unwrap().unwrap().sha256, stored.digest());
+    assert!(hashes.join(&name[..2]).join(&name).exists());
+    // And one that does not check is not believed.
+    fs::write(hashes.join(&name[..2]).join(&name), b"SPSYNCH1garbage").unwrap();
+    assert_eq!(again.fingerprint(stored.digest()).unwrap().unwrap().size, 1_000);
+}
+
+#[test]
+fn tricks_under_the_feet_of_the_library_are_seen() {
+    let (folder, library) = library();
+    let data = bytes(1, 1_000);
+    let digest = put(&library, &data).digest();
+    let path = folder.path().join("blobs").join(&digest.to_string()[..2]).join(digest.to_string());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(&path, &data[..999]).unwrap();
+    assert!(matches!(library.open_content(digest), Err(LibraryError::Corrupt { .. })));
+    assert!(matches!(library.verify(digest).unwrap(), Verdict::Corrupt { .. }));
+    fs::remove_file(&path).unwrap();
+    symlink("/etc/passwd", &path).unwrap();
+    assert!(matches!(library.open_content(digest), Err(LibraryError::Corrupt { .. })));
+    fs::remove_file(&path).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    assert!(matches!(library.open_content(digest), Err(LibraryError::Corrupt { .. })));
+    library.set_aside(digest).unwrap();
+    assert_eq!(library.verify(digest).unwrap(), Verdict::Missing);
+    assert!(library.open_content(digest).unwrap().is_none());
+}
+
+#[test]
+fn a_full_disk_is_refused_before_the_first_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = Library::open(folder.path(), Settings { min_free: u64::MAX / 2 }).unwrap();
+    let error = library.stage(&wanted(&bytes(1, 10))).unwrap_err();
+    assert!(matches!(error, LibraryError::Full { needed: 10, .. }));
+    assert_eq!(error.code(), Code::DiskFull);
+}
+
+#[test]
+fn local_files_are_taken_in_and_copies_handed_out() {
+    let (folder, library) = library();
+    let data = bytes(3, 5_000);
+    let source = folder.path().join("source.esd");
+    fs::write(&source, &data).unwrap();
+    let stored = library.ingest(&source, &wanted(&data)).unwrap();
+    fs::write(&source, bytes(4, 5_000)).unwrap();
+    let other = wanted(&bytes(5, 5_000));
+    assert_eq!(library.ingest(&source, &other).unwrap_err().code(), Code::HashMismatch);
+    let longer = wanted(&bytes(5, 4_999));
+    assert_eq!(library.ingest(&source, &longer).unwrap_err().code(), Code::SizeMismatch);
+    let target = folder.path().join("copy.esd");
+    library.place(stored.digest(), &target).unwrap();
+    library.place(stored.digest(), &target).unwrap();
+    assert_eq!(fs::read(&target).unwrap(), data);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    /// Whatever order of writing, forgetting and dying, what is committed in the end has its digest.
+    #[test]
+    fn any_interleaving_ends_right(acts in prop::collection::vec((0..3_u8, 1..90_000_usize), 0..12)) {
+        let (_folder, library) = library();
+        let data = bytes(1, 200_000);
+        let wanted = wanted(&data);
+        let mut staged = library.stage(&wanted).unwrap();
+        for (act, count) in acts {
+            match act {
+                0 => {
+                    let from = staged.have() as usize;
+                    staged.append(&data[from..(from + count).min(data.len())]).unwrap();
+                }
+                1 => staged.rewind().unwrap(),
+                _ => {
+                    drop(staged);
+                    staged = library.stage(&wanted).unwrap();
+                }
+            }
+        }
+        let from = staged.have() as usize;
+        staged.append(&data[from..]).unwrap();
+        let verified = staged.check(&wanted).unwrap();
+        let stored = staged.commit(verified).unwrap();
+        prop_assert_eq!(library.verify(stored.digest()).unwrap(), Verdict::Good);
+    }
+}

@@ -1,0 +1,69 @@
+//! What a distribution point may serve at one moment.
+
+use std::collections::HashMap;
+
+use catalog::digest::{Sha1Digest, Sha256Digest};
+use catalog::id::{FileName, PackageId};
+use serde::{Deserialize, Serialize};
+
+/// What may be served, and what clients are told about where content is. Replaced whole, never changed.
+#[derive(Debug, Clone, Default)]
+pub struct Shelf {
+    /// Contents that were distributed.
+    pub contents: HashMap<Sha256Digest, Servable>,
+    /// Files of packages: names in lower case, because clients differ in it.
+    pub packages: HashMap<(PackageId, String), Sha256Digest>,
+    /// Where each content is.
+    pub locations: HashMap<Sha256Digest, LocationsAnswer>,
+}
+
+/// What is known of content that may be served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Servable {
+    /// Bytes.
+    pub size: u64,
+    /// Its SHA-1, for older protocols.
+    pub sha1: Option<Sha1Digest>,
+    /// A name for it.
+    pub name: FileName,
+}
+
+/// Who has content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LocationKind {
+    /// Another client.
+    Peer,
+    /// A distribution point of the site.
+    DistributionPoint,
+    /// The upstream, on the internet.
+    Cloud,
+}
+
+/// One place that has content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Location {
+    /// Who it is.
+    pub kind: LocationKind,
+    /// Its name, for people.
+    pub name: String,
+    /// Absolute, or relative to the site's address.
+    pub url: String,
+}
+
+/// The answer to `GET /locations/{sha256}`: best first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocationsAnswer {
+    /// What was asked for.
+    pub content: Sha256Digest,
+    /// Its bytes.
+    pub size: u64,
+    /// Its SHA-1.
+    pub sha1: Option<Sha1Digest>,
+    /// A name for it.
+    pub file_name: FileName,
+    /// Where it is, in the order in which to ask.
+    pub locations: Vec<Location>,
+    /// How long this may be believed, in seconds.
+    pub expires_in_seconds: u32,
+}

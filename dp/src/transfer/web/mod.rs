@@ -1,0 +1,405 @@
+//! HTTP as a fetcher of foreign files needs it: guarded addresses, few redirects, no coding, no endless answers.
+//!
+//! A [`Web`] belongs to one source and holds its [`WebPolicy`]: every hop of every request is checked against it,
+//! names where they are resolved, addresses before they are asked.
+
+mod answer;
+mod body;
+mod guard;
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use catalog::problem::{Code, Coded};
+use http::header::{
+    ACCEPT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED,
+    LOCATION, RANGE,
+};
+use http::{HeaderName, StatusCode};
+use ipnet::IpNet;
+use tokio::time::timeout;
+use tracing::warn;
+use url::Url;
+
+pub use self::body::Body;
+pub use self::guard::is_public;
+use self::guard::{Guard, GuardedResolver};
+use super::fault::Fault;
+use super::machine::Answer;
+
+/// Redirects that are followed before a source is given up.
+const MOST_REDIRECTS: usize = 10;
+
+/// How requests leave this machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Proxy {
+    /// Directly.
+    #[default]
+    None,
+    /// As `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` say. The proxy resolves the names of what is
+    /// fetched through it, so it has to guard its networks itself.
+    System,
+    /// Through this one; what is said of [`Proxy::System`] holds too.
+    Url(Url),
+}
+
+/// What one source may make us do.
+#[derive(Debug, Clone)]
+pub struct WebPolicy {
+    /// Networks that are not public and yet may be reached, on any hop.
+    pub allow_networks: Vec<IpNet>,
+    /// Hosts to which redirects may lead, `*.example.com` for all below one; `None` for any.
+    pub redirect_hosts: Option<Vec<String>>,
+    /// Whether a redirect may lead from https to http. Only for content that is checked by a digest.
+    pub allow_downgrade: bool,
+    /// Further roots of trust, a PEM file.
+    pub extra_ca_file: Option<PathBuf>,
+    /// The way out.
+    pub proxy: Proxy,
+    /// The longest that a connection may take to stand.
+    pub connect_timeout: Duration,
+    /// The longest pause inside an answer, and before its head.
+    pub stall_timeout: Duration,
+    /// Bytes per second below which an answer counts as stalled.
+    pub least_rate: u64,
+    /// The longest that a small document may take in all.
+    pub document_deadline: Duration,
+    /// The name by which we introduce ourselves.
+    pub user_agent: String,
+}
+
+impl Default for WebPolicy {
+    fn default() -> Self {
+        Self {
+            allow_networks: Vec::new(),
+            redirect_hosts: None,
+            allow_downgrade: false,
+            extra_ca_file: None,
+            proxy: Proxy::None,
+            connect_timeout: Duration::from_secs(15),
+            stall_timeout: Duration::from_secs(30),
+            least_rate: 1024,
+            document_deadline: Duration::from_secs(300),
+            user_agent: concat!("spsync/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+/// Why a [`Web`] could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum WebError {
+    /// The file of further roots.
+    #[error("failed to read the certificates in `{path}`")]
+    ReadAuthority {
+        /// The file named.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its contents.
+    #[error("`{path}` has no certificate that can be used (PEM is expected)")]
+    Authority {
+        /// The file named.
+        path: PathBuf,
+        /// Why, where the reader said so.
+        source: Option<reqwest::Error>,
+    },
+    /// The address of a proxy.
+    #[error("`{proxy}` cannot be used as a proxy")]
+    Proxy {
+        /// The address named.
+        proxy: Url,
+        /// Why.
+        source: reqwest::Error,
+    },
+    /// Anything else.
+    #[error("failed to prepare the HTTP client")]
+    Prepare(#[source] reqwest::Error),
+}
+
+impl Coded for WebError {
+    fn code(&self) -> Code {
+        match self {
+            Self::ReadAuthority { .. } => Code::ConfigUnreadable,
+            Self::Authority { .. } | Self::Proxy { .. } => Code::ConfigInvalid,
+            Self::Prepare(_) => Code::Internal,
+        }
+    }
+}
+
+/// What was known of a document when it was last fetched.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Validators {
+    /// Its entity tag, strong or weak.
+    pub etag: Option<String>,
+    /// Its `Last-Modified`, as it stood there.
+    pub last_modified: Option<String>,
+}
+
+/// A document that was fetched whole.
+#[derive(Debug, Clone)]
+pub struct Small {
+    /// The document.
+    pub bytes: Vec<u8>,
+    /// Where it was found, after redirects.
+    pub final_url: Url,
+    /// To ask with next time.
+    pub validators: Validators,
+}
+
+/// The answer to a question for a document.
+#[derive(Debug, Clone)]
+pub enum SmallAnswer {
+    /// Here it is.
+    Document(Small),
+    /// It is what it was (304).
+    NotModified,
+}
+
+/// An answer whose body is still to come.
+pub struct Opened {
+    /// What will come.
+    pub answer: Answer,
+    /// The bytes.
+    pub body: Body,
+}
+
+/// A client for one source.
+pub struct Web {
+    client: reqwest::Client,
+    guard: Arc<Guard>,
+    policy: WebPolicy,
+}
+
+impl Web {
+    /// A client that keeps to `policy`. Reads the file of further roots.
+    ///
+    /// # Errors
+    /// That file or the proxy cannot be used.
+    pub fn new(policy: WebPolicy) -> Result<Self, WebError> {
+        // Another part of the process may have installed it before, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let guard =
+            Arc::new(Guard { allow_networks: policy.allow_networks.clone(), trusted_hosts: proxy_hosts(&policy.proxy) });
+        let roots = extra_roots(&policy)?;
+        let platform = builder(&policy, &guard)?.tls_certs_merge(roots.clone()).build();
+        let client = match platform {
+            Err(error) if roots.is_empty() => {
+                // A machine without any root can still fetch by http; https fails as untrusted, one by one.
+                warn!("no roots of trust: {error}");
+                builder(&policy, &guard)?.tls_certs_only([]).build()
+            }
+            made => made,
+        };
+        Ok(Self { client: client.map_err(WebError::Prepare)?, guard, policy })
+    }
+
+    /// Fetches a document of at most `cap_bytes`, unless it is still what `known` describes. Takes no longer than
+    /// the policy's deadline in all.
+    ///
+    /// # Errors
+    /// The first fault; nothing is tried twice.
+    pub async fn get_small(&self, url: &Url, cap_bytes: u64, known: &Validators) -> Result<SmallAnswer, Fault> {
+        let deadline = self.policy.document_deadline;
+        let whole = self.get_small_unhurried(url, cap_bytes, known);
+        timeout(deadline, whole).await.unwrap_or(Err(Fault::Stalled(deadline)))
+    }
+
+    async fn get_small_unhurried(
+        &self,
+        url: &Url,
+        cap_bytes: u64,
+        known: &Validators,
+    ) -> Result<SmallAnswer, Fault> {
+        let mut headers = HeaderMap::new();
+        put(&mut headers, IF_NONE_MATCH, known.etag.as_deref());
+        put(&mut headers, IF_MODIFIED_SINCE, known.last_modified.as_deref());
+        let (response, final_url) = self.follow(url, headers, false).await?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_MODIFIED if *known != Validators::default() => return Ok(SmallAnswer::NotModified),
+            status => return Err(answer::fault_of_status(status, response.headers())),
+        }
+        answer::check_coding(response.headers())?;
+        let text = |name| answer::field(response.headers(), name).map(str::to_owned);
+        let validators = Validators { etag: text(ETAG), last_modified: text(LAST_MODIFIED) };
+        let too_long = || Fault::TooLong { limit: cap_bytes };
+        if response.content_length().is_some_and(|length| length > cap_bytes) {
+            return Err(too_long());
+        }
+        let mut bytes = Vec::new();
+        let mut body = self.body(response, 0);
+        while let Some(more) = body.next().await? {
+            if (bytes.len() + more.len()) as u64 > cap_bytes {
+                return Err(too_long());
+            }
+            bytes.extend_from_slice(&more);
+        }
+        Ok(SmallAnswer::Document(Small { bytes, final_url, validators }))
+    }
+
+    /// Asks for a file's bytes from `from` on, with `if_range` as a condition (RFC 9110 section 13.1.5). Where
+    /// `from` is 0 the whole is asked for, without a range.
+    ///
+    /// # Errors
+    /// The fault that came instead of an answer.
+    pub async fn open(&self, url: &Url, from: u64, if_range: Option<&str>) -> Result<Opened, Fault> {
+        let mut headers = HeaderMap::new();
+        if from > 0 {
+            put(&mut headers, RANGE, Some(&format!("bytes={from}-")));
+            put(&mut headers, IF_RANGE, if_range);
+        }
+        let (response, _) = self.follow(url, headers, self.policy.allow_downgrade).await?;
+        answer::check_coding(response.headers())?;
+        let etag = answer::strong_etag(response.headers());
+        let (answer, offset) = match response.status() {
+            StatusCode::OK => (Answer::Whole { total: response.content_length(), etag }, 0),
+            StatusCode::PARTIAL_CONTENT => match answer::content_range(response.headers()) {
+                Some((offset, total)) => (Answer::From { offset, total, etag }, offset),
+                None => {
+                    let actual = "a part without a place".to_owned();
+                    return Err(Fault::WrongRange { expected: from, actual });
+                }
+            },
+            StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => {
+                (Answer::NothingThere { total: answer::unsatisfied_total(response.headers()) }, 0)
+            }
+            status => return Err(answer::fault_of_status(status, response.headers())),
+        };
+        Ok(Opened { answer, body: self.body(response, offset) })
+    }
+
+    fn body(&self, response: reqwest::Response, from: u64) -> Body {
+        Body::new(response, from, self.policy.stall_timeout, self.policy.least_rate)
+    }
+
+    /// Asks, and asks again where a redirect leads, each hop checked like the first.
+    async fn follow(
+        &self,
+        start: &Url,
+        headers: HeaderMap,
+        allow_downgrade: bool,
+    ) -> Result<(reqwest::Response, Url), Fault> {
+        let patience = self.policy.connect_timeout + self.policy.stall_timeout;
+        let mut url = start.clone();
+        for _ in 0..=MOST_REDIRECTS {
+            if !matches!(url.scheme(), "http" | "https") {
+                return Err(Fault::SchemeNotAllowed(url.scheme().to_owned()));
+            }
+            self.guard.check_literal(&url)?;
+            let request = self
+                .client
+                .get(url.clone())
+                .headers(headers.clone())
+                .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            let response = timeout(patience, request.send())
+                .await
+                .map_err(|_| Fault::Stalled(patience))?
+                .map_err(|error| answer::fault_of_error(&error, self.policy.connect_timeout))?;
+            match redirect(&response) {
+                None => return Ok((response, url)),
+                Some(to) => url = self.checked_redirect(&url, to, allow_downgrade)?,
+            }
+        }
+        Err(Fault::TooManyRedirects { limit: MOST_REDIRECTS })
+    }
+
+    fn checked_redirect(&self, from: &Url, to: &str, allow_downgrade: bool) -> Result<Url, Fault> {
+        let mut to = from.join(to).map_err(|error| Fault::Failed(format!("redirects to no address: {error}")))?;
+        if !matches!(to.scheme(), "http" | "https") {
+            return Err(Fault::SchemeNotAllowed(to.scheme().to_owned()));
+        }
+        // A redirect neither names credentials for us nor inherits those of the first address.
+        let _ = to.set_username("");
+        let _ = to.set_password(None);
+        to.set_fragment(None);
+        let host = to.host_str().unwrap_or_default();
+        let refuse = |why| Err(Fault::RedirectNotAllowed { to: format!("{}://{host}", to.scheme()), why });
+        if from.scheme() == "https" && to.scheme() == "http" && !allow_downgrade {
+            return refuse("which would leave https");
+        }
+        match &self.policy.redirect_hosts {
+            Some(hosts) if !hosts.iter().any(|pattern| names(pattern, host)) => {
+                refuse("a host that is not on the list")
+            }
+            _ => Ok(to),
+        }
+    }
+}
+
+/// Whether `pattern` (a host, or `*.` and a host) names `host`.
+fn names(pattern: &str, host: &str) -> bool {
+    match pattern.strip_prefix('*') {
+        Some(suffix) if suffix.starts_with('.') => {
+            host.len() > suffix.len()
+                && host.is_char_boundary(host.len() - suffix.len())
+                && host[host.len() - suffix.len()..].eq_ignore_ascii_case(suffix)
+        }
+        _ => host.eq_ignore_ascii_case(pattern),
+    }
+}
+
+/// Where an answer sends us, if it does.
+fn redirect(response: &reqwest::Response) -> Option<&str> {
+    let redirects = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    if redirects { answer::field(response.headers(), LOCATION) } else { None }
+}
+
+/// Sets a field whose text came from elsewhere; one that cannot stand in a head is left out.
+fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<&str>) {
+    if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+        headers.insert(name, value);
+    }
+}
+
+fn builder(policy: &WebPolicy, guard: &Arc<Guard>) -> Result<reqwest::ClientBuilder, WebError> {
+    let builder = reqwest::Client::builder()
+        .user_agent(&policy.user_agent)
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .connect_timeout(policy.connect_timeout)
+        .pool_max_idle_per_host(4)
+        .dns_resolver(Arc::new(GuardedResolver(Arc::clone(guard))));
+    Ok(match &policy.proxy {
+        Proxy::None => builder.no_proxy(),
+        Proxy::System => builder,
+        Proxy::Url(url) => {
+            let proxy = reqwest::Proxy::all(url.clone())
+                .map_err(|source| WebError::Proxy { proxy: url.clone(), source })?;
+            builder.proxy(proxy)
+        }
+    })
+}
+
+fn extra_roots(policy: &WebPolicy) -> Result<Vec<reqwest::Certificate>, WebError> {
+    let Some(path) = policy.extra_ca_file.clone() else { return Ok(Vec::new()) };
+    let pem = match fs::read(&path) {
+        Ok(pem) => pem,
+        Err(source) => return Err(WebError::ReadAuthority { path, source }),
+    };
+    match reqwest::Certificate::from_pem_bundle(&pem) {
+        Ok(roots) if roots.is_empty() => Err(WebError::Authority { path, source: None }),
+        Ok(roots) => Ok(roots),
+        Err(source) => Err(WebError::Authority { path, source: Some(source) }),
+    }
+}
+
+/// The hosts of the proxies in use: the operator named them, so they may be anywhere.
+fn proxy_hosts(proxy: &Proxy) -> HashSet<String> {
+    let host = |url: &Url| url.host_str().map(str::to_owned);
+    match proxy {
+        Proxy::None => HashSet::new(),
+        Proxy::Url(url) => host(url).into_iter().collect(),
+        Proxy::System => ["http_proxy", "https_proxy", "all_proxy"]
+            .iter()
+            .flat_map(|name| [name.to_string(), name.to_uppercase()])
+            .filter_map(|name| std::env::var(name).ok())
+            .filter_map(|text| Url::parse(&text).or_else(|_| Url::parse(&format!("http://{text}"))).ok())
+            .filter_map(|url| host(&url))
+            .collect(),
+    }
+}
