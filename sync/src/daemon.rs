@@ -4,7 +4,6 @@
 //! interrupted and go on at the next start. SIGHUP reloads; a configuration with mistakes changes nothing.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +31,7 @@ use crate::site::{self, Site};
 ///
 /// # Errors
 /// What keeps it from starting: the site's own problems, `LISTEN_FAILED`.
-pub async fn run(loaded: Loaded, config_file: Option<PathBuf>) -> Result<(), Problem> {
+pub async fn run(loaded: Loaded) -> Result<(), Problem> {
     let daemon = Daemon::start(loaded).await?;
     let mut terminate = handler(SignalKind::terminate())?;
     let mut interrupt = handler(SignalKind::interrupt())?;
@@ -46,7 +45,7 @@ pub async fn run(loaded: Loaded, config_file: Option<PathBuf>) -> Result<(), Pro
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading]);
-                daemon.reload(config_file.as_deref());
+                daemon.reload();
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
             }
             _ = watchdog.tick() => {
@@ -114,8 +113,8 @@ impl Daemon {
     }
 
     /// Reads the configuration again. Mistakes change nothing.
-    pub fn reload(&self, config_file: Option<&std::path::Path>) {
-        let loaded = match config::load(config_file) {
+    pub fn reload(&self) {
+        let loaded = match self.site.again() {
             Ok(loaded) => loaded,
             Err(problem) => return error!("the configuration is not reloaded: {problem}"),
         };

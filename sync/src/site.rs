@@ -85,7 +85,7 @@ impl Site {
             return Err(Problem::new(Code::ConfigInvalid, message).help(format!("set `[site] code = \"{kept}\"`")));
         }
         let site = Arc::new(Self {
-            webs: Webs::new(&settings)?,
+            webs: Webs::new(),
             loaded: ArcSwap::from_pointee(loaded),
             code,
             tasks: Tasks::new(store.clone()),
@@ -109,9 +109,18 @@ impl Site {
         self.loaded.load().shown()
     }
 
+    /// The same layers read again, flags included.
+    ///
+    /// # Errors
+    /// `CONFIG_*`.
+    pub fn again(&self) -> Result<Loaded, Problem> {
+        self.loaded.load().again()
+    }
+
     /// Takes other settings into force; the caller has checked them.
     pub fn reload(&self, loaded: Loaded) {
         self.loaded.store(Arc::new(loaded));
+        self.webs.reset();
     }
 
     /// The site code.

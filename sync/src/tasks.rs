@@ -68,29 +68,34 @@ impl Tasks {
         let tasks = self.clone();
         let working = work(progress);
         // The map is locked until the entry stands, so that a task that ends at once still finds itself there.
-        let mut running = self.lock();
-        if let Some(id) = running.iter().find(|(_, task)| task.key == key).map(|(id, _)| *id) {
-            drop(running);
-            let superseded = Problem::new(Code::Cancelled, format!("task {id} already works on this"));
-            self.finish(state, Err(superseded)).await;
-            return Ok(id);
-        }
-        let handle = tokio::spawn({
-            let state = state.clone();
-            async move {
-                // A set of its own: a panic of the work ends its task too, and cancelling ends the work.
-                let mut set = tokio::task::JoinSet::new();
-                set.spawn(working);
-                let ended = match set.join_next().await {
-                    Some(Ok(ended)) => ended,
-                    died => Err(Problem::new(Code::Internal, "the task ended by a defect")
-                        .because(died.and_then(Result::err).map_or_else(String::new, |died| died.to_string()))),
-                };
-                tasks.finish(state, ended).await;
-                tasks.lock().remove(&id);
+        let joined = {
+            let mut running = self.lock();
+            let other = running.iter().find(|(_, task)| task.key == key).map(|(id, _)| *id);
+            if other.is_none() {
+                let handle = tokio::spawn({
+                    let state = state.clone();
+                    async move {
+                        // A set of its own: a panic of the work ends its task too, and cancelling ends the work.
+                        let mut set = tokio::task::JoinSet::new();
+                        set.spawn(working);
+                        let ended = match set.join_next().await {
+                            Some(Ok(ended)) => ended,
+                            died => Err(Problem::new(Code::Internal, "the task ended by a defect")
+                                .because(died.and_then(Result::err).map_or_else(String::new, |died| died.to_string()))),
+                        };
+                        tasks.finish(state, ended).await;
+                        tasks.lock().remove(&id);
+                    }
+                });
+                running.insert(id, Running { key, state: state.clone(), abort: handle.abort_handle() });
             }
-        });
-        running.insert(id, Running { key, state, abort: handle.abort_handle() });
+            other
+        };
+        if let Some(other) = joined {
+            let superseded = Problem::new(Code::Cancelled, format!("task {other} already works on this"));
+            self.finish(state, Err(superseded)).await;
+            return Ok(other);
+        }
         Ok(id)
     }
 

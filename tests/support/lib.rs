@@ -1,1 +1,9 @@
-//! support
+//! What every journey stands on: the one fake upstream, the real data where it is there, outside tools where they are
+//! installed, and chance that can be repeated.
+
+mod rng;
+mod surroundings;
+
+pub use rng::TestRng;
+pub use spsync::fixture::*;
+pub use surroundings::{data_dir, tool};

@@ -1,1 +1,271 @@
-//! client
+//! The reference client: asks its site where a content is, and fetches it from there into a library of its own.
+//!
+//! The site's address is configured, so it is trusted to name distribution points, wherever they are. It is not trusted
+//! about bytes: only the digest that was asked for makes them good. Links to the cloud are held to public addresses, as
+//! those of any other source.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use catalog::digest::{Digests, Sha256Digest, Wanted};
+use catalog::id::FileName;
+use catalog::problem::{Code, Coded, Problem};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
+use tracing::warn;
+use url::Url;
+
+use crate::library::{Library, LibraryError, Settings};
+use crate::server::{Location, LocationKind, LocationsAnswer};
+use crate::transfer::fault::Fault;
+use crate::transfer::web::{Proxy, Small, Web, WebError, WebPolicy};
+use crate::transfer::{self, At, FetchError, Job, Policy, Progress, Served, Source, SourceKind};
+
+/// Endless answers: the most bytes a site's answer may have.
+const LARGEST_ANSWER: u64 = 1 << 20;
+/// Location flood: more are not asked.
+const MOST_LOCATIONS: usize = 64;
+/// Pauses after which the site is asked again.
+const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
+
+/// What a client knows before it asks.
+#[derive(Debug, Clone)]
+pub struct ClientSettings {
+    /// The address of the site, with a path if it has one.
+    pub site: Url,
+    /// Where the client keeps its content.
+    pub dir: PathBuf,
+    /// Further roots of trust, a PEM file.
+    pub ca_file: Option<PathBuf>,
+    /// Networks that are not public and in which the cloud may be all the same.
+    pub allow_networks: Vec<IpNet>,
+    /// Bytes that stay free on the disk.
+    pub min_free: u64,
+}
+
+/// A content that the client has now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientFetched {
+    /// Its digest, verified.
+    pub content: Sha256Digest,
+    /// Its name.
+    pub file_name: FileName,
+    /// Bytes.
+    pub size: u64,
+    /// Where it can be used, under its name.
+    pub path: PathBuf,
+    /// Nothing had to be fetched.
+    pub already_there: bool,
+    /// Bytes that an earlier, interrupted fetch had left.
+    pub resumed_from: u64,
+    /// Who gave which bytes.
+    pub served: Vec<Served>,
+}
+
+/// Why a client could not get a content.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The site did not say where it is.
+    #[error("the site {site} could not be asked")]
+    Site {
+        /// Its address.
+        site: Url,
+        /// Why.
+        source: Fault,
+    },
+    /// The site does not offer it.
+    #[error("the site {site} offers no content {content}")]
+    NotOffered {
+        /// Its address.
+        site: Url,
+        /// What was asked for.
+        content: Sha256Digest,
+    },
+    /// The site said something else.
+    #[error("the answer of {site} cannot be understood: {what}")]
+    Answer {
+        /// Its address.
+        site: Url,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A connection could not be prepared.
+    #[error("the client's connections cannot be set up")]
+    Web(#[source] WebError),
+    /// The client's own library.
+    #[error("the client's content library cannot be used")]
+    Library(#[source] LibraryError),
+    /// Nobody could give it.
+    #[error(transparent)]
+    Fetch(FetchError),
+    /// The process is shutting down, or something in it broke.
+    #[error("the client was stopped")]
+    Stopped(#[source] tokio::task::JoinError),
+}
+
+impl Coded for ClientError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Site { source, .. } => source.code(),
+            Self::NotOffered { .. } => Code::ContentNotFound,
+            Self::Answer { .. } => Code::SiteAnswerInvalid,
+            Self::Web(error) => error.code(),
+            Self::Library(error) => error.code(),
+            Self::Fetch(error) => error.code(),
+            Self::Stopped(error) if error.is_cancelled() => Code::Interrupted,
+            Self::Stopped(_) => Code::Internal,
+        }
+    }
+
+    fn problem(&self) -> Problem {
+        match self {
+            Self::Fetch(error) => error.problem(),
+            other => Problem::of(other.code(), other),
+        }
+    }
+}
+
+/// Fetches `content` into the client's library, from the places that the site names and in their order, and makes it
+/// available under its name: in `target` if that is given, else below the client's own folder.
+///
+/// # Errors
+/// [`ClientError`]. What was received is kept, and used next time.
+pub async fn fetch_content(
+    settings: &ClientSettings,
+    content: Sha256Digest,
+    target: Option<&Path>,
+    progress: impl Fn(Progress) + Send + Sync,
+) -> Result<ClientFetched, ClientError> {
+    fetch_by(settings, &Policy::default(), content, target, progress).await
+}
+
+async fn fetch_by(
+    settings: &ClientSettings,
+    policy: &Policy,
+    content: Sha256Digest,
+    target: Option<&Path>,
+    progress: impl Fn(Progress) + Send + Sync,
+) -> Result<ClientFetched, ClientError> {
+    let (dir, min_free) = (settings.dir.clone(), settings.min_free);
+    let library = blocking(move || Library::open(&dir, Settings { min_free })).await?;
+    let site = Reach::new(settings);
+    let answer = ask(&site, content).await?;
+    let digests = Digests { sha256: Some(content), sha1: None };
+    let wanted = Wanted { size: answer.size, digests };
+    let sources = site.sources(&answer)?;
+    let job = Job { file_name: answer.file_name.clone(), wanted, sources };
+    let fetched = transfer::fetch(&library, job, policy, progress).await.map_err(ClientError::Fetch)?;
+    let folder = target.map_or_else(|| settings.dir.join("files"), Path::to_owned);
+    let path = folder.join(answer.file_name.as_str());
+    let placed = path.clone();
+    blocking(move || {
+        let failed = |source| LibraryError::Io { act: "create", path: folder.clone(), source };
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        library.place(content, &placed)
+    })
+    .await?;
+    Ok(ClientFetched {
+        content,
+        file_name: answer.file_name,
+        size: answer.size,
+        path,
+        already_there: fetched.already_there,
+        resumed_from: fetched.resumed_from,
+        served: fetched.served,
+    })
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LibraryError> + Send + 'static,
+) -> Result<T, ClientError> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(ClientError::Stopped)?;
+    done.map_err(ClientError::Library)
+}
+
+/// Asks the site where `content` is; a few times, where that may help.
+async fn ask(site: &Reach<'_>, content: Sha256Digest) -> Result<LocationsAnswer, ClientError> {
+    let named = || site.base.clone();
+    let invalid = |what: String| ClientError::Answer { site: named(), what };
+    let url = site.join(&format!("locations/{content}")).map_err(invalid)?;
+    let web = site.web(Some(&site.base), false)?;
+    let mut pauses = PAUSES.iter();
+    let bytes = loop {
+        match web.get_small(&url, LARGEST_ANSWER, None).await {
+            Ok(Small::Body { bytes, .. }) => break bytes,
+            Ok(Small::NotModified) => return Err(invalid("304 to an unconditional question".to_owned())),
+            Err(Fault::NotFound(_)) => return Err(ClientError::NotOffered { site: named(), content }),
+            Err(source) => match pauses.next().filter(|_| source.is_transient()) {
+                Some(pause) => {
+                    warn!("the site {} did not answer ({source}); asking again", site.base);
+                    sleep(*pause).await;
+                }
+                None => return Err(ClientError::Site { site: named(), source }),
+            },
+        }
+    };
+    let answer: LocationsAnswer = serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?;
+    if answer.content != content {
+        return Err(invalid(format!("expected content {content}, it is about {}", answer.content)));
+    }
+    Ok(answer)
+}
+
+/// What the client may reach, and how.
+struct Reach<'a> {
+    settings: &'a ClientSettings,
+    /// The site's address, as a folder to which paths can be joined.
+    base: Url,
+}
+
+impl<'a> Reach<'a> {
+    fn new(settings: &'a ClientSettings) -> Self {
+        let mut base = settings.site.clone();
+        if !base.path().ends_with('/') {
+            base.set_path(&format!("{}/", settings.site.path()));
+        }
+        Self { settings, base }
+    }
+
+    fn join(&self, relative: &str) -> Result<Url, String> {
+        self.base.join(relative).map_err(|error| format!("`{relative}` is no address: {error}"))
+    }
+
+    /// A client that may reach the site's host and that of `other`, wherever they are, and besides them what is public
+    /// or was named in the settings. `through_proxy` as the environment says.
+    fn web(&self, other: Option<&Url>, through_proxy: bool) -> Result<Arc<Web>, ClientError> {
+        let hosts = [Some(&self.base), other];
+        let trusted_hosts: HashSet<_> =
+            hosts.into_iter().flatten().filter_map(|url| url.host_str().map(str::to_owned)).collect();
+        let policy = WebPolicy {
+            allow_networks: self.settings.allow_networks.clone(),
+            trusted_hosts,
+            extra_ca_file: self.settings.ca_file.clone(),
+            proxy: if through_proxy { Proxy::System } else { Proxy::None },
+            ..WebPolicy::default()
+        };
+        Web::new(policy).map(Arc::new).map_err(ClientError::Web)
+    }
+
+    fn sources(&self, answer: &LocationsAnswer) -> Result<Vec<Source>, ClientError> {
+        answer.locations.iter().take(MOST_LOCATIONS).map(|location| self.source(location)).collect()
+    }
+
+    fn source(&self, location: &Location) -> Result<Source, ClientError> {
+        let url = self
+            .join(&location.url)
+            .map_err(|what| ClientError::Answer { site: self.base.clone(), what })?;
+        let at_the_site = url.host() == self.base.host();
+        let (kind, web) = match location.kind {
+            LocationKind::Peer => (SourceKind::Peer, self.web(Some(&url), false)?),
+            LocationKind::DistributionPoint => (SourceKind::DistributionPoint, self.web(Some(&url), false)?),
+            LocationKind::Cloud => (SourceKind::Cloud, self.web(None, !at_the_site)?),
+        };
+        Ok(Source { kind, name: location.name.clone(), at: At::Url(url), web })
+    }
+}

@@ -57,8 +57,9 @@ fn wrong_bytes_never_become_visible() {
     let mut staged = library.stage(&right).unwrap();
     staged.append(&bytes(2, 1_000)).unwrap();
     assert!(staged.check(&right).is_err());
-    drop(staged);
     assert_eq!(library.find(&right), None);
+    staged.rewind().unwrap();
+    drop(staged);
     // A SHA-1 that matches is no proof of identity.
     let by_sha1 = Wanted::new(1_000, Digests { sha1: Some(Sha1Digest([1; 20])), sha256: None }).unwrap();
     put(&library, &data);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use catalog::digest::Mismatch;
 use catalog::problem::{Code, Coded};
 
-/// What a source did wrong. The text completes a sentence that begins with the source's name.
+/// What a source did wrong. The text stands after the source's name and a colon.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// No connection: name resolution, routing, refused, a proxy.
@@ -58,8 +58,8 @@ pub enum Fault {
     #[error("has an address that is neither http nor https: `{0}:`")]
     SchemeNotAllowed(String),
     /// Nothing, or next to nothing, came for too long.
-    #[error("stopped sending for {} seconds", .0.as_secs())]
-    Stalled(Duration),
+    #[error("stopped sending, or nearly so")]
+    Stalled,
     /// The answer ended before the file did.
     #[error("ended early: expected {expected} bytes, received {actual}")]
     CutShort {
@@ -91,7 +91,7 @@ pub enum Fault {
         actual: u64,
     },
     /// The whole had another digest, and bytes of this source were in it.
-    #[error("took part in a {0}")]
+    #[error("{0}")]
     Digest(Mismatch),
 }
 
@@ -102,7 +102,7 @@ impl Fault {
             Self::Unreachable(_)
             | Self::Failed(_)
             | Self::Busy { .. }
-            | Self::Stalled(_)
+            | Self::Stalled
             | Self::CutShort { .. } => false,
             Self::NotFound(_)
             | Self::Refused(_)
@@ -116,6 +116,11 @@ impl Fault {
             | Self::Size { .. }
             | Self::Digest(_) => true,
         }
+    }
+
+    /// Whether asking again may help.
+    pub fn is_transient(&self) -> bool {
+        !self.is_lasting()
     }
 
     /// How much this fault tells about why a transfer failed. Wrong bytes outrank refusals by our own rules,
@@ -132,7 +137,7 @@ impl Fault {
             Self::NotFound(_) => 5,
             Self::Refused(_) => 4,
             Self::CutShort { .. } => 3,
-            Self::Stalled(_) => 2,
+            Self::Stalled => 2,
             Self::Failed(_) | Self::Busy { .. } => 1,
             Self::Unreachable(_) => 0,
         }
@@ -151,7 +156,7 @@ impl Coded for Fault {
             Self::RedirectNotAllowed { .. } => Code::RedirectNotAllowed,
             Self::TooManyRedirects { .. } => Code::TooManyRedirects,
             Self::SchemeNotAllowed(_) => Code::SchemeNotAllowed,
-            Self::Stalled(_) => Code::TransferStalled,
+            Self::Stalled => Code::TransferStalled,
             Self::CutShort { .. } => Code::TransferCutShort,
             Self::TooLong { .. } => Code::TransferTooLong,
             Self::WrongRange { .. } => Code::WrongRange,

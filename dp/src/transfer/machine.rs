@@ -16,6 +16,9 @@
 //! - A wrong digest says that someone lied, not who: nothing is kept, a source that sent every byte is excluded,
 //!   and one that only shared in it is asked again alone, after all others.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -83,6 +86,16 @@ pub enum Answer {
         /// Bytes of the whole file.
         total: Option<u64>,
     },
+}
+
+impl Answer {
+    /// The strong entity tag of what comes.
+    pub fn etag(&self) -> Option<&str> {
+        match self {
+            Self::From { etag, .. } | Self::Whole { etag, .. } => etag.as_deref(),
+            Self::NothingThere { .. } => None,
+        }
+    }
 }
 
 /// What happened.
@@ -208,6 +221,7 @@ pub struct Machine {
     /// The furthest that the file ever came since it was last found wrong.
     furthest: u64,
     fruitless: u32,
+    latest_fault: Option<(usize, Fault)>,
 }
 
 impl Machine {
@@ -225,6 +239,7 @@ impl Machine {
             fruitful: false,
             furthest: 0,
             fruitless: 0,
+            latest_fault: None,
         }
     }
 
@@ -236,6 +251,11 @@ impl Machine {
     /// The source that was asked last.
     pub fn current(&self) -> usize {
         self.current
+    }
+
+    /// The fault that the last event was or led to, and whose it was; once.
+    pub fn take_latest_fault(&mut self) -> Option<(usize, Fault)> {
+        self.latest_fault.take()
     }
 
     /// What became of each source, in their order.
@@ -397,7 +417,8 @@ impl Machine {
             return self.fall_back(now, fault);
         }
         source.no_ranges = true;
-        source.report.faults.push(fault);
+        source.report.faults.push(fault.clone());
+        self.latest_fault = Some((self.current, fault));
         self.fruitless += 1;
         self.open = false;
         self.ask_next(now)
@@ -411,6 +432,7 @@ impl Machine {
             source.suspect = true;
             source.report.faults.push(Fault::Digest(mismatch));
         }
+        self.latest_fault = Some((self.current, Fault::Digest(mismatch)));
         self.fruitless += 1;
         self.discard()
     }
@@ -437,7 +459,8 @@ impl Machine {
             source.not_before = source.not_before.max(now + *wish);
             source.asked_for_pause = true;
         }
-        source.report.faults.push(fault);
+        source.report.faults.push(fault.clone());
+        self.latest_fault = Some((self.current, fault));
     }
 }
 

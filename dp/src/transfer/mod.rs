@@ -1,1 +1,324 @@
-//! transfer
+//! Moving one file from any of several sources into the content library. There is one way to do it, whoever asks:
+//! package downloads, distribution points that pull, clients.
+//!
+//! [`machine`] decides, a lane (one connection, one staged file) does, and [`fetch`] drives the two.
+
+pub mod fault;
+mod folder;
+mod jitter;
+mod lane;
+pub mod machine;
+mod rate;
+mod report;
+#[cfg(test)]
+mod tests;
+pub mod web;
+
+use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use catalog::digest::Wanted;
+use catalog::id::FileName;
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep};
+use tracing::{Instrument as _, debug, info_span, warn};
+use url::Url;
+
+use self::lane::{Lane, LocalError};
+use self::machine::{Event, Machine, Patience, Step};
+pub use self::rate::RateLimit;
+pub use self::report::{FetchError, Served, SourceFailure};
+use self::web::Web;
+use crate::library::{Library, LibraryError, Staged, Stored};
+
+/// How often somebody else's transfer of the same file is looked at.
+const BUSY_POLL: Duration = Duration::from_millis(100);
+
+/// What sort of place a source is. Their order is the order of preference where nothing else is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceKind {
+    /// A folder of this machine.
+    Folder,
+    /// A copy of the upstream's files, named by the operator.
+    Mirror,
+    /// The link that the upstream published.
+    Upstream,
+    /// Another client.
+    Peer,
+    /// A distribution point of the site.
+    DistributionPoint,
+    /// The upstream's link, as a client's last resort.
+    Cloud,
+}
+
+impl fmt::Display for SourceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Folder => "folder",
+            Self::Mirror => "mirror",
+            Self::Upstream => "catalog",
+            Self::Peer => "peer",
+            Self::DistributionPoint => "distribution point",
+            Self::Cloud => "cloud",
+        })
+    }
+}
+
+/// Where a source has the file. Printed without credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum At {
+    /// Over HTTP.
+    Url(Url),
+    /// In a folder of this machine.
+    File(PathBuf),
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Url(url) => {
+                let mut shown = url.clone();
+                // Both only fail for URLs that cannot have credentials.
+                let _ = shown.set_username("");
+                let _ = shown.set_password(None);
+                write!(f, "{shown}")
+            }
+        }
+    }
+}
+
+/// One place that may have the file.
+#[derive(Clone)]
+pub struct Source {
+    /// What sort of place it is.
+    pub kind: SourceKind,
+    /// The name that is shown.
+    pub name: String,
+    /// The address.
+    pub at: At,
+    /// How it is reached, and what it may lead us to.
+    pub web: Arc<Web>,
+}
+
+/// One file to be had.
+#[derive(Clone)]
+pub struct Job {
+    /// What it is called, for messages.
+    pub file_name: FileName,
+    /// What it must be.
+    pub wanted: Wanted,
+    /// Where it may be had, the preferred place first.
+    pub sources: Vec<Source>,
+}
+
+/// How patiently, and how fast.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Attempts at one source, one after the other, that bring nothing.
+    pub attempts_per_source: u32,
+    /// Such attempts in all, whatever the source.
+    pub attempts_in_total: u32,
+    /// The most that the first pause lasts; each one after it may last twice as long.
+    pub first_delay: Duration,
+    /// The most that any pause of our own choice lasts.
+    pub longest_delay: Duration,
+    /// A source that asks to be left alone for longer than this is given up.
+    pub longest_retry_after: Duration,
+    /// How long to wait for another transfer of the same file.
+    pub busy_wait: Duration,
+    /// A limit shared with other transfers.
+    pub rate: Option<Arc<RateLimit>>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        let Patience { attempts_per_source, attempts_in_total, first_delay, longest_delay, longest_retry_after } =
+            Patience::default();
+        Self {
+            attempts_per_source,
+            attempts_in_total,
+            first_delay,
+            longest_delay,
+            longest_retry_after,
+            busy_wait: Duration::from_secs(10),
+            rate: None,
+        }
+    }
+}
+
+impl Policy {
+    fn patience(&self) -> Patience {
+        Patience {
+            attempts_per_source: self.attempts_per_source,
+            attempts_in_total: self.attempts_in_total,
+            first_delay: self.first_delay,
+            longest_delay: self.longest_delay,
+            longest_retry_after: self.longest_retry_after,
+        }
+    }
+}
+
+/// What a transfer is about at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Doing {
+    /// Waiting for the answer of a source.
+    Asking {
+        /// Its name.
+        source: String,
+    },
+    /// Bytes come.
+    Receiving {
+        /// From whom.
+        source: String,
+    },
+    /// A pause.
+    Waiting {
+        /// Before this source is asked.
+        source: String,
+        /// How long.
+        pause: Duration,
+    },
+    /// The last bytes are written, the digests compared, the file made durable.
+    Verifying,
+}
+
+/// How far a transfer is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes that are there.
+    pub have: u64,
+    /// Bytes of the whole.
+    pub size: u64,
+    /// What happens now.
+    pub doing: Doing,
+}
+
+/// A file that is in the library now.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    /// The proof.
+    pub stored: Stored,
+    /// No source was asked: the library had it.
+    pub already_there: bool,
+    /// Bytes that an earlier transfer had left, and that were used.
+    pub resumed_from: u64,
+    /// Who gave which bytes, and who failed; in the order of the sources.
+    pub served: Vec<Served>,
+}
+
+/// Gets one file into the library, from whichever source can give it. Content that is there already, by its SHA-256,
+/// is not fetched again. Dropping the future cancels; what is staged stays, and the next transfer goes on from there.
+///
+/// # Errors
+/// [`FetchError`]: with the faults of every source that was asked, or the local reason.
+pub async fn fetch(
+    library: &Library,
+    job: Job,
+    policy: &Policy,
+    progress: impl Fn(Progress) + Send + Sync,
+) -> Result<Fetched, FetchError> {
+    let span = info_span!("content.transfer", file = %job.file_name, size_bytes = job.wanted.size);
+    let local = |error| FetchError::local(job.file_name.clone(), error);
+    async {
+        let staged = match stage(library, job.wanted, policy.busy_wait).await.map_err(local)? {
+            Place::Taken(stored) => {
+                return Ok(Fetched { stored, already_there: true, resumed_from: 0, served: Vec::new() });
+            }
+            Place::Free(staged) => staged,
+        };
+        if job.sources.is_empty() && staged.have() < job.wanted.size {
+            return Err(FetchError::NoSource { file: job.file_name.clone() });
+        }
+        drive(&job, policy, staged, &progress).await
+    }
+    .instrument(span)
+    .await
+}
+
+enum Place {
+    Taken(Stored),
+    Free(Staged),
+}
+
+/// A place for the bytes. Another transfer of the same content may be at work; its end may be all we need.
+async fn stage(library: &Library, wanted: Wanted, patience: Duration) -> Result<Place, LocalError> {
+    let until = Instant::now() + patience;
+    loop {
+        let library = library.clone();
+        let place = tokio::task::spawn_blocking(move || match library.find(&wanted) {
+            Some(stored) => Ok(Place::Taken(stored)),
+            None => library.stage(&wanted).map(Place::Free),
+        });
+        match place.await.map_err(LocalError::Stopped)? {
+            Err(LibraryError::Busy { .. }) if Instant::now() < until => sleep(BUSY_POLL).await,
+            place => return place.map_err(LocalError::Library),
+        }
+    }
+}
+
+async fn drive(
+    job: &Job,
+    policy: &Policy,
+    staged: Staged,
+    progress: &(impl Fn(Progress) + Send + Sync),
+) -> Result<Fetched, FetchError> {
+    let local = |error| FetchError::local(job.file_name.clone(), error);
+    let named = |source: usize| job.sources[source].name.clone();
+    let began = Instant::now();
+    let seed = RandomState::new().hash_one(began);
+    let mut resumed_from = staged.have();
+    let tag = staged.note().and_then(|note| {
+        let source = job.sources.iter().position(|source| source.at.to_string() == note.source)?;
+        Some((source, note.etag?))
+    });
+    let mut machine = Machine::new(job.wanted, job.sources.len(), policy.patience(), seed);
+    let mut lane = Lane::new(&job.sources, policy.rate.as_deref(), staged);
+    let mut event = Event::Started { have: resumed_from, tag };
+    loop {
+        let step = machine.on(began.elapsed(), event);
+        if let Some((source, fault)) = machine.take_latest_fault() {
+            let Source { kind, name, .. } = &job.sources[source];
+            warn!(have_bytes = machine.have(), "{kind} {name} failed for {}: {fault}", job.file_name);
+        }
+        let tell = |doing| progress(Progress { have: machine.have(), size: job.wanted.size, doing });
+        event = match step {
+            Step::Ask { source, from, if_range } => {
+                debug!(from, "asking {} for {}", job.sources[source].name, job.file_name);
+                tell(Doing::Asking { source: named(source) });
+                lane.ask(source, from, if_range).await
+            }
+            Step::Rewind => {
+                resumed_from = 0;
+                lane.rewind().await.map_err(local)?
+            }
+            Step::Read => lane.read().await,
+            Step::Write(bytes) => {
+                tell(Doing::Receiving { source: named(machine.current()) });
+                lane.write(bytes).await.map_err(local)?
+            }
+            Step::Check => {
+                tell(Doing::Verifying);
+                lane.check(&job.wanted).await.map_err(local)?
+            }
+            Step::Commit(verified) => {
+                let stored = lane.commit(verified).await.map_err(local)?;
+                let served = report::served(&job.sources, machine.into_reports());
+                return Ok(Fetched { stored, already_there: false, resumed_from, served });
+            }
+            Step::Wait { source, pause } => {
+                tell(Doing::Waiting { source: named(source), pause });
+                sleep(pause).await;
+                Event::Waited
+            }
+            Step::GiveUp => {
+                lane.settle().await.map_err(local)?;
+                return Err(report::all_failed(job, machine));
+            }
+        };
+    }
+}

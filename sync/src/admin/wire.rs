@@ -102,7 +102,7 @@ async fn converse(site: Arc<Site>, stream: UnixStream) -> std::io::Result<()> {
     let mut line = String::new();
     let mut reader = BufReader::new(reading.take(LONGEST_LINE));
     match tokio::time::timeout(FIRST_LINE, reader.read_line(&mut line)).await {
-        Ok(read) if read? > 0 => {}
+        Ok(Ok(1..)) => {}
         _ => return Ok(()), // only looked whether a daemon is there
     }
     let envelope: Envelope = match serde_json::from_str(&line) {

@@ -10,7 +10,7 @@ use url::Url;
 
 use super::Output;
 use super::output::{safe, size};
-use crate::config::Settings;
+use crate::config::Loaded;
 
 /// The reference client, on a device
 #[derive(Debug, Subcommand)]
@@ -26,8 +26,9 @@ pub enum Client {
 }
 
 impl Client {
-    pub(super) async fn run(self, settings: Settings, output: &Output) -> Result<u8, Problem> {
+    pub(super) async fn run(self, settings: Loaded, output: &Output) -> Result<u8, Problem> {
         let Self::Fetch { content, to } = self;
+        let settings = settings.settings;
         let site = if settings.client.site.is_empty() { settings.public_url() } else { settings.client.site.clone() };
         let site = Url::parse(&site).map_err(|error| {
             Problem::new(Code::ClientNoSite, format!("`{site}` is no address of a site")).because_of(Some(&error))

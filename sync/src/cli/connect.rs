@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::progress::Progress;
 use super::{Global, Output};
 use crate::admin::{self, Envelope, Event, Request, wire};
-use crate::config::Settings;
+use crate::config::Loaded;
 use crate::site::Site;
 
 /// An answer, and with it the problem where the work was done only in part.
@@ -35,7 +35,7 @@ impl<T> Called<T> {
 /// # Errors
 /// The problem that the site answered with; that of the connection; `WAIT_TIMEOUT` after `--timeout`.
 pub async fn call<T: DeserializeOwned>(
-    settings: &Settings,
+    settings: &Loaded,
     global: &Global,
     output: &Output,
     request: Request,
@@ -64,10 +64,10 @@ pub async fn call<T: DeserializeOwned>(
 }
 
 /// The daemon of *this* site, if one runs. One that works on other data is not ours.
-async fn daemon(settings: &Settings) -> Result<Option<wire::Connection>, Problem> {
-    let Some(socket) = settings.admin.socket() else { return Ok(None) };
+async fn daemon(settings: &Loaded) -> Result<Option<wire::Connection>, Problem> {
+    let Some(socket) = settings.settings.admin.socket() else { return Ok(None) };
     let Some(connection) = wire::Connection::open(&socket).await? else { return Ok(None) };
-    Ok((connection.hello.data_dir == settings.site.data_dir).then_some(connection))
+    Ok((connection.hello.data_dir == settings.settings.site.data_dir).then_some(connection))
 }
 
 type Body = (serde_json::Value, Option<Problem>);
@@ -100,7 +100,7 @@ async fn by_daemon(
     }
 }
 
-async fn here(settings: &Settings, envelope: Envelope, progress: &mut Progress) -> Result<Body, Problem> {
+async fn here(settings: &Loaded, envelope: Envelope, progress: &mut Progress) -> Result<Body, Problem> {
     let site = Site::open(settings.clone()).await?;
     let (events, mut inbox) = mpsc::channel(16);
     let who = crate::site::user_name(rustix::process::getuid().as_raw());

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::output::{Rows, safe, size, when};
 use super::{Global, Output, connect};
 use crate::admin::Request;
-use crate::config::Settings;
+use crate::config::Loaded;
 
 /// Distribution points
 #[derive(Debug, Subcommand)]
@@ -23,7 +23,7 @@ pub enum Dp {
 }
 
 impl Dp {
-    pub(super) async fn run(self, settings: &Settings, global: &Global, output: &Output) -> Result<u8, Problem> {
+    pub(super) async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
         let points = connect::call::<Vec<Point>>(settings, global, output, Request::DpList).await?.body;
         let mut rows = Rows::new(&["NAME", "PACKAGES", "CONTENTS", "SIZE"]);
         for point in &points {
@@ -47,7 +47,7 @@ pub enum Content {
 }
 
 impl Content {
-    pub(super) async fn run(self, settings: &Settings, global: &Global, output: &Output) -> Result<u8, Problem> {
+    pub(super) async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
         match self {
             Self::List => {
                 let all = connect::call::<Vec<ContentRow>>(settings, global, output, Request::ContentList).await?.body;

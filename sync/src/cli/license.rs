@@ -9,7 +9,7 @@ use clap::Subcommand;
 use super::output::{Rows, safe, when};
 use super::{Global, Output, connect};
 use crate::admin::Request;
-use crate::config::Settings;
+use crate::config::Loaded;
 use crate::licensing::{Decided, LARGEST_TEXT, Licensed, Reviewed};
 
 /// Licence terms
@@ -50,7 +50,7 @@ pub enum License {
 }
 
 impl License {
-    pub(super) async fn run(self, settings: &Settings, global: &Global, output: &Output) -> Result<u8, Problem> {
+    pub(super) async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
         match self {
             Self::List { pending } => {
                 let rows = connect::call::<Vec<Licensed>>(settings, global, output, Request::LicenseList { pending }).await?.body;
@@ -86,7 +86,7 @@ async fn decide(
     updates: Vec<String>,
     accept: bool,
     text: Option<String>,
-    settings: &Settings,
+    settings: &Loaded,
     global: &Global,
     output: &Output,
 ) -> Result<u8, Problem> {

@@ -29,7 +29,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 pub use connect::Called;
 pub use output::{Color, Format, Output};
 
-use crate::config::Settings;
+use crate::config::Loaded;
 use crate::telemetry;
 
 /// Synchronise, verify and distribute Windows feature updates.
@@ -202,8 +202,8 @@ async fn run(cli: Cli, output: &Output) -> Result<u8, Problem> {
 }
 
 /// The settings that `--config`, its drop-ins and the environment give.
-pub(crate) fn settings(global: &Global) -> Result<Settings, Problem> {
-    Ok(crate::config::load(global.config.as_deref())?.settings)
+pub(crate) fn settings(global: &Global) -> Result<Loaded, Problem> {
+    crate::config::load(global.config.as_deref())
 }
 
 /// Asks on a terminal whether `what` is meant; `--yes` and `--dry-run` answer for themselves.

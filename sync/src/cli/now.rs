@@ -6,7 +6,7 @@ use clap::Args;
 use super::output::{Rows, short, size};
 use super::{Global, Output, connect};
 use crate::admin::Request;
-use crate::config::Settings;
+use crate::config::Loaded;
 use crate::run::Report;
 
 /// Synchronise now: ask every configured catalog what changed
@@ -18,7 +18,7 @@ pub struct Now {
 }
 
 impl Now {
-    pub(super) async fn run(self, settings: &Settings, global: &Global, output: &Output) -> Result<u8, Problem> {
+    pub(super) async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
         if global.dry_run || global.no_wait {
             let called = connect::call::<serde_json::Value>(settings, global, output, Request::Now { full: self.full }).await?;
             output.one(&called.body, |body| body["id"].to_string(), |output| output.line(called.body.to_string()));

@@ -136,7 +136,7 @@ impl Output {
             return;
         }
         let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(rows.header);
         table.add_rows(rows.rows);
         for line in table.to_string().lines() {

@@ -10,7 +10,7 @@ use super::output::{Rows, safe, size, when};
 use super::updates::Filter;
 use super::{Format, Global, Output, connect};
 use crate::admin::Request;
-use crate::config::Settings;
+use crate::config::Loaded;
 use crate::download::Filled;
 use crate::packages::{Changed, Shown};
 
@@ -95,7 +95,7 @@ pub enum Package {
 }
 
 impl Package {
-    pub(super) async fn run(self, settings: &Settings, global: &Global, output: &Output) -> Result<u8, Problem> {
+    pub(super) async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
         let request = match self {
             Self::Create { name, description, source } => {
                 let source = source.map(|dir| std::path::absolute(&dir).unwrap_or(dir));
@@ -149,7 +149,7 @@ impl Package {
 }
 
 /// Answers whose shape says enough by itself.
-async fn plain(request: Request, settings: &Settings, global: &Global, output: &Output) -> Result<u8, Problem> {
+async fn plain(request: Request, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
     let called = connect::call::<Value>(settings, global, output, request).await?;
     output.one(&called.body, |body| body["package"].as_str().unwrap_or_default().to_owned(), |output| {
         show_plain(&called.body, 0, output);
@@ -197,7 +197,7 @@ fn show_plain(value: &Value, depth: usize, output: &Output) {
     }
 }
 
-async fn change(request: Request, settings: &Settings, global: &Global, output: &Output) -> Result<u8, Problem> {
+async fn change(request: Request, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
     let changed = connect::call::<Changed>(settings, global, output, request).await?.body;
     output.one(&changed, |c| c.package.to_string(), |output| {
         for (word, titles) in [("added", &changed.added), ("present", &changed.present), ("dropped", &changed.dropped)] {

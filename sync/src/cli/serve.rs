@@ -38,7 +38,7 @@ impl Serve {
             return Ok(0);
         }
         telemetry::for_daemon(&loaded.settings.log, global.verbose);
-        daemon::run(loaded, global.config.clone()).await?;
+        daemon::run(loaded).await?;
         Ok(0)
     }
 }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use super::output::{size, when};
 use super::{Global, Output, connect};
 use crate::admin::Request;
-use crate::config::Settings;
+use crate::config::Loaded;
 
 /// One screen about everything
 #[derive(Debug, Args)]
@@ -20,7 +20,7 @@ pub struct Status {
 }
 
 impl Status {
-    pub(super) async fn run(self, settings: &Settings, global: &Global, output: &Output) -> Result<u8, Problem> {
+    pub(super) async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
         loop {
             let status = connect::call::<crate::site::Status>(settings, global, output, Request::Status).await?.body;
             output.one(&status, |status| status.site.clone(), |output| show(&status, output));
@@ -70,7 +70,7 @@ pub enum State {
 }
 
 impl State {
-    pub(super) async fn run(self, settings: &Settings, global: &Global, output: &Output) -> Result<u8, Problem> {
+    pub(super) async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
         let dump = connect::call::<String>(settings, global, output, Request::StateDump).await?.body;
         output.line(dump.trim_end());
         Ok(0)

@@ -8,7 +8,7 @@ use schema::updates::NameCount;
 use super::output::{Rows, size, when};
 use super::{Global, Output, connect, now};
 use crate::admin::{Request, SelectionChange};
-use crate::config::Settings;
+use crate::config::Loaded;
 use crate::select::Plan;
 use crate::updates::selection::Selected;
 
@@ -76,7 +76,7 @@ impl Change {
 }
 
 impl Sync {
-    pub(super) async fn run(self, settings: &Settings, global: &Global, output: &Output) -> Result<u8, Problem> {
+    pub(super) async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
         match self {
             Self::History { limit } => {
                 let runs = connect::call::<Vec<Run>>(settings, global, output, Request::SyncHistory { limit }).await?.body;
@@ -127,7 +127,7 @@ impl Sync {
     }
 }
 
-async fn select(change: SelectionChange, settings: &Settings, global: &Global, output: &Output) -> Result<u8, Problem> {
+async fn select(change: SelectionChange, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
     let selected = connect::call::<Selected>(settings, global, output, Request::SyncSelect { change }).await?.body;
     output.one(&selected, |_| String::new(), |output| {
         let s = &selected.selection;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::output::{Rows, safe, when};
 use super::{Global, Output, connect};
 use crate::admin::Request;
-use crate::config::Settings;
+use crate::config::Loaded;
 
 /// Long work: list, watch, cancel
 #[derive(Debug, Subcommand)]
@@ -37,7 +37,7 @@ pub enum Task {
 }
 
 impl Task {
-    pub(super) async fn run(self, settings: &Settings, global: &Global, output: &Output) -> Result<u8, Problem> {
+    pub(super) async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
         let request = match self {
             Self::List { limit } => {
                 let tasks = connect::call::<Vec<Record>>(settings, global, output, Request::TaskList { limit }).await?.body;

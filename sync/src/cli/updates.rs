@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use super::output::{Rows, safe, size, when};
 use super::{Format, Global, Output, connect};
 use crate::admin::{Mark, Request, UpdateFilter};
-use crate::config::Settings;
+use crate::config::Loaded;
 use crate::updates::{List, Listed, Shown};
 
 /// Feature updates
@@ -80,7 +80,7 @@ impl Filter {
 }
 
 impl Updates {
-    pub(super) async fn run(self, settings: &Settings, global: &Global, output: &Output) -> Result<u8, Problem> {
+    pub(super) async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
         let (updates, mark) = match self {
             Self::List { filter, all } => {
                 let request = Request::UpdatesList(filter.filter(Vec::new(), all));

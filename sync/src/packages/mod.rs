@@ -12,8 +12,8 @@ use catalog::problem::{Code, Problem};
 use schema::packages::{FileState, NewMember, NewPackage, Package, PackageFile};
 use serde::{Deserialize, Serialize};
 
-pub use distribute::{distribute, points, shelf, withdraw};
-pub use validate::validate;
+pub use distribute::{Distributed, Placed, distribute, points, shelf, withdraw};
+pub use validate::{Validated, ValidatedFile, validate};
 
 use crate::admin::{Answer, Caller, UpdateFilter};
 use crate::clock;

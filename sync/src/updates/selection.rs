@@ -37,12 +37,12 @@ pub async fn select(site: &Arc<Site>, change: &SelectionChange, caller: &Caller)
     if change.is_empty() {
         return Answer::of(&Selected { selection: current, known, changed: false, plan: None });
     }
-    let wanted = select::validate(&change.applied_to(&current), &names(&known))?;
+    let wanted = select::validate_change(&current, &change.applied_to(&current), &names(&known))?;
     let plan = planned(site, &current, &wanted).await?;
     if !caller.dry_run {
         let settings = site.settings();
         config::write_selection(&settings.site.data_dir, &wanted)?;
-        site.reload(site.reloaded()?);
+        site.reload(site.again()?);
     }
     Answer::of(&Selected { selection: wanted, known, changed: !caller.dry_run, plan: Some(plan) })
 }
@@ -54,7 +54,7 @@ pub async fn select(site: &Arc<Site>, change: &SelectionChange, caller: &Caller)
 pub async fn plan(site: &Arc<Site>, change: &SelectionChange) -> Result<Answer, Problem> {
     let known = site.read(|r| r.names_known()).await?;
     let current = site.settings().selection();
-    let wanted = select::validate(&change.applied_to(&current), &names(&known))?;
+    let wanted = select::validate_change(&current, &change.applied_to(&current), &names(&known))?;
     Answer::of(&planned(site, &current, &wanted).await?)
 }
 

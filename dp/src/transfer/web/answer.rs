@@ -105,7 +105,7 @@ pub(super) fn fault_of_error(error: &reqwest::Error, patience: Duration) -> Faul
         error if error.is_timeout() && error.is_connect() => {
             Fault::Unreachable(format!("no connection within {} seconds", patience.as_secs()))
         }
-        error if error.is_timeout() => Fault::Stalled(patience),
+        error if error.is_timeout() => Fault::Stalled,
         _ => Fault::Unreachable(deepest),
     }
 }

@@ -35,7 +35,7 @@ impl Body {
     pub async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
         let began = Instant::now();
         let bytes = match timeout(self.stall, self.response.chunk()).await {
-            Err(_) => return Err(Fault::Stalled(self.stall)),
+            Err(_) => return Err(Fault::Stalled),
             Ok(Err(error)) => return Err(self.broken(&error)),
             Ok(Ok(None)) => return Ok(None),
             Ok(Ok(Some(bytes))) => bytes,
@@ -45,7 +45,7 @@ impl Body {
         self.waited += began.elapsed();
         if self.waited >= self.stall {
             if self.came < self.least_rate.saturating_mul(self.waited.as_secs()) {
-                return Err(Fault::Stalled(self.waited));
+                return Err(Fault::Stalled);
             }
             (self.waited, self.came) = (Duration::ZERO, 0);
         }

@@ -18,8 +18,10 @@ use crate::transfer::fault::Fault;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Guard {
     pub(super) allow_networks: Vec<IpNet>,
-    /// Hosts that may be anywhere: the proxies that the operator configured.
+    /// Hosts that may be anywhere: the operator named them.
     pub(super) trusted_hosts: HashSet<String>,
+    /// Names that may be resolved to anything, because requests go through them.
+    pub(super) proxy_hosts: HashSet<String>,
 }
 
 impl Guard {
@@ -36,7 +38,8 @@ impl Guard {
             Some(Host::Domain(_)) => return Ok(()),
             None => return Err(Fault::SchemeNotAllowed(url.scheme().to_owned())),
         };
-        if self.allows(address) {
+        let trusted = url.host_str().is_some_and(|host| self.trusted_hosts.contains(host));
+        if trusted || self.allows(address) {
             return Ok(());
         }
         Err(Fault::NetworkNotAllowed { host: address.to_string(), address })
@@ -66,7 +69,7 @@ impl Resolve for GuardedResolver {
 }
 
 fn keep_allowed(guard: &Guard, host: String, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Blocked> {
-    if guard.trusted_hosts.contains(&host) {
+    if guard.trusted_hosts.contains(&host) || guard.proxy_hosts.contains(&host) {
         return Ok(found);
     }
     let (kept, refused): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| guard.allows(found.ip()));
@@ -192,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_name_with_mixed_addresses_keeps_the_allowed_ones() {
-        let guard = Guard { trusted_hosts: HashSet::from(["proxy.corp".to_owned()]), ..Guard::default() };
+        let guard = Guard { proxy_hosts: HashSet::from(["proxy.corp".to_owned()]), ..Guard::default() };
         let at = |texts: &[&str]| texts.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0)).collect::<Vec<_>>();
         let kept = |host: &str, texts: &[&str]| keep_allowed(&guard, host.to_owned(), at(texts));
         assert_eq!(kept("mixed", &["10.0.0.1", "8.8.8.8", "::1"]).unwrap(), at(&["8.8.8.8"]));

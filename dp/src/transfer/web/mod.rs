@@ -14,10 +14,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use catalog::problem::{Code, Coded};
 use http::header::{
-    ACCEPT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED,
-    LOCATION, RANGE,
+    ACCEPT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE,
 };
 use http::{HeaderName, StatusCode};
 use ipnet::IpNet;
@@ -52,10 +52,10 @@ pub enum Proxy {
 pub struct WebPolicy {
     /// Networks that are not public and yet may be reached, on any hop.
     pub allow_networks: Vec<IpNet>,
+    /// Hosts that the operator named: they may be anywhere.
+    pub trusted_hosts: HashSet<String>,
     /// Hosts to which redirects may lead, `*.example.com` for all below one; `None` for any.
     pub redirect_hosts: Option<Vec<String>>,
-    /// Whether a redirect may lead from https to http. Only for content that is checked by a digest.
-    pub allow_downgrade: bool,
     /// Further roots of trust, a PEM file.
     pub extra_ca_file: Option<PathBuf>,
     /// The way out.
@@ -76,8 +76,8 @@ impl Default for WebPolicy {
     fn default() -> Self {
         Self {
             allow_networks: Vec::new(),
+            trusted_hosts: HashSet::new(),
             redirect_hosts: None,
-            allow_downgrade: false,
             extra_ca_file: None,
             proxy: Proxy::None,
             connect_timeout: Duration::from_secs(15),
@@ -131,32 +131,21 @@ impl Coded for WebError {
     }
 }
 
-/// What was known of a document when it was last fetched.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Validators {
-    /// Its entity tag, strong or weak.
-    pub etag: Option<String>,
-    /// Its `Last-Modified`, as it stood there.
-    pub last_modified: Option<String>,
-}
-
-/// A document that was fetched whole.
+/// What came of asking for a document.
 #[derive(Debug, Clone)]
-pub struct Small {
-    /// The document.
-    pub bytes: Vec<u8>,
-    /// Where it was found, after redirects.
-    pub final_url: Url,
-    /// To ask with next time.
-    pub validators: Validators,
-}
-
-/// The answer to a question for a document.
-#[derive(Debug, Clone)]
-pub enum SmallAnswer {
-    /// Here it is.
-    Document(Small),
-    /// It is what it was (304).
+pub enum Small {
+    /// The whole of it.
+    Body {
+        /// The document.
+        bytes: Bytes,
+        /// Where it was found, after redirects.
+        final_url: Url,
+        /// Its entity tag, strong or weak, to ask with next time.
+        etag: Option<String>,
+        /// Its `Last-Modified`, as it stood there.
+        last_modified: Option<String>,
+    },
+    /// It is still the one with the entity tag that was given (304).
     NotModified,
 }
 
@@ -166,6 +155,13 @@ pub struct Opened {
     pub answer: Answer,
     /// The bytes.
     pub body: Body,
+}
+
+/// Whether a redirect may lead from https to http.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Downgrade {
+    Accepted,
+    Refused,
 }
 
 /// A client for one source.
@@ -183,8 +179,11 @@ impl Web {
     pub fn new(policy: WebPolicy) -> Result<Self, WebError> {
         // Another part of the process may have installed it before, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let guard =
-            Arc::new(Guard { allow_networks: policy.allow_networks.clone(), trusted_hosts: proxy_hosts(&policy.proxy) });
+        let guard = Arc::new(Guard {
+            allow_networks: policy.allow_networks.clone(),
+            trusted_hosts: policy.trusted_hosts.clone(),
+            proxy_hosts: proxy_hosts(&policy.proxy),
+        });
         let roots = extra_roots(&policy)?;
         let platform = builder(&policy, &guard)?.tls_certs_merge(roots.clone()).build();
         let client = match platform {
@@ -198,35 +197,28 @@ impl Web {
         Ok(Self { client: client.map_err(WebError::Prepare)?, guard, policy })
     }
 
-    /// Fetches a document of at most `cap_bytes`, unless it is still what `known` describes. Takes no longer than
-    /// the policy's deadline in all.
+    /// Fetches a document of at most `cap_bytes`, unless it still has the entity tag `known`. Never leaves https once
+    /// there, and takes no longer than the policy's deadline in all.
     ///
     /// # Errors
     /// The first fault; nothing is tried twice.
-    pub async fn get_small(&self, url: &Url, cap_bytes: u64, known: &Validators) -> Result<SmallAnswer, Fault> {
+    pub async fn get_small(&self, url: &Url, cap_bytes: u64, known: Option<&str>) -> Result<Small, Fault> {
         let deadline = self.policy.document_deadline;
-        let whole = self.get_small_unhurried(url, cap_bytes, known);
-        timeout(deadline, whole).await.unwrap_or(Err(Fault::Stalled(deadline)))
+        timeout(deadline, self.get_unhurried(url, cap_bytes, known)).await.unwrap_or(Err(Fault::Stalled))
     }
 
-    async fn get_small_unhurried(
-        &self,
-        url: &Url,
-        cap_bytes: u64,
-        known: &Validators,
-    ) -> Result<SmallAnswer, Fault> {
+    async fn get_unhurried(&self, url: &Url, cap_bytes: u64, known: Option<&str>) -> Result<Small, Fault> {
         let mut headers = HeaderMap::new();
-        put(&mut headers, IF_NONE_MATCH, known.etag.as_deref());
-        put(&mut headers, IF_MODIFIED_SINCE, known.last_modified.as_deref());
-        let (response, final_url) = self.follow(url, headers, false).await?;
+        put(&mut headers, IF_NONE_MATCH, known);
+        let (response, final_url) = self.follow(url, headers, Downgrade::Refused).await?;
         match response.status() {
             StatusCode::OK => {}
-            StatusCode::NOT_MODIFIED if *known != Validators::default() => return Ok(SmallAnswer::NotModified),
+            StatusCode::NOT_MODIFIED if known.is_some() => return Ok(Small::NotModified),
             status => return Err(answer::fault_of_status(status, response.headers())),
         }
         answer::check_coding(response.headers())?;
         let text = |name| answer::field(response.headers(), name).map(str::to_owned);
-        let validators = Validators { etag: text(ETAG), last_modified: text(LAST_MODIFIED) };
+        let (etag, last_modified) = (text(ETAG), text(LAST_MODIFIED));
         let too_long = || Fault::TooLong { limit: cap_bytes };
         if response.content_length().is_some_and(|length| length > cap_bytes) {
             return Err(too_long());
@@ -239,11 +231,12 @@ impl Web {
             }
             bytes.extend_from_slice(&more);
         }
-        Ok(SmallAnswer::Document(Small { bytes, final_url, validators }))
+        Ok(Small::Body { bytes: bytes.into(), final_url, etag, last_modified })
     }
 
     /// Asks for a file's bytes from `from` on, with `if_range` as a condition (RFC 9110 section 13.1.5). Where
-    /// `from` is 0 the whole is asked for, without a range.
+    /// `from` is 0 the whole is asked for, without a range. The bytes will be checked by a digest, so a redirect may
+    /// lead from https to http.
     ///
     /// # Errors
     /// The fault that came instead of an answer.
@@ -253,7 +246,7 @@ impl Web {
             put(&mut headers, RANGE, Some(&format!("bytes={from}-")));
             put(&mut headers, IF_RANGE, if_range);
         }
-        let (response, _) = self.follow(url, headers, self.policy.allow_downgrade).await?;
+        let (response, _) = self.follow(url, headers, Downgrade::Accepted).await?;
         answer::check_coding(response.headers())?;
         let etag = answer::strong_etag(response.headers());
         let (answer, offset) = match response.status() {
@@ -282,7 +275,7 @@ impl Web {
         &self,
         start: &Url,
         headers: HeaderMap,
-        allow_downgrade: bool,
+        downgrade: Downgrade,
     ) -> Result<(reqwest::Response, Url), Fault> {
         let patience = self.policy.connect_timeout + self.policy.stall_timeout;
         let mut url = start.clone();
@@ -298,17 +291,17 @@ impl Web {
                 .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             let response = timeout(patience, request.send())
                 .await
-                .map_err(|_| Fault::Stalled(patience))?
+                .map_err(|_| Fault::Stalled)?
                 .map_err(|error| answer::fault_of_error(&error, self.policy.connect_timeout))?;
             match redirect(&response) {
                 None => return Ok((response, url)),
-                Some(to) => url = self.checked_redirect(&url, to, allow_downgrade)?,
+                Some(to) => url = self.checked_redirect(&url, to, downgrade)?,
             }
         }
         Err(Fault::TooManyRedirects { limit: MOST_REDIRECTS })
     }
 
-    fn checked_redirect(&self, from: &Url, to: &str, allow_downgrade: bool) -> Result<Url, Fault> {
+    fn checked_redirect(&self, from: &Url, to: &str, downgrade: Downgrade) -> Result<Url, Fault> {
         let mut to = from.join(to).map_err(|error| Fault::Failed(format!("redirects to no address: {error}")))?;
         if !matches!(to.scheme(), "http" | "https") {
             return Err(Fault::SchemeNotAllowed(to.scheme().to_owned()));
@@ -319,7 +312,7 @@ impl Web {
         to.set_fragment(None);
         let host = to.host_str().unwrap_or_default();
         let refuse = |why| Err(Fault::RedirectNotAllowed { to: format!("{}://{host}", to.scheme()), why });
-        if from.scheme() == "https" && to.scheme() == "http" && !allow_downgrade {
+        if from.scheme() == "https" && to.scheme() == "http" && downgrade == Downgrade::Refused {
             return refuse("which would leave https");
         }
         match &self.policy.redirect_hosts {

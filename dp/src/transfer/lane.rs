@@ -1,0 +1,177 @@
+//! The part that does: one connection and one staged file, one act a step.
+//!
+//! Bytes are gathered into [`GATHER`] before they are hashed and written, on a blocking thread, while the next
+//! are received. So a process that is killed loses at most twice that.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use catalog::digest::{Verified, Wanted};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::fault::Fault;
+use super::folder::{self, FileBody};
+use super::machine::Event;
+use super::rate::RateLimit;
+use super::web::{Body, Opened};
+use super::{At, Source};
+use crate::library::{LibraryError, Note, Staged, Stored};
+
+/// Bytes that are hashed and written at once.
+const GATHER: usize = 1 << 20;
+/// A slow source's bytes are written at least this often.
+const GATHER_FOR: Duration = Duration::from_secs(1);
+
+/// Why the machine's own side failed: no other source can help.
+#[derive(Debug)]
+pub(super) enum LocalError {
+    Library(LibraryError),
+    /// The process is shutting down, or a blocking thread panicked.
+    Stopped(tokio::task::JoinError),
+}
+
+enum Incoming {
+    Web(Body),
+    File(FileBody),
+}
+
+impl Incoming {
+    async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
+        match self {
+            Self::Web(body) => body.next().await,
+            Self::File(body) => body.next().await,
+        }
+    }
+}
+
+/// The staged file, which is here or on a blocking thread.
+enum Disk {
+    Here(Staged),
+    Away(JoinHandle<(Staged, Result<(), LibraryError>)>),
+    /// Something failed and was reported.
+    Lost,
+}
+
+pub(super) struct Lane<'a> {
+    sources: &'a [Source],
+    rate: Option<&'a RateLimit>,
+    disk: Disk,
+    incoming: Option<Incoming>,
+    /// How the answer ended, while bytes from before the end are still on their way.
+    end: Option<Event>,
+    /// To be noted with the first bytes of the answer.
+    note: Option<Note>,
+}
+
+impl<'a> Lane<'a> {
+    pub(super) fn new(sources: &'a [Source], rate: Option<&'a RateLimit>, staged: Staged) -> Self {
+        Self { sources, rate, disk: Disk::Here(staged), incoming: None, end: None, note: None }
+    }
+
+    pub(super) async fn ask(&mut self, source: usize, from: u64, if_range: Option<String>) -> Event {
+        (self.incoming, self.end) = (None, None);
+        let source = &self.sources[source];
+        let opened = match &source.at {
+            At::File(path) => {
+                folder::open(path.clone(), from).await.map(|(answer, body)| (answer, Incoming::File(body)))
+            }
+            At::Url(url) => match source.web.open(url, from, if_range.as_deref()).await {
+                Ok(Opened { answer, body }) => Ok((answer, Incoming::Web(body))),
+                Err(fault) => Err(fault),
+            },
+        };
+        match opened {
+            Ok((answer, incoming)) => {
+                self.note = Some(Note { source: source.at.to_string(), etag: answer.etag().map(str::to_owned) });
+                self.incoming = Some(incoming);
+                Event::Answered(answer)
+            }
+            Err(fault) => Event::Failed(fault),
+        }
+    }
+
+    pub(super) async fn read(&mut self) -> Event {
+        let mut gathered = BytesMut::new();
+        let began = Instant::now();
+        while self.end.is_none() && gathered.len() < GATHER && (gathered.is_empty() || began.elapsed() < GATHER_FOR) {
+            let next = match &mut self.incoming {
+                Some(incoming) => incoming.next().await,
+                None => Ok(None),
+            };
+            match next {
+                Ok(Some(bytes)) => {
+                    if let Some(rate) = self.rate {
+                        rate.spend(bytes.len()).await;
+                    }
+                    gathered.reserve(GATHER.saturating_sub(gathered.len()).max(bytes.len()));
+                    gathered.extend_from_slice(&bytes);
+                }
+                Ok(None) => self.end = Some(Event::Ended),
+                Err(fault) => self.end = Some(Event::Failed(fault)),
+            }
+        }
+        if !gathered.is_empty() {
+            return Event::Chunk(gathered.freeze());
+        }
+        self.incoming = None;
+        self.end.take().unwrap_or(Event::Ended)
+    }
+
+    /// Starts hashing and writing, once the bytes before these are written.
+    pub(super) async fn write(&mut self, bytes: Bytes) -> Result<Event, LocalError> {
+        let mut staged = self.staged().await?;
+        let note = self.note.take();
+        self.disk = Disk::Away(tokio::task::spawn_blocking(move || {
+            let written = note.map_or(Ok(()), |note| staged.set_note(&note)).and_then(|()| staged.append(&bytes));
+            (staged, written)
+        }));
+        Ok(Event::Written)
+    }
+
+    pub(super) async fn rewind(&mut self) -> Result<Event, LocalError> {
+        let mut staged = self.staged().await?;
+        self.disk = Disk::Away(tokio::task::spawn_blocking(move || {
+            let emptied = staged.rewind();
+            (staged, emptied)
+        }));
+        Ok(Event::Rewound)
+    }
+
+    pub(super) async fn check(&mut self, wanted: &Wanted) -> Result<Event, LocalError> {
+        self.incoming = None;
+        let mut staged = self.staged().await?;
+        let checked = staged.check(wanted);
+        self.disk = Disk::Here(staged);
+        Ok(checked.map_or_else(Event::Differs, Event::Matched))
+    }
+
+    pub(super) async fn commit(&mut self, verified: Verified) -> Result<Stored, LocalError> {
+        let staged = self.staged().await?;
+        let committed = tokio::task::spawn_blocking(move || staged.commit(verified)).await;
+        committed.map_err(LocalError::Stopped)?.map_err(LocalError::Library)
+    }
+
+    /// Waits until the last bytes are written, so that what is staged is all that was received.
+    pub(super) async fn settle(&mut self) -> Result<(), LocalError> {
+        let staged = self.staged().await?;
+        self.disk = Disk::Here(staged);
+        Ok(())
+    }
+
+    async fn staged(&mut self) -> Result<Staged, LocalError> {
+        match &mut self.disk {
+            Disk::Here(_) => {}
+            Disk::Away(working) => {
+                let (staged, written) = working.await.map_err(LocalError::Stopped)?;
+                self.disk = Disk::Here(staged);
+                written.map_err(LocalError::Library)?;
+            }
+            Disk::Lost => unreachable!("the lane is dropped after its first local error"),
+        }
+        match std::mem::replace(&mut self.disk, Disk::Lost) {
+            Disk::Here(staged) => Ok(staged),
+            Disk::Away(_) | Disk::Lost => unreachable!("it was just put there"),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! A limit on the bytes that come in per second, shared by all transfers that are given it.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+/// After a quiet time this much of the rate may come at once.
+const BURST: Duration = Duration::from_millis(100);
+
+/// At most so many bytes per second, over all transfers that share it.
+#[derive(Debug)]
+pub struct RateLimit {
+    bytes_per_second: u64,
+    /// When everything that was let through so far will have been due.
+    paid_until: Mutex<Option<Instant>>,
+}
+
+impl RateLimit {
+    /// A limit of `bytes_per_second`, at least 1.
+    pub fn new(bytes_per_second: u64) -> Self {
+        Self { bytes_per_second: bytes_per_second.max(1), paid_until: Mutex::new(None) }
+    }
+
+    /// Waits until `bytes` that came are within the rate. Not reading meanwhile slows the sender down.
+    pub(super) async fn spend(&self, bytes: usize) {
+        let due = self.due(Instant::now(), bytes);
+        sleep_until(due).await;
+    }
+
+    fn due(&self, now: Instant, bytes: usize) -> Instant {
+        let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
+        let mut paid_until = self.paid_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let quiet = now.checked_sub(BURST).unwrap_or(now);
+        let due = paid_until.map_or(quiet, |paid| paid.max(quiet)) + cost;
+        *paid_until = Some(due);
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn transfers_share_the_rate() {
+        let limit = RateLimit::new(1_000_000);
+        let began = Instant::now();
+        let one = async {
+            for _ in 0..20 {
+                limit.spend(100_000).await;
+            }
+        };
+        let two = async {
+            for _ in 0..10 {
+                limit.spend(100_000).await;
+            }
+        };
+        futures_util::future::join(one, two).await;
+        let took = began.elapsed().as_secs_f64();
+        assert!((2.85..3.0).contains(&took), "3 MB at 1 MB/s took {took} s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_time_is_not_saved_up() {
+        let limit = RateLimit::new(1_000);
+        limit.spend(100).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let began = Instant::now();
+        limit.spend(1_000).await;
+        assert!(began.elapsed() >= Duration::from_millis(890));
+    }
+}

@@ -1,0 +1,144 @@
+//! What is told of a transfer afterwards: who gave which bytes, and why nobody could give the rest.
+
+use std::fmt;
+
+use catalog::id::FileName;
+use catalog::problem::{Code, Coded, Problem};
+use serde::{Deserialize, Serialize};
+
+use super::fault::{Fault, most_telling};
+use super::lane::LocalError;
+use super::machine::{Machine, Report};
+use super::{Job, Source, SourceKind};
+use crate::library::LibraryError;
+
+/// What one source did for a file that is stored now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Served {
+    /// What sort of place it is.
+    pub kind: SourceKind,
+    /// The name that is shown.
+    pub name: String,
+    /// Bytes of the stored file that came from it.
+    pub bytes: u64,
+    /// `verified`, or its last fault.
+    pub outcome: String,
+}
+
+/// What one source did wrong for a file that nobody could give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFailure {
+    /// What sort of place it is.
+    pub kind: SourceKind,
+    /// The name that is shown.
+    pub name: String,
+    /// In the order of their occurrence; empty if there was no time to ask it.
+    pub faults: Vec<Fault>,
+}
+
+impl fmt::Display for SourceFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: ", self.kind, self.name)?;
+        match self.faults.as_slice() {
+            [] => write!(f, "not asked"),
+            [only] => write!(f, "{only}"),
+            [.., last] => write!(f, "{last} (attempt {})", self.faults.len()),
+        }
+    }
+}
+
+/// Why a file is not in the library.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// Every source failed.
+    #[error("no source could give `{file}`")]
+    AllFailed {
+        /// The file.
+        file: FileName,
+        /// Bytes that are staged, for the next transfer.
+        kept: u64,
+        /// Each source, in their order.
+        sources: Vec<SourceFailure>,
+    },
+    /// There is none.
+    #[error("no source is known for `{file}`")]
+    NoSource {
+        /// The file.
+        file: FileName,
+    },
+    /// The disk, or another transfer of the same content.
+    #[error("`{file}` could not be kept")]
+    Library {
+        /// The file.
+        file: FileName,
+        /// Why.
+        source: LibraryError,
+    },
+    /// The process is shutting down, or something in it broke.
+    #[error("the transfer of `{file}` was stopped")]
+    Stopped {
+        /// The file.
+        file: FileName,
+        /// How.
+        source: tokio::task::JoinError,
+    },
+}
+
+impl FetchError {
+    pub(super) fn local(file: FileName, error: LocalError) -> Self {
+        match error {
+            LocalError::Library(source) => Self::Library { file, source },
+            LocalError::Stopped(source) => Self::Stopped { file, source },
+        }
+    }
+}
+
+impl Coded for FetchError {
+    fn code(&self) -> Code {
+        match self {
+            Self::AllFailed { sources, .. } => most_telling(sources.iter().flat_map(|source| &source.faults))
+                .map_or(Code::ContentUnavailable, Coded::code),
+            Self::NoSource { .. } => Code::ContentUnavailable,
+            Self::Library { source, .. } => source.code(),
+            Self::Stopped { source, .. } if source.is_cancelled() => Code::Interrupted,
+            Self::Stopped { .. } => Code::Internal,
+        }
+    }
+
+    fn problem(&self) -> Problem {
+        let mut problem = Problem::of(self.code(), self);
+        if let Self::AllFailed { kept, sources, .. } = self {
+            problem.causes = sources.iter().map(SourceFailure::to_string).collect();
+            problem = problem.keeping(match kept {
+                0 => "nothing was stored".to_owned(),
+                kept => format!("{kept} bytes are kept, the next attempt goes on from there"),
+            });
+        }
+        problem
+    }
+}
+
+pub(super) fn served(sources: &[Source], reports: Vec<Report>) -> Vec<Served> {
+    let used = |(_, report): &(&Source, Report)| report.bytes > 0 || !report.faults.is_empty();
+    let told = |(source, report): (&Source, Report)| Served {
+        kind: source.kind,
+        name: source.name.clone(),
+        bytes: report.bytes,
+        outcome: match report.faults.last() {
+            None => "verified".to_owned(),
+            Some(fault) if report.bytes > 0 => format!("verified; {fault}"),
+            Some(fault) => fault.to_string(),
+        },
+    };
+    sources.iter().zip(reports).filter(used).map(told).collect()
+}
+
+pub(super) fn all_failed(job: &Job, machine: Machine) -> FetchError {
+    let kept = machine.have();
+    let sources = job.sources.iter().zip(machine.into_reports()).map(|(source, report)| SourceFailure {
+        kind: source.kind,
+        name: source.name.clone(),
+        faults: report.faults,
+    });
+    FetchError::AllFailed { file: job.file_name.clone(), kept, sources: sources.collect() }
+}
