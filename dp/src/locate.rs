@@ -26,7 +26,8 @@ pub struct Held {
 /// Distribution points first, the cloud last.
 pub fn answer(content: Sha256Digest, held: Held) -> LocationsAnswer {
     let location = |kind, name: String, url| Location { kind, name, url };
-    let points = held.points.into_iter().map(|(name, url)| location(LocationKind::DistributionPoint, name, url));
+    let points =
+        held.points.into_iter().map(|(name, url)| location(LocationKind::DistributionPoint, name, url));
     let mut links = held.cloud;
     links.sort();
     links.dedup();

@@ -1,4 +1,4 @@
-//! `spsync demo`: the whole journey on one machine. The upstream is the embedded [`fixture`], everything else is the
+//! `spsync demo`: the whole journey on one machine. The upstream is the embedded [`crate::fixture`], everything else is the
 //! program itself: a daemon with its database, content library and distribution point, and the reference client.
 
 use std::path::{Path, PathBuf};
@@ -79,7 +79,7 @@ fn settings(folder: &Path, origin: &Origin, published: &DemoCatalog) -> Settings
         catalogs: vec![published.windows11.clone(), published.windows10.clone()],
         // The embedded origin is on loopback, which a source may reach only because it is named here.
         allow_networks: vec!["127.0.0.0/8".parse().expect("a constant network")],
-        mirrors: vec![origin.mirror().base_url()],
+        mirrors: vec![format!("{}/", origin.mirror().base_url())],
         ..Source::default()
     }];
     settings
@@ -209,9 +209,10 @@ impl Demo<'_> {
         esd: &PublishedEsd,
         package: &str,
     ) -> Result<(), Problem> {
-        origin.mirror().fault(&esd.path, Fault::CutAfter(esd.wanted.size / 2));
+        origin.mirror().fault_times(&esd.path, Fault::CutAfter(esd.wanted.size / 2), 1);
+        origin.mirror().fault(&esd.path, Fault::CloseAtOnce);
         self.command(&format!("package download {package}"));
-        self.say(format!("(a mirror will break off in the middle of {})", esd.file_name));
+        self.say(format!("(a mirror will die in the middle of {})", esd.file_name));
         let download = Request::PackageDownload { package: package.to_owned(), from: None, mirror: None };
         let filled: Filled = self.ask(download).await?;
         for file in &filled.files {

@@ -2,8 +2,10 @@
 //! installed, and chance that can be repeated.
 
 mod rng;
+mod site;
 mod surroundings;
 
 pub use rng::TestRng;
+pub use site::{Ran, TestSite, Way, program};
 pub use spsync::fixture::*;
 pub use surroundings::{data_dir, tool};

@@ -209,7 +209,8 @@ async fn ask(site: &Reach<'_>, content: Sha256Digest) -> Result<LocationsAnswer,
             },
         }
     };
-    let answer: LocationsAnswer = serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?;
+    let answer: LocationsAnswer =
+        serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?;
     if answer.content != content {
         return Err(invalid(format!("expected content {content}, it is about {}", answer.content)));
     }
@@ -257,9 +258,8 @@ impl<'a> Reach<'a> {
     }
 
     fn source(&self, location: &Location) -> Result<Source, ClientError> {
-        let url = self
-            .join(&location.url)
-            .map_err(|what| ClientError::Answer { site: self.base.clone(), what })?;
+        let url =
+            self.join(&location.url).map_err(|what| ClientError::Answer { site: self.base.clone(), what })?;
         let at_the_site = url.host() == self.base.host();
         let (kind, web) = match location.kind {
             LocationKind::Peer => (SourceKind::Peer, self.web(Some(&url), false)?),

@@ -47,8 +47,8 @@ impl Incoming {
 
 /// The staged file, which is here or on a blocking thread.
 enum Disk {
-    Here(Staged),
-    Away(JoinHandle<(Staged, Result<(), LibraryError>)>),
+    Here(Box<Staged>),
+    Away(JoinHandle<(Box<Staged>, Result<(), LibraryError>)>),
     /// Something failed and was reported.
     Lost,
 }
@@ -65,7 +65,7 @@ pub(super) struct Lane<'a> {
 }
 
 impl<'a> Lane<'a> {
-    pub(super) fn new(sources: &'a [Source], rate: Option<&'a RateLimit>, staged: Staged) -> Self {
+    pub(super) fn new(sources: &'a [Source], rate: Option<&'a RateLimit>, staged: Box<Staged>) -> Self {
         Self { sources, rate, disk: Disk::Here(staged), incoming: None, end: None, note: None }
     }
 
@@ -83,7 +83,8 @@ impl<'a> Lane<'a> {
         };
         match opened {
             Ok((answer, incoming)) => {
-                self.note = Some(Note { source: source.at.to_string(), etag: answer.etag().map(str::to_owned) });
+                self.note =
+                    Some(Note { source: source.at.to_string(), etag: answer.etag().map(str::to_owned) });
                 self.incoming = Some(incoming);
                 Event::Answered(answer)
             }
@@ -94,7 +95,10 @@ impl<'a> Lane<'a> {
     pub(super) async fn read(&mut self) -> Event {
         let mut gathered = BytesMut::new();
         let began = Instant::now();
-        while self.end.is_none() && gathered.len() < GATHER && (gathered.is_empty() || began.elapsed() < GATHER_FOR) {
+        while self.end.is_none()
+            && gathered.len() < GATHER
+            && (gathered.is_empty() || began.elapsed() < GATHER_FOR)
+        {
             let next = match &mut self.incoming {
                 Some(incoming) => incoming.next().await,
                 None => Ok(None),
@@ -123,7 +127,8 @@ impl<'a> Lane<'a> {
         let mut staged = self.staged().await?;
         let note = self.note.take();
         self.disk = Disk::Away(tokio::task::spawn_blocking(move || {
-            let written = note.map_or(Ok(()), |note| staged.set_note(&note)).and_then(|()| staged.append(&bytes));
+            let written =
+                note.map_or(Ok(()), |note| staged.set_note(&note)).and_then(|()| staged.append(&bytes));
             (staged, written)
         }));
         Ok(Event::Written)
@@ -159,7 +164,7 @@ impl<'a> Lane<'a> {
         Ok(())
     }
 
-    async fn staged(&mut self) -> Result<Staged, LocalError> {
+    async fn staged(&mut self) -> Result<Box<Staged>, LocalError> {
         match &mut self.disk {
             Disk::Here(_) => {}
             Disk::Away(working) => {

@@ -267,15 +267,19 @@ impl Machine {
     pub fn on(&mut self, now: Duration, event: Event) -> Step {
         match event {
             Event::Started { have, tag } => self.begin(now, have, tag),
-            Event::Answered(Answer::From { total: Some(total), .. } | Answer::Whole { total: Some(total), .. })
-                if total != self.wanted.size =>
-            {
+            Event::Answered(
+                Answer::From { total: Some(total), .. } | Answer::Whole { total: Some(total), .. },
+            ) if total != self.wanted.size => {
                 self.fall_back(now, Fault::Size { expected: self.wanted.size, actual: total })
             }
-            Event::Answered(Answer::From { offset, etag, .. }) if offset == self.from && offset == self.have => {
+            Event::Answered(Answer::From { offset, etag, .. })
+                if offset == self.from && offset == self.have =>
+            {
                 self.read(etag)
             }
-            Event::Answered(Answer::From { offset, .. }) => self.wrong_range(now, format!("those from {offset}")),
+            Event::Answered(Answer::From { offset, .. }) => {
+                self.wrong_range(now, format!("those from {offset}"))
+            }
             Event::Answered(Answer::Whole { etag, .. }) => match self.have {
                 0 => self.read(etag),
                 _ => self.start_over(etag),
@@ -325,7 +329,11 @@ impl Machine {
         let current = self.current;
         let next = self.sources.iter().enumerate().filter(|(_, source)| !source.out).min_by_key(
             |(number, source)| {
-                let wish = if source.asked_for_pause { source.not_before.saturating_sub(now) } else { Duration::ZERO };
+                let wish = if source.asked_for_pause {
+                    source.not_before.saturating_sub(now)
+                } else {
+                    Duration::ZERO
+                };
                 (wish, source.is_last_resort(), *number != current, *number)
             },
         );

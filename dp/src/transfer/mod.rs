@@ -11,7 +11,7 @@ pub mod machine;
 mod rate;
 mod report;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod web;
 
 use std::fmt;
@@ -137,8 +137,13 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        let Patience { attempts_per_source, attempts_in_total, first_delay, longest_delay, longest_retry_after } =
-            Patience::default();
+        let Patience {
+            attempts_per_source,
+            attempts_in_total,
+            first_delay,
+            longest_delay,
+            longest_retry_after,
+        } = Patience::default();
         Self {
             attempts_per_source,
             attempts_in_total,
@@ -242,7 +247,7 @@ pub async fn fetch(
 
 enum Place {
     Taken(Stored),
-    Free(Staged),
+    Free(Box<Staged>),
 }
 
 /// A place for the bytes. Another transfer of the same content may be at work; its end may be all we need.
@@ -252,7 +257,7 @@ async fn stage(library: &Library, wanted: Wanted, patience: Duration) -> Result<
         let library = library.clone();
         let place = tokio::task::spawn_blocking(move || match library.find(&wanted) {
             Some(stored) => Ok(Place::Taken(stored)),
-            None => library.stage(&wanted).map(Place::Free),
+            None => library.stage(&wanted).map(|staged| Place::Free(Box::new(staged))),
         });
         match place.await.map_err(LocalError::Stopped)? {
             Err(LibraryError::Busy { .. }) if Instant::now() < until => sleep(BUSY_POLL).await,
@@ -264,7 +269,7 @@ async fn stage(library: &Library, wanted: Wanted, patience: Duration) -> Result<
 async fn drive(
     job: &Job,
     policy: &Policy,
-    staged: Staged,
+    staged: Box<Staged>,
     progress: &(impl Fn(Progress) + Send + Sync),
 ) -> Result<Fetched, FetchError> {
     let local = |error| FetchError::local(job.file_name.clone(), error);

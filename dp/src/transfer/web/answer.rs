@@ -29,7 +29,9 @@ pub(super) fn check_coding(headers: &HeaderMap) -> Result<(), Fault> {
     match headers.get(CONTENT_ENCODING) {
         None => Ok(()),
         Some(coding) if coding.as_bytes().eq_ignore_ascii_case(b"identity") => Ok(()),
-        Some(coding) => Err(Fault::Failed(format!("its answer is coded ({coding:?}), which was not asked for"))),
+        Some(coding) => {
+            Err(Fault::Failed(format!("its answer is coded ({coding:?}), which was not asked for")))
+        }
     }
 }
 
@@ -158,7 +160,9 @@ mod tests {
 
     #[test]
     fn only_strong_entity_tags_count() {
-        for (text, strong) in [("\"a\"", true), ("W/\"a\"", false), ("a", false), ("\"", false), ("\"a", false)] {
+        for (text, strong) in
+            [("\"a\"", true), ("W/\"a\"", false), ("a", false), ("\"", false), ("\"a", false)]
+        {
             assert_eq!(strong_etag(&head(&[(ETAG, text)])).is_some(), strong, "{text}");
         }
         let mut two = head(&[(ETAG, "\"a\"")]);

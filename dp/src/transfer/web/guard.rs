@@ -27,7 +27,8 @@ pub(super) struct Guard {
 impl Guard {
     fn allows(&self, address: IpAddr) -> bool {
         let plain = address.to_canonical(); // `::ffff:10.0.0.1` is meant by `10.0.0.0/8` too
-        is_public(address) || self.allow_networks.iter().any(|net| net.contains(&address) || net.contains(&plain))
+        is_public(address)
+            || self.allow_networks.iter().any(|net| net.contains(&address) || net.contains(&plain))
     }
 
     /// Refuses a URL whose host is an address in a network that is not open.
@@ -109,10 +110,12 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         return is_public_v4(Ipv4Addr::new(a, b, c, d));
     }
     let global_unicast = segments[0] & 0xe000 == 0x2000; // leaves out ::/3, fc00::/7, fe80::/10, ff00::/8, mapped
-    let special = (segments[0] == 0x2001 && segments[1] < 0x0200) // protocol assignments, Teredo
-        || (segments[0] == 0x2001 && segments[1] == 0x0db8) // documentation
-        || segments[0] == 0x2002 // 6to4: an IPv4 address in disguise
-        || (segments[0] == 0x3fff && segments[1] < 0x1000); // documentation, RFC 9637
+    let special = match segments[..2] {
+        [0x2001, second] => second < 0x0200 || second == 0x0db8, // protocol assignments (Teredo), documentation
+        [0x2002, _] => true,                                     // 6to4: an IPv4 address in disguise
+        [0x3fff, second] => second < 0x1000,                     // documentation, RFC 9637
+        _ => false,
+    };
     global_unicast && !special
 }
 
@@ -196,7 +199,9 @@ mod tests {
     #[test]
     fn a_name_with_mixed_addresses_keeps_the_allowed_ones() {
         let guard = Guard { proxy_hosts: HashSet::from(["proxy.corp".to_owned()]), ..Guard::default() };
-        let at = |texts: &[&str]| texts.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0)).collect::<Vec<_>>();
+        let at = |texts: &[&str]| {
+            texts.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0)).collect::<Vec<_>>()
+        };
         let kept = |host: &str, texts: &[&str]| keep_allowed(&guard, host.to_owned(), at(texts));
         assert_eq!(kept("mixed", &["10.0.0.1", "8.8.8.8", "::1"]).unwrap(), at(&["8.8.8.8"]));
         assert_eq!(kept("inside", &["10.0.0.1"]).unwrap_err().address.to_string(), "10.0.0.1");

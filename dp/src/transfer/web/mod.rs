@@ -302,7 +302,8 @@ impl Web {
     }
 
     fn checked_redirect(&self, from: &Url, to: &str, downgrade: Downgrade) -> Result<Url, Fault> {
-        let mut to = from.join(to).map_err(|error| Fault::Failed(format!("redirects to no address: {error}")))?;
+        let mut to =
+            from.join(to).map_err(|error| Fault::Failed(format!("redirects to no address: {error}")))?;
         if !matches!(to.scheme(), "http" | "https") {
             return Err(Fault::SchemeNotAllowed(to.scheme().to_owned()));
         }

@@ -1,0 +1,139 @@
+//! What is refused, with which code, and what two processes do to each other.
+
+use support::{TestSite, Way};
+
+#[tokio::test]
+async fn every_refusal_has_its_code_and_its_status() {
+    for way in [Way::Alone, Way::Daemon] {
+        let site = TestSite::start(way).await;
+        site.ok(&["now"]).await;
+        let long = "x".repeat(51);
+        let longer = "x".repeat(128);
+        let rows: Vec<(&str, i32, Vec<&str>)> = vec![
+            ("UPDATE_NOT_FOUND", 3, vec!["updates", "show", "nothing"]),
+            ("AMBIGUOUS", 3, vec!["updates", "show", "Feature"]),
+            ("PACKAGE_NOT_FOUND", 3, vec!["package", "show", "nothing"]),
+            ("NAME_TOO_LONG", 4, vec!["package", "create", &long]),
+            ("NAME_REQUIRED", 4, vec!["package", "create", "  "]),
+            ("DESCRIPTION_TOO_LONG", 4, vec!["package", "create", "a", "--description", &longer]),
+            ("RUN_NOT_FOUND", 3, vec!["sync", "show", "99"]),
+            ("TASK_NOT_FOUND", 3, vec!["task", "show", "99"]),
+            ("CONTENT_NOT_FOUND", 3, vec!["content", "show", "00"]),
+            ("NO_LICENSE_TERMS", 4, vec!["license", "review", "Feature update to Windows 10"]),
+        ];
+        for (code, status, args) in rows {
+            let ran = site.refused(code, &args).await;
+            assert_eq!(ran.status, status, "{args:?}");
+        }
+        site.ok(&["package", "create", "taken"]).await;
+        assert_eq!(site.refused("NAME_IN_USE", &["package", "create", "TAKEN"]).await.status, 5);
+        site.refused("PACKAGE_EMPTY", &["package", "distribute", "taken"]).await;
+        site.refused("LANGUAGE_NOT_AVAILABLE", &["package", "add", "taken", "--lang", "xx-xx"]).await;
+        site.refused("DP_NOT_FOUND", &["package", "distribute", "taken", "--to", "nowhere"]).await.status;
+    }
+}
+
+#[tokio::test]
+async fn a_licence_without_a_text_cannot_be_accepted_but_a_text_can_be_supplied() {
+    let site = TestSite::start(Way::Alone).await;
+    site.ok(&["now"]).await;
+    for license in &site.published.licenses {
+        let path = license.url.strip_prefix(&site.origin.base_url()).unwrap();
+        site.origin.fault(path, support::Fault::Status(404, None));
+    }
+    let pending = site.ok(&["license", "list", "--pending"]).await;
+    let update = pending[0]["update"].as_str().unwrap();
+    site.refused("LICENSE_TEXT_UNAVAILABLE", &["license", "review", update]).await;
+    site.refused("LICENSE_TEXT_UNAVAILABLE", &["license", "accept", update]).await;
+    let file = site.folder.path().join("terms.rtf");
+    let path = file.to_string_lossy().into_owned();
+    for (bad, bytes) in [("empty", &b""[..]), ("a web page", b"<!DOCTYPE html><html>"), ("binary", b"\xff\xfe\x00\x80")] {
+        std::fs::write(&file, bytes).unwrap();
+        let ran = site.json(&["license", "review", update, "--text", &path]).await;
+        assert_eq!(ran.code(), "LICENSE_TEXT_INVALID", "{bad}");
+    }
+    std::fs::write(&file, b"{\\rtf1 The terms.}").unwrap();
+    let reviewed = site.ok(&["license", "review", update, "--text", &path]).await;
+    assert_eq!(reviewed["text"], "The terms.");
+    assert_eq!(site.ok(&["license", "accept", update]).await["updates"][0]["state"], "accepted");
+    // Another text asks again.
+    std::fs::write(&file, b"{\\rtf1 Other terms.}").unwrap();
+    assert_eq!(site.ok(&["license", "review", update, "--text", &path]).await["state"], "pending");
+    site.ok(&["--yes", "license", "decline", update]).await;
+    site.ok(&["package", "create", "p"]).await;
+    site.refused("LICENSE_DECLINED", &["package", "add", "p", update]).await;
+}
+
+#[tokio::test]
+async fn a_second_process_waits_or_is_refused_with_the_reason() {
+    let site = TestSite::start(Way::Alone).await;
+    site.ok(&["now"]).await;
+    // Many short commands at once: each gets its turn.
+    let (a, b, c) = tokio::join!(site.run(&["status"]), site.run(&["updates", "list"]), site.run(&["package", "list"]));
+    assert_eq!([a.status, b.status, c.status], [0, 0, 0], "{a:?} {b:?} {c:?}");
+    // A daemon that a command cannot reach: the lock says who works there.
+    let config = site.folder.path().join("config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let socket = site.folder.path().join("admin.sock");
+    std::fs::write(&config, text.replace(&socket.to_string_lossy().into_owned(), "")).unwrap();
+    let mut daemon = site.command(&["serve"]).spawn().unwrap();
+    let lock = site.folder.path().join("site/spsync.lock");
+    while !std::fs::read_to_string(&lock).unwrap_or_default().contains("serve") {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let ran = site.refused("SITE_LOCKED", &["status"]).await;
+    assert!(ran.status == 5 && ran.stderr.contains("serve"), "{ran:?}");
+    daemon.kill().await.unwrap();
+    site.ok(&["status"]).await;
+}
+
+#[tokio::test]
+async fn mistakes_in_the_configuration_are_named() {
+    let site = TestSite::start(Way::Alone).await;
+    let config = site.folder.path().join("config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("schedule", "shedule")).unwrap();
+    let ran = site.refused("CONFIG_UNKNOWN_KEY", &["status"]).await;
+    assert!(ran.status == 78 && ran.stderr.contains("sync.schedule"), "{ran:?}");
+    std::fs::write(&config, text.replace("code", "code").replacen("[site]", "[site]\ncode = \"LONG\"", 1)).unwrap();
+    assert_eq!(site.refused("CONFIG_INVALID", &["status"]).await.status, 78);
+    std::fs::write(&config, text.replacen(&format!("{:?}", site.folder.path().join("site")), "\"/proc/nowhere\"", 1)).unwrap();
+    let ran = site.refused("DATA_DIR_NOT_WRITABLE", &["status"]).await;
+    assert!(ran.stderr.contains("--config"), "{ran:?}");
+    let unknown = site.run(&["--config", "/nowhere/config.toml", "status"]).await;
+    assert_eq!(unknown.status, 2, "given twice");
+}
+
+#[tokio::test]
+async fn dry_runs_change_nothing() {
+    let site = TestSite::start(Way::Alone).await;
+    site.package().await;
+    let before = site.dump().await;
+    for args in [
+        &["package", "create", "q"][..],
+        &["package", "download", "p"],
+        &["package", "add", "p"],
+        &["updates", "decline", "Feature update to Windows 10"],
+        &["sync", "products", "--set", "Windows 11"],
+        &["package", "delete", "p"],
+        &["now", "--full"],
+    ] {
+        let all: Vec<&str> = ["--dry-run"].into_iter().chain(args.iter().copied()).collect();
+        let ran = site.json(&all).await;
+        assert_eq!(ran.status, 0, "{args:?}: {ran:?}");
+        assert_eq!(site.dump().await, before, "{args:?}");
+    }
+    assert_eq!(site.ok(&["content", "list"]).await, serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn every_code_explains_itself() {
+    let site = TestSite::start(Way::Alone).await;
+    let all = site.ok(&["explain"]).await;
+    assert!(all.as_array().unwrap().len() > 70);
+    for code in ["HASH_MISMATCH", "hash_mismatch"] {
+        assert_eq!(site.ok(&["explain", code]).await["windows"], "0x80091007");
+    }
+    let near = site.refused("NOT_FOUND", &["explain", "HASH_MISMATHC"]).await;
+    assert!(near.stderr.contains("HASH_MISMATCH"), "{near:?}");
+}
