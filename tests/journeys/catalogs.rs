@@ -66,7 +66,7 @@ async fn a_bad_catalog_changes_nothing_and_says_where_it_is_bad() {
     let before = site.dump().await;
     let url = site.published.windows11.clone();
     let path = url.strip_prefix(&site.origin.base_url()).unwrap().to_owned();
-    let cabinet = reqwest::get(&url).await.unwrap().bytes().await.unwrap();
+    let cabinet = support::http().get(&url).send().await.unwrap().bytes().await.unwrap();
     let xml = site.origin.catalog_document().xml();
     let publish = |bytes: Vec<u8>| site.origin.publish_bytes(&path, "application/octet-stream", bytes);
     for (code, bytes) in [

@@ -62,7 +62,7 @@ async fn a_device_fetches_from_the_point_and_falls_back_to_the_cloud() {
     let esd = site.published.find("Windows 11", "business", catalog::esd_catalog::Architecture::X64, "en-us").unwrap();
     let sha256 = esd.fingerprint.sha256.to_string();
     let content = format!("{}/content/{sha256}", site.url);
-    let head = || async { reqwest::Client::new().head(&content).send().await.unwrap().status().as_u16() };
+    let head = || async { support::http().head(&content).send().await.unwrap().status().as_u16() };
     assert_eq!(head().await, 404, "only what was distributed is served");
 
     let from_cloud = site.ok(&["client", "fetch", &sha256]).await;

@@ -29,7 +29,7 @@ async fn every_refusal_has_its_code_and_its_status() {
         assert_eq!(site.refused("NAME_IN_USE", &["package", "create", "TAKEN"]).await.status, 5);
         site.refused("PACKAGE_EMPTY", &["package", "distribute", "taken"]).await;
         site.refused("LANGUAGE_NOT_AVAILABLE", &["package", "add", "taken", "--lang", "xx-xx"]).await;
-        site.refused("DP_NOT_FOUND", &["package", "distribute", "taken", "--to", "nowhere"]).await.status;
+        site.refused("DP_NOT_FOUND", &["package", "distribute", "taken", "--to", "nowhere"]).await;
     }
 }
 

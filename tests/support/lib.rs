@@ -6,6 +6,6 @@ mod site;
 mod surroundings;
 
 pub use rng::TestRng;
-pub use site::{Ran, TestSite, Way, program};
+pub use site::{Ran, TestSite, Way, http, program};
 pub use spsync::fixture::*;
 pub use surroundings::{data_dir, tool};

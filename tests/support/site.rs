@@ -71,6 +71,13 @@ pub fn program() -> PathBuf {
     program
 }
 
+/// What a foreign HTTP client sees.
+pub fn http() -> reqwest::Client {
+    // The second call of a process finds it there: as good as the first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build().expect("a client of defaults")
+}
+
 impl TestSite {
     /// A site with the catalogs of the demonstration.
     pub async fn start(way: Way) -> Self {

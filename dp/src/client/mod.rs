@@ -75,7 +75,7 @@ pub enum ClientError {
     #[error("the site {site} could not be asked")]
     Site {
         /// Its address.
-        site: Url,
+        site: String,
         /// Why.
         source: Fault,
     },
@@ -83,7 +83,7 @@ pub enum ClientError {
     #[error("the site {site} offers no content {content}")]
     NotOffered {
         /// Its address.
-        site: Url,
+        site: String,
         /// What was asked for.
         content: Sha256Digest,
     },
@@ -91,7 +91,7 @@ pub enum ClientError {
     #[error("the answer of {site} cannot be understood: {what}")]
     Answer {
         /// Its address.
-        site: Url,
+        site: String,
         /// What is wrong with it.
         what: String,
     },
@@ -190,7 +190,7 @@ async fn blocking<T: Send + 'static>(
 
 /// Asks the site where `content` is; a few times, where that may help.
 async fn ask(site: &Reach<'_>, content: Sha256Digest) -> Result<LocationsAnswer, ClientError> {
-    let named = || site.base.clone();
+    let named = || site.shown();
     let invalid = |what: String| ClientError::Answer { site: named(), what };
     let url = site.join(&format!("locations/{content}")).map_err(invalid)?;
     let web = site.web(Some(&site.base), false)?;
@@ -202,7 +202,7 @@ async fn ask(site: &Reach<'_>, content: Sha256Digest) -> Result<LocationsAnswer,
             Err(Fault::NotFound(_)) => return Err(ClientError::NotOffered { site: named(), content }),
             Err(source) => match pauses.next().filter(|_| source.is_transient()) {
                 Some(pause) => {
-                    warn!("the site {} did not answer ({source}); asking again", site.base);
+                    warn!("the site {} did not answer ({source}); asking again", named());
                     sleep(*pause).await;
                 }
                 None => return Err(ClientError::Site { site: named(), source }),
@@ -233,6 +233,11 @@ impl<'a> Reach<'a> {
         Self { settings, base }
     }
 
+    /// The site's address for messages, without credentials.
+    fn shown(&self) -> String {
+        At::Url(self.base.clone()).to_string()
+    }
+
     fn join(&self, relative: &str) -> Result<Url, String> {
         self.base.join(relative).map_err(|error| format!("`{relative}` is no address: {error}"))
     }
@@ -259,7 +264,7 @@ impl<'a> Reach<'a> {
 
     fn source(&self, location: &Location) -> Result<Source, ClientError> {
         let url =
-            self.join(&location.url).map_err(|what| ClientError::Answer { site: self.base.clone(), what })?;
+            self.join(&location.url).map_err(|what| ClientError::Answer { site: self.shown(), what })?;
         let at_the_site = url.host() == self.base.host();
         let (kind, web) = match location.kind {
             LocationKind::Peer => (SourceKind::Peer, self.web(Some(&url), false)?),

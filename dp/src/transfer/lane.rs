@@ -32,7 +32,7 @@ pub(super) enum LocalError {
 }
 
 enum Incoming {
-    Web(Body),
+    Web(Box<Body>),
     File(FileBody),
 }
 
@@ -77,7 +77,7 @@ impl<'a> Lane<'a> {
                 folder::open(path.clone(), from).await.map(|(answer, body)| (answer, Incoming::File(body)))
             }
             At::Url(url) => match source.web.open(url, from, if_range.as_deref()).await {
-                Ok(Opened { answer, body }) => Ok((answer, Incoming::Web(body))),
+                Ok(Opened { answer, body }) => Ok((answer, Incoming::Web(Box::new(body)))),
                 Err(fault) => Err(fault),
             },
         };

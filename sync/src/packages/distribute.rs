@@ -52,6 +52,7 @@ pub struct Distributed {
 /// `PACKAGE_EMPTY`, `PACKAGE_INCOMPLETE`, `DP_NOT_FOUND`.
 pub async fn distribute(site: &Arc<Site>, name: &str, to: &[String], caller: &Caller) -> Result<Work, Problem> {
     let package = shown(site, &named(site, name).await?.id).await?;
+    let points = chosen(site, to).await?;
     if package.files.is_empty() {
         return Err(Problem::new(Code::PackageEmpty, format!("package `{}` has no updates", package.package.name)));
     }
@@ -60,7 +61,6 @@ pub async fn distribute(site: &Arc<Site>, name: &str, to: &[String], caller: &Ca
         let message = format!("{} of {} files of package `{}` are not downloaded", missing.len(), package.files.len(), package.package.name);
         return Err(Problem::new(Code::PackageIncomplete, message).because(format!("for one, `{}`", first.file_name)));
     }
-    let points = chosen(site, to).await?;
     let id = package.package.id.clone();
     let already: Vec<String> = {
         let id = id.clone();

@@ -149,7 +149,12 @@ async fn get(web: &Web, url: &Url, most: u64, etag: Option<&str>, settings: &Set
             Err(_) => dp::transfer::fault::Fault::Stalled,
         };
         if tries >= retry.max || !fault.is_transient() {
-            return Err(Problem::new(fault.code(), format!("sync failed while fetching the catalog `{url}`"))
+            // For a file this would mean another file; a catalog has no size that it must have, only one it may have.
+            let code = match fault.code() {
+                Code::TransferTooLong => Code::CatalogTooLarge,
+                code => code,
+            };
+            return Err(Problem::new(code, format!("sync failed while fetching the catalog `{url}`"))
                 .because(fault.to_string())
                 .keeping(format!("the database is unchanged; asked {tries} times")));
         }
