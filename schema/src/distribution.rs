@@ -99,6 +99,12 @@ impl Reader<'_> {
 }
 
 impl Writer<'_> {
+    /// Gives the site's own point its name.
+    pub fn name_own_point(&self, name: &str) -> Result<(), SchemaError> {
+        self.execute("UPDATE point SET name = ?1 WHERE point_id = 1 AND name <> ?1", [name])?;
+        Ok(())
+    }
+
     /// Makes a point serve what a package holds now, and only that.
     pub fn distribute(&self, id: &PackageId, point: i64, now: Timestamp) -> Result<(), SchemaError> {
         self.withdraw(id, point)?;

@@ -3,6 +3,7 @@
 //! Whoever holds a [`Site`] holds the site lock: there is one at a time, the daemon or one command.
 
 use std::fs::File;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -73,9 +74,11 @@ impl Site {
         .map_err(|died| Problem::of(Code::Internal, &died))??;
         let code = settings.site.code.clone();
         let wanted = code.clone();
+        let point = settings.dp.name.clone();
         let kept = store
             .write(move |w| {
                 w.mark_interrupted(clock::now())?;
+                w.name_own_point(&point)?;
                 w.site_code(&wanted, clock::now())
             })
             .await
@@ -155,8 +158,8 @@ impl Site {
     /// # Errors
     /// Those of the database.
     pub async fn refresh_shelf(&self) -> Result<(), Problem> {
-        let url = self.settings().public_url();
-        let shelf = self.read(move |r| crate::packages::shelf(r, &url)).await?;
+        let settings = self.settings();
+        let shelf = self.read(move |r| crate::packages::shelf(r, &settings.dp.name, &settings.public_url())).await?;
         self.shelf.store(Arc::new(shelf));
         Ok(())
     }
@@ -179,7 +182,8 @@ fn prepare(data_dir: &Path) -> Result<(), Problem> {
         Problem::new(Code::DataDirNotWritable, format!("the data directory `{}` cannot be written", data_dir.display()))
             .because_of(Some(&error))
     };
-    std::fs::create_dir_all(data_dir).map_err(failed)?;
+    // Others have no business in here: licence decisions, the database, keys to come.
+    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(data_dir).map_err(failed)?;
     let probe = data_dir.join(format!(".writable-{}", std::process::id()));
     File::create(&probe).map_err(failed)?;
     std::fs::remove_file(&probe).map_err(failed)

@@ -18,8 +18,9 @@ use super::web::{Body, Opened};
 use super::{At, Source};
 use crate::library::{LibraryError, Note, Staged, Stored};
 
-/// Bytes that are hashed and written at once.
-const GATHER: usize = 1 << 20;
+/// Bytes that are hashed and written at once: enough to be hashed on two cores, and no more, because what the
+/// kernel holds for a fast connection (about 6 MiB on loopback) is lost with a killed process too.
+const GATHER: usize = 512 * 1024;
 /// A slow source's bytes are written at least this often.
 const GATHER_FOR: Duration = Duration::from_secs(1);
 

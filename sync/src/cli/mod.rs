@@ -149,6 +149,8 @@ pub fn main() -> ExitCode {
         }
     };
     let output = Output::new(&cli.global);
+    // What a site writes is for its user and group; content gets its own rights when it is stored.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

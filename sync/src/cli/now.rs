@@ -39,15 +39,18 @@ pub(super) fn show(report: &Report, output: &Output) {
             None if catalog.unchanged => "unchanged".to_owned(),
             None => format!("ok, signature: {}", catalog.signature),
         };
+        // What was not read has no counts: a zero would claim that it has none.
+        let read = catalog.records > 0;
+        let count = |text: String| if read { text } else { "-".to_owned() };
         rows.push([
             short(&catalog.location, 60),
-            catalog.version.clone(),
-            catalog.records.to_string(),
-            catalog.esds.to_string(),
-            catalog.languages.to_string(),
-            size(catalog.bytes),
-            catalog.new.to_string(),
-            catalog.revised.to_string(),
+            count(catalog.version.clone()),
+            count(catalog.records.to_string()),
+            count(catalog.esds.to_string()),
+            count(catalog.languages.to_string()),
+            count(size(catalog.bytes)),
+            count(catalog.new.to_string()),
+            count(catalog.revised.to_string()),
             result,
         ]);
     }

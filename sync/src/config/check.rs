@@ -169,13 +169,6 @@ impl Findings<'_> {
                 self.warn(key, "empty, so nothing is listed; `*` selects all");
             }
         }
-        if settings.download.auto && selection.languages.iter().any(|language| language == crate::select::ALL)
-        {
-            self.warn(
-                "download.auto",
-                "all languages are downloaded: hundreds of gigabytes; see `spsync sync plan`",
-            );
-        }
         if settings.sync.accept_licenses {
             self.warn(
                 "sync.accept_licenses",

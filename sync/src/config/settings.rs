@@ -206,8 +206,6 @@ section! {
 section! {
     /// Fetching content.
     Download {
-        /// Download what becomes deployable without being asked.
-        auto: bool = false,
         /// Refuse content of which only a SHA-1 is published.
         require_sha256: bool = false,
         /// Files at once.

@@ -86,7 +86,7 @@ fn layers_stand_above_each_other_and_every_value_knows_its_place() {
             ("SPSYNC_SYNC__PRODUCTS", "B"),
             ("SPSYNC_SYNC__RETRY__MAX", "9"),
             ("SPSYNC_SYNC__RELEASES", " 25H2 , 24H2 ,"),
-            ("SPSYNC_DOWNLOAD__AUTO", "true"),
+            ("SPSYNC_DOWNLOAD__REQUIRE_SHA256", "true"),
             ("SPSYNC_CONFIG", "/is/a/flag"),
             ("SPSYNC_TOKEN_FILE", "/is/a/flag"),
         ])
@@ -103,7 +103,7 @@ fn layers_stand_above_each_other_and_every_value_knows_its_place() {
     assert_eq!(shown(&loaded, "sync.retry.max"), owned("9", variable("SPSYNC_SYNC__RETRY__MAX")));
     assert_eq!(shown(&loaded, "sync.retry.first"), owned("\"1s\"", "built-in default".to_owned()));
     assert_eq!(shown(&loaded, "sync.products"), owned("[\"C\"]", place("data/selection.toml", 2)));
-    assert!(loaded.settings.download.auto);
+    assert!(loaded.settings.download.require_sha256);
     loaded.set_listen(&["127.0.0.1:0".to_owned()]).unwrap();
     assert_eq!(shown(&loaded, "server.listen"), owned("[\"127.0.0.1:0\"]", "--listen".to_owned()));
     // Flags stay above what is read again.
@@ -274,7 +274,7 @@ fn everything_else() -> Settings {
         db = { path = "x", readers = 1 }
         source = [{ name = "esd", catalogs = ["/x"], allow_networks = ["::1"], redirect_hosts = ["x.y"], mirrors = ["http://x"] }]
         sync = { schedule = "", timezone = "GMT", jitter = "1s", products = ["x"], releases = ["x"], editions = ["x"], classifications = [], languages = [], architectures = [], accept_licenses = true, request_timeout = "1s", retry = { max = 1, first = "2s", longest = "2s" } }
-        download = { auto = true, require_sha256 = true, parallel_files = 1, rate_limit = "1B/s", proxy = "none", min_free = "1B" }
+        download = { require_sha256 = true, parallel_files = 1, rate_limit = "1B/s", proxy = "none", min_free = "1B" }
         content.dir = "x"
         dp.name = "x"
         client = { site = "http://x", ca_file = "/x", dir = "x", allow_networks = ["::1"] }

@@ -155,7 +155,7 @@ pub async fn points(site: &Arc<Site>) -> Result<Answer, Problem> {
 ///
 /// # Errors
 /// Those of the database.
-pub fn shelf(reader: &Reader<'_>, public_url: &str) -> Result<Shelf, SchemaError> {
+pub fn shelf(reader: &Reader<'_>, point: &str, public_url: &str) -> Result<Shelf, SchemaError> {
     let mut shelf = Shelf::default();
     for row in reader.shelf()? {
         shelf.packages.insert((row.package, row.file_name.as_str().to_ascii_lowercase()), row.sha256);
@@ -180,7 +180,7 @@ pub fn shelf(reader: &Reader<'_>, public_url: &str) -> Result<Shelf, SchemaError
             points: Vec::new(),
             cloud: Vec::new(),
         });
-        entry.points.push(("site".to_owned(), format!("{}/content/{content}", public_url.trim_end_matches('/'))));
+        entry.points.push((point.to_owned(), format!("{}/content/{content}", public_url.trim_end_matches('/'))));
     }
     shelf.locations = held.into_iter().map(|(content, held)| (content, locate::answer(content, held))).collect();
     Ok(shelf)
