@@ -24,7 +24,12 @@ impl Reader<'_> {
     /// The newest acts first.
     pub fn acts(&self, limit: u32) -> Result<Vec<Act>, SchemaError> {
         self.all("SELECT * FROM audit ORDER BY audit_id DESC LIMIT ?1", [limit], |row| {
-            Ok(Act { at: time(row, "at")?, who: row.get("who")?, what: row.get("what")?, object: row.get("object")? })
+            Ok(Act {
+                at: time(row, "at")?,
+                who: row.get("who")?,
+                what: row.get("what")?,
+                object: row.get("object")?,
+            })
         })
     }
 }
@@ -43,7 +48,8 @@ impl Writer<'_> {
     pub fn site_code(&self, wanted: &SiteCode, now: Timestamp) -> Result<SiteCode, SchemaError> {
         self.execute("INSERT OR IGNORE INTO site (key, value) VALUES ('code', ?1)", [wanted.as_str()])?;
         self.execute("INSERT OR IGNORE INTO site (key, value) VALUES ('created', ?1)", [now.to_string()])?;
-        let code = self.first("SELECT value FROM site WHERE key = 'code'", [], |row| Ok(row.get::<_, String>(0)?))?;
+        let code =
+            self.first("SELECT value FROM site WHERE key = 'code'", [], |row| Ok(row.get::<_, String>(0)?))?;
         code.and_then(|code| code.parse().ok()).ok_or_else(|| SchemaError::Value("the site code".to_owned()))
     }
 }

@@ -61,7 +61,9 @@ pub(crate) fn text<T: std::str::FromStr>(row: &Row<'_>, column: &str) -> Result<
 
 pub(crate) fn json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> Result<Option<T>, SchemaError> {
     let text: Option<String> = row.get(column)?;
-    text.map(|text| serde_json::from_str(&text)).transpose().map_err(|error| wrong(&format!("{column}: {error}")))
+    text.map(|text| serde_json::from_str(&text))
+        .transpose()
+        .map_err(|error| wrong(&format!("{column}: {error}")))
 }
 
 pub(crate) fn to_json(value: &impl Serialize) -> Result<String, SchemaError> {

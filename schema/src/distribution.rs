@@ -76,7 +76,13 @@ impl Reader<'_> {
             "SELECT point.name, version, at FROM distribution JOIN point USING (point_id)
               WHERE package_id = ?1 ORDER BY point_id",
             [id.as_str()],
-            |row| Ok(Distribution { point: row.get("name")?, version: number(row, "version")?, at: time(row, "at")? }),
+            |row| {
+                Ok(Distribution {
+                    point: row.get("name")?,
+                    version: number(row, "version")?,
+                    at: time(row, "at")?,
+                })
+            },
         )
     }
 
@@ -125,7 +131,10 @@ impl Writer<'_> {
 
     /// Takes a package off a point.
     pub fn withdraw(&self, id: &PackageId, point: i64) -> Result<(), SchemaError> {
-        self.execute("DELETE FROM distribution WHERE package_id = ?1 AND point_id = ?2", (id.as_str(), point))?;
+        self.execute(
+            "DELETE FROM distribution WHERE package_id = ?1 AND point_id = ?2",
+            (id.as_str(), point),
+        )?;
         Ok(())
     }
 }

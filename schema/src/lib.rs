@@ -16,9 +16,9 @@ pub mod packages;
 pub mod runs;
 mod state;
 pub mod tasks;
-pub mod updates;
 #[cfg(test)]
 mod tests;
+pub mod updates;
 
 pub use handle::{Reader, Store, Writer};
 pub use open::SchemaError;

@@ -159,29 +159,43 @@ impl Reader<'_> {
         }
         let length = new.name.chars().count();
         if length > LONGEST_NAME {
-            return refuse(Code::NameTooLong, format!("the name has {length} characters, at most {LONGEST_NAME} are allowed"));
+            return refuse(
+                Code::NameTooLong,
+                format!("the name has {length} characters, at most {LONGEST_NAME} are allowed"),
+            );
         }
         if new.name.chars().any(char::is_control) {
             return refuse(Code::NameNotAllowed, "the name has control characters".to_owned());
         }
         let length = new.description.chars().count();
         if length > LONGEST_DESCRIPTION {
-            let message = format!("the description has {length} characters, at most {LONGEST_DESCRIPTION} are allowed");
+            let message =
+                format!("the description has {length} characters, at most {LONGEST_DESCRIPTION} are allowed");
             return refuse(Code::DescriptionTooLong, message);
         }
         let all = self.packages()?;
         if let Some(other) = all.iter().find(|other| other.name.to_lowercase() == new.name.to_lowercase()) {
-            return refuse(Code::NameInUse, format!("package {} is called `{}` already", other.id, other.name));
+            return refuse(
+                Code::NameInUse,
+                format!("package {} is called `{}` already", other.id, other.name),
+            );
         }
         let taken = |other: &&Package| new.source_dir.is_some() && other.source_dir == new.source_dir;
         if let Some(other) = all.iter().find(taken) {
-            return refuse(Code::SourceInUse, format!("package {} `{}` uses this source folder", other.id, other.name));
+            return refuse(
+                Code::SourceInUse,
+                format!("package {} `{}` uses this source folder", other.id, other.name),
+            );
         }
         Ok(())
     }
 
     /// Which of `members` a package holds already.
-    pub fn members_present(&self, id: &PackageId, members: &[NewMember]) -> Result<Vec<RevisionId>, SchemaError> {
+    pub fn members_present(
+        &self,
+        id: &PackageId,
+        members: &[NewMember],
+    ) -> Result<Vec<RevisionId>, SchemaError> {
         let held: Vec<_> = self.package_files(id)?.into_iter().map(|file| file.revision).collect();
         Ok(members.iter().map(|member| member.revision).filter(|revision| held.contains(revision)).collect())
     }
@@ -189,7 +203,12 @@ impl Reader<'_> {
 
 impl Writer<'_> {
     /// Makes a package.
-    pub fn create_package(&self, site: &SiteCode, new: &NewPackage, now: Timestamp) -> Result<PackageId, SchemaError> {
+    pub fn create_package(
+        &self,
+        site: &SiteCode,
+        new: &NewPackage,
+        now: Timestamp,
+    ) -> Result<PackageId, SchemaError> {
         self.check_new_package(new)?;
         // Ids of deleted packages are not given again: the counter stands in `site`.
         self.execute(
@@ -198,7 +217,9 @@ impl Writer<'_> {
             [],
         )?;
         let sequence = self
-            .first("SELECT CAST(value AS INTEGER) FROM site WHERE key = 'last_package'", [], |row| Ok(row.get::<_, u32>(0)?))?
+            .first("SELECT CAST(value AS INTEGER) FROM site WHERE key = 'last_package'", [], |row| {
+                Ok(row.get::<_, u32>(0)?)
+            })?
             .ok_or_else(|| SchemaError::Value("last_package".to_owned()))?;
         let id = PackageId::new(site, sequence);
         self.execute(
@@ -214,7 +235,12 @@ impl Writer<'_> {
     }
 
     /// Adds updates. A file that is in the library already is stored at once, unless a source folder wants a copy too.
-    pub fn add_members(&self, id: &PackageId, members: &[NewMember], now: Timestamp) -> Result<(), SchemaError> {
+    pub fn add_members(
+        &self,
+        id: &PackageId,
+        members: &[NewMember],
+        now: Timestamp,
+    ) -> Result<(), SchemaError> {
         let has_folder = self.package(id)?.is_some_and(|package| package.source_dir.is_some());
         for member in members {
             let (update, number) = (member.revision.update.0.as_bytes(), member.revision.number.0);
@@ -227,7 +253,8 @@ impl Writer<'_> {
                     Ok((row.get::<_, i64>("file_id")?, name, digests(row)?, row.get::<_, bool>("held")?))
                 },
             )?;
-            let (file, name, digests, held) = found.ok_or_else(|| SchemaError::Value("a revision".to_owned()))?;
+            let (file, name, digests, held) =
+                found.ok_or_else(|| SchemaError::Value("a revision".to_owned()))?;
             let name = self.free_name(id, &name, &digests)?;
             self.execute(
                 "INSERT INTO package_file (package_id, update_id, number, file_id, file_name, state, at)
@@ -244,7 +271,8 @@ impl Writer<'_> {
     /// The name itself, or with eight digits of the digest where another file of the package has it.
     fn free_name(&self, id: &PackageId, name: &FileName, digests: &Digests) -> Result<FileName, SchemaError> {
         const TAKEN: &str = "SELECT 1 FROM package_file WHERE package_id = ?1 AND file_name = ?2";
-        let taken = |name: &str| Ok::<_, SchemaError>(self.first(TAKEN, (id.as_str(), name), |_| Ok(()))?.is_some());
+        let taken =
+            |name: &str| Ok::<_, SchemaError>(self.first(TAKEN, (id.as_str(), name), |_| Ok(()))?.is_some());
         if !taken(name.as_str())? {
             return Ok(name.clone());
         }
@@ -254,7 +282,9 @@ impl Writer<'_> {
             Some((stem, extension)) => format!("{stem}-{digest}.{extension}"),
             None => format!("{}-{digest}", name.as_str()),
         };
-        other.parse().map_err(|_| SchemaError::from(Problem::new(Code::NameNotAllowed, format!("`{other}` is too long"))))
+        other.parse().map_err(|_| {
+            SchemaError::from(Problem::new(Code::NameNotAllowed, format!("`{other}` is too long")))
+        })
     }
 
     fn changed(&self, id: &PackageId, now: Timestamp) -> Result<(), SchemaError> {
@@ -266,7 +296,12 @@ impl Writer<'_> {
     }
 
     /// Takes updates out.
-    pub fn drop_members(&self, id: &PackageId, revisions: &[RevisionId], now: Timestamp) -> Result<(), SchemaError> {
+    pub fn drop_members(
+        &self,
+        id: &PackageId,
+        revisions: &[RevisionId],
+        now: Timestamp,
+    ) -> Result<(), SchemaError> {
         for revision in revisions {
             self.execute(
                 "DELETE FROM package_file WHERE package_id = ?1 AND update_id = ?2 AND number = ?3",
@@ -315,14 +350,23 @@ impl Writer<'_> {
         self.execute(
             "UPDATE package_file SET state = 'failed', problem = ?4, at = ?5
               WHERE package_id = ?1 AND update_id = ?2 AND number = ?3",
-            (id.as_str(), revision.update.0.as_bytes(), revision.number.0, to_json(problem)?, now.as_millisecond()),
+            (
+                id.as_str(),
+                revision.update.0.as_bytes(),
+                revision.number.0,
+                to_json(problem)?,
+                now.as_millisecond(),
+            ),
         )?;
         Ok(())
     }
 
     /// Every file of a package was read again.
     pub fn mark_validated(&self, id: &PackageId, now: Timestamp) -> Result<(), SchemaError> {
-        self.execute("UPDATE package SET validated = ?2 WHERE package_id = ?1", (id.as_str(), now.as_millisecond()))?;
+        self.execute(
+            "UPDATE package SET validated = ?2 WHERE package_id = ?1",
+            (id.as_str(), now.as_millisecond()),
+        )?;
         Ok(())
     }
 }

@@ -49,8 +49,12 @@ impl Reader<'_> {
                         ValueRef::Null => text.push('-'),
                         ValueRef::Integer(number) => write!(text, "{number}").unwrap_or_default(),
                         ValueRef::Real(number) => write!(text, "{number}").unwrap_or_default(),
-                        ValueRef::Text(bytes) => text.push_str(&String::from_utf8_lossy(bytes).escape_debug().to_string()),
-                        ValueRef::Blob(bytes) => bytes.iter().for_each(|b| write!(text, "{b:02x}").unwrap_or_default()),
+                        ValueRef::Text(bytes) => {
+                            text.push_str(&String::from_utf8_lossy(bytes).escape_debug().to_string())
+                        }
+                        ValueRef::Blob(bytes) => {
+                            bytes.iter().for_each(|b| write!(text, "{b:02x}").unwrap_or_default())
+                        }
                     }
                 }
                 text.push('\n');

@@ -146,7 +146,10 @@ impl Writer<'_> {
     /// Writes how far a task is; one that has ended meanwhile is left as it is.
     pub fn update_progress(&self, task: &Task) -> Result<(), SchemaError> {
         let phases = to_json(&task.phases)?;
-        self.execute("UPDATE task SET phases = ?2 WHERE task_id = ?1 AND state = 'running'", (task.id.0, phases))?;
+        self.execute(
+            "UPDATE task SET phases = ?2 WHERE task_id = ?1 AND state = 'running'",
+            (task.id.0, phases),
+        )?;
         Ok(())
     }
 

@@ -86,7 +86,11 @@ fn another_digest_is_the_next_revision_and_the_highest_build_is_the_latest() {
         assert_eq!(store.read(move |r| r.revisions(id)).await.unwrap().len(), 2);
 
         let same = record(&store, "a", vec![revision("en-us", 20, 1)]).await;
-        assert_eq!((same.new, same.revised, same.unchanged, same.withdrawn), (0, 0, 1, 1), "de-de is listed no more");
+        assert_eq!(
+            (same.new, same.revised, same.unchanged, same.withdrawn),
+            (0, 0, 1, 1),
+            "de-de is listed no more"
+        );
         let all = store.read(|r| r.feature_updates()).await.unwrap();
         let listed: Vec<_> = all.iter().map(|u| (u.language.as_str(), u.listed)).collect();
         assert_eq!(listed, [("de-de", false), ("en-us", true)]);
@@ -146,7 +150,9 @@ fn a_licence_is_about_a_text() {
         };
         let first = text(1, "http://dl.example/en.rtf");
         let decide = |digest: Option<Sha256Digest>, accepted: bool| {
-            store.write(move |w| w.record_license_decision(id, "en-us", digest, accepted, "ann", How::ByHand, NOW))
+            store.write(move |w| {
+                w.record_license_decision(id, "en-us", digest, accepted, "ann", How::ByHand, NOW)
+            })
         };
         store.write(move |w| w.record_license_text(id, "en-us", &first)).await.unwrap();
         decide(Some(Sha256Digest([1; 32])), true).await.unwrap();
@@ -166,7 +172,10 @@ fn a_licence_is_about_a_text() {
         // The catalog links to another document now: nobody knows its text yet.
         let moved = document("a", b"moved");
         let links = vec![("en-us".to_owned(), "http://dl.example/en-2.rtf".to_owned())];
-        store.write(move |w| w.record_catalog(&moved, &[revision("en-us", 20, 1)], &links, NOW)).await.unwrap();
+        store
+            .write(move |w| w.record_catalog(&moved, &[revision("en-us", 20, 1)], &links, NOW))
+            .await
+            .unwrap();
         assert_eq!(state().await.unwrap(), LicenseState::Pending);
         assert!(store.read(move |r| r.license_text(id, "en-us")).await.unwrap().is_none());
     });
@@ -178,7 +187,8 @@ fn packages_follow_the_rules_and_share_content() {
     runtime().block_on(async {
         record(&store, "a", vec![revision("en-us", 20, 1)]).await;
         let site = "XYZ".parse().unwrap();
-        let new = |name: &str| NewPackage { name: name.to_owned(), description: String::new(), source_dir: None };
+        let new =
+            |name: &str| NewPackage { name: name.to_owned(), description: String::new(), source_dir: None };
         let create = |new: NewPackage| {
             let site: catalog::id::SiteCode = "XYZ".parse().unwrap();
             store.write(move |w| w.create_package(&site, &new, NOW))
@@ -220,13 +230,18 @@ fn packages_follow_the_rules_and_share_content() {
             .await
             .unwrap();
         let files = store.read(move |r| r.package_files(&second)).await.unwrap();
-        assert_eq!((files[0].state, files[0].sha256), (FileState::Stored, Some(content)), "not fetched again");
+        assert_eq!(
+            (files[0].state, files[0].sha256),
+            (FileState::Stored, Some(content)),
+            "not fetched again"
+        );
         assert!(store.read(|r| r.unused_contents()).await.unwrap().is_empty());
         store.write(move |w| w.forget_content(content)).await.unwrap();
         assert!(store.read(|r| r.shelf()).await.unwrap().is_empty());
         let files = store.read(move |r| r.package_files(&package)).await.unwrap();
         assert_eq!(files[0].state, FileState::Queued);
-        let next = create(NewPackage { name: "Third".to_owned(), description: String::new(), source_dir: None });
+        let next =
+            create(NewPackage { name: "Third".to_owned(), description: String::new(), source_dir: None });
         assert_eq!(next.await.unwrap().as_str(), "XYZ00003");
     });
 }

@@ -312,7 +312,11 @@ impl Reader<'_> {
                   WHERE revision.{column} IS NOT NULL GROUP BY 1 ORDER BY 1"
             );
             self.all(&sql, [], |row| {
-                Ok(NameCount { name: row.get("name")?, updates: size(row, "updates")?, bytes: size(row, "bytes")? })
+                Ok(NameCount {
+                    name: row.get("name")?,
+                    updates: size(row, "updates")?,
+                    bytes: size(row, "bytes")?,
+                })
             })
         };
         Ok(NamesKnown {
@@ -350,7 +354,8 @@ impl Writer<'_> {
             )?;
         }
         for id in before {
-            let listed = self.first("SELECT 1 FROM listing WHERE update_id = ?1", [id.0.as_bytes()], |_| Ok(()))?;
+            let listed =
+                self.first("SELECT 1 FROM listing WHERE update_id = ?1", [id.0.as_bytes()], |_| Ok(()))?;
             recorded.withdrawn += u64::from(listed.is_none());
         }
         self.record_license_links(source, location, licenses)?;
@@ -391,11 +396,15 @@ impl Writer<'_> {
                     (id, number, to_json(&editions)?),
                 )?;
             }
-            self.execute("UPDATE update_item SET last_seen = ?2 WHERE update_id = ?1", (id, now.as_millisecond()))?;
+            self.execute(
+                "UPDATE update_item SET last_seen = ?2 WHERE update_id = ?1",
+                (id, now.as_millisecond()),
+            )?;
             return Ok(number);
         }
-        let highest =
-            self.first("SELECT max(number) FROM revision WHERE update_id = ?1", [id], |row| Ok(row.get::<_, Option<u32>>(0)?))?;
+        let highest = self.first("SELECT max(number) FROM revision WHERE update_id = ?1", [id], |row| {
+            Ok(row.get::<_, Option<u32>>(0)?)
+        })?;
         let next = highest.flatten().unwrap_or(0) + 1;
         match next {
             1 => recorded.new += 1,
@@ -459,13 +468,25 @@ impl Writer<'_> {
                 self.last_id()
             }
         };
-        self.execute("INSERT OR IGNORE INTO file_url (file_id, source, url) VALUES (?1, ?2, ?3)", (file, source, &new.url))?;
+        self.execute(
+            "INSERT OR IGNORE INTO file_url (file_id, source, url) VALUES (?1, ?2, ?3)",
+            (file, source, &new.url),
+        )?;
         Ok(file)
     }
 
     /// The administrator does not want an update, or wants it again.
-    pub fn set_declined(&self, id: UpdateId, declined: bool, who: &str, now: Timestamp) -> Result<(), SchemaError> {
-        self.execute("UPDATE update_item SET declined = ?2 WHERE update_id = ?1", (id.0.as_bytes(), declined))?;
+    pub fn set_declined(
+        &self,
+        id: UpdateId,
+        declined: bool,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<(), SchemaError> {
+        self.execute(
+            "UPDATE update_item SET declined = ?2 WHERE update_id = ?1",
+            (id.0.as_bytes(), declined),
+        )?;
         self.audit(who, if declined { "update.decline" } else { "update.restore" }, &id.to_string(), now)
     }
 

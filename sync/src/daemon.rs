@@ -60,7 +60,8 @@ pub async fn run(loaded: Loaded) -> Result<(), Problem> {
 }
 
 fn handler(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Problem> {
-    signal(kind).map_err(|error| Problem::new(Code::Internal, "signals cannot be handled").because_of(Some(&error)))
+    signal(kind)
+        .map_err(|error| Problem::new(Code::Internal, "signals cannot be handled").because_of(Some(&error)))
 }
 
 /// A daemon that runs in this process.
@@ -92,9 +93,13 @@ impl Daemon {
         let settings = site.settings();
         let (stop, stopped) = watch::channel(false);
         let mut parts = Vec::new();
-        let server = Arc::new(ContentServer::new(site.library.clone(), site.shelf.clone(), limits(&settings)));
+        let server =
+            Arc::new(ContentServer::new(site.library.clone(), site.shelf.clone(), limits(&settings)));
         for listener in listeners {
-            info!("clients are answered at http://{}", listener.local_addr().map_or_else(|_| "?".to_owned(), |a| a.to_string()));
+            info!(
+                "clients are answered at http://{}",
+                listener.local_addr().map_or_else(|_| "?".to_owned(), |a| a.to_string())
+            );
             parts.push(tokio::spawn(server.clone().serve(listener, wait(stopped.clone()))));
         }
         if let Some(socket) = settings.admin.socket() {
@@ -141,7 +146,10 @@ impl Daemon {
             }
         };
         if tokio::time::timeout(grace, all).await.is_err() {
-            warn!("transfers that were still running after {}s are cut; clients resume them", grace.as_secs());
+            warn!(
+                "transfers that were still running after {}s are cut; clients resume them",
+                grace.as_secs()
+            );
         }
         if let Some(socket) = self.site.settings().admin.socket() {
             let _ = std::fs::remove_file(socket);
@@ -157,7 +165,8 @@ async fn wait(mut stopped: watch::Receiver<bool>) {
 
 async fn listen(address: &str) -> Result<TcpListener, Problem> {
     TcpListener::bind(address).await.map_err(|error| {
-        Problem::new(Code::ListenFailed, format!("`{address}` cannot be listened on")).because_of(Some(&error))
+        Problem::new(Code::ListenFailed, format!("`{address}` cannot be listened on"))
+            .because_of(Some(&error))
     })
 }
 
@@ -225,9 +234,16 @@ async fn serve_health(site: Arc<Site>, listener: TcpListener, stopped: impl Futu
                 async move { Ok::<_, std::convert::Infallible>(health(&site, request).await) }
             });
             let mut builder = hyper::server::conn::http1::Builder::new();
-            builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10)).max_buf_size(16 * 1024);
+            builder
+                .timer(TokioTimer::new())
+                .header_read_timeout(Duration::from_secs(10))
+                .max_buf_size(16 * 1024);
             // A broken connection is the asker's business.
-            let _ = tokio::time::timeout(Duration::from_secs(60), builder.serve_connection(TokioIo::new(stream), service)).await;
+            let _ = tokio::time::timeout(
+                Duration::from_secs(60),
+                builder.serve_connection(TokioIo::new(stream), service),
+            )
+            .await;
         });
     }
 }

@@ -36,7 +36,9 @@ pub async fn run(dir: Option<PathBuf>, keep: bool, output: &Output) -> Result<u8
     let began = Instant::now();
     let temporary = match dir {
         Some(_) => None,
-        None => Some(tempfile::Builder::new().prefix("spsync-demo-").tempdir().map_err(|e| disk("made", &e))?),
+        None => {
+            Some(tempfile::Builder::new().prefix("spsync-demo-").tempdir().map_err(|e| disk("made", &e))?)
+        }
     };
     let folder = match (&temporary, dir) {
         (Some(temporary), _) => temporary.path().to_owned(),
@@ -46,10 +48,14 @@ pub async fn run(dir: Option<PathBuf>, keep: bool, output: &Output) -> Result<u8
     let origin = Origin::start().await.map_err(|error| disk("served", &error))?;
     let published = demo_catalog(&origin).await;
     let daemon = Daemon::start(Loaded::from(settings(&folder, &origin, &published))).await?;
-    let demo = Demo { site: daemon.site.clone(), url: format!("http://{}", daemon.addresses[0]), folder, output };
+    let demo =
+        Demo { site: daemon.site.clone(), url: format!("http://{}", daemon.addresses[0]), folder, output };
     let told = demo.tell(&origin, &published).await;
     if told.is_ok() {
-        output.line(format!("\nAll of it took {:.1} s and used no network but loopback.", began.elapsed().as_secs_f64()));
+        output.line(format!(
+            "\nAll of it took {:.1} s and used no network but loopback.",
+            began.elapsed().as_secs_f64()
+        ));
     }
     if keep && told.is_ok() {
         demo.keep_running(&published).await?;
@@ -62,7 +68,8 @@ pub async fn run(dir: Option<PathBuf>, keep: bool, output: &Output) -> Result<u8
 }
 
 fn disk(act: &str, error: &std::io::Error) -> Problem {
-    Problem::new(Code::DemoFailed, format!("the demonstration's folder or origin could not be {act}")).because_of(Some(error))
+    Problem::new(Code::DemoFailed, format!("the demonstration's folder or origin could not be {act}"))
+        .because_of(Some(error))
 }
 
 fn settings(folder: &Path, origin: &Origin, published: &DemoCatalog) -> Settings {
@@ -110,9 +117,12 @@ impl Demo<'_> {
         while let Some(event) = inbox.recv().await {
             match event {
                 Event::Task { .. } => {}
-                Event::Done { problem: Some(problem), .. } | Event::Failed { problem } => return Err(problem),
+                Event::Done { problem: Some(problem), .. } | Event::Failed { problem } => {
+                    return Err(problem);
+                }
                 Event::Done { body, .. } => {
-                    return serde_json::from_value(body).map_err(|error| Problem::of(Code::DemoFailed, &error));
+                    return serde_json::from_value(body)
+                        .map_err(|error| Problem::of(Code::DemoFailed, &error));
                 }
             }
         }
@@ -143,10 +153,16 @@ impl Demo<'_> {
                 catalog.location, catalog.version, catalog.records, catalog.esds, catalog.signature
             ));
         }
-        self.say(format!("{} new, {} listed, {} need a licence decision", report.new, report.listed, report.license_pending));
+        self.say(format!(
+            "{} new, {} listed, {} need a licence decision",
+            report.new, report.listed, report.license_pending
+        ));
         self.expect(report.new == published.esds.len() as u64, "every published ESD is one new update")?;
         let again: Report = self.ask(Request::Now { full: false }).await?;
-        self.expect(again.catalogs.iter().all(|catalog| catalog.unchanged), "a second run finds nothing to do")?;
+        self.expect(
+            again.catalogs.iter().all(|catalog| catalog.unchanged),
+            "a second run finds nothing to do",
+        )?;
 
         self.command("updates list");
         let list: List = self.ask(Request::UpdatesList(UpdateFilter::default())).await?;
@@ -154,7 +170,10 @@ impl Demo<'_> {
             let deployable = if listed.deployable {
                 "yes".to_owned()
             } else {
-                format!("no: {}", listed.reasons.iter().map(|reason| reason.word()).collect::<Vec<_>>().join(", "))
+                format!(
+                    "no: {}",
+                    listed.reasons.iter().map(|reason| reason.word()).collect::<Vec<_>>().join(", ")
+                )
             };
             let update = &listed.update;
             self.say(format!("{}  {:<68} {deployable}", update.id.update.short(), update.title));
@@ -180,7 +199,10 @@ impl Demo<'_> {
         self.command("package add feature-updates");
         let early: Changed = self.ask(add()).await?;
         self.say(format!("{} added; {}", early.added.len(), early.left_out.join("; ")));
-        self.expect(!early.left_out.is_empty(), "updates without an accepted licence are left out, and counted")?;
+        self.expect(
+            !early.left_out.is_empty(),
+            "updates without an accepted licence are left out, and counted",
+        )?;
 
         let pending: Vec<Licensed> = self.ask(Request::LicenseList { pending: true }).await?;
         let first = pending.first().ok_or_else(|| Problem::new(Code::DemoFailed, "no licence waits"))?;
@@ -195,7 +217,11 @@ impl Demo<'_> {
         let decided: Decided = self.ask(accept).await?;
         self.expect(decided.updates.len() == 1, "one decision is recorded")?;
         let left: Vec<Licensed> = self.ask(Request::LicenseList { pending: true }).await?;
-        self.say(format!("accepted, and with the same text {} more; {} pending", pending.len() - 1 - left.len(), left.len()));
+        self.say(format!(
+            "accepted, and with the same text {} more; {} pending",
+            pending.len() - 1 - left.len(),
+            left.len()
+        ));
 
         self.command("package add feature-updates");
         let added: Changed = self.ask(add()).await?;
@@ -203,12 +229,7 @@ impl Demo<'_> {
         Ok("feature-updates".to_owned())
     }
 
-    async fn download(
-        &self,
-        origin: &Origin,
-        esd: &PublishedEsd,
-        package: &str,
-    ) -> Result<(), Problem> {
+    async fn download(&self, origin: &Origin, esd: &PublishedEsd, package: &str) -> Result<(), Problem> {
         origin.mirror().fault_times(&esd.path, Fault::CutAfter(esd.wanted.size / 2), 1);
         origin.mirror().fault(&esd.path, Fault::CloseAtOnce);
         self.command(&format!("package download {package}"));
@@ -229,14 +250,20 @@ impl Demo<'_> {
 
     fn served(&self, served: &[Served]) {
         for served in served {
-            self.say(format!("    {} bytes from {} {}: {}", served.bytes, served.kind, served.name, served.outcome));
+            self.say(format!(
+                "    {} bytes from {} {}: {}",
+                served.bytes, served.kind, served.name, served.outcome
+            ));
         }
     }
 
     async fn distribute(&self, esd: &PublishedEsd, package: &str) -> Result<(), Problem> {
         let address = format!("{}/content/{}", self.url, esd.fingerprint.sha256);
         let before = status(&address).await?;
-        self.say(format!("GET /content/{}…: {before}, because nothing is distributed yet", &esd.fingerprint.sha256.to_string()[..12]));
+        self.say(format!(
+            "GET /content/{}…: {before}, because nothing is distributed yet",
+            &esd.fingerprint.sha256.to_string()[..12]
+        ));
         self.expect(before == 404, "the distribution point serves only what was distributed")?;
         self.command(&format!("package distribute {package}"));
         let distribute = Request::PackageDistribute { package: package.to_owned(), to: Vec::new() };
@@ -257,7 +284,9 @@ impl Demo<'_> {
             allow_networks: Vec::new(),
             min_free: 0,
         };
-        let fetched = dp::client::fetch_content(&client, content, None, |_| {}).await.map_err(|error| error.problem())?;
+        let fetched = dp::client::fetch_content(&client, content, None, |_| {})
+            .await
+            .map_err(|error| error.problem())?;
         self.say(format!("✔ {} {} bytes verified", fetched.file_name, fetched.size));
         self.served(&fetched.served);
         let path = fetched.path.clone();
@@ -267,7 +296,12 @@ impl Demo<'_> {
         self.expect(actual == content, "the device has the very bytes that the upstream published")?;
         self.command(&format!("image inspect {}", fetched.path.display()));
         for image in &images.images {
-            self.say(format!("{}  {} ({})", image.index, image.name, image.edition_id.as_deref().unwrap_or("-")));
+            self.say(format!(
+                "{}  {} ({})",
+                image.index,
+                image.name,
+                image.edition_id.as_deref().unwrap_or("-")
+            ));
         }
         self.expect(images.images.len() == esd.images.len(), "every image is listed")
     }

@@ -3,8 +3,8 @@
 //! Whoever holds a [`Site`] holds the site lock: there is one at a time, the daemon or one command.
 
 use std::fs::File;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -85,7 +85,9 @@ impl Site {
             .map_err(problem)?;
         if kept != code {
             let message = format!("this site was started as `{kept}`, and a site keeps its code");
-            return Err(Problem::new(Code::ConfigInvalid, message).help(format!("set `[site] code = \"{kept}\"`")));
+            return Err(
+                Problem::new(Code::ConfigInvalid, message).help(format!("set `[site] code = \"{kept}\"`"))
+            );
         }
         let site = Arc::new(Self {
             webs: Webs::new(),
@@ -159,7 +161,8 @@ impl Site {
     /// Those of the database.
     pub async fn refresh_shelf(&self) -> Result<(), Problem> {
         let settings = self.settings();
-        let shelf = self.read(move |r| crate::packages::shelf(r, &settings.dp.name, &settings.public_url())).await?;
+        let shelf =
+            self.read(move |r| crate::packages::shelf(r, &settings.dp.name, &settings.public_url())).await?;
         self.shelf.store(Arc::new(shelf));
         Ok(())
     }
@@ -179,8 +182,11 @@ impl Site {
 /// Makes sure that the data directory exists and can be written.
 fn prepare(data_dir: &Path) -> Result<(), Problem> {
     let failed = |error: std::io::Error| {
-        Problem::new(Code::DataDirNotWritable, format!("the data directory `{}` cannot be written", data_dir.display()))
-            .because_of(Some(&error))
+        Problem::new(
+            Code::DataDirNotWritable,
+            format!("the data directory `{}` cannot be written", data_dir.display()),
+        )
+        .because_of(Some(&error))
     };
     // Others have no business in here: licence decisions, the database, keys to come.
     std::fs::DirBuilder::new().recursive(true).mode(0o750).create(data_dir).map_err(failed)?;
@@ -196,7 +202,8 @@ async fn lock(data_dir: &Path) -> Result<File, Problem> {
         Problem::new(Code::DataDirNotWritable, format!("the lock `{}` cannot be opened", path.display()))
             .because_of(Some(&error))
     };
-    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    let mut file =
+        File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
     let since = Instant::now();
     loop {
         match file.try_lock() {
@@ -208,7 +215,9 @@ async fn lock(data_dir: &Path) -> Result<File, Problem> {
                 let mut holder = String::new();
                 let _ = file.read_to_string(&mut holder);
                 let message = format!("another process works on this site ({})", holder.trim());
-                return Err(Problem::new(Code::SiteLocked, message).because(format!("it holds `{}`", path.display())));
+                return Err(
+                    Problem::new(Code::SiteLocked, message).because(format!("it holds `{}`", path.display()))
+                );
             }
             Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
         }
@@ -281,8 +290,7 @@ pub struct Content {
 /// Those of the database and the content library.
 pub async fn status(site: &Arc<Site>) -> Result<Status, Problem> {
     let settings = site.settings();
-    let (last_run, last_ok) =
-        site.read(|r| Ok((r.runs(1)?.pop(), r.last_ok_run()?))).await?;
+    let (last_run, last_ok) = site.read(|r| Ok((r.runs(1)?.pop(), r.last_ok_run()?))).await?;
     let catalog = crate::updates::counts(site).await?;
     let packages = site.read(|r| r.packages()).await?.len();
     let library = site.library.clone();
@@ -303,7 +311,10 @@ pub async fn status(site: &Arc<Site>) -> Result<Status, Problem> {
     }
     let alarms = site.read(|r| r.sha1_alarms()).await?;
     if !alarms.is_empty() {
-        warnings.push(format!("{} SHA-1 stand for two different contents each: `spsync content list`", alarms.len()));
+        warnings.push(format!(
+            "{} SHA-1 stand for two different contents each: `spsync content list`",
+            alarms.len()
+        ));
     }
     Ok(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),

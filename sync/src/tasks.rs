@@ -51,7 +51,13 @@ impl Tasks {
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn start<F, W>(&self, kind: &str, title: String, key: String, work: W) -> Result<TaskId, Problem>
+    pub async fn start<F, W>(
+        &self,
+        kind: &str,
+        title: String,
+        key: String,
+        work: W,
+    ) -> Result<TaskId, Problem>
     where
         W: FnOnce(Progress) -> F,
         F: Future<Output = Result<Answer, Problem>> + Send + 'static,
@@ -61,10 +67,12 @@ impl Tasks {
             return Ok(id);
         }
         let kind = kind.to_owned();
-        let task = self.store.write(move |w| w.begin_task(&kind, &title, clock::now())).await.map_err(problem)?;
+        let task =
+            self.store.write(move |w| w.begin_task(&kind, &title, clock::now())).await.map_err(problem)?;
         let id = task.id;
         let (state, _) = watch::channel(task);
-        let progress = Progress { id, store: self.store.clone(), state: state.clone(), paced: Arc::default() };
+        let progress =
+            Progress { id, store: self.store.clone(), state: state.clone(), paced: Arc::default() };
         let tasks = self.clone();
         let working = work(progress);
         // The map is locked until the entry stands, so that a task that ends at once still finds itself there.
@@ -80,8 +88,9 @@ impl Tasks {
                         set.spawn(working);
                         let ended = match set.join_next().await {
                             Some(Ok(ended)) => ended,
-                            died => Err(Problem::new(Code::Internal, "the task ended by a defect")
-                                .because(died.and_then(Result::err).map_or_else(String::new, |died| died.to_string()))),
+                            died => Err(Problem::new(Code::Internal, "the task ended by a defect").because(
+                                died.and_then(Result::err).map_or_else(String::new, |died| died.to_string()),
+                            )),
                         };
                         tasks.finish(state, ended).await;
                         tasks.lock().remove(&id);
@@ -192,7 +201,11 @@ impl Tasks {
         let running = self.lock().remove(&id);
         if let Some(running) = running {
             running.abort.abort();
-            self.finish(running.state, Err(Problem::new(Code::Cancelled, format!("task {id} was cancelled")))).await;
+            self.finish(
+                running.state,
+                Err(Problem::new(Code::Cancelled, format!("task {id} was cancelled"))),
+            )
+            .await;
         }
         self.get(id).await
     }
@@ -224,7 +237,9 @@ fn ended(task: Task) -> Result<Answer, Problem> {
     match (task.state, task.result, task.problem) {
         (TaskState::Done, body, problem) => Ok(Answer { body: body.unwrap_or_default(), problem }),
         (_, _, Some(problem)) => Err(problem),
-        (state, _, None) => Err(Problem::new(Code::Interrupted, format!("task {} is {state:?} without a result", task.id))),
+        (state, _, None) => {
+            Err(Problem::new(Code::Interrupted, format!("task {} is {state:?} without a result", task.id)))
+        }
     }
 }
 
@@ -261,14 +276,12 @@ impl Progress {
     }
 
     fn change(&self, name: &str, change: impl FnOnce(&mut Phase)) {
-        self.state.send_modify(|task| {
-            match task.phases.iter_mut().find(|phase| phase.name == name) {
-                Some(phase) => change(phase),
-                None => {
-                    let mut phase = Phase { name: name.to_owned(), ..Phase::default() };
-                    change(&mut phase);
-                    task.phases.push(phase);
-                }
+        self.state.send_modify(|task| match task.phases.iter_mut().find(|phase| phase.name == name) {
+            Some(phase) => change(phase),
+            None => {
+                let mut phase = Phase { name: name.to_owned(), ..Phase::default() };
+                change(&mut phase);
+                task.phases.push(phase);
             }
         });
         self.write_sometimes();

@@ -15,15 +15,21 @@ pub fn for_command(verbose: u8, quiet: bool) {
         (false, 2) => "debug",
         (false, _) => "trace",
     };
-    let filter = EnvFilter::try_from_env("SPSYNC_LOG_FILTER").unwrap_or_else(|_| EnvFilter::new(format!("off,spsync={level},dp={level},schema={level}")));
-    let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).without_time();
+    let filter = EnvFilter::try_from_env("SPSYNC_LOG_FILTER")
+        .unwrap_or_else(|_| EnvFilter::new(format!("off,spsync={level},dp={level},schema={level}")));
+    let subscriber =
+        tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).without_time();
     // A second initialisation happens only in tests, which keep the first.
     let _ = subscriber.with_ansi(std::io::stderr().is_terminal()).try_init();
 }
 
 /// For the daemon, as `[log]` says.
 pub fn for_daemon(log: &Log, verbose: u8) {
-    let mut wanted = if log.level.contains(['=', ',']) { log.level.clone() } else { format!("warn,spsync={0},dp={0},schema={0}", log.level) };
+    let mut wanted = if log.level.contains(['=', ',']) {
+        log.level.clone()
+    } else {
+        format!("warn,spsync={0},dp={0},schema={0}", log.level)
+    };
     if verbose > 0 {
         wanted = "info,spsync=debug,dp=debug,schema=debug".to_owned();
     }

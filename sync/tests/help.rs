@@ -3,7 +3,8 @@
 use std::process::Command;
 
 fn help(args: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_spsync")).args(args).arg("--help").output().expect("it starts");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_spsync")).args(args).arg("--help").output().expect("it starts");
     assert!(output.status.success(), "{args:?}");
     String::from_utf8(output.stdout).expect("UTF-8")
 }

@@ -18,13 +18,22 @@ const REAL: [(&str, u64, u64, u64); 8] = [
 #[tokio::test]
 async fn every_real_catalog_goes_into_one_database() {
     let Some(folder) = data_dir("esd-catalog") else { return };
-    let names: Vec<String> = REAL.iter().map(|row| folder.join(row.0).to_string_lossy().into_owned()).collect();
+    let names: Vec<String> =
+        REAL.iter().map(|row| folder.join(row.0).to_string_lossy().into_owned()).collect();
     let site = TestSite::with(Way::Alone, |_, _| names, "").await;
     let report = site.ok(&["now"]).await;
     for (catalog, (name, records, esds, bytes)) in report["catalogs"].as_array().unwrap().iter().zip(REAL) {
         assert!(catalog["location"].as_str().unwrap().ends_with(name));
-        assert_eq!((&catalog["records"], &catalog["esds"], &catalog["bytes"]), (&json!(records), &json!(esds), &json!(bytes)), "{name}");
-        assert_eq!((&catalog["languages"], &catalog["signature"]), (&json!(38), &json!("not checked")), "{name}");
+        assert_eq!(
+            (&catalog["records"], &catalog["esds"], &catalog["bytes"]),
+            (&json!(records), &json!(esds), &json!(bytes)),
+            "{name}"
+        );
+        assert_eq!(
+            (&catalog["languages"], &catalog["signature"]),
+            (&json!(38), &json!("not checked")),
+            "{name}"
+        );
     }
     assert_eq!(report["new"], 1427);
     let before = site.dump().await;
@@ -33,14 +42,19 @@ async fn every_real_catalog_goes_into_one_database() {
     assert_eq!(site.dump().await, before);
 
     let all = site.ok(&["updates", "list", "--all"]).await;
-    let encrypted: Vec<_> = all["updates"].as_array().unwrap().iter().filter(|u| u["encrypted"] == true).collect();
+    let encrypted: Vec<_> =
+        all["updates"].as_array().unwrap().iter().filter(|u| u["encrypted"] == true).collect();
     assert_eq!(encrypted.len(), 124, "Windows 10 1607");
     assert!(encrypted.iter().all(|update| update["deployable"] == false));
     site.ok(&["package", "create", "p"]).await;
     let picked = site.ok(&["package", "add", "p", "--release", "1607"]).await;
     assert_eq!(picked["added"], json!([]), "never picked");
     let id = encrypted[0]["update"].as_str().unwrap();
-    assert_eq!(site.ok(&["package", "add", "p", id]).await["added"].as_array().unwrap().len(), 1, "but by its id");
+    assert_eq!(
+        site.ok(&["package", "add", "p", id]).await["added"].as_array().unwrap().len(),
+        1,
+        "but by its id"
+    );
 }
 
 #[tokio::test]
@@ -55,7 +69,10 @@ async fn an_unchanged_catalog_costs_one_question_and_one_row() {
     assert_eq!((asked.len(), asked[1].status, asked[1].bytes_sent), (2, Some(304), 0));
     assert_eq!(site.dump().await, before);
     let full = site.ok(&["now", "--full"]).await;
-    assert_eq!((&full["catalogs"][0]["unchanged"], &full["new"], &full["revised"]), (&json!(false), &json!(0), &json!(0)));
+    assert_eq!(
+        (&full["catalogs"][0]["unchanged"], &full["new"], &full["revised"]),
+        (&json!(false), &json!(0), &json!(0))
+    );
     assert_eq!(site.dump().await, before);
 }
 
@@ -89,7 +106,10 @@ async fn a_bad_catalog_changes_nothing_and_says_where_it_is_bad() {
         (Fault::CloseAtOnce, &["SOURCE_UNREACHABLE"]),
         (Fault::RedirectLoop, &["TOO_MANY_REDIRECTS"]),
         (Fault::RedirectTo("http://evil.example/products.cab".to_owned()), &["REDIRECT_NOT_ALLOWED"]),
-        (Fault::RedirectTo("http://10.9.8.7/products.cab".to_owned()), &["REDIRECT_NOT_ALLOWED", "NETWORK_NOT_ALLOWED"]),
+        (
+            Fault::RedirectTo("http://10.9.8.7/products.cab".to_owned()),
+            &["REDIRECT_NOT_ALLOWED", "NETWORK_NOT_ALLOWED"],
+        ),
         (Fault::RedirectTo("file:///etc/passwd".to_owned()), &["SCHEME_NOT_ALLOWED", "REDIRECT_NOT_ALLOWED"]),
         (Fault::EndlessBody, &["CATALOG_TOO_LARGE", "TRANSFER_TOO_LONG"]),
     ] {
@@ -123,7 +143,12 @@ async fn a_bad_catalog_does_not_stop_the_others() {
 async fn a_private_address_must_be_named() {
     let site = TestSite::with(
         Way::Alone,
-        |origin, published| vec![published.windows11.replace("127.0.0.1", "localhost"), origin.publish_catalog("x.xml", CatalogFormat::Plain)],
+        |origin, published| {
+            vec![
+                published.windows11.replace("127.0.0.1", "localhost"),
+                origin.publish_catalog("x.xml", CatalogFormat::Plain),
+            ]
+        },
         "",
     )
     .await;

@@ -36,11 +36,16 @@ async fn one_bad_file_never_fails_the_others() {
             }
         }
         let held = site.ok(&["content", "list"]).await;
-        let wrong = held.as_array().unwrap().iter().any(|row| row["sha256"] == bad.fingerprint.sha256.to_string());
+        let wrong =
+            held.as_array().unwrap().iter().any(|row| row["sha256"] == bad.fingerprint.sha256.to_string());
         assert!(!wrong && held.as_array().unwrap().len() == 4, "{fault:?}");
         site.origin.heal(&bad.path);
         let mended = site.ok(&["package", "download", "p"]).await;
-        assert_eq!(mended["files"].as_array().unwrap().iter().filter(|f| f["outcome"] == "stored").count(), 1, "{fault:?}");
+        assert_eq!(
+            mended["files"].as_array().unwrap().iter().filter(|f| f["outcome"] == "stored").count(),
+            1,
+            "{fault:?}"
+        );
     }
 }
 
@@ -61,7 +66,8 @@ async fn lesser_faults_cost_a_retry() {
             site.origin.fault_times(&esd.path, fault.clone(), 1);
         }
         let filled = site.ok(&["package", "download", "p"]).await;
-        let stored = filled["files"].as_array().unwrap().iter().filter(|file| file["outcome"] == "stored").count();
+        let stored =
+            filled["files"].as_array().unwrap().iter().filter(|file| file["outcome"] == "stored").count();
         assert_eq!(stored, 5, "{fault:?}: {filled}");
     }
 }
@@ -76,9 +82,19 @@ async fn a_dying_mirror_is_finished_by_the_catalogs_link() {
     site.origin.mirror().fault(&esd.path, Fault::Status(410, None));
     let mirror = site.origin.mirror().base_url();
     let filled = site.ok(&["package", "download", "p", "--mirror", &mirror]).await;
-    let file = filled["files"].as_array().unwrap().iter().find(|f| f["file_name"] == esd.file_name.as_str()).unwrap();
-    let kinds: Vec<_> = file["served"].as_array().unwrap().iter().map(|s| (s["kind"].clone(), s["bytes"].clone())).collect();
-    assert_eq!(kinds, [(json!("mirror"), json!(half)), (json!("upstream"), json!(esd.wanted.size - half))], "{file}");
+    let file = filled["files"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|f| f["file_name"] == esd.file_name.as_str())
+        .unwrap();
+    let kinds: Vec<_> =
+        file["served"].as_array().unwrap().iter().map(|s| (s["kind"].clone(), s["bytes"].clone())).collect();
+    assert_eq!(
+        kinds,
+        [(json!("mirror"), json!(half)), (json!("upstream"), json!(esd.wanted.size - half))],
+        "{file}"
+    );
     assert_eq!(site.origin.bytes_sent(&esd.path), esd.wanted.size - half, "no byte twice");
 }
 

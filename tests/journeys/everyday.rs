@@ -10,7 +10,10 @@ async fn the_main_job_is_one_code_path() {
     for way in [Way::Alone, Way::Daemon] {
         let mut site = TestSite::start(way).await;
         let report = site.ok(&["now"]).await;
-        assert_eq!((&report["new"], &report["listed"], &report["license_pending"]), (&json!(7), &json!(5), &json!(4)));
+        assert_eq!(
+            (&report["new"], &report["listed"], &report["license_pending"]),
+            (&json!(7), &json!(5), &json!(4))
+        );
         let list = site.ok(&["updates", "list"]).await;
         assert_eq!(list["updates"].as_array().unwrap().len(), 5);
         assert_eq!(list["hidden_because"].as_object().unwrap().values().next(), Some(&json!(2)), "{list}");
@@ -33,7 +36,8 @@ async fn the_main_job_is_one_code_path() {
         assert_eq!(added["added"].as_array().unwrap().len(), 4);
         site.refused("PACKAGE_INCOMPLETE", &["package", "distribute", "p"]).await;
         let filled = site.ok(&["package", "download", "p"]).await;
-        let outcomes: Vec<_> = filled["files"].as_array().unwrap().iter().map(|file| file["outcome"].clone()).collect();
+        let outcomes: Vec<_> =
+            filled["files"].as_array().unwrap().iter().map(|file| file["outcome"].clone()).collect();
         assert_eq!(outcomes, ["stored"; 5]);
         let again = site.ok(&["package", "download", "p"]).await;
         assert_eq!(again["fetched_bytes"], 0);
@@ -59,14 +63,20 @@ async fn a_device_fetches_from_the_point_and_falls_back_to_the_cloud() {
     let site = TestSite::start(Way::Daemon).await;
     site.package().await;
     site.ok(&["package", "download", "p"]).await;
-    let esd = site.published.find("Windows 11", "business", catalog::esd_catalog::Architecture::X64, "en-us").unwrap();
+    let esd = site
+        .published
+        .find("Windows 11", "business", catalog::esd_catalog::Architecture::X64, "en-us")
+        .unwrap();
     let sha256 = esd.fingerprint.sha256.to_string();
     let content = format!("{}/content/{sha256}", site.url);
     let head = || async { support::http().head(&content).send().await.unwrap().status().as_u16() };
     assert_eq!(head().await, 404, "only what was distributed is served");
 
     let from_cloud = site.ok(&["client", "fetch", &sha256]).await;
-    assert_eq!(from_cloud["served"][0]["kind"], "cloud", "the site knows where it is, and does not serve it yet");
+    assert_eq!(
+        from_cloud["served"][0]["kind"], "cloud",
+        "the site knows where it is, and does not serve it yet"
+    );
     std::fs::remove_dir_all(site.folder.path().join("device")).unwrap();
     site.ok(&["package", "distribute", "p"]).await;
     assert_eq!(head().await, 200);
@@ -156,7 +166,10 @@ async fn one_esd_with_other_bytes_is_the_next_revision() {
     )
     .await;
     site.ok(&["now"]).await;
-    let newer = site.origin.publish(support::esd("Windows 11", "en-us").build(26_200, 9_000, "25h2_ge_release")).await;
+    let newer = site
+        .origin
+        .publish(support::esd("Windows 11", "en-us").build(26_200, 9_000, "25h2_ge_release"))
+        .await;
     site.origin.publish_catalog("all.cab", support::CatalogFormat::Cabinet);
     let report = site.ok(&["now"]).await;
     assert_eq!((&report["new"], &report["revised"]), (&json!(0), &json!(1)), "{report}");
@@ -173,7 +186,11 @@ async fn the_selection_decides_and_shows_its_effect_first() {
     site.refused("UNKNOWN_LANGUAGE", &["sync", "plan", "--lang", "xx-xx"]).await;
     let wrong = site.refused("UNKNOWN_PRODUCT", &["sync", "products", "--set", "Windows 12"]).await;
     assert!(wrong.stderr.contains("Windows 11"), "the nearest name: {wrong:?}");
-    assert_eq!(site.ok(&["updates", "list"]).await["updates"].as_array().unwrap().len(), 5, "nothing changed yet");
+    assert_eq!(
+        site.ok(&["updates", "list"]).await["updates"].as_array().unwrap().len(),
+        5,
+        "nothing changed yet"
+    );
     site.ok(&["sync", "products", "--set", "Windows 11", "--arch", "x64", "--lang", "de-de"]).await;
     let list = site.ok(&["updates", "list"]).await;
     assert_eq!(list["updates"].as_array().unwrap().len(), 2);

@@ -59,7 +59,10 @@ async fn a_large_download_killed_ten_times_ends_verified() {
     let mut again = 0;
     let mut most_again = 0;
     for (index, seen) in asked.iter().enumerate() {
-        let start = seen.range.as_deref().map_or(0, |range| range["bytes=".len()..].split('-').next().unwrap().parse().unwrap());
+        let start = seen
+            .range
+            .as_deref()
+            .map_or(0, |range| range["bytes=".len()..].split('-').next().unwrap().parse().unwrap());
         if index > 0 {
             let before: u64 = from + asked[index - 1].bytes_sent;
             most_again = most_again.max(before.saturating_sub(start));
@@ -67,11 +70,15 @@ async fn a_large_download_killed_ten_times_ends_verified() {
         }
         from = start;
     }
-    println!("{} bytes, {} requests, 10 kills: {again} bytes sent twice, at most {most_again} a kill", size(), asked.len());
+    println!(
+        "{} bytes, {} requests, 10 kills: {again} bytes sent twice, at most {most_again} a kill",
+        size(),
+        asked.len()
+    );
     assert!(most_again <= 8 * MIB, "{most_again} bytes were sent twice after one kill");
     assert!(asked.len() > 10, "each kill costs one more request");
 }
 
 async fn head(url: &str) -> u16 {
-    support::http().head(url).send().await.unwrap().status().as_u16()
+    support::http().head(url).send().await.expect("it answers").status().as_u16()
 }

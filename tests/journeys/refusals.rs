@@ -47,7 +47,9 @@ async fn a_licence_without_a_text_cannot_be_accepted_but_a_text_can_be_supplied(
     site.refused("LICENSE_TEXT_UNAVAILABLE", &["license", "accept", update]).await;
     let file = site.folder.path().join("terms.rtf");
     let path = file.to_string_lossy().into_owned();
-    for (bad, bytes) in [("empty", &b""[..]), ("a web page", b"<!DOCTYPE html><html>"), ("binary", b"\xff\xfe\x00\x80")] {
+    for (bad, bytes) in
+        [("empty", &b""[..]), ("a web page", b"<!DOCTYPE html><html>"), ("binary", b"\xff\xfe\x00\x80")]
+    {
         std::fs::write(&file, bytes).unwrap();
         let ran = site.json(&["license", "review", update, "--text", &path]).await;
         assert_eq!(ran.code(), "LICENSE_TEXT_INVALID", "{bad}");
@@ -69,7 +71,8 @@ async fn a_second_process_waits_or_is_refused_with_the_reason() {
     let site = TestSite::start(Way::Alone).await;
     site.ok(&["now"]).await;
     // Many short commands at once: each gets its turn.
-    let (a, b, c) = tokio::join!(site.run(&["status"]), site.run(&["updates", "list"]), site.run(&["package", "list"]));
+    let (a, b, c) =
+        tokio::join!(site.run(&["status"]), site.run(&["updates", "list"]), site.run(&["package", "list"]));
     assert_eq!([a.status, b.status, c.status], [0, 0, 0], "{a:?} {b:?} {c:?}");
     // A daemon that a command cannot reach: the lock says who works there.
     let config = site.folder.path().join("config.toml");
@@ -95,9 +98,13 @@ async fn mistakes_in_the_configuration_are_named() {
     std::fs::write(&config, text.replace("schedule", "shedule")).unwrap();
     let ran = site.refused("CONFIG_UNKNOWN_KEY", &["status"]).await;
     assert!(ran.status == 78 && ran.stderr.contains("sync.schedule"), "{ran:?}");
-    std::fs::write(&config, text.replace("code", "code").replacen("[site]", "[site]\ncode = \"LONG\"", 1)).unwrap();
+    std::fs::write(&config, text.replacen("[site]", "[site]\ncode = \"LONG\"", 1)).unwrap();
     assert_eq!(site.refused("CONFIG_INVALID", &["status"]).await.status, 78);
-    std::fs::write(&config, text.replacen(&format!("{:?}", site.folder.path().join("site")), "\"/proc/nowhere\"", 1)).unwrap();
+    std::fs::write(
+        &config,
+        text.replacen(&format!("{:?}", site.folder.path().join("site")), "\"/proc/nowhere\"", 1),
+    )
+    .unwrap();
     let ran = site.refused("DATA_DIR_NOT_WRITABLE", &["status"]).await;
     assert!(ran.stderr.contains("--config"), "{ran:?}");
     let unknown = site.run(&["--config", "/nowhere/config.toml", "status"]).await;

@@ -81,7 +81,8 @@ pub fn http() -> reqwest::Client {
 impl TestSite {
     /// A site with the catalogs of the demonstration.
     pub async fn start(way: Way) -> Self {
-        Self::with(way, |_, published| vec![published.windows11.clone(), published.windows10.clone()], "").await
+        Self::with(way, |_, published| vec![published.windows11.clone(), published.windows10.clone()], "")
+            .await
     }
 
     /// A site with other catalogs, and more configuration.

@@ -39,7 +39,9 @@ pub enum LibraryError {
         source: io::Error,
     },
     /// The disk has no room.
-    #[error("the content library has {free} bytes free, of which {kept} are kept free, and {needed} are needed")]
+    #[error(
+        "the content library has {free} bytes free, of which {kept} are kept free, and {needed} are needed"
+    )]
     Full {
         /// Bytes still to come.
         needed: u64,
@@ -82,7 +84,11 @@ impl LibraryError {
 impl Coded for LibraryError {
     fn code(&self) -> Code {
         match self {
-            Self::Io { source, .. } if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => Code::DiskFull,
+            Self::Io { source, .. }
+                if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+            {
+                Code::DiskFull
+            }
             Self::Io { .. } => Code::DiskError,
             Self::Full { .. } => Code::DiskFull,
             Self::Busy { .. } => Code::SiteLocked,
@@ -273,7 +279,10 @@ impl Library {
         if let Some(known) = sidecar::size(&self.fanned("hashes", digest))
             && known != found.len()
         {
-            return Err(LibraryError::Corrupt { digest, what: "it has another size than when it was stored" });
+            return Err(LibraryError::Corrupt {
+                digest,
+                what: "it has another size than when it was stored",
+            });
         }
         Ok(Some(StoredFile { file, digest, size: found.len() }))
     }
@@ -354,7 +363,8 @@ impl Library {
         let temporary = target.with_file_name(name);
         let failed = |act| LibraryError::io(act, &temporary);
         let _ = fs::remove_file(&temporary);
-        let mut copy = File::options().write(true).create_new(true).open(&temporary).map_err(failed("create"))?;
+        let mut copy =
+            File::options().write(true).create_new(true).open(&temporary).map_err(failed("create"))?;
         let placement = if rustix::fs::ioctl_ficlone(&copy, &stored.file).is_ok() {
             Placement::Reflinked
         } else {
@@ -362,7 +372,11 @@ impl Library {
             if fs::hard_link(self.blob(digest), &temporary).is_ok() {
                 Placement::Linked
             } else {
-                copy = File::options().write(true).create_new(true).open(&temporary).map_err(failed("create"))?;
+                copy = File::options()
+                    .write(true)
+                    .create_new(true)
+                    .open(&temporary)
+                    .map_err(failed("create"))?;
                 io::copy(&mut &stored.file, &mut copy).map_err(failed("write"))?;
                 Placement::Copied
             }
@@ -392,7 +406,9 @@ impl Library {
     pub fn set_aside(&self, digest: Sha256Digest) -> Result<(), LibraryError> {
         let (path, aside) = (self.blob(digest), self.inner.dir.join("quarantine").join(digest.to_string()));
         match fs::rename(&path, &aside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(LibraryError::io("set aside", &path)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(LibraryError::io("set aside", &path)(error));
+            }
             _ => {}
         }
         remove_if_there(&self.fanned("hashes", digest))?;

@@ -45,8 +45,10 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Fingerprint> {
     let u32_at = |at: usize| Some(u32::from_le_bytes(body.get(at..at + 4)?.try_into().ok()?) as usize);
     let size = u64::from_le_bytes(body[8..16].try_into().ok()?);
     let (blocks, pieces) = (u32_at(68)?, u32_at(72)?);
-    let mut hashes = body[FIXED..].chunks_exact(32).map(Sha256Digest::from_bytes).collect::<Result<Vec<_>, _>>().ok()?;
-    let counted = size.div_ceil(BLOCK_SIZE as u64) == blocks as u64 && size.div_ceil(PIECE_SIZE as u64) == pieces as u64;
+    let mut hashes =
+        body[FIXED..].chunks_exact(32).map(Sha256Digest::from_bytes).collect::<Result<Vec<_>, _>>().ok()?;
+    let counted = size.div_ceil(BLOCK_SIZE as u64) == blocks as u64
+        && size.div_ceil(PIECE_SIZE as u64) == pieces as u64;
     if !counted || hashes.len() != blocks + pieces || body.len() != FIXED + hashes.len() * 32 {
         return None;
     }

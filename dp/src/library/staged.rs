@@ -59,8 +59,13 @@ impl Staged {
     pub(super) fn open(library: Library, wanted: &Wanted) -> Result<Self, LibraryError> {
         let path = path_of(&library.inner.dir, wanted);
         let failed = |act| LibraryError::io(act, &path);
-        let mut file =
-            File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed("open"))?;
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed("open"))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => return Err(LibraryError::Busy { path }),

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use super::*;
 
 fn bytes(seed: u8, len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i.wrapping_mul(2_654_435_761).wrapping_add(usize::from(seed) * 97) >> 11) as u8).collect()
+    (0..len)
+        .map(|i| (i.wrapping_mul(2_654_435_761).wrapping_add(usize::from(seed) * 97) >> 11) as u8)
+        .collect()
 }
 
 fn wanted(bytes: &[u8]) -> Wanted {

@@ -62,10 +62,14 @@ impl ContentBody {
 
     /// Starts reading the next step of the file, if that is what comes next.
     fn read_ahead(&mut self) {
-        let (None, Some(file), Some(Segment::File(range))) = (&self.ahead, &self.file, self.segments.front().map(|s| match s {
-            Segment::File(range) => Segment::File(*range),
-            Segment::Bytes(bytes) => Segment::Bytes(bytes.clone()),
-        })) else {
+        let (None, Some(file), Some(Segment::File(range))) = (
+            &self.ahead,
+            &self.file,
+            self.segments.front().map(|s| match s {
+                Segment::File(range) => Segment::File(*range),
+                Segment::Bytes(bytes) => Segment::Bytes(bytes.clone()),
+            }),
+        ) else {
             return;
         };
         let end = range.end().min(range.start() + STEP);
@@ -87,7 +91,10 @@ impl Body for ContentBody {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         self.read_ahead();
         let bytes = match &mut self.ahead {
             // A short file is an error, and an error closes the connection: better than bytes that are not there.
@@ -129,7 +136,12 @@ mod tests {
         let file = Arc::new(File::open(path.path()).unwrap());
         let size = data.len() as u64;
         let range = |from, to| Segment::File(ByteRange::new(from, to, size).unwrap());
-        let segments = vec![Segment::Bytes(Bytes::from_static(b"a")), range(5, 1_500_000), Segment::Bytes(Bytes::from_static(b"b")), range(0, 3)];
+        let segments = vec![
+            Segment::Bytes(Bytes::from_static(b"a")),
+            range(5, 1_500_000),
+            Segment::Bytes(Bytes::from_static(b"b")),
+            range(0, 3),
+        ];
         let body = ContentBody::file(file.clone(), segments);
         assert_eq!(body.size_hint().exact(), Some(1_500_000));
         let bytes = body.collect().await.unwrap().to_bytes();

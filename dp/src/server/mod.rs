@@ -193,7 +193,9 @@ impl ContentServer {
         }
         // No route takes a body. One that comes all the same is how requests are smuggled (threat T9).
         let lengths = request.headers().get_all(header::CONTENT_LENGTH);
-        if request.headers().contains_key(header::TRANSFER_ENCODING) || lengths.iter().any(|length| length != "0") {
+        if request.headers().contains_key(header::TRANSFER_ENCODING)
+            || lengths.iter().any(|length| length != "0")
+        {
             return respond::bad_request();
         }
         let path = request.uri().path();
@@ -211,22 +213,30 @@ impl ContentServer {
                 Err(_) => respond::not_here(),
             },
             ["packages", package, file] => {
-                let found = package.parse().ok().and_then(|id| shelf.packages.get(&(id, file.to_ascii_lowercase())));
+                let found =
+                    package.parse().ok().and_then(|id| shelf.packages.get(&(id, file.to_ascii_lowercase())));
                 match found {
                     Some(digest) => self.content(request, &shelf, *digest).await,
                     None => respond::not_here(),
                 }
             }
-            ["locations", digest] => match digest.parse().ok().and_then(|digest| shelf.locations.get(&digest)) {
-                Some(locations) => respond::json(locations, request.method() == Method::HEAD),
-                None => respond::not_here(),
-            },
+            ["locations", digest] => {
+                match digest.parse().ok().and_then(|digest| shelf.locations.get(&digest)) {
+                    Some(locations) => respond::json(locations, request.method() == Method::HEAD),
+                    None => respond::not_here(),
+                }
+            }
             _ => respond::not_here(),
         }
     }
 
     /// `GET` or `HEAD` of one content: 200, 206, 304, 404, 412 or 416; 400 for ranges that contradict each other.
-    async fn content(&self, request: &Request<Incoming>, shelf: &Shelf, digest: Sha256Digest) -> Response<ContentBody> {
+    async fn content(
+        &self,
+        request: &Request<Incoming>,
+        shelf: &Shelf,
+        digest: Sha256Digest,
+    ) -> Response<ContentBody> {
         // Absent and not distributed look the same from outside (threat T4).
         let Some(servable) = shelf.contents.get(&digest) else { return respond::not_here() };
         let library = self.library.clone();

@@ -23,7 +23,8 @@ pub(super) struct ServedFile {
 
 impl ServedFile {
     pub(super) fn new(stored: StoredFile) -> Self {
-        let validators = Validators { etag: format!("\"{}\"", stored.digest), modified: modified(stored.digest) };
+        let validators =
+            Validators { etag: format!("\"{}\"", stored.digest), modified: modified(stored.digest) };
         Self { file: Arc::new(stored.file), digest: stored.digest, size: stored.size, validators }
     }
 }
@@ -105,8 +106,13 @@ pub(super) fn file(file: ServedFile, reply: Reply, head: bool) -> Response<Conte
             [part] => {
                 let content_range = content_range(part, size);
                 let segments = vec![Segment::File(*part)];
-                let mut response =
-                    full(StatusCode::PARTIAL_CONTENT, file, segments, "application/octet-stream".to_owned(), head);
+                let mut response = full(
+                    StatusCode::PARTIAL_CONTENT,
+                    file,
+                    segments,
+                    "application/octet-stream".to_owned(),
+                    head,
+                );
                 insert(&mut response, header::CONTENT_RANGE, content_range);
                 response
             }
@@ -159,7 +165,13 @@ fn describe(response: &mut Response<ContentBody>, file: &ServedFile) {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }
 
-fn full(status: StatusCode, file: ServedFile, segments: Vec<Segment>, kind: String, head: bool) -> Response<ContentBody> {
+fn full(
+    status: StatusCode,
+    file: ServedFile,
+    segments: Vec<Segment>,
+    kind: String,
+    head: bool,
+) -> Response<ContentBody> {
     let mut response = empty(status);
     let body = ContentBody::file(file.file.clone(), segments);
     let length = http_body::Body::size_hint(&body).exact().unwrap_or_default();

@@ -63,8 +63,7 @@ impl Answer {
     /// # Errors
     /// `INTERNAL` where the value has no JSON form.
     pub fn partly(body: &impl Serialize, problem: Option<Problem>) -> Result<Self, Problem> {
-        let body = serde_json::to_value(body)
-            .map_err(|error| Problem::of(Code::Internal, &error))?;
+        let body = serde_json::to_value(body).map_err(|error| Problem::of(Code::Internal, &error))?;
         Ok(Self { body, problem })
     }
 }
@@ -121,7 +120,9 @@ async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result
         Request::SyncSelect { change } => updates::selection::select(site, &change, caller).await?.into(),
         Request::UpdatesList(filter) => updates::list(site, &filter).await?.into(),
         Request::UpdatesShow { update } => updates::show(site, &update).await?.into(),
-        Request::UpdatesMark { updates: names, mark } => updates::mark(site, &names, mark, caller).await?.into(),
+        Request::UpdatesMark { updates: names, mark } => {
+            updates::mark(site, &names, mark, caller).await?.into()
+        }
         Request::LicenseList { pending } => licensing::list(site, pending).await?.into(),
         Request::LicenseReview { update, language, text } => {
             licensing::review(site, &update, language, text, caller).await?.into()
@@ -137,13 +138,21 @@ async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result
         Request::PackageAdd { package, updates, filter } => {
             packages::add(site, &package, &updates, &filter, caller).await?.into()
         }
-        Request::PackageDrop { package, updates } => packages::drop_updates(site, &package, &updates, caller).await?.into(),
+        Request::PackageDrop { package, updates } => {
+            packages::drop_updates(site, &package, &updates, caller).await?.into()
+        }
         Request::PackageDownload { package, from, mirror } => {
             return crate::download::start(site, &package, from, mirror, caller).await;
         }
-        Request::PackageDistribute { package, to } => return packages::distribute(site, &package, &to, caller).await,
-        Request::PackageWithdraw { package, from } => packages::withdraw(site, &package, &from, caller).await?.into(),
-        Request::PackageValidate { package, repair } => return packages::validate(site, &package, repair, caller).await,
+        Request::PackageDistribute { package, to } => {
+            return packages::distribute(site, &package, &to, caller).await;
+        }
+        Request::PackageWithdraw { package, from } => {
+            packages::withdraw(site, &package, &from, caller).await?.into()
+        }
+        Request::PackageValidate { package, repair } => {
+            return packages::validate(site, &package, repair, caller).await;
+        }
         Request::PackageDelete { package } => packages::delete(site, &package, caller).await?.into(),
         Request::DpList => packages::points(site).await?.into(),
         Request::ContentList => packages::content::list(site).await?.into(),
@@ -151,7 +160,9 @@ async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result
         Request::TaskList { limit } => Answer::of(&site.tasks.list(limit).await?)?.into(),
         Request::TaskShow { task } => Answer::of(&site.tasks.get(catalog::id::TaskId(task)).await?)?.into(),
         Request::TaskWait { task } => Work::Started(site.tasks.get(catalog::id::TaskId(task)).await?.id),
-        Request::TaskCancel { task } => Answer::of(&site.tasks.cancel(catalog::id::TaskId(task)).await?)?.into(),
+        Request::TaskCancel { task } => {
+            Answer::of(&site.tasks.cancel(catalog::id::TaskId(task)).await?)?.into()
+        }
         Request::StateDump => Answer::of(&site.read(|r| r.dump()).await?)?.into(),
         Request::ConfigShow => Answer::of(&site.shown_settings())?.into(),
     })

@@ -55,7 +55,8 @@ pub fn listen(path: &Path) -> Result<UnixListener, Problem> {
     }
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => {
-            let problem = Problem::new(Code::ListenFailed, format!("another daemon answers at `{}`", path.display()));
+            let problem =
+                Problem::new(Code::ListenFailed, format!("another daemon answers at `{}`", path.display()));
             return Err(problem.help("give each site its own `[admin] socket`"));
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -91,7 +92,8 @@ pub async fn serve(site: Arc<Site>, listener: UnixListener, shutdown: impl Futur
 }
 
 async fn converse(site: Arc<Site>, stream: UnixStream) -> std::io::Result<()> {
-    let who = stream.peer_cred().map_or_else(|_| "unknown".to_owned(), |peer| crate::site::user_name(peer.uid()));
+    let who =
+        stream.peer_cred().map_or_else(|_| "unknown".to_owned(), |peer| crate::site::user_name(peer.uid()));
     let (reading, mut writing) = stream.into_split();
     let hello = Hello {
         spsync: env!("CARGO_PKG_VERSION").to_owned(),
@@ -155,7 +157,8 @@ impl Connection {
         // The limit counts every byte of the conversation; progress of a day's work stays far below it.
         let mut lines = BufReader::new(reading.take(u64::MAX));
         let silent = || {
-            let message = format!("what listens at `{}` does not answer like a daemon of spsync", path.display());
+            let message =
+                format!("what listens at `{}` does not answer like a daemon of spsync", path.display());
             Problem::new(Code::DaemonUnreachable, message)
         };
         let mut line = String::new();
@@ -183,8 +186,9 @@ impl Connection {
         let mut line = String::new();
         match self.lines.read_line(&mut line).await {
             Ok(0) => Err(gone(None)),
-            Ok(_) => serde_json::from_str(&line)
-                .map_err(|error| gone(None).because(error.to_string()).help("restart the daemon: its version differs")),
+            Ok(_) => serde_json::from_str(&line).map_err(|error| {
+                gone(None).because(error.to_string()).help("restart the daemon: its version differs")
+            }),
             Err(error) => Err(gone(Some(&error))),
         }
     }

@@ -29,9 +29,14 @@ impl Client {
     pub(super) async fn run(self, settings: Loaded, output: &Output) -> Result<u8, Problem> {
         let Self::Fetch { content, to } = self;
         let settings = settings.settings;
-        let site = if settings.client.site.is_empty() { settings.public_url() } else { settings.client.site.clone() };
+        let site = if settings.client.site.is_empty() {
+            settings.public_url()
+        } else {
+            settings.client.site.clone()
+        };
         let site = Url::parse(&site).map_err(|error| {
-            Problem::new(Code::ClientNoSite, format!("`{site}` is no address of a site")).because_of(Some(&error))
+            Problem::new(Code::ClientNoSite, format!("`{site}` is no address of a site"))
+                .because_of(Some(&error))
         })?;
         let client = ClientSettings {
             site,
@@ -40,7 +45,7 @@ impl Client {
             allow_networks: settings.client.allow_networks.clone(),
             min_free: settings.download.min_free,
         };
-        let bar = output.bars.then(|| indicatif::ProgressBar::no_length());
+        let bar = output.bars.then(indicatif::ProgressBar::no_length);
         let told = bar.clone();
         let fetching = dp::client::fetch_content(&client, content, to.as_deref(), move |at| {
             if let Some(bar) = &told {
@@ -57,18 +62,33 @@ impl Client {
         if let Some(bar) = bar {
             bar.finish_and_clear();
         }
-        output.one(&fetched, |f| f.content.to_string(), |output| {
-            output.line(format!(" ✔ {} {} verified: {}", safe(fetched.file_name.as_str()), size(fetched.size), fetched.path.display()));
-            if fetched.resumed_from > 0 {
-                output.line(format!("     resumed from {}", size(fetched.resumed_from)));
-            }
-            for served in &fetched.served {
-                output.line(format!("     {} from {} {}: {}", size(served.bytes), served.kind, safe(&served.name), safe(&served.outcome)));
-            }
-            if fetched.already_there {
-                output.line("     it was there already");
-            }
-        });
+        output.one(
+            &fetched,
+            |f| f.content.to_string(),
+            |output| {
+                output.line(format!(
+                    " ✔ {} {} verified: {}",
+                    safe(fetched.file_name.as_str()),
+                    size(fetched.size),
+                    fetched.path.display()
+                ));
+                if fetched.resumed_from > 0 {
+                    output.line(format!("     resumed from {}", size(fetched.resumed_from)));
+                }
+                for served in &fetched.served {
+                    output.line(format!(
+                        "     {} from {} {}: {}",
+                        size(served.bytes),
+                        served.kind,
+                        safe(&served.name),
+                        safe(&served.outcome)
+                    ));
+                }
+                if fetched.already_there {
+                    output.line("     it was there already");
+                }
+            },
+        );
         Ok(0)
     }
 }

@@ -34,12 +34,18 @@ impl Config {
         match self {
             Self::Check => {
                 let findings = loaded.check();
-                output.one(&findings, |_| String::new(), |output| {
-                    findings.iter().for_each(|finding| output.line(format!("{}: {}", finding.level, safe(&finding.text))));
-                    if findings.is_empty() {
-                        output.line("no mistake found");
-                    }
-                });
+                output.one(
+                    &findings,
+                    |_| String::new(),
+                    |output| {
+                        findings.iter().for_each(|finding| {
+                            output.line(format!("{}: {}", finding.level, safe(&finding.text)))
+                        });
+                        if findings.is_empty() {
+                            output.line("no mistake found");
+                        }
+                    },
+                );
                 match findings.iter().filter(|finding| finding.level == Level::Error).count() {
                     0 => Ok(0),
                     n => Err(Problem::new(Code::ConfigInvalid, format!("the configuration has {n} errors"))),
@@ -47,7 +53,11 @@ impl Config {
             }
             Self::Show { origin } => {
                 let shown = loaded.shown();
-                let mut rows = if origin { Rows::new(&["KEY", "VALUE", "ORIGIN"]) } else { Rows::new(&["KEY", "VALUE"]) };
+                let mut rows = if origin {
+                    Rows::new(&["KEY", "VALUE", "ORIGIN"])
+                } else {
+                    Rows::new(&["KEY", "VALUE"])
+                };
                 for key in &shown {
                     let mut row = vec![key.key.clone(), safe(&key.value)];
                     if origin {

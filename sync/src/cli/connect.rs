@@ -45,7 +45,9 @@ pub async fn call<T: DeserializeOwned>(
     let answered = async {
         match daemon(settings).await? {
             Some(connection) => by_daemon(connection, &envelope, &mut progress, output).await,
-            None if envelope.no_wait => Err(Problem::new(Code::NeedsDaemon, "`--no-wait` leaves the work to a daemon")),
+            None if envelope.no_wait => {
+                Err(Problem::new(Code::NeedsDaemon, "`--no-wait` leaves the work to a daemon"))
+            }
             None => here(settings, envelope, &mut progress).await,
         }
     };

@@ -23,11 +23,21 @@ pub enum Dp {
 }
 
 impl Dp {
-    pub(super) async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
+    pub(super) async fn run(
+        self,
+        settings: &Loaded,
+        global: &Global,
+        output: &Output,
+    ) -> Result<u8, Problem> {
         let points = connect::call::<Vec<Point>>(settings, global, output, Request::DpList).await?.body;
         let mut rows = Rows::new(&["NAME", "PACKAGES", "CONTENTS", "SIZE"]);
         for point in &points {
-            rows.push([safe(&point.name), point.packages.to_string(), point.contents.to_string(), size(point.bytes)]);
+            rows.push([
+                safe(&point.name),
+                point.packages.to_string(),
+                point.contents.to_string(),
+                size(point.bytes),
+            ]);
         }
         output.list(&points, &points, |point| point.name.clone(), rows);
         Ok(0)
@@ -47,10 +57,17 @@ pub enum Content {
 }
 
 impl Content {
-    pub(super) async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
+    pub(super) async fn run(
+        self,
+        settings: &Loaded,
+        global: &Global,
+        output: &Output,
+    ) -> Result<u8, Problem> {
         match self {
             Self::List => {
-                let all = connect::call::<Vec<ContentRow>>(settings, global, output, Request::ContentList).await?.body;
+                let all = connect::call::<Vec<ContentRow>>(settings, global, output, Request::ContentList)
+                    .await?
+                    .body;
                 let mut rows = Rows::new(&["SHA256", "SIZE", "STORED", "VERIFIED BY"]);
                 for row in &all {
                     let by = if row.sha1_only { "sha1-only" } else { "sha256" };
@@ -63,21 +80,32 @@ impl Content {
                 Ok(0)
             }
             Self::Show { content } => {
-                let shown = connect::call::<Value>(settings, global, output, Request::ContentShow { content }).await?.body;
-                output.one(&shown, |s| s["content"]["sha256"].as_str().unwrap_or_default().to_owned(), |output| {
-                    for (name, value) in shown["content"].as_object().into_iter().flatten() {
-                        let text = value.as_str().map_or_else(|| value.to_string(), safe);
-                        output.line(format!("  {name:<12}{text}"));
-                    }
-                    output.line(format!("  {:<12}{}", "served", shown["served"]));
-                    for package in shown["packages"].as_array().into_iter().flatten() {
-                        output.line(format!("  {:<12}{}", "package", safe(package.as_str().unwrap_or_default())));
-                    }
-                    for location in shown["locations"]["locations"].as_array().into_iter().flatten() {
-                        let field = |name: &str| safe(location[name].as_str().unwrap_or_default());
-                        output.line(format!("  {:<12}{} {}", "location", field("kind"), field("url")));
-                    }
-                });
+                let shown =
+                    connect::call::<Value>(settings, global, output, Request::ContentShow { content })
+                        .await?
+                        .body;
+                output.one(
+                    &shown,
+                    |s| s["content"]["sha256"].as_str().unwrap_or_default().to_owned(),
+                    |output| {
+                        for (name, value) in shown["content"].as_object().into_iter().flatten() {
+                            let text = value.as_str().map_or_else(|| value.to_string(), safe);
+                            output.line(format!("  {name:<12}{text}"));
+                        }
+                        output.line(format!("  {:<12}{}", "served", shown["served"]));
+                        for package in shown["packages"].as_array().into_iter().flatten() {
+                            output.line(format!(
+                                "  {:<12}{}",
+                                "package",
+                                safe(package.as_str().unwrap_or_default())
+                            ));
+                        }
+                        for location in shown["locations"]["locations"].as_array().into_iter().flatten() {
+                            let field = |name: &str| safe(location[name].as_str().unwrap_or_default());
+                            output.line(format!("  {:<12}{} {}", "location", field("kind"), field("url")));
+                        }
+                    },
+                );
                 Ok(0)
             }
         }
@@ -98,7 +126,8 @@ impl Image {
     pub(super) fn run(self, output: &Output) -> Result<u8, Problem> {
         let Self::Inspect { path } = self;
         let failed = |error: std::io::Error| {
-            Problem::new(Code::DiskError, format!("`{}` cannot be read", path.display())).because_of(Some(&error))
+            Problem::new(Code::DiskError, format!("`{}` cannot be read", path.display()))
+                .because_of(Some(&error))
         };
         let mut file = std::io::BufReader::new(std::fs::File::open(&path).map_err(failed)?);
         let info = ImageInfo::read(&mut file, &Limits::default()).map_err(|error| {

@@ -4,8 +4,8 @@ use catalog::problem::{Code, Problem};
 use clap::Args;
 use serde::Serialize;
 
-use super::output::Rows;
 use super::Output;
+use super::output::Rows;
 use crate::select::nearest;
 
 /// What a code means, what usually causes it, what to look at and what to do
@@ -46,7 +46,9 @@ impl Explain {
         let Some(name) = self.code else {
             let all: Vec<_> = Code::ALL.iter().copied().map(explained).collect();
             let mut rows = Rows::new(&["CODE", "EXIT", "MEANING"]);
-            all.iter().for_each(|e| rows.push([e.code.to_string(), e.exit_status.to_string(), e.meaning.to_owned()]));
+            all.iter().for_each(|e| {
+                rows.push([e.code.to_string(), e.exit_status.to_string(), e.meaning.to_owned()])
+            });
             output.list(&all, &all, |e| e.code.to_string(), rows);
             return Ok(0);
         };
@@ -56,18 +58,22 @@ impl Explain {
                 .help(format!("did you mean {}? `spsync explain` lists all", near.join(", "))));
         };
         let page = explained(code);
-        output.one(&page, |e| e.code.to_string(), |output| {
-            output.line(format!("{}: {}", page.code, page.meaning));
-            for (label, text) in [("causes", page.causes), ("checks", page.checks), ("help", page.help)] {
-                if text != "-" {
-                    output.line(format!("  {label:<8}{text}"));
+        output.one(
+            &page,
+            |e| e.code.to_string(),
+            |output| {
+                output.line(format!("{}: {}", page.code, page.meaning));
+                for (label, text) in [("causes", page.causes), ("checks", page.checks), ("help", page.help)] {
+                    if text != "-" {
+                        output.line(format!("  {label:<8}{text}"));
+                    }
                 }
-            }
-            if let Some(windows) = page.windows {
-                output.line(format!("  windows {windows}"));
-            }
-            output.line(format!("  exit    {} (HTTP {})", page.exit_status, page.http_status));
-        });
+                if let Some(windows) = page.windows {
+                    output.line(format!("  windows {windows}"));
+                }
+                output.line(format!("  exit    {} (HTTP {})", page.exit_status, page.http_status));
+            },
+        );
         Ok(0)
     }
 }

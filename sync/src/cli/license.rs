@@ -50,13 +50,29 @@ pub enum License {
 }
 
 impl License {
-    pub(super) async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
+    pub(super) async fn run(
+        self,
+        settings: &Loaded,
+        global: &Global,
+        output: &Output,
+    ) -> Result<u8, Problem> {
         match self {
             Self::List { pending } => {
-                let rows = connect::call::<Vec<Licensed>>(settings, global, output, Request::LicenseList { pending }).await?.body;
+                let rows = connect::call::<Vec<Licensed>>(
+                    settings,
+                    global,
+                    output,
+                    Request::LicenseList { pending },
+                )
+                .await?
+                .body;
                 show(&rows, output);
                 if rows.is_empty() && output.for_people() {
-                    output.line(if pending { "no licence waits for a decision" } else { "no listed update has licence terms" });
+                    output.line(if pending {
+                        "no licence waits for a decision"
+                    } else {
+                        "no listed update has licence terms"
+                    });
                 }
                 Ok(0)
             }
@@ -64,16 +80,32 @@ impl License {
                 let text = text.map(read_text).transpose()?;
                 let request = Request::LicenseReview { update, language: lang, text };
                 let reviewed = connect::call::<Reviewed>(settings, global, output, request).await?.body;
-                output.one(&reviewed, |r| r.sha256.to_string(), |output| {
-                    for line in reviewed.text.lines() {
-                        output.line(safe(line));
-                    }
-                    output.note(format!("terms of {} in {}, from {}", safe(&reviewed.title), reviewed.language, safe(&reviewed.origin)));
-                    output.note(format!("sha256 {}; {}. Accept: spsync license accept {}", reviewed.sha256, reviewed.state, reviewed.update.short()));
-                });
+                output.one(
+                    &reviewed,
+                    |r| r.sha256.to_string(),
+                    |output| {
+                        for line in reviewed.text.lines() {
+                            output.line(safe(line));
+                        }
+                        output.note(format!(
+                            "terms of {} in {}, from {}",
+                            safe(&reviewed.title),
+                            reviewed.language,
+                            safe(&reviewed.origin)
+                        ));
+                        output.note(format!(
+                            "sha256 {}; {}. Accept: spsync license accept {}",
+                            reviewed.sha256,
+                            reviewed.state,
+                            reviewed.update.short()
+                        ));
+                    },
+                );
                 Ok(0)
             }
-            Self::Accept { updates, text_digest } => decide(updates, true, text_digest, settings, global, output).await,
+            Self::Accept { updates, text_digest } => {
+                decide(updates, true, text_digest, settings, global, output).await
+            }
             Self::Decline { updates } => {
                 super::confirm(global, &format!("decline the licence terms of {} updates", updates.len()))?;
                 decide(updates, false, None, settings, global, output).await
@@ -118,11 +150,15 @@ fn show(rows: &[Licensed], output: &Output) {
 
 fn read_text(path: PathBuf) -> Result<String, Problem> {
     let failed = |error: std::io::Error| {
-        Problem::new(Code::LicenseTextInvalid, format!("`{}` cannot be read", path.display())).because_of(Some(&error))
+        Problem::new(Code::LicenseTextInvalid, format!("`{}` cannot be read", path.display()))
+            .because_of(Some(&error))
     };
     let size = std::fs::metadata(&path).map_err(failed)?.len();
     if size > LARGEST_TEXT {
-        return Err(Problem::new(Code::LicenseTextInvalid, format!("`{}` has {size} bytes, at most {LARGEST_TEXT} are read", path.display())));
+        return Err(Problem::new(
+            Code::LicenseTextInvalid,
+            format!("`{}` has {size} bytes, at most {LARGEST_TEXT} are read", path.display()),
+        ));
     }
     Ok(base64::engine::general_purpose::STANDARD.encode(std::fs::read(&path).map_err(failed)?))
 }

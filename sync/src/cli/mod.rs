@@ -54,13 +54,28 @@ pub struct Global {
     #[arg(long, global = true, env = "SPSYNC_CONFIG", value_name = "FILE", help_heading = "Global options")]
     pub config: Option<PathBuf>,
     /// How results are printed
-    #[arg(short, long, global = true, env = "SPSYNC_OUTPUT", value_enum, default_value = "table", help_heading = "Global options")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "SPSYNC_OUTPUT",
+        value_enum,
+        default_value = "table",
+        help_heading = "Global options"
+    )]
     pub output: Format,
     /// Short for `-o json`
     #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
     /// Colours; NO_COLOR and TERM=dumb are honoured
-    #[arg(long, global = true, env = "SPSYNC_COLOR", value_enum, default_value = "auto", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        env = "SPSYNC_COLOR",
+        value_enum,
+        default_value = "auto",
+        help_heading = "Global options"
+    )]
     pub color: Color,
     /// No bars, plain lines
     #[arg(long, global = true, env = "SPSYNC_NO_PROGRESS", help_heading = "Global options")]
@@ -154,7 +169,8 @@ pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let problem = Problem::new(Code::Internal, "the asynchronous runtime cannot be started").because_of(Some(&error));
+            let problem = Problem::new(Code::Internal, "the asynchronous runtime cannot be started")
+                .because_of(Some(&error));
             output.problem(&problem);
             return ExitCode::from(1);
         }
@@ -225,5 +241,9 @@ pub(crate) fn confirm(global: &Global, what: &str) -> Result<(), Problem> {
     let _ = std::io::stderr().flush();
     let mut answer = String::new();
     let _ = std::io::stdin().lock().read_line(&mut answer);
-    if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") { Ok(()) } else { Err(refused("not confirmed")) }
+    if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+        Ok(())
+    } else {
+        Err(refused("not confirmed"))
+    }
 }

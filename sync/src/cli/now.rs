@@ -18,13 +18,29 @@ pub struct Now {
 }
 
 impl Now {
-    pub(super) async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
+    pub(super) async fn run(
+        self,
+        settings: &Loaded,
+        global: &Global,
+        output: &Output,
+    ) -> Result<u8, Problem> {
         if global.dry_run || global.no_wait {
-            let called = connect::call::<serde_json::Value>(settings, global, output, Request::Now { full: self.full }).await?;
-            output.one(&called.body, |body| body["id"].to_string(), |output| output.line(called.body.to_string()));
+            let called = connect::call::<serde_json::Value>(
+                settings,
+                global,
+                output,
+                Request::Now { full: self.full },
+            )
+            .await?;
+            output.one(
+                &called.body,
+                |body| body["id"].to_string(),
+                |output| output.line(called.body.to_string()),
+            );
             return Ok(called.finish(output));
         }
-        let called = connect::call::<Report>(settings, global, output, Request::Now { full: self.full }).await?;
+        let called =
+            connect::call::<Report>(settings, global, output, Request::Now { full: self.full }).await?;
         output.one(&called.body, |report| report.run.to_string(), |output| show(&called.body, output));
         Ok(called.finish(output))
     }
@@ -32,7 +48,17 @@ impl Now {
 
 /// A report for people; also used by `sync show`.
 pub(super) fn show(report: &Report, output: &Output) {
-    let mut rows = Rows::new(&["CATALOG", "VERSION", "RECORDS", "ESDS", "LANGUAGES", "SIZE", "NEW", "REVISED", "RESULT"]);
+    let mut rows = Rows::new(&[
+        "CATALOG",
+        "VERSION",
+        "RECORDS",
+        "ESDS",
+        "LANGUAGES",
+        "SIZE",
+        "NEW",
+        "REVISED",
+        "RESULT",
+    ]);
     for catalog in &report.catalogs {
         let result = match &catalog.problem {
             Some(problem) => problem.code.to_string(),
@@ -56,11 +82,19 @@ pub(super) fn show(report: &Report, output: &Output) {
     }
     output.table(rows);
     for catalog in &report.catalogs {
-        catalog.refused.iter().for_each(|refused| output.line(format!(" refused in {}: {}", catalog.location, super::output::safe(refused))));
+        catalog.refused.iter().for_each(|refused| {
+            output.line(format!(" refused in {}: {}", catalog.location, super::output::safe(refused)))
+        });
     }
     output.line(format!(
         "run {} done in {:.1}s: {} new, {} revised, {} withdrawn; {} listed, {} need a licence decision",
-        report.run, report.seconds, report.new, report.revised, report.withdrawn, report.listed, report.license_pending
+        report.run,
+        report.seconds,
+        report.new,
+        report.revised,
+        report.withdrawn,
+        report.listed,
+        report.license_pending
     ));
     report.notes.iter().for_each(|note| output.line(format!(" {note}")));
     if report.license_pending > 0 {

@@ -109,7 +109,13 @@ impl Output {
     }
 
     /// A list: `rows` for people, `items` for programs, `name` picks the id.
-    pub fn list<T: Serialize>(&self, whole: &impl Serialize, items: &[T], name: impl Fn(&T) -> String, rows: Rows) {
+    pub fn list<T: Serialize>(
+        &self,
+        whole: &impl Serialize,
+        items: &[T],
+        name: impl Fn(&T) -> String,
+        rows: Rows,
+    ) {
         match self.format {
             Format::Table | Format::Wide => self.table(rows),
             Format::Json => self.json(whole),
@@ -168,15 +174,21 @@ impl Output {
     pub fn problem(&self, problem: &Problem) {
         let mut text = String::new();
         if self.for_people() || self.format == Format::Name {
-            let (red, bold, reset) = if self.colored { ("\x1b[31m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
-            text += &format!("{red}error[{}]{reset}: {bold}{}{reset}\n", problem.code, safe(&problem.message));
+            let (red, bold, reset) =
+                if self.colored { ("\x1b[31m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
+            text +=
+                &format!("{red}error[{}]{reset}: {bold}{}{reset}\n", problem.code, safe(&problem.message));
             for cause in &problem.causes {
                 text += &format!("  cause: {}\n", safe(cause));
             }
             if let Some(state) = &problem.state {
                 text += &format!("  state: {}\n", safe(state));
             }
-            text += &format!("  help:  {}.  More: spsync explain {}\n", safe(problem.help.trim_end_matches('.')), problem.code);
+            text += &format!(
+                "  help:  {}.  More: spsync explain {}\n",
+                safe(problem.help.trim_end_matches('.')),
+                problem.code
+            );
         } else {
             text = format!("{}\n", json(&serde_json::json!({ "error": problem })));
         }
@@ -195,7 +207,11 @@ fn json(value: &impl Serialize) -> Value {
 
 /// RFC 4180: quoted where a comma, a quote or a line break is inside.
 fn cell(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
 }
 
 /// `5.4 GiB`: for people; JSON has bytes.

@@ -95,7 +95,12 @@ pub enum Package {
 }
 
 impl Package {
-    pub(super) async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
+    pub(super) async fn run(
+        self,
+        settings: &Loaded,
+        global: &Global,
+        output: &Output,
+    ) -> Result<u8, Problem> {
         let request = match self {
             Self::Create { name, description, source } => {
                 let source = source.map(|dir| std::path::absolute(&dir).unwrap_or(dir));
@@ -104,23 +109,32 @@ impl Package {
                     return plain(request, settings, global, output).await;
                 }
                 let shown = connect::call::<Shown>(settings, global, output, request).await?.body;
-                output.one(&shown, |s| s.package.id.to_string(), |output| {
-                    output.line(format!("created {} `{}`", shown.package.id, safe(&shown.package.name)));
-                });
+                output.one(
+                    &shown,
+                    |s| s.package.id.to_string(),
+                    |output| {
+                        output.line(format!("created {} `{}`", shown.package.id, safe(&shown.package.name)));
+                    },
+                );
                 return Ok(0);
             }
             Self::List => {
-                let all = connect::call::<Vec<Shown>>(settings, global, output, Request::PackageList).await?.body;
+                let all =
+                    connect::call::<Vec<Shown>>(settings, global, output, Request::PackageList).await?.body;
                 show_all(&all, output);
                 return Ok(0);
             }
             Self::Show { package } => {
-                let shown = connect::call::<Shown>(settings, global, output, Request::PackageShow { package }).await?.body;
+                let shown =
+                    connect::call::<Shown>(settings, global, output, Request::PackageShow { package })
+                        .await?
+                        .body;
                 output.one(&shown, |s| s.package.id.to_string(), |output| show_one(&shown, output));
                 return Ok(0);
             }
             Self::Add { package, updates, filter } => {
-                let request = Request::PackageAdd { package, updates, filter: filter.filter(Vec::new(), false) };
+                let request =
+                    Request::PackageAdd { package, updates, filter: filter.filter(Vec::new(), false) };
                 return change(request, settings, global, output).await;
             }
             Self::Drop { package, updates } => {
@@ -133,7 +147,11 @@ impl Package {
                     return plain(request, settings, global, output).await;
                 }
                 let called = connect::call::<Filled>(settings, global, output, request).await?;
-                output.one(&called.body, |f| f.package.to_string(), |output| show_filled(&called.body, output));
+                output.one(
+                    &called.body,
+                    |f| f.package.to_string(),
+                    |output| show_filled(&called.body, output),
+                );
                 return Ok(called.finish(output));
             }
             Self::Distribute { package, to } => Request::PackageDistribute { package, to },
@@ -151,9 +169,13 @@ impl Package {
 /// Answers whose shape says enough by itself.
 async fn plain(request: Request, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
     let called = connect::call::<Value>(settings, global, output, request).await?;
-    output.one(&called.body, |body| body["package"].as_str().unwrap_or_default().to_owned(), |output| {
-        show_plain(&called.body, 0, output);
-    });
+    output.one(
+        &called.body,
+        |body| body["package"].as_str().unwrap_or_default().to_owned(),
+        |output| {
+            show_plain(&called.body, 0, output);
+        },
+    );
     Ok(called.finish(output))
 }
 
@@ -180,7 +202,12 @@ fn show_plain(value: &Value, depth: usize, output: &Output) {
                     Value::Object(fields) => {
                         let line: Vec<_> = fields
                             .iter()
-                            .filter(|(_, value)| !matches!(value, Value::Bool(false) | Value::Null | Value::Array(_) | Value::Object(_)))
+                            .filter(|(_, value)| {
+                                !matches!(
+                                    value,
+                                    Value::Bool(false) | Value::Null | Value::Array(_) | Value::Object(_)
+                                )
+                            })
                             .map(|(name, value)| match value {
                                 Value::String(text) => format!("{name} {}", safe(text)),
                                 other => format!("{name} {other}"),
@@ -197,23 +224,34 @@ fn show_plain(value: &Value, depth: usize, output: &Output) {
     }
 }
 
-async fn change(request: Request, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
+async fn change(
+    request: Request,
+    settings: &Loaded,
+    global: &Global,
+    output: &Output,
+) -> Result<u8, Problem> {
     let changed = connect::call::<Changed>(settings, global, output, request).await?.body;
-    output.one(&changed, |c| c.package.to_string(), |output| {
-        for (word, titles) in [("added", &changed.added), ("present", &changed.present), ("dropped", &changed.dropped)] {
-            titles.iter().for_each(|title| output.line(format!("{word}: {}", safe(title))));
-        }
-        changed.left_out.iter().for_each(|sentence| output.line(sentence));
-        if changed.added.is_empty() && changed.present.is_empty() && changed.dropped.is_empty() {
-            output.line("nothing to add: no listed update is deployable and matches");
-        }
-        if changed.bytes > 0 {
-            output.line(format!("{} to download", size(changed.bytes)));
-        }
-        if changed.dry_run {
-            output.line("nothing is changed (--dry-run)");
-        }
-    });
+    output.one(
+        &changed,
+        |c| c.package.to_string(),
+        |output| {
+            for (word, titles) in
+                [("added", &changed.added), ("present", &changed.present), ("dropped", &changed.dropped)]
+            {
+                titles.iter().for_each(|title| output.line(format!("{word}: {}", safe(title))));
+            }
+            changed.left_out.iter().for_each(|sentence| output.line(sentence));
+            if changed.added.is_empty() && changed.present.is_empty() && changed.dropped.is_empty() {
+                output.line("nothing to add: no listed update is deployable and matches");
+            }
+            if changed.bytes > 0 {
+                output.line(format!("{} to download", size(changed.bytes)));
+            }
+            if changed.dry_run {
+                output.line("nothing is changed (--dry-run)");
+            }
+        },
+    );
     Ok(0)
 }
 
@@ -249,11 +287,23 @@ fn show_all(all: &[Shown], output: &Output) {
 
 fn show_one(shown: &Shown, output: &Output) {
     let p = &shown.package;
-    output.line(format!("{} `{}` version {}, {} of {} files stored, {}", p.id, safe(&p.name), p.version, shown.stored, shown.files.len(), size(shown.bytes)));
+    output.line(format!(
+        "{} `{}` version {}, {} of {} files stored, {}",
+        p.id,
+        safe(&p.name),
+        p.version,
+        shown.stored,
+        shown.files.len(),
+        size(shown.bytes)
+    ));
     if !p.description.is_empty() {
         output.line(format!("  {}", safe(&p.description)));
     }
-    let places = if shown.distributed_to.is_empty() { "no distribution point".to_owned() } else { shown.distributed_to.join(", ") };
+    let places = if shown.distributed_to.is_empty() {
+        "no distribution point".to_owned()
+    } else {
+        shown.distributed_to.join(", ")
+    };
     output.line(format!("  distributed to {places}; created {}", when(p.created)));
     let mut rows = Rows::new(&["FILE", "SIZE", "STATE", "SHA256", "PROBLEM"]);
     for file in &shown.files {
@@ -276,16 +326,32 @@ fn show_filled(filled: &Filled, output: &Output) {
             (Some(_), true) => ", sha1 verified (sha1-only)",
             (None, _) => "",
         };
-        output.line(format!(" {mark} {} {} {}{verified}", safe(&file.file_name), size(file.size), file.outcome));
+        output.line(format!(
+            " {mark} {} {} {}{verified}",
+            safe(&file.file_name),
+            size(file.size),
+            file.outcome
+        ));
         if file.resumed_from > 0 {
             output.line(format!("     resumed from {}", size(file.resumed_from)));
         }
         for served in &file.served {
-            output.line(format!("     {} from {} {}: {}", size(served.bytes), served.kind, safe(&served.name), safe(&served.outcome)));
+            output.line(format!(
+                "     {} from {} {}: {}",
+                size(served.bytes),
+                served.kind,
+                safe(&served.name),
+                safe(&served.outcome)
+            ));
         }
         if let Some(problem) = &file.problem {
             output.line(format!("     {}", safe(&problem.to_string())));
         }
     }
-    output.line(format!("{} fetched for package {} `{}`", size(filled.fetched_bytes), filled.package, safe(&filled.name)));
+    output.line(format!(
+        "{} fetched for package {} `{}`",
+        size(filled.fetched_bytes),
+        filled.package,
+        safe(&filled.name)
+    ));
 }

@@ -35,7 +35,9 @@ impl Man {
             Some(dir) => std::fs::create_dir_all(dir).and_then(|()| clap_mangen::generate_to(command, dir)),
             None => clap_mangen::Man::new(command).render(&mut std::io::stdout()),
         };
-        written.map_err(|error| Problem::new(Code::DiskError, "the manual pages cannot be written").because_of(Some(&error)))?;
+        written.map_err(|error| {
+            Problem::new(Code::DiskError, "the manual pages cannot be written").because_of(Some(&error))
+        })?;
         if let Some(dir) = self.dir {
             output.note(format!("written to {}", dir.display()));
         }

@@ -20,9 +20,15 @@ pub struct Status {
 }
 
 impl Status {
-    pub(super) async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
+    pub(super) async fn run(
+        self,
+        settings: &Loaded,
+        global: &Global,
+        output: &Output,
+    ) -> Result<u8, Problem> {
         loop {
-            let status = connect::call::<crate::site::Status>(settings, global, output, Request::Status).await?.body;
+            let status =
+                connect::call::<crate::site::Status>(settings, global, output, Request::Status).await?.body;
             output.one(&status, |status| status.site.clone(), |output| show(&status, output));
             if !self.watch {
                 return Ok(u8::from(self.check && !status.healthy));
@@ -40,7 +46,12 @@ fn show(status: &crate::site::Status, output: &Output) {
         0 => "healthy".to_owned(),
         n => format!("{n} warnings"),
     };
-    output.line(format!(" spsync {} (code {}) in {} · {health}", status.version, status.site, status.data_dir.display()));
+    output.line(format!(
+        " spsync {} (code {}) in {} · {health}",
+        status.version,
+        status.site,
+        status.data_dir.display()
+    ));
     let ran = |run: &schema::runs::Run| format!("{} at {}", run.id, when(run.started));
     let last = status.last_run.as_ref().map_or_else(|| "never".to_owned(), ran);
     let ok = status.last_ok.as_ref().map_or_else(|| "never".to_owned(), ran);
@@ -53,7 +64,10 @@ fn show(status: &crate::site::Status, output: &Output) {
     ));
     output.line(format!(
         " CONTENT  {} in {} files · {} free · {} deployment packages",
-        size(status.content.bytes), status.content.blobs, size(status.content.free_bytes), status.packages
+        size(status.content.bytes),
+        status.content.blobs,
+        size(status.content.free_bytes),
+        status.packages
     ));
     output.line(format!(" DP       serves {} contents", status.served_contents));
     for task in &status.tasks {
@@ -70,7 +84,12 @@ pub enum State {
 }
 
 impl State {
-    pub(super) async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
+    pub(super) async fn run(
+        self,
+        settings: &Loaded,
+        global: &Global,
+        output: &Output,
+    ) -> Result<u8, Problem> {
         let dump = connect::call::<String>(settings, global, output, Request::StateDump).await?.body;
         output.line(dump.trim_end());
         Ok(0)

@@ -61,9 +61,8 @@ pub struct Change {
 impl Change {
     fn change(self) -> SelectionChange {
         // Where an empty list means all, `*` is how a command line says it.
-        let part = |names: Vec<String>| {
-            (!names.is_empty()).then(|| if names == ["*"] { Vec::new() } else { names })
-        };
+        let part =
+            |names: Vec<String>| (!names.is_empty()).then(|| if names == ["*"] { Vec::new() } else { names });
         SelectionChange {
             classifications: None,
             products: part(self.products),
@@ -76,30 +75,62 @@ impl Change {
 }
 
 impl Sync {
-    pub(super) async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
+    pub(super) async fn run(
+        self,
+        settings: &Loaded,
+        global: &Global,
+        output: &Output,
+    ) -> Result<u8, Problem> {
         match self {
             Self::History { limit } => {
-                let runs = connect::call::<Vec<Run>>(settings, global, output, Request::SyncHistory { limit }).await?.body;
+                let runs =
+                    connect::call::<Vec<Run>>(settings, global, output, Request::SyncHistory { limit })
+                        .await?
+                        .body;
                 let mut rows = Rows::new(&["RUN", "STARTED", "KIND", "STATE", "NEW", "REVISED", "PROBLEM"]);
                 for run in &runs {
-                    let count = |name: &str| run.report.as_ref().map_or_else(String::new, |report| report[name].to_string());
-                    let problem = run.problem.as_ref().map_or_else(String::new, |problem| problem.code.to_string());
-                    rows.push([run.id.to_string(), when(run.started), run.kind.clone(), run.state.to_string(), count("new"), count("revised"), problem]);
+                    let count = |name: &str| {
+                        run.report.as_ref().map_or_else(String::new, |report| report[name].to_string())
+                    };
+                    let problem =
+                        run.problem.as_ref().map_or_else(String::new, |problem| problem.code.to_string());
+                    rows.push([
+                        run.id.to_string(),
+                        when(run.started),
+                        run.kind.clone(),
+                        run.state.to_string(),
+                        count("new"),
+                        count("revised"),
+                        problem,
+                    ]);
                 }
                 output.list(&runs, &runs, |run| run.id.to_string(), rows);
                 Ok(0)
             }
             Self::Show { run } => {
-                let run = connect::call::<Run>(settings, global, output, Request::SyncShow { run }).await?.body;
-                output.one(&run, |run| run.id.to_string(), |output| {
-                    output.line(format!("run {} ({}), {}, started {}", run.id, run.kind, run.state, when(run.started)));
-                    if let Some(report) = run.report.clone().and_then(|report| serde_json::from_value(report).ok()) {
-                        now::show(&report, output);
-                    }
-                    if let Some(problem) = &run.problem {
-                        output.problem(problem);
-                    }
-                });
+                let run =
+                    connect::call::<Run>(settings, global, output, Request::SyncShow { run }).await?.body;
+                output.one(
+                    &run,
+                    |run| run.id.to_string(),
+                    |output| {
+                        output.line(format!(
+                            "run {} ({}), {}, started {}",
+                            run.id,
+                            run.kind,
+                            run.state,
+                            when(run.started)
+                        ));
+                        if let Some(report) =
+                            run.report.clone().and_then(|report| serde_json::from_value(report).ok())
+                        {
+                            now::show(&report, output);
+                        }
+                        if let Some(problem) = &run.problem {
+                            output.problem(problem);
+                        }
+                    },
+                );
                 Ok(0)
             }
             Self::Plan(change) => {
@@ -110,66 +141,108 @@ impl Sync {
             }
             Self::Products(change) => select(change.change(), settings, global, output).await,
             Self::Classifications { set } => {
-                let change = SelectionChange { classifications: (!set.is_empty()).then_some(set), ..SelectionChange::default() };
-                let selected = connect::call::<Selected>(settings, global, output, Request::SyncSelect { change }).await?.body;
-                output.one(&selected, |_| String::new(), |output| {
-                    let mut rows = Rows::new(&["CLASSIFICATION", "SELECTED"]);
-                    for name in crate::select::CLASSIFICATIONS.iter().map(|c| c.name) {
-                        let chosen = selected.selection.classifications.iter().any(|c| c.eq_ignore_ascii_case(name));
-                        rows.push([name.to_owned(), if chosen { "yes" } else { "no" }.to_owned()]);
-                    }
-                    output.table(rows);
-                    changed(&selected, output);
-                });
+                let change = SelectionChange {
+                    classifications: (!set.is_empty()).then_some(set),
+                    ..SelectionChange::default()
+                };
+                let selected =
+                    connect::call::<Selected>(settings, global, output, Request::SyncSelect { change })
+                        .await?
+                        .body;
+                output.one(
+                    &selected,
+                    |_| String::new(),
+                    |output| {
+                        let mut rows = Rows::new(&["CLASSIFICATION", "SELECTED"]);
+                        for name in crate::select::CLASSIFICATIONS.iter().map(|c| c.name) {
+                            let chosen = selected
+                                .selection
+                                .classifications
+                                .iter()
+                                .any(|c| c.eq_ignore_ascii_case(name));
+                            rows.push([name.to_owned(), if chosen { "yes" } else { "no" }.to_owned()]);
+                        }
+                        output.table(rows);
+                        changed(&selected, output);
+                    },
+                );
                 Ok(0)
             }
         }
     }
 }
 
-async fn select(change: SelectionChange, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
-    let selected = connect::call::<Selected>(settings, global, output, Request::SyncSelect { change }).await?.body;
-    output.one(&selected, |_| String::new(), |output| {
-        let s = &selected.selection;
-        let known = &selected.known;
-        let parts: [(&str, &[NameCount], &[String], bool); 5] = [
-            ("product", &known.products, &s.products, true),
-            ("release", &known.releases, &s.releases, true),
-            ("edition", &known.edition_groups, &s.editions, true),
-            ("architecture", &known.architectures, &s.architectures, false),
-            ("language", &known.languages, &s.languages, false),
-        ];
-        let mut rows = Rows::new(&["PART", "NAME", "UPDATES", "SIZE", "SELECTED"]);
-        for (part, names, chosen, empty_is_all) in parts {
-            for name in names {
-                let selected = (chosen.is_empty() && empty_is_all)
-                    || chosen.iter().any(|c| c == "*" || c.eq_ignore_ascii_case(&name.name));
-                rows.push([part.to_owned(), name.name.clone(), name.updates.to_string(), size(name.bytes), if selected { "yes" } else { "no" }.to_owned()]);
+async fn select(
+    change: SelectionChange,
+    settings: &Loaded,
+    global: &Global,
+    output: &Output,
+) -> Result<u8, Problem> {
+    let selected =
+        connect::call::<Selected>(settings, global, output, Request::SyncSelect { change }).await?.body;
+    output.one(
+        &selected,
+        |_| String::new(),
+        |output| {
+            let s = &selected.selection;
+            let known = &selected.known;
+            let parts: [(&str, &[NameCount], &[String], bool); 5] = [
+                ("product", &known.products, &s.products, true),
+                ("release", &known.releases, &s.releases, true),
+                ("edition", &known.edition_groups, &s.editions, true),
+                ("architecture", &known.architectures, &s.architectures, false),
+                ("language", &known.languages, &s.languages, false),
+            ];
+            let mut rows = Rows::new(&["PART", "NAME", "UPDATES", "SIZE", "SELECTED"]);
+            for (part, names, chosen, empty_is_all) in parts {
+                for name in names {
+                    let selected = (chosen.is_empty() && empty_is_all)
+                        || chosen.iter().any(|c| c == "*" || c.eq_ignore_ascii_case(&name.name));
+                    rows.push([
+                        part.to_owned(),
+                        name.name.clone(),
+                        name.updates.to_string(),
+                        size(name.bytes),
+                        if selected { "yes" } else { "no" }.to_owned(),
+                    ]);
+                }
             }
-        }
-        output.table(rows);
-        if known.products.is_empty() {
-            output.note("no catalog is synchronised yet: spsync now");
-        }
-        changed(&selected, output);
-    });
+            output.table(rows);
+            if known.products.is_empty() {
+                output.note("no catalog is synchronised yet: spsync now");
+            }
+            changed(&selected, output);
+        },
+    );
     Ok(0)
 }
 
 fn changed(selected: &Selected, output: &Output) {
     if let Some(plan) = &selected.plan {
         show_plan(plan, output);
-        output.line(if selected.changed { "the selection is changed" } else { "nothing is changed (--dry-run)" });
+        output.line(if selected.changed {
+            "the selection is changed"
+        } else {
+            "nothing is changed (--dry-run)"
+        });
     }
 }
 
 fn show_plan(plan: &Plan, output: &Output) {
     let mut rows = Rows::new(&["BY", "NAME", "UPDATES", "SIZE"]);
-    for (by, counts) in [("product", &plan.by_product), ("release", &plan.by_release), ("language", &plan.by_language)] {
+    for (by, counts) in
+        [("product", &plan.by_product), ("release", &plan.by_release), ("language", &plan.by_language)]
+    {
         for (name, count) in counts {
             rows.push([by.to_owned(), name.clone(), count.updates.to_string(), size(count.bytes)]);
         }
     }
     output.table(rows);
-    output.line(format!("would list {} updates, {} if all were downloaded: {} more, {} fewer than now", plan.listed, size(plan.bytes), plan.added, plan.removed));
+    output.line(format!(
+        "would list {} updates, {} if all were downloaded: {} more, {} fewer than now",
+        plan.listed,
+        size(plan.bytes),
+        plan.added,
+        plan.removed
+    ));
 }

@@ -37,37 +37,75 @@ pub enum Task {
 }
 
 impl Task {
-    pub(super) async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
+    pub(super) async fn run(
+        self,
+        settings: &Loaded,
+        global: &Global,
+        output: &Output,
+    ) -> Result<u8, Problem> {
         let request = match self {
             Self::List { limit } => {
-                let tasks = connect::call::<Vec<Record>>(settings, global, output, Request::TaskList { limit }).await?.body;
+                let tasks =
+                    connect::call::<Vec<Record>>(settings, global, output, Request::TaskList { limit })
+                        .await?
+                        .body;
                 let mut rows = Rows::new(&["TASK", "KIND", "TITLE", "STATE", "STARTED", "PROBLEM"]);
                 for task in &tasks {
                     let problem = task.problem.as_ref().map_or_else(String::new, |p| p.code.to_string());
-                    rows.push([task.id.to_string(), task.kind.clone(), safe(&task.title), task.state.to_string(), when(task.created), problem]);
+                    rows.push([
+                        task.id.to_string(),
+                        task.kind.clone(),
+                        safe(&task.title),
+                        task.state.to_string(),
+                        when(task.created),
+                        problem,
+                    ]);
                 }
                 output.list(&tasks, &tasks, |task| task.id.to_string(), rows);
                 return Ok(0);
             }
             Self::Wait { task } => {
-                let called = connect::call::<Value>(settings, global, output, Request::TaskWait { task }).await?;
-                output.one(&called.body, |_| task.to_string(), |output| output.line(format!("task {task} is done")));
+                let called =
+                    connect::call::<Value>(settings, global, output, Request::TaskWait { task }).await?;
+                output.one(
+                    &called.body,
+                    |_| task.to_string(),
+                    |output| output.line(format!("task {task} is done")),
+                );
                 return Ok(called.finish(output));
             }
             Self::Show { task } => Request::TaskShow { task },
             Self::Cancel { task } => Request::TaskCancel { task },
         };
         let task = connect::call::<Record>(settings, global, output, request).await?.body;
-        output.one(&task, |task| task.id.to_string(), |output| {
-            output.line(format!("task {} ({}): {}, {}, started {}", task.id, task.kind, safe(&task.title), task.state, when(task.created)));
-            for phase in &task.phases {
-                let message = phase.message.as_deref().unwrap_or_default();
-                output.line(format!("  {}: {} of {} {} {}", safe(&phase.name), phase.done, phase.total, phase.unit, safe(message)));
-            }
-            if let Some(problem) = &task.problem {
-                output.line(format!("  {}", safe(&problem.to_string())));
-            }
-        });
+        output.one(
+            &task,
+            |task| task.id.to_string(),
+            |output| {
+                output.line(format!(
+                    "task {} ({}): {}, {}, started {}",
+                    task.id,
+                    task.kind,
+                    safe(&task.title),
+                    task.state,
+                    when(task.created)
+                ));
+                for phase in &task.phases {
+                    let message = phase.message.as_deref().unwrap_or_default();
+                    output.line(format!(
+                        "  {}: {} of {} {} {}",
+                        safe(&phase.name),
+                        phase.done,
+                        phase.total,
+                        phase.unit,
+                        safe(message)
+                    ));
+                }
+                if let Some(problem) = &task.problem {
+                    output.line(format!("  {}", safe(&problem.to_string())));
+                }
+            },
+        );
         Ok(0)
     }
 }

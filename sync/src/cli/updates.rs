@@ -80,7 +80,12 @@ impl Filter {
 }
 
 impl Updates {
-    pub(super) async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
+    pub(super) async fn run(
+        self,
+        settings: &Loaded,
+        global: &Global,
+        output: &Output,
+    ) -> Result<u8, Problem> {
         let (updates, mark) = match self {
             Self::List { filter, all } => {
                 let request = Request::UpdatesList(filter.filter(Vec::new(), all));
@@ -89,8 +94,14 @@ impl Updates {
                 return Ok(0);
             }
             Self::Show { update } => {
-                let shown = connect::call::<Shown>(settings, global, output, Request::UpdatesShow { update }).await?.body;
-                output.one(&shown, |s| s.listed.update.id.update.to_string(), |output| show_one(&shown, output));
+                let shown = connect::call::<Shown>(settings, global, output, Request::UpdatesShow { update })
+                    .await?
+                    .body;
+                output.one(
+                    &shown,
+                    |s| s.listed.update.id.update.to_string(),
+                    |output| show_one(&shown, output),
+                );
                 return Ok(0);
             }
             Self::Decline { updates } => {
@@ -102,11 +113,21 @@ impl Updates {
         };
         let request = Request::UpdatesMark { updates, mark };
         let called = connect::call::<serde_json::Value>(settings, global, output, request).await?;
-        output.one(&called.body, |_| String::new(), |output| {
-            for title in called.body["updates"].as_array().into_iter().flatten().filter_map(|t| t.as_str()) {
-                output.line(format!("{}: {}", called.body["mark"].as_str().unwrap_or_default(), safe(title)));
-            }
-        });
+        output.one(
+            &called.body,
+            |_| String::new(),
+            |output| {
+                for title in
+                    called.body["updates"].as_array().into_iter().flatten().filter_map(|t| t.as_str())
+                {
+                    output.line(format!(
+                        "{}: {}",
+                        called.body["mark"].as_str().unwrap_or_default(),
+                        safe(title)
+                    ));
+                }
+            },
+        );
         Ok(called.finish(output))
     }
 }
@@ -133,14 +154,25 @@ fn show_list(list: &List, output: &Output) {
             (true, None) => "downloaded".to_owned(),
             (false, None) => "metadata".to_owned(),
         };
-        let mut row = vec![u.id.update.short(), safe(&u.title), u.build_text(), size(u.size), u.license.to_string(), state, deployable(listed)];
+        let mut row = vec![
+            u.id.update.short(),
+            safe(&u.title),
+            u.build_text(),
+            size(u.size),
+            u.license.to_string(),
+            state,
+            deployable(listed),
+        ];
         if wide {
-            row.push(match (u.digests.sha1, u.digests.sha256) {
-                (Some(_), Some(_)) => "sha1+sha256",
-                (None, Some(_)) => "sha256",
-                (Some(_), None) => "sha1-only",
-                (None, None) => "none",
-            }.to_owned());
+            row.push(
+                match (u.digests.sha1, u.digests.sha256) {
+                    (Some(_), Some(_)) => "sha1+sha256",
+                    (None, Some(_)) => "sha256",
+                    (Some(_), None) => "sha1-only",
+                    (None, None) => "none",
+                }
+                .to_owned(),
+            );
             row.push(safe(u.file_name.as_str()));
         }
         rows.push_row(row);
@@ -148,7 +180,8 @@ fn show_list(list: &List, output: &Output) {
     output.list(list, &list.updates, |listed| listed.update.id.update.to_string(), rows);
     if output.for_people() {
         if list.hidden > 0 {
-            let reasons: Vec<_> = list.hidden_because.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
+            let reasons: Vec<_> =
+                list.hidden_because.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
             output.line(format!("{} hidden: {} (--all shows them)", list.hidden, reasons.join(", ")));
         }
         if list.updates.is_empty() && list.hidden == 0 && list.notes.is_empty() {
@@ -184,6 +217,11 @@ fn show_one(shown: &Shown, output: &Output) {
         output.line(format!("  {name:<13}{}", safe(&value)));
     }
     for revision in &shown.revisions {
-        output.line(format!("  revision {:<4}{} {}", revision.id.number.0, revision.build_text(), safe(revision.file_name.as_str())));
+        output.line(format!(
+            "  revision {:<4}{} {}",
+            revision.id.number.0,
+            revision.build_text(),
+            safe(revision.file_name.as_str())
+        ));
     }
 }

@@ -75,7 +75,10 @@ pub async fn start(
     if let Some(folder) = &from
         && !folder.is_dir()
     {
-        return Err(Problem::new(Code::SourceMissing, format!("the folder `{}` does not exist", folder.display())));
+        return Err(Problem::new(
+            Code::SourceMissing,
+            format!("the folder `{}` does not exist", folder.display()),
+        ));
     }
     let mirror = mirror.map(|prefix| prefix_url(&prefix)).transpose()?;
     let (title, key) = (format!("download {}", package.name), format!("package {}", package.id));
@@ -122,7 +125,12 @@ pub async fn fill(
     let mut files: Vec<FilledFile> = present.iter().map(|file| line(file, "present")).collect();
     if caller.dry_run {
         files.extend(wanted.iter().map(|file| line(file, "would fetch")));
-        return Answer::of(&Filled { package: id.clone(), name: package.package.name, files, fetched_bytes: 0 });
+        return Answer::of(&Filled {
+            package: id.clone(),
+            name: package.package.name,
+            files,
+            fetched_bytes: 0,
+        });
     }
     enough_space(site, &settings, wanted.iter().map(|file| file.size).sum()).await?;
     let policy = Arc::new(policy(&settings));
@@ -153,9 +161,17 @@ pub async fn fill(
         several => {
             let mut problem = Problem::new(
                 Code::PackagePartlyDone,
-                format!("{} of {} files of package `{}` failed", several.len(), files.len(), package.package.name),
+                format!(
+                    "{} of {} files of package `{}` failed",
+                    several.len(),
+                    files.len(),
+                    package.package.name
+                ),
             )
-            .keeping(format!("{} files are stored and verified; what came of the others is kept for resuming", files.len() - several.len()));
+            .keeping(format!(
+                "{} files are stored and verified; what came of the others is kept for resuming",
+                files.len() - several.len()
+            ));
             for file in several.iter().take(20) {
                 if let Some(cause) = &file.problem {
                     problem = problem.because(format!("{}: {cause}", file.file_name));
@@ -219,12 +235,15 @@ fn sources(
 ) -> Result<Vec<ContentSource>, Problem> {
     let mut sources = Vec::new();
     for published in &file.urls {
-        let Some(source) = settings.sources.iter().find(|source| source.name == published.source) else { continue };
+        let Some(source) = settings.sources.iter().find(|source| source.name == published.source) else {
+            continue;
+        };
         let web = site.webs.content(settings, source)?;
         if let Some(folder) = from {
             push(&mut sources, SourceKind::Folder, At::File(folder.join(file.published_name.as_str())), &web);
         }
-        if let Some(url) = mirror.and_then(|prefix| prefix.join(&encoded(file.published_name.as_str())).ok()) {
+        if let Some(url) = mirror.and_then(|prefix| prefix.join(&encoded(file.published_name.as_str())).ok())
+        {
             push(&mut sources, SourceKind::Mirror, At::Url(url), &web);
         }
         for prefix in &source.mirrors {
@@ -251,13 +270,18 @@ fn push(sources: &mut Vec<ContentSource>, kind: SourceKind, at: At, web: &Arc<dp
 fn encoded(name: &str) -> String {
     name.bytes()
         .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
             other => format!("%{other:02X}"),
         })
         .collect()
 }
 
-#[expect(clippy::too_many_arguments, reason = "the circumstances of one file; a struct would only rename them")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the circumstances of one file; a struct would only rename them"
+)]
 async fn one(
     site: &Arc<Site>,
     package: &PackageId,
@@ -279,7 +303,9 @@ async fn one(
             let job = Job { file_name: file.file_name.clone(), wanted, sources };
             let told = progress.clone();
             let name = phase.clone();
-            dp::transfer::fetch(&site.library, job, policy, move |at| told.at(&name, at.have)).await.map_err(|e| e.problem())
+            dp::transfer::fetch(&site.library, job, policy, move |at| told.at(&name, at.have))
+                .await
+                .map_err(|e| e.problem())
         }
     };
     match fetched {
@@ -322,7 +348,8 @@ async fn stored(
     let outcome = if fetched.already_there { "shared" } else { "stored" };
     info!(content.sha256 = %sha256, size_bytes = size, "{} is {outcome}, every published digest verified", file.file_name);
     progress.at(file.file_name.as_str(), file.size);
-    progress.end(file.file_name.as_str(), if sha1_only { "verified (SHA-1 only)" } else { "sha256 verified" });
+    progress
+        .end(file.file_name.as_str(), if sha1_only { "verified (SHA-1 only)" } else { "sha256 verified" });
     Ok(FilledFile {
         sha256: Some(sha256),
         resumed_from: fetched.resumed_from,

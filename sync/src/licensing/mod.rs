@@ -51,7 +51,10 @@ pub async fn list(site: &Arc<Site>, pending: bool) -> Result<Answer, Problem> {
     let mut rows = Vec::new();
     for listed in updates::all(site).await? {
         let state = listed.update.license;
-        if listed.hidden.is_some() || state == LicenseState::None || (pending && state != LicenseState::Pending) {
+        if listed.hidden.is_some()
+            || state == LicenseState::None
+            || (pending && state != LicenseState::Pending)
+        {
             continue;
         }
         let (text, decision) = known(site, &listed).await?;
@@ -67,7 +70,10 @@ pub async fn list(site: &Arc<Site>, pending: bool) -> Result<Answer, Problem> {
     Answer::of(&rows)
 }
 
-async fn known(site: &Arc<Site>, listed: &Listed) -> Result<(Option<LicenseText>, Option<Decision>), Problem> {
+async fn known(
+    site: &Arc<Site>,
+    listed: &Listed,
+) -> Result<(Option<LicenseText>, Option<Decision>), Problem> {
     let (id, language) = (listed.update.id.update, listed.update.language.clone());
     site.read(move |r| Ok((r.license_text(id, &language)?, r.license_decision(id)?))).await
 }
@@ -111,7 +117,8 @@ pub async fn review(
     let text = match supplied {
         Some(base64) => {
             let body = base64::engine::general_purpose::STANDARD.decode(base64).map_err(|error| {
-                Problem::new(Code::LicenseTextInvalid, "the text did not arrive whole").because_of(Some(&error))
+                Problem::new(Code::LicenseTextInvalid, "the text did not arrive whole")
+                    .because_of(Some(&error))
             })?;
             let text = checked(body, format!("supplied by {}", caller.who))?;
             if caller.dry_run { preview(text) } else { record(site, listed, &language, text).await? }
@@ -122,7 +129,8 @@ pub async fn review(
         let (who, digest, language) = (caller.who.clone(), text.sha256, language.clone());
         site.write(move |w| w.record_review(id, digest, &language, &who, clock::now())).await?;
     }
-    let state = site.read(move |r| r.feature_update(id)).await?.map_or(listed.update.license, |row| row.license);
+    let state =
+        site.read(move |r| r.feature_update(id)).await?.map_or(listed.update.license, |row| row.license);
     Answer::of(&Reviewed {
         update: id,
         title: listed.update.title.clone(),
@@ -136,7 +144,10 @@ pub async fn review(
 
 fn has_terms(listed: &Listed) -> Result<(), Problem> {
     if listed.update.license == LicenseState::None {
-        return Err(Problem::new(Code::NoLicenseTerms, format!("`{}` has no licence terms", listed.update.title)));
+        return Err(Problem::new(
+            Code::NoLicenseTerms,
+            format!("`{}` has no licence terms", listed.update.title),
+        ));
     }
     Ok(())
 }
@@ -144,7 +155,8 @@ fn has_terms(listed: &Listed) -> Result<(), Problem> {
 /// The known text, or the one that the catalog links to.
 async fn fetched(site: &Arc<Site>, listed: &Listed, language: &str) -> Result<LicenseText, Problem> {
     let (id, wanted) = (listed.update.id.update, language.to_owned());
-    let (known, links) = site.read(move |r| Ok((r.license_text(id, &wanted)?, r.license_links(id, &wanted)?))).await?;
+    let (known, links) =
+        site.read(move |r| Ok((r.license_text(id, &wanted)?, r.license_links(id, &wanted)?))).await?;
     if let Some(known) = known {
         return Ok(known);
     }
@@ -160,18 +172,31 @@ async fn fetched(site: &Arc<Site>, listed: &Listed, language: &str) -> Result<Li
     let settings = site.settings();
     let mut problem = unavailable();
     for link in links {
-        let got = match (Url::parse(&link.url), settings.sources.iter().find(|source| source.name == link.source)) {
+        let got = match (
+            Url::parse(&link.url),
+            settings.sources.iter().find(|source| source.name == link.source),
+        ) {
             (Ok(url), Some(source)) => {
                 let web = site.webs.content(&settings, source)?;
-                match tokio::time::timeout(settings.sync.request_timeout, web.get_small(&url, LARGEST_TEXT, None)).await {
+                match tokio::time::timeout(
+                    settings.sync.request_timeout,
+                    web.get_small(&url, LARGEST_TEXT, None),
+                )
+                .await
+                {
                     Ok(Ok(Small::Body { bytes, .. })) => checked(bytes.to_vec(), link.url.clone()),
-                    Ok(Ok(Small::NotModified)) => Err(Problem::new(Code::SourceFailed, "304 without a condition")),
+                    Ok(Ok(Small::NotModified)) => {
+                        Err(Problem::new(Code::SourceFailed, "304 without a condition"))
+                    }
                     Ok(Err(fault)) => Err(Problem::new(fault.code(), fault.to_string())),
                     Err(_) => Err(Problem::new(Code::TransferStalled, "no answer in time")),
                 }
             }
             (Err(error), _) => Err(Problem::new(Code::SourceFailed, error.to_string())),
-            (_, None) => Err(Problem::new(Code::SourceFailed, format!("source `{}` is not configured any more", link.source))),
+            (_, None) => Err(Problem::new(
+                Code::SourceFailed,
+                format!("source `{}` is not configured any more", link.source),
+            )),
         };
         match got {
             Ok(text) => return record(site, listed, language, text).await,
@@ -183,7 +208,8 @@ async fn fetched(site: &Arc<Site>, listed: &Listed, language: &str) -> Result<Li
 
 /// A text must be RTF or readable text of a sensible size: an error page is not what anybody accepts.
 fn checked(body: Vec<u8>, origin: String) -> Result<NewLicenseText, Problem> {
-    let invalid = |why: &str| Problem::new(Code::LicenseTextInvalid, format!("{origin} is no licence text: {why}"));
+    let invalid =
+        |why: &str| Problem::new(Code::LicenseTextInvalid, format!("{origin} is no licence text: {why}"));
     if body.is_empty() || body.len() as u64 > LARGEST_TEXT {
         return Err(invalid("it is empty or larger than 4 MiB"));
     }
@@ -254,7 +280,10 @@ pub async fn decide(
         }
         chosen.push((listed, text.map(|text| text.sha256)));
     }
-    let rows: Vec<_> = chosen.iter().map(|(listed, text)| (listed.update.id.update, listed.update.language.clone(), *text)).collect();
+    let rows: Vec<_> = chosen
+        .iter()
+        .map(|(listed, text)| (listed.update.id.update, listed.update.language.clone(), *text))
+        .collect();
     if !caller.dry_run {
         let who = caller.who.clone();
         site.write(move |w| {
@@ -268,7 +297,8 @@ pub async fn decide(
     let mut decided = Vec::new();
     for (listed, text) in chosen {
         let id = listed.update.id.update;
-        let (row, decision) = site.read(move |r| Ok((r.feature_update(id)?, r.license_decision(id)?))).await?;
+        let (row, decision) =
+            site.read(move |r| Ok((r.feature_update(id)?, r.license_decision(id)?))).await?;
         decided.push(Licensed {
             update: id,
             title: listed.update.title.clone(),
@@ -281,7 +311,12 @@ pub async fn decide(
     Answer::of(&Decided { accepted: accept, updates: decided, dry_run: caller.dry_run })
 }
 
-async fn reviewed(site: &Arc<Site>, listed: &Listed, text: &LicenseText, digest: Option<&str>) -> Result<(), Problem> {
+async fn reviewed(
+    site: &Arc<Site>,
+    listed: &Listed,
+    text: &LicenseText,
+    digest: Option<&str>,
+) -> Result<(), Problem> {
     let (id, sha256) = (listed.update.id.update, text.sha256);
     if digest.is_some_and(|digest| digest.eq_ignore_ascii_case(&sha256.to_string()))
         || site.read(move |r| r.was_reviewed(id, sha256)).await?
@@ -316,7 +351,15 @@ pub async fn accept_by_configuration(site: &Arc<Site>, progress: &Progress) -> R
             Ok(text) => {
                 let (id, language) = (listed.update.id.update, listed.update.language.clone());
                 site.write(move |w| {
-                    w.record_license_decision(id, &language, Some(text.sha256), true, "spsync", How::ByConfiguration, clock::now())
+                    w.record_license_decision(
+                        id,
+                        &language,
+                        Some(text.sha256),
+                        true,
+                        "spsync",
+                        How::ByConfiguration,
+                        clock::now(),
+                    )
                 })
                 .await?;
                 accepted += 1;

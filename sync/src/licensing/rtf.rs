@@ -3,8 +3,18 @@
 
 /// Groups whose content is not text of the document (RTF specification 1.9.1, "destinations").
 const NOT_TEXT: [&str; 12] = [
-    "fonttbl", "colortbl", "stylesheet", "info", "pict", "generator", "themedata", "listtable",
-    "listoverridetable", "rsidtbl", "header", "footer",
+    "fonttbl",
+    "colortbl",
+    "stylesheet",
+    "info",
+    "pict",
+    "generator",
+    "themedata",
+    "listtable",
+    "listoverridetable",
+    "rsidtbl",
+    "header",
+    "footer",
 ];
 
 /// The text of `rtf`, or the input itself where it is no RTF. Never fails: what is not understood is left out.
@@ -43,7 +53,9 @@ pub fn to_text(document: &[u8]) -> String {
                         }
                     }
                     let mut number = String::new();
-                    while let Some(next) = bytes.next_if(|b| b.is_ascii_digit() || (*b == b'-' && number.is_empty())) {
+                    while let Some(next) =
+                        bytes.next_if(|b| b.is_ascii_digit() || (*b == b'-' && number.is_empty()))
+                    {
                         if number.len() < 10 {
                             number.push(char::from(next));
                         }
@@ -56,7 +68,9 @@ pub fn to_text(document: &[u8]) -> String {
                             // Signed 16-bit: negative numbers are code points above 32,767.
                             let code = number.parse::<i32>().unwrap_or(0);
                             let code = if code < 0 { code + 65_536 } else { code };
-                            text.push(u32::try_from(code).ok().and_then(char::from_u32).unwrap_or('\u{fffd}'));
+                            text.push(
+                                u32::try_from(code).ok().and_then(char::from_u32).unwrap_or('\u{fffd}'),
+                            );
                             replaced = 1;
                         }
                         word if NOT_TEXT.contains(&word) => mark(&mut skipping),
@@ -92,7 +106,9 @@ mod tests {
 
     #[test]
     fn garbage_ends() {
-        for garbage in [&b"{\\rtf1"[..], b"{\\rtf\\", b"{\\rtf\\'", b"{\\rtf\\u-99999999999 }}}}}", b"{\\rtf}}}}{{{{"] {
+        for garbage in
+            [&b"{\\rtf1"[..], b"{\\rtf\\", b"{\\rtf\\'", b"{\\rtf\\u-99999999999 }}}}}", b"{\\rtf}}}}{{{{"]
+        {
             let _ = to_text(garbage);
         }
     }

@@ -23,7 +23,8 @@ pub async fn list(site: &Arc<Site>) -> Result<Answer, Problem> {
 pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
     let wanted = name.to_lowercase();
     let all = site.read(|r| r.contents()).await?;
-    let found: Vec<_> = all.iter().filter(|row| !wanted.is_empty() && row.sha256.to_string().starts_with(&wanted)).collect();
+    let found: Vec<_> =
+        all.iter().filter(|row| !wanted.is_empty() && row.sha256.to_string().starts_with(&wanted)).collect();
     match found.as_slice() {
         [one] => {
             let sha256 = one.sha256;
@@ -37,7 +38,9 @@ pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
             }))
         }
         [] => Err(Problem::new(Code::ContentNotFound, format!("the site holds no content `{name}`"))),
-        several => Err(Problem::new(Code::Ambiguous, format!("{} contents begin with `{name}`", several.len()))),
+        several => {
+            Err(Problem::new(Code::Ambiguous, format!("{} contents begin with `{name}`", several.len())))
+        }
     }
 }
 

@@ -50,22 +50,42 @@ pub struct Distributed {
 ///
 /// # Errors
 /// `PACKAGE_EMPTY`, `PACKAGE_INCOMPLETE`, `DP_NOT_FOUND`.
-pub async fn distribute(site: &Arc<Site>, name: &str, to: &[String], caller: &Caller) -> Result<Work, Problem> {
+pub async fn distribute(
+    site: &Arc<Site>,
+    name: &str,
+    to: &[String],
+    caller: &Caller,
+) -> Result<Work, Problem> {
     let package = shown(site, &named(site, name).await?.id).await?;
     let points = chosen(site, to).await?;
     if package.files.is_empty() {
-        return Err(Problem::new(Code::PackageEmpty, format!("package `{}` has no updates", package.package.name)));
+        return Err(Problem::new(
+            Code::PackageEmpty,
+            format!("package `{}` has no updates", package.package.name),
+        ));
     }
     let missing: Vec<_> = package.files.iter().filter(|file| file.state != FileState::Stored).collect();
     if let Some(first) = missing.first() {
-        let message = format!("{} of {} files of package `{}` are not downloaded", missing.len(), package.files.len(), package.package.name);
-        return Err(Problem::new(Code::PackageIncomplete, message).because(format!("for one, `{}`", first.file_name)));
+        let message = format!(
+            "{} of {} files of package `{}` are not downloaded",
+            missing.len(),
+            package.files.len(),
+            package.package.name
+        );
+        return Err(
+            Problem::new(Code::PackageIncomplete, message).because(format!("for one, `{}`", first.file_name))
+        );
     }
     let id = package.package.id.clone();
     let already: Vec<String> = {
         let id = id.clone();
         let version = package.package.version;
-        site.read(move |r| r.distributions_of(&id)).await?.into_iter().filter(|d| d.version == version).map(|d| d.point).collect()
+        site.read(move |r| r.distributions_of(&id))
+            .await?
+            .into_iter()
+            .filter(|d| d.version == version)
+            .map(|d| d.point)
+            .collect()
     };
     if !caller.dry_run {
         let who = caller.who.clone();
@@ -120,7 +140,12 @@ async fn chosen(site: &Arc<Site>, names: &[String]) -> Result<Vec<Point>, Proble
 ///
 /// # Errors
 /// `DP_NOT_FOUND`, `PACKAGE_NOT_FOUND`.
-pub async fn withdraw(site: &Arc<Site>, name: &str, from: &[String], caller: &Caller) -> Result<Answer, Problem> {
+pub async fn withdraw(
+    site: &Arc<Site>,
+    name: &str,
+    from: &[String],
+    caller: &Caller,
+) -> Result<Answer, Problem> {
     let package = named(site, name).await?;
     let before = shown(site, &package.id).await?.distributed_to;
     let points = if from.is_empty() { site.read(|r| r.points()).await? } else { chosen(site, from).await? };
@@ -159,7 +184,9 @@ pub fn shelf(reader: &Reader<'_>, point: &str, public_url: &str) -> Result<Shelf
     let mut shelf = Shelf::default();
     for row in reader.shelf()? {
         shelf.packages.insert((row.package, row.file_name.as_str().to_ascii_lowercase()), row.sha256);
-        shelf.contents.insert(row.sha256, Servable { size: row.size, sha1: Some(row.sha1), name: row.file_name });
+        shelf
+            .contents
+            .insert(row.sha256, Servable { size: row.size, sha1: Some(row.sha1), name: row.file_name });
     }
     let mut held: HashMap<_, Held> = HashMap::new();
     for row in reader.content_sources()? {
@@ -180,8 +207,11 @@ pub fn shelf(reader: &Reader<'_>, point: &str, public_url: &str) -> Result<Shelf
             points: Vec::new(),
             cloud: Vec::new(),
         });
-        entry.points.push((point.to_owned(), format!("{}/content/{content}", public_url.trim_end_matches('/'))));
+        entry
+            .points
+            .push((point.to_owned(), format!("{}/content/{content}", public_url.trim_end_matches('/'))));
     }
-    shelf.locations = held.into_iter().map(|(content, held)| (content, locate::answer(content, held))).collect();
+    shelf.locations =
+        held.into_iter().map(|(content, held)| (content, locate::answer(content, held))).collect();
     Ok(shelf)
 }

@@ -59,8 +59,10 @@ pub async fn named(site: &Arc<Site>, name: &str) -> Result<Package, Problem> {
         [one] => Ok((*one).clone()),
         [] => Err(Problem::new(Code::PackageNotFound, format!("no deployment package is called `{name}`"))),
         several => {
-            let names: Vec<_> = several.iter().map(|package| format!("{} {}", package.id, package.name)).collect();
-            Err(Problem::new(Code::Ambiguous, format!("several packages are called `{name}…`")).because(names.join(", ")))
+            let names: Vec<_> =
+                several.iter().map(|package| format!("{} {}", package.id, package.name)).collect();
+            Err(Problem::new(Code::Ambiguous, format!("several packages are called `{name}…`"))
+                .because(names.join(", ")))
         }
     }
 }
@@ -121,7 +123,11 @@ pub async fn create(
         Some(folder) => Some(usable_source(site, folder).await?),
         None => None,
     };
-    let new = NewPackage { name: name.trim().to_owned(), description: description.trim().to_owned(), source_dir: source };
+    let new = NewPackage {
+        name: name.trim().to_owned(),
+        description: description.trim().to_owned(),
+        source_dir: source,
+    };
     let (code, who) = (site.code().clone(), caller.who.clone());
     if caller.dry_run {
         let checked = new.clone();
@@ -151,8 +157,11 @@ async fn usable_source(site: &Arc<Site>, folder: PathBuf) -> Result<PathBuf, Pro
     }
     let probe = real.join(format!(".spsync-writable-{}", std::process::id()));
     std::fs::File::create(&probe).and_then(|_| std::fs::remove_file(&probe)).map_err(|error| {
-        Problem::new(Code::SourceNotWritable, format!("the source folder `{}` cannot be written", real.display()))
-            .because_of(Some(&error))
+        Problem::new(
+            Code::SourceNotWritable,
+            format!("the source folder `{}` cannot be written", real.display()),
+        )
+        .because_of(Some(&error))
     })?;
     let overlaps = |other: &std::path::Path| real.starts_with(other) || other.starts_with(&real);
     let data_dir = site.settings().site.data_dir.clone();
@@ -162,7 +171,12 @@ async fn usable_source(site: &Arc<Site>, folder: PathBuf) -> Result<PathBuf, Pro
     }
     let others = site.read(|r| r.packages()).await?;
     if let Some(other) = others.iter().find(|p| p.source_dir.as_deref().is_some_and(overlaps)) {
-        let message = format!("the source folder `{}` belongs to package {} `{}`", real.display(), other.id, other.name);
+        let message = format!(
+            "the source folder `{}` belongs to package {} `{}`",
+            real.display(),
+            other.id,
+            other.name
+        );
         return Err(Problem::new(Code::SourceInUse, message));
     }
     Ok(real)
@@ -212,7 +226,8 @@ pub async fn add(
         for name in names {
             let listed = updates::named(name, &all)?;
             // Naming an encrypted update by its id is asking for it; nothing else may be overruled so.
-            let by_id = name.len() >= 8 && listed.update.id.update.to_string().starts_with(&name.to_lowercase());
+            let by_id =
+                name.len() >= 8 && listed.update.id.update.to_string().starts_with(&name.to_lowercase());
             let asked_for = |reason: &&Reason| !(by_id && **reason == Reason::Encrypted);
             if let Some(reason) = listed.reasons.iter().find(asked_for) {
                 let message = format!("`{}` cannot be deployed: {}", listed.update.title, reason.word());
@@ -225,13 +240,18 @@ pub async fn add(
     };
     let members: Vec<_> = chosen
         .iter()
-        .map(|listed| NewMember { revision: listed.update.id, title: listed.update.title.clone(), size: listed.update.size })
+        .map(|listed| NewMember {
+            revision: listed.update.id,
+            title: listed.update.title.clone(),
+            size: listed.update.size,
+        })
         .collect();
     let (id, who, dry_run) = (package.id.clone(), caller.who.clone(), caller.dry_run);
     let (added, present) = site
         .write(move |w| {
             let present = w.members_present(&id, &members)?;
-            let (present, new): (Vec<_>, Vec<_>) = members.into_iter().partition(|m| present.contains(&m.revision));
+            let (present, new): (Vec<_>, Vec<_>) =
+                members.into_iter().partition(|m| present.contains(&m.revision));
             if !dry_run && !new.is_empty() {
                 w.add_members(&id, &new, clock::now())?;
                 w.audit(&who, "package.add", id.as_str(), clock::now())?;
@@ -277,10 +297,14 @@ pub async fn drop_updates(
             [one] => chosen.push((*one).clone()),
             [] => {
                 let message = format!("package `{}` holds no update `{name}`", package.name);
-                return Err(Problem::new(Code::UpdateNotFound, message).help("`spsync package show` lists what it holds"));
+                return Err(Problem::new(Code::UpdateNotFound, message)
+                    .help("`spsync package show` lists what it holds"));
             }
             several => {
-                return Err(Problem::new(Code::Ambiguous, format!("{} updates are called `{name}…`", several.len())));
+                return Err(Problem::new(
+                    Code::Ambiguous,
+                    format!("{} updates are called `{name}…`", several.len()),
+                ));
             }
         }
     }
@@ -320,7 +344,8 @@ pub async fn delete(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Ans
     let package = named(site, name).await?;
     let shown = shown(site, &package.id).await?;
     if !shown.distributed_to.is_empty() {
-        let message = format!("package `{}` is distributed to {}", package.name, shown.distributed_to.join(", "));
+        let message =
+            format!("package `{}` is distributed to {}", package.name, shown.distributed_to.join(", "));
         return Err(Problem::new(Code::PackageDistributed, message)
             .help(format!("`spsync package withdraw {}` first", package.id)));
     }

@@ -55,8 +55,12 @@ pub async fn validate(site: &Arc<Site>, name: &str, repair: bool, caller: &Calle
             async move {
                 let answer = all(&site, &package.id, repair, &progress).await?;
                 if repair && answer.problem.is_some() {
-                    let filled = crate::download::fill(&site, &package.id, None, None, &caller, &progress).await?;
-                    return Answer::partly(&serde_json::json!({ "validated": answer.body, "repaired": filled.body }), filled.problem);
+                    let filled =
+                        crate::download::fill(&site, &package.id, None, None, &caller, &progress).await?;
+                    return Answer::partly(
+                        &serde_json::json!({ "validated": answer.body, "repaired": filled.body }),
+                        filled.problem,
+                    );
                 }
                 Ok(answer)
             }
@@ -77,7 +81,8 @@ async fn all(
     let mut bad = Vec::new();
     let mut done = 0;
     for file in &package.files {
-        let mut row = ValidatedFile { file_name: file.file_name.to_string(), verdict: "good".to_owned(), detail: None };
+        let mut row =
+            ValidatedFile { file_name: file.file_name.to_string(), verdict: "good".to_owned(), detail: None };
         match (file.state, file.sha256) {
             (FileState::Stored, Some(sha256)) => {
                 let library = site.library.clone();
@@ -116,13 +121,21 @@ async fn all(
     let problem = (!bad.is_empty()).then(|| {
         let mut problem = Problem::new(
             Code::ValidationFailed,
-            format!("{} of {} files of package `{}` are not what they should be", bad.len(), files.len(), package.package.name),
+            format!(
+                "{} of {} files of package `{}` are not what they should be",
+                bad.len(),
+                files.len(),
+                package.package.name
+            ),
         );
         for file in files.iter().filter(|file| matches!(file.verdict.as_str(), "corrupt" | "missing")) {
             let detail = file.detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
             problem = problem.because(format!("{}: {}{detail}", file.file_name, file.verdict));
         }
-        problem.help(format!("`spsync package validate {} --repair` sets them aside and fetches them again", package.package.id))
+        problem.help(format!(
+            "`spsync package validate {} --repair` sets them aside and fetches them again",
+            package.package.id
+        ))
     });
     Answer::partly(&Validated { package: package.package.id, name: package.package.name, files }, problem)
 }

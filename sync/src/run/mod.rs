@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use schema::runs::{Run, RunState};
 use schema::tasks::Unit;
 use serde::{Deserialize, Serialize};
-use tracing::{info, info_span, warn, Instrument as _};
+use tracing::{Instrument as _, info, info_span, warn};
 
 use crate::admin::{Answer, Caller, Work};
 use crate::clock;
@@ -128,7 +128,8 @@ pub async fn once(site: &Arc<Site>, full: bool, progress: &Progress) -> Result<A
         Err(problem) => (RunState::Failed, None, Some(problem.clone())),
     };
     let report_json = report.and_then(|report| serde_json::to_value(report).ok());
-    site.write(move |w| w.finish_run(run, state, clock::now(), report_json.as_ref(), problem.as_ref())).await?;
+    site.write(move |w| w.finish_run(run, state, clock::now(), report_json.as_ref(), problem.as_ref()))
+        .await?;
     let (report, problem) = ended?;
     info!("run {run}: {} new, {} revised, {} withdrawn", report.new, report.revised, report.withdrawn);
     Answer::partly(&report, problem)
@@ -150,8 +151,11 @@ async fn work(
     progress.phase("catalogs", asked.len() as u64, Unit::Items);
     let mut catalogs = Vec::new();
     for (done, (source, location)) in asked.iter().enumerate() {
-        let mut report =
-            CatalogReport { source: source.name.clone(), location: location.clone(), ..CatalogReport::default() };
+        let mut report = CatalogReport {
+            source: source.name.clone(),
+            location: location.clone(),
+            ..CatalogReport::default()
+        };
         if let Err(problem) = one(site, source, location, full, &mut report).await {
             warn!("the catalog {location} was not recorded: {problem}");
             report.problem = Some(problem);
@@ -189,9 +193,11 @@ async fn work(
     report.seconds = clock::now().duration_since(started).as_secs_f64();
     let problem = (!failed.is_empty()).then(|| {
         let kept = report.catalogs.len() - failed.len();
-        let mut problem =
-            Problem::new(Code::SyncPartial, format!("{} of {} catalogs could not be synchronised", failed.len(), report.catalogs.len()))
-                .keeping(format!("{kept} catalogs are recorded whole; nothing of the others"));
+        let mut problem = Problem::new(
+            Code::SyncPartial,
+            format!("{} of {} catalogs could not be synchronised", failed.len(), report.catalogs.len()),
+        )
+        .keeping(format!("{kept} catalogs are recorded whole; nothing of the others"));
         for (catalog, cause) in report.catalogs.iter().filter_map(|c| c.problem.as_ref().map(|p| (c, p))) {
             problem = problem.because(format!("{}: {cause}", catalog.location));
         }
@@ -231,12 +237,16 @@ async fn one(
             let recorded = site
                 .write(move |w| {
                     let revisions = esd_catalog::revisions(&catalog);
-                    let links: Vec<_> =
-                        catalog.licenses.iter().map(|link| (link.language.clone(), link.url.clone())).collect();
+                    let links: Vec<_> = catalog
+                        .licenses
+                        .iter()
+                        .map(|link| (link.language.clone(), link.url.clone()))
+                        .collect();
                     w.record_catalog(&document, &revisions, &links, clock::now())
                 })
                 .await?;
-            (report.new, report.revised, report.withdrawn) = (recorded.new, recorded.revised, recorded.withdrawn);
+            (report.new, report.revised, report.withdrawn) =
+                (recorded.new, recorded.revised, recorded.withdrawn);
         }
     }
     Ok(())

@@ -122,7 +122,8 @@ pub fn facts(update: &FeatureUpdate) -> Facts<'_> {
 impl UpdateFilter {
     fn keeps(&self, update: &FeatureUpdate) -> bool {
         let any = |wanted: &[String], has: Option<&str>| {
-            wanted.is_empty() || has.is_some_and(|has| wanted.iter().any(|w| w.eq_ignore_ascii_case(has) || w == "*"))
+            wanted.is_empty()
+                || has.is_some_and(|has| wanted.iter().any(|w| w.eq_ignore_ascii_case(has) || w == "*"))
         };
         let title = update.title.to_lowercase();
         any(&self.products, update.product.as_deref())
@@ -163,8 +164,12 @@ pub async fn all(site: &Arc<Site>) -> Result<Vec<Listed>, Problem> {
 /// `UNKNOWN_*` for names that nothing has; those of the database.
 pub async fn list(site: &Arc<Site>, filter: &UpdateFilter) -> Result<Answer, Problem> {
     selection::known_filter(site, filter).await?;
-    let mut list =
-        List { updates: Vec::new(), hidden: 0, hidden_because: BTreeMap::new(), notes: upgrades_off(&site.settings()) };
+    let mut list = List {
+        updates: Vec::new(),
+        hidden: 0,
+        hidden_because: BTreeMap::new(),
+        notes: upgrades_off(&site.settings()),
+    };
     for listed in all(site).await?.into_iter().filter(|listed| filter.keeps(&listed.update)) {
         match &listed.hidden {
             Some(reason) if !filter.all => {
@@ -254,9 +259,11 @@ pub fn named<'a>(name: &str, all: &'a [Listed]) -> Result<&'a Listed, Problem> {
         [one] => Ok(one),
         [] => Err(Problem::new(Code::UpdateNotFound, format!("no update is called `{name}`"))),
         several => {
-            let mut problem = Problem::new(Code::Ambiguous, format!("{} updates are called `{name}…`", several.len()));
+            let mut problem =
+                Problem::new(Code::Ambiguous, format!("{} updates are called `{name}…`", several.len()));
             for listed in several.iter().take(8) {
-                problem = problem.because(format!("{} {}", listed.update.id.update.short(), listed.update.title));
+                problem =
+                    problem.because(format!("{} {}", listed.update.id.update.short(), listed.update.title));
             }
             if several.len() > 8 {
                 problem = problem.because(format!("and {} more", several.len() - 8));
@@ -302,7 +309,12 @@ fn with_hint(problem: Problem, settings: &Settings) -> Problem {
 ///
 /// # Errors
 /// `UPDATE_NOT_FOUND`, `AMBIGUOUS`; nothing is changed then.
-pub async fn mark(site: &Arc<Site>, names: &[String], mark: Mark, caller: &Caller) -> Result<Answer, Problem> {
+pub async fn mark(
+    site: &Arc<Site>,
+    names: &[String],
+    mark: Mark,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
     let all = all(site).await?;
     let chosen: Vec<_> = names.iter().map(|name| named(name, &all)).collect::<Result<_, _>>()?;
     let ids: Vec<UpdateId> = chosen.iter().map(|listed| listed.update.id.update).collect();
@@ -348,4 +360,3 @@ pub fn pick<'a>(all: &'a [Listed], filter: &UpdateFilter) -> (Vec<&'a Listed>, V
         .collect();
     (picked, sentences)
 }
-

@@ -65,7 +65,8 @@ async fn planned(site: &Arc<Site>, before: &Selection, after: &Selection) -> Res
 }
 
 fn names(known: &NamesKnown) -> KnownNames {
-    let names = |counted: &[schema::updates::NameCount]| counted.iter().map(|known| known.name.clone()).collect();
+    let names =
+        |counted: &[schema::updates::NameCount]| counted.iter().map(|known| known.name.clone()).collect();
     KnownNames {
         products: names(&known.products),
         releases: names(&known.releases),
@@ -107,8 +108,11 @@ pub async fn known_languages(site: &Arc<Site>, languages: &[String]) -> Result<(
     for language in languages.iter().filter(|language| *language != "*") {
         if !known.languages.iter().any(|known| known.name.eq_ignore_ascii_case(language)) {
             let near = select::nearest(language, known.languages.iter().map(|known| known.name.as_str()));
-            return Err(Problem::new(Code::LanguageNotAvailable, format!("no update is published in `{language}`"))
-                .help(format!("nearest: {}", near.join(", "))));
+            return Err(Problem::new(
+                Code::LanguageNotAvailable,
+                format!("no update is published in `{language}`"),
+            )
+            .help(format!("nearest: {}", near.join(", "))));
         }
     }
     Ok(())

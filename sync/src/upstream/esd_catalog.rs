@@ -21,10 +21,8 @@ use crate::config::{Settings, Source};
 use crate::upstream::Webs;
 
 /// Microsoft's published links: where the Media Creation Tool looks. Windows 11 first.
-pub const PUBLISHED: [&str; 2] = [
-    "https://go.microsoft.com/fwlink/?LinkId=2156292",
-    "https://go.microsoft.com/fwlink/?LinkId=841361",
-];
+pub const PUBLISHED: [&str; 2] =
+    ["https://go.microsoft.com/fwlink/?LinkId=2156292", "https://go.microsoft.com/fwlink/?LinkId=841361"];
 
 /// Where the catalogs of a source are: its own, or Microsoft's published links.
 pub fn locations(source: &Source) -> Vec<String> {
@@ -80,7 +78,8 @@ pub async fn fetch(
     let (source, place) = (source.name.clone(), location.to_owned());
     // Unpacking and parsing is work for a core, not for the threads that answer the network.
     tokio::task::spawn_blocking(move || {
-        let xml = esd_catalog::unpack(&bytes, &limits).map_err(|error| not_usable(error.code(), &place, &error))?;
+        let xml =
+            esd_catalog::unpack(&bytes, &limits).map_err(|error| not_usable(error.code(), &place, &error))?;
         let catalog =
             esd_catalog::parse(&xml, &limits).map_err(|error| not_usable(error.code(), &place, &error))?;
         let document = NewDocument {
@@ -107,11 +106,14 @@ enum Address<'a> {
 /// A location is a URL if it has a scheme of more than one letter (`C:` is a drive), else a file.
 fn address(location: &str) -> Result<Address<'_>, Problem> {
     match Url::parse(location) {
-        Ok(url) if url.scheme() == "file" => Ok(Address::File(Path::new(location.trim_start_matches("file://")))),
-        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(Address::Url(url)),
-        Ok(url) if url.scheme().len() > 1 => {
-            Err(Problem::new(Code::SchemeNotAllowed, format!("`{location}` is neither http, https nor a file")))
+        Ok(url) if url.scheme() == "file" => {
+            Ok(Address::File(Path::new(location.trim_start_matches("file://"))))
         }
+        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(Address::Url(url)),
+        Ok(url) if url.scheme().len() > 1 => Err(Problem::new(
+            Code::SchemeNotAllowed,
+            format!("`{location}` is neither http, https nor a file"),
+        )),
         _ => Ok(Address::File(Path::new(location))),
     }
 }
@@ -120,8 +122,13 @@ async fn read_file(path: &Path, limits: &Limits) -> Result<Vec<u8>, Problem> {
     let (path, most) = (path.to_owned(), limits.document_bytes);
     tokio::task::spawn_blocking(move || {
         let failed = |error: std::io::Error| {
-            let code = if error.kind() == std::io::ErrorKind::NotFound { Code::SourceNotFound } else { Code::DiskError };
-            Problem::new(code, format!("the catalog `{}` cannot be read", path.display())).because_of(Some(&error))
+            let code = if error.kind() == std::io::ErrorKind::NotFound {
+                Code::SourceNotFound
+            } else {
+                Code::DiskError
+            };
+            Problem::new(code, format!("the catalog `{}` cannot be read", path.display()))
+                .because_of(Some(&error))
         };
         let mut bytes = Vec::new();
         let file = std::fs::File::open(&path).map_err(failed)?;
@@ -137,12 +144,19 @@ async fn read_file(path: &Path, limits: &Limits) -> Result<Vec<u8>, Problem> {
 }
 
 /// Asks, and asks again after a pause where that may help.
-async fn get(web: &Web, url: &Url, most: u64, etag: Option<&str>, settings: &Settings) -> Result<Small, Problem> {
+async fn get(
+    web: &Web,
+    url: &Url,
+    most: u64,
+    etag: Option<&str>,
+    settings: &Settings,
+) -> Result<Small, Problem> {
     let retry = &settings.sync.retry;
     let mut pause = retry.first;
     let mut tries = 1;
     loop {
-        let answer = tokio::time::timeout(settings.sync.request_timeout, web.get_small(url, most, etag)).await;
+        let answer =
+            tokio::time::timeout(settings.sync.request_timeout, web.get_small(url, most, etag)).await;
         let fault = match answer {
             Ok(Ok(small)) => return Ok(small),
             Ok(Err(fault)) => fault,

@@ -45,7 +45,12 @@ impl Webs {
     ///
     /// # Errors
     /// Those of reading the extra CA file.
-    pub fn metadata(&self, settings: &Settings, source: &Source, own_host: Option<&str>) -> Result<Arc<Web>, Problem> {
+    pub fn metadata(
+        &self,
+        settings: &Settings,
+        source: &Source,
+        own_host: Option<&str>,
+    ) -> Result<Arc<Web>, Problem> {
         let mut hosts: Vec<String> = MICROSOFT_HOSTS.iter().map(|host| (*host).to_owned()).collect();
         hosts.extend(source.redirect_hosts.iter().cloned());
         hosts.extend(own_host.map(str::to_owned));
@@ -80,8 +85,11 @@ impl Webs {
             ..WebPolicy::default()
         };
         let web = Web::new(policy).map(Arc::new).map_err(|fault| {
-            Problem::new(fault.code(), format!("the connections of source `{}` cannot be set up", source.name))
-                .because(fault.to_string())
+            Problem::new(
+                fault.code(),
+                format!("the connections of source `{}` cannot be set up", source.name),
+            )
+            .because(fault.to_string())
         })?;
         made.insert(key, web.clone());
         Ok(web)

@@ -158,7 +158,12 @@ fn the_environment_is_refused_by_the_name_of_the_variable() {
             Code::ConfigInvalid,
             "variable SPSYNC_DB__READERS: `db.readers`: expected 1 to 64",
         ),
-        ("SPSYNC_DOWNLOAD__REQUIRE_SHA256", "yes", Code::ConfigInvalid, "expected `true` or `false`, actual `yes`"),
+        (
+            "SPSYNC_DOWNLOAD__REQUIRE_SHA256",
+            "yes",
+            Code::ConfigInvalid,
+            "expected `true` or `false`, actual `yes`",
+        ),
         ("SPSYNC_SITE__CODE", "TOOLONG", Code::ConfigInvalid, "`site.code`: `TOOLONG` is not a site code"),
         ("SPSYNC_SITE__DATA_DIR", "data", Code::ConfigInvalid, "expected an absolute path, actual `data`"),
         ("SPSYNC_SOURCE__ESD__NAME", "x", Code::ConfigUnknownKey, "unknown key `source.esd.name`"),
