@@ -3,5 +3,4 @@
 mod catalogs;
 mod downloads;
 mod everyday;
-mod killed;
 mod refusals;
