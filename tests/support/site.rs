@@ -140,6 +140,12 @@ impl TestSite {
         }
     }
 
+    /// SIGHUP: the configuration is to be read again.
+    pub async fn hang_up(&self) {
+        let id = self.daemon.as_ref().and_then(Child::id).expect("it runs").to_string();
+        Command::new("kill").args(["-HUP", &id]).status().await.expect("kill is there");
+    }
+
     /// SIGTERM, and waits; the exit status.
     pub async fn stop_daemon(&mut self) -> i32 {
         let Some(mut daemon) = self.daemon.take() else { return 0 };

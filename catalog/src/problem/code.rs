@@ -389,7 +389,7 @@ codes! {
     DiskFull "DISK_FULL" Failed 507 Some("0x80070070"),
         "there is not enough space on the disk",
         "the content library has reached [download] min_free",
-        "df -h on the directory named; spsync content usage",
+        "df -h on the directory named; spsync status",
         "free space, then run the command again: what was received is kept";
     DiskError "DISK_ERROR" Failed 500 None,
         "the disk could not be read or written",
@@ -544,7 +544,7 @@ codes! {
     DpDiskFull "DP_DISK_FULL" Refused 507 Some("0x80070070"),
         "the distribution point has not enough space",
         "-",
-        "spsync dp show D",
+        "spsync dp list",
         "free space there, then the same command again";
     ClientNoSite "CLIENT_NO_SITE" Refused 409 None,
         "the client knows no site",

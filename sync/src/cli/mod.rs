@@ -247,3 +247,50 @@ pub(crate) fn confirm(global: &Global, what: &str) -> Result<(), Problem> {
         Err(refused("not confirmed"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The commands that a page advises: what is to be looked at, and what stands in backticks in its help.
+    fn advised(page: &catalog::problem::Page) -> Vec<Vec<&'static str>> {
+        let looked_at = page.checks.split(';');
+        let quoted = page.help.split('`').skip(1).step_by(2);
+        looked_at
+            .chain(quoted)
+            .filter_map(|text| text.trim().strip_prefix("spsync "))
+            .map(|text| text.split_whitespace().collect())
+            .collect()
+    }
+
+    /// Advice that names a command or option which is not there is worse than none.
+    #[test]
+    fn every_command_that_a_page_advises_exists() {
+        let root = Cli::command();
+        for code in Code::ALL {
+            for words in advised(&code.page()) {
+                let mut command = &root;
+                for word in &words {
+                    if let Some(next) = command.find_subcommand(word) {
+                        command = next;
+                    } else if let Some(option) = word.strip_prefix("--") {
+                        let known =
+                            |c: &clap::Command| c.get_arguments().any(|a| a.get_long() == Some(option));
+                        assert!(
+                            known(command) || known(&root),
+                            "{code}: `{}` has no {word}",
+                            words.join(" ")
+                        );
+                    } else {
+                        assert!(!command.has_subcommands(), "{code}: no `spsync {}`", words.join(" "));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,117 @@
+//! The daemon itself: it starts, says how it is, reloads, stops, and leaves nothing half-done.
+
+use std::time::Duration;
+
+use support::{Fault, TestSite, Way, http};
+
+#[tokio::test]
+async fn a_reload_applies_what_is_right_and_nothing_of_what_is_wrong() {
+    let site = TestSite::start(Way::Daemon).await;
+    site.ok(&["now"]).await;
+    let config = site.folder.path().join("config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let listed = || async { site.ok(&["updates", "list"]).await["updates"].as_array().unwrap().len() };
+    assert_eq!(listed().await, 5);
+    std::fs::write(&config, text.replace("[sync]", "[sync]\nlanguages = [\"de-de\"]")).unwrap();
+    site.hang_up().await;
+    assert!(until(async || listed().await == 2).await, "the German ones");
+    std::fs::write(&config, text.replace("[sync]", "[sync]\nlangages = [\"en-us\"]")).unwrap();
+    site.hang_up().await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    std::fs::write(&config, &text).unwrap(); // commands read it too
+    assert_eq!(listed().await, 2, "a mistake changes nothing");
+}
+
+/// Waits for `holds`, at most ten seconds.
+async fn until(mut holds: impl AsyncFnMut() -> bool) -> bool {
+    for _ in 0..100 {
+        if holds().await {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    false
+}
+
+#[tokio::test]
+async fn a_stop_in_the_middle_is_graceful_and_the_work_goes_on_afterwards() {
+    let mut site = TestSite::start(Way::Daemon).await;
+    site.package().await;
+    for esd in &site.published.esds {
+        site.origin.fault(&esd.path, Fault::Slow(300_000));
+    }
+    let task = site.ok(&["--no-wait", "package", "download", "p"]).await;
+    let id = task["id"].to_string();
+    assert_eq!(task["state"], "running");
+    let joined = site.ok(&["--no-wait", "package", "download", "p"]).await;
+    assert_eq!(joined["id"], task["id"], "one download of a package at a time");
+    assert!(
+        until(async || site.ok(&["task", "show", &id]).await["phases"][0]["done"].as_u64() > Some(0)).await
+    );
+    let waited = site.run(&["--timeout", "1s", "task", "wait", &id]).await;
+    assert_eq!(waited.status, 9, "{waited:?}");
+    assert_eq!(site.stop_daemon().await, 0);
+    site.start_daemon().await;
+    assert_eq!(site.ok(&["task", "show", &id]).await["state"], "interrupted");
+    for esd in &site.published.esds {
+        site.origin.heal(&esd.path);
+    }
+    let filled = site.ok(&["package", "download", "p"]).await;
+    let resumed = filled["files"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|file| file["resumed_from"].as_u64() > Some(0))
+        .count();
+    assert!(resumed > 0, "{filled}");
+}
+
+#[tokio::test]
+async fn a_cancelled_task_is_cancelled_and_can_be_repeated() {
+    let site = TestSite::start(Way::Daemon).await;
+    site.package().await;
+    for esd in &site.published.esds {
+        site.origin.fault(&esd.path, Fault::Slow(50_000));
+    }
+    let id = site.ok(&["--no-wait", "package", "download", "p"]).await["id"].to_string();
+    let cancelled = site.ok(&["task", "cancel", &id]).await;
+    assert_eq!(cancelled["state"], "cancelled");
+    for esd in &site.published.esds {
+        site.origin.heal(&esd.path);
+    }
+    assert!(until(async || site.json(&["package", "download", "p"]).await.status == 0).await);
+}
+
+#[tokio::test]
+async fn health_is_told_to_whoever_asks() {
+    let site = TestSite::with(Way::Alone, |_, published| vec![published.windows10.clone()], "").await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let config = site.folder.path().join("config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replacen("listen = \"\"", &format!("listen = \"127.0.0.1:{port}\""), 1))
+        .unwrap();
+    let mut daemon = site.command(&["serve"]).spawn().unwrap();
+    let url = |path: &str| format!("http://127.0.0.1:{port}{path}");
+    assert!(
+        until(async || http().get(url("/healthz")).send().await.is_ok_and(|answer| answer.status() == 200))
+            .await
+    );
+    let ready: serde_json::Value =
+        http().get(url("/readyz")).send().await.unwrap().text().await.unwrap().parse().unwrap();
+    assert_eq!((&ready["ready"], &ready["synchronised"]), (&true.into(), &false.into()));
+    site.ok(&["now"]).await;
+    let ready: serde_json::Value =
+        http().get(url("/readyz")).send().await.unwrap().text().await.unwrap().parse().unwrap();
+    assert_eq!(ready["synchronised"], true);
+    assert_eq!(
+        http().get(url("/content/x")).send().await.unwrap().status(),
+        404,
+        "no content on the admin plane"
+    );
+    assert_eq!(
+        http().get(format!("{}/healthz", site.url)).send().await.unwrap().status(),
+        404,
+        "and no health on the other"
+    );
+    daemon.kill().await.unwrap();
+}
