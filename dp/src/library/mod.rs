@@ -18,6 +18,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use catalog::digest::{Checker, Fingerprint, Mismatch, Sha256Digest, Wanted};
 use catalog::problem::{Code, Coded};
@@ -219,15 +220,15 @@ impl Library {
                     None => true,
                     Some(digest) => room == "hashes" && !self.blob(digest).exists(),
                 };
-                if useless {
-                    fs::remove_file(&path).map_err(LibraryError::io("remove", &path))?;
+                if useless && is_left_over(&path) {
+                    remove_if_there(&path)?;
                 }
             }
         }
         let staging = self.inner.dir.join("staging");
         for path in list(&staging)? {
-            if !name_of(&path).is_some_and(staged::is_staged_name) {
-                fs::remove_file(&path).map_err(LibraryError::io("remove", &path))?;
+            if !name_of(&path).is_some_and(staged::is_staged_name) && is_left_over(&path) {
+                remove_if_there(&path)?;
             }
         }
         Ok(())
@@ -459,6 +460,14 @@ fn hash(file: &File, path: &Path) -> Result<Fingerprint, LibraryError> {
             count => checker.update(&buffer[..count]),
         }
     }
+}
+
+/// What is younger may be another process's work of this moment: a client opens its library for every fetch.
+const LEFT_OVER_AFTER: Duration = Duration::from_secs(600);
+
+fn is_left_over(path: &Path) -> bool {
+    let modified = fs::symlink_metadata(path).and_then(|found| found.modified());
+    modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > LEFT_OVER_AFTER))
 }
 
 fn name_of(path: &Path) -> Option<&str> {

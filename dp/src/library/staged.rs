@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use catalog::digest::{Checker, Mismatch, Verified, Wanted};
@@ -59,18 +60,26 @@ impl Staged {
     pub(super) fn open(library: Library, wanted: &Wanted) -> Result<Self, LibraryError> {
         let path = path_of(&library.inner.dir, wanted);
         let failed = |act| LibraryError::io(act, &path);
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(failed("open"))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(LibraryError::Busy { path }),
-            Err(fs::TryLockError::Error(error)) => return Err(failed("lock")(error)),
-        }
+        let mut file = loop {
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path)
+                .map_err(failed("open"))?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(fs::TryLockError::WouldBlock) => return Err(LibraryError::Busy { path }),
+                Err(fs::TryLockError::Error(error)) => return Err(failed("lock")(error)),
+            }
+            // Between opening and locking, another transfer may have committed this very file: what we hold then is
+            // published content, and must not be written to. The name says whether it is still a staged file.
+            let held = file.metadata().map_err(failed("look at"))?;
+            if fs::metadata(&path).is_ok_and(|named| named.ino() == held.ino() && named.dev() == held.dev()) {
+                break file;
+            }
+        };
         let found = file.metadata().map_err(failed("look at"))?.len();
         if found > wanted.size {
             file.set_len(0).map_err(failed("empty"))?;

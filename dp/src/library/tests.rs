@@ -95,15 +95,24 @@ fn what_a_crash_leaves_is_swept() {
     let stored = put(&library, &data);
     let name = stored.digest().to_string();
     let (room, hashes) = (folder.path().join("blobs").join(&name[..2]), folder.path().join("hashes"));
-    fs::write(room.join("left.tmp"), b"x").unwrap();
+    let old = std::time::SystemTime::now() - Duration::from_secs(3_600);
+    let left = |path: PathBuf, bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+        path
+    };
+    left(room.join("left.tmp"), b"x");
     fs::create_dir_all(hashes.join("00")).unwrap();
-    fs::write(hashes.join("00").join("0".repeat(64)), b"no content has this name").unwrap();
-    fs::write(folder.path().join("staging/strange"), b"x").unwrap();
-    fs::write(folder.path().join(format!("staging/{}-9.part", "a".repeat(64))), b"x").unwrap();
+    left(hashes.join("00").join("0".repeat(64)), b"no content has this name");
+    left(folder.path().join("staging/strange"), b"x");
+    left(folder.path().join(format!("staging/{}-9.part", "a".repeat(64))), b"x");
+    // Young ones may be another process's work of this moment.
+    fs::write(hashes.join("00").join("1".repeat(64)), b"its content is about to be renamed").unwrap();
     let again = Library::open(folder.path(), Settings::default()).unwrap();
     assert!(!room.join("left.tmp").exists());
     assert!(!hashes.join("00").join("0".repeat(64)).exists());
     assert!(!folder.path().join("staging/strange").exists());
+    assert!(hashes.join("00").join("1".repeat(64)).exists());
     assert!(folder.path().join(format!("staging/{}-9.part", "a".repeat(64))).exists(), "can be resumed");
     // Content whose side file was lost is hashed again.
     fs::remove_file(hashes.join(&name[..2]).join(&name)).unwrap();
@@ -189,5 +198,32 @@ proptest! {
         let verified = staged.check(&wanted).unwrap();
         let stored = staged.commit(verified).unwrap();
         prop_assert_eq!(library.verify(stored.digest()).unwrap(), Verdict::Good);
+    }
+}
+
+/// One transfer opens the staged file, another commits it before the first has the lock: what was published stays as
+/// it is.
+#[test]
+fn a_late_transfer_never_writes_to_published_content() {
+    let (_folder, library) = library();
+    let data = bytes(1, 3 << 20);
+    let wanted = wanted(&data);
+    for _ in 0..50 {
+        let racers: Vec<_> = (0..2)
+            .map(|_| {
+                let (library, data) = (library.clone(), data.clone());
+                std::thread::spawn(move || {
+                    let Ok(mut staged) = library.stage(&wanted) else { return };
+                    staged.rewind().unwrap();
+                    staged.append(&data).unwrap();
+                    let verified = staged.check(&wanted).unwrap();
+                    staged.commit(verified).unwrap();
+                })
+            })
+            .collect();
+        racers.into_iter().for_each(|racer| racer.join().unwrap());
+        let digest = wanted.digests.sha256.unwrap();
+        assert_eq!(library.verify(digest).unwrap(), Verdict::Good);
+        library.remove(digest).unwrap();
     }
 }

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use catalog::digest::Sha256Digest;
+use http::uri::Authority;
 use http::{Method, Request, Response, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -107,6 +108,7 @@ impl ContentServer {
                     }
                 },
             };
+            while connections.try_join_next().is_some() {} // those that have ended hold no place
             let Some(place) = self.clone().admit(peer.ip(), connections.len()) else {
                 warn!(client = %peer.ip(), "refused a connection of {}: too many", peer.ip());
                 continue;
@@ -191,20 +193,31 @@ impl ContentServer {
         if request.version() > Version::HTTP_11 {
             return respond::bad_request();
         }
+        if head_bytes(request) > LARGEST_HEAD {
+            return respond::head_too_large();
+        }
         // No route takes a body. One that comes all the same is how requests are smuggled (threat T9).
         let lengths = request.headers().get_all(header::CONTENT_LENGTH);
         if request.headers().contains_key(header::TRANSFER_ENCODING)
             || lengths.iter().any(|length| length != "0")
+            || !names_one_host(request)
         {
             return respond::bad_request();
         }
-        let path = request.uri().path();
-        let Ok(path) = percent_decode_str(path).decode_utf8() else { return respond::bad_request() };
-        if path.contains('\0') {
+        // Split first: an encoded slash is part of a name (RFC 3986 section 2.2), and caches before us think so too.
+        let decoded: Result<Vec<_>, _> = request
+            .uri()
+            .path()
+            .split('/')
+            .skip(1)
+            .map(|part| percent_decode_str(part).decode_utf8())
+            .collect();
+        let Ok(decoded) = decoded else { return respond::bad_request() };
+        if decoded.iter().any(|part| part.contains('\0')) {
             return respond::bad_request();
         }
         let readable = matches!(*request.method(), Method::GET | Method::HEAD);
-        let segments: Vec<&str> = path.split('/').skip(1).collect();
+        let segments: Vec<&str> = decoded.iter().map(AsRef::as_ref).collect();
         let shelf = self.shelf.load();
         match segments.as_slice() {
             ["content" | "packages" | "locations", ..] if !readable => respond::method_not_allowed(),
@@ -260,6 +273,26 @@ impl ContentServer {
         let file = respond::ServedFile::new(stored);
         let reply = conditional::decide(request.method(), request.headers(), &file.validators, file.size);
         respond::file(file, reply, request.method() == Method::HEAD)
+    }
+}
+
+/// The bytes of a head as it was sent, but for odd white space. hyper's own limit is one of its buffer, which may hold
+/// twice as much when the last piece arrives.
+fn head_bytes(request: &Request<Incoming>) -> usize {
+    let fields: usize =
+        request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    request.method().as_str().len() + target + " HTTP/1.1\r\n\r\n".len() + fields
+}
+
+/// One `Host`, which only HTTP/1.0 may leave out (RFC 9112 section 3.2). Two of them are read differently by us and by
+/// whoever stands before us.
+fn names_one_host(request: &Request<Incoming>) -> bool {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => request.version() < Version::HTTP_11,
+        (Some(host), None) => host.is_empty() || Authority::try_from(host.as_bytes()).is_ok(),
+        (Some(_), Some(_)) => false,
     }
 }
 

@@ -56,6 +56,13 @@ pub(super) fn bad_request() -> Response<ContentBody> {
     response
 }
 
+/// 431, and the connection ends (RFC 6585 section 5).
+pub(super) fn head_too_large() -> Response<ContentBody> {
+    let mut response = bad_request();
+    *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    response
+}
+
 /// 405 with what is allowed (section 15.5.6).
 pub(super) fn method_not_allowed() -> Response<ContentBody> {
     let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);

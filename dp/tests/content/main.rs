@@ -1,0 +1,10 @@
+//! The client plane of a distribution point, byte for byte: over raw sockets, and with the tools that people use.
+#![expect(clippy::unwrap_used, reason = "the helpers are part of the tests")]
+
+mod answers;
+mod bounds;
+mod feet;
+mod hostile;
+mod ranges;
+mod stage;
+mod tools;
