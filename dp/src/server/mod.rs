@@ -204,14 +204,11 @@ impl ContentServer {
         {
             return respond::bad_request();
         }
+        // `*` and what is meant for proxies. No route has another form than a path.
+        let Some(path) = request.uri().path().strip_prefix('/') else { return respond::bad_request() };
         // Split first: an encoded slash is part of a name (RFC 3986 section 2.2), and caches before us think so too.
-        let decoded: Result<Vec<_>, _> = request
-            .uri()
-            .path()
-            .split('/')
-            .skip(1)
-            .map(|part| percent_decode_str(part).decode_utf8())
-            .collect();
+        let decoded: Result<Vec<_>, _> =
+            path.split('/').map(|part| percent_decode_str(part).decode_utf8()).collect();
         let Ok(decoded) = decoded else { return respond::bad_request() };
         if decoded.iter().any(|part| part.contains('\0')) {
             return respond::bad_request();

@@ -95,7 +95,7 @@ fn targets_are_taken_as_they_are() {
         (format!("/content/{digest}%00"), 400),
         ("/packages/XYZ00001/b.esd%00.txt".to_owned(), 400),
         ("/%ff%fe".to_owned(), 400),
-        ("*".to_owned(), 404),
+        ("*".to_owned(), 400),
     ] {
         let answer = point.get(&target);
         assert_eq!(answer.status, status, "{target}");
@@ -103,6 +103,8 @@ fn targets_are_taken_as_they_are() {
             assert!(answer.body == content.bytes);
         }
     }
+    assert_eq!(point.ask("CONNECT", "dp:80", &[]).status, 400);
+    assert_eq!(point.ask("OPTIONS", "*", &[]).status, 400);
     for target in ["/content/\0", "/con tent", "content", "", "/content/\u{7f}"] {
         let mut wire = point.connect();
         wire.send(&request("GET", target, &[]));
