@@ -233,6 +233,17 @@ pub fn short(text: &str, most: usize) -> String {
     text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
 
+/// At most `most` characters with the middle left out: names of ESDs differ at both ends.
+pub fn ends(text: &str, most: usize) -> String {
+    let text: Vec<char> = safe(text).chars().collect();
+    if text.len() <= most {
+        return text.into_iter().collect();
+    }
+    let head = most / 4;
+    let tail = most.saturating_sub(head + 1);
+    text[..head].iter().chain(&['…']).chain(&text[text.len() - tail..]).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,5 +258,7 @@ mod tests {
     fn foreign_text_cannot_drive_the_terminal() {
         assert_eq!(safe("\x1b[2Jx\r\n"), "\u{fffd}[2Jx\u{fffd}\u{fffd}");
         assert_eq!(short("abcdef", 4), "abc…");
+        assert_eq!(ends("abcdefghijkl", 8), "ab…hijkl");
+        assert_eq!(ends("abcdefgh", 8), "abcdefgh");
     }
 }

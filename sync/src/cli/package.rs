@@ -12,7 +12,7 @@ use super::{Format, Global, Output, connect};
 use crate::admin::Request;
 use crate::config::Loaded;
 use crate::download::Filled;
-use crate::packages::{Changed, Shown};
+use crate::packages::{Changed, Distributed, Shown, Validated};
 
 /// Deployment packages
 #[derive(Debug, Subcommand)]
@@ -154,9 +154,28 @@ impl Package {
                 );
                 return Ok(called.finish(output));
             }
-            Self::Distribute { package, to } => Request::PackageDistribute { package, to },
-            Self::Withdraw { package, from } => Request::PackageWithdraw { package, from },
+            Self::Distribute { package, to } => {
+                let request = Request::PackageDistribute { package, to };
+                let called = connect::call::<Distributed>(settings, global, output, request).await?;
+                output.one(
+                    &called.body,
+                    |d| d.package.to_string(),
+                    |output| show_distributed(&called.body, output),
+                );
+                return Ok(called.finish(output));
+            }
+            Self::Validate { package, repair } if !repair && !global.no_wait => {
+                let request = Request::PackageValidate { package, repair };
+                let called = connect::call::<Validated>(settings, global, output, request).await?;
+                output.one(
+                    &called.body,
+                    |v| v.package.to_string(),
+                    |output| show_validated(&called.body, output),
+                );
+                return Ok(called.finish(output));
+            }
             Self::Validate { package, repair } => Request::PackageValidate { package, repair },
+            Self::Withdraw { package, from } => Request::PackageWithdraw { package, from },
             Self::Delete { package } => {
                 super::confirm(global, &format!("delete deployment package `{package}`"))?;
                 Request::PackageDelete { package }
@@ -316,6 +335,32 @@ fn show_one(shown: &Shown, output: &Output) {
         ]);
     }
     output.table(rows);
+}
+
+fn show_distributed(distributed: &Distributed, output: &Output) {
+    let name = safe(&distributed.name);
+    output.line(format!("{} `{name}` version {}:", distributed.package, distributed.version));
+    for point in &distributed.points {
+        let already = if point.already { ", was there already" } else { "" };
+        output.line(format!(
+            " ✔ {} {} files, {}{already}",
+            safe(&point.point),
+            point.files,
+            size(point.bytes)
+        ));
+    }
+    if distributed.dry_run {
+        output.line("nothing is changed (--dry-run)");
+    }
+}
+
+fn show_validated(validated: &Validated, output: &Output) {
+    for file in &validated.files {
+        let mark = if file.verdict == "good" { "✔" } else { "✘" };
+        let detail = file.detail.as_ref().map_or_else(String::new, |detail| format!(": {detail}"));
+        output.line(format!(" {mark} {} {}{detail}", safe(&file.file_name), file.verdict));
+    }
+    output.line(format!("package {} `{}` validated", validated.package, safe(&validated.name)));
 }
 
 fn show_filled(filled: &Filled, output: &Output) {

@@ -7,7 +7,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use schema::tasks::{Phase, Task, Unit};
 
 use super::Output;
-use super::output::{short, size};
+use super::output::{ends, size};
 
 /// How often a plain line is printed for a phase that goes on.
 const LINE_EVERY: Duration = Duration::from_secs(30);
@@ -71,7 +71,7 @@ fn bar(phase: &Phase) -> ProgressBar {
     // The templates are ours and constant; a default bar is what is left if one were wrong.
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::new(phase.total).with_style(style.progress_chars("█▌─"));
-    bar.set_prefix(short(&phase.name, 44));
+    bar.set_prefix(ends(&phase.name, 44));
     bar
 }
 
