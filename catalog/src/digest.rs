@@ -83,6 +83,13 @@ digest!(
     Sha256Digest, 32, "a SHA-256 (64 hexadecimal digits)"
 );
 
+impl Sha256Digest {
+    /// The digest of bytes that are all in memory: a document, not content.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+}
+
 /// Every digest that was published of one file; any may be missing upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Digests {

@@ -10,18 +10,12 @@ use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
-use catalog::digest::{BLOCK_SIZE, Checker, Fingerprint, PIECE_SIZE, Sha1Digest, Sha256Digest};
+use catalog::digest::{BLOCK_SIZE, Fingerprint, PIECE_SIZE, Sha1Digest, Sha256Digest};
 
 use super::{LibraryError, sync_folder};
 
 const MAGIC: &[u8; 8] = b"SPSYNCH1";
 const FIXED: usize = 8 + 8 + 20 + 32 + 4 + 4;
-
-fn digest(bytes: &[u8]) -> Sha256Digest {
-    let mut checker = Checker::new();
-    checker.update(bytes);
-    checker.into_fingerprint().sha256
-}
 
 pub(super) fn encode(print: &Fingerprint) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(FIXED + (print.blocks.len() + print.pieces.len() + 1) * 32);
@@ -32,14 +26,14 @@ pub(super) fn encode(print: &Fingerprint) -> Vec<u8> {
     bytes.extend_from_slice(&(print.blocks.len() as u32).to_le_bytes());
     bytes.extend_from_slice(&(print.pieces.len() as u32).to_le_bytes());
     print.blocks.iter().chain(&print.pieces).for_each(|hash| bytes.extend_from_slice(&hash.0));
-    let check = digest(&bytes);
+    let check = Sha256Digest::of(&bytes);
     bytes.extend_from_slice(&check.0);
     bytes
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Option<Fingerprint> {
     let (body, check) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
-    if body.len() < FIXED || !body.starts_with(MAGIC) || digest(body).0 != check {
+    if body.len() < FIXED || !body.starts_with(MAGIC) || Sha256Digest::of(body).0 != check {
         return None;
     }
     let u32_at = |at: usize| Some(u32::from_le_bytes(body.get(at..at + 4)?.try_into().ok()?) as usize);

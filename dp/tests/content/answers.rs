@@ -66,6 +66,23 @@ fn the_date_of_content_never_changes() {
 }
 
 #[test]
+fn the_examples_of_the_documentation_are_true() {
+    let text = include_str!("../../../docs/PROTOCOL.md").replace('\n', "\r\n");
+    let point = Point::start();
+    let content = point.store_bytes(b"data".to_vec());
+    point.offer(&content);
+    let whole = point.get(&content.path());
+    let parts = point.ask("GET", &content.path(), &[("Range", "bytes=0-0,2-3")]);
+    for (name, value) in
+        whole.fields.iter().chain(parts.fields.iter().filter(|(name, _)| name.starts_with("content")))
+    {
+        assert!(text.contains(&format!("\r\n{name}: {value}\r\n")), "{name}: {value}");
+    }
+    let body = String::from_utf8(parts.body).unwrap();
+    assert!(text.contains(&format!("\r\n\r\n{body}```")), "{body}");
+}
+
+#[test]
 fn places_are_told_as_json() {
     let point = Point::start();
     let content = point.add(5, 1_000);

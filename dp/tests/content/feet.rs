@@ -7,6 +7,9 @@ use crate::stage::{Content, Point, noise, request};
 
 const LARGE: usize = 24 << 20;
 
+/// How a stored file may be spoilt.
+type Spoil = fn(&Point, &Content);
+
 fn writable(point: &Point, content: &Content) -> fs::File {
     let path = point.blob(content);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
@@ -16,7 +19,7 @@ fn writable(point: &Point, content: &Content) -> fs::File {
 #[test]
 fn a_file_that_is_not_what_was_stored_is_not_served() {
     let point = Point::start();
-    let spoil: [(&str, fn(&Point, &Content)); 6] = [
+    let spoil: [(&str, Spoil); 6] = [
         ("shorter", |point, content| writable(point, content).set_len(999).unwrap()),
         ("longer", |point, content| writable(point, content).set_len(1_001).unwrap()),
         ("gone", |point, content| fs::remove_file(point.blob(content)).unwrap()),

@@ -131,9 +131,14 @@ impl Point {
 
     /// Stores content without serving it.
     pub fn store(&self, seed: u64, size: usize) -> Content {
-        let content = Content::new(noise(seed, size));
+        self.store_bytes(noise(seed, size))
+    }
+
+    /// Stores these very bytes without serving them.
+    pub fn store_bytes(&self, bytes: Vec<u8>) -> Content {
+        let content = Content::new(bytes);
         let digests = Digests { sha256: Some(content.sha256), sha1: Some(content.sha1) };
-        let wanted = Wanted::new(size as u64, digests).unwrap();
+        let wanted = Wanted::new(content.bytes.len() as u64, digests).unwrap();
         let mut staged = self.library.stage(&wanted).unwrap();
         staged.append(&content.bytes).unwrap();
         let verified = staged.check(&wanted).unwrap();

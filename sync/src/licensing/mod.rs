@@ -8,7 +8,7 @@ pub mod rtf;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use catalog::digest::{Checker, Sha256Digest};
+use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Coded as _, Problem};
 use dp::transfer::web::Small;
 use schema::licenses::{Decision, How, LicenseState, LicenseText, NewLicenseText};
@@ -220,9 +220,7 @@ fn checked(body: Vec<u8>, origin: String) -> Result<NewLicenseText, Problem> {
     if !body.starts_with(b"{\\rtf") && std::str::from_utf8(&body).is_err() {
         return Err(invalid("it is neither RTF nor UTF-8 text"));
     }
-    let mut checker = Checker::new();
-    checker.update(&body);
-    Ok(NewLicenseText { sha256: checker.into_fingerprint().sha256, body, origin, fetched_at: clock::now() })
+    Ok(NewLicenseText { sha256: Sha256Digest::of(&body), body, origin, fetched_at: clock::now() })
 }
 
 fn preview(text: NewLicenseText) -> LicenseText {

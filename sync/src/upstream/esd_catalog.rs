@@ -6,7 +6,7 @@
 use std::io::Read as _;
 use std::path::Path;
 
-use catalog::digest::{Checker, Sha256Digest};
+use catalog::digest::Sha256Digest;
 use catalog::esd_catalog::{self, EsdCatalog};
 use catalog::limits::Limits;
 use catalog::problem::{Code, Coded as _, Problem};
@@ -71,7 +71,7 @@ pub async fn fetch(
             }
         }
     };
-    let sha256 = digest(&bytes);
+    let sha256 = Sha256Digest::of(&bytes);
     if !full && known.is_some_and(|known| known.sha256 == sha256) {
         return Ok(Fetched::Unchanged);
     }
@@ -177,12 +177,6 @@ async fn get(
         pause = (pause * 2).min(retry.longest);
         tries += 1;
     }
-}
-
-fn digest(bytes: &[u8]) -> Sha256Digest {
-    let mut checker = Checker::new();
-    checker.update(bytes);
-    checker.into_fingerprint().sha256
 }
 
 /// What the database records of each ESD of the catalog.
