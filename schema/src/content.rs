@@ -88,6 +88,11 @@ impl Reader<'_> {
         self.all(SQL, [], |row| sha256(row, "sha256"))
     }
 
+    /// Whether the library is believed to hold a content.
+    pub fn has_content(&self, content: Sha256Digest) -> Result<bool, SchemaError> {
+        Ok(self.first("SELECT 1 FROM content WHERE sha256 = ?1", [content.0], |_| Ok(()))?.is_some())
+    }
+
     /// SHA-1 that stand for more than one content: somebody has made a collision.
     pub fn sha1_alarms(&self) -> Result<Vec<Sha1Digest>, SchemaError> {
         self.all("SELECT sha1 FROM content GROUP BY sha1 HAVING count(*) > 1", [], |row| {

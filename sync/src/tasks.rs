@@ -112,7 +112,8 @@ impl Tasks {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn working_on(&self, key: &str) -> Option<TaskId> {
+    /// The task that works on `key`, if one does.
+    pub fn working_on(&self, key: &str) -> Option<TaskId> {
         self.lock().iter().find(|(_, task)| task.key == key).map(|(id, _)| *id)
     }
 

@@ -43,6 +43,7 @@ async fn a_stop_in_the_middle_is_graceful_and_the_work_goes_on_afterwards() {
     let task = site.ok(&["--no-wait", "package", "download", "p"]).await;
     let id = task["id"].to_string();
     assert_eq!(task["state"], "running");
+    site.refused("PACKAGE_BUSY", &["--yes", "package", "delete", "p"]).await;
     let joined = site.ok(&["--no-wait", "package", "download", "p"]).await;
     assert_eq!(joined["id"], task["id"], "one download of a package at a time");
     assert!(

@@ -110,6 +110,10 @@ async fn a_source_folder_gets_copies_and_belongs_to_one_package() {
     assert_eq!(std::fs::metadata(folder.join(name)).unwrap().len(), filled["files"][0]["size"]);
     assert_eq!(filled["files"][0]["sha1_only"], true);
 
+    std::fs::remove_file(folder.join(name)).unwrap();
+    site.ok(&["package", "download", "a"]).await;
+    assert!(folder.join(name).exists(), "a copy that was lost is made again");
+
     // Another package has the file at once, without asking anybody.
     site.ok(&["package", "create", "b"]).await;
     site.ok(&["package", "add", "b", "--product", "Windows 10"]).await;

@@ -531,6 +531,11 @@ codes! {
         "-",
         "spsync package show P",
         "`spsync package withdraw P` first, or delete with `--yes`";
+    PackageBusy "PACKAGE_BUSY" Conflict 409 None,
+        "a task works on this package",
+        "it is being downloaded or validated",
+        "spsync task list",
+        "wait for the task with `spsync task wait ID`, or `spsync task cancel ID`";
     PackagePartlyDone "PACKAGE_PARTLY_DONE" Partly 502 None,
         "some files of the package failed",
         "see the files listed",

@@ -81,7 +81,7 @@ pub async fn start(
         ));
     }
     let mirror = mirror.map(|prefix| prefix_url(&prefix)).transpose()?;
-    let (title, key) = (format!("download {}", package.name), format!("package {}", package.id));
+    let (title, key) = (format!("download {}", package.name), packages::key(&package.id));
     let caller = caller.clone();
     let task = site
         .tasks
@@ -131,6 +131,15 @@ pub async fn fill(
             files,
             fetched_bytes: 0,
         });
+    }
+    if let Some(folder) = &package.package.source_dir {
+        // A copy that a crash prevented, or that somebody removed.
+        for (file, sha256) in present.iter().filter_map(|file| Some((file, file.sha256?))) {
+            let target = folder.join(file.file_name.as_str());
+            if !target.exists() {
+                blocking(site, move |library| library.place(sha256, &target)).await?;
+            }
+        }
     }
     enough_space(site, &settings, wanted.iter().map(|file| file.size).sum()).await?;
     let policy = Arc::new(policy(&settings));
@@ -336,7 +345,13 @@ async fn stored(
     let sha1_only = file.digests.sha256.is_none();
     let (id, revision) = (package.clone(), file.revision);
     let (sha1, size) = (fingerprint.sha1, fingerprint.size);
+    let (library, name) = (site.library.clone(), file.file_name.clone());
     site.write(move |w| {
+        // Whoever removes content does so between two changes, so here it is there or it is not.
+        if !matches!(library.open_content(sha256), Ok(Some(_))) {
+            let message = format!("`{name}` was removed from the content library before it was recorded");
+            return Err(Problem::new(Code::ContentCorrupt, message).into());
+        }
         w.record_content(sha256, sha1, size, sha1_only, clock::now())?;
         w.mark_file_stored(&id, revision, sha256, clock::now())
     })

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
+use dp::library::{Library, LibraryError};
 
 use crate::admin::Answer;
 use crate::site::{Site, problem};
@@ -49,30 +50,48 @@ pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
 /// # Errors
 /// Those of the database and the disk.
 pub async fn set_aside(site: &Arc<Site>, sha256: Sha256Digest) -> Result<(), Problem> {
-    // The database first: what it says is served must be there.
     site.write(move |w| w.forget_content(sha256)).await?;
     site.refresh_shelf().await?;
-    let library = site.library.clone();
-    tokio::task::spawn_blocking(move || library.set_aside(sha256))
-        .await
-        .map_err(|died| Problem::of(Code::Internal, &died))?
-        .map_err(problem)
+    take_away(site, sha256, Library::set_aside).await
 }
 
-/// Removes content that no package uses any more.
+/// Removes content that no package uses any more. Answers how much of it there was.
 ///
 /// # Errors
 /// Those of the database and the disk.
 pub async fn forget_unused(site: &Arc<Site>) -> Result<u64, Problem> {
-    let unused = site.read(|r| r.unused_contents()).await?;
-    let count = unused.len() as u64;
-    for sha256 in unused {
-        site.write(move |w| w.forget_content(sha256)).await?;
-        let library = site.library.clone();
-        tokio::task::spawn_blocking(move || library.remove(sha256))
-            .await
-            .map_err(|died| Problem::of(Code::Internal, &died))?
-            .map_err(problem)?;
+    let mut count = 0;
+    for sha256 in site.read(|r| r.unused_contents()).await? {
+        let unused = site
+            .write(move |w| {
+                let unused = w.unused_contents()?.contains(&sha256);
+                if unused {
+                    w.forget_content(sha256)?;
+                }
+                Ok(unused)
+            })
+            .await?;
+        if unused {
+            take_away(site, sha256, Library::remove).await?;
+            count += 1;
+        }
     }
     Ok(count)
+}
+
+/// Takes the bytes away that the database has forgotten, unless a download has recorded them anew meanwhile. It happens
+/// on the writer's turn, so that recording and taking away never cross.
+async fn take_away(
+    site: &Arc<Site>,
+    sha256: Sha256Digest,
+    away: fn(&Library, Sha256Digest) -> Result<(), LibraryError>,
+) -> Result<(), Problem> {
+    let library = site.library.clone();
+    site.write(move |w| {
+        if w.has_content(sha256)? {
+            return Ok(());
+        }
+        away(&library, sha256).map_err(|error| problem(error).into())
+    })
+    .await
 }

@@ -182,6 +182,23 @@ async fn usable_source(site: &Arc<Site>, folder: PathBuf) -> Result<PathBuf, Pro
     Ok(real)
 }
 
+/// What a task of this package is known by: one at a time works on it.
+pub(crate) fn key(id: &PackageId) -> String {
+    format!("package {id}")
+}
+
+/// Refuses what would pull a package away under a task.
+fn not_busy(site: &Site, package: &Package) -> Result<(), Problem> {
+    match site.tasks.working_on(&key(&package.id)) {
+        None => Ok(()),
+        Some(task) => {
+            let message = format!("task {task} works on package `{}`", package.name);
+            Err(Problem::new(Code::PackageBusy, message)
+                .help(format!("`spsync task wait {task}`, or `spsync task cancel {task}`")))
+        }
+    }
+}
+
 /// What was added to, or taken out of, a package.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Changed {
@@ -285,6 +302,7 @@ pub async fn drop_updates(
     caller: &Caller,
 ) -> Result<Answer, Problem> {
     let package = named(site, package).await?;
+    not_busy(site, &package)?;
     let held = shown(site, &package.id).await?.files;
     let mut chosen = Vec::new();
     for name in names {
@@ -342,6 +360,7 @@ pub async fn drop_updates(
 /// `PACKAGE_DISTRIBUTED`, `PACKAGE_NOT_FOUND`.
 pub async fn delete(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Answer, Problem> {
     let package = named(site, name).await?;
+    not_busy(site, &package)?;
     let shown = shown(site, &package.id).await?;
     if !shown.distributed_to.is_empty() {
         let message =

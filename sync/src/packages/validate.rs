@@ -45,7 +45,7 @@ pub struct ValidatedFile {
 pub async fn validate(site: &Arc<Site>, name: &str, repair: bool, caller: &Caller) -> Result<Work, Problem> {
     let package = named(site, name).await?;
     let title = format!("validate {}", package.name);
-    let key = format!("package {}", package.id);
+    let key = super::key(&package.id);
     let repair = repair && !caller.dry_run;
     let caller = caller.clone();
     let task = site
