@@ -126,11 +126,11 @@ impl Writer<'_> {
         self.task(id)?.ok_or_else(|| SchemaError::Value("the task just added".to_owned()))
     }
 
-    /// Writes a task as it is now.
-    pub fn update_task(&self, task: &Task) -> Result<(), SchemaError> {
+    /// Ends a task; one that has ended already stays as it is.
+    pub fn end_task(&self, task: &Task) -> Result<(), SchemaError> {
         self.execute(
             "UPDATE task SET state = :state, finished = :finished, phases = :phases, result = :result,
-                    problem = :problem WHERE task_id = :id",
+                    problem = :problem WHERE task_id = :id AND state = 'running'",
             named_params! {
                 ":id": task.id.0,
                 ":state": task.state.to_string(),

@@ -93,7 +93,6 @@ impl Tasks {
                             )),
                         };
                         tasks.finish(state, ended).await;
-                        tasks.lock().remove(&id);
                     }
                 });
                 running.insert(id, Running { key, state: state.clone(), abort: handle.abort_handle() });
@@ -117,26 +116,44 @@ impl Tasks {
         self.lock().iter().find(|(_, task)| task.key == key).map(|(id, _)| *id)
     }
 
+    /// Ends a task: written down first, then told. Of two ends at once the first one counts.
     async fn finish(&self, state: watch::Sender<Task>, ended: Result<Answer, Problem>) {
         let (end, body, problem) = match ended {
             Ok(Answer { body, problem }) => (TaskState::Done, Some(body), problem),
             Err(problem) if problem.code == Code::Cancelled => (TaskState::Cancelled, None, Some(problem)),
+            Err(problem) if problem.code == Code::Interrupted => {
+                (TaskState::Interrupted, None, Some(problem))
+            }
             Err(problem) => (TaskState::Failed, None, Some(problem)),
         };
-        state.send_modify(|task| {
-            task.state = end;
-            task.finished = Some(clock::now());
-            task.result = body;
-            task.problem = problem;
-        });
-        let task = state.borrow().clone();
+        let task = Task {
+            state: end,
+            finished: Some(clock::now()),
+            result: body,
+            problem,
+            ..state.borrow().clone()
+        };
+        let written = {
+            let task = task.clone();
+            self.store.write(move |w| {
+                w.end_task(&task)?;
+                w.task(task.id)
+            })
+        };
+        let task = match written.await {
+            Ok(recorded) => recorded.unwrap_or(task),
+            Err(error) => {
+                tracing::error!("the end of a task cannot be recorded: {error}");
+                task
+            }
+        };
         match &task.problem {
             Some(problem) => warn!(task.id = %task.id, "task {} ({}) ended: {problem}", task.id, task.title),
             None => info!(task.id = %task.id, "task {} ({}) is done", task.id, task.title),
         }
-        if let Err(error) = self.store.write(move |w| w.update_task(&task)).await {
-            tracing::error!("the end of a task cannot be recorded: {error}");
-        }
+        // Forgotten before it is told: who hears of the end and asks again starts anew, and does not join what is over.
+        self.lock().remove(&task.id);
+        state.send_replace(task);
     }
 
     /// Tells `events` how far the task is, until it has ended; then gives its answer.
@@ -212,18 +229,13 @@ impl Tasks {
         self.get(id).await
     }
 
-    /// Ends every task, because the process ends: they are marked interrupted.
+    /// Ends every task, because the process ends: they are marked interrupted. One that has just ended stays as it is.
     pub async fn interrupt(&self) {
         let all: Vec<_> = self.lock().drain().map(|(_, running)| running).collect();
         for running in all {
             running.abort.abort();
-            let mut task = running.state.borrow().clone();
-            task.state = TaskState::Interrupted;
-            task.finished = Some(clock::now());
-            task.problem = Some(Problem::new(Code::Interrupted, "the process that worked on it was stopped"));
-            if let Err(error) = self.store.write(move |w| w.update_task(&task)).await {
-                tracing::error!("the end of a task cannot be recorded: {error}");
-            }
+            let stopped = Problem::new(Code::Interrupted, "the process that worked on it was stopped");
+            self.finish(running.state, Err(stopped)).await;
         }
     }
 

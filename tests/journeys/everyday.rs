@@ -207,3 +207,16 @@ async fn the_selection_decides_and_shows_its_effect_first() {
     site.ok(&["sync", "classifications", "--set", "Upgrades"]).await;
     assert_eq!(site.ok(&["updates", "list"]).await["updates"].as_array().unwrap().len(), 2);
 }
+
+/// What is over is not joined: each command gets an answer of its own time.
+#[tokio::test]
+async fn a_run_asked_for_right_after_another_is_another() {
+    for way in [Way::Alone, Way::Daemon] {
+        let site = TestSite::start(way).await;
+        for run in 1..=12 {
+            let report = site.ok(&["now"]).await;
+            assert_eq!(report["run"], run);
+            assert_eq!(report["catalogs"][0]["unchanged"], run > 1);
+        }
+    }
+}

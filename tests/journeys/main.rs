@@ -5,3 +5,4 @@ mod daemon;
 mod downloads;
 mod everyday;
 mod refusals;
+mod shown;
