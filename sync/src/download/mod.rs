@@ -146,13 +146,15 @@ pub async fn fill(
     let at_once = Arc::new(Semaphore::new(settings.download.parallel_files));
     let mut running = tokio::task::JoinSet::new();
     for file in wanted {
+        // In the order of the package; what waits for its turn is not started yet.
+        let turn = at_once.clone().acquire_owned().await;
         let sources = sources(site, &settings, &file, from.as_deref(), mirror.as_ref())?;
         let (site, id, progress) = (site.clone(), id.clone(), progress.clone());
-        let (policy, at_once, settings) = (policy.clone(), at_once.clone(), settings.clone());
+        let (policy, settings) = (policy.clone(), settings.clone());
         let folder = package.package.source_dir.clone();
         running.spawn(
             async move {
-                let _turn = at_once.acquire_owned().await;
+                let _turn = turn;
                 one(&site, &id, file, sources, folder, &policy, &settings, &progress).await
             }
             .in_current_span(),
