@@ -44,7 +44,10 @@ pub async fn run(loaded: Loaded) -> Result<(), Problem> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
-                let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading]);
+                // Without its time a reload counts as failed (sd_notify(3), MONOTONIC_USEC).
+                let now = sd_notify::NotifyState::monotonic_usec_now().ok();
+                let states: Vec<_> = [Some(sd_notify::NotifyState::Reloading), now].into_iter().flatten().collect();
+                let _ = sd_notify::notify(&states);
                 daemon.reload();
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
             }

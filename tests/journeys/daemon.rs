@@ -116,3 +116,34 @@ async fn health_is_told_to_whoever_asks() {
     );
     daemon.kill().await.unwrap();
 }
+
+#[tokio::test]
+async fn systemd_hears_of_readiness_reload_and_stop() {
+    let site = TestSite::start(Way::Alone).await;
+    let path = site.folder.path().join("notify.sock");
+    let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let mut daemon = site.command(&["serve"]).env("NOTIFY_SOCKET", &path).spawn().unwrap();
+    let id = daemon.id().unwrap().to_string();
+    let signal = async |name: &str| {
+        tokio::process::Command::new("kill").args([name, &id]).status().await.unwrap();
+    };
+    // The watchdog's own messages come in between.
+    let hear = async |wanted: &str| {
+        let mut buffer = [0; 256];
+        loop {
+            let heard = tokio::time::timeout(Duration::from_secs(20), socket.recv(&mut buffer)).await;
+            let text = String::from_utf8_lossy(&buffer[..heard.expect(wanted).unwrap()]).into_owned();
+            if text.contains(wanted) {
+                return text;
+            }
+        }
+    };
+    hear("READY=1").await;
+    signal("-HUP").await;
+    assert!(hear("RELOADING=1").await.contains("MONOTONIC_USEC="));
+    hear("READY=1").await;
+    hear("WATCHDOG=1").await;
+    signal("-TERM").await;
+    hear("STOPPING=1").await;
+    assert_eq!(daemon.wait().await.unwrap().code(), Some(0));
+}

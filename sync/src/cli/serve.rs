@@ -10,7 +10,7 @@ use crate::{daemon, telemetry};
 /// Run the daemon in the foreground: scheduler, distribution point, admin socket, health
 ///
 /// SIGTERM and Ctrl-C stop it gracefully, SIGHUP reloads the configuration. Under systemd it reports readiness
-/// (Type=notify-reload) and keeps its watchdog.
+/// (Type=notify) and keeps its watchdog.
 #[derive(Debug, Args)]
 pub struct Serve {
     /// Check the configuration and exit
