@@ -11,3 +11,6 @@ pub mod id;
 pub mod image;
 pub mod limits;
 pub mod problem;
+pub mod update;
+pub mod wsus_export;
+pub mod xml;

@@ -24,6 +24,13 @@ pub struct Limits {
     pub image_xml_bytes: u64,
     /// Index flood: the most images of one WIM or ESD.
     pub images: usize,
+    /// Record flood: files, languages, articles, clauses and ids of one update document, each (real ones have hundreds).
+    pub update_items: usize,
+    /// Record flood: the most update documents of one WSUS export (a whole server has some 200,000).
+    pub export_documents: usize,
+    /// Decompression bomb: the most bytes that a WSUS export may unpack to. It is read in parts, so this is time, not
+    /// memory.
+    pub export_bytes: u64,
 }
 
 impl Default for Limits {
@@ -39,6 +46,9 @@ impl Default for Limits {
             catalog_links: 10_000,
             image_xml_bytes: 16 << 20,
             images: 1_000,
+            update_items: 50_000,
+            export_documents: 2_000_000,
+            export_bytes: 64 << 30,
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod distribution;
 pub mod documents;
 mod handle;
 pub mod licenses;
+pub mod metadata;
 mod open;
 pub mod packages;
 pub mod runs;

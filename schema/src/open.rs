@@ -15,6 +15,7 @@ const STEPS: &[M<'_>] = &[
     M::up(include_str!("../sql/0002_updates.sql")),
     M::up(include_str!("../sql/0003_licenses.sql")),
     M::up(include_str!("../sql/0004_content.sql")),
+    M::up(include_str!("../sql/0005_metadata.sql")),
 ];
 
 /// Why the database does not answer.

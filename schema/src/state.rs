@@ -8,7 +8,7 @@ use rusqlite::types::ValueRef;
 use crate::{Reader, SchemaError};
 
 /// What is dumped: a heading and a question whose columns and order are part of the text.
-const PARTS: [(&str, &str); 8] = [
+const PARTS: [(&str, &str); 11] = [
     ("update", "SELECT update_id, latest, declined, held FROM update_item ORDER BY 1"),
     (
         "revision",
@@ -16,6 +16,21 @@ const PARTS: [(&str, &str); 8] = [
                 r.build_stamp, r.edition_group, r.editions, r.architecture, r.language, r.encrypted, r.license_required,
                 f.file_name, f.size, f.sha1, f.sha256, f.content
            FROM revision AS r JOIN file AS f USING (file_id) ORDER BY 1, 2",
+    ),
+    (
+        "metadata",
+        "SELECT update_id, number, kind, category_type, title, sha256, created, publication_state, deployable, handler, license
+           FROM metadata ORDER BY 1, 2",
+    ),
+    (
+        "relation",
+        "SELECT m.update_id, m.number, r.relation, r.clause, r.target, r.number
+           FROM metadata_relation AS r JOIN metadata AS m USING (metadata_id) ORDER BY 1, 2, 3, 4, 5, 6",
+    ),
+    (
+        "metadata file",
+        "SELECT m.update_id, m.number, f.position, f.file_name, f.size, f.sha1, f.sha256
+           FROM metadata_file AS f JOIN metadata AS m USING (metadata_id) ORDER BY 1, 2, 3",
     ),
     (
         "link",

@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod demo;
 pub mod download;
 pub mod fixture;
+pub mod import;
 pub mod licensing;
 pub mod packages;
 pub mod run;

@@ -4,5 +4,6 @@ mod catalogs;
 mod daemon;
 mod downloads;
 mod everyday;
+mod imports;
 mod refusals;
 mod shown;

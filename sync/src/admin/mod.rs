@@ -123,6 +123,8 @@ async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result
         Request::UpdatesMark { updates: names, mark } => {
             updates::mark(site, &names, mark, caller).await?.into()
         }
+        Request::UpdatesImport { file } => return crate::import::start(site, file, caller).await,
+        Request::Categories => Answer::of(&site.read(|r| r.categories()).await?)?.into(),
         Request::LicenseList { pending } => licensing::list(site, pending).await?.into(),
         Request::LicenseReview { update, language, text } => {
             licensing::review(site, &update, language, text, caller).await?.into()

@@ -64,6 +64,13 @@ pub enum Request {
         /// What to do with them.
         mark: Mark,
     },
+    /// Takes in what another server exported.
+    UpdatesImport {
+        /// The export: a cabinet or `.xml.gz`.
+        file: PathBuf,
+    },
+    /// Categories that update documents define.
+    Categories,
     /// Updates that have licence terms.
     LicenseList {
         /// Only those that need a decision.

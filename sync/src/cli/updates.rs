@@ -1,12 +1,16 @@
 //! `spsync updates …`.
 
+use std::path::PathBuf;
+
 use catalog::problem::Problem;
 use clap::{Args, Subcommand};
+use schema::metadata::Category;
 
 use super::output::{Rows, safe, size, when};
 use super::{Format, Global, Output, connect};
 use crate::admin::{Mark, Request, UpdateFilter};
 use crate::config::Loaded;
+use crate::import::Imported;
 use crate::updates::{List, Listed, Shown};
 
 /// Feature updates
@@ -25,6 +29,13 @@ pub enum Updates {
         /// Id, or the unique beginning of an id, title or file name
         update: String,
     },
+    /// Take in what a WSUS server exported, for networks without internet; `--dry-run` shows what would change
+    Import {
+        /// The export: a cabinet (`wsusutil export`), or its `.xml.gz` form
+        file: PathBuf,
+    },
+    /// Companies, product families, products and classifications of imported documents
+    Categories,
     /// Do not list or pick these any more
     Decline {
         /// Ids or titles
@@ -104,6 +115,31 @@ impl Updates {
                 );
                 return Ok(0);
             }
+            Self::Import { file } => {
+                let file = std::path::absolute(&file).unwrap_or(file);
+                let called =
+                    connect::call::<Imported>(settings, global, output, Request::UpdatesImport { file })
+                        .await?;
+                output.one(
+                    &called.body,
+                    |i| i.file.display().to_string(),
+                    |output| show_imported(&called.body, output),
+                );
+                return Ok(called.finish(output));
+            }
+            Self::Categories => {
+                let all =
+                    connect::call::<Vec<Category>>(settings, global, output, Request::Categories).await?.body;
+                let mut rows = Rows::new(&["TYPE", "NAME", "ID"]);
+                all.iter().for_each(|c| {
+                    rows.push([c.category_type.clone(), safe(&c.title), c.id.update.to_string()])
+                });
+                output.list(&all, &all, |category| category.id.update.to_string(), rows);
+                if all.is_empty() && output.for_people() {
+                    output.line("no update document is imported yet: spsync updates import FILE");
+                }
+                return Ok(0);
+            }
             Self::Decline { updates } => {
                 super::confirm(global, &format!("decline {} updates", updates.len()))?;
                 (updates, Mark::Decline)
@@ -130,6 +166,27 @@ impl Updates {
         );
         Ok(called.finish(output))
     }
+}
+
+fn show_imported(imported: &Imported, output: &Output) {
+    let made = imported.made.as_deref().unwrap_or("unknown");
+    output.line(format!("{}: {} documents, made {made}", imported.file.display(), imported.documents));
+    for (kind, count) in &imported.by_kind {
+        output.line(format!("  {count:>6} {kind}"));
+    }
+    let verb = if imported.dry_run { "would be new" } else { "new" };
+    output.line(format!(
+        "{} {verb}, {} known already, {} refused",
+        imported.new, imported.unchanged, imported.refused
+    ));
+    imported.new_categories.iter().take(20).for_each(|name| output.line(format!("  + {}", safe(name))));
+    if imported.new_categories.len() > 20 {
+        output.line(format!(
+            "  and {} more categories (spsync updates categories)",
+            imported.new_categories.len() - 20
+        ));
+    }
+    imported.notes.iter().for_each(|note| output.line(safe(note)));
 }
 
 /// What the DEPLOYABLE column says.

@@ -1,0 +1,220 @@
+//! Update documents of server-sync and of exports: kept to the byte, with side tables for what is asked of them.
+//!
+//! A revision never changes: other bytes under a known revision are refused and reported, not recorded.
+
+use std::io::{Read as _, Write as _};
+
+use catalog::digest::Sha256Digest;
+use catalog::id::{RevisionId, RevisionNumber, UpdateId};
+use catalog::update::{Kind, Revision};
+use flate2::Compression;
+use flate2::read::ZlibDecoder;
+use flate2::write::ZlibEncoder;
+use jiff::Timestamp;
+use rusqlite::named_params;
+use serde::{Deserialize, Serialize};
+
+use crate::column::{as_i64, number, sha256, size, update};
+use crate::{Reader, SchemaError, Writer};
+
+/// What recording one document did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetadataRecorded {
+    /// It was not known.
+    New,
+    /// It is the document that is recorded.
+    Unchanged,
+    /// The revision is recorded with other bytes: somebody changed what must not change. Nothing was recorded.
+    Contradicts,
+}
+
+/// One category that updates can belong to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Category {
+    /// Its id and latest revision.
+    #[serde(flatten)]
+    pub id: RevisionId,
+    /// Company, ProductFamily, Product, UpdateClassification, …
+    pub category_type: String,
+    /// Its name.
+    pub title: String,
+}
+
+/// How many documents of which kind there are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KindCount {
+    /// The kind; a category with its type: `category Product`.
+    pub kind: String,
+    /// Revisions.
+    pub revisions: u64,
+    /// Bytes of their documents.
+    pub bytes: u64,
+}
+
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Software => "software",
+        Kind::Driver => "driver",
+        Kind::Category => "category",
+        Kind::Detectoid => "detectoid",
+        Kind::Other => "other",
+    }
+}
+
+impl Reader<'_> {
+    /// The exact bytes of a revision's document.
+    pub fn metadata_document(&self, id: RevisionId) -> Result<Option<Vec<u8>>, SchemaError> {
+        let zlib: Option<Vec<u8>> = self.first(
+            "SELECT zlib FROM metadata JOIN metadata_document USING (metadata_id) WHERE update_id = ?1 AND number = ?2",
+            (id.update.0.as_bytes(), id.number.0),
+            |row| Ok(row.get(0)?),
+        )?;
+        zlib.map(|zlib| {
+            let mut document = Vec::new();
+            ZlibDecoder::new(zlib.as_slice())
+                .read_to_end(&mut document)
+                .map_err(|error| SchemaError::Value(format!("the document of {id}: {error}")))?;
+            Ok(document)
+        })
+        .transpose()
+    }
+
+    /// Every category in its latest revision, by type and title.
+    pub fn categories(&self) -> Result<Vec<Category>, SchemaError> {
+        const SQL: &str = "
+            SELECT update_id, max(number) AS number, coalesce(category_type, '-') AS category_type, title FROM metadata
+             WHERE kind = 'category' GROUP BY update_id ORDER BY category_type, title, update_id";
+        self.all(SQL, [], |row| {
+            let id = RevisionId {
+                update: update(row, "update_id")?,
+                number: RevisionNumber(number(row, "number")?),
+            };
+            Ok(Category { id, category_type: row.get("category_type")?, title: row.get("title")? })
+        })
+    }
+
+    /// Counts by kind.
+    pub fn metadata_counts(&self) -> Result<Vec<KindCount>, SchemaError> {
+        const SQL: &str = "
+            SELECT kind || coalesce(' ' || category_type, '') AS kind, count(*) AS revisions, sum(size) AS bytes
+              FROM metadata GROUP BY 1 ORDER BY 1";
+        self.all(SQL, [], |row| {
+            Ok(KindCount {
+                kind: row.get("kind")?,
+                revisions: size(row, "revisions")?,
+                bytes: size(row, "bytes")?,
+            })
+        })
+    }
+
+    /// Whether a revision is recorded, and with these bytes.
+    pub fn metadata_known(
+        &self,
+        id: RevisionId,
+        document: Sha256Digest,
+    ) -> Result<MetadataRecorded, SchemaError> {
+        let known = self.first(
+            "SELECT sha256 FROM metadata WHERE update_id = ?1 AND number = ?2",
+            (id.update.0.as_bytes(), id.number.0),
+            |row| sha256(row, "sha256"),
+        )?;
+        Ok(match known {
+            None => MetadataRecorded::New,
+            Some(digest) if digest == document => MetadataRecorded::Unchanged,
+            Some(_) => MetadataRecorded::Contradicts,
+        })
+    }
+}
+
+impl Writer<'_> {
+    /// Records one document and what it says.
+    pub fn record_metadata(
+        &self,
+        revision: &Revision,
+        document: &[u8],
+        now: Timestamp,
+    ) -> Result<MetadataRecorded, SchemaError> {
+        let digest = Sha256Digest::of(document);
+        let known = self.metadata_known(revision.id, digest)?;
+        if known != MetadataRecorded::New {
+            return Ok(known);
+        }
+        let title =
+            revision.title("en").or_else(|| revision.localized.first().map(|first| first.title.as_str()));
+        self.execute(
+            "INSERT INTO metadata (update_id, number, kind, category_type, title, sha256, size, created,
+                publication_state, deployable, handler, license, seen)
+             VALUES (:update, :number, :kind, :category_type, :title, :sha256, :size, :created,
+                :state, :deployable, :handler, :license, :seen)",
+            named_params! {
+                ":update": revision.id.update.0.as_bytes(),
+                ":number": revision.id.number.0,
+                ":kind": word(revision.kind),
+                ":category_type": revision.category.as_ref().map(|category| category.category_type.as_str()),
+                ":title": title.unwrap_or_default(),
+                ":sha256": digest.0,
+                ":size": as_i64(document.len() as u64)?,
+                ":created": revision.properties.created.as_ref().and_then(|created| created.unix_ms),
+                ":state": revision.properties.publication_state,
+                ":deployable": revision.properties.explicitly_deployable,
+                ":handler": revision.handler.as_ref().map(|handler| handler.name.as_str()),
+                ":license": revision.properties.eula.map(|id| id.0.into_bytes()),
+                ":seen": now.as_millisecond(),
+            },
+        )?;
+        let id = self.last_id();
+        self.keep_metadata_document(id, document)?;
+        for (clause, prerequisite) in revision.prerequisites.iter().enumerate() {
+            let relation = if prerequisite.is_category { "category" } else { "prerequisite" };
+            for target in &prerequisite.any_of {
+                self.relate(id, relation, clause, *target, 0)?;
+            }
+        }
+        for (clause, bundled) in revision.bundled.iter().enumerate() {
+            for target in &bundled.any_of {
+                self.relate(id, "bundle", clause, target.update, target.number.0)?;
+            }
+        }
+        for (clause, target) in revision.superseded.iter().enumerate() {
+            self.relate(id, "supersedes", clause, *target, 0)?;
+        }
+        for (position, file) in revision.files.iter().enumerate() {
+            self.execute(
+                "INSERT INTO metadata_file (metadata_id, position, file_name, size, sha1, sha256)
+                 VALUES (:id, :position, :name, :size, :sha1, :sha256)",
+                named_params! {
+                    ":id": id, ":position": position as i64, ":name": file.name, ":size": as_i64(file.size)?,
+                    ":sha1": file.digests.sha1.map(|digest| digest.0),
+                    ":sha256": file.digests.sha256.map(|digest| digest.0),
+                },
+            )?;
+        }
+        Ok(MetadataRecorded::New)
+    }
+
+    fn keep_metadata_document(&self, id: i64, document: &[u8]) -> Result<(), SchemaError> {
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+        let zlib = encoder
+            .write_all(document)
+            .and_then(|()| encoder.finish())
+            .map_err(|error| SchemaError::Value(error.to_string()))?;
+        self.execute("INSERT INTO metadata_document (metadata_id, zlib) VALUES (?1, ?2)", (id, zlib))?;
+        Ok(())
+    }
+
+    fn relate(
+        &self,
+        id: i64,
+        relation: &str,
+        clause: usize,
+        target: UpdateId,
+        number: u32,
+    ) -> Result<(), SchemaError> {
+        self.execute(
+            "INSERT OR IGNORE INTO metadata_relation (metadata_id, relation, clause, target, number)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+            (id, relation, clause as i64, target.0.as_bytes(), number),
+        )?;
+        Ok(())
+    }
+}

@@ -1,0 +1,234 @@
+//! Taking in what another server exported, where no network leads to an upstream.
+//!
+//! The export is read twice: once to see that it is whole, that every document says what its record promises, and what
+//! would change; and once to record it, all in one transaction. A damaged export changes nothing.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use catalog::digest::Sha256Digest;
+use catalog::limits::Limits;
+use catalog::problem::{Code, Coded as _, Problem};
+use catalog::update::Revision;
+use catalog::wsus_export::{self, Document, DocumentError, ExportError, Item, Summary};
+use schema::metadata::MetadataRecorded;
+use schema::tasks::Unit;
+use schema::{Reader, SchemaError};
+use serde::{Deserialize, Serialize};
+
+use crate::admin::{Answer, Caller, Work};
+use crate::clock;
+use crate::site::Site;
+use crate::tasks::Progress;
+
+/// The most refused documents that are named.
+const NAMED: usize = 20;
+
+/// What an import did, or would do.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Imported {
+    /// The export.
+    pub file: PathBuf,
+    /// When it was made, as it says: what was published since is missing.
+    pub made: Option<String>,
+    /// Documents in it.
+    pub documents: u64,
+    /// How many of which kind; categories by their type.
+    pub by_kind: BTreeMap<String, u64>,
+    /// Documents not known before.
+    pub new: u64,
+    /// Documents that are recorded already.
+    pub unchanged: u64,
+    /// Documents that cannot be used.
+    pub refused: u64,
+    /// Categories not known before.
+    pub new_categories: Vec<String>,
+    /// Remarks: what is missing, what was refused and why.
+    pub notes: Vec<String>,
+    /// Nothing was changed.
+    pub dry_run: bool,
+}
+
+/// Imports as a task.
+///
+/// # Errors
+/// `SOURCE_NOT_FOUND` where there is no such file; those of the database.
+pub async fn start(site: &Arc<Site>, file: PathBuf, caller: &Caller) -> Result<Work, Problem> {
+    if let Err(error) = File::open(&file) {
+        let message = format!("the export `{}` cannot be read", file.display());
+        return Err(Problem::new(Code::SourceNotFound, message).because_of(Some(&error)));
+    }
+    let caller = caller.clone();
+    let title = format!("import {}", file.display());
+    let task = site
+        .tasks
+        .start("import", title, "import".to_owned(), |progress| {
+            let site = site.clone();
+            async move { run(&site, file, &caller, &progress).await }
+        })
+        .await?;
+    Ok(Work::Started(task))
+}
+
+async fn run(
+    site: &Arc<Site>,
+    file: PathBuf,
+    caller: &Caller,
+    progress: &Progress,
+) -> Result<Answer, Problem> {
+    let whole = {
+        let (file, progress) = (file.clone(), progress.clone());
+        blocking(move || look_through(&file, &progress)).await?
+    };
+    progress.phase("import", whole.documents as u64, Unit::Items);
+    let mut imported = if caller.dry_run {
+        let (file, progress) = (file.clone(), progress.clone());
+        site.read(move |r| compare(r, &file, &progress)).await?
+    } else {
+        let (file, progress, who) = (file.clone(), progress.clone(), caller.who.clone());
+        site.write(move |w| {
+            let imported = each(&file, &progress, |revision, document| {
+                w.record_metadata(revision, document, clock::now())
+            })?;
+            w.audit(&who, "updates.import", &file.to_string_lossy(), clock::now())?;
+            Ok(imported)
+        })
+        .await?
+    };
+    progress.end("import", format!("{} new", imported.new));
+    imported.file = file;
+    imported.dry_run = caller.dry_run;
+    imported.documents = whole.documents as u64;
+    imported.made = whole.origin.created.as_ref().map(|created| created.text.clone());
+    if whole.missing > 0 {
+        imported.notes.push(format!("{} revisions are listed without a document", whole.missing));
+    }
+    if whole.unlisted > 0 {
+        imported.notes.push(format!("{} documents are not listed", whole.unlisted));
+    }
+    if whole.files > 0 {
+        imported.notes.push(format!("{} files are named; their content is not in an export", whole.files));
+    }
+    Answer::of(&imported)
+}
+
+/// Reads everything and records nothing.
+fn look_through(file: &Path, progress: &Progress) -> Result<Summary, Problem> {
+    progress.phase("read", 0, Unit::Items);
+    let mut count = 0;
+    let summary = wsus_export::read(open(file)?, &Limits::default(), |item| {
+        if let Item::Document(_) = item {
+            count += 1;
+            progress.at("read", count);
+        }
+        Ok::<_, ExportError>(())
+    })
+    .map_err(|error| unusable(file, &error))?;
+    progress.end("read", format!("{} documents", summary.documents));
+    Ok(summary)
+}
+
+fn compare(reader: &Reader<'_>, file: &Path, progress: &Progress) -> Result<Imported, SchemaError> {
+    each(file, progress, |revision, document| reader.metadata_known(revision.id, Sha256Digest::of(document)))
+}
+
+/// Hands every usable document to `record` and counts what came of it. One that cannot be used never fails the others.
+fn each(
+    file: &Path,
+    progress: &Progress,
+    mut record: impl FnMut(&Revision, &[u8]) -> Result<MetadataRecorded, SchemaError>,
+) -> Result<Imported, SchemaError> {
+    let limits = Limits::default();
+    let mut imported = Imported::default();
+    let mut done = 0;
+    let read = wsus_export::read(open(file)?, &limits, |item| {
+        let Item::Document(document) = item else { return Ok::<_, Stop>(()) };
+        done += 1;
+        progress.at("import", done);
+        one(&document, &limits, &mut imported, &mut record).map_err(Stop::Schema)
+    });
+    match read {
+        Ok(_) => Ok(imported),
+        Err(Stop::Schema(error)) => Err(error),
+        Err(Stop::Export(error)) => Err(unusable(file, &error).into()),
+    }
+}
+
+enum Stop {
+    Export(ExportError),
+    Schema(SchemaError),
+}
+
+impl From<ExportError> for Stop {
+    fn from(error: ExportError) -> Self {
+        Self::Export(error)
+    }
+}
+
+fn one(
+    document: &Document<'_>,
+    limits: &Limits,
+    imported: &mut Imported,
+    record: &mut impl FnMut(&Revision, &[u8]) -> Result<MetadataRecorded, SchemaError>,
+) -> Result<(), SchemaError> {
+    let refuse = |imported: &mut Imported, why: String| {
+        imported.refused += 1;
+        if imported.refused as usize <= NAMED {
+            imported.notes.push(format!("refused {}: {why}", document.id));
+        }
+    };
+    let revision = match document.parse(limits) {
+        Ok(revision) => revision,
+        Err(error) => {
+            let error: DocumentError = error;
+            refuse(imported, format!("[{}] {error}", error.code()));
+            return Ok(());
+        }
+    };
+    match record(&revision, document.xml.as_bytes())? {
+        MetadataRecorded::Unchanged => imported.unchanged += 1,
+        MetadataRecorded::Contradicts => {
+            refuse(
+                imported,
+                "the revision is recorded with other bytes, and a revision never changes".to_owned(),
+            );
+            return Ok(());
+        }
+        MetadataRecorded::New => {
+            imported.new += 1;
+            if let Some(category) = &revision.category {
+                let title = revision.title("en").unwrap_or_default();
+                imported.new_categories.push(format!("{} {title}", category.category_type));
+            }
+        }
+    }
+    let kind = match &revision.category {
+        Some(category) => format!("category {}", category.category_type),
+        None => format!("{:?}", revision.kind).to_lowercase(),
+    };
+    *imported.by_kind.entry(kind).or_default() += 1;
+    Ok(())
+}
+
+fn open(file: &Path) -> Result<BufReader<File>, Problem> {
+    File::open(file).map(BufReader::new).map_err(|error| {
+        Problem::new(Code::DiskError, format!("the export `{}` cannot be read", file.display()))
+            .because_of(Some(&error))
+    })
+}
+
+fn unusable(file: &Path, error: &ExportError) -> Problem {
+    Problem::new(error.code(), format!("the export `{}` cannot be used", file.display()))
+        .because(error.to_string())
+        .because_of(std::error::Error::source(error))
+        .keeping("the database is unchanged")
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work).await.map_err(|died| Problem::of(Code::Internal, &died))?
+}
