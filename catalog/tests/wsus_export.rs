@@ -294,7 +294,7 @@ fn a_real_export_yields_exactly_what_is_in_it() {
     }
     let limits = Limits::default();
     let bytes = std::fs::read(path).unwrap();
-    let started = std::time::Instant::now();
+    let mut parsing = std::time::Duration::ZERO;
     let mut revisions: Vec<Revision> = Vec::new();
     let (mut size, mut longest) = (0, 0);
     let summary = wsus_export::read::<ExportError>(bytes.as_slice(), &limits, |item| {
@@ -302,17 +302,19 @@ fn a_real_export_yields_exactly_what_is_in_it() {
             let units = document.xml.encode_utf16().count();
             size += 2 * units;
             longest = longest.max(units);
+            let started = std::time::Instant::now();
             revisions.push(document.parse(&limits).unwrap_or_else(|error| panic!("{error}")));
+            parsing += started.elapsed();
         }
         Ok(())
     })
     .unwrap();
-    println!("{} documents in {:?}", revisions.len(), started.elapsed());
+    println!("{} documents parsed in {parsing:?}", revisions.len());
     assert_eq!((summary.documents, summary.listed, summary.missing, summary.unlisted), (4_125, 4_125, 0, 0));
     assert_eq!((summary.files, summary.languages), (0, 39));
     assert_eq!(summary.origin.created.as_ref().unwrap().text, "2024-06-19T17:11:14Z");
     assert_eq!(longest, 850_355);
-    assert_eq!(size, 31_771_402);
+    assert_eq!(size, 31_770_052);
     let count = |wanted: &dyn Fn(&Revision) -> bool| revisions.iter().filter(|one| wanted(one)).count();
     assert_eq!(count(&|one| one.kind == Kind::Detectoid), 3_674);
     assert_eq!(count(&|one| one.kind == Kind::Category), 451);

@@ -4,7 +4,7 @@
 
 use std::io::{Read as _, Write as _};
 
-use catalog::digest::Sha256Digest;
+use catalog::digest::{Sha1Digest, Sha256Digest};
 use catalog::id::{RevisionId, RevisionNumber, UpdateId};
 use catalog::update::{Kind, Revision};
 use flate2::Compression;
@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use rusqlite::named_params;
 use serde::{Deserialize, Serialize};
 
-use crate::column::{as_i64, number, sha256, size, update};
+use crate::column::{as_i64, number, sha1_or_none, sha256, size, update};
 use crate::{Reader, SchemaError, Writer};
 
 /// What recording one document did.
@@ -61,7 +61,55 @@ fn word(kind: Kind) -> &'static str {
     }
 }
 
+/// One document with its identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exported {
+    /// Which revision.
+    pub id: RevisionId,
+    /// Its document.
+    pub document: Vec<u8>,
+}
+
 impl Reader<'_> {
+    /// Row numbers of every document, in the order in which they came.
+    pub fn metadata_ids(&self) -> Result<Vec<i64>, SchemaError> {
+        self.all("SELECT metadata_id FROM metadata ORDER BY metadata_id", [], |row| Ok(row.get(0)?))
+    }
+
+    /// Which revision a row is of.
+    pub fn metadata_identity(&self, row: i64) -> Result<RevisionId, SchemaError> {
+        let found =
+            self.first("SELECT update_id, number FROM metadata WHERE metadata_id = ?1", [row], |row| {
+                Ok(RevisionId {
+                    update: update(row, "update_id")?,
+                    number: RevisionNumber(number(row, "number")?),
+                })
+            })?;
+        found.ok_or_else(|| SchemaError::Value(format!("metadata row {row}")))
+    }
+
+    /// A row's revision and document.
+    pub fn metadata_exported(&self, row: i64) -> Result<Exported, SchemaError> {
+        let id = self.metadata_identity(row)?;
+        let document = self.metadata_document(id)?;
+        Ok(Exported {
+            id,
+            document: document.ok_or_else(|| SchemaError::Value(format!("the document of {id}")))?,
+        })
+    }
+
+    /// SHA-1 and name of every file that documents name, each digest once.
+    pub fn metadata_files(&self) -> Result<Vec<(Sha1Digest, String)>, SchemaError> {
+        self.all(
+            "SELECT sha1, min(file_name) AS name FROM metadata_file WHERE sha1 IS NOT NULL GROUP BY sha1 ORDER BY sha1",
+            [],
+            |row| {
+                let sha1 = sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?;
+                Ok((sha1, row.get("name")?))
+            },
+        )
+    }
+
     /// The exact bytes of a revision's document.
     pub fn metadata_document(&self, id: RevisionId) -> Result<Option<Vec<u8>>, SchemaError> {
         let zlib: Option<Vec<u8>> = self.first(

@@ -11,6 +11,7 @@ pub mod config;
 pub mod daemon;
 pub mod demo;
 pub mod download;
+pub mod export;
 pub mod fixture;
 pub mod import;
 pub mod licensing;

@@ -137,3 +137,31 @@ async fn a_real_export_gives_the_whole_tree_of_categories() {
     assert_eq!(site.ok(&["updates", "import", &file]).await["new"], 0);
     assert_eq!(site.dump().await, known);
 }
+
+#[tokio::test]
+async fn what_is_exported_is_imported_elsewhere_as_the_same_catalog() {
+    let one = TestSite::start(Way::Alone).await;
+    let source = match data_dir("wsus-export") {
+        Some(folder) => folder.join("WSUS.cab"),
+        None => {
+            let file = one.folder.path().join("small.xml.gz");
+            std::fs::write(&file, export(&small())).unwrap();
+            file
+        }
+    };
+    one.ok(&["updates", "import", &source.to_string_lossy()]).await;
+    let cabinet = one.folder.path().join("export.cab").to_string_lossy().into_owned();
+    let planned = one.ok(&["--dry-run", "updates", "export", &cabinet]).await;
+    assert!(!std::path::Path::new(&cabinet).exists());
+    let written = one.ok(&["updates", "export", &cabinet]).await;
+    assert_eq!(written["documents"], planned["documents"]);
+    one.refused("NAME_IN_USE", &["updates", "export", &cabinet]).await;
+    if let Some(cabextract) = support::tool("cabextract") {
+        let tested = std::process::Command::new(cabextract).args(["-t", &cabinet]).output().unwrap();
+        assert!(tested.status.success(), "{}", String::from_utf8_lossy(&tested.stdout));
+    }
+    let other = TestSite::start(Way::Daemon).await;
+    let imported = other.ok(&["updates", "import", &cabinet]).await;
+    assert_eq!((&imported["new"], &imported["refused"]), (&written["documents"], &json!(0)));
+    assert_eq!(other.dump().await, one.dump().await);
+}

@@ -124,6 +124,7 @@ async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result
             updates::mark(site, &names, mark, caller).await?.into()
         }
         Request::UpdatesImport { file } => return crate::import::start(site, file, caller).await,
+        Request::UpdatesExport { file } => return crate::export::start(site, file, caller).await,
         Request::Categories => Answer::of(&site.read(|r| r.categories()).await?)?.into(),
         Request::LicenseList { pending } => licensing::list(site, pending).await?.into(),
         Request::LicenseReview { update, language, text } => {

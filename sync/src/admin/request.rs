@@ -69,6 +69,11 @@ pub enum Request {
         /// The export: a cabinet or `.xml.gz`.
         file: PathBuf,
     },
+    /// Writes what the site knows in the form of a WSUS export.
+    UpdatesExport {
+        /// The cabinet to make.
+        file: PathBuf,
+    },
     /// Categories that update documents define.
     Categories,
     /// Updates that have licence terms.

@@ -10,6 +10,7 @@ use super::output::{Rows, safe, size, when};
 use super::{Format, Global, Output, connect};
 use crate::admin::{Mark, Request, UpdateFilter};
 use crate::config::Loaded;
+use crate::export::Written;
 use crate::import::Imported;
 use crate::updates::{List, Listed, Shown};
 
@@ -32,6 +33,11 @@ pub enum Updates {
     /// Take in what a WSUS server exported, for networks without internet; `--dry-run` shows what would change
     Import {
         /// The export: a cabinet (`wsusutil export`), or its `.xml.gz` form
+        file: PathBuf,
+    },
+    /// Write imported documents as a cabinet in the form of a WSUS export (untried with a WSUS server)
+    Export {
+        /// The cabinet to make; it must not exist
         file: PathBuf,
     },
     /// Companies, product families, products and classifications of imported documents
@@ -124,6 +130,27 @@ impl Updates {
                     &called.body,
                     |i| i.file.display().to_string(),
                     |output| show_imported(&called.body, output),
+                );
+                return Ok(called.finish(output));
+            }
+            Self::Export { file } => {
+                let file = std::path::absolute(&file).unwrap_or(file);
+                let called =
+                    connect::call::<Written>(settings, global, output, Request::UpdatesExport { file })
+                        .await?;
+                let w = &called.body;
+                output.one(
+                    w,
+                    |w| w.file.display().to_string(),
+                    |output| {
+                        let verb = if w.dry_run { "would be written" } else { "written" };
+                        output.line(format!(
+                            "{}: {} documents {verb}, {}",
+                            w.file.display(),
+                            w.documents,
+                            size(w.size)
+                        ));
+                    },
                 );
                 return Ok(called.finish(output));
             }

@@ -1,0 +1,166 @@
+//! Writing what this site knows in the form of a WSUS export: a cabinet of `package.xml` and `metadata.txt`.
+//!
+//! `cabextract` reads it and our own import of it gives an identical catalog. It is untried with a WSUS server. The file
+//! appears whole, under its name, or not at all.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use cab::{CabinetBuilder, CompressionType};
+use catalog::problem::{Code, Problem};
+use schema::metadata::Exported;
+use schema::tasks::Unit;
+use schema::{Reader, SchemaError};
+use serde::{Deserialize, Serialize};
+
+use crate::admin::{Answer, Caller, Work};
+use crate::clock;
+use crate::site::Site;
+use crate::tasks::Progress;
+
+/// What was written.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Written {
+    /// The cabinet.
+    pub file: PathBuf,
+    /// Documents in it.
+    pub documents: u64,
+    /// Its bytes.
+    pub size: u64,
+    /// Nothing was written.
+    pub dry_run: bool,
+}
+
+/// Exports as a task.
+///
+/// # Errors
+/// `NAME_IN_USE` where the file exists; those of the database and the disk.
+pub async fn start(site: &Arc<Site>, file: PathBuf, caller: &Caller) -> Result<Work, Problem> {
+    if file.exists() {
+        let message = format!("`{}` exists, and an export never writes over a file", file.display());
+        return Err(Problem::new(Code::NameInUse, message).help("name another file, or remove that one"));
+    }
+    let dry_run = caller.dry_run;
+    let title = format!("export to {}", file.display());
+    let key = format!("export {}", file.display());
+    let task = site
+        .tasks
+        .start("export", title, key, |progress| {
+            let site = site.clone();
+            async move {
+                let code = site.code().to_string();
+                let written = site.read(move |r| write(r, &file, &code, dry_run, &progress)).await?;
+                Answer::of(&written)
+            }
+        })
+        .await?;
+    Ok(Work::Started(task))
+}
+
+fn write(
+    reader: &Reader<'_>,
+    file: &Path,
+    site: &str,
+    dry_run: bool,
+    progress: &Progress,
+) -> Result<Written, SchemaError> {
+    let ids = reader.metadata_ids()?;
+    let documents = ids.len() as u64;
+    progress.phase("export", documents, Unit::Items);
+    if dry_run {
+        return Ok(Written { file: file.to_owned(), documents, size: 0, dry_run });
+    }
+    let failed = |error: io::Error| {
+        SchemaError::from(
+            Problem::new(Code::DiskError, format!("the export `{}` cannot be written", file.display()))
+                .because_of(Some(&error)),
+        )
+    };
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let temporary = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    let mut builder = CabinetBuilder::new();
+    let members = builder.add_folder(CompressionType::MsZip);
+    members.add_file("package.xml");
+    members.add_file("metadata.txt");
+    let mut cabinet = builder.build(temporary.reopen().map_err(failed)?).map_err(failed)?;
+    while let Some(mut member) = cabinet.next_file().map_err(failed)? {
+        let is_list = member.file_name() == "package.xml";
+        let mut out = BufWriter::new(&mut member);
+        if is_list {
+            package(reader, &ids, site, &mut out, &failed)?;
+        } else {
+            for (done, id) in ids.iter().enumerate() {
+                let exported = reader.metadata_exported(*id)?;
+                record(&exported, &mut out).map_err(failed)?;
+                progress.at("export", done as u64 + 1);
+            }
+        }
+        out.flush().map_err(failed)?;
+    }
+    let done: File = cabinet.finish().map_err(failed)?;
+    done.sync_all().map_err(failed)?;
+    let size = done.metadata().map_err(failed)?.len();
+    temporary.persist_noclobber(file).map_err(|error| failed(error.error))?;
+    progress.end("export", format!("{documents} documents"));
+    Ok(Written { file: file.to_owned(), documents, size, dry_run })
+}
+
+/// `guid,<8 hex digits: revision>,<8 hex digits: characters>,<document>CRLF`.
+fn record(exported: &Exported, out: &mut impl Write) -> io::Result<()> {
+    let text = std::str::from_utf8(&exported.document).map_err(io::Error::other)?;
+    let characters = text.encode_utf16().count();
+    write!(out, "{},{:08x},{characters:08x},", exported.id.update, exported.id.number.0)?;
+    out.write_all(text.as_bytes())?;
+    out.write_all(b"\r\n")
+}
+
+fn package(
+    reader: &Reader<'_>,
+    ids: &[i64],
+    site: &str,
+    out: &mut impl Write,
+    failed: &impl Fn(io::Error) -> SchemaError,
+) -> Result<(), SchemaError> {
+    // Made from the site's code: the same site is the same server to whoever compares exports.
+    let server = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, format!("spsync site {site}").as_bytes());
+    let made = clock::now().strftime("%Y-%m-%dT%H:%M:%SZ");
+    write!(
+        out,
+        "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?><ExportPackage ServerID=\"{server}\" CreationTime=\"{made}\" \
+         FormatVersion=\"1.0\" ProtocolVersion=\"1.20\"><Languages><Language Id=\"0\" ShortName=\"all\" LongName=\"all\" \
+         Enabled=\"1\" /></Languages><Files>"
+    )
+    .map_err(failed)?;
+    for (sha1, name) in reader.metadata_files()? {
+        let digest = base64::engine::general_purpose::STANDARD.encode(sha1.0);
+        write!(out, "<File Digest=\"{digest}\" MUUrl=\"\" Name=\"{}\" />", escaped(&name)).map_err(failed)?;
+    }
+    write!(out, "</Files><Updates>").map_err(failed)?;
+    for id in ids {
+        let exported = reader.metadata_identity(*id)?;
+        write!(
+            out,
+            "<Update UpdateId=\"{}\" RevisionNumber=\"{}\"><Files /><Categories /><Classifications /></Update>",
+            exported.update, exported.number.0
+        )
+        .map_err(failed)?;
+    }
+    write!(out, "</Updates></ExportPackage>").map_err(failed)
+}
+
+/// An attribute's value; characters that XML cannot hold are left out (XML 1.0, section 2.2).
+fn escaped(text: &str) -> String {
+    text.chars()
+        .filter(|c| !c.is_control())
+        .map(|c| match c {
+            '<' => "&lt;".to_owned(),
+            '>' => "&gt;".to_owned(),
+            '&' => "&amp;".to_owned(),
+            '"' => "&quot;".to_owned(),
+            c => c.to_string(),
+        })
+        .collect()
+}
