@@ -78,7 +78,7 @@ macro_rules! codes {
         /// A stable code: never renamed, never reused.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum Code {
-            $(#[doc = $meaning] #[serde(rename = $name)] $variant,)*
+            $(#[doc = concat!("`", $name, "`; [`Code::page`] has the page about it.")] #[serde(rename = $name)] $variant,)*
         }
 
         impl Code {
