@@ -11,6 +11,7 @@ pub mod id;
 pub mod image;
 pub mod limits;
 pub mod problem;
+pub mod server_sync;
 pub mod update;
 pub mod wsus_export;
 pub mod xml;

@@ -416,6 +416,46 @@ codes! {
         "see the catalogs listed",
         "spsync sync show RUN",
         "mend the cause, then `spsync now`";
+    ProtocolMalformed "PROTOCOL_MALFORMED" Failed 502 None,
+        "an update server's answer cannot be understood",
+        "a proxy's own page, another service at that address, a damaged answer",
+        "spsync sync test; the address named above, with curl",
+        "check the source's url, then `spsync now`: what is recorded stays";
+    UpstreamFault "UPSTREAM_FAULT" Failed 502 None,
+        "an update server refuses a call",
+        "its own failure, or an argument that it does not like",
+        "the fault named above; the server's own log",
+        "run `spsync now` again later; what is recorded stays";
+    UpstreamBusy "UPSTREAM_BUSY" Failed 503 None,
+        "an update server is busy",
+        "many servers ask at once",
+        "spsync sync test",
+        "run `spsync now` again later: it goes on where it stopped";
+    UpstreamCookie "UPSTREAM_COOKIE" Failed 502 None,
+        "an update server refuses every cookie that it gives",
+        "a load balancer without affinity, a wrong clock, a server that was restored",
+        "spsync sync test",
+        "check the server, then `spsync now`: it goes on where it stopped";
+    UpstreamIncompatible "UPSTREAM_INCOMPATIBLE" Failed 502 None,
+        "an update server speaks another major version of the protocol",
+        "a server that is no WSUS",
+        "spsync sync test",
+        "check the source's url";
+    PlainHttpRefused "PLAIN_HTTP_REFUSED" Refused 403 None,
+        "metadata over plain HTTP is refused",
+        "update metadata carries no signature, so TLS is its only protection",
+        "spsync config show",
+        "use https, or set allow_plain_http = true in [sync] where the network is trusted";
+    RevisionQuarantined "REVISION_QUARANTINED" Partly 502 None,
+        "revisions could not be fetched or read, and are set aside",
+        "an upstream that cannot give one of its own revisions, or gives a damaged one",
+        "spsync sync show RUN",
+        "nothing; each run tries them again, and everything else is recorded";
+    RevisionContradicts "REVISION_CONTRADICTS" Partly 502 None,
+        "an upstream gives other bytes for a revision that is recorded",
+        "a lying or restored upstream: a revision never changes",
+        "spsync updates show ID",
+        "check the source; the recorded document stays";
     NoCatalog "NO_CATALOG" Refused 409 None,
         "there is nothing to synchronise from",
         "no [[source]] is configured",
