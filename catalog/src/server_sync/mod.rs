@@ -379,8 +379,11 @@ pub fn content_path(sha1: Sha1Digest, file_name: &str) -> String {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct DecryptionData {
     /// Keys by revision and file.
-    pub updates: Vec<(RevisionId, Vec<(Sha1Digest, Option<String>)>)>,
+    pub updates: Vec<(RevisionId, Vec<FileKey>)>,
 }
+
+/// The key of one file; `None` where it needs none.
+pub type FileKey = (Sha1Digest, Option<String>);
 
 impl std::fmt::Debug for DecryptionData {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

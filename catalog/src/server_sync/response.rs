@@ -383,8 +383,7 @@ fn read_url(fields: &mut Fields<'_>) -> Result<FileUrl, MessageError> {
 }
 
 fn read_keys(fields: &mut Fields<'_>) -> Result<DecryptionData, MessageError> {
-    let mut data = DecryptionData::default();
-    data.updates = fields.list("UpdateFileDecryptionData", |fields, _| {
+    let updates = fields.list("UpdateFileDecryptionData", |fields, _| {
         let (mut id, mut keys) = (None, Vec::new());
         fields.children(|fields, child| {
             match child.name() {
@@ -412,5 +411,5 @@ fn read_keys(fields: &mut Fields<'_>) -> Result<DecryptionData, MessageError> {
         let missing = MessageError::Missing { message: "UpdateFileDecryptionData", field: "UpdateId" };
         Ok((id.ok_or(missing)?, keys))
     })?;
-    Ok(data)
+    Ok(DecryptionData { updates })
 }
