@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::settings::{Settings, Source, is_file};
+use super::settings::{Settings, Source, SourceKind, is_file};
 use super::units::{cut, show_duration, web_address};
 
 /// Each broken rule: the key, and what was expected and found.
@@ -21,6 +21,7 @@ pub(super) fn broken(settings: &Settings) -> Vec<(String, String)> {
     rules.within("server.max_connections_per_client", s.server.max_connections_per_client, 1, 1_000_000);
     rules.within("db.readers", s.db.readers, 1, 64);
     rules.within("download.parallel_files", s.download.parallel_files, 1, 64);
+    rules.within("sync.parallel_requests", s.sync.parallel_requests, 1, 16);
     rules.within("sync.retry.max", s.sync.retry.max as usize, 1, 1_000);
     const SECOND: Duration = Duration::from_secs(1);
     const DAY: Duration = Duration::from_secs(86_400);
@@ -94,6 +95,7 @@ impl Rules {
             source.catalogs.iter().all(|location| !location.trim().is_empty()),
             || "expected URLs or files, actual an empty one".to_owned(),
         );
+        self.server(source);
         for mirror in &source.mirrors {
             self.reads(&key("mirrors"), web_address(mirror));
         }
@@ -101,6 +103,35 @@ impl Rules {
             self.hold(&key("redirect_hosts"), is_host(host), || {
                 format!("expected a host, as `cdn.example` or `*.cdn.example`, actual `{}`", cut(host))
             });
+        }
+    }
+}
+
+impl Rules {
+    /// Which of the keys of a source mean something depends on what it speaks.
+    fn server(&mut self, source: &Source) {
+        let key = |short: &str| format!("source.{}.{short}", source.name);
+        let empty = |text: &str| text.is_empty();
+        let esd = source.kind == SourceKind::EsdCatalog;
+        self.hold(&key("url"), !esd || empty(&source.url), || {
+            format!(
+                "expected nothing for an ESD catalog (its addresses are `catalogs`), actual `{}`",
+                cut(&source.url)
+            )
+        });
+        self.hold(&key("content_url"), !esd || empty(&source.content_url), || {
+            format!("expected nothing for an ESD catalog, actual `{}`", cut(&source.content_url))
+        });
+        self.hold(&key("catalogs"), esd || source.catalogs.is_empty(), || {
+            "expected nothing for an update server (its address is `url`), actual a list".to_owned()
+        });
+        self.hold(&key("url"), source.kind != SourceKind::Wsus || !empty(&source.url), || {
+            "expected the root of the server, as `https://host:8531`, actual nothing".to_owned()
+        });
+        for (short, url) in [("url", &source.url), ("content_url", &source.content_url)] {
+            if !esd && !empty(url) {
+                self.reads(&key(short), web_address(url));
+            }
         }
     }
 }

@@ -148,8 +148,12 @@ section! {
         name: String = "esd".to_owned(),
         /// What it speaks.
         kind: SourceKind = SourceKind::EsdCatalog,
-        /// URLs or files; empty: Microsoft's published links.
+        /// URLs or files; empty: Microsoft's published links. Of ESD catalogs only.
         catalogs: Vec<String> = Vec::new(),
+        /// Root of an update server: `https://host:8531`. Of `wsus`; empty for Microsoft's own.
+        url: String = String::new(),
+        /// Root of its content; empty: made from `url`.
+        content_url: String = String::new(),
         /// Private networks that it may reach; nothing else opens them, on any redirect.
         #[serde(with = "units::networks")]
         allow_networks: Vec<IpNet> = Vec::new(),
@@ -183,6 +187,11 @@ section! {
         architectures: Vec<String> = vec!["x64".to_owned(), "arm64".to_owned()],
         /// Accept each licence text, recorded as "by configuration".
         accept_licenses: bool = false,
+        /// Take metadata over plain HTTP from update servers.
+        allow_plain_http: bool = false,
+        /// Requests for documents at once, to one update server.
+        #[serde(with = "units::count")]
+        parallel_requests: usize = 4,
         /// How long one request for metadata may take.
         #[serde(with = "units::duration")]
         request_timeout: Duration = Duration::from_secs(100),
@@ -270,6 +279,24 @@ pub enum SourceKind {
     /// Microsoft's ESD catalogs: `products.cab`, `products.xml`.
     #[default]
     EsdCatalog,
+    /// Microsoft Update, by server-sync.
+    MicrosoftUpdate,
+    /// A WSUS or another spsync, by server-sync.
+    Wsus,
+}
+
+/// Root of Microsoft Update's server-sync service.
+pub const MICROSOFT_UPDATE: &str = "https://sws.update.microsoft.com";
+
+impl Source {
+    /// Root of the update server; `None` for a source that is none, and for a text that is no address.
+    pub fn server(&self) -> Option<Url> {
+        match self.kind {
+            SourceKind::EsdCatalog => None,
+            SourceKind::MicrosoftUpdate if self.url.is_empty() => Url::parse(MICROSOFT_UPDATE).ok(),
+            SourceKind::MicrosoftUpdate | SourceKind::Wsus => Url::parse(&self.url).ok(),
+        }
+    }
 }
 
 /// How the log is written.

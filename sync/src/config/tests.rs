@@ -272,8 +272,8 @@ fn everything_else() -> Settings {
         tls.extra_ca_file = "/x"
         admin = { socket = "", listen = "" }
         db = { path = "x", readers = 1 }
-        source = [{ name = "esd", catalogs = ["/x"], allow_networks = ["::1"], redirect_hosts = ["x.y"], mirrors = ["http://x"] }]
-        sync = { schedule = "", timezone = "GMT", jitter = "1s", products = ["x"], releases = ["x"], editions = ["x"], classifications = [], languages = [], architectures = [], accept_licenses = true, request_timeout = "1s", retry = { max = 1, first = "2s", longest = "2s" } }
+        source = [{ name = "esd", kind = "wsus", url = "https://x", content_url = "http://x", allow_networks = ["::1"], redirect_hosts = ["x.y"], mirrors = ["http://x"] }]
+        sync = { schedule = "", timezone = "GMT", jitter = "1s", products = ["x"], releases = ["x"], editions = ["x"], classifications = [], languages = [], architectures = [], accept_licenses = true, allow_plain_http = true, parallel_requests = 1, request_timeout = "1s", retry = { max = 1, first = "2s", longest = "2s" } }
         download = { require_sha256 = true, parallel_files = 1, rate_limit = "1B/s", proxy = "none", min_free = "1B" }
         content.dir = "x"
         dp.name = "x"
@@ -291,12 +291,12 @@ fn a_reload_keeps_what_needs_a_restart_and_only_that() {
     let running = Settings::default();
     let mut new = everything_else();
     let changes = diff(&running, &new);
-    // One kind and one name of source exist, so these two cannot change.
+    // A source is known by its name, and an update server has no catalogs, so these two cannot change.
     let unchanged: Vec<_> = layers::flat(&running)
         .into_keys()
         .filter(|key| changes.iter().all(|change| change.key != *key))
         .collect();
-    assert_eq!(unchanged, ["source.esd.kind", "source.esd.name"]);
+    assert_eq!(unchanged, ["source.esd.catalogs", "source.esd.name"]);
     new.keep_what_needs_a_restart(&running);
     let applied: Vec<_> = diff(&running, &new).into_iter().map(|change| change.key).collect();
     let promised: Vec<_> =

@@ -57,6 +57,12 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(until.duration_since(now).unwrap_or_default())
 }
 
+/// `Date`, in seconds since 1970.
+pub(super) fn server_time(headers: &HeaderMap) -> Option<i64> {
+    let date = httpdate::parse_http_date(field(headers, DATE)?).ok()?;
+    i64::try_from(date.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs()).ok()
+}
+
 /// `Content-Range: bytes FIRST-LAST/TOTAL` (RFC 9110 section 14.4): the first offset and the total, if known.
 pub(super) fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
     let (part, total) = after_unit(field(headers, CONTENT_RANGE)?)?.split_once('/')?;

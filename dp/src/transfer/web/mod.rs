@@ -5,6 +5,7 @@
 
 mod answer;
 mod body;
+mod call;
 mod guard;
 
 use std::collections::HashSet;
@@ -26,6 +27,7 @@ use tracing::warn;
 use url::Url;
 
 pub use self::body::Body;
+pub use self::call::{Outgoing, Reply};
 pub use self::guard::is_public;
 use self::guard::{Guard, GuardedResolver};
 use super::fault::Fault;
@@ -207,18 +209,8 @@ impl Web {
         timeout(deadline, self.get_unhurried(url, cap_bytes, known)).await.unwrap_or(Err(Fault::Stalled))
     }
 
-    async fn get_unhurried(&self, url: &Url, cap_bytes: u64, known: Option<&str>) -> Result<Small, Fault> {
-        let mut headers = HeaderMap::new();
-        put(&mut headers, IF_NONE_MATCH, known);
-        let (response, final_url) = self.follow(url, headers, Downgrade::Refused).await?;
-        match response.status() {
-            StatusCode::OK => {}
-            StatusCode::NOT_MODIFIED if known.is_some() => return Ok(Small::NotModified),
-            status => return Err(answer::fault_of_status(status, response.headers())),
-        }
-        answer::check_coding(response.headers())?;
-        let text = |name| answer::field(response.headers(), name).map(str::to_owned);
-        let (etag, last_modified) = (text(ETAG), text(LAST_MODIFIED));
+    /// A body of at most `cap_bytes`.
+    async fn whole(&self, response: reqwest::Response, cap_bytes: u64) -> Result<Bytes, Fault> {
         let too_long = || Fault::TooLong { limit: cap_bytes };
         if response.content_length().is_some_and(|length| length > cap_bytes) {
             return Err(too_long());
@@ -231,7 +223,23 @@ impl Web {
             }
             bytes.extend_from_slice(&more);
         }
-        Ok(Small::Body { bytes: bytes.into(), final_url, etag, last_modified })
+        Ok(bytes.into())
+    }
+
+    async fn get_unhurried(&self, url: &Url, cap_bytes: u64, known: Option<&str>) -> Result<Small, Fault> {
+        let mut headers = HeaderMap::new();
+        put(&mut headers, IF_NONE_MATCH, known);
+        let (response, final_url) = self.follow(url, headers, Downgrade::Refused).await?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_MODIFIED if known.is_some() => return Ok(Small::NotModified),
+            status => return Err(answer::fault_of_status(status, response.headers())),
+        }
+        answer::check_coding(response.headers())?;
+        let text = |name| answer::field(response.headers(), name).map(str::to_owned);
+        let (etag, last_modified) = (text(ETAG), text(LAST_MODIFIED));
+        let bytes = self.whole(response, cap_bytes).await?;
+        Ok(Small::Body { bytes, final_url, etag, last_modified })
     }
 
     /// Asks for a file's bytes from `from` on, with `if_range` as a condition (RFC 9110 section 13.1.5). Where

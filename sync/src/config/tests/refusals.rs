@@ -91,9 +91,34 @@ fn mistakes_are_told_with_file_line_key_and_what_was_meant() {
             ":4: `source.name`: two sources are called `a`",
         ),
         (
+            "[[source]]\nname = \"a\"\nkind = \"sccm\"",
+            Code::ConfigInvalid,
+            ":4: `source.a.kind`: unknown variant `sccm`, expected one of `esd-catalog`, `microsoft-update`, `wsus`",
+        ),
+        (
             "[[source]]\nname = \"a\"\nkind = \"wsus\"",
             Code::ConfigInvalid,
-            ":4: `source.a.kind`: unknown variant `wsus`, expected `esd-catalog`",
+            "`source.a.url`: expected the root of the server, as `https://host:8531`, actual nothing",
+        ),
+        (
+            "[[source]]\nname = \"a\"\nkind = \"wsus\"\nurl = \"wsus01:8531\"",
+            Code::ConfigInvalid,
+            ":5: `source.a.url`: `wsus01:8531`",
+        ),
+        (
+            "[[source]]\nname = \"a\"\nkind = \"microsoft-update\"\ncatalogs = [\"x.cab\"]",
+            Code::ConfigInvalid,
+            ":5: `source.a.catalogs`: expected nothing for an update server",
+        ),
+        (
+            "[[source]]\nname = \"a\"\nurl = \"https://x\"",
+            Code::ConfigInvalid,
+            ":4: `source.a.url`: expected nothing for an ESD catalog",
+        ),
+        (
+            "[sync]\nparallel_requests = 99",
+            Code::ConfigInvalid,
+            ":3: `sync.parallel_requests`: expected 1 to 16, actual 99",
         ),
         (
             "[[source]]\nname = \"a\"\nallow_networks = [\"10/8\"]",

@@ -1,0 +1,82 @@
+//! Calling web services: one message there, one answer back.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE};
+use tokio::time::timeout;
+use url::Url;
+
+use super::{Web, answer, redirect};
+use crate::transfer::fault::Fault;
+
+/// A message that is sent: a call of a web service.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// Its media type.
+    pub content_type: &'a str,
+    /// The operation that is called (SOAP 1.1 section 6.1.1), without quotes.
+    pub soap_action: &'a str,
+    /// The message.
+    pub body: &'a Bytes,
+    /// The longest that the whole call may take.
+    pub deadline: Duration,
+}
+
+/// What a web service answered, whatever its status.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// The body: at most what was allowed.
+    pub body: Bytes,
+    /// The server's clock, seconds since 1970, where it says.
+    pub server_time: Option<i64>,
+}
+
+impl Web {
+    /// Sends a message and waits for the whole answer, of at most `cap_bytes`. A failing service explains itself in the
+    /// body of a 500, so that is an answer too. A redirect is refused: who is asked is who was named.
+    ///
+    /// # Errors
+    /// The first fault; nothing is tried twice.
+    pub async fn post(&self, url: &Url, message: Outgoing<'_>, cap_bytes: u64) -> Result<Reply, Fault> {
+        timeout(message.deadline, self.post_unhurried(url, message, cap_bytes))
+            .await
+            .unwrap_or(Err(Fault::Stalled))
+    }
+
+    async fn post_unhurried(&self, url: &Url, message: Outgoing<'_>, cap_bytes: u64) -> Result<Reply, Fault> {
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(Fault::SchemeNotAllowed(url.scheme().to_owned()));
+        }
+        self.guard.check_literal(url)?;
+        let request = self
+            .client
+            .post(url.clone())
+            .header(CONTENT_TYPE, message.content_type)
+            .header("SOAPAction", format!("\"{}\"", message.soap_action))
+            .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
+            .body(message.body.clone());
+        let response = request
+            .send()
+            .await
+            .map_err(|error| answer::fault_of_error(&error, self.policy.connect_timeout))?;
+        if let Some(to) = redirect(&response) {
+            let to = url.join(to).ok();
+            let host = to.as_ref().map_or("?", |to| to.host_str().unwrap_or_default());
+            let scheme = to.as_ref().map_or("?", Url::scheme);
+            let why = "and a service is only asked where it was named";
+            return Err(Fault::RedirectNotAllowed { to: format!("{scheme}://{host}"), why });
+        }
+        let status = response.status();
+        if !matches!(status.as_u16(), 200 | 500) {
+            return Err(answer::fault_of_status(status, response.headers()));
+        }
+        answer::check_coding(response.headers())?;
+        let server_time = answer::server_time(response.headers());
+        let body = self.whole(response, cap_bytes).await?;
+        Ok(Reply { status: status.as_u16(), body, server_time })
+    }
+}
