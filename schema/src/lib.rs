@@ -15,6 +15,7 @@ pub mod metadata;
 mod open;
 pub mod packages;
 pub mod runs;
+pub mod servers;
 mod state;
 pub mod tasks;
 #[cfg(test)]

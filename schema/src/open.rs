@@ -16,6 +16,8 @@ const STEPS: &[M<'_>] = &[
     M::up(include_str!("../sql/0003_licenses.sql")),
     M::up(include_str!("../sql/0004_content.sql")),
     M::up(include_str!("../sql/0005_metadata.sql")),
+    M::up(include_str!("../sql/0006_servers.sql")),
+    M::up(include_str!("../sql/0007_feature_updates.sql")),
 ];
 
 /// Why the database does not answer.

@@ -14,7 +14,7 @@ use catalog::limits::Limits;
 use catalog::problem::{Code, Coded as _, Problem};
 use catalog::update::Revision;
 use catalog::wsus_export::{self, Document, DocumentError, ExportError, Item, Summary};
-use schema::metadata::MetadataRecorded;
+use schema::metadata::{MetadataRecorded, Prepared};
 use schema::tasks::Unit;
 use schema::{Reader, SchemaError};
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,9 @@ use crate::admin::{Answer, Caller, Work};
 use crate::clock;
 use crate::site::Site;
 use crate::tasks::Progress;
+
+/// The source of what is imported: no configured one may have its name.
+pub const IMPORT: &str = "import";
 
 /// The most refused documents that are named.
 const NAMED: usize = 20;
@@ -91,7 +94,7 @@ async fn run(
         let (file, progress, who) = (file.clone(), progress.clone(), caller.who.clone());
         site.write(move |w| {
             let imported = each(&file, &progress, |revision, document| {
-                w.record_metadata(revision, document, clock::now())
+                w.record_metadata(IMPORT, &Prepared::new(revision.clone(), document)?, clock::now())
             })?;
             w.audit(&who, "updates.import", &file.to_string_lossy(), clock::now())?;
             Ok(imported)

@@ -1,0 +1,265 @@
+//! How far the synchronisation with each update server is: where its lists ended, what is still to be fetched, and what
+//! was set aside.
+//!
+//! A list becomes a *pass*: its anchor and the revisions of it that are not recorded yet. Each batch of documents leaves
+//! the pass in the transaction that records it, and the anchor stands in the transaction that ends the pass. So a run that
+//! is cut anywhere goes on with what is pending, and asks nothing twice.
+
+use catalog::id::{RevisionId, RevisionNumber, UpdateId};
+use catalog::problem::Code;
+use jiff::Timestamp;
+use rusqlite::{Row, named_params};
+use serde::{Deserialize, Serialize};
+
+use crate::column::{json, number, text, to_json, update};
+use crate::{Reader, SchemaError, Writer, words};
+
+words! {
+    /// Which of its two lists: each has an anchor of its own.
+    Scope {
+        /// Categories, classifications and detectoids.
+        Categories = "categories",
+        /// Updates of the chosen categories and classifications.
+        Updates = "updates",
+    }
+}
+
+/// What a list was asked with. Empty lists, as those of [`Scope::Categories`] are, mean all there is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListFilter {
+    /// Products and families, sorted.
+    pub categories: Vec<UpdateId>,
+    /// Classifications, sorted.
+    pub classifications: Vec<UpdateId>,
+}
+
+/// Where a list ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anchor {
+    /// The server's own words.
+    pub anchor: String,
+    /// What the list was asked with.
+    pub filter: ListFilter,
+}
+
+/// A list that is not all fetched yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pass {
+    /// Where the list ended: it stands once nothing is pending.
+    pub ends: Anchor,
+    /// What is to be fetched, sorted.
+    pub pending: Vec<RevisionId>,
+}
+
+/// A revision that was set aside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantined {
+    /// Which; number 0 where no revision of the update could be found.
+    #[serde(flatten)]
+    pub id: RevisionId,
+    /// What is wrong with it.
+    pub code: Code,
+    /// The same in words.
+    pub reason: String,
+}
+
+/// What recorded revisions refer to and is not recorded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unresolved {
+    /// Bundled revisions.
+    pub bundled: Vec<RevisionId>,
+    /// Prerequisites, which name no revision.
+    pub prerequisites: Vec<UpdateId>,
+}
+
+fn id(row: &Row<'_>) -> Result<RevisionId, SchemaError> {
+    Ok(RevisionId { update: update(row, "update_id")?, number: RevisionNumber(number(row, "number")?) })
+}
+
+fn anchor(row: &Row<'_>) -> Result<Anchor, SchemaError> {
+    Ok(Anchor { anchor: row.get("anchor")?, filter: json(row, "filter")?.unwrap_or_default() })
+}
+
+impl Reader<'_> {
+    /// Where the last such list of this server ended; none where another server stood at this source.
+    pub fn server_anchor(
+        &self,
+        source: &str,
+        scope: Scope,
+        endpoint: &str,
+    ) -> Result<Option<Anchor>, SchemaError> {
+        const SQL: &str =
+            "SELECT anchor, filter FROM server_anchor WHERE source = ?1 AND scope = ?2 AND endpoint = ?3";
+        self.first(SQL, (source, scope.to_string(), endpoint), anchor)
+    }
+
+    /// The list of this server that is not all fetched yet, if there is one.
+    pub fn server_pass(
+        &self,
+        source: &str,
+        scope: Scope,
+        endpoint: &str,
+    ) -> Result<Option<Pass>, SchemaError> {
+        const PASS: &str =
+            "SELECT anchor, filter FROM server_pass WHERE source = ?1 AND scope = ?2 AND endpoint = ?3";
+        const PENDING: &str = "
+            SELECT update_id, number FROM server_pending WHERE source = ?1 AND scope = ?2 ORDER BY update_id, number";
+        let Some(ends) = self.first(PASS, (source, scope.to_string(), endpoint), anchor)? else {
+            return Ok(None);
+        };
+        Ok(Some(Pass { ends, pending: self.all(PENDING, (source, scope.to_string()), id)? }))
+    }
+
+    /// What is set aside of a source.
+    pub fn server_quarantined(&self, source: &str) -> Result<Vec<Quarantined>, SchemaError> {
+        const SQL: &str = "
+            SELECT update_id, number, code, reason FROM server_quarantine WHERE source = ?1 ORDER BY update_id, number";
+        self.all(SQL, [source], |row| {
+            Ok(Quarantined { id: id(row)?, code: text(row, "code")?, reason: row.get("reason")? })
+        })
+    }
+
+    /// Those of `revisions` that are not recorded, each once, in their order.
+    pub fn unrecorded(&self, revisions: &[RevisionId]) -> Result<Vec<RevisionId>, SchemaError> {
+        let mut seen = std::collections::HashSet::new();
+        let mut unknown = Vec::new();
+        for one in revisions {
+            if !seen.insert(*one) {
+                continue;
+            }
+            let known = self.first(
+                "SELECT 1 FROM metadata WHERE update_id = ?1 AND number = ?2",
+                (one.update.0.as_bytes(), one.number.0),
+                |_| Ok(()),
+            )?;
+            if known.is_none() {
+                unknown.push(*one);
+            }
+        }
+        Ok(unknown)
+    }
+
+    /// What recorded updates need and is not recorded. Categories and detectoids are not looked at: what they need is in
+    /// the list that they came with, or nowhere. Replaced updates that are missing harm nobody.
+    pub fn unresolved(&self) -> Result<Unresolved, SchemaError> {
+        const BUNDLED: &str = "
+            SELECT DISTINCT relation.target AS update_id, relation.number
+              FROM metadata_relation AS relation JOIN metadata AS parent USING (metadata_id)
+             WHERE relation.relation = 'bundle' AND parent.kind IN ('software', 'driver')
+               AND NOT EXISTS (SELECT 1 FROM metadata AS child
+                                WHERE child.update_id = relation.target AND child.number = relation.number)
+             ORDER BY 1, 2";
+        const PREREQUISITES: &str = "
+            SELECT DISTINCT relation.target AS update_id
+              FROM metadata_relation AS relation JOIN metadata AS parent USING (metadata_id)
+             WHERE relation.relation IN ('prerequisite', 'category') AND parent.kind IN ('software', 'driver')
+               AND NOT EXISTS (SELECT 1 FROM metadata AS child WHERE child.update_id = relation.target)
+             ORDER BY 1";
+        Ok(Unresolved {
+            bundled: self.all(BUNDLED, [], id)?,
+            prerequisites: self.all(PREREQUISITES, [], |row| update(row, "update_id"))?,
+        })
+    }
+}
+
+impl Writer<'_> {
+    /// Remembers a list: what of it is not recorded, and where it ended. Answers what is pending.
+    pub fn begin_pass(
+        &self,
+        source: &str,
+        scope: Scope,
+        endpoint: &str,
+        ends: &Anchor,
+        revisions: &[RevisionId],
+    ) -> Result<Vec<RevisionId>, SchemaError> {
+        self.forget_pass(source, scope)?;
+        let mut pending = self.unrecorded(revisions)?;
+        pending.sort();
+        self.execute(
+            "INSERT INTO server_pass (source, scope, endpoint, anchor, filter)
+             VALUES (:source, :scope, :endpoint, :anchor, :filter)",
+            named_params! {
+                ":source": source, ":scope": scope.to_string(), ":endpoint": endpoint,
+                ":anchor": ends.anchor, ":filter": to_json(&ends.filter)?,
+            },
+        )?;
+        for one in &pending {
+            self.execute(
+                "INSERT INTO server_pending (source, scope, update_id, number) VALUES (?1, ?2, ?3, ?4)",
+                (source, scope.to_string(), one.update.0.as_bytes(), one.number.0),
+            )?;
+        }
+        Ok(pending)
+    }
+
+    /// A revision is recorded or set aside: it is pending no more. One that is recorded is not set aside either.
+    pub fn arrived(&self, source: &str, one: RevisionId) -> Result<(), SchemaError> {
+        let key = (source, one.update.0.as_bytes(), one.number.0);
+        self.execute("DELETE FROM server_pending WHERE source = ?1 AND update_id = ?2 AND number = ?3", key)?;
+        self.execute(
+            "DELETE FROM server_quarantine WHERE source = ?1 AND update_id = ?2 AND number = ?3",
+            key,
+        )?;
+        Ok(())
+    }
+
+    /// Sets a revision aside.
+    pub fn quarantine(&self, source: &str, one: &Quarantined, now: Timestamp) -> Result<(), SchemaError> {
+        self.execute(
+            "DELETE FROM server_pending WHERE source = ?1 AND update_id = ?2 AND number = ?3",
+            (source, one.id.update.0.as_bytes(), one.id.number.0),
+        )?;
+        self.execute(
+            "INSERT INTO server_quarantine (source, update_id, number, code, reason, since)
+             VALUES (:source, :update, :number, :code, :reason, :now)
+             ON CONFLICT DO UPDATE SET code = excluded.code, reason = excluded.reason",
+            named_params! {
+                ":source": source, ":update": one.id.update.0.as_bytes(), ":number": one.id.number.0,
+                ":code": one.code.name(), ":reason": one.reason, ":now": now.as_millisecond(),
+            },
+        )?;
+        Ok(())
+    }
+
+    /// Ends a pass: its anchor stands. Revisions that are still pending stay so: that is a mistake of the caller.
+    pub fn end_pass(&self, source: &str, scope: Scope) -> Result<(), SchemaError> {
+        self.execute(
+            "INSERT OR REPLACE INTO server_anchor (source, scope, endpoint, anchor, filter)
+             SELECT source, scope, endpoint, anchor, filter FROM server_pass
+              WHERE source = ?1 AND scope = ?2
+                AND NOT EXISTS (SELECT 1 FROM server_pending WHERE source = ?1 AND scope = ?2)",
+            (source, scope.to_string()),
+        )?;
+        self.forget_pass(source, scope)
+    }
+
+    /// Forgets where the lists of a source ended, and what is pending: its server is another one now.
+    pub fn forget_anchors(&self, source: &str) -> Result<(), SchemaError> {
+        self.execute("DELETE FROM server_anchor WHERE source = ?1", [source])?;
+        self.forget_pass(source, Scope::Categories)?;
+        self.forget_pass(source, Scope::Updates)
+    }
+
+    fn forget_pass(&self, source: &str, scope: Scope) -> Result<(), SchemaError> {
+        self.execute(
+            "DELETE FROM server_pending WHERE source = ?1 AND scope = ?2",
+            (source, scope.to_string()),
+        )?;
+        self.execute(
+            "DELETE FROM server_pass WHERE source = ?1 AND scope = ?2",
+            (source, scope.to_string()),
+        )?;
+        Ok(())
+    }
+
+    /// The GUID by which this site introduces itself to update servers; made once, the same for ever.
+    pub fn server_account(&self, new: UpdateId) -> Result<UpdateId, SchemaError> {
+        self.execute(
+            "INSERT OR IGNORE INTO site (key, value) VALUES ('server_account', ?1)",
+            [new.to_string()],
+        )?;
+        let found =
+            self.first("SELECT value FROM site WHERE key = 'server_account'", [], |row| text(row, "value"))?;
+        found.ok_or_else(|| SchemaError::Value("server_account".to_owned()))
+    }
+}
