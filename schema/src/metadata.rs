@@ -190,11 +190,10 @@ impl Reader<'_> {
 
     /// Whether any revision of an update is recorded.
     pub fn metadata_has(&self, update: UpdateId) -> Result<bool, SchemaError> {
-        let found = self.first(
-            "SELECT 1 FROM metadata WHERE update_id = ?1 LIMIT 1",
-            [update.0.as_bytes()],
-            |_| Ok(()),
-        )?;
+        let found =
+            self.first("SELECT 1 FROM metadata WHERE update_id = ?1 LIMIT 1", [update.0.as_bytes()], |_| {
+                Ok(())
+            })?;
         Ok(found.is_some())
     }
 

@@ -24,11 +24,7 @@ pub struct Choice {
 }
 
 /// Decides. `parents` are categories with the category that each is in.
-pub fn choose(
-    selection: &Selection,
-    categories: &[Category],
-    parents: &[(UpdateId, UpdateId)],
-) -> Choice {
+pub fn choose(selection: &Selection, categories: &[Category], parents: &[(UpdateId, UpdateId)]) -> Choice {
     let mut notes = Vec::new();
     let products = Names::of(categories, &["Product", "ProductFamily"]);
     let classes = Names::of(categories, &["UpdateClassification"]);
@@ -37,7 +33,8 @@ pub fn choose(
     let inside: Vec<UpdateId> =
         parents.iter().filter(|(_, parent)| wanted.contains(parent)).map(|(child, _)| *child).collect();
     wanted.extend(inside.into_iter().filter(|child| products.ids.contains(child)));
-    let classifications = classes.with_known_ones().find(&selection.classifications, "classification", &mut notes);
+    let classifications =
+        classes.with_known_ones().find(&selection.classifications, "classification", &mut notes);
     if selection.products.is_empty() {
         notes.push(
             "no product is chosen, so only the categories of this server are synchronised: \
@@ -113,7 +110,8 @@ impl Names {
                 found.extend(also.flat_map(|(_, other)| named(other)));
             } else {
                 let near = nearest(entry, self.titles.iter().map(String::as_str));
-                let near = if near.is_empty() { String::new() } else { format!("; nearest: {}", near.join(", ")) };
+                let near =
+                    if near.is_empty() { String::new() } else { format!("; nearest: {}", near.join(", ")) };
                 notes.push(format!("this server has no {what} `{}`{near}", catalog::xml::shown(entry)));
             }
         }

@@ -88,9 +88,11 @@ impl Conversation {
         let again = if round == 0 { self.try_again() } else { HashSet::new() };
         let mut bundled = unresolved.bundled;
         bundled.retain(|one| !self.tried.contains(one) && !again.contains(one));
+        // What comes as a part of something else need not be looked for; the next round tells.
+        let coming: HashSet<UpdateId> = bundled.iter().map(|one| one.update).collect();
         self.want(bundled, false);
         let mut sought = unresolved.prerequisites;
-        sought.retain(|update| !self.missing.settled.contains(update));
+        sought.retain(|update| !self.missing.settled.contains(update) && !coming.contains(update));
         let listable = self.chosen.filter.is_some() && !self.chosen.classifications.is_empty();
         if !sought.is_empty() && listable && !self.missing.looked {
             (self.missing.sought, self.missing.looked) = (sought, true);
@@ -112,7 +114,8 @@ impl Conversation {
             self.missing.settled.extend(lost.iter().map(|one| one.update));
         }
         self.missing.settled.extend(found.iter().map(|one| one.update));
-        let again = found.iter().copied().filter(|one| !self.tried.contains(one)).take(MOST_DOUBTED).collect();
+        let again =
+            found.iter().copied().filter(|one| !self.tried.contains(one)).take(MOST_DOUBTED).collect();
         self.want(again, true);
         found.into_iter().collect()
     }

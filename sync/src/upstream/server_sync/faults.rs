@@ -35,14 +35,12 @@ impl Conversation {
             (Some(InvalidParameters), Purpose::List(part)) if part.since.is_some() => {
                 self.forget_anchor(part.scope);
             }
-            (
-                Some(InvalidParameters | InternalServerError | TooManyIds),
-                Purpose::Data { ids, doubted },
-            ) => self.divide(ids, doubted, 0, Code::RevisionQuarantined, &fault.to_string()),
-            (
-                Some(InvalidParameters | InternalServerError | TooManyIds),
-                Purpose::Probe(update, numbers),
-            ) => self.probe_further(update, numbers),
+            (Some(InvalidParameters | InternalServerError | TooManyIds), Purpose::Data { ids, doubted }) => {
+                self.divide(ids, doubted, 0, Code::RevisionQuarantined, &fault.to_string())
+            }
+            (Some(InvalidParameters | InternalServerError | TooManyIds), Purpose::Probe(update, numbers)) => {
+                self.probe_further(update, numbers)
+            }
             (Some(InvalidParameters | InternalServerError), Purpose::Look) => self.not_looked(),
             (Some(InternalServerError), _) => {
                 let tries = self.options.tries.min(TRIES_INSIDE);
@@ -111,7 +109,14 @@ impl Conversation {
     }
 
     /// A batch fails as a whole: one revision in it may be the cause, so each half is asked alone. Alone it is set aside.
-    pub(super) fn divide(&mut self, ids: Vec<RevisionId>, doubted: bool, tries: u32, code: Code, reason: &str) {
+    pub(super) fn divide(
+        &mut self,
+        ids: Vec<RevisionId>,
+        doubted: bool,
+        tries: u32,
+        code: Code,
+        reason: &str,
+    ) {
         match ids.as_slice() {
             [] => {}
             [one] => {
@@ -119,8 +124,9 @@ impl Conversation {
                 self.record(Vec::new(), vec![Quarantined { id: *one, code, reason: reason.clone() }]);
                 self.failures += u32::from(!doubted);
                 if self.failures >= MOST_FAILURES {
-                    let text =
-                        format!("the server gives no revision any more: {MOST_FAILURES} failed, the last is {one}");
+                    let text = format!(
+                        "the server gives no revision any more: {MOST_FAILURES} failed, the last is {one}"
+                    );
                     self.give_up(Problem::new(Code::UpstreamFault, text).because(reason));
                 }
             }
@@ -147,7 +153,8 @@ impl Conversation {
     /// The server is busy, so nothing is asked for a while. One that names a time that is too far is not waited for.
     fn busy(&mut self, work: Work, problem: Problem, after: Option<Duration>, now: i64) {
         if let Some(after) = after.filter(|after| *after > self.options.longest_pause) {
-            let text = format!("it asks to come back in {} seconds, which is not waited for", after.as_secs());
+            let text =
+                format!("it asks to come back in {} seconds, which is not waited for", after.as_secs());
             return self.give_up(problem.because(text));
         }
         let named = after.map_or(0, |after| i64::try_from(after.as_millis()).unwrap_or(i64::MAX / 4));

@@ -81,9 +81,8 @@ fn parts(scope: Scope, filter: &ListFilter, before: Option<&Anchor>) -> Vec<Part
 
 /// The filter on the wire.
 pub(super) fn list_request(part: &Part) -> Filter {
-    let with_delta = |ids: &[UpdateId]| {
-        ids.iter().map(|id| IdAndDelta { id: *id, delta: part.since.is_some() }).collect()
-    };
+    let with_delta =
+        |ids: &[UpdateId]| ids.iter().map(|id| IdAndDelta { id: *id, delta: part.since.is_some() }).collect();
     Filter {
         anchor: part.since.clone(),
         get_config: part.scope == Scope::Categories,
@@ -247,9 +246,8 @@ mod tests {
                 .map(|f| {
                     let all = f.categories.iter().chain(&f.classifications);
                     assert!(all.clone().all(|one| one.delta == f.anchor.is_some()) && !f.get_config);
-                    let of = |list: &[IdAndDelta]| {
-                        numbers(&list.iter().map(|one| one.id).collect::<Vec<_>>())
-                    };
+                    let of =
+                        |list: &[IdAndDelta]| numbers(&list.iter().map(|one| one.id).collect::<Vec<_>>());
                     (of(&f.categories), of(&f.classifications), f.anchor.is_some())
                 })
                 .collect();

@@ -452,9 +452,8 @@ impl Conversation {
         }
         if let Standing::Needed = self.session.standing(now) {
             let generation = self.session.generation();
-            let knocking = |work: &Work| {
-                matches!(work.purpose, Purpose::Standing) && work.generation == generation
-            };
+            let knocking =
+                |work: &Work| matches!(work.purpose, Purpose::Standing) && work.generation == generation;
             // One call at a time gets the cookie; what is on its way may still be answered.
             if self.calls.values().any(knocking) {
                 return Err(None);
@@ -470,7 +469,8 @@ impl Conversation {
         if self.calls.len() >= self.options.parallel.max(1) {
             return Err(None);
         }
-        match self.queue.iter().position(|work| work.not_before <= now).and_then(|due| self.queue.remove(due)) {
+        match self.queue.iter().position(|work| work.not_before <= now).and_then(|due| self.queue.remove(due))
+        {
             Some(work) => Ok(self.make(work)),
             None => wait(self.queue.iter().map(|work| work.not_before).min().unwrap_or(now)),
         }
@@ -537,7 +537,10 @@ impl Conversation {
             }
             (_, Answer::Said(other)) => {
                 let name = other.operation().name();
-                self.give_up(Problem::new(Code::ProtocolMalformed, format!("an answer to {name} came unasked")));
+                self.give_up(Problem::new(
+                    Code::ProtocolMalformed,
+                    format!("an answer to {name} came unasked"),
+                ));
             }
             (_, Answer::Documents(_)) => {
                 self.give_up(Problem::new(Code::ProtocolMalformed, "documents came unasked"));

@@ -244,9 +244,11 @@ impl Exchange<'_> {
                 Step::GiveUp(problem) => return Err(*problem),
             };
             self.talk.on(event, clock::now().as_millisecond());
-            let protocol = self.talk.session().config().map(|config| {
-                config.protocol_version.as_deref().unwrap_or("1.0")
-            });
+            let protocol = self
+                .talk
+                .session()
+                .config()
+                .map(|config| config.protocol_version.as_deref().unwrap_or("1.0"));
             watch(Seen { protocol, scope: self.talk.scope(), tally: self.talk.tally() });
         }
     }

@@ -84,9 +84,10 @@ fn places(
         let microsoft = told.and_then(|url| usable(&url.microsoft));
         let server = told.and_then(|url| usable(&url.upstream));
         // A real server leaves its own address out, and has the file where the specification says.
-        let computed = content.iter().filter(|_| server.is_none()).filter_map(|root| {
-            root.join(&content_path(sha1, &file.name)).ok().map(String::from)
-        });
+        let computed = content
+            .iter()
+            .filter(|_| server.is_none())
+            .filter_map(|root| root.join(&content_path(sha1, &file.name)).ok().map(String::from));
         let all = computed.chain(microsoft).chain(server.clone());
         places.extend(all.map(|url| (sha1, url)));
     }
@@ -117,7 +118,7 @@ mod tests {
         format!(
             "<Update xmlns=\"http://schemas.microsoft.com/msus/2002/12/Update\"><UpdateIdentity UpdateID=\"{}\" \
              RevisionNumber=\"{}\"/><Properties UpdateType=\"Software\"/>{more}</Update>",
-            id.update, id.number
+            id.update, id.number.0
         )
     }
 
@@ -140,7 +141,8 @@ mod tests {
             (answer(one, text(other, "")), Some(Code::CatalogMalformed)),
             (answer(one, text(id(1, 201), "")), Some(Code::CatalogMalformed)),
             (answer(one, text(one, itself)), Some(Code::CatalogMalformed)),
-            (answer(one, "<html>".to_owned()), Some(Code::CatalogTruncated)),
+            (answer(one, "<html>".to_owned()), Some(Code::CatalogMalformed)),
+            (answer(one, text(one, "").replace("</Update>", "")), Some(Code::CatalogTruncated)),
             (
                 DocumentOf { id: one, digests: Vec::new(), blob: Blob::Compressed(b"MSCF".to_vec()) },
                 Some(Code::CabMalformed),
@@ -158,7 +160,9 @@ mod tests {
     #[test]
     fn files_are_where_the_answer_says_and_where_the_server_keeps_them() {
         let digest = "q6urq6urq6urq6urq6urq6urq6s=";
-        let files = format!("<Files><File Digest=\"{digest}\" DigestAlgorithm=\"SHA1\" FileName=\"a.ESD\" Size=\"1\"/></Files>");
+        let files = format!(
+            "<Files><File Digest=\"{digest}\" DigestAlgorithm=\"SHA1\" FileName=\"a.ESD\" Size=\"1\"/></Files>"
+        );
         let one = id(1, 200);
         let roots = ["http://wsus:8530/", "https://wsus:8531/"].map(|url| Url::parse(url).unwrap());
         let path = format!("Content/AB/{}.esd", "AB".repeat(20));

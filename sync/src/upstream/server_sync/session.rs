@@ -133,7 +133,9 @@ impl Session {
                 old: self.cookie.clone(),
                 protocol_version: PROTOCOL_VERSION.to_owned(),
             },
-            Stage::Cookie | Stage::Good => Request::GetConfigData { cookie: self.cookie.clone(), anchor: None },
+            Stage::Cookie | Stage::Good => {
+                Request::GetConfigData { cookie: self.cookie.clone(), anchor: None }
+            }
         }
     }
 
@@ -154,12 +156,11 @@ impl Session {
             }
             Response::Cookie(cookie) => {
                 // What is left of its life is told by the server's own clock; ours may be wrong by hours.
-                let left = cookie.expires_unix_ms().map(|ends| ends.saturating_sub(server_time.unwrap_or(now)));
+                let left =
+                    cookie.expires_unix_ms().map(|ends| ends.saturating_sub(server_time.unwrap_or(now)));
                 self.renew_at = match left {
                     // One that says that it is over already: whether it is, the next call tells.
-                    Some(left) if left >= LEAST_LIFE => {
-                        Some(now.saturating_add(left - MARGIN.min(left / 4)))
-                    }
+                    Some(left) if left >= LEAST_LIFE => Some(now.saturating_add(left - MARGIN.min(left / 4))),
                     _ => None,
                 };
                 self.cookie = Some(cookie);
@@ -178,7 +179,10 @@ impl Session {
             }
             other => {
                 let name = other.operation().name();
-                return Err(Problem::new(Code::ProtocolMalformed, format!("an answer to {name} came unasked")));
+                return Err(Problem::new(
+                    Code::ProtocolMalformed,
+                    format!("an answer to {name} came unasked"),
+                ));
             }
         }
         Ok(())
