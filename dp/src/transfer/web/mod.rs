@@ -27,7 +27,7 @@ use tracing::warn;
 use url::Url;
 
 pub use self::body::Body;
-pub use self::call::{Outgoing, Reply};
+pub use self::call::{Outgoing, Reached, Reply};
 pub use self::guard::is_public;
 use self::guard::{Guard, GuardedResolver};
 use super::fault::Fault;

@@ -13,7 +13,7 @@ mod machine;
 mod read;
 mod session;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::time::Duration;
 

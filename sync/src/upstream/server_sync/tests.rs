@@ -1,5 +1,6 @@
 //! What the conversation does about each thing that can happen, with plain values.
 
+pub(crate) mod fake;
 mod model;
 mod wire;
 
