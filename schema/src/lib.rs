@@ -14,6 +14,7 @@ pub mod licenses;
 pub mod metadata;
 mod open;
 pub mod packages;
+pub mod retention;
 pub mod runs;
 pub mod servers;
 mod state;

@@ -185,6 +185,8 @@ section! {
         languages: Vec<String> = vec!["en-us".to_owned()],
         /// Architectures; `*`: all.
         architectures: Vec<String> = vec!["x64".to_owned(), "arm64".to_owned()],
+        /// Months after the creation of what replaces it until a feature update expires; 0: at once.
+        supersedence_months: u32 = 3,
         /// Accept each licence text, recorded as "by configuration".
         accept_licenses: bool = false,
         /// Take metadata over plain HTTP from update servers.

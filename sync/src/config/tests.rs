@@ -273,7 +273,7 @@ fn everything_else() -> Settings {
         admin = { socket = "", listen = "" }
         db = { path = "x", readers = 1 }
         source = [{ name = "esd", kind = "wsus", url = "https://x", content_url = "http://x", allow_networks = ["::1"], redirect_hosts = ["x.y"], mirrors = ["http://x"] }]
-        sync = { schedule = "", timezone = "GMT", jitter = "1s", products = ["x"], releases = ["x"], editions = ["x"], classifications = [], languages = [], architectures = [], accept_licenses = true, allow_plain_http = true, parallel_requests = 1, request_timeout = "1s", retry = { max = 1, first = "2s", longest = "2s" } }
+        sync = { schedule = "", timezone = "GMT", jitter = "1s", products = ["x"], releases = ["x"], editions = ["x"], classifications = [], languages = [], architectures = [], supersedence_months = 1, accept_licenses = true, allow_plain_http = true, parallel_requests = 1, request_timeout = "1s", retry = { max = 1, first = "2s", longest = "2s" } }
         download = { require_sha256 = true, parallel_files = 1, rate_limit = "1B/s", proxy = "none", min_free = "1B" }
         content.dir = "x"
         dp.name = "x"

@@ -104,7 +104,7 @@ pub async fn distribute(
         .map(|point| Placed {
             already: already.contains(&point.name),
             point: point.name,
-            files: package.files.len() as u64,
+            files: super::each_once(&package.files).len() as u64,
             bytes: package.bytes,
         })
         .collect();

@@ -1,6 +1,8 @@
 //! One synchronisation: every catalog of every source is fetched, read and recorded, each alone. One bad catalog
 //! never stops the others, and what it said is not recorded in part.
 
+pub mod settle;
+
 use std::sync::Arc;
 
 use catalog::id::RunId;
@@ -184,6 +186,11 @@ async fn work(
         });
     }
     progress.end("catalogs", format!("{} new, {} revised", report.new, report.revised));
+    let changed = report.catalogs.iter().any(|catalog| !catalog.unchanged);
+    let settled = settle::settle(site, changed).await?;
+    report.new += settled.offered.new;
+    report.revised += settled.offered.revised;
+    report.notes.extend(settled.notes);
     if settings.sync.accept_licenses {
         report.notes.extend(licensing::accept_by_configuration(site, progress).await?);
     }
@@ -236,7 +243,7 @@ async fn one(
                 catalog.refused.iter().map(|r| format!("{}: {}", r.file_name, r.reason)).take(20).collect();
             let recorded = site
                 .write(move |w| {
-                    let revisions = esd_catalog::revisions(&catalog);
+                    let revisions = esd_catalog::revisions(&document.source, &catalog);
                     let links: Vec<_> = catalog
                         .licenses
                         .iter()

@@ -21,6 +21,7 @@ fn usual() -> Selection {
 const BUSINESS: Facts<'_> = Facts {
     classification: "Upgrades",
     product: Some("Windows 11"),
+    products: &[],
     release: Some("25H2"),
     language: "en-us",
     architecture: "x64",
