@@ -64,6 +64,9 @@ pub enum SchemaError {
     /// A rule of the domain refused the change.
     #[error("{0}")]
     Refused(Box<Problem>),
+    /// A change panicked: a defect of this program. Nothing of it was recorded.
+    #[error("a change of the database died of a defect in this program; nothing of it was recorded")]
+    Died,
     /// The thread that works on the database has ended.
     #[error("the database is closed")]
     Closed,

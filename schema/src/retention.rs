@@ -106,3 +106,91 @@ impl Writer<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use catalog::limits::Limits;
+    use catalog::update;
+
+    use super::*;
+    use crate::Store;
+    use crate::metadata::Prepared;
+
+    /// `id number`, whether expired, and relations in the form `bundle id number` or `needs id` or `replaces id`.
+    fn document(id: u32, revision: u32, expired: bool, relations: &[(&str, u32, u32)]) -> String {
+        let guid = |id: u32| format!("00000000-0000-4000-8000-{id:012}");
+        let part = |what: &str, element: &str, numbered: bool| {
+            let inner: String = relations
+                .iter()
+                .filter(|(relation, ..)| *relation == what)
+                .map(|(_, id, number)| {
+                    let number =
+                        if numbered { format!(" RevisionNumber=\"{number}\"") } else { String::new() };
+                    format!("<UpdateIdentity UpdateID=\"{}\"{number} />", guid(*id))
+                })
+                .collect();
+            if inner.is_empty() { inner } else { format!("<{element}>{inner}</{element}>") }
+        };
+        let state = if expired { " PublicationState=\"Expired\"" } else { "" };
+        format!(
+            "<Update xmlns=\"{}\"><UpdateIdentity UpdateID=\"{}\" RevisionNumber=\"{revision}\" /><Properties UpdateType=\"Software\"{state} />\
+             <Relationships>{}{}{}</Relationships></Update>",
+            update::NAMESPACE,
+            guid(id),
+            part("needs", "Prerequisites", false),
+            part("bundles", "BundledUpdates", true),
+            part("replaces", "SupersededUpdates", false),
+        )
+    }
+
+    #[test]
+    fn what_anything_needs_is_kept_and_the_rest_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("site.db"), 1).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let documents = [
+            document(1, 100, false, &[]), // an old revision: goes
+            document(1, 101, false, &[("bundles", 2, 7), ("needs", 3, 0), ("replaces", 4, 0)]),
+            document(2, 7, false, &[]), // not the latest, but bundled by number
+            document(2, 8, false, &[]),
+            document(3, 1, true, &[]),                   // expired, but needed
+            document(4, 1, true, &[("replaces", 5, 0)]), // expired, but replaced by what is offered
+            document(5, 1, true, &[]),                   // and so is what that replaced
+            document(6, 1, true, &[("bundles", 7, 1)]),  // expired: goes
+            document(7, 1, false, &[]),                  // its part is the latest of its own: stays
+            document(8, 1, true, &[("bundles", 8, 1)]),  // a bundle of itself: goes
+            document(9, 1, true, &[]),                   // expired, but the newest row
+        ];
+        let dead = runtime.block_on(async {
+            store
+                .write(move |w| {
+                    for text in &documents {
+                        let revision = update::parse(text.as_bytes(), &Limits::default()).unwrap();
+                        w.record_metadata(
+                            "x",
+                            &Prepared::new(revision, text.as_bytes())?,
+                            Timestamp::UNIX_EPOCH,
+                        )?;
+                    }
+                    Ok(())
+                })
+                .await
+                .unwrap();
+            let young = store
+                .read(|r| r.unneeded_metadata(Timestamp::UNIX_EPOCH - jiff::SignedDuration::from_secs(1), 99))
+                .await;
+            assert_eq!(young.unwrap().all, 0, "what came since is kept");
+            store.read(|r| r.unneeded_metadata(Timestamp::UNIX_EPOCH, 2)).await.unwrap()
+        });
+        assert_eq!((dead.all, dead.rows.len(), dead.recorded), (3, 2, 11));
+        let gone: Vec<_> =
+            dead.rows.iter().map(|(_, id)| (id.update.0.as_u128() as u16, id.number.0)).collect();
+        assert_eq!(gone, [(1, 100), (6, 1)]);
+        let rows = dead.rows.clone();
+        let left = runtime.block_on(async {
+            store.write(move |w| w.forget_metadata(&rows)).await.unwrap();
+            store.read(|r| r.unneeded_metadata(Timestamp::UNIX_EPOCH, 9)).await.unwrap()
+        });
+        assert_eq!((left.all, left.recorded), (1, 9));
+    }
+}

@@ -274,6 +274,13 @@ fn a_failed_change_changes_nothing_and_the_writer_lives_on() {
             })
             .await;
         assert!(failed.is_err());
+        let died: Result<(), _> = store
+            .write(|w| {
+                w.audit("ann", "x", "y", NOW)?;
+                panic!("a defect");
+            })
+            .await;
+        assert!(matches!(died, Err(SchemaError::Died)));
         assert!(store.read(|r| r.acts(9)).await.unwrap().is_empty());
         store.write(|w| w.audit("ann", "x", "y", NOW)).await.unwrap();
         assert_eq!(store.read(|r| r.acts(9)).await.unwrap().len(), 1);

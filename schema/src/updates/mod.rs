@@ -263,6 +263,18 @@ pub struct NamesKnown {
     pub architectures: Vec<NameCount>,
     /// Edition groups.
     pub edition_groups: Vec<NameCount>,
+    /// Products as update servers know them: one can choose them before anything of them is recorded.
+    #[serde(default)]
+    pub categories: Vec<ProductCategory>,
+}
+
+/// A product as update servers know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProductCategory {
+    /// Its id, the same on every server.
+    pub id: UpdateId,
+    /// Its name.
+    pub name: String,
 }
 
 const FEATURE_UPDATES: &str = "
@@ -465,6 +477,16 @@ impl Reader<'_> {
         })
     }
 
+    /// Products as update servers know them, by name.
+    pub fn product_categories(&self) -> Result<Vec<ProductCategory>, SchemaError> {
+        const SQL: &str = "
+            SELECT update_id, max(number), trim(title) AS title FROM metadata
+             WHERE kind = 'category' AND category_type = 'Product' GROUP BY update_id ORDER BY 3, 1";
+        self.all(SQL, [], |row| {
+            Ok(ProductCategory { id: update(row, "update_id")?, name: row.get("title")? })
+        })
+    }
+
     /// Every name that listed updates have, with counts and bytes of their latest revisions.
     pub fn names_known(&self) -> Result<NamesKnown, SchemaError> {
         let names = |column: &str| {
@@ -488,6 +510,7 @@ impl Reader<'_> {
             languages: names("language")?,
             architectures: names("architecture")?,
             edition_groups: names("edition_group")?,
+            categories: self.product_categories()?,
         })
     }
 }

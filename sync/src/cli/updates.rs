@@ -403,7 +403,6 @@ fn show_one(shown: &Shown, output: &Output) {
     let mut fields = vec![
         ("id", format!("{} revision {}", u.id.update, u.id.number.0)),
         ("product", u.product.clone().unwrap_or_else(dash)),
-        ("filed under", u.products.join("; ")),
         ("comes as", shape(u)),
         ("told by", told_by(u)),
         ("release", format!("{} (build {})", u.release.as_deref().unwrap_or("-"), u.build_text())),
@@ -413,6 +412,9 @@ fn show_one(shown: &Shown, output: &Output) {
         ("file", u.file_name.to_string()),
         ("size", format!("{} ({} bytes)", size(u.size), u.size)),
     ];
+    if u.products.iter().any(|product| Some(product) != u.product.as_ref()) {
+        fields.insert(2, ("filed under", u.products.join("; ")));
+    }
     fields.extend(u.digests.sha1.map(|d| ("sha1", d.to_string())));
     fields.extend(u.digests.sha256.map(|d| ("sha256", d.to_string())));
     fields.extend(u.urls.iter().map(|url| ("link", format!("{} ({})", url.url, url.source))));

@@ -285,6 +285,8 @@ pub enum SourceKind {
     MicrosoftUpdate,
     /// A WSUS or another spsync, by server-sync.
     Wsus,
+    /// Nothing: how content may be reached that imported documents name. Without such a source: on public hosts.
+    Import,
 }
 
 /// Root of Microsoft Update's server-sync service.
@@ -294,7 +296,7 @@ impl Source {
     /// Root of the update server; `None` for a source that is none, and for a text that is no address.
     pub fn server(&self) -> Option<Url> {
         match self.kind {
-            SourceKind::EsdCatalog => None,
+            SourceKind::EsdCatalog | SourceKind::Import => None,
             SourceKind::MicrosoftUpdate if self.url.is_empty() => Url::parse(MICROSOFT_UPDATE).ok(),
             SourceKind::MicrosoftUpdate | SourceKind::Wsus => Url::parse(&self.url).ok(),
         }

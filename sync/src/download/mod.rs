@@ -19,7 +19,7 @@ use url::Url;
 
 use crate::admin::{Answer, Caller, Work};
 use crate::clock;
-use crate::config::{Settings, Source};
+use crate::config::{self, Settings, Source};
 use crate::import::IMPORT;
 use crate::packages;
 use crate::site::{Site, problem};
@@ -250,7 +250,8 @@ fn sources(
     let mut sources = Vec::new();
     for published in &file.urls {
         // What an export named is on public hosts, which need no leave.
-        let imported = Source { name: IMPORT.to_owned(), ..Source::default() };
+        let imported =
+            Source { name: IMPORT.to_owned(), kind: config::SourceKind::Import, ..Source::default() };
         let configured = settings.sources.iter().find(|source| source.name == published.source);
         let Some(source) = configured.or((published.source == IMPORT).then_some(&imported)) else { continue };
         let web = site.webs.content(settings, source)?;

@@ -12,13 +12,13 @@ use catalog::feature_update::Shape;
 use catalog::id::UpdateId;
 use catalog::problem::{Code, Problem};
 use schema::licenses::LicenseState;
-use schema::updates::FeatureUpdate;
+use schema::updates::{FeatureUpdate, ProductCategory};
 use serde::{Deserialize, Serialize};
 
 use crate::admin::{Answer, Caller, Mark, UpdateFilter};
 use crate::clock;
 use crate::config::Settings;
-use crate::select::{ALL, Facts};
+use crate::select::{ALL, Facts, Selection};
 use crate::site::Site;
 
 /// Why an update cannot be deployed. Each reason has its stable code, so `spsync explain` knows it.
@@ -96,8 +96,29 @@ pub struct Listed {
     pub advice: Option<String>,
 }
 
+/// What an update is judged by.
+pub struct Judge {
+    selection: Selection,
+    require_sha256: bool,
+}
+
+impl Judge {
+    /// By these settings. A product may be chosen by its id, which `categories` give a name.
+    pub fn new(settings: &Settings, categories: &[ProductCategory]) -> Self {
+        let mut selection = settings.selection();
+        for product in &mut selection.products {
+            if let Ok(id) = product.parse::<UpdateId>()
+                && let Some(category) = categories.iter().find(|category| category.id == id)
+            {
+                product.clone_from(&category.name);
+            }
+        }
+        Self { selection, require_sha256: settings.download.require_sha256 }
+    }
+}
+
 /// Judges an update. Pure: settings and the row decide.
-pub fn judge(update: FeatureUpdate, settings: &Settings) -> Listed {
+pub fn judge(update: FeatureUpdate, by: &Judge) -> Listed {
     let mut reasons = Vec::new();
     match update.license {
         LicenseState::Pending => reasons.push(Reason::Licence),
@@ -109,7 +130,7 @@ pub fn judge(update: FeatureUpdate, settings: &Settings) -> Listed {
         (!update.listed, Reason::Withdrawn),
         (update.encrypted, Reason::Encrypted),
         (
-            settings.download.require_sha256 && update.files.iter().any(|file| file.digests.sha256.is_none()),
+            by.require_sha256 && update.files.iter().any(|file| file.digests.sha256.is_none()),
             Reason::Sha1Only,
         ),
         (!update.recognised, Reason::Unrecognised),
@@ -127,7 +148,7 @@ pub fn judge(update: FeatureUpdate, settings: &Settings) -> Listed {
     } else if is_expired(&update) {
         Some("expired".to_owned())
     } else {
-        settings.selection().matches(&facts(&update)).err().map(|reason| reason.to_string())
+        by.selection.matches(&facts(&update)).err().map(|reason| reason.to_string())
     };
     Listed {
         deployable: reasons.is_empty(),
@@ -231,8 +252,10 @@ pub struct List {
 /// Those of the database.
 pub async fn all(site: &Arc<Site>) -> Result<Vec<Listed>, Problem> {
     let settings = site.settings();
-    let (rows, edges) = site.read(|r| Ok((r.feature_updates()?, r.supersedence()?))).await?;
-    let mut listed: Vec<_> = rows.into_iter().map(|row| judge(row, &settings)).collect();
+    let (rows, edges, categories) =
+        site.read(|r| Ok((r.feature_updates()?, r.supersedence()?, r.product_categories()?))).await?;
+    let by = Judge::new(&settings, &categories);
+    let mut listed: Vec<_> = rows.into_iter().map(|row| judge(row, &by)).collect();
     supersedence::mark(&mut listed, &edges);
     Ok(listed)
 }

@@ -18,15 +18,18 @@ use url::Url;
 
 use super::not_usable;
 use crate::clock;
-use crate::config::{Settings, Source};
+use crate::config::{Settings, Source, SourceKind};
 use crate::upstream::Webs;
 
 /// Microsoft's published links: where the Media Creation Tool looks. Windows 11 first.
 pub const PUBLISHED: [&str; 2] =
     ["https://go.microsoft.com/fwlink/?LinkId=2156292", "https://go.microsoft.com/fwlink/?LinkId=841361"];
 
-/// Where the catalogs of a source are: its own, or Microsoft's published links.
+/// Where the catalogs of a source are: its own, or Microsoft's published links; nowhere for a source of another kind.
 pub fn locations(source: &Source) -> Vec<String> {
+    if source.kind != SourceKind::EsdCatalog {
+        return Vec::new();
+    }
     if source.catalogs.is_empty() {
         PUBLISHED.iter().map(|link| (*link).to_owned()).collect()
     } else {
