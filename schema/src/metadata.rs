@@ -193,6 +193,24 @@ impl Reader<'_> {
         })
     }
 
+    /// Categories, each with one that it is in: a product with its family, a family with its company.
+    pub fn category_parents(&self) -> Result<Vec<(UpdateId, UpdateId)>, SchemaError> {
+        const SQL: &str = "
+            SELECT DISTINCT child.update_id, relation.target
+              FROM metadata AS child JOIN metadata_relation AS relation USING (metadata_id)
+             WHERE child.kind = 'category' AND relation.relation = 'category' ORDER BY 1, 2";
+        self.all(SQL, [], |row| Ok((update(row, "update_id")?, update(row, "target")?)))
+    }
+
+    /// Whether any revision of an update is recorded.
+    pub fn metadata_has(&self, update: UpdateId) -> Result<bool, SchemaError> {
+        let found =
+            self.first("SELECT 1 FROM metadata WHERE update_id = ?1 LIMIT 1", [update.0.as_bytes()], |_| {
+                Ok(())
+            })?;
+        Ok(found.is_some())
+    }
+
     /// Counts by kind.
     pub fn metadata_counts(&self) -> Result<Vec<KindCount>, SchemaError> {
         const SQL: &str = "
