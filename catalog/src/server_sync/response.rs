@@ -5,8 +5,8 @@ use super::envelope::{Fields, Writer};
 use super::fault::Fault;
 use super::request::{cookie, read_authorization, read_cookie};
 use super::{
-    AuthConfig, AuthorizationCookie, ConfigData, Cookie, DecryptionData, DocumentOf, FileKey, FileUrl, Language,
-    MessageError, Operation, PlugIn, Pong, RevisionIdList, UpdateData,
+    AuthConfig, AuthorizationCookie, ConfigData, Cookie, DecryptionData, DocumentOf, FileKey, FileUrl,
+    Language, MessageError, Operation, PlugIn, Pong, RevisionIdList, UpdateData,
 };
 use crate::id::RevisionId;
 use crate::limits::Limits;
