@@ -248,6 +248,26 @@ impl Reader<'_> {
         Ok(unknown)
     }
 
+    /// Those of `digests` that are no content, and that nobody was seen to wait for after `since`.
+    pub fn not_waited_for(
+        &self,
+        digests: &[Sha1Digest],
+        since: Timestamp,
+    ) -> Result<Vec<Sha1Digest>, SchemaError> {
+        const SQL: &str = "
+            SELECT EXISTS (SELECT 1 FROM content WHERE sha1 = ?1)
+                OR EXISTS (SELECT 1 FROM wanted_file WHERE sha1 = ?1 AND latest_at > ?2)";
+        let mut found = Vec::new();
+        for digest in digests {
+            let settled: Option<bool> =
+                self.first(SQL, (digest.0, since.as_millisecond()), |row| Ok(row.get(0)?))?;
+            if settled != Some(true) {
+                found.push(*digest);
+            }
+        }
+        Ok(found)
+    }
+
     /// What downstream servers wait for, longest first.
     pub fn wanted_files(&self) -> Result<Vec<WantedFile>, SchemaError> {
         const SQL: &str = "
@@ -287,17 +307,15 @@ impl Writer<'_> {
         Reader::catalog_identity(self)?.ok_or_else(|| SchemaError::Value("catalog".to_owned()))
     }
 
-    /// Remembers that a downstream server asked for files; those that are content already are not waited for. Answers
-    /// how many are.
+    /// Remembers that a downstream server asked for files; those that are content already are not waited for.
     pub fn want_files(
         &self,
         digests: &[Sha1Digest],
         asked_by: &str,
         now: Timestamp,
-    ) -> Result<usize, SchemaError> {
-        let mut waiting = 0;
+    ) -> Result<(), SchemaError> {
         for digest in digests {
-            waiting += self.execute(
+            self.execute(
                 "INSERT INTO wanted_file (sha1, asked_by, asked, first_at, latest_at)
                  SELECT :sha1, :asked_by, 1, :now, :now
                   WHERE NOT EXISTS (SELECT 1 FROM content WHERE sha1 = :sha1)
@@ -305,7 +323,7 @@ impl Writer<'_> {
                 named_params! { ":sha1": digest.0, ":asked_by": asked_by, ":now": now.as_millisecond() },
             )?;
         }
-        Ok(waiting)
+        Ok(())
     }
 }
 
