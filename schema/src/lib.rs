@@ -21,6 +21,7 @@ mod state;
 pub mod tasks;
 #[cfg(test)]
 mod tests;
+pub mod update_point;
 pub mod updates;
 
 pub use handle::{Reader, Store, Writer};

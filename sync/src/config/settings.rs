@@ -39,6 +39,8 @@ pub struct Settings {
     pub content: Content,
     /// `[dp]`
     pub dp: Dp,
+    /// `[update_point]`
+    pub update_point: UpdatePoint,
     /// `[client]`
     pub client: Client,
     /// `[log]`
@@ -61,6 +63,7 @@ impl Default for Settings {
             download: Download::default(),
             content: Content::default(),
             dp: Dp::default(),
+            update_point: UpdatePoint::default(),
             client: Client::default(),
             log: Log::default(),
             listening: Vec::new(),
@@ -245,6 +248,13 @@ section! {
     Dp {
         /// Its name; no host name, so that a site moves without renaming it.
         name: String = "site".to_owned(),
+    }
+}
+section! {
+    /// What other update servers synchronise from.
+    UpdatePoint {
+        /// WSUS servers and other sites may synchronise from this one, at the addresses of `[server] listen`.
+        upstream_role: bool = true,
     }
 }
 section! {
