@@ -126,6 +126,10 @@ async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result
         }
         Request::UpdatesImport { file } => return crate::import::start(site, file, caller).await,
         Request::UpdatesExport { file } => return crate::export::start(site, file, caller).await,
+        Request::SupersedencePlan => updates::supersedence::show(site).await?.into(),
+        Request::UpdatesGc { confirmed } => {
+            updates::retention::collect(site, confirmed, caller).await?.into()
+        }
         Request::Categories => Answer::of(&site.read(|r| r.categories()).await?)?.into(),
         Request::LicenseList { pending } => licensing::list(site, pending).await?.into(),
         Request::LicenseReview { update, language, text } => {

@@ -79,6 +79,13 @@ pub enum Request {
         /// The cabinet to make.
         file: PathBuf,
     },
+    /// What the rule of supersedence expires, now and later.
+    SupersedencePlan,
+    /// Takes documents away that nothing needs any more.
+    UpdatesGc {
+        /// Also where it is more than a fifth of all.
+        confirmed: bool,
+    },
     /// Categories that update documents define.
     Categories,
     /// Updates that have licence terms.
@@ -220,6 +227,8 @@ pub struct UpdateFilter {
     pub architectures: Vec<String>,
     /// Edition groups.
     pub editions: Vec<String>,
+    /// The release that devices run: enablement packages for it come first, others are left out.
+    pub base: Option<String>,
     /// Words that the title must contain.
     pub words: Vec<String>,
     /// Also what the selection hides, what was declined or withdrawn.

@@ -241,7 +241,14 @@ async fn select(
                 }
             }
             output.table(rows);
-            if known.products.is_empty() {
+            let others =
+                known.categories.iter().filter(|c| known.products.iter().all(|p| p.name != c.name)).count();
+            if others > 0 {
+                output.line(format!(
+                    "{others} more products of update servers can be chosen: spsync updates categories"
+                ));
+            }
+            if known.products.is_empty() && others == 0 {
                 output.note("no catalog is synchronised yet: spsync now");
             }
             changed(&selected, output);

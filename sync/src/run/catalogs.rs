@@ -79,7 +79,7 @@ async fn one(
                 catalog.refused.iter().map(|r| format!("{}: {}", r.file_name, r.reason)).take(20).collect();
             let recorded = site
                 .write(move |w| {
-                    let revisions = esd_catalog::revisions(&catalog);
+                    let revisions = esd_catalog::revisions(&document.source, &catalog);
                     let links: Vec<_> = catalog
                         .licenses
                         .iter()

@@ -8,6 +8,8 @@ mod servers;
 #[cfg(test)]
 mod tests;
 
+pub mod settle;
+
 use std::sync::Arc;
 
 use catalog::id::RunId;
@@ -110,19 +112,22 @@ async fn work(
 ) -> Result<(Report, End), Problem> {
     let catalogs = catalogs::synchronise(site, full, progress).await;
     let servers = servers::synchronise(site, full, progress).await?;
-    // offers::refresh is called here
+    let recorded = catalogs.iter().any(|one| one.problem.is_none() && !one.unchanged)
+        || servers.iter().any(|one| one.outcome.categories.fetched + one.outcome.updates.fetched > 0);
+    // Also where a source failed: what it gave before stands, and time alone expires.
+    let settled = settle::settle(site, recorded).await?;
     let mut report = Report {
         run,
         started,
         seconds: 0.0,
-        new: catalogs.iter().map(|c| c.new).sum(),
-        revised: catalogs.iter().map(|c| c.revised).sum(),
+        new: catalogs.iter().map(|c| c.new).sum::<u64>() + settled.offered.new,
+        revised: catalogs.iter().map(|c| c.revised).sum::<u64>() + settled.offered.revised,
         withdrawn: catalogs.iter().map(|c| c.withdrawn).sum(),
         catalogs,
         servers,
         listed: 0,
         license_pending: 0,
-        notes: Vec::new(),
+        notes: settled.notes,
     };
     let end = end(&report);
     if !matches!(end, End::Failed(_)) {

@@ -97,6 +97,8 @@ pub async fn test(site: &Arc<Site>, only: Option<&str>) -> Result<Tested, Proble
             SourceKind::MicrosoftUpdate | SourceKind::Wsus => {
                 vec![source.server().map_or_else(|| source.url.clone(), String::from)]
             }
+            // Nothing is ever asked of it: it says how files may be reached that documents name.
+            SourceKind::Import => Vec::new(),
         };
         for location in locations {
             let mut way = Way { site, settings: &settings, source, steps: Vec::new() };
@@ -128,6 +130,7 @@ struct Way<'a> {
 impl Way<'_> {
     async fn go(&mut self, location: &str) -> Result<(), Ended> {
         match self.source.kind {
+            SourceKind::Import => Ok(()),
             SourceKind::EsdCatalog => match esd_catalog::address(location) {
                 Ok(esd_catalog::Address::File(path)) => {
                     let read = std::fs::metadata(path).and_then(|_| std::fs::File::open(path));

@@ -80,7 +80,7 @@ impl Server {
         }
         let extra: &[&[u8]] = match source.kind {
             SourceKind::MicrosoftUpdate => &[MICROSOFT_ROOT],
-            SourceKind::EsdCatalog | SourceKind::Wsus => &[],
+            SourceKind::EsdCatalog | SourceKind::Wsus | SourceKind::Import => &[],
         };
         Ok(Self {
             name: source.name.clone(),
