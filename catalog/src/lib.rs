@@ -7,6 +7,7 @@
 pub mod cabinet;
 pub mod digest;
 pub mod esd_catalog;
+pub mod feature_update;
 pub mod id;
 pub mod image;
 pub mod limits;

@@ -93,9 +93,13 @@ impl Reader<'_> {
         Ok(self.first("SELECT 1 FROM content WHERE sha256 = ?1", [content.0], |_| Ok(()))?.is_some())
     }
 
-    /// SHA-1 that stand for more than one content: somebody has made a collision.
+    /// SHA-1 that stand for more than one content, or that are published with more than one SHA-256: somebody has made a
+    /// collision, or lies.
     pub fn sha1_alarms(&self) -> Result<Vec<Sha1Digest>, SchemaError> {
-        self.all("SELECT sha1 FROM content GROUP BY sha1 HAVING count(*) > 1", [], |row| {
+        const SQL: &str = "
+            SELECT sha1 FROM (SELECT sha1, sha256 FROM content UNION SELECT sha1, sha256 FROM file WHERE sha256 IS NOT NULL)
+             WHERE sha1 IS NOT NULL GROUP BY sha1 HAVING count(DISTINCT sha256) > 1";
+        self.all(SQL, [], |row| {
             sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))
         })
     }

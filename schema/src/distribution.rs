@@ -121,7 +121,7 @@ impl Writer<'_> {
         )?;
         self.execute(
             "INSERT INTO distributed_file (package_id, point_id, file_name, content)
-             SELECT member.package_id, ?2, member.file_name, file.content
+             SELECT DISTINCT member.package_id, ?2, member.file_name, file.content
                FROM package_file AS member JOIN file USING (file_id)
               WHERE member.package_id = ?1 AND member.state = 'stored' AND file.content IS NOT NULL",
             (id.as_str(), point),

@@ -4,6 +4,7 @@
 //! question runs on the blocking pool with one of the read connections, each seeing one consistent state.
 
 use std::ops::Deref;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -62,7 +63,9 @@ impl Store {
             .name("spsync-writer".to_owned())
             .spawn(move || {
                 while let Some(change) = inbox.blocking_recv() {
-                    change(&mut connection);
+                    // A defect in one change must not end the database for all others. Its transaction is rolled back
+                    // while the panic unwinds, and whoever waits is told that it died.
+                    let _ = std::panic::catch_unwind(AssertUnwindSafe(|| change(&mut connection)));
                 }
                 // Leaves no write-ahead log behind; a failure only means that the next start does it.
                 let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
@@ -81,7 +84,8 @@ impl Store {
     /// Runs `change` in one transaction. It is durable when this returns `Ok`; after `Err` nothing has changed.
     ///
     /// # Errors
-    /// What `change` answers; [`SchemaError::Sql`] where the commit fails; [`SchemaError::Closed`].
+    /// What `change` answers; [`SchemaError::Sql`] where the commit fails; [`SchemaError::Died`] where it panics;
+    /// [`SchemaError::Closed`].
     pub async fn write<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Writer<'_>) -> Result<T, SchemaError> + Send + 'static,
@@ -93,7 +97,7 @@ impl Store {
         });
         let changes = self.inner.changes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         changes.ok_or(SchemaError::Closed)?.send(work).await.map_err(|_| SchemaError::Closed)?;
-        answered.await.map_err(|_| SchemaError::Closed)?
+        answered.await.map_err(|_| SchemaError::Died)?
     }
 
     /// Asks `question` of one consistent state.

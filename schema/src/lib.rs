@@ -14,12 +14,14 @@ pub mod licenses;
 pub mod metadata;
 mod open;
 pub mod packages;
+pub mod retention;
 pub mod runs;
 pub mod servers;
 mod state;
 pub mod tasks;
 #[cfg(test)]
 mod tests;
+pub mod update_point;
 pub mod updates;
 
 pub use handle::{Reader, Store, Writer};

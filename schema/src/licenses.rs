@@ -4,13 +4,13 @@
 //! does not count for it any more. Accepting a text once accepts it for every update that it stands for; declining is
 //! about one update.
 
-use catalog::digest::Sha256Digest;
+use catalog::digest::{Digests, Sha256Digest};
 use catalog::id::UpdateId;
 use jiff::Timestamp;
 use rusqlite::named_params;
 use serde::{Deserialize, Serialize};
 
-use crate::column::{sha256, sha256_or_none, text, time};
+use crate::column::{digests, sha256, sha256_or_none, size, text, time};
 use crate::{Reader, SchemaError, Writer, words};
 
 words! {
@@ -44,6 +44,9 @@ pub struct LicenseLink {
     pub source: String,
     /// The link.
     pub url: String,
+    /// What the text must hash to, where its upstream says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<(u64, Digests)>,
 }
 
 /// A text to record.
@@ -89,8 +92,8 @@ pub struct Decision {
     pub at: Timestamp,
 }
 
-/// Product of an update's latest revision, as SQL: texts stand for products.
-const PRODUCT: &str = "(SELECT revision.product FROM revision JOIN update_item AS item
+/// What the terms of an update's latest revision are filed under, as SQL: a product, or the id that documents give them.
+const PRODUCT: &str = "(SELECT revision.license_key FROM revision JOIN update_item AS item
     ON item.update_id = revision.update_id AND item.latest = revision.number WHERE item.update_id = :update)";
 
 impl Reader<'_> {
@@ -111,15 +114,40 @@ impl Reader<'_> {
         })
     }
 
-    /// Where the catalogs that list an update publish its terms in a language.
+    /// Where the catalogs that list an update publish its terms in a language, and where the files are that its document
+    /// names: those in the language itself, else in its main language (`en` for `en-us`).
     pub fn license_links(&self, update: UpdateId, language: &str) -> Result<Vec<LicenseLink>, SchemaError> {
-        self.all(
+        let mut links = self.all(
             "SELECT DISTINCT link.source, link.url FROM license_link AS link
                JOIN listing ON listing.source = link.source AND listing.location = link.location
               WHERE listing.update_id = :update AND link.language = :language ORDER BY link.url",
             named_params! { ":update": update.0.as_bytes(), ":language": language },
-            |row| Ok(LicenseLink { source: row.get("source")?, url: row.get("url")? }),
-        )
+            |row| Ok(LicenseLink { source: row.get("source")?, url: row.get("url")?, wanted: None }),
+        )?;
+        let texts = self.all(
+            "SELECT text.language, text.size, text.sha1, text.sha256 FROM revision_license AS text
+               JOIN update_item AS item ON item.update_id = text.update_id AND item.latest = text.number
+              WHERE text.update_id = ?1 ORDER BY text.language",
+            [update.0.as_bytes()],
+            |row| Ok((row.get::<_, String>("language")?, size(row, "size")?, digests(row)?)),
+        )?;
+        let main = |language: &str| language.split('-').next().unwrap_or_default().to_owned();
+        let every = language == catalog::feature_update::EVERY_LANGUAGE;
+        let fit = |exactly: bool| {
+            texts.iter().find(|(known, ..)| match exactly {
+                true => known == language || (every && known == "en"),
+                false => main(known) == main(language) || every,
+            })
+        };
+        if let Some((_, size, digests)) = fit(true).or_else(|| fit(false))
+            && let Some(sha1) = digests.sha1
+        {
+            for published in self.metadata_urls(sha1)? {
+                let wanted = Some((*size, *digests));
+                links.push(LicenseLink { source: published.source, url: published.url, wanted });
+            }
+        }
+        Ok(links)
     }
 
     /// The decision that counts for an update now.
@@ -129,8 +157,8 @@ impl Reader<'_> {
               JOIN update_item AS item ON item.update_id = :update
               JOIN revision ON revision.update_id = item.update_id AND revision.number = item.latest
               LEFT JOIN license_current AS current
-                ON current.product = revision.product AND current.language = revision.language
-             WHERE decision.product = revision.product AND decision.language = revision.language
+                ON current.product = revision.license_key AND current.language = revision.language
+             WHERE decision.product = revision.license_key AND decision.language = revision.language
                AND decision.sha256 IS current.sha256
                AND (decision.accepted OR decision.update_id = item.update_id)
              ORDER BY decision.decision_id DESC LIMIT 1";

@@ -108,6 +108,17 @@ pub struct Exported {
     pub document: Vec<u8>,
 }
 
+/// A file that documents name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedFile {
+    /// Its SHA-1.
+    pub sha1: Sha1Digest,
+    /// Its name, as a label.
+    pub name: String,
+    /// Where it can be had.
+    pub url: Option<String>,
+}
+
 impl Reader<'_> {
     /// Row numbers of every document, in the order in which they came.
     pub fn metadata_ids(&self) -> Result<Vec<i64>, SchemaError> {
@@ -136,14 +147,17 @@ impl Reader<'_> {
         })
     }
 
-    /// SHA-1 and name of every file that documents name, each digest once.
-    pub fn metadata_files(&self) -> Result<Vec<(Sha1Digest, String)>, SchemaError> {
+    /// Every file that documents name, each digest once, with a place where it can be had, if one is known.
+    pub fn metadata_files(&self) -> Result<Vec<NamedFile>, SchemaError> {
         self.all(
-            "SELECT sha1, min(file_name) AS name FROM metadata_file WHERE sha1 IS NOT NULL GROUP BY sha1 ORDER BY sha1",
+            "SELECT sha1, min(file_name) AS name,
+                    (SELECT min(url) FROM metadata_url AS link WHERE link.sha1 = file.sha1) AS url
+               FROM (SELECT sha1, file_name FROM metadata_file UNION ALL SELECT sha1, file_name FROM metadata_license) AS file
+              WHERE sha1 IS NOT NULL GROUP BY sha1 ORDER BY sha1",
             [],
             |row| {
                 let sha1 = sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?;
-                Ok((sha1, row.get("name")?))
+                Ok(NamedFile { sha1, name: row.get("name")?, url: row.get("url")? })
             },
         )
     }
@@ -177,6 +191,24 @@ impl Reader<'_> {
             };
             Ok(Category { id, category_type: row.get("category_type")?, title: row.get("title")? })
         })
+    }
+
+    /// Categories, each with one that it is in: a product with its family, a family with its company.
+    pub fn category_parents(&self) -> Result<Vec<(UpdateId, UpdateId)>, SchemaError> {
+        const SQL: &str = "
+            SELECT DISTINCT child.update_id, relation.target
+              FROM metadata AS child JOIN metadata_relation AS relation USING (metadata_id)
+             WHERE child.kind = 'category' AND relation.relation = 'category' ORDER BY 1, 2";
+        self.all(SQL, [], |row| Ok((update(row, "update_id")?, update(row, "target")?)))
+    }
+
+    /// Whether any revision of an update is recorded.
+    pub fn metadata_has(&self, update: UpdateId) -> Result<bool, SchemaError> {
+        let found =
+            self.first("SELECT 1 FROM metadata WHERE update_id = ?1 LIMIT 1", [update.0.as_bytes()], |_| {
+                Ok(())
+            })?;
+        Ok(found.is_some())
     }
 
     /// Counts by kind.
@@ -276,6 +308,17 @@ impl Writer<'_> {
                     ":id": id, ":position": position as i64, ":name": file.name, ":size": as_i64(file.size)?,
                     ":sha1": file.digests.sha1.map(|digest| digest.0),
                     ":sha256": file.digests.sha256.map(|digest| digest.0),
+                },
+            )?;
+        }
+        for text in &revision.licenses {
+            self.execute(
+                "INSERT OR IGNORE INTO metadata_license (metadata_id, language, file_name, size, sha1, sha256)
+                 VALUES (:id, :language, :name, :size, :sha1, :sha256)",
+                named_params! {
+                    ":id": id, ":language": text.language, ":name": text.file.name, ":size": as_i64(text.file.size)?,
+                    ":sha1": text.file.digests.sha1.map(|digest| digest.0),
+                    ":sha256": text.file.digests.sha256.map(|digest| digest.0),
                 },
             )?;
         }

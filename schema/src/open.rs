@@ -18,6 +18,7 @@ const STEPS: &[M<'_>] = &[
     M::up(include_str!("../sql/0005_metadata.sql")),
     M::up(include_str!("../sql/0006_servers.sql")),
     M::up(include_str!("../sql/0007_feature_updates.sql")),
+    M::up(include_str!("../sql/0008_update_point.sql")),
 ];
 
 /// Why the database does not answer.
@@ -64,6 +65,9 @@ pub enum SchemaError {
     /// A rule of the domain refused the change.
     #[error("{0}")]
     Refused(Box<Problem>),
+    /// A change panicked: a defect of this program. Nothing of it was recorded.
+    #[error("a change of the database died of a defect in this program; nothing of it was recorded")]
+    Died,
     /// The thread that works on the database has ended.
     #[error("the database is closed")]
     Closed,
@@ -150,6 +154,54 @@ mod tests {
     #[test]
     fn every_step_is_valid() {
         Migrations::from_slice(STEPS).validate().unwrap();
+    }
+
+    /// Packages, decisions and content of an older site are all there after the step that made revisions anew.
+    #[test]
+    fn a_site_of_before_feature_updates_had_files_keeps_everything() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let mut old = Connection::open(&path).unwrap();
+        common(&old).unwrap();
+        old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        Migrations::from_slice(&STEPS[..6]).to_latest(&mut old).unwrap();
+        old.execute_batch(
+            "INSERT INTO content VALUES (zeroblob(32), zeroblob(20), 7, 0, 0);
+             INSERT INTO file (file_id, file_name, size, sha1, content) VALUES (5, 'a.esd', 7, zeroblob(20), zeroblob(32));
+             INSERT INTO file_url VALUES (5, 'esd', 'http://x/a.esd');
+             INSERT INTO update_item (update_id, latest, first_seen, last_seen) VALUES (zeroblob(16), 2, 0, 0);
+             INSERT INTO revision VALUES (zeroblob(16), 2, 'T', 'Upgrades', 'Windows 11', '25H2', 26200, 1, 's', 'business',
+                '[]', 'x64', 'en-us', 5, 0, 1, 0);
+             INSERT INTO listing VALUES ('esd', 'l', zeroblob(16), 2);
+             INSERT INTO license_text VALUES (zeroblob(32), x'00', 0);
+             INSERT INTO license_current VALUES ('Windows 11', 'en-us', zeroblob(32), 'o', 0);
+             INSERT INTO license_decision (update_id, product, language, sha256, accepted, who, how, at)
+             VALUES (zeroblob(16), 'Windows 11', 'en-us', zeroblob(32), 1, 'ann', 'by hand', 0);
+             INSERT INTO package VALUES ('XYZ00001', 1, 'p', '', NULL, 1, 0, 0, NULL);
+             INSERT INTO package_file VALUES ('XYZ00001', zeroblob(16), 2, 5, 'a.esd', 'stored', NULL, 0);
+             INSERT INTO distribution VALUES ('XYZ00001', 1, 1, 0);
+             INSERT INTO distributed_file VALUES ('XYZ00001', 1, 'a.esd', zeroblob(32));",
+        )
+        .unwrap();
+        drop(old);
+        let new = writer(&path).unwrap();
+        let broken: i64 =
+            new.query_row("SELECT count(*) FROM pragma_foreign_key_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(broken, 0);
+        let reader = crate::Reader { connection: &new };
+        let update = reader.feature_updates().unwrap().remove(0);
+        assert_eq!((update.id.number.0, update.size, update.file_name.as_str()), (2, 7, "a.esd"));
+        assert_eq!(
+            (update.urls.len(), update.downloaded, update.listed, update.recognised),
+            (1, true, true, true)
+        );
+        assert_eq!(update.license, crate::licenses::LicenseState::Accepted);
+        let files = reader.package_files(&"XYZ00001".parse().unwrap()).unwrap();
+        assert_eq!(
+            (files.len(), files[0].published_name.as_str(), files[0].sha256.is_some()),
+            (1, "a.esd", true)
+        );
+        assert_eq!(reader.shelf().unwrap().len(), 1);
     }
 
     #[test]

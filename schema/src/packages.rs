@@ -69,7 +69,7 @@ pub struct NewMember {
     pub revision: RevisionId,
     /// For people.
     pub title: String,
-    /// Bytes of its file.
+    /// Bytes of its files.
     pub size: u64,
 }
 
@@ -78,6 +78,9 @@ pub struct NewMember {
 pub struct PackageFile {
     /// The update's revision that it belongs to.
     pub revision: RevisionId,
+    /// Row of the file.
+    #[serde(skip)]
+    pub file: i64,
     /// Title of the update.
     pub title: String,
     /// Its name in the package.
@@ -126,12 +129,15 @@ impl Reader<'_> {
     /// The files of a package, by name.
     pub fn package_files(&self, id: &PackageId) -> Result<Vec<PackageFile>, SchemaError> {
         const SQL: &str = "
-            SELECT member.*, revision.title, file.file_name AS published_name, file.size, file.sha1, file.sha256, file.content
+            SELECT member.*, revision.title,
+                   coalesce((SELECT file_name FROM revision_file AS own WHERE own.update_id = member.update_id
+                       AND own.number = member.number AND own.file_id = member.file_id LIMIT 1), file.file_name) AS published_name, file.size, file.sha1, file.sha256, file.content
               FROM package_file AS member JOIN revision USING (update_id, number)
               JOIN file ON file.file_id = member.file_id
-             WHERE member.package_id = ?1 ORDER BY member.file_name";
+             WHERE member.package_id = ?1 ORDER BY member.file_name, member.update_id, member.file_id";
         let rows = self.all(SQL, [id.as_str()], |row| {
             let file = PackageFile {
+                file: row.get("file_id")?,
                 revision: RevisionId {
                     update: update(row, "update_id")?,
                     number: RevisionNumber(number(row, "number")?),
@@ -244,33 +250,48 @@ impl Writer<'_> {
         let has_folder = self.package(id)?.is_some_and(|package| package.source_dir.is_some());
         for member in members {
             let (update, number) = (member.revision.update.0.as_bytes(), member.revision.number.0);
-            let found = self.first(
-                "SELECT file.file_id, file.file_name, file.sha1, file.sha256, file.content IS NOT NULL AS held
-                   FROM revision JOIN file USING (file_id) WHERE update_id = ?1 AND number = ?2",
+            let files = self.all(
+                "SELECT member.file_id, member.file_name, file.sha1, file.sha256, file.content IS NOT NULL AS held
+                   FROM revision_file AS member JOIN file USING (file_id)
+                  WHERE update_id = ?1 AND number = ?2 ORDER BY member.position",
                 (update, number),
                 |row| {
                     let name: FileName = text(row, "file_name")?;
                     Ok((row.get::<_, i64>("file_id")?, name, digests(row)?, row.get::<_, bool>("held")?))
                 },
             )?;
-            let (file, name, digests, held) =
-                found.ok_or_else(|| SchemaError::Value("a revision".to_owned()))?;
-            let name = self.free_name(id, &name, &digests)?;
-            self.execute(
-                "INSERT INTO package_file (package_id, update_id, number, file_id, file_name, state, at)
-                 VALUES (:id, :update, :number, :file, :name, :state, :now)",
-                named_params! {
-                    ":id": id.as_str(), ":update": update, ":number": number, ":file": file, ":name": name.as_str(),
-                    ":state": if held && !has_folder { "stored" } else { "queued" }, ":now": now.as_millisecond(),
-                },
-            )?;
+            if files.is_empty() {
+                return Err(SchemaError::Value(format!("the files of {}", member.revision)));
+            }
+            for (file, name, digests, held) in files {
+                let name = self.free_name(id, file, &name, &digests)?;
+                self.execute(
+                    "INSERT OR IGNORE INTO package_file (package_id, update_id, number, file_id, file_name, state, at)
+                     VALUES (:id, :update, :number, :file, :name, :state, :now)",
+                    named_params! {
+                        ":id": id.as_str(), ":update": update, ":number": number, ":file": file, ":name": name.as_str(),
+                        ":state": if held && !has_folder { "stored" } else { "queued" }, ":now": now.as_millisecond(),
+                    },
+                )?;
+            }
         }
         self.changed(id, now)
     }
 
-    /// The name itself, or with eight digits of the digest where another file of the package has it.
-    fn free_name(&self, id: &PackageId, name: &FileName, digests: &Digests) -> Result<FileName, SchemaError> {
+    /// The name under which the package holds this very file already; else the name itself, or with eight digits of the
+    /// digest where another file of the package has it.
+    fn free_name(
+        &self,
+        id: &PackageId,
+        file: i64,
+        name: &FileName,
+        digests: &Digests,
+    ) -> Result<FileName, SchemaError> {
+        const HELD: &str = "SELECT file_name FROM package_file WHERE package_id = ?1 AND file_id = ?2";
         const TAKEN: &str = "SELECT 1 FROM package_file WHERE package_id = ?1 AND file_name = ?2";
+        if let Some(held) = self.first(HELD, (id.as_str(), file), |row| text(row, "file_name"))? {
+            return Ok(held);
+        }
         let taken =
             |name: &str| Ok::<_, SchemaError>(self.first(TAKEN, (id.as_str(), name), |_| Ok(()))?.is_some());
         if !taken(name.as_str())? {
@@ -317,24 +338,18 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// A file has come: its content is known and recorded. Every package that holds the file has it now.
+    /// A file has come: its content is known and recorded. This package has it now, for every update that needs it.
     pub fn mark_file_stored(
         &self,
         id: &PackageId,
-        revision: RevisionId,
+        file: i64,
         content: Sha256Digest,
         now: Timestamp,
     ) -> Result<(), SchemaError> {
-        let (update, number) = (revision.update.0.as_bytes(), revision.number.0);
+        self.execute("UPDATE file SET content = ?2 WHERE file_id = ?1", (file, content.0))?;
         self.execute(
-            "UPDATE file SET content = ?3
-              WHERE file_id = (SELECT file_id FROM revision WHERE update_id = ?1 AND number = ?2)",
-            (update, number, content.0),
-        )?;
-        self.execute(
-            "UPDATE package_file SET state = 'stored', problem = NULL, at = ?4
-              WHERE package_id = ?1 AND update_id = ?2 AND number = ?3",
-            (id.as_str(), update, number, now.as_millisecond()),
+            "UPDATE package_file SET state = 'stored', problem = NULL, at = ?3 WHERE package_id = ?1 AND file_id = ?2",
+            (id.as_str(), file, now.as_millisecond()),
         )?;
         Ok(())
     }
@@ -343,20 +358,13 @@ impl Writer<'_> {
     pub fn mark_file_failed(
         &self,
         id: &PackageId,
-        revision: RevisionId,
+        file: i64,
         problem: &Problem,
         now: Timestamp,
     ) -> Result<(), SchemaError> {
         self.execute(
-            "UPDATE package_file SET state = 'failed', problem = ?4, at = ?5
-              WHERE package_id = ?1 AND update_id = ?2 AND number = ?3",
-            (
-                id.as_str(),
-                revision.update.0.as_bytes(),
-                revision.number.0,
-                to_json(problem)?,
-                now.as_millisecond(),
-            ),
+            "UPDATE package_file SET state = 'failed', problem = ?3, at = ?4 WHERE package_id = ?1 AND file_id = ?2",
+            (id.as_str(), file, to_json(problem)?, now.as_millisecond()),
         )?;
         Ok(())
     }

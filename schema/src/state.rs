@@ -8,14 +8,23 @@ use rusqlite::types::ValueRef;
 use crate::{Reader, SchemaError};
 
 /// What is dumped: a heading and a question whose columns and order are part of the text.
-const PARTS: [(&str, &str); 11] = [
-    ("update", "SELECT update_id, latest, declined, held FROM update_item ORDER BY 1"),
+const PARTS: [(&str, &str); 15] = [
+    ("update", "SELECT update_id, latest, declined, held, expired_at IS NOT NULL FROM update_item ORDER BY 1"),
     (
         "revision",
-        "SELECT r.update_id, r.number, r.title, r.classification, r.product, r.release, r.build_major, r.build_minor,
-                r.build_stamp, r.edition_group, r.editions, r.architecture, r.language, r.encrypted, r.license_required,
-                f.file_name, f.size, f.sha1, f.sha256, f.content
-           FROM revision AS r JOIN file AS f USING (file_id) ORDER BY 1, 2",
+        "SELECT update_id, number, title, classification, product, products, release, build_major, build_minor,
+                build_stamp, edition_group, editions, architecture, language, shape, told_by, bases, size, encrypted,
+                license_required, license_key, created, expired, missing
+           FROM revision ORDER BY 1, 2",
+    ),
+    (
+        "file",
+        "SELECT r.update_id, r.number, r.position, r.file_name, f.size, f.sha1, f.sha256, f.content
+           FROM revision_file AS r JOIN file AS f USING (file_id) ORDER BY 1, 2, 3",
+    ),
+    (
+        "terms",
+        "SELECT update_id, number, language, size, sha1, sha256 FROM revision_license ORDER BY 1, 2, 3",
     ),
     (
         "metadata",
@@ -33,6 +42,12 @@ const PARTS: [(&str, &str); 11] = [
            FROM metadata_file AS f JOIN metadata AS m USING (metadata_id) ORDER BY 1, 2, 3",
     ),
     (
+        "metadata terms",
+        "SELECT m.update_id, m.number, t.language, t.file_name, t.size, t.sha1, t.sha256
+           FROM metadata_license AS t JOIN metadata AS m USING (metadata_id) ORDER BY 1, 2, 3",
+    ),
+    ("document link", "SELECT sha1, source, url FROM metadata_url ORDER BY 1, 2, 3"),
+    (
         "link",
         "SELECT f.file_name, f.sha1, f.sha256, u.source, u.url FROM file_url AS u JOIN file AS f USING (file_id)
           ORDER BY 1, 2, 3, 4, 5",
@@ -43,7 +58,7 @@ const PARTS: [(&str, &str); 11] = [
     (
         "package",
         "SELECT p.package_id, p.name, p.description, p.source_dir, m.update_id, m.number, m.file_name, m.state
-           FROM package AS p LEFT JOIN package_file AS m USING (package_id) ORDER BY 1, 5, 6",
+           FROM package AS p LEFT JOIN package_file AS m USING (package_id) ORDER BY 1, 5, 6, 7",
     ),
     ("distributed", "SELECT package_id, point_id, file_name, content FROM distributed_file ORDER BY 1, 2, 3"),
 ];

@@ -1,4 +1,5 @@
 use catalog::digest::{Digests, Sha1Digest, Sha256Digest};
+use catalog::feature_update::{Shape, ToldBy};
 use catalog::id::{RevisionNumber, UpdateId};
 use catalog::problem::{Code, Coded as _};
 use jiff::Timestamp;
@@ -7,7 +8,7 @@ use proptest::prelude::*;
 use crate::documents::NewDocument;
 use crate::licenses::{How, LicenseState, NewLicenseText};
 use crate::packages::{FileState, NewMember, NewPackage};
-use crate::updates::NewRevision;
+use crate::updates::{NewFile, NewRevision, Published};
 use crate::{SchemaError, Store};
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -32,21 +33,36 @@ fn revision(language: &str, minor: u32, seed: u32) -> NewRevision {
     let name = format!("26200.{minor}.260413-0654.25h2_CLIENTBUSINESS_VOL_x64FRE_{language}.esd");
     NewRevision {
         update: UpdateId::of_esd("Windows 11", 26200, "business", "x64", language),
+        number: None,
         title: format!("Feature update to Windows 11 (business), version 25H2 x64 {language}"),
         classification: "Upgrades".to_owned(),
         product: Some("Windows 11".to_owned()),
+        products: vec!["Windows 11".to_owned()],
         release: Some("25H2".to_owned()),
         build: Some((26200, minor, Some("260413-0654".to_owned()))),
         edition_group: Some("business".to_owned()),
         editions: vec!["Enterprise".to_owned()],
         architecture: "x64".to_owned(),
         language: language.to_owned(),
-        url: format!("http://dl.example/{seed}/{name}"),
-        file_name: name.parse().unwrap(),
-        size: 1_000 + u64::from(seed),
-        digests: digest(seed),
+        shape: Shape::Esd,
+        told_by: ToldBy::FileName,
+        bases: Vec::new(),
+        files: vec![NewFile {
+            urls: vec![Published {
+                source: "esd".to_owned(),
+                url: format!("http://dl.example/{seed}/{name}"),
+            }],
+            file_name: name.parse().unwrap(),
+            size: 1_000 + u64::from(seed),
+            digests: digest(seed),
+        }],
         encrypted: false,
         license_required: true,
+        license_key: Some("Windows 11".to_owned()),
+        licenses: Vec::new(),
+        created: None,
+        expired: false,
+        missing: 0,
     }
 }
 
@@ -103,9 +119,9 @@ fn new_facts_about_a_known_file_are_merged() {
     runtime().block_on(async {
         record(&store, "a", vec![revision("en-us", 20, 1)]).await;
         let mut more = revision("en-us", 20, 1);
-        more.digests.sha256 = Some(Sha256Digest([9; 32]));
+        more.files[0].digests.sha256 = Some(Sha256Digest([9; 32]));
         more.editions = vec!["Professional".to_owned()];
-        more.url = "http://other.example/x.esd".to_owned();
+        more.files[0].urls[0].url = "http://other.example/x.esd".to_owned();
         let merged = record(&store, "b", vec![more]).await;
         assert_eq!((merged.new, merged.revised, merged.unchanged), (0, 0, 1));
         let all = store.read(|r| r.feature_updates()).await.unwrap();
@@ -114,7 +130,7 @@ fn new_facts_about_a_known_file_are_merged() {
         assert_eq!(all[0].urls.len(), 2);
         // The same SHA-1 with another SHA-256 is another file: somebody lies, and nothing is merged.
         let mut lie = revision("en-us", 20, 1);
-        lie.digests.sha256 = Some(Sha256Digest([8; 32]));
+        lie.files[0].digests.sha256 = Some(Sha256Digest([8; 32]));
         assert_eq!(record(&store, "c", vec![lie]).await.revised, 1);
     });
 }
@@ -211,11 +227,12 @@ fn packages_follow_the_rules_and_share_content() {
         let (id, one) = (package.clone(), member.clone());
         store.write(move |w| w.add_members(&id, &[one], NOW)).await.unwrap();
         let content = Sha256Digest([7; 32]);
-        let (id, revision) = (package.clone(), member.revision);
+        let id = package.clone();
         store
             .write(move |w| {
                 w.record_content(content, Sha1Digest([1; 20]), 1_001, true, NOW)?;
-                w.mark_file_stored(&id, revision, content, NOW)?;
+                let file = w.package_files(&id)?[0].file;
+                w.mark_file_stored(&id, file, content, NOW)?;
                 w.distribute(&id, 1, NOW)
             })
             .await
@@ -257,6 +274,13 @@ fn a_failed_change_changes_nothing_and_the_writer_lives_on() {
             })
             .await;
         assert!(failed.is_err());
+        let died: Result<(), _> = store
+            .write(|w| {
+                w.audit("ann", "x", "y", NOW)?;
+                panic!("a defect");
+            })
+            .await;
+        assert!(matches!(died, Err(SchemaError::Died)));
         assert!(store.read(|r| r.acts(9)).await.unwrap().is_empty());
         store.write(|w| w.audit("ann", "x", "y", NOW)).await.unwrap();
         assert_eq!(store.read(|r| r.acts(9)).await.unwrap().len(), 1);

@@ -26,6 +26,7 @@ use crate::config::{self, Level, Loaded, Settings};
 use crate::run;
 use crate::schedule::Schedule;
 use crate::site::{self, Site};
+use crate::update_point::UpdatePoint;
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -96,8 +97,9 @@ impl Daemon {
         let settings = site.settings();
         let (stop, stopped) = watch::channel(false);
         let mut parts = Vec::new();
-        let server =
-            Arc::new(ContentServer::new(site.library.clone(), site.shelf.clone(), limits(&settings)));
+        let update_point = Arc::new(UpdatePoint::open(&site).await?);
+        let server = ContentServer::new(site.library.clone(), site.shelf.clone(), limits(&settings));
+        let server = Arc::new(server.with_service(update_point));
         for listener in listeners {
             info!(
                 "clients are answered at http://{}",

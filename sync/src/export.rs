@@ -134,9 +134,10 @@ fn package(
          Enabled=\"1\" /></Languages><Files>"
     )
     .map_err(failed)?;
-    for (sha1, name) in reader.metadata_files()? {
-        let digest = base64::engine::general_purpose::STANDARD.encode(sha1.0);
-        write!(out, "<File Digest=\"{digest}\" MUUrl=\"\" Name=\"{}\" />", escaped(&name)).map_err(failed)?;
+    for file in reader.metadata_files()? {
+        let digest = base64::engine::general_purpose::STANDARD.encode(file.sha1.0);
+        let (url, name) = (escaped(file.url.as_deref().unwrap_or_default()), escaped(&file.name));
+        write!(out, "<File Digest=\"{digest}\" MUUrl=\"{url}\" Name=\"{name}\" />").map_err(failed)?;
     }
     write!(out, "</Files><Updates>").map_err(failed)?;
     for id in ids {

@@ -13,16 +13,18 @@ use catalog::digest::Sha256Digest;
 use catalog::limits::Limits;
 use catalog::problem::{Code, Coded as _, Problem};
 use catalog::update::Revision;
-use catalog::wsus_export::{self, Document, DocumentError, ExportError, Item, Summary};
+use catalog::wsus_export::{self, Document, DocumentError, ExportError, ExportedFile, Item, Summary};
 use schema::metadata::{MetadataRecorded, Prepared};
 use schema::tasks::Unit;
 use schema::{Reader, SchemaError};
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use crate::admin::{Answer, Caller, Work};
 use crate::clock;
 use crate::site::Site;
 use crate::tasks::Progress;
+use crate::updates::{offers, supersedence};
 
 /// The source of what is imported: no configured one may have its name.
 pub const IMPORT: &str = "import";
@@ -49,6 +51,8 @@ pub struct Imported {
     pub refused: u64,
     /// Categories not known before.
     pub new_categories: Vec<String>,
+    /// Feature updates that the documents came to and that were not known before.
+    pub new_feature_updates: u64,
     /// Remarks: what is missing, what was refused and why.
     pub notes: Vec<String>,
     /// Nothing was changed.
@@ -93,15 +97,25 @@ async fn run(
     } else {
         let (file, progress, who) = (file.clone(), progress.clone(), caller.who.clone());
         site.write(move |w| {
-            let imported = each(&file, &progress, |revision, document| {
+            let record = |revision: &Revision, document: &[u8]| {
                 w.record_metadata(IMPORT, &Prepared::new(revision.clone(), document)?, clock::now())
-            })?;
+            };
+            let link = |file: &ExportedFile| match file.url.as_deref().filter(|url| is_link(url)) {
+                Some(url) => w.record_metadata_url(IMPORT, file.digest, url),
+                None => Ok(()),
+            };
+            let imported = each(&file, &progress, record, link)?;
             w.audit(&who, "updates.import", &file.to_string_lossy(), clock::now())?;
             Ok(imported)
         })
         .await?
     };
     progress.end("import", format!("{} new", imported.new));
+    if !caller.dry_run {
+        let offered = offers::refresh(site).await?;
+        imported.new_feature_updates = offered.new;
+        supersedence::apply(site).await?;
+    }
     imported.file = file;
     imported.dry_run = caller.dry_run;
     imported.documents = whole.documents as u64;
@@ -135,7 +149,14 @@ fn look_through(file: &Path, progress: &Progress) -> Result<Summary, Problem> {
 }
 
 fn compare(reader: &Reader<'_>, file: &Path, progress: &Progress) -> Result<Imported, SchemaError> {
-    each(file, progress, |revision, document| reader.metadata_known(revision.id, Sha256Digest::of(document)))
+    let known =
+        |revision: &Revision, document: &[u8]| reader.metadata_known(revision.id, Sha256Digest::of(document));
+    each(file, progress, known, |_| Ok(()))
+}
+
+/// A place on the web: nothing else is ever fetched because a document says so.
+fn is_link(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some())
 }
 
 /// Hands every usable document to `record` and counts what came of it. One that cannot be used never fails the others.
@@ -143,12 +164,17 @@ fn each(
     file: &Path,
     progress: &Progress,
     mut record: impl FnMut(&Revision, &[u8]) -> Result<MetadataRecorded, SchemaError>,
+    mut link: impl FnMut(&ExportedFile) -> Result<(), SchemaError>,
 ) -> Result<Imported, SchemaError> {
     let limits = Limits::default();
     let mut imported = Imported::default();
     let mut done = 0;
     let read = wsus_export::read(open(file)?, &limits, |item| {
-        let Item::Document(document) = item else { return Ok::<_, Stop>(()) };
+        let document = match item {
+            Item::Document(document) => document,
+            Item::File(file) => return link(&file).map_err(Stop::Schema),
+            Item::Origin(_) | Item::Language(_) => return Ok(()),
+        };
         done += 1;
         progress.at("import", done);
         one(&document, &limits, &mut imported, &mut record).map_err(Stop::Schema)

@@ -22,5 +22,6 @@ pub mod select;
 pub mod site;
 pub mod tasks;
 pub mod telemetry;
+pub mod update_point;
 pub mod updates;
 pub mod upstream;

@@ -71,8 +71,13 @@ impl Tasks {
             self.store.write(move |w| w.begin_task(&kind, &title, clock::now())).await.map_err(problem)?;
         let id = task.id;
         let (state, _) = watch::channel(task);
-        let progress =
-            Progress { id, store: self.store.clone(), state: state.clone(), paced: Arc::default() };
+        let progress = Progress {
+            id,
+            store: self.store.clone(),
+            state: state.clone(),
+            paced: Arc::default(),
+            runtime: tokio::runtime::Handle::current(),
+        };
         let tasks = self.clone();
         let working = work(progress);
         // The map is locked until the entry stands, so that a task that ends at once still finds itself there.
@@ -265,6 +270,8 @@ pub struct Progress {
     store: Store,
     state: watch::Sender<Task>,
     paced: Arc<Mutex<Option<Instant>>>,
+    /// Who calls may stand on a thread of its own, the database's writer for one.
+    runtime: tokio::runtime::Handle,
 }
 
 impl Progress {
@@ -272,6 +279,13 @@ impl Progress {
     pub fn phase(&self, name: &str, total: u64, unit: Unit) {
         self.change(name, |phase| {
             (phase.done, phase.total, phase.unit) = (0, total, unit);
+        });
+    }
+
+    /// Sets how far a phase is, and of how much; adds the phase where there is none.
+    pub fn reach(&self, name: &str, done: u64, total: u64, unit: Unit) {
+        self.change(name, |phase| {
+            (phase.done, phase.total, phase.unit) = (done, total, unit);
         });
     }
 
@@ -310,7 +324,7 @@ impl Progress {
         *paced = Some(now);
         let (store, task) = (self.store.clone(), self.state.borrow().clone());
         // A task that has ended meanwhile is not written over: `update_progress` only touches running ones.
-        tokio::spawn(async move {
+        self.runtime.spawn(async move {
             if let Err(error) = store.write(move |w| w.update_progress(&task)).await {
                 warn!("the progress of a task cannot be recorded: {error}");
             }

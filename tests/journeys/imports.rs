@@ -1,9 +1,7 @@
 //! Taking in what a WSUS server exported.
 
-use std::io::Write as _;
-
 use serde_json::json;
-use support::{TestSite, Way, data_dir};
+use support::{TestSite, Way, data_dir, export};
 
 const CLASSIFICATION: &str = "3689bdc8-b205-4af4-8d4a-a63924c5e9d5";
 const UPDATE: &str = "11111111-2222-4333-8444-555555555555";
@@ -22,20 +20,7 @@ fn titled(title: &str) -> String {
     )
 }
 
-/// The records of an export, gzipped. The length counts characters, not bytes.
-fn export(documents: &[(&str, u32, String)]) -> Vec<u8> {
-    let records: String = documents
-        .iter()
-        .map(|(id, number, document)| {
-            format!("{id},{number:08x},{:08x},{document}\r\n", document.encode_utf16().count())
-        })
-        .collect();
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(records.as_bytes()).expect("memory takes it");
-    gzip.finish().expect("memory takes it")
-}
-
-fn small() -> Vec<(&'static str, u32, String)> {
+fn small() -> Vec<(String, u32, String)> {
     let classification = titled("Upgrades")
         + "<upd:HandlerSpecificData xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" \
            xmlns:cat=\"http://schemas.microsoft.com/msus/2002/12/UpdateHandlers/Category\" xsi:type=\"cat:Category\">\
@@ -47,8 +32,8 @@ fn small() -> Vec<(&'static str, u32, String)> {
             CLASSIFICATION.to_uppercase()
         );
     vec![
-        (CLASSIFICATION, 200, document(CLASSIFICATION, 200, "Category", &classification)),
-        (UPDATE, 1, document(UPDATE, 1, "Software", &update)),
+        (CLASSIFICATION.to_owned(), 200, document(CLASSIFICATION, 200, "Category", &classification)),
+        (UPDATE.to_owned(), 1, document(UPDATE, 1, "Software", &update)),
     ]
 }
 
@@ -86,7 +71,7 @@ async fn an_export_is_taken_in_once_and_a_damaged_one_changes_nothing() {
         // A revision never changes: other bytes under a known one are refused, the rest is taken in.
         let mut other = small();
         other[1].2 = other[1].2.replace("Größeres", "Anderes");
-        other.push((UPDATE, 2, document(UPDATE, 2, "Software", &titled("Two"))));
+        other.push((UPDATE.to_owned(), 2, document(UPDATE, 2, "Software", &titled("Two"))));
         std::fs::write(&file, export(&other)).unwrap();
         let third = site.ok(&["updates", "import", &path]).await;
         assert_eq!(

@@ -4,6 +4,7 @@ mod catalogs;
 mod daemon;
 mod downloads;
 mod everyday;
+mod feature_updates;
 mod imports;
 mod refusals;
 mod shown;

@@ -1,6 +1,7 @@
 //! What every journey stands on: the one fake upstream, the real data where it is there, outside tools where they are
 //! installed, and chance that can be repeated.
 
+mod export;
 mod https;
 mod records;
 mod rng;
@@ -8,6 +9,7 @@ mod scripted;
 mod site;
 mod surroundings;
 
+pub use export::{export, export_drafts};
 pub use https::HttpsFront;
 pub use records::{WsusRecord, license_id, stand_in};
 pub use rng::TestRng;

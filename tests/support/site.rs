@@ -133,6 +133,11 @@ impl TestSite {
         self.daemon = Some(daemon);
     }
 
+    /// The number of the daemon's process, while one runs.
+    pub fn daemon_id(&self) -> u32 {
+        self.daemon.as_ref().and_then(Child::id).expect("it runs")
+    }
+
     /// SIGKILL: nothing of it can clean up.
     pub async fn kill_daemon(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Product;
+use super::{Architecture, Product};
 
 /// Version and edition as read from a file name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +89,18 @@ impl EsdName {
     }
 }
 
+impl EsdName {
+    /// What machines it is for, and in which language; `None` where the name has another form. The catalog says the same
+    /// in fields of its own; an update document does not.
+    pub fn parse_target(file_name: &str) -> Option<(Architecture, String)> {
+        Self::parse(file_name)?;
+        let name = file_name.to_ascii_lowercase();
+        let (before, language) = name.strip_suffix(".esd")?.rsplit_once("fre_")?;
+        let (_, architecture) = before.rsplit_once('_')?;
+        Some((architecture.parse().ok()?, language.to_owned()))
+    }
+}
+
 fn number(text: &str) -> Option<u32> {
     let digits = !text.is_empty() && text.len() <= 9 && text.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
@@ -153,6 +165,17 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn the_target_is_the_end_of_the_name() {
+        let target =
+            |text: &str| EsdName::parse_target(text).map(|(arch, language)| format!("{arch} {language}"));
+        let name = "19045.3803.231204-0204.22H2_RELEASE_SVC_REFRESH_CLIENTCHINA_RET_X86FRE_ZH-CN.ESD";
+        assert_eq!(target(name).as_deref(), Some("x86 zh-cn"));
+        let name = "29999.1.290101-0000.29h1_xx_release_CLIENTCONSUMER_RET_A64FRE_sr-latn-rs.esd";
+        assert_eq!(target(name).as_deref(), Some("arm64 sr-latn-rs"));
+        assert_eq!(target("install_x64FRE_en-us.esd"), None);
     }
 
     #[test]

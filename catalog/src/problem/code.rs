@@ -546,6 +546,16 @@ codes! {
         "see the reasons given",
         "spsync updates show ID",
         "see the reasons given";
+    UpdateExpired "UPDATE_EXPIRED" Refused 409 None,
+        "this update is expired",
+        "its publisher has withdrawn it, or another update replaced it longer ago than [sync] supersedence_months",
+        "spsync updates show ID; spsync updates supersedence plan",
+        "use the update that replaces it, or keep this one with `spsync updates hold ID`";
+    UpdateIncomplete "UPDATE_INCOMPLETE" Refused 409 None,
+        "parts of this update, or digests of its files, are not known yet",
+        "its upstream has not given the documents of its parts",
+        "spsync updates show ID; spsync sync show RUN",
+        "`spsync now`: each run asks for what is missing";
     UpdateEncrypted "UPDATE_ENCRYPTED" Refused 409 None,
         "the file of this update is encrypted",
         "Windows 10 1607 was published with a key that only Microsoft's tool can use",

@@ -375,6 +375,15 @@ pub fn content_path(sha1: Sha1Digest, file_name: &str) -> String {
     format!("Content/{}/{hex}{dot}{plain}", &hex[hex.len() - 2..])
 }
 
+/// Answer of `Ping`: that somebody is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pong {
+    /// The server's time, as it writes it.
+    pub time: String,
+    /// What answers.
+    pub name: String,
+}
+
 /// Answer of `GetUpdateDecryptionData`: secrets, so it does not show them.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct DecryptionData {

@@ -5,9 +5,10 @@ use super::envelope::{Fields, Writer};
 use super::fault::Fault;
 use super::request::{cookie, read_authorization, read_cookie};
 use super::{
-    AuthConfig, AuthorizationCookie, ConfigData, Cookie, DecryptionData, DocumentOf, FileUrl, Language,
-    MessageError, Operation, PlugIn, RevisionIdList, UpdateData,
+    AuthConfig, AuthorizationCookie, ConfigData, Cookie, DecryptionData, DocumentOf, FileKey, FileUrl,
+    Language, MessageError, Operation, PlugIn, Pong, RevisionIdList, UpdateData,
 };
+use crate::id::RevisionId;
 use crate::limits::Limits;
 use crate::xml::{shown, utf8};
 
@@ -30,6 +31,8 @@ pub enum Response {
     DecryptionData(DecryptionData),
     /// To `DownloadFiles`: nothing.
     DownloadFiles,
+    /// To `Ping`.
+    Pong(Pong),
 }
 
 impl Response {
@@ -44,6 +47,7 @@ impl Response {
             Self::UpdateData(_) => Operation::GetUpdateData,
             Self::DecryptionData(_) => Operation::GetUpdateDecryptionData,
             Self::DownloadFiles => Operation::DownloadFiles,
+            Self::Pong(_) => Operation::Ping,
         }
     }
 
@@ -79,20 +83,16 @@ impl Response {
                 });
             }),
             Self::UpdateData(data) => xml.within(&result, |xml| write_updates(xml, data)),
-            Self::DecryptionData(data) => xml.within(&result, |xml| {
-                for (id, keys) in &data.updates {
-                    xml.within("UpdateFileDecryptionData", |xml| {
-                        xml.identity("UpdateId", *id);
-                        xml.within("FileDecryptionData", |xml| {
-                            for (digest, key) in keys {
-                                xml.within("FileDecryptionData", |xml| {
-                                    xml.base64("FileDigest", &digest.0);
-                                    xml.optional("DecryptionKey", key.as_deref());
-                                });
-                            }
-                        });
-                    });
-                }
+            Self::DecryptionData(data) => xml.within(&result, |xml| write_keys(xml, data)),
+            Self::Pong(pong) => xml.within(&result, |xml| {
+                xml.boolean("SuccessFlag", true);
+                xml.leaf("ServicesTime", &pong.time);
+                xml.leaf("ServicesName", &pong.name);
+                xml.boolean("IsHttps", false);
+                // There is no such file here, and the fields must be there all the same.
+                xml.leaf("ConfigFileLastModifiedTime", &pong.time);
+                xml.leaf("ConfigFileNextExpirationTime", &pong.time);
+                xml.number("ConfigFileExpirationModuloInMinutes", 0);
             }),
             Self::DownloadFiles => {}
         }
@@ -152,6 +152,18 @@ impl Response {
             Operation::DownloadFiles => {
                 fields.skip()?;
                 Self::DownloadFiles
+            }
+            Operation::Ping => {
+                let mut pong = Pong { time: String::new(), name: String::new() };
+                fields.children(|fields, child| {
+                    match child.name() {
+                        "ServicesTime" => pong.time = fields.word()?,
+                        "ServicesName" => pong.name = fields.word()?,
+                        _ => fields.skip()?,
+                    }
+                    Ok(())
+                })?;
+                Self::Pong(pong)
             }
             other => {
                 let actual = format!("the answer to {}", other.name());
@@ -382,34 +394,64 @@ fn read_url(fields: &mut Fields<'_>) -> Result<FileUrl, MessageError> {
     Ok(FileUrl { digest, microsoft, upstream })
 }
 
+/// The lists of [MS-WSUSSS] appendix A, each inside of an element of its own.
+fn write_keys(xml: &mut Writer, data: &DecryptionData) {
+    xml.within("UpdateFileDecryptionData", |xml| {
+        for (id, keys) in &data.updates {
+            xml.within("ServerSyncUpdateFileDecryption", |xml| {
+                xml.identity("UpdateId", *id);
+                xml.within("FileDecryptionData", |xml| {
+                    for (digest, key) in keys {
+                        xml.within("ServerSyncFileDecryption", |xml| {
+                            xml.base64("FileDigest", &digest.0);
+                            xml.optional("DecryptionKey", key.as_deref());
+                        });
+                    }
+                });
+            });
+        }
+    });
+}
+
 fn read_keys(fields: &mut Fields<'_>) -> Result<DecryptionData, MessageError> {
-    let updates = fields.list("UpdateFileDecryptionData", |fields, _| {
-        let (mut id, mut keys) = (None, Vec::new());
-        fields.children(|fields, child| {
-            match child.name() {
-                "UpdateId" => id = Some(fields.identity()?),
-                "FileDecryptionData" => {
-                    keys = fields.list("FileDecryptionData", |fields, _| {
-                        let (mut digest, mut key) = (None, None);
-                        fields.children(|fields, child| {
-                            match child.name() {
-                                "FileDigest" => digest = Some(fields.sha1("FileDigest")?),
-                                "DecryptionKey" => key = fields.optional(child)?,
-                                _ => fields.skip()?,
-                            }
-                            Ok(())
-                        })?;
-                        let missing =
-                            MessageError::Missing { message: "FileDecryptionData", field: "FileDigest" };
-                        Ok((digest.ok_or(missing)?, key))
-                    })?;
-                }
-                _ => fields.skip()?,
+    let mut updates = Vec::new();
+    fields.children(|fields, child| {
+        match child.name() {
+            "UpdateFileDecryptionData" => {
+                updates = fields.list("ServerSyncUpdateFileDecryption", |fields, _| read_keys_of(fields))?;
             }
-            Ok(())
-        })?;
-        let missing = MessageError::Missing { message: "UpdateFileDecryptionData", field: "UpdateId" };
-        Ok((id.ok_or(missing)?, keys))
+            _ => fields.skip()?,
+        }
+        Ok(())
     })?;
     Ok(DecryptionData { updates })
+}
+
+fn read_keys_of(fields: &mut Fields<'_>) -> Result<(RevisionId, Vec<FileKey>), MessageError> {
+    let (mut id, mut keys) = (None, Vec::new());
+    fields.children(|fields, child| {
+        match child.name() {
+            "UpdateId" => id = Some(fields.identity()?),
+            "FileDecryptionData" => {
+                keys = fields.list("ServerSyncFileDecryption", |fields, _| {
+                    let (mut digest, mut key) = (None, None);
+                    fields.children(|fields, child| {
+                        match child.name() {
+                            "FileDigest" => digest = Some(fields.sha1("FileDigest")?),
+                            "DecryptionKey" => key = fields.optional(child)?,
+                            _ => fields.skip()?,
+                        }
+                        Ok(())
+                    })?;
+                    let missing =
+                        MessageError::Missing { message: "ServerSyncFileDecryption", field: "FileDigest" };
+                    Ok((digest.ok_or(missing)?, key))
+                })?;
+            }
+            _ => fields.skip()?,
+        }
+        Ok(())
+    })?;
+    let missing = MessageError::Missing { message: "ServerSyncUpdateFileDecryption", field: "UpdateId" };
+    Ok((id.ok_or(missing)?, keys))
 }

@@ -116,7 +116,9 @@ fn responses() -> Vec<Response> {
                 vec![(Sha1Digest([3; 20]), Some("secret".to_owned())), (Sha1Digest([4; 20]), None)],
             )],
         }),
+        Response::DecryptionData(DecryptionData::default()),
         Response::DownloadFiles,
+        Response::Pong(Pong { time: "2026-10-04T13:16:35.433Z".to_owned(), name: "spsync".to_owned() }),
     ]
 }
 
@@ -168,6 +170,12 @@ fn what_microsofts_own_client_insists_on_is_written() {
     ];
     let places: Vec<_> = order.iter().map(|name| config.find(&format!("<{name}>")).unwrap()).collect();
     assert!(places.is_sorted(), "the order of the specification: {places:?}");
+    let keys = text(responses().swap_remove(8));
+    assert!(
+        keys.contains("<UpdateFileDecryptionData><ServerSyncUpdateFileDecryption><UpdateId>")
+            && keys.contains("<FileDecryptionData><ServerSyncFileDecryption><FileDigest>"),
+        "as in the service description: {keys}"
+    );
 }
 
 #[test]
@@ -270,7 +278,7 @@ fn the_path_of_content_is_that_of_real_servers() {
 proptest! {
     #[test]
     fn damage_is_an_error_or_another_value_and_never_a_crash(
-        which in 0_usize..22,
+        which in 0_usize..25,
         changes in prop::collection::vec((0_usize..4096, any::<u8>()), 1..6),
         cut in prop::option::of(0_usize..4096),
     ) {

@@ -1,26 +1,52 @@
-//! A socket whose writes do not wait for ever: hyper does not time them, and a client that reads nothing would hold a
-//! connection and a file (threat T25).
+//! The socket of one connection, with what hyper leaves out.
+//!
+//! - Writes do not wait for ever: a client that reads nothing would hold a connection and a file (threat T25).
+//! - A head with a length and a transfer coding is seen ([`HeadWatch`]).
+//! - An answer that ends the connection arrives also where the client is still sending: what it sends is read and thrown
+//!   away for a moment. A socket that is closed over unread bytes resets the connection, and with it the answer.
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::framing::HeadWatch;
+
+/// How long, and for how many bytes, a client may go on sending after an answer that ends the connection.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 64 * 1024 * 1024;
+
+/// What the socket and the answers of one connection tell each other.
+#[derive(Debug, Default)]
+pub(super) struct Signals {
+    /// The head that was read last has a length and a transfer coding.
+    pub(super) doubtful: AtomicBool,
+    /// The answer ends the connection, and the client may be sending still.
+    pub(super) linger: AtomicBool,
+}
+
 /// A stream that gives up on a reader that has stopped.
 pub(super) struct Guarded {
     stream: TcpStream,
+    signals: Arc<Signals>,
+    watch: HeadWatch,
     stall: Duration,
     deadline: Pin<Box<Sleep>>,
     waiting: bool,
+    lingering: Option<usize>,
 }
 
 impl Guarded {
-    pub(super) fn new(stream: TcpStream, stall: Duration) -> Self {
-        Self { stream, stall, deadline: Box::pin(sleep(stall)), waiting: false }
+    pub(super) fn new(stream: TcpStream, stall: Duration, signals: Arc<Signals>) -> Self {
+        let deadline = Box::pin(sleep(stall));
+        let watch = HeadWatch::default();
+        Self { stream, signals, watch, stall, deadline, waiting: false, lingering: None }
     }
 
     fn guard<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -39,6 +65,22 @@ impl Guarded {
             Poll::Pending => Poll::Pending,
         }
     }
+
+    /// Reads what still comes, until the client has seen the end of the answer, or for the time that it gets.
+    fn drain(&mut self, context: &mut Context<'_>, mut left: usize) -> Poll<()> {
+        let mut scratch = [0; 16 * 1024];
+        while left > 0 && self.deadline.as_mut().poll(context).is_pending() {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            let read = Pin::new(&mut self.stream).poll_read(context, &mut buffer);
+            self.lingering = Some(left);
+            match ready!(read) {
+                Ok(()) if !buffer.filled().is_empty() => left = left.saturating_sub(buffer.filled().len()),
+                // Its end, or a connection that is gone.
+                _ => break,
+            }
+        }
+        Poll::Ready(())
+    }
 }
 
 impl AsyncRead for Guarded {
@@ -47,7 +89,12 @@ impl AsyncRead for Guarded {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if self.watch.see(&buffer.filled()[before..]) {
+            self.signals.doubtful.store(true, Ordering::Relaxed);
+        }
+        polled
     }
 }
 
@@ -75,6 +122,18 @@ impl AsyncWrite for Guarded {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let left = match self.lingering {
+            Some(left) => left,
+            None => {
+                ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+                if !self.signals.linger.load(Ordering::Relaxed) {
+                    return Poll::Ready(Ok(()));
+                }
+                self.deadline.as_mut().reset(Instant::now() + LINGER);
+                LINGER_BYTES
+            }
+        };
+        ready!(self.drain(cx, left));
+        Poll::Ready(Ok(()))
     }
 }

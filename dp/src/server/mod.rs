@@ -2,13 +2,15 @@
 //!
 //! What may be served is a [`Shelf`], an immutable snapshot that is replaced whole; a request looks nothing up in a
 //! database. Content is opened once and read through that descriptor. Bodies are never chunked and never compressed, and
-//! all of them go through one type, [`body::ContentBody`].
+//! all of them go through one type, [`body::ContentBody`]. Whatever is no content goes to the [`Service`], if there is one.
 
 pub mod body;
 pub mod conditional;
 mod connection;
+mod framing;
 pub mod range;
 mod respond;
+mod service;
 mod shelf;
 
 use std::collections::HashMap;
@@ -19,9 +21,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use catalog::digest::Sha256Digest;
+use catalog::digest::{Sha1Digest, Sha256Digest};
+use http::request::Parts;
 use http::uri::Authority;
-use http::{Method, Request, Response, Version, header};
+use http::{HeaderValue, Method, Request, Response, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -32,6 +35,9 @@ use tracing::{info, warn};
 
 use crate::library::{Library, LibraryError};
 use body::ContentBody;
+use connection::Signals;
+use service::Room;
+pub use service::{Answering, Call, Received, Refused, Remark, RequestBody, Service};
 pub use shelf::{Location, LocationKind, LocationsAnswer, Servable, Shelf};
 
 /// How much one server takes on.
@@ -41,7 +47,7 @@ pub struct ServerLimits {
     pub max_connections: usize,
     /// Connections at once from one address.
     pub max_connections_per_client: usize,
-    /// For the head of a request, and between requests of one connection.
+    /// For the head of a request, for its body, and between requests of one connection.
     pub read_timeout: Duration,
     /// How long a client may leave what we send unread.
     pub write_stall: Duration,
@@ -79,6 +85,8 @@ pub struct ContentServer {
     library: Library,
     shelf: Arc<ArcSwap<Shelf>>,
     limits: ServerLimits,
+    service: Option<Arc<dyn Service>>,
+    room: Room,
     clients: Mutex<HashMap<IpAddr, usize>>,
     /// What was served.
     pub served: Served,
@@ -87,7 +95,20 @@ pub struct ContentServer {
 impl ContentServer {
     /// A server of what `shelf` says at each moment.
     pub fn new(library: Library, shelf: Arc<ArcSwap<Shelf>>, limits: ServerLimits) -> Self {
-        Self { library, shelf, limits, clients: Mutex::default(), served: Served::default() }
+        Self {
+            library,
+            shelf,
+            limits,
+            service: None,
+            room: Room::default(),
+            clients: Mutex::default(),
+            served: Served::default(),
+        }
+    }
+
+    /// The same server, with a service for what is no content.
+    pub fn with_service(self, service: Arc<dyn Service>) -> Self {
+        Self { service: Some(service), ..self }
     }
 
     /// Accepts until `shutdown`, then lets running answers finish, at most for the grace.
@@ -147,10 +168,11 @@ impl ContentServer {
         mut stopped: watch::Receiver<bool>,
     ) {
         let _ = stream.set_nodelay(true);
-        let stream = connection::Guarded::new(stream, self.limits.write_stall);
+        let signals = Arc::new(Signals::default());
+        let stream = connection::Guarded::new(stream, self.limits.write_stall, signals.clone());
         let service = service_fn(|request| {
-            let server = self.clone();
-            async move { Ok::<_, Infallible>(server.handle(request, peer).await) }
+            let (server, signals) = (self.clone(), signals.clone());
+            async move { Ok::<_, Infallible>(server.handle(request, peer, &signals).await) }
         });
         let mut builder = hyper::server::conn::http1::Builder::new();
         // Without a timer the timeout of the head would silently be off.
@@ -171,41 +193,48 @@ impl ContentServer {
         let _ = serving.await;
     }
 
-    async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<ContentBody> {
+    async fn handle(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        signals: &Signals,
+    ) -> Response<ContentBody> {
         let since = Instant::now();
-        let response = self.route(&request).await;
+        let (head, mut body) = request.into_parts();
+        let doubtful = signals.doubtful.load(Ordering::Relaxed);
+        let mut response =
+            if doubtful { respond::bad_request() } else { self.route(&head, &mut body, peer).await };
+        if response.headers().get(header::CONNECTION).is_some_and(|value| value == "close") {
+            signals.linger.store(true, Ordering::Relaxed);
+        }
         let sent = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
         self.served.requests.fetch_add(1, Ordering::Relaxed);
         self.served.bytes.fetch_add(sent, Ordering::Relaxed);
+        let remark = response.extensions_mut().remove::<Remark>().map_or_else(String::new, |it| it.0);
         info!(
             target: "dp::access",
             client = %peer.ip(),
             status = response.status().as_u16(),
             size_bytes = sent,
-            range = request.headers().get(header::RANGE).and_then(|v| v.to_str().ok()).unwrap_or("-"),
+            range = head.headers.get(header::RANGE).and_then(|v| v.to_str().ok()).unwrap_or("-"),
             micros = since.elapsed().as_micros() as u64,
-            "{} {}", request.method(), request.uri().path()
+            "{} {}{}{remark}", head.method, head.uri.path(), if remark.is_empty() { "" } else { " " }
         );
         response
     }
 
-    async fn route(&self, request: &Request<Incoming>) -> Response<ContentBody> {
-        if request.version() > Version::HTTP_11 {
+    async fn route(&self, head: &Parts, body: &mut Incoming, peer: SocketAddr) -> Response<ContentBody> {
+        if head.version > Version::HTTP_11 {
             return respond::bad_request();
         }
-        if head_bytes(request) > LARGEST_HEAD {
+        if head_bytes(head) > LARGEST_HEAD {
             return respond::head_too_large();
         }
-        // No route takes a body. One that comes all the same is how requests are smuggled (threat T9).
-        let lengths = request.headers().get_all(header::CONTENT_LENGTH);
-        if request.headers().contains_key(header::TRANSFER_ENCODING)
-            || lengths.iter().any(|length| length != "0")
-            || !names_one_host(request)
-        {
+        if !names_one_host(head) {
             return respond::bad_request();
         }
         // `*` and what is meant for proxies. No route has another form than a path.
-        let Some(path) = request.uri().path().strip_prefix('/') else { return respond::bad_request() };
+        let Some(path) = head.uri.path().strip_prefix('/') else { return respond::bad_request() };
         // Split first: an encoded slash is part of a name (RFC 3986 section 2.2), and caches before us think so too.
         let decoded: Result<Vec<_>, _> =
             path.split('/').map(|part| percent_decode_str(part).decode_utf8()).collect();
@@ -213,26 +242,44 @@ impl ContentServer {
         if decoded.iter().any(|part| part.contains('\0')) {
             return respond::bad_request();
         }
-        let readable = matches!(*request.method(), Method::GET | Method::HEAD);
         let segments: Vec<&str> = decoded.iter().map(AsRef::as_ref).collect();
+        if let Some((service, largest)) = self.service_of(&segments) {
+            return self.serve_call(service, largest, head, body, &segments, peer).await;
+        }
+        // No other route takes a body. One that comes all the same is how requests are smuggled (threat T9).
+        let lengths = head.headers.get_all(header::CONTENT_LENGTH);
+        if head.headers.contains_key(header::TRANSFER_ENCODING) || lengths.iter().any(|length| length != "0")
+        {
+            return respond::bad_request();
+        }
+        let readable = matches!(head.method, Method::GET | Method::HEAD);
         let shelf = self.shelf.load();
         match segments.as_slice() {
             ["content" | "packages" | "locations", ..] if !readable => respond::method_not_allowed(),
             ["content", digest] => match digest.parse() {
-                Ok(digest) => self.content(request, &shelf, digest).await,
+                Ok(digest) => self.content(head, &shelf, digest).await,
                 Err(_) => respond::not_here(),
             },
+            // As update servers name content; they take no regard to case ([MS-WSUSSS] section 2.1).
+            [content, folder, file] if content.eq_ignore_ascii_case("content") => {
+                let found = sha1_of(folder, file).and_then(|sha1| *shelf.by_sha1.get(&sha1)?);
+                match found {
+                    _ if !readable => respond::method_not_allowed(),
+                    Some(digest) => self.content(head, &shelf, digest).await,
+                    None => respond::not_here(),
+                }
+            }
             ["packages", package, file] => {
                 let found =
                     package.parse().ok().and_then(|id| shelf.packages.get(&(id, file.to_ascii_lowercase())));
                 match found {
-                    Some(digest) => self.content(request, &shelf, *digest).await,
+                    Some(digest) => self.content(head, &shelf, *digest).await,
                     None => respond::not_here(),
                 }
             }
             ["locations", digest] => {
                 match digest.parse().ok().and_then(|digest| shelf.locations.get(&digest)) {
-                    Some(locations) => respond::json(locations, request.method() == Method::HEAD),
+                    Some(locations) => respond::json(locations, head.method == Method::HEAD),
                     None => respond::not_here(),
                 }
             }
@@ -240,13 +287,37 @@ impl ContentServer {
         }
     }
 
-    /// `GET` or `HEAD` of one content: 200, 206, 304, 404, 412 or 416; 400 for ranges that contradict each other.
-    async fn content(
+    /// The service whose route this is, and the most bytes of a body there. Content is never its.
+    fn service_of(&self, segments: &[&str]) -> Option<(&Arc<dyn Service>, u64)> {
+        let service = self.service.as_ref()?;
+        Some((service, service.largest_body(segments)?))
+    }
+
+    async fn serve_call(
         &self,
-        request: &Request<Incoming>,
-        shelf: &Shelf,
-        digest: Sha256Digest,
+        service: &Arc<dyn Service>,
+        largest: u64,
+        head: &Parts,
+        body: &mut Incoming,
+        path: &[&str],
+        peer: SocketAddr,
     ) -> Response<ContentBody> {
+        // Only `POST` says what a body means here.
+        if head.method != Method::POST && !http_body::Body::is_end_stream(body) {
+            return respond::bad_request();
+        }
+        let body = RequestBody::new(body, largest, self.limits.read_timeout, &self.room);
+        let mut call = Call { head, path, peer, body };
+        let mut response = service.answer(&mut call).await;
+        // After a transfer coding nothing is believed: whoever stands before us may have read another one.
+        if !call.body.is_over() || head.headers.contains_key(header::TRANSFER_ENCODING) {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// `GET` or `HEAD` of one content: 200, 206, 304, 404, 412 or 416; 400 for ranges that contradict each other.
+    async fn content(&self, head: &Parts, shelf: &Shelf, digest: Sha256Digest) -> Response<ContentBody> {
         // Absent and not distributed look the same from outside (threat T4).
         let Some(servable) = shelf.contents.get(&digest) else { return respond::not_here() };
         let library = self.library.clone();
@@ -268,29 +339,35 @@ impl ContentServer {
             Err(_) => return respond::try_later(),
         };
         let file = respond::ServedFile::new(stored);
-        let reply = conditional::decide(request.method(), request.headers(), &file.validators, file.size);
-        respond::file(file, reply, request.method() == Method::HEAD)
+        let reply = conditional::decide(&head.method, &head.headers, &file.validators, file.size);
+        respond::file(file, reply, head.method == Method::HEAD)
     }
 }
 
 /// The bytes of a head as it was sent, but for odd white space. hyper's own limit is one of its buffer, which may hold
 /// twice as much when the last piece arrives.
-fn head_bytes(request: &Request<Incoming>) -> usize {
-    let fields: usize =
-        request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    request.method().as_str().len() + target + " HTTP/1.1\r\n\r\n".len() + fields
+fn head_bytes(head: &Parts) -> usize {
+    let fields: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    head.method.as_str().len() + target + " HTTP/1.1\r\n\r\n".len() + fields
 }
 
 /// One `Host`, which only HTTP/1.0 may leave out (RFC 9112 section 3.2). Two of them are read differently by us and by
 /// whoever stands before us.
-fn names_one_host(request: &Request<Incoming>) -> bool {
-    let mut hosts = request.headers().get_all(header::HOST).iter();
+fn names_one_host(head: &Parts) -> bool {
+    let mut hosts = head.headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
-        (None, _) => request.version() < Version::HTTP_11,
+        (None, _) => head.version < Version::HTTP_11,
         (Some(host), None) => host.is_empty() || Authority::try_from(host.as_bytes()).is_ok(),
         (Some(_), Some(_)) => false,
     }
+}
+
+/// The digest in `CD/87F5…DDCD.exe`: the folder is its last two digits, the extension may be any.
+fn sha1_of(folder: &str, file: &str) -> Option<Sha1Digest> {
+    let name = file.split_once('.').map_or(file, |(name, _)| name);
+    let sha1 = name.parse().ok()?;
+    name.get(name.len() - 2..)?.eq_ignore_ascii_case(folder).then_some(sha1)
 }
 
 /// One connection's place among those allowed.

@@ -51,23 +51,25 @@ pub(super) fn not_here() -> Response<ContentBody> {
 
 /// 400, and the connection ends: what follows on it cannot be trusted.
 pub(super) fn bad_request() -> Response<ContentBody> {
-    let mut response = empty(StatusCode::BAD_REQUEST);
+    last(StatusCode::BAD_REQUEST)
+}
+
+/// A refusal that ends the connection.
+pub(super) fn last(status: StatusCode) -> Response<ContentBody> {
+    let mut response = empty(status);
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
 /// 431, and the connection ends (RFC 6585 section 5).
 pub(super) fn head_too_large() -> Response<ContentBody> {
-    let mut response = bad_request();
-    *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-    response
+    last(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
 }
 
 /// 405 with what is allowed (section 15.5.6).
 pub(super) fn method_not_allowed() -> Response<ContentBody> {
-    let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
+    let mut response = last(StatusCode::METHOD_NOT_ALLOWED);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 

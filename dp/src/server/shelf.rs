@@ -11,10 +11,24 @@ use serde::{Deserialize, Serialize};
 pub struct Shelf {
     /// Contents that were distributed.
     pub contents: HashMap<Sha256Digest, Servable>,
+    /// The same by SHA-1, as update servers name them; `None` where it stands for two contents.
+    pub by_sha1: HashMap<Sha1Digest, Option<Sha256Digest>>,
     /// Files of packages: names in lower case, because clients differ in it.
     pub packages: HashMap<(PackageId, String), Sha256Digest>,
     /// Where each content is.
     pub locations: HashMap<Sha256Digest, LocationsAnswer>,
+}
+
+impl Shelf {
+    /// Offers a content.
+    pub fn offer(&mut self, digest: Sha256Digest, servable: Servable) {
+        if let Some(sha1) = servable.sha1 {
+            let named = self.by_sha1.entry(sha1).or_insert(Some(digest));
+            // Somebody has made a collision: whoever asks by SHA-1 could be given the wrong one.
+            *named = named.filter(|named| *named == digest);
+        }
+        self.contents.insert(digest, servable);
+    }
 }
 
 /// What is known of content that may be served.

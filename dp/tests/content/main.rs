@@ -6,5 +6,6 @@ mod bounds;
 mod feet;
 mod hostile;
 mod ranges;
+mod services;
 mod stage;
 mod tools;

@@ -10,7 +10,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use catalog::digest::{Checker, Digests, Sha1Digest, Sha256Digest, Wanted};
 use dp::library::{Library, Settings};
-use dp::server::{ContentServer, Location, LocationKind, LocationsAnswer, Servable, ServerLimits, Shelf};
+use dp::server::{
+    ContentServer, Location, LocationKind, LocationsAnswer, Servable, ServerLimits, Service, Shelf,
+};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -114,10 +116,19 @@ impl Point {
     }
 
     pub fn with(limits: ServerLimits) -> Self {
+        Self::open(limits, |server| server)
+    }
+
+    /// One that also has a service.
+    pub fn serving(limits: ServerLimits, service: Arc<dyn Service>) -> Self {
+        Self::open(limits, |server| server.with_service(service))
+    }
+
+    fn open(limits: ServerLimits, finish: impl FnOnce(ContentServer) -> ContentServer) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let library = Library::open(folder.path(), Settings::default()).unwrap();
         let shelf = Arc::new(ArcSwap::from_pointee(Shelf::default()));
-        let server = Arc::new(ContentServer::new(library.clone(), shelf.clone(), limits));
+        let server = Arc::new(finish(ContentServer::new(library.clone(), shelf.clone(), limits)));
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -163,7 +174,7 @@ impl Point {
             expires_in_seconds: 900,
         };
         self.change(|shelf| {
-            shelf.contents.insert(content.sha256, servable.clone());
+            shelf.offer(content.sha256, servable.clone());
             shelf.locations.insert(content.sha256, locations.clone());
         });
     }

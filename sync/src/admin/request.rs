@@ -25,7 +25,7 @@ pub struct Envelope {
 pub enum Request {
     /// Synchronise now.
     Now {
-        /// Read every catalog again, even where nothing changed.
+        /// Read every catalog and every list again, even where nothing changed.
         full: bool,
     },
     /// One screen about everything.
@@ -39,6 +39,11 @@ pub enum Request {
     SyncShow {
         /// Its number.
         run: i64,
+    },
+    /// Tries every step of reaching the sources, and changes nothing.
+    SyncTest {
+        /// Name of the one to try; all if not given.
+        source: Option<String>,
     },
     /// What a changed selection would list and download.
     SyncPlan {
@@ -73,6 +78,13 @@ pub enum Request {
     UpdatesExport {
         /// The cabinet to make.
         file: PathBuf,
+    },
+    /// What the rule of supersedence expires, now and later.
+    SupersedencePlan,
+    /// Takes documents away that nothing needs any more.
+    UpdatesGc {
+        /// Also where it is more than a fifth of all.
+        confirmed: bool,
     },
     /// Categories that update documents define.
     Categories,
@@ -215,6 +227,8 @@ pub struct UpdateFilter {
     pub architectures: Vec<String>,
     /// Edition groups.
     pub editions: Vec<String>,
+    /// The release that devices run: enablement packages for it come first, others are left out.
+    pub base: Option<String>,
     /// Words that the title must contain.
     pub words: Vec<String>,
     /// Also what the selection hides, what was declined or withdrawn.

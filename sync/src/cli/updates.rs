@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use catalog::feature_update::{Shape, ToldBy};
 use catalog::problem::Problem;
 use clap::{Args, Subcommand};
 use schema::metadata::Category;
+use schema::updates::FeatureUpdate;
 
 use super::output::{Rows, safe, size, when};
 use super::{Format, Global, Output, connect};
@@ -12,6 +14,8 @@ use crate::admin::{Mark, Request, UpdateFilter};
 use crate::config::Loaded;
 use crate::export::Written;
 use crate::import::Imported;
+use crate::updates::retention::Collected;
+use crate::updates::supersedence::{Plan, Row};
 use crate::updates::{List, Listed, Shown};
 
 /// Feature updates
@@ -40,8 +44,13 @@ pub enum Updates {
         /// The cabinet to make; it must not exist
         file: PathBuf,
     },
-    /// Companies, product families, products and classifications of imported documents
+    /// Companies, product families, products and classifications of recorded documents
     Categories,
+    /// What replaces what, and the rule that expires what is replaced
+    #[command(subcommand)]
+    Supersedence(Supersedence),
+    /// Take documents away that nothing needs any more; `--dry-run` shows which. Each `spsync now` does some of it
+    Gc,
     /// Do not list or pick these any more
     Decline {
         /// Ids or titles
@@ -62,6 +71,13 @@ pub enum Updates {
     },
 }
 
+/// What replaces what.
+#[derive(Debug, Subcommand)]
+pub enum Supersedence {
+    /// What the rule expires now, what later, and what it leaves and why
+    Plan,
+}
+
 /// Narrows a list of updates; each may be given several times.
 #[derive(Debug, Default, Args)]
 pub struct Filter {
@@ -80,6 +96,9 @@ pub struct Filter {
     /// Edition group: business, consumer
     #[arg(long = "edition", value_name = "GROUP")]
     editions: Vec<String>,
+    /// Release that the devices run, as 21H2: what only switches features on there comes first
+    #[arg(long = "base", value_name = "RELEASE")]
+    base: Option<String>,
 }
 
 impl Filter {
@@ -90,6 +109,7 @@ impl Filter {
             languages: self.languages,
             architectures: self.architectures,
             editions: self.editions,
+            base: self.base,
             words,
             all,
         }
@@ -167,6 +187,18 @@ impl Updates {
                 }
                 return Ok(0);
             }
+            Self::Supersedence(Supersedence::Plan) => {
+                let plan =
+                    connect::call::<Plan>(settings, global, output, Request::SupersedencePlan).await?.body;
+                show_plan(&plan, output);
+                return Ok(0);
+            }
+            Self::Gc => {
+                let request = Request::UpdatesGc { confirmed: global.yes };
+                let called = connect::call::<Collected>(settings, global, output, request).await?;
+                show_collected(&called.body, output);
+                return Ok(called.finish(output));
+            }
             Self::Decline { updates } => {
                 super::confirm(global, &format!("decline {} updates", updates.len()))?;
                 (updates, Mark::Decline)
@@ -207,6 +239,10 @@ fn show_imported(imported: &Imported, output: &Output) {
         imported.new, imported.unchanged, imported.refused
     ));
     imported.new_categories.iter().take(20).for_each(|name| output.line(format!("  + {}", safe(name))));
+    if imported.new_feature_updates > 0 {
+        output
+            .line(format!("{} new feature updates: spsync updates list --all", imported.new_feature_updates));
+    }
     if imported.new_categories.len() > 20 {
         output.line(format!(
             "  and {} more categories (spsync updates categories)",
@@ -214,6 +250,65 @@ fn show_imported(imported: &Imported, output: &Output) {
         ));
     }
     imported.notes.iter().for_each(|note| output.line(safe(note)));
+}
+
+fn show_plan(plan: &Plan, output: &Output) {
+    let mut rows = Rows::new(&["ID", "TITLE", "DUE", "REPLACED BY", "WHAT HAPPENS"]);
+    let parts: [(&[Row], &str); 5] = [
+        (&plan.expire, "expires with the next run"),
+        (&plan.restore, "comes back with the next run"),
+        (&plan.kept, "kept"),
+        (&plan.later, "expires later"),
+        (&plan.expired, "expired"),
+    ];
+    for (part, what) in parts {
+        for row in part {
+            let what =
+                row.kept_because.as_ref().map_or_else(|| what.to_owned(), |why| format!("{what}: {why}"));
+            rows.push([
+                row.update.short(),
+                safe(&row.title),
+                row.due.map_or_else(|| "no date".to_owned(), when),
+                row.superseded_by.iter().map(|by| by.short()).collect::<Vec<_>>().join(", "),
+                what,
+            ]);
+        }
+    }
+    output.one(
+        plan,
+        |_| String::new(),
+        |output| {
+            output.table(rows);
+            output.line(format!(
+                "{} expire, {} come back, {} are kept, {} expire later, {} are expired; {} months after what replaces them \
+                 was published ([sync] supersedence_months)",
+                plan.expire.len(),
+                plan.restore.len(),
+                plan.kept.len(),
+                plan.later.len(),
+                plan.expired.len(),
+                plan.months
+            ));
+        },
+    );
+}
+
+fn show_collected(collected: &Collected, output: &Output) {
+    output.one(
+        collected,
+        |_| String::new(),
+        |output| {
+            output.line(format!(
+                "{} of {} documents are not needed ({}); {} {}",
+                collected.unneeded,
+                collected.recorded,
+                size(collected.bytes),
+                collected.documents,
+                if collected.dry_run { "taken away (--dry-run)" } else { "taken away" }
+            ));
+            collected.examples.iter().for_each(|id| output.line(format!("  {id}")));
+        },
+    );
 }
 
 /// What the DEPLOYABLE column says.
@@ -238,6 +333,7 @@ fn show_list(list: &List, output: &Output) {
             (true, None) => "downloaded".to_owned(),
             (false, None) => "metadata".to_owned(),
         };
+        let state = if listed.superseded_by.is_empty() { state } else { format!("{state}, superseded") };
         let mut row = vec![
             u.id.update.short(),
             safe(&u.title),
@@ -268,10 +364,35 @@ fn show_list(list: &List, output: &Output) {
                 list.hidden_because.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
             output.line(format!("{} hidden: {} (--all shows them)", list.hidden, reasons.join(", ")));
         }
+        for listed in list.updates.iter().filter(|listed| listed.advice.is_some()).take(10) {
+            let advice = listed.advice.as_deref().unwrap_or_default();
+            output.line(format!(
+                "{} switches on {}: {advice}",
+                listed.update.id.update.short(),
+                listed.update.release.as_deref().unwrap_or("-")
+            ));
+        }
         if list.updates.is_empty() && list.hidden == 0 && list.notes.is_empty() {
             output.line("no feature update is known yet: spsync now");
         }
         list.notes.iter().for_each(|note| output.line(note));
+    }
+}
+
+fn shape(update: &FeatureUpdate) -> String {
+    match update.shape {
+        Shape::Esd => "one image".to_owned(),
+        Shape::Enablement if update.bases.is_empty() => "enablement package".to_owned(),
+        Shape::Enablement => format!("enablement package for {}", update.bases.join(", ")),
+        Shape::FileSet => format!("{} files, of which a device fetches what it lacks", update.files.len()),
+    }
+}
+
+fn told_by(update: &FeatureUpdate) -> String {
+    match update.told_by {
+        ToldBy::FileName => "the file's name (sure)".to_owned(),
+        ToldBy::Title => "the title (likely)".to_owned(),
+        ToldBy::Nothing => "nothing".to_owned(),
     }
 }
 
@@ -282,6 +403,8 @@ fn show_one(shown: &Shown, output: &Output) {
     let mut fields = vec![
         ("id", format!("{} revision {}", u.id.update, u.id.number.0)),
         ("product", u.product.clone().unwrap_or_else(dash)),
+        ("comes as", shape(u)),
+        ("told by", told_by(u)),
         ("release", format!("{} (build {})", u.release.as_deref().unwrap_or("-"), u.build_text())),
         ("editions", format!("{}: {}", u.edition_group.as_deref().unwrap_or("-"), u.editions.join(", "))),
         ("architecture", u.architecture.clone()),
@@ -289,9 +412,25 @@ fn show_one(shown: &Shown, output: &Output) {
         ("file", u.file_name.to_string()),
         ("size", format!("{} ({} bytes)", size(u.size), u.size)),
     ];
+    if u.products.iter().any(|product| Some(product) != u.product.as_ref()) {
+        fields.insert(2, ("filed under", u.products.join("; ")));
+    }
     fields.extend(u.digests.sha1.map(|d| ("sha1", d.to_string())));
     fields.extend(u.digests.sha256.map(|d| ("sha256", d.to_string())));
     fields.extend(u.urls.iter().map(|url| ("link", format!("{} ({})", url.url, url.source))));
+    if u.files.len() > 1 {
+        fields.extend(
+            u.files.iter().map(|file| ("contains", format!("{} ({})", file.file_name, size(file.size)))),
+        );
+    }
+    fields.extend(u.created.map(|created| ("published", when(created))));
+    fields.extend((!shown.listed.superseded_by.is_empty()).then(|| {
+        (
+            "replaced by",
+            shown.listed.superseded_by.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        )
+    }));
+    fields.extend(u.expired_at.map(|at| ("expired", when(at))));
     fields.push(("licence", u.license.to_string()));
     fields.push(("signature", shown.signature.clone()));
     fields.push(("deployable", deployable(&shown.listed)));

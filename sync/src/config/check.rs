@@ -130,6 +130,13 @@ impl Findings<'_> {
                 format!("not set: clients are told `{url}`, which others may not reach"),
             );
         }
+        if settings.update_point.upstream_role && listen.iter().any(reach) {
+            self.warn(
+                "update_point.upstream_role",
+                "downstream servers get metadata over plain HTTP, and it is not signed: whoever is between can change \
+                 it; keep it to networks that you trust, or set it to false",
+            );
+        }
     }
 
     fn files(&mut self, settings: &Settings) {

@@ -31,7 +31,7 @@ pub use error::ConfigError;
 pub use layers::Origin;
 pub use settings::{
     Admin, Client, Content, Db, Download, Dp, Log, LogFormat, Retry, Server, Settings, Site, Source,
-    SourceKind, Sync, Tls,
+    SourceKind, Sync, Tls, UpdatePoint,
 };
 pub use units::{
     Proxy, parse_duration, parse_network, parse_rate, parse_size, show_duration, show_size, web_address,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::settings::{Settings, Source, SourceKind, is_file};
 use super::units::{cut, show_duration, web_address};
+use crate::import::IMPORT;
 
 /// Each broken rule: the key, and what was expected and found.
 pub(super) fn broken(settings: &Settings) -> Vec<(String, String)> {
@@ -113,14 +114,18 @@ impl Rules {
         let key = |short: &str| format!("source.{}.{short}", source.name);
         let empty = |text: &str| text.is_empty();
         let esd = source.kind == SourceKind::EsdCatalog;
-        self.hold(&key("url"), !esd || empty(&source.url), || {
+        let import = source.kind == SourceKind::Import;
+        self.hold(&key("kind"), import == (source.name == IMPORT), || {
+            format!("expected `import` for the source `{IMPORT}`, and for no other")
+        });
+        self.hold(&key("url"), !(esd || import) || empty(&source.url), || {
             format!(
-                "expected nothing for an ESD catalog (its addresses are `catalogs`), actual `{}`",
+                "expected nothing for an ESD catalog (its addresses are `catalogs`) or an import, actual `{}`",
                 cut(&source.url)
             )
         });
-        self.hold(&key("content_url"), !esd || empty(&source.content_url), || {
-            format!("expected nothing for an ESD catalog, actual `{}`", cut(&source.content_url))
+        self.hold(&key("content_url"), !(esd || import) || empty(&source.content_url), || {
+            format!("expected nothing for an ESD catalog or an import, actual `{}`", cut(&source.content_url))
         });
         self.hold(&key("catalogs"), esd || source.catalogs.is_empty(), || {
             "expected nothing for an update server (its address is `url`), actual a list".to_owned()
@@ -129,7 +134,7 @@ impl Rules {
             "expected the root of the server, as `https://host:8531`, actual nothing".to_owned()
         });
         for (short, url) in [("url", &source.url), ("content_url", &source.content_url)] {
-            if !esd && !empty(url) {
+            if !esd && !import && !empty(url) {
                 self.reads(&key(short), web_address(url));
             }
         }

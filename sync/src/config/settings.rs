@@ -39,6 +39,8 @@ pub struct Settings {
     pub content: Content,
     /// `[dp]`
     pub dp: Dp,
+    /// `[update_point]`
+    pub update_point: UpdatePoint,
     /// `[client]`
     pub client: Client,
     /// `[log]`
@@ -61,6 +63,7 @@ impl Default for Settings {
             download: Download::default(),
             content: Content::default(),
             dp: Dp::default(),
+            update_point: UpdatePoint::default(),
             client: Client::default(),
             log: Log::default(),
             listening: Vec::new(),
@@ -185,6 +188,8 @@ section! {
         languages: Vec<String> = vec!["en-us".to_owned()],
         /// Architectures; `*`: all.
         architectures: Vec<String> = vec!["x64".to_owned(), "arm64".to_owned()],
+        /// Months after the creation of what replaces it until a feature update expires; 0: at once.
+        supersedence_months: u32 = 3,
         /// Accept each licence text, recorded as "by configuration".
         accept_licenses: bool = false,
         /// Take metadata over plain HTTP from update servers.
@@ -246,6 +251,13 @@ section! {
     }
 }
 section! {
+    /// What other update servers synchronise from.
+    UpdatePoint {
+        /// WSUS servers and other sites may synchronise from this one, at the addresses of `[server] listen`.
+        upstream_role: bool = true,
+    }
+}
+section! {
     /// The reference client on this machine.
     Client {
         /// Address of the site; empty: the site on this machine.
@@ -283,6 +295,8 @@ pub enum SourceKind {
     MicrosoftUpdate,
     /// A WSUS or another spsync, by server-sync.
     Wsus,
+    /// Nothing: how content may be reached that imported documents name. Without such a source: on public hosts.
+    Import,
 }
 
 /// Root of Microsoft Update's server-sync service.
@@ -292,7 +306,7 @@ impl Source {
     /// Root of the update server; `None` for a source that is none, and for a text that is no address.
     pub fn server(&self) -> Option<Url> {
         match self.kind {
-            SourceKind::EsdCatalog => None,
+            SourceKind::EsdCatalog | SourceKind::Import => None,
             SourceKind::MicrosoftUpdate if self.url.is_empty() => Url::parse(MICROSOFT_UPDATE).ok(),
             SourceKind::MicrosoftUpdate | SourceKind::Wsus => Url::parse(&self.url).ok(),
         }

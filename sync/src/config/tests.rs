@@ -231,10 +231,16 @@ fn findings(text: &str, environment: &[(&str, &str)]) -> Vec<Finding> {
 
 #[test]
 fn the_check_finds_what_cannot_work_here() {
-    let quiet = "server.public_url = \"http://site01:8530\"\n";
+    let address = "server.public_url = \"http://site01:8530\"\n";
+    let open = findings(address, &[]);
+    assert!(
+        open.len() == 1 && open[0].text.contains("`update_point.upstream_role`: downstream servers get"),
+        "{open:?}"
+    );
+    let quiet = &format!("{address}update_point.upstream_role = false\n");
     assert_eq!(findings(quiet, &[]), []);
     let rows: &[(&str, Level, &str)] = &[
-        ("sync.schedule = \"every day\"", Level::Error, ":3: `sync.schedule`: `every day` is no schedule"),
+        ("sync.schedule = \"every day\"", Level::Error, ":4: `sync.schedule`: `every day` is no schedule"),
         ("sync.schedule = \"0 0 30 2 *\"", Level::Error, "`sync.schedule`: `0 0 30 2 *` never comes"),
         ("sync.timezone = \"Mars/Olympus\"", Level::Error, "`sync.timezone`: `Mars/Olympus` is no time zone"),
         ("server.listen = [\"[::]:1\", \"127.0.0.1:1\"]", Level::Error, "cannot be listened on both"),
@@ -260,7 +266,7 @@ fn the_check_finds_what_cannot_work_here() {
     }
     let found = findings("sync.schedule = \"x\"\nsync.languages = []", &[]);
     let levels: Vec<_> = found.iter().map(|finding| finding.level.to_string()).collect();
-    assert_eq!(levels, ["error", "warn", "warn"], "errors first: {found:?}");
+    assert_eq!(levels, ["error", "warn", "warn", "warn"], "errors first: {found:?}");
 }
 
 /// `key = other value` for every key that exists, so that a new key cannot be forgotten below.
@@ -273,10 +279,11 @@ fn everything_else() -> Settings {
         admin = { socket = "", listen = "" }
         db = { path = "x", readers = 1 }
         source = [{ name = "esd", kind = "wsus", url = "https://x", content_url = "http://x", allow_networks = ["::1"], redirect_hosts = ["x.y"], mirrors = ["http://x"] }]
-        sync = { schedule = "", timezone = "GMT", jitter = "1s", products = ["x"], releases = ["x"], editions = ["x"], classifications = [], languages = [], architectures = [], accept_licenses = true, allow_plain_http = true, parallel_requests = 1, request_timeout = "1s", retry = { max = 1, first = "2s", longest = "2s" } }
+        sync = { schedule = "", timezone = "GMT", jitter = "1s", products = ["x"], releases = ["x"], editions = ["x"], classifications = [], languages = [], architectures = [], supersedence_months = 1, accept_licenses = true, allow_plain_http = true, parallel_requests = 1, request_timeout = "1s", retry = { max = 1, first = "2s", longest = "2s" } }
         download = { require_sha256 = true, parallel_files = 1, rate_limit = "1B/s", proxy = "none", min_free = "1B" }
         content.dir = "x"
         dp.name = "x"
+        update_point.upstream_role = false
         client = { site = "http://x", ca_file = "/x", dir = "x", allow_networks = ["::1"] }
         log = { level = "debug", format = "json", access_log = false }
         "#,

@@ -19,7 +19,8 @@ use url::Url;
 
 use crate::admin::{Answer, Caller, Work};
 use crate::clock;
-use crate::config::Settings;
+use crate::config::{self, Settings, Source};
+use crate::import::IMPORT;
 use crate::packages;
 use crate::site::{Site, problem};
 use crate::tasks::Progress;
@@ -120,8 +121,10 @@ pub async fn fill(
 ) -> Result<Answer, Problem> {
     let package = packages::shown(site, id).await?;
     let settings = site.settings();
-    let (wanted, present): (Vec<_>, Vec<_>) =
-        package.files.iter().cloned().partition(|file| file.state != FileState::Stored);
+    let (wanted, present): (Vec<_>, Vec<_>) = packages::each_once(&package.files)
+        .into_iter()
+        .cloned()
+        .partition(|file| file.state != FileState::Stored);
     let mut files: Vec<FilledFile> = present.iter().map(|file| line(file, "present")).collect();
     if caller.dry_run {
         files.extend(wanted.iter().map(|file| line(file, "would fetch")));
@@ -246,9 +249,11 @@ fn sources(
 ) -> Result<Vec<ContentSource>, Problem> {
     let mut sources = Vec::new();
     for published in &file.urls {
-        let Some(source) = settings.sources.iter().find(|source| source.name == published.source) else {
-            continue;
-        };
+        // What an export named is on public hosts, which need no leave.
+        let imported =
+            Source { name: IMPORT.to_owned(), kind: config::SourceKind::Import, ..Source::default() };
+        let configured = settings.sources.iter().find(|source| source.name == published.source);
+        let Some(source) = configured.or((published.source == IMPORT).then_some(&imported)) else { continue };
         let web = site.webs.content(settings, source)?;
         if let Some(folder) = from {
             push(&mut sources, SourceKind::Folder, At::File(folder.join(file.published_name.as_str())), &web);
@@ -324,8 +329,8 @@ async fn one(
         Err(problem) => {
             warn!("{phase} of package {package} failed: {problem}");
             progress.end(&phase, problem.code.name());
-            let (id, revision, cause) = (package.clone(), file.revision, problem.clone());
-            site.write(move |w| w.mark_file_failed(&id, revision, &cause, clock::now())).await?;
+            let (id, row, cause) = (package.clone(), file.file, problem.clone());
+            site.write(move |w| w.mark_file_failed(&id, row, &cause, clock::now())).await?;
             Ok(FilledFile { problem: Some(problem), ..line(&file, "failed") })
         }
     }
@@ -345,7 +350,7 @@ async fn stored(
         Problem::new(Code::ContentCorrupt, format!("`{}` vanished from the content library", file.file_name))
     })?;
     let sha1_only = file.digests.sha256.is_none();
-    let (id, revision) = (package.clone(), file.revision);
+    let (id, row) = (package.clone(), file.file);
     let (sha1, size) = (fingerprint.sha1, fingerprint.size);
     let (library, name) = (site.library.clone(), file.file_name.clone());
     site.write(move |w| {
@@ -355,7 +360,7 @@ async fn stored(
             return Err(Problem::new(Code::ContentCorrupt, message).into());
         }
         w.record_content(sha256, sha1, size, sha1_only, clock::now())?;
-        w.mark_file_stored(&id, revision, sha256, clock::now())
+        w.mark_file_stored(&id, row, sha256, clock::now())
     })
     .await?;
     if let Some(folder) = folder {

@@ -8,10 +8,10 @@ pub mod rtf;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use catalog::digest::Sha256Digest;
+use catalog::digest::{Checker, Sha256Digest, Wanted};
 use catalog::problem::{Code, Coded as _, Problem};
 use dp::transfer::web::Small;
-use schema::licenses::{Decision, How, LicenseState, LicenseText, NewLicenseText};
+use schema::licenses::{Decision, How, LicenseLink, LicenseState, LicenseText, NewLicenseText};
 use schema::tasks::Unit;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
@@ -184,7 +184,9 @@ async fn fetched(site: &Arc<Site>, listed: &Listed, language: &str) -> Result<Li
                 )
                 .await
                 {
-                    Ok(Ok(Small::Body { bytes, .. })) => checked(bytes.to_vec(), link.url.clone()),
+                    Ok(Ok(Small::Body { bytes, .. })) => {
+                        is_the_one(&bytes, &link).and_then(|()| checked(bytes.to_vec(), link.url.clone()))
+                    }
                     Ok(Ok(Small::NotModified)) => {
                         Err(Problem::new(Code::SourceFailed, "304 without a condition"))
                     }
@@ -204,6 +206,19 @@ async fn fetched(site: &Arc<Site>, listed: &Listed, language: &str) -> Result<Li
         }
     }
     Err(problem)
+}
+
+/// Where the upstream says what a text hashes to, nothing else is shown to anybody.
+fn is_the_one(bytes: &[u8], link: &LicenseLink) -> Result<(), Problem> {
+    let Some((size, digests)) = link.wanted else { return Ok(()) };
+    let wrong = |why: String| Err(Problem::new(Code::HashMismatch, why));
+    let Some(wanted) = Wanted::new(size, digests) else { return wrong("no digest is published".to_owned()) };
+    let mut checker = Checker::new();
+    checker.update(bytes);
+    match checker.finish(&wanted) {
+        Ok(_) => Ok(()),
+        Err(mismatch) => wrong(mismatch.to_string()),
+    }
 }
 
 /// A text must be RTF or readable text of a sensible size: an error page is not what anybody accepts.

@@ -4,10 +4,11 @@ pub mod content;
 mod distribute;
 mod validate;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use catalog::id::PackageId;
+use catalog::id::{PackageId, RevisionId};
 use catalog::problem::{Code, Problem};
 use schema::packages::{FileState, NewMember, NewPackage, Package, PackageFile};
 use serde::{Deserialize, Serialize};
@@ -78,13 +79,20 @@ pub async fn shown(site: &Arc<Site>, id: &PackageId) -> Result<Shown, Problem> {
         .await?;
     let package =
         package.ok_or_else(|| Problem::new(Code::PackageNotFound, format!("there is no package {id}")))?;
+    let each = each_once(&files);
     Ok(Shown {
-        bytes: files.iter().map(|file| file.size).sum(),
-        stored: files.iter().filter(|file| file.state == FileState::Stored).count() as u64,
+        bytes: each.iter().map(|file| file.size).sum(),
+        stored: each.iter().filter(|file| file.state == FileState::Stored).count() as u64,
         distributed_to: places.into_iter().map(|place| place.point).collect(),
         package,
         files,
     })
+}
+
+/// The files of a package, each once: several updates may need the same.
+pub(crate) fn each_once(files: &[PackageFile]) -> Vec<&PackageFile> {
+    let mut seen = HashSet::new();
+    files.iter().filter(|file| seen.insert(file.file)).collect()
 }
 
 /// All packages.
@@ -304,15 +312,21 @@ pub async fn drop_updates(
     let package = named(site, package).await?;
     not_busy(site, &package)?;
     let held = shown(site, &package.id).await?.files;
+    let mut members: Vec<(RevisionId, &str)> = Vec::new();
+    for file in &held {
+        if !members.iter().any(|(revision, _)| *revision == file.revision) {
+            members.push((file.revision, &file.title));
+        }
+    }
     let mut chosen = Vec::new();
     for name in names {
         let wanted = name.to_lowercase();
-        let is = |file: &&PackageFile| {
-            file.revision.update.to_string().starts_with(&wanted) || file.title.to_lowercase() == wanted
+        let is = |(revision, title): &&(RevisionId, &str)| {
+            revision.update.to_string().starts_with(&wanted) || title.to_lowercase() == wanted
         };
-        let found: Vec<_> = held.iter().filter(is).collect();
+        let found: Vec<_> = members.iter().filter(is).collect();
         match found.as_slice() {
-            [one] => chosen.push((*one).clone()),
+            [one] => chosen.push(**one),
             [] => {
                 let message = format!("package `{}` holds no update `{name}`", package.name);
                 return Err(Problem::new(Code::UpdateNotFound, message)
@@ -328,7 +342,8 @@ pub async fn drop_updates(
     }
     if !caller.dry_run {
         let (id, who) = (package.id.clone(), caller.who.clone());
-        let revisions: Vec<_> = chosen.iter().map(|file| file.revision).collect();
+        let revisions: Vec<_> = chosen.iter().map(|(revision, _)| *revision).collect();
+        let gone = revisions.clone();
         site.write(move |w| {
             w.drop_members(&id, &revisions, clock::now())?;
             w.audit(&who, "package.drop", id.as_str(), clock::now())
@@ -336,7 +351,9 @@ pub async fn drop_updates(
         .await?;
         site.refresh_shelf().await?;
         if let Some(folder) = &package.source_dir {
-            for file in &chosen {
+            let stays =
+                |file: &PackageFile| held.iter().any(|o| o.file == file.file && !gone.contains(&o.revision));
+            for file in held.iter().filter(|file| gone.contains(&file.revision) && !stays(file)) {
                 // The copy in the source folder is ours; one that is gone already is as wanted.
                 let _ = std::fs::remove_file(folder.join(file.file_name.as_str()));
             }
@@ -347,7 +364,7 @@ pub async fn drop_updates(
         name: package.name,
         added: Vec::new(),
         present: Vec::new(),
-        dropped: chosen.into_iter().map(|file| file.title).collect(),
+        dropped: chosen.into_iter().map(|(_, title)| title.to_owned()).collect(),
         left_out: Vec::new(),
         bytes: 0,
         dry_run: caller.dry_run,

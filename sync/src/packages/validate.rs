@@ -80,7 +80,7 @@ async fn all(
     let mut files = Vec::new();
     let mut bad = Vec::new();
     let mut done = 0;
-    for file in &package.files {
+    for file in super::each_once(&package.files) {
         let mut row =
             ValidatedFile { file_name: file.file_name.to_string(), verdict: "good".to_owned(), detail: None };
         match (file.state, file.sha256) {

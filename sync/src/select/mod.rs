@@ -15,6 +15,9 @@
 //! products, releases and editions are all unrestricted. Who restricts any of them asks for something definite, and
 //! a file that cannot say what it is is not it; who does not must not lose a new naming scheme silently.
 //! Languages and architectures are stated by the catalog itself, so they apply to unrecognised updates as to others.
+//!
+//! An update server files an update under several products. Selecting one of them selects it, and `Windows 10` selects
+//! `Windows 10, version 1903 and later` too, because that is what the update is an update to.
 
 mod names;
 mod plan;
@@ -81,6 +84,8 @@ pub struct Facts<'a> {
     pub classification: &'a str,
     /// Its product; `None` for an unrecognised update.
     pub product: Option<&'a str>,
+    /// What its upstream files it under, beside that: `Windows 10, version 1903 and later`.
+    pub products: &'a [String],
     /// Its release.
     pub release: Option<&'a str>,
     /// Its content language.
@@ -131,23 +136,27 @@ impl Selection {
     /// Why it is not.
     pub fn matches(&self, facts: &Facts<'_>) -> Result<(), Unselected> {
         let selected = |list: &[String], name: &str| list.iter().any(|entry| names_it(entry, name));
+        // What is for every language, or every architecture, is for the chosen ones too.
+        let fits = |list: &[String], name: &str| selected(list, name) || (name == ALL && !list.is_empty());
         // Empty means all here; a fact that is missing can satisfy nothing definite.
         let open = |list: &[String], fact: Option<&str>, reason| match fact {
             _ if unrestricted(list) => Ok(()),
-            Some(name) if selected(list, name) => Ok(()),
+            Some(name) if fits(list, name) => Ok(()),
             Some(_) => Err(reason),
             None => Err(Unselected::Unrecognised),
         };
         if !self.has_classification(facts.classification) {
             return Err(Unselected::Classification);
         }
-        open(&self.products, facts.product, Unselected::Product)?;
+        if !facts.products.iter().any(|product| selected(&self.products, product)) {
+            open(&self.products, facts.product, Unselected::Product)?;
+        }
         open(&self.releases, facts.release, Unselected::Release)?;
         open(&self.editions, facts.edition_group, Unselected::Edition)?;
-        if !selected(&self.architectures, facts.architecture) {
+        if !fits(&self.architectures, facts.architecture) {
             return Err(Unselected::Architecture);
         }
-        if !selected(&self.languages, facts.language) {
+        if !fits(&self.languages, facts.language) {
             return Err(Unselected::Language);
         }
         Ok(())

@@ -16,6 +16,8 @@ const OFFERED: usize = 3;
 pub struct KnownNames {
     /// Products.
     pub products: Vec<String>,
+    /// Ids of products with their names: one may be chosen by either.
+    pub product_ids: Vec<(String, String)>,
     /// Releases.
     pub releases: Vec<String>,
     /// Languages.
@@ -53,6 +55,12 @@ pub fn validate_change(
         named.map_or_else(|| entry.clone(), |named| named.name.to_owned())
     };
     let named: Vec<String> = wanted.classifications.iter().map(by_id).collect();
+    let product_by_id = |entry: &String| {
+        let bare = entry.trim().trim_matches(['{', '}']);
+        let named = known.product_ids.iter().find(|(id, _)| id.eq_ignore_ascii_case(bare));
+        named.map_or_else(|| entry.clone(), |(_, name)| name.clone())
+    };
+    let products: Vec<String> = wanted.products.iter().map(product_by_id).collect();
     let part = |what, code, before: &[String], wanted: &[String], known: &[String]| {
         Part { what, code, before, known }.canonical(wanted)
     };
@@ -64,7 +72,7 @@ pub fn validate_change(
             &named,
             &classifications,
         )?,
-        products: part("product", Code::UnknownProduct, &before.products, &wanted.products, &known.products)?,
+        products: part("product", Code::UnknownProduct, &before.products, &products, &known.products)?,
         releases: part("release", Code::UnknownRelease, &before.releases, &wanted.releases, &known.releases)?,
         languages: part(
             "language",

@@ -21,11 +21,14 @@ fn usual() -> Selection {
 const BUSINESS: Facts<'_> = Facts {
     classification: "Upgrades",
     product: Some("Windows 11"),
+    products: &[],
     release: Some("25H2"),
     language: "en-us",
     architecture: "x64",
     edition_group: Some("business"),
 };
+static FILED: std::sync::LazyLock<Vec<String>> =
+    std::sync::LazyLock::new(|| names(&["Windows 10", "WINDOWS 11"]));
 const NAMELESS: Facts<'_> = Facts { product: None, release: None, edition_group: None, ..BUSINESS };
 
 #[test]
@@ -39,6 +42,12 @@ fn the_selection_decides_row_by_row() {
     let rows: &[(Selection, Facts<'_>, Result<(), Unselected>)] = &[
         (usual(), BUSINESS, Ok(())),
         (usual(), Facts { language: "EN-US", architecture: "X64", ..BUSINESS }, Ok(())),
+        // What is for all is for the chosen ones; what is filed under several products is found by each.
+        (usual(), Facts { language: "*", architecture: "*", edition_group: Some("*"), ..BUSINESS }, Ok(())),
+        (with(|s| s.editions = names(&["consumer"])), Facts { edition_group: Some("*"), ..BUSINESS }, Ok(())),
+        (with(|s| s.languages = names(&[])), Facts { language: "*", ..BUSINESS }, Err(U::Language)),
+        (usual(), Facts { product: None, products: &FILED, ..BUSINESS }, Ok(())),
+        (usual(), Facts { product: Some("Windows 10"), products: &FILED, ..BUSINESS }, Ok(())),
         (usual(), Facts { language: "de-de", ..BUSINESS }, Err(U::Language)),
         (usual(), Facts { architecture: "x86", ..BUSINESS }, Err(U::Architecture)),
         (usual(), Facts { classification: "Security Updates", ..BUSINESS }, Err(U::Classification)),
@@ -88,6 +97,7 @@ fn without_upgrades_the_code_says_so() {
 
 fn known() -> KnownNames {
     KnownNames {
+        product_ids: vec![("72e7624a-5b00-45d2-b92f-e561c0a6a160".to_owned(), "Windows 11".to_owned())],
         products: names(&["Windows 10", "Windows 11"]),
         releases: names(&["22H2", "23H2", "24H2", "25H2"]),
         languages: names(&["de-de", "en-gb", "en-us", "fr-fr", "sr-latn-rs"]),

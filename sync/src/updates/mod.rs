@@ -1,20 +1,24 @@
 //! Feature updates as an administrator sees them: which are listed, which can be deployed, and why not the rest.
 
+pub mod offers;
+pub mod retention;
 pub mod selection;
+pub mod supersedence;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use catalog::feature_update::Shape;
 use catalog::id::UpdateId;
 use catalog::problem::{Code, Problem};
 use schema::licenses::LicenseState;
-use schema::updates::FeatureUpdate;
+use schema::updates::{FeatureUpdate, ProductCategory};
 use serde::{Deserialize, Serialize};
 
 use crate::admin::{Answer, Caller, Mark, UpdateFilter};
 use crate::clock;
 use crate::config::Settings;
-use crate::select::Facts;
+use crate::select::{ALL, Facts, Selection};
 use crate::site::Site;
 
 /// Why an update cannot be deployed. Each reason has its stable code, so `spsync explain` knows it.
@@ -33,8 +37,12 @@ pub enum Reason {
     Encrypted,
     /// Only a SHA-1 is published and the site wants SHA-256.
     Sha1Only,
-    /// The file's name says neither release nor edition.
+    /// Neither a file's name nor its title says what it is.
     Unrecognised,
+    /// Its publisher has withdrawn it, or it was replaced long ago.
+    Expired,
+    /// Parts of it, or digests, are not known yet.
+    Incomplete,
 }
 
 impl Reason {
@@ -44,6 +52,8 @@ impl Reason {
             Self::Licence => Code::LicenseNotAccepted,
             Self::LicenceDeclined => Code::LicenseDeclined,
             Self::Encrypted => Code::UpdateEncrypted,
+            Self::Expired => Code::UpdateExpired,
+            Self::Incomplete => Code::UpdateIncomplete,
             Self::Sha1Only => Code::Sha256Required,
             Self::Declined | Self::Withdrawn | Self::Unrecognised => Code::NotDeployable,
         }
@@ -59,6 +69,8 @@ impl Reason {
             Self::Encrypted => "encrypted",
             Self::Sha1Only => "SHA-1 only",
             Self::Unrecognised => "unrecognised",
+            Self::Expired => "expired",
+            Self::Incomplete => "incomplete",
         }
     }
 }
@@ -76,10 +88,37 @@ pub struct Listed {
     /// Why it is hidden by default, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden: Option<String>,
+    /// Updates that replace it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub superseded_by: Vec<UpdateId>,
+    /// Why it is worth more than others of its release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+}
+
+/// What an update is judged by.
+pub struct Judge {
+    selection: Selection,
+    require_sha256: bool,
+}
+
+impl Judge {
+    /// By these settings. A product may be chosen by its id, which `categories` give a name.
+    pub fn new(settings: &Settings, categories: &[ProductCategory]) -> Self {
+        let mut selection = settings.selection();
+        for product in &mut selection.products {
+            if let Ok(id) = product.parse::<UpdateId>()
+                && let Some(category) = categories.iter().find(|category| category.id == id)
+            {
+                product.clone_from(&category.name);
+            }
+        }
+        Self { selection, require_sha256: settings.download.require_sha256 }
+    }
 }
 
 /// Judges an update. Pure: settings and the row decide.
-pub fn judge(update: FeatureUpdate, settings: &Settings) -> Listed {
+pub fn judge(update: FeatureUpdate, by: &Judge) -> Listed {
     let mut reasons = Vec::new();
     match update.license {
         LicenseState::Pending => reasons.push(Reason::Licence),
@@ -90,8 +129,13 @@ pub fn judge(update: FeatureUpdate, settings: &Settings) -> Listed {
         (update.declined, Reason::Declined),
         (!update.listed, Reason::Withdrawn),
         (update.encrypted, Reason::Encrypted),
-        (settings.download.require_sha256 && update.digests.sha256.is_none(), Reason::Sha1Only),
+        (
+            by.require_sha256 && update.files.iter().any(|file| file.digests.sha256.is_none()),
+            Reason::Sha1Only,
+        ),
         (!update.recognised, Reason::Unrecognised),
+        (is_expired(&update), Reason::Expired),
+        (update.missing > 0 || update.files.is_empty(), Reason::Incomplete),
     ] {
         if holds {
             reasons.push(reason);
@@ -101,10 +145,24 @@ pub fn judge(update: FeatureUpdate, settings: &Settings) -> Listed {
         Some("declined".to_owned())
     } else if !update.listed {
         Some("withdrawn by their catalogs".to_owned())
+    } else if is_expired(&update) {
+        Some("expired".to_owned())
     } else {
-        settings.selection().matches(&facts(&update)).err().map(|reason| reason.to_string())
+        by.selection.matches(&facts(&update)).err().map(|reason| reason.to_string())
     };
-    Listed { deployable: reasons.is_empty(), reasons, hidden, update }
+    Listed {
+        deployable: reasons.is_empty(),
+        reasons,
+        hidden,
+        superseded_by: Vec::new(),
+        advice: None,
+        update,
+    }
+}
+
+/// Withdrawn by its publisher, or replaced long ago; what is held never is.
+fn is_expired(update: &FeatureUpdate) -> bool {
+    !update.held && (update.expired || update.expired_at.is_some())
 }
 
 /// What the selection looks at.
@@ -112,6 +170,7 @@ pub fn facts(update: &FeatureUpdate) -> Facts<'_> {
     Facts {
         classification: &update.classification,
         product: update.product.as_deref(),
+        products: &update.products,
         release: update.release.as_deref(),
         language: &update.language,
         architecture: &update.architecture,
@@ -120,18 +179,57 @@ pub fn facts(update: &FeatureUpdate) -> Facts<'_> {
 }
 
 impl UpdateFilter {
+    /// Whether devices on the release of the filter can use it. Only enablement packages depend on one.
+    fn fits_base(&self, update: &FeatureUpdate) -> bool {
+        match &self.base {
+            Some(base) if update.shape == Shape::Enablement => {
+                update.bases.iter().any(|known| known.eq_ignore_ascii_case(base))
+            }
+            _ => true,
+        }
+    }
+
     fn keeps(&self, update: &FeatureUpdate) -> bool {
         let any = |wanted: &[String], has: Option<&str>| {
             wanted.is_empty()
-                || has.is_some_and(|has| wanted.iter().any(|w| w.eq_ignore_ascii_case(has) || w == "*"))
+                || has.is_some_and(|has| {
+                    has == ALL || wanted.iter().any(|w| w.eq_ignore_ascii_case(has) || w == ALL)
+                })
         };
         let title = update.title.to_lowercase();
-        any(&self.products, update.product.as_deref())
+        let product = update.product.iter().chain(&update.products);
+        (self.products.is_empty() || product.clone().any(|product| any(&self.products, Some(product))))
             && any(&self.releases, update.release.as_deref())
             && any(&self.languages, Some(&update.language))
             && any(&self.architectures, Some(&update.architecture))
             && any(&self.editions, update.edition_group.as_deref())
             && self.words.iter().all(|word| title.contains(&word.to_lowercase()))
+    }
+}
+
+/// Says of each enablement package what it spares: it switches on what the devices have already, where the image of the
+/// same release would replace all of Windows. With `base`, the release that the devices run, only of those that fit it.
+fn advise(all: &mut [Listed], base: Option<&str>) {
+    let mut images: BTreeMap<(Option<String>, Option<String>, String), u64> = BTreeMap::new();
+    let key = |update: &FeatureUpdate| {
+        (update.product.clone(), update.release.clone(), update.architecture.clone())
+    };
+    for update in all.iter().map(|listed| &listed.update).filter(|update| update.shape == Shape::Esd) {
+        let smallest = images.entry(key(update)).or_insert(u64::MAX);
+        *smallest = update.size.min(*smallest);
+    }
+    for listed in all.iter_mut().filter(|listed| listed.update.shape == Shape::Enablement) {
+        let update = &listed.update;
+        let fits = |release: &&String| base.is_none_or(|base| base.eq_ignore_ascii_case(release));
+        let bases: Vec<&str> = update.bases.iter().filter(fits).map(String::as_str).collect();
+        if bases.is_empty() {
+            continue;
+        }
+        let spared = images.get(&key(update)).map_or_else(String::new, |image| {
+            format!(" instead of {}", bytesize::ByteSize(*image).display().iec())
+        });
+        let size = bytesize::ByteSize(update.size).display().iec();
+        listed.advice = Some(format!("for devices that run {}: {size}{spared}", bases.join(", ")));
     }
 }
 
@@ -154,8 +252,12 @@ pub struct List {
 /// Those of the database.
 pub async fn all(site: &Arc<Site>) -> Result<Vec<Listed>, Problem> {
     let settings = site.settings();
-    let rows = site.read(|r| r.feature_updates()).await?;
-    Ok(rows.into_iter().map(|row| judge(row, &settings)).collect())
+    let (rows, edges, categories) =
+        site.read(|r| Ok((r.feature_updates()?, r.supersedence()?, r.product_categories()?))).await?;
+    let by = Judge::new(&settings, &categories);
+    let mut listed: Vec<_> = rows.into_iter().map(|row| judge(row, &by)).collect();
+    supersedence::mark(&mut listed, &edges);
+    Ok(listed)
 }
 
 /// The updates that `filter` keeps, and what is hidden.
@@ -170,11 +272,14 @@ pub async fn list(site: &Arc<Site>, filter: &UpdateFilter) -> Result<Answer, Pro
         hidden_because: BTreeMap::new(),
         notes: upgrades_off(&site.settings()),
     };
-    for listed in all(site).await?.into_iter().filter(|listed| filter.keeps(&listed.update)) {
-        match &listed.hidden {
+    let mut all = all(site).await?;
+    advise(&mut all, filter.base.as_deref());
+    for listed in all.into_iter().filter(|listed| filter.keeps(&listed.update)) {
+        let other_base = (!filter.fits_base(&listed.update)).then_some("for devices on other releases");
+        match listed.hidden.as_deref().or(other_base) {
             Some(reason) if !filter.all => {
                 list.hidden += 1;
-                *list.hidden_because.entry(reason.clone()).or_default() += 1;
+                *list.hidden_because.entry(reason.to_owned()).or_default() += 1;
             }
             _ => list.updates.push(listed),
         }
@@ -344,7 +449,10 @@ pub async fn mark(
 pub fn pick<'a>(all: &'a [Listed], filter: &UpdateFilter) -> (Vec<&'a Listed>, Vec<String>) {
     let mut picked = Vec::new();
     let mut left_out: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
-    for listed in all.iter().filter(|listed| listed.hidden.is_none() && filter.keeps(&listed.update)) {
+    let offered = |listed: &&Listed| {
+        listed.hidden.is_none() && filter.keeps(&listed.update) && filter.fits_base(&listed.update)
+    };
+    for listed in all.iter().filter(offered) {
         match listed.reasons.first() {
             None => picked.push(listed),
             Some(reason) => left_out.entry(reason.word()).or_default().push(listed.update.id.update.short()),

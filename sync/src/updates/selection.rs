@@ -67,8 +67,13 @@ async fn planned(site: &Arc<Site>, before: &Selection, after: &Selection) -> Res
 fn names(known: &NamesKnown) -> KnownNames {
     let names =
         |counted: &[schema::updates::NameCount]| counted.iter().map(|known| known.name.clone()).collect();
+    let mut products: Vec<String> = names(&known.products);
+    products.extend(known.categories.iter().map(|category| category.name.clone()));
+    products.sort();
+    products.dedup();
     KnownNames {
-        products: names(&known.products),
+        products,
+        product_ids: known.categories.iter().map(|one| (one.id.to_string(), one.name.clone())).collect(),
         releases: names(&known.releases),
         languages: names(&known.languages),
         architectures: names(&known.architectures),
@@ -82,7 +87,7 @@ fn names(known: &NamesKnown) -> KnownNames {
 /// `UNKNOWN_*` with the nearest names.
 pub async fn known_filter(site: &Arc<Site>, filter: &UpdateFilter) -> Result<(), Problem> {
     let known = site.read(|r| r.names_known()).await?;
-    if known.products.is_empty() {
+    if known.products.is_empty() && known.categories.is_empty() {
         return Ok(()); // never synchronised: the list says so itself
     }
     let asked = Selection {

@@ -8,24 +8,28 @@ use std::path::Path;
 
 use catalog::digest::Sha256Digest;
 use catalog::esd_catalog::{self, EsdCatalog};
+use catalog::feature_update::{Shape, ToldBy};
 use catalog::limits::Limits;
 use catalog::problem::{Code, Coded as _, Problem};
 use dp::transfer::web::{Small, Web};
 use schema::documents::{Document, NewDocument};
-use schema::updates::NewRevision;
+use schema::updates::{NewFile, NewRevision, Published};
 use url::Url;
 
 use super::not_usable;
 use crate::clock;
-use crate::config::{Settings, Source};
+use crate::config::{Settings, Source, SourceKind};
 use crate::upstream::Webs;
 
 /// Microsoft's published links: where the Media Creation Tool looks. Windows 11 first.
 pub const PUBLISHED: [&str; 2] =
     ["https://go.microsoft.com/fwlink/?LinkId=2156292", "https://go.microsoft.com/fwlink/?LinkId=841361"];
 
-/// Where the catalogs of a source are: its own, or Microsoft's published links.
+/// Where the catalogs of a source are: its own, or Microsoft's published links; nowhere for a source of another kind.
 pub fn locations(source: &Source) -> Vec<String> {
+    if source.kind != SourceKind::EsdCatalog {
+        return Vec::new();
+    }
     if source.catalogs.is_empty() {
         PUBLISHED.iter().map(|link| (*link).to_owned()).collect()
     } else {
@@ -98,13 +102,19 @@ pub async fn fetch(
     .map_err(|died| Problem::of(Code::Internal, &died))?
 }
 
-enum Address<'a> {
+/// Where a catalog is.
+pub enum Address<'a> {
+    /// On this machine.
     File(&'a Path),
+    /// Elsewhere.
     Url(Url),
 }
 
 /// A location is a URL if it has a scheme of more than one letter (`C:` is a drive), else a file.
-fn address(location: &str) -> Result<Address<'_>, Problem> {
+///
+/// # Errors
+/// `SCHEME_NOT_ALLOWED`.
+pub fn address(location: &str) -> Result<Address<'_>, Problem> {
     match Url::parse(location) {
         Ok(url) if url.scheme() == "file" => {
             Ok(Address::File(Path::new(location.trim_start_matches("file://"))))
@@ -180,29 +190,42 @@ async fn get(
 }
 
 /// What the database records of each ESD of the catalog.
-pub fn revisions(catalog: &EsdCatalog) -> Vec<NewRevision> {
+pub fn revisions(source: &str, catalog: &EsdCatalog) -> Vec<NewRevision> {
     catalog
         .files
         .iter()
         .map(|file| {
             let name = file.name.as_ref();
+            let product = name.map(|name| name.product.to_string());
             NewRevision {
                 update: file.update,
+                number: None,
                 title: file.title(),
                 classification: "Upgrades".to_owned(),
-                product: name.map(|name| name.product.to_string()),
+                products: product.iter().cloned().collect(),
                 release: name.map(|name| name.release.clone()),
                 build: name.map(|name| (name.build.major, name.build.minor, name.build.stamp.clone())),
                 edition_group: name.map(|name| name.edition_group.clone()),
                 editions: file.editions.clone(),
                 architecture: file.architecture.to_string(),
                 language: file.language.clone(),
-                file_name: file.file_name.clone(),
-                size: file.size,
-                digests: file.digests,
-                url: file.url.clone(),
+                shape: Shape::Esd,
+                told_by: if name.is_some() { ToldBy::FileName } else { ToldBy::Nothing },
+                bases: Vec::new(),
+                files: vec![NewFile {
+                    file_name: file.file_name.clone(),
+                    size: file.size,
+                    digests: file.digests,
+                    urls: vec![Published { source: source.to_owned(), url: file.url.clone() }],
+                }],
                 encrypted: file.encrypted,
                 license_required: name.is_some_and(|name| esd_catalog::requires_license(name.product)),
+                license_key: product.clone(),
+                licenses: Vec::new(),
+                created: None,
+                expired: false,
+                missing: 0,
+                product,
             }
         })
         .collect()

@@ -1,0 +1,138 @@
+//! What hyper does not tell about the head of a request: whether it had a length and a transfer coding both.
+//!
+//! hyper drops the length of such a request and reads it by its coding, as RFC 9112 section 6.1 allows. Whoever stands
+//! before us may have read it by its length (threat T9), so it is refused; to refuse it, it must be seen. This follows the
+//! bytes of a connection from head to head: past bodies of a known length, and no further than the first transfer coding,
+//! after which our connections end.
+
+/// The longest line that matters: a name, a colon, blanks and a number.
+const LINE: usize = 64;
+
+/// Follows the bytes that a client sends.
+#[derive(Debug, Default)]
+pub(super) struct HeadWatch {
+    place: Place,
+    line: Vec<u8>,
+    lines: usize,
+    length: Option<u64>,
+    coded: bool,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// In a head, or between two.
+    #[default]
+    Head,
+    /// In a body that has so many bytes left.
+    Body(u64),
+    /// Nothing more is looked at.
+    Done,
+}
+
+impl HeadWatch {
+    /// Looks at the next bytes; answers whether they end a head with a length and a transfer coding.
+    pub(super) fn see(&mut self, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            match self.place {
+                Place::Done => return false,
+                Place::Body(left) => {
+                    let skipped = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+                    bytes = &bytes[skipped..];
+                    let left = left - skipped as u64;
+                    self.place = if left == 0 { Place::Head } else { Place::Body(left) };
+                }
+                Place::Head => {
+                    let end = bytes.iter().position(|byte| *byte == b'\n');
+                    let (line, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
+                    let room = LINE.saturating_sub(self.line.len()).min(line.len());
+                    self.line.extend_from_slice(&line[..room]);
+                    bytes = rest;
+                    if end.is_some() && self.line_ends() {
+                        return true;
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    fn line_ends(&mut self) -> bool {
+        let line = std::mem::take(&mut self.line);
+        let line = line.strip_suffix(b"\n").unwrap_or(&line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if !line.is_empty() {
+            self.lines += 1;
+            self.field(line);
+            return false;
+        }
+        if self.lines == 0 {
+            return false; // before a request line (RFC 9112 section 2.2)
+        }
+        let both = self.coded && self.length.is_some();
+        self.place = match (self.coded, self.length) {
+            (true, _) => Place::Done,
+            (false, None | Some(0)) => Place::Head,
+            (false, Some(length)) => Place::Body(length),
+        };
+        (self.lines, self.length, self.coded) = (0, None, false);
+        both
+    }
+
+    fn field(&mut self, line: &[u8]) {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { return };
+        let (name, value) = (line[..colon].trim_ascii(), line[colon + 1..].trim_ascii());
+        if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            self.coded = true;
+        } else if name.eq_ignore_ascii_case(b"content-length") {
+            let number = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
+            // What is no number is refused by hyper, and ends the connection.
+            self.length = Some(number.unwrap_or(0));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOTH: &str =
+        "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n";
+
+    /// Whether both are seen, whatever the pieces in which the bytes come.
+    fn seen(text: &str) -> bool {
+        let whole = HeadWatch::default().see(text.as_bytes());
+        for step in 1..text.len().min(40) {
+            let mut watch = HeadWatch::default();
+            let pieces = text.as_bytes().chunks(step).fold(false, |seen, piece| watch.see(piece) || seen);
+            assert_eq!(pieces, whole, "in pieces of {step}: {text}");
+        }
+        whole
+    }
+
+    #[test]
+    fn both_are_seen_in_either_order_and_nothing_else_is() {
+        let swapped =
+            "POST / HTTP/1.1\r\ncontent-length:\t4 \r\nX: y\r\nTRANSFER-ENCODING:chunked\r\n\r\n0\r\n\r\n";
+        let get = "GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
+        let post = "POST / HTTP/1.1\r\nContent-Length: 24\r\n\r\nTransfer-Encoding: a\r\n\r\n";
+        let chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let long = format!("GET / HTTP/1.1\r\nX-Long: {}\r\n\r\n", "content-length: 4 ".repeat(99));
+        for (text, expected) in [
+            (BOTH.to_owned(), true),
+            (swapped.to_owned(), true),
+            (BOTH.replace("\r\n", "\n"), true),
+            (format!("\r\n{get}{get}{BOTH}"), true),
+            (format!("{post}{BOTH}"), true),
+            (format!("{long}{BOTH}"), true),
+            (get.repeat(3), false),
+            (post.repeat(2), false),
+            (long, false),
+            (chunked.to_owned(), false),
+            // The connection ends after it; what follows is no request.
+            (format!("{chunked}5\r\nhello\r\n0\r\n\r\n{BOTH}"), false),
+            (BOTH[..BOTH.len() - 2].to_owned(), false),
+        ] {
+            assert_eq!(seen(&text), expected, "{text}");
+        }
+    }
+}

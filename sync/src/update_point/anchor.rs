@@ -1,0 +1,149 @@
+//! Anchors: places in time, in the form that Windows gives them ([MS-WSUSSS] section 3.1.4.4.3.1 and its notes):
+//! `9438,2026-10-04 16:33:26.671`.
+//!
+//! The number is ours and decides; the time tells whether an anchor can be one of ours at all.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use schema::update_point::CatalogIdentity;
+
+const FORM: &str = "%Y-%m-%d %H:%M:%S%.3f";
+
+/// A place in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Anchor {
+    /// Number of the newest document.
+    pub newest: i64,
+    /// When that was.
+    pub at: Timestamp,
+}
+
+/// It is no anchor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoAnchor;
+
+/// What an anchor means to this catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// Everything after this number.
+    Place(i64),
+    /// The future: nothing is newer.
+    Never,
+    /// Another catalog gave it, or this one before it was brought back to an older state: it means nothing here.
+    AnotherCatalog,
+}
+
+impl Anchor {
+    /// The place that is now. Never before the catalog itself, whatever the clock says.
+    pub fn now(newest: i64, catalog: &CatalogIdentity, now: Timestamp) -> Self {
+        Self { newest, at: now.max(catalog.since) }
+    }
+
+    /// What this anchor, shown to us `now`, means to a catalog whose newest document is `newest`.
+    pub fn means(self, newest: i64, catalog: &CatalogIdentity, now: Timestamp) -> Since {
+        if self.at > now.max(catalog.since) {
+            Since::Never
+        } else if self.newest > newest || self.at.as_millisecond() < catalog.since.as_millisecond() {
+            Since::AnotherCatalog
+        } else {
+            Since::Place(self.newest)
+        }
+    }
+}
+
+impl fmt::Display for Anchor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},{}", self.newest, self.at.strftime(FORM))
+    }
+}
+
+impl FromStr for Anchor {
+    type Err = NoAnchor;
+    fn from_str(text: &str) -> Result<Self, NoAnchor> {
+        let (number, time) = text.split_once(',').ok_or(NoAnchor)?;
+        let digits = (1..=19).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+        // The parser is more lenient than the form.
+        let is_form = time.len() == "2026-10-04 16:33:26.671".len()
+            && time.bytes().zip(b"0000-00-00 00:00:00.000".iter()).all(|(byte, form)| match form {
+                b'0' => byte.is_ascii_digit(),
+                form => byte == *form,
+            });
+        if !digits || !is_form {
+            return Err(NoAnchor);
+        }
+        let at = DateTime::strptime(FORM, time).map_err(|_| NoAnchor)?;
+        let at = at.to_zoned(TimeZone::UTC).map_err(|_| NoAnchor)?.timestamp();
+        Ok(Self { newest: number.parse().map_err(|_| NoAnchor)?, at })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_of_windows_is_read_and_written_and_nothing_else_is() {
+        let text = "9438,2026-10-04 16:33:26.671";
+        let anchor: Anchor = text.parse().unwrap();
+        assert_eq!((anchor.newest, anchor.at.as_millisecond()), (9438, 1_791_131_606_671));
+        assert_eq!(anchor.to_string(), text);
+        assert_eq!(
+            "0,2026-10-04 16:33:26.000".parse::<Anchor>().unwrap().to_string(),
+            "0,2026-10-04 16:33:26.000"
+        );
+        for garbage in [
+            "",
+            "x",
+            "9438",
+            "9438,",
+            ",2026-10-04 16:33:26.671",
+            "-1,2026-10-04 16:33:26.671",
+            "+1,2026-10-04 16:33:26.671",
+            "9438,2026-10-04T16:33:26.671",
+            "9438,2026-10-04 16:33:26",
+            "9438,2026-10-04 16:33:26.67",
+            "9438,2026-13-04 16:33:26.671",
+            "9438,2026-02-30 16:33:26.671",
+            "9438,2026-10-04 25:33:26.671",
+            "9438,2026-10-04 16:33:26.671 ",
+            " 9438,2026-10-04 16:33:26.671",
+            "9438, 2026-10-04 16:33:26.671",
+            "9438;2026-10-04 16:33:26.671",
+            // Microsoft Update's own form has no number.
+            "2026-10-05 17:27:44.393",
+            "99999999999999999999,2026-10-04 16:33:26.671",
+            "9999999999999999999,2026-10-04 16:33:26.671",
+            "\u{661},2026-10-04 16:33:26.671",
+        ] {
+            assert_eq!(garbage.parse::<Anchor>(), Err(NoAnchor), "{garbage}");
+        }
+    }
+
+    #[test]
+    fn an_anchor_means_a_place_only_in_its_own_catalog() {
+        let at = |ms: i64| Timestamp::from_millisecond(1_791_131_606_671 + ms).unwrap();
+        let catalog = CatalogIdentity { id: uuid::Uuid::nil(), since: at(0) };
+        let means = |newest, ms| Anchor { newest, at: at(ms) }.means(100, &catalog, at(1_000));
+        for (newest, ms, expected) in [
+            (0, 0, Since::Place(0)),
+            (100, 1_000, Since::Place(100)),
+            (99, 500, Since::Place(99)),
+            (99, 1_001, Since::Never),
+            (i64::MAX, 100_000, Since::Never),
+            // Brought back from a backup: this number is given once more, to another document.
+            (101, 1_000, Since::AnotherCatalog),
+            (50, -1, Since::AnotherCatalog),
+        ] {
+            assert_eq!(means(newest, ms), expected, "{newest} at {ms}");
+        }
+        // The clock was set back: what we give is still ours.
+        let given = Anchor::now(100, &catalog, at(-9_000));
+        assert_eq!(given.means(100, &catalog, at(-9_000)), Since::Place(100));
+        let read: Anchor = given.to_string().parse().unwrap();
+        assert_eq!(read.means(100, &catalog, at(-9_000)), Since::Place(100));
+    }
+}

@@ -1,0 +1,7 @@
+//! What travels over the wire, against the running program, as an outsider sees it.
+
+mod downstream;
+mod update_point;
+mod update_point_content;
+mod update_point_hostile;
+mod update_point_microsoft;
