@@ -139,13 +139,14 @@ impl Reader<'_> {
         Ok(unknown)
     }
 
-    /// What recorded updates need and is not recorded. Categories and detectoids are not looked at: what they need is in
-    /// the list that they came with, or nowhere. Replaced updates that are missing harm nobody.
-    pub fn unresolved(&self) -> Result<Unresolved, SchemaError> {
+    /// What the updates of a source need and is not recorded; another source's updates are not its business. Categories
+    /// and detectoids are not looked at: what they need is in the list that they came with, or nowhere. Replaced updates
+    /// that are missing harm nobody.
+    pub fn unresolved(&self, source: &str) -> Result<Unresolved, SchemaError> {
         const BUNDLED: &str = "
             SELECT DISTINCT relation.target AS update_id, relation.number
               FROM metadata_relation AS relation JOIN metadata AS parent USING (metadata_id)
-             WHERE relation.relation = 'bundle' AND parent.kind IN ('software', 'driver')
+             WHERE relation.relation = 'bundle' AND parent.kind IN ('software', 'driver') AND parent.source = ?1
                AND NOT EXISTS (SELECT 1 FROM metadata AS child
                                 WHERE child.update_id = relation.target AND child.number = relation.number)
              ORDER BY 1, 2";
@@ -153,12 +154,18 @@ impl Reader<'_> {
             SELECT DISTINCT relation.target AS update_id
               FROM metadata_relation AS relation JOIN metadata AS parent USING (metadata_id)
              WHERE relation.relation IN ('prerequisite', 'category') AND parent.kind IN ('software', 'driver')
+               AND parent.source = ?1
                AND NOT EXISTS (SELECT 1 FROM metadata AS child WHERE child.update_id = relation.target)
              ORDER BY 1";
         Ok(Unresolved {
-            bundled: self.all(BUNDLED, [], id)?,
-            prerequisites: self.all(PREREQUISITES, [], |row| update(row, "update_id"))?,
+            bundled: self.all(BUNDLED, [source], id)?,
+            prerequisites: self.all(PREREQUISITES, [source], |row| update(row, "update_id"))?,
         })
+    }
+
+    /// The GUID of [`Writer::server_account`], once it is made.
+    pub fn known_server_account(&self) -> Result<Option<UpdateId>, SchemaError> {
+        self.first("SELECT value FROM site WHERE key = 'server_account'", [], |row| text(row, "value"))
     }
 }
 
@@ -203,7 +210,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Sets a revision aside.
+    /// Sets a revision aside: it is pending no more. The same for the same reason as before is no change.
     pub fn quarantine(&self, source: &str, one: &Quarantined, now: Timestamp) -> Result<(), SchemaError> {
         self.execute(
             "DELETE FROM server_pending WHERE source = ?1 AND update_id = ?2 AND number = ?3",
@@ -212,7 +219,8 @@ impl Writer<'_> {
         self.execute(
             "INSERT INTO server_quarantine (source, update_id, number, code, reason, since)
              VALUES (:source, :update, :number, :code, :reason, :now)
-             ON CONFLICT DO UPDATE SET code = excluded.code, reason = excluded.reason",
+             ON CONFLICT DO UPDATE SET code = excluded.code, reason = excluded.reason
+              WHERE (code, reason) <> (excluded.code, excluded.reason)",
             named_params! {
                 ":source": source, ":update": one.id.update.0.as_bytes(), ":number": one.id.number.0,
                 ":code": one.code.name(), ":reason": one.reason, ":now": now.as_millisecond(),
@@ -221,7 +229,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Ends a pass: its anchor stands. Revisions that are still pending stay so: that is a mistake of the caller.
+    /// Ends a pass: its anchor stands. Where revisions are still pending, by a mistake of the caller, it does not: then the
+    /// next list names them again.
     pub fn end_pass(&self, source: &str, scope: Scope) -> Result<(), SchemaError> {
         self.execute(
             "INSERT OR REPLACE INTO server_anchor (source, scope, endpoint, anchor, filter)
@@ -258,8 +267,6 @@ impl Writer<'_> {
             "INSERT OR IGNORE INTO site (key, value) VALUES ('server_account', ?1)",
             [new.to_string()],
         )?;
-        let found =
-            self.first("SELECT value FROM site WHERE key = 'server_account'", [], |row| text(row, "value"))?;
-        found.ok_or_else(|| SchemaError::Value("server_account".to_owned()))
+        self.known_server_account()?.ok_or_else(|| SchemaError::Value("server_account".to_owned()))
     }
 }

@@ -282,6 +282,13 @@ impl Progress {
         });
     }
 
+    /// Sets how far a phase is, and of how much; adds the phase where there is none.
+    pub fn reach(&self, name: &str, done: u64, total: u64, unit: Unit) {
+        self.change(name, |phase| {
+            (phase.done, phase.total, phase.unit) = (done, total, unit);
+        });
+    }
+
     /// Sets how far a phase is.
     pub fn at(&self, name: &str, done: u64) {
         self.change(name, |phase| phase.done = done);

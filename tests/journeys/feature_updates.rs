@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use support::{
-    FeatureUpdate, FileDraft, KIB, Origin, Seeded, TestSite, UpdateDraft, WINDOWS_10, WINDOWS_10_1903,
+    BundleDraft, FileDraft, KIB, Origin, Seeded, TestSite, UpdateDraft, WINDOWS_10, WINDOWS_10_1903,
     WINDOWS_11, Way, export_drafts, file_set_names, http, known_categories, software,
 };
 
@@ -14,14 +14,14 @@ fn bytes(seed: u64, kib: u64) -> Seeded {
     Seeded { seed, size: kib * KIB }
 }
 
-fn classic(origin: &Origin) -> FeatureUpdate {
+fn classic(origin: &Origin) -> BundleDraft {
     let esd = FileDraft::published(origin, FOLDER, ESD, bytes(1, 300));
-    FeatureUpdate::classic("Windows 11 22H2 (business editions) en-us x64", &[WINDOWS_11], esd)
+    BundleDraft::classic("Windows 11 22H2 (business editions) en-us x64", &[WINDOWS_11], esd)
 }
 
-fn enablement(origin: &Origin) -> FeatureUpdate {
+fn enablement(origin: &Origin) -> BundleDraft {
     let cabinet = FileDraft::published(origin, FOLDER, "Windows10.0-KB5015684-x64.cab", bytes(2, 20));
-    FeatureUpdate::enablement(
+    BundleDraft::enablement(
         "Windows 10 Version 22H2 x64-based systems 2022-10 via Enablement Package",
         &[WINDOWS_10_1903],
         "KB5015684-Windows1022H2-RTM-FeatureEnablement-X64-TSL-Upgrade",
@@ -29,12 +29,12 @@ fn enablement(origin: &Origin) -> FeatureUpdate {
     )
 }
 
-fn file_set(origin: &Origin) -> FeatureUpdate {
+fn file_set(origin: &Origin) -> BundleDraft {
     let files = file_set_names()
         .into_iter()
         .zip(10..)
         .map(|((name, _), seed)| FileDraft::published(origin, FOLDER, name, bytes(seed, 20 + seed)));
-    FeatureUpdate::file_set(
+    BundleDraft::file_set(
         "Windows 11, version 24H2 x64 2024-10B",
         &[WINDOWS_11],
         "10.0.26100.1742",
@@ -42,10 +42,10 @@ fn file_set(origin: &Origin) -> FeatureUpdate {
     )
 }
 
-fn esd_of_windows_10(origin: &Origin) -> FeatureUpdate {
+fn esd_of_windows_10(origin: &Origin) -> BundleDraft {
     let name = "19045.2006.220908-0225.22h2_release_svc_refresh_CLIENTBUSINESS_VOL_x64FRE_en-us.esd";
     let esd = FileDraft::published(origin, FOLDER, name, bytes(3, 200));
-    FeatureUpdate::classic(
+    BundleDraft::classic(
         "Windows 10 (business editions) version 22H2 en-us x64",
         &[WINDOWS_10_1903, WINDOWS_10],
         esd,
@@ -55,7 +55,7 @@ fn esd_of_windows_10(origin: &Origin) -> FeatureUpdate {
 /// What an import may fetch in a test.
 const IMPORT: &str = "[[source]]\nname = \"import\"\nkind = \"import\"\nallow_networks = [\"127.0.0.0/8\"]\n";
 
-async fn import(site: &TestSite, updates: &[&FeatureUpdate], more: &[UpdateDraft]) -> Value {
+async fn import(site: &TestSite, updates: &[&BundleDraft], more: &[UpdateDraft]) -> Value {
     let mut drafts = known_categories();
     drafts.extend(updates.iter().flat_map(|update| update.drafts().cloned()));
     drafts.extend(more.iter().cloned());
@@ -64,7 +64,7 @@ async fn import(site: &TestSite, updates: &[&FeatureUpdate], more: &[UpdateDraft
     site.ok(&["updates", "import", &file.to_string_lossy()]).await
 }
 
-fn row<'l>(list: &'l Value, update: &FeatureUpdate) -> &'l Value {
+fn row<'l>(list: &'l Value, update: &BundleDraft) -> &'l Value {
     let id = update.parent.id().update.to_string();
     let rows = list["updates"].as_array().unwrap();
     rows.iter().find(|row| row["update"] == id).unwrap_or_else(|| panic!("no {id} in {list}"))
@@ -150,7 +150,7 @@ async fn every_shape_goes_from_documents_to_devices() {
 async fn an_update_without_its_parts_waits_for_them() {
     let site = TestSite::with(Way::Alone, |_, published| vec![published.windows11.clone()], IMPORT).await;
     let update = classic(&site.origin);
-    let whole = FeatureUpdate { parent: update.parent.clone(), children: Vec::new() };
+    let whole = BundleDraft { parent: update.parent.clone(), children: Vec::new() };
     import(&site, &[&whole], &[]).await;
     let list = site.ok(&["updates", "list", "--all"]).await;
     let waiting = row(&list, &update);
@@ -177,7 +177,7 @@ async fn the_same_file_from_two_upstreams_is_one_content() {
     let mut file = FileDraft::of(&esd.file_name.as_str().to_uppercase(), &esd.fingerprint);
     file.url = Some(format!("{}/nowhere.esd", site.origin.base_url()));
     let update =
-        FeatureUpdate::classic("Windows 10 (business editions) version 22H2 en-us x64", &[WINDOWS_10], file);
+        BundleDraft::classic("Windows 10 (business editions) version 22H2 en-us x64", &[WINDOWS_10], file);
     import(&site, &[&update], &[]).await;
     let list = site.ok(&["updates", "list", "--product", "Windows 10"]).await;
     let sha256 = esd.fingerprint.sha256.to_string();
@@ -200,7 +200,7 @@ async fn the_same_file_from_two_upstreams_is_one_content() {
     let mut lie = FileDraft::of("lie.esd", &esd.fingerprint);
     lie.sha256 = Some(catalog::digest::Sha256Digest([7; 32]));
     let update =
-        FeatureUpdate::classic("Windows 10 (consumer editions) version 22H2 en-us x64", &[WINDOWS_10], lie);
+        BundleDraft::classic("Windows 10 (consumer editions) version 22H2 en-us x64", &[WINDOWS_10], lie);
     import(&site, &[&update], &[]).await;
     let status = site.json(&["status"]).await.json();
     assert!(status["warnings"].to_string().contains("SHA-1"), "{status:#}");
@@ -221,7 +221,7 @@ async fn terms_of_documents_are_decided_once_for_all_that_name_them() {
         let file = format!("22621.382.220806-0833.ni_release_svc_refresh_CLIENT{name}_RET_x64FRE_en-us.esd");
         let esd = FileDraft::published(&site.origin, FOLDER, &file, bytes(seed, 30));
         let title = format!("Windows 11 22H2 ({name} editions) en-us x64");
-        let mut update = FeatureUpdate::classic(&title, &[WINDOWS_11], esd).licensed(eula);
+        let mut update = BundleDraft::classic(&title, &[WINDOWS_11], esd).licensed(eula);
         update.parent = update.parent.license_file("en", text.clone());
         update
     };
@@ -249,13 +249,13 @@ async fn terms_of_documents_are_decided_once_for_all_that_name_them() {
 #[tokio::test]
 async fn what_is_replaced_expires_in_time_unless_it_is_held_or_in_use() {
     let site = TestSite::with(Way::Alone, |_, published| vec![published.windows10.clone()], IMPORT).await;
-    let old: Vec<FeatureUpdate> = ["en-us", "de-de", "fr-fr"]
+    let old: Vec<BundleDraft> = ["en-us", "de-de", "fr-fr"]
         .iter()
         .zip(50..)
         .map(|(language, seed)| {
             let file = format!("22000.1.210604-1628.co_release_CLIENTBUSINESS_VOL_x64FRE_{language}.esd");
             let esd = FileDraft::published(&site.origin, FOLDER, &file, bytes(seed, 30));
-            FeatureUpdate::classic(
+            BundleDraft::classic(
                 &format!("Windows 11 (business editions) version 21H2 {language} x64"),
                 &[WINDOWS_11],
                 esd,
@@ -267,10 +267,10 @@ async fn what_is_replaced_expires_in_time_unless_it_is_held_or_in_use() {
     for update in &old {
         new.parent = new.parent.supersedes(update.parent.id().update);
     }
-    let all: Vec<&FeatureUpdate> = old.iter().collect();
+    let all: Vec<&BundleDraft> = old.iter().collect();
     site.ok(&["sync", "products", "--set", "Windows 11", "--lang", "*"]).await;
     import(&site, &all, &[]).await;
-    let id = |update: &FeatureUpdate| update.parent.id().update.to_string();
+    let id = |update: &BundleDraft| update.parent.id().update.to_string();
     site.ok(&["updates", "hold", &id(&old[0])]).await;
     site.ok(&["package", "create", "p"]).await;
     site.ok(&["package", "add", "p", &id(&old[1])]).await;

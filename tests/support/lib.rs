@@ -2,12 +2,18 @@
 //! installed, and chance that can be repeated.
 
 mod export;
+mod https;
+mod records;
 mod rng;
+mod scripted;
 mod site;
 mod surroundings;
 
 pub use export::{export, export_drafts};
+pub use https::HttpsFront;
+pub use records::{WsusRecord, license_id, stand_in};
 pub use rng::TestRng;
+pub use scripted::{Recorded, recorded_server};
 pub use site::{Ran, TestSite, Way, http, program};
 pub use spsync::fixture::*;
 pub use surroundings::{data_dir, tool};

@@ -16,13 +16,15 @@ pub struct Unoffered {
     pub id: RevisionId,
     /// Who gave it first.
     pub source: String,
+    /// What it lacked when it was last looked at; `None` where it never was.
+    pub lacked: Option<u64>,
 }
 
 impl Reader<'_> {
     /// Deployable software filed under `classification` that was not looked at yet, or lacked a part when it was.
     pub fn unoffered(&self, classification: UpdateId) -> Result<Vec<Unoffered>, SchemaError> {
         const SQL: &str = "
-            SELECT metadata.metadata_id, metadata.update_id, metadata.number, metadata.source
+            SELECT metadata.metadata_id, metadata.update_id, metadata.number, metadata.source, offered.missing AS lacked
               FROM metadata_relation AS filed JOIN metadata USING (metadata_id)
               LEFT JOIN metadata_offered AS offered USING (metadata_id)
              WHERE filed.relation = 'category' AND filed.target = ?1 AND metadata.kind = 'software' AND metadata.deployable
@@ -36,6 +38,7 @@ impl Reader<'_> {
                     number: RevisionNumber(number(row, "number")?),
                 },
                 source: row.get("source")?,
+                lacked: row.get::<_, Option<i64>>("lacked")?.and_then(|lacked| u64::try_from(lacked).ok()),
             })
         })
     }

@@ -116,6 +116,7 @@ async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result
         Request::Status => Answer::of(&crate::site::status(site).await?)?.into(),
         Request::SyncHistory { limit } => run::history(site, limit).await?.into(),
         Request::SyncShow { run } => run::show(site, catalog::id::RunId(run)).await?.into(),
+        Request::SyncTest { source } => Answer::of(&run::test(site, source.as_deref()).await?)?.into(),
         Request::SyncPlan { change } => updates::selection::plan(site, &change).await?.into(),
         Request::SyncSelect { change } => updates::selection::select(site, &change, caller).await?.into(),
         Request::UpdatesList(filter) => updates::list(site, &filter).await?.into(),

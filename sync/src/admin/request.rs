@@ -25,7 +25,7 @@ pub struct Envelope {
 pub enum Request {
     /// Synchronise now.
     Now {
-        /// Read every catalog again, even where nothing changed.
+        /// Read every catalog and every list again, even where nothing changed.
         full: bool,
     },
     /// One screen about everything.
@@ -39,6 +39,11 @@ pub enum Request {
     SyncShow {
         /// Its number.
         run: i64,
+    },
+    /// Tries every step of reaching the sources, and changes nothing.
+    SyncTest {
+        /// Name of the one to try; all if not given.
+        source: Option<String>,
     },
     /// What a changed selection would list and download.
     SyncPlan {

@@ -7,12 +7,12 @@ use super::output::{Rows, short, size};
 use super::{Global, Output, connect};
 use crate::admin::Request;
 use crate::config::Loaded;
-use crate::run::Report;
+use crate::run::{Report, ServerReport};
 
-/// Synchronise now: ask every configured catalog what changed
+/// Synchronise now: ask every configured catalog and update server what changed
 #[derive(Debug, Args)]
 pub struct Now {
-    /// Read every catalog again, even where nothing changed
+    /// Read every catalog and every list again, even where nothing changed
     #[arg(long)]
     full: bool,
 }
@@ -86,6 +86,7 @@ pub(super) fn show(report: &Report, output: &Output) {
             output.line(format!(" refused in {}: {}", catalog.location, super::output::safe(refused)))
         });
     }
+    servers(&report.servers, output);
     output.line(format!(
         "run {} done in {:.1}s: {} new, {} revised, {} withdrawn; {} listed, {} need a licence decision",
         report.run,
@@ -99,5 +100,63 @@ pub(super) fn show(report: &Report, output: &Output) {
     report.notes.iter().for_each(|note| output.line(format!(" {note}")));
     if report.license_pending > 0 {
         output.note("review licences: spsync license list --pending");
+    }
+}
+
+/// Update servers of a run.
+fn servers(servers: &[ServerReport], output: &Output) {
+    let mut rows = Rows::new(&[
+        "SERVER",
+        "PROTOCOL",
+        "CATEGORIES",
+        "LISTED",
+        "FETCHED",
+        "NEW",
+        "REVISED",
+        "ASIDE",
+        "RECEIVED",
+        "SECONDS",
+        "RESULT",
+    ]);
+    for server in servers {
+        let outcome = &server.outcome;
+        let result = match &server.problem {
+            Some(problem) => problem.code.to_string(),
+            None if outcome.unchanged => "unchanged".to_owned(),
+            None => "ok".to_owned(),
+        };
+        rows.push([
+            short(&server.url, 60),
+            super::output::safe(&outcome.protocol),
+            format!("{} of {}", outcome.categories.fetched, outcome.categories.wanted),
+            outcome.updates.listed.to_string(),
+            format!("{} of {}", outcome.updates.fetched, outcome.updates.wanted),
+            outcome.updates.new.to_string(),
+            outcome.updates.revised.to_string(),
+            outcome.quarantined.to_string(),
+            size(outcome.bytes),
+            format!("{:.1}", server.seconds),
+            result,
+        ]);
+    }
+    output.table(rows);
+    for server in servers {
+        for one in &server.outcome.set_aside {
+            let reason = super::output::safe(&one.reason);
+            output.line(format!(" set aside of {}: {} [{}] {reason}", server.source, one.id, one.code));
+        }
+        let named = server.outcome.set_aside.len() as u64;
+        if server.outcome.quarantined > named {
+            output.line(format!(" and {} more", server.outcome.quarantined - named));
+        }
+        if server.outcome.missing > 0 {
+            output.line(format!(
+                " {}: {} updates that others need are not to be had; `spsync now --full` looks again",
+                server.source, server.outcome.missing
+            ));
+        }
+        for note in &server.outcome.notes {
+            output.line(format!(" {}: {}", server.source, super::output::safe(note)));
+        }
     }
 }

@@ -5,14 +5,15 @@ use clap::{Args, Subcommand};
 use schema::runs::Run;
 use schema::updates::NameCount;
 
-use super::output::{Rows, size, when};
+use super::output::{Rows, short, size, when};
 use super::{Global, Output, connect, now};
 use crate::admin::{Request, SelectionChange};
 use crate::config::Loaded;
+use crate::run::Tested;
 use crate::select::Plan;
 use crate::updates::selection::Selected;
 
-/// Synchronisation: history, what is selected, what a change would do
+/// Synchronisation: history, tests, what is selected, what a change would do
 #[derive(Debug, Subcommand)]
 pub enum Sync {
     /// The last runs
@@ -21,10 +22,15 @@ pub enum Sync {
         #[arg(long, default_value_t = 20)]
         limit: u32,
     },
-    /// One run with each of its catalogs
+    /// One run with each of its catalogs and servers
     Show {
         /// Its number
         run: i64,
+    },
+    /// Try every step of reaching the sources: name, connection, TLS, proxy, protocol, clock
+    Test {
+        /// Name of the source; all if not given
+        source: Option<String>,
     },
     /// What another selection would list and download, before it is made
     Plan(Change),
@@ -133,6 +139,16 @@ impl Sync {
                 );
                 Ok(0)
             }
+            Self::Test { source } => {
+                let request = Request::SyncTest { source };
+                let tested = connect::call::<Tested>(settings, global, output, request).await?.body;
+                output.list(&tested, &tested.sources, |one| one.source.clone(), steps(&tested));
+                if output.for_people() {
+                    let problems = tested.sources.iter().flat_map(|one| &one.steps);
+                    problems.filter_map(|step| step.problem.as_ref()).for_each(|one| output.problem(one));
+                }
+                Ok(u8::from(!tested.ok))
+            }
             Self::Plan(change) => {
                 let request = Request::SyncPlan { change: change.change() };
                 let plan = connect::call::<Plan>(settings, global, output, request).await?.body;
@@ -170,6 +186,23 @@ impl Sync {
             }
         }
     }
+}
+
+fn steps(tested: &Tested) -> Rows {
+    let mut rows = Rows::new(&["SOURCE", "LOCATION", "STEP", "RESULT", "DETAIL"]);
+    for source in &tested.sources {
+        for step in &source.steps {
+            let result = match (&step.problem, step.warning) {
+                (Some(problem), _) => problem.code.to_string(),
+                (None, true) => "warning".to_owned(),
+                (None, false) => "ok".to_owned(),
+            };
+            let location = short(&source.location, 50);
+            let detail = short(&step.detail, 90);
+            rows.push([source.source.clone(), location, step.step.clone(), result, detail]);
+        }
+    }
+    rows
 }
 
 async fn select(

@@ -1,5 +1,12 @@
-//! One synchronisation: every catalog of every source is fetched, read and recorded, each alone. One bad catalog
-//! never stops the others, and what it said is not recorded in part.
+//! One synchronisation: every catalog and every update server of every source, each alone. One bad source never stops
+//! the others. What a catalog said is not recorded in part; what an update server gave before it failed is kept.
+
+mod catalogs;
+mod preflight;
+mod report;
+mod servers;
+#[cfg(test)]
+mod tests;
 
 pub mod settle;
 
@@ -9,75 +16,16 @@ use catalog::id::RunId;
 use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
 use schema::runs::{Run, RunState};
-use schema::tasks::Unit;
-use serde::{Deserialize, Serialize};
-use tracing::{Instrument as _, info, info_span, warn};
+use tracing::{Instrument as _, info, info_span};
+
+pub use preflight::{SourceTest, Step, Tested, test};
+pub use report::{CatalogReport, Report, ServerReport};
 
 use crate::admin::{Answer, Caller, Work};
 use crate::clock;
 use crate::licensing;
 use crate::site::Site;
 use crate::tasks::Progress;
-use crate::upstream::esd_catalog::{self, Fetched};
-
-/// What one run did.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Report {
-    /// The run's number.
-    pub run: RunId,
-    /// When it began.
-    pub started: Timestamp,
-    /// Seconds it took.
-    pub seconds: f64,
-    /// Each catalog.
-    pub catalogs: Vec<CatalogReport>,
-    /// Updates that were not known before.
-    pub new: u64,
-    /// Updates of which another file is published now.
-    pub revised: u64,
-    /// Updates that no catalog lists any more.
-    pub withdrawn: u64,
-    /// Updates that can be chosen now, after selection.
-    pub listed: u64,
-    /// Listed updates that wait for a licence decision.
-    pub license_pending: u64,
-    /// Remarks: what is left out, and why.
-    pub notes: Vec<String>,
-}
-
-/// What came of one catalog.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct CatalogReport {
-    /// Name of the source.
-    pub source: String,
-    /// URL or file.
-    pub location: String,
-    /// The document was already recorded.
-    pub unchanged: bool,
-    /// Version that it states.
-    pub version: String,
-    /// `<File>` records in it.
-    pub records: u64,
-    /// ESDs in it: several records name one file.
-    pub esds: u64,
-    /// Bytes of all its ESDs.
-    pub bytes: u64,
-    /// Languages in it.
-    pub languages: u64,
-    /// Updates not known before.
-    pub new: u64,
-    /// Updates with another file than before.
-    pub revised: u64,
-    /// Updates that it no longer lists.
-    pub withdrawn: u64,
-    /// Records that could not be used, with the reason.
-    pub refused: Vec<String>,
-    /// How far its origin is proven.
-    pub signature: String,
-    /// Why it was not recorded.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub problem: Option<Problem>,
-}
 
 /// Starts a run as a task; a run that is under way is joined.
 ///
@@ -88,7 +36,7 @@ pub async fn start(site: &Arc<Site>, full: bool, caller: &Caller) -> Result<Work
         return Err(Problem::new(Code::NoCatalog, "no source is configured"));
     }
     if caller.dry_run {
-        return Ok(plan(site).await?.into());
+        return Ok(plan(site)?.into());
     }
     let task = site
         .tasks
@@ -101,23 +49,29 @@ pub async fn start(site: &Arc<Site>, full: bool, caller: &Caller) -> Result<Work
 }
 
 /// With `--dry-run`: what would be asked, nothing else.
-async fn plan(site: &Arc<Site>) -> Result<Answer, Problem> {
-    let mut catalogs = Vec::new();
-    for source in &site.settings().sources {
-        catalogs.extend(esd_catalog::locations(source).into_iter().map(|location| CatalogReport {
-            source: source.name.clone(),
-            location,
-            signature: "not checked".to_owned(),
-            ..CatalogReport::default()
-        }));
-    }
-    Answer::of(&serde_json::json!({ "would_ask": catalogs }))
+fn plan(site: &Arc<Site>) -> Result<Answer, Problem> {
+    let settings = site.settings();
+    let catalogs = catalogs::asked(&settings).into_iter().map(|(source, location)| CatalogReport {
+        source: source.name.clone(),
+        location,
+        signature: "not checked".to_owned(),
+        ..CatalogReport::default()
+    });
+    let servers = servers::asked(&settings).into_iter().map(|source| ServerReport {
+        source: source.name.clone(),
+        url: source.server().map_or_else(|| source.url.clone(), String::from),
+        ..ServerReport::default()
+    });
+    Answer::of(&serde_json::json!({
+        "would_ask": catalogs.collect::<Vec<_>>(),
+        "would_ask_servers": servers.collect::<Vec<_>>(),
+    }))
 }
 
 /// One run, from its row in the database to its report.
 ///
 /// # Errors
-/// The problem of the run where no catalog at all could be recorded, and those of the database.
+/// The problem of the run where no source at all could be synchronised, and those of the database.
 pub async fn once(site: &Arc<Site>, full: bool, progress: &Progress) -> Result<Answer, Problem> {
     let started = clock::now();
     let kind = if full { "full" } else { "delta" };
@@ -125,16 +79,28 @@ pub async fn once(site: &Arc<Site>, full: bool, progress: &Progress) -> Result<A
     let span = info_span!("sync.run", run = %run);
     let ended = work(site, run, started, full, progress).instrument(span).await;
     let (state, report, problem) = match &ended {
-        Ok((report, None)) => (RunState::Succeeded, Some(report), None),
-        Ok((report, Some(problem))) => (RunState::Partly, Some(report), Some(problem.clone())),
+        Ok((report, End::Whole)) => (RunState::Succeeded, Some(report), None),
+        Ok((report, End::Partly(problem))) => (RunState::Partly, Some(report), Some(problem.clone())),
+        Ok((report, End::Failed(problem))) => (RunState::Failed, Some(report), Some(problem.clone())),
         Err(problem) => (RunState::Failed, None, Some(problem.clone())),
     };
     let report_json = report.and_then(|report| serde_json::to_value(report).ok());
     site.write(move |w| w.finish_run(run, state, clock::now(), report_json.as_ref(), problem.as_ref()))
         .await?;
-    let (report, problem) = ended?;
+    let (report, end) = ended?;
     info!("run {run}: {} new, {} revised, {} withdrawn", report.new, report.revised, report.withdrawn);
-    Answer::partly(&report, problem)
+    match end {
+        End::Whole => Answer::of(&report),
+        End::Partly(problem) => Answer::partly(&report, Some(problem)),
+        End::Failed(problem) => Err(problem),
+    }
+}
+
+/// How a run ended.
+enum End {
+    Whole,
+    Partly(Problem),
+    Failed(Problem),
 }
 
 async fn work(
@@ -143,120 +109,74 @@ async fn work(
     started: Timestamp,
     full: bool,
     progress: &Progress,
-) -> Result<(Report, Option<Problem>), Problem> {
-    let settings = site.settings();
-    let asked: Vec<_> = settings
-        .sources
-        .iter()
-        .flat_map(|source| esd_catalog::locations(source).into_iter().map(move |location| (source, location)))
-        .collect();
-    progress.phase("catalogs", asked.len() as u64, Unit::Items);
-    let mut catalogs = Vec::new();
-    for (done, (source, location)) in asked.iter().enumerate() {
-        let mut report = CatalogReport {
-            source: source.name.clone(),
-            location: location.clone(),
-            ..CatalogReport::default()
-        };
-        if let Err(problem) = one(site, source, location, full, &mut report).await {
-            warn!("the catalog {location} was not recorded: {problem}");
-            report.problem = Some(problem);
-        }
-        catalogs.push(report);
-        progress.at("catalogs", done as u64 + 1);
-    }
+) -> Result<(Report, End), Problem> {
+    let catalogs = catalogs::synchronise(site, full, progress).await;
+    let servers = servers::synchronise(site, full, progress).await?;
+    let recorded = catalogs.iter().any(|one| one.problem.is_none() && !one.unchanged)
+        || servers.iter().any(|one| one.outcome.categories.fetched + one.outcome.updates.fetched > 0);
+    // Also where a source failed: what it gave before stands, and time alone expires.
+    let settled = settle::settle(site, recorded).await?;
     let mut report = Report {
         run,
         started,
         seconds: 0.0,
-        new: catalogs.iter().map(|c| c.new).sum(),
-        revised: catalogs.iter().map(|c| c.revised).sum(),
+        new: catalogs.iter().map(|c| c.new).sum::<u64>() + settled.offered.new,
+        revised: catalogs.iter().map(|c| c.revised).sum::<u64>() + settled.offered.revised,
         withdrawn: catalogs.iter().map(|c| c.withdrawn).sum(),
         catalogs,
+        servers,
         listed: 0,
         license_pending: 0,
-        notes: Vec::new(),
+        notes: settled.notes,
     };
-    let failed: Vec<_> = report.catalogs.iter().filter_map(|c| c.problem.clone()).collect();
-    if !failed.is_empty() && failed.len() == report.catalogs.len() {
-        let first = failed[0].clone();
-        return Err(match failed.len() {
-            1 => first,
-            n => first.because(format!("and {} other catalogs failed too", n - 1)),
-        });
-    }
-    progress.end("catalogs", format!("{} new, {} revised", report.new, report.revised));
-    let changed = report.catalogs.iter().any(|catalog| !catalog.unchanged);
-    let settled = settle::settle(site, changed).await?;
-    report.new += settled.offered.new;
-    report.revised += settled.offered.revised;
-    report.notes.extend(settled.notes);
-    if settings.sync.accept_licenses {
-        report.notes.extend(licensing::accept_by_configuration(site, progress).await?);
-    }
-    let counts = crate::updates::counts(site).await?;
-    (report.listed, report.license_pending) = (counts.listed, counts.license_pending);
-    report.notes.extend(counts.notes);
-    report.seconds = clock::now().duration_since(started).as_secs_f64();
-    let problem = (!failed.is_empty()).then(|| {
-        let kept = report.catalogs.len() - failed.len();
-        let mut problem = Problem::new(
-            Code::SyncPartial,
-            format!("{} of {} catalogs could not be synchronised", failed.len(), report.catalogs.len()),
-        )
-        .keeping(format!("{kept} catalogs are recorded whole; nothing of the others"));
-        for (catalog, cause) in report.catalogs.iter().filter_map(|c| c.problem.as_ref().map(|p| (c, p))) {
-            problem = problem.because(format!("{}: {cause}", catalog.location));
+    let end = end(&report);
+    if !matches!(end, End::Failed(_)) {
+        if site.settings().sync.accept_licenses {
+            report.notes.extend(licensing::accept_by_configuration(site, progress).await?);
         }
-        problem
-    });
-    Ok((report, problem))
+        let counts = crate::updates::counts(site).await?;
+        (report.listed, report.license_pending) = (counts.listed, counts.license_pending);
+        report.notes.extend(counts.notes);
+    }
+    report.seconds = clock::now().duration_since(started).as_secs_f64();
+    Ok((report, end))
 }
 
-/// One catalog: fetched, read, and recorded in one transaction.
-async fn one(
-    site: &Arc<Site>,
-    source: &crate::config::Source,
-    location: &str,
-    full: bool,
-    report: &mut CatalogReport,
-) -> Result<(), Problem> {
-    let (name, place) = (source.name.clone(), location.to_owned());
-    let known = site.read(move |r| r.latest_document(&name, &place)).await?;
-    report.signature = "not checked".to_owned();
-    let settings = site.settings();
-    match esd_catalog::fetch(&settings, &site.webs, source, location, known.as_ref(), full).await? {
-        Fetched::Unchanged => {
-            report.unchanged = true;
-            report.version = known.map(|known| known.version).unwrap_or_default();
+/// What the sources together make of the run.
+fn end(report: &Report) -> End {
+    let catalogs = report.catalogs.iter().map(|one| (&one.location, one.problem.as_ref()));
+    let servers = report.servers.iter().map(|one| (&one.url, one.problem.as_ref()));
+    let all: Vec<(&String, Option<&Problem>)> = catalogs.chain(servers).collect();
+    let with_problems = || all.iter().filter_map(|(place, problem)| problem.map(|problem| (*place, problem)));
+    // Revisions that are set aside are part of a source that was synchronised.
+    let failed: Vec<_> =
+        with_problems().filter(|(_, problem)| problem.code != Code::RevisionQuarantined).collect();
+    let what = if report.servers.is_empty() { "catalogs" } else { "sources" };
+    match (failed.len(), with_problems().count()) {
+        (0, 0) => End::Whole,
+        (0, 1) => with_problems().next().map_or(End::Whole, |(_, problem)| End::Partly(problem.clone())),
+        (n, _) if n == all.len() => {
+            let first = failed[0].1.clone();
+            End::Failed(match n {
+                1 => first,
+                n => first.because(format!("and {} other {what} failed too", n - 1)),
+            })
         }
-        Fetched::New { document, catalog } => {
-            report.version.clone_from(&catalog.version);
-            report.records = catalog.records as u64;
-            report.esds = catalog.files.len() as u64;
-            report.bytes = catalog.files.iter().map(|file| file.size).sum();
-            let mut languages: Vec<_> = catalog.files.iter().map(|file| &file.language).collect();
-            languages.sort_unstable();
-            languages.dedup();
-            report.languages = languages.len() as u64;
-            report.refused =
-                catalog.refused.iter().map(|r| format!("{}: {}", r.file_name, r.reason)).take(20).collect();
-            let recorded = site
-                .write(move |w| {
-                    let revisions = esd_catalog::revisions(&document.source, &catalog);
-                    let links: Vec<_> = catalog
-                        .licenses
-                        .iter()
-                        .map(|link| (link.language.clone(), link.url.clone()))
-                        .collect();
-                    w.record_catalog(&document, &revisions, &links, clock::now())
-                })
-                .await?;
-            (report.new, report.revised, report.withdrawn) =
-                (recorded.new, recorded.revised, recorded.withdrawn);
+        (n, _) => {
+            let text = match n {
+                0 => "revisions of several update servers are set aside".to_owned(),
+                n => format!("{n} of {} {what} could not be synchronised", all.len()),
+            };
+            let code = if n == 0 { Code::RevisionQuarantined } else { Code::SyncPartial };
+            let problem = Problem::new(code, text).keeping(match report.servers.is_empty() {
+                true => format!("{} catalogs are recorded whole; nothing of the others", all.len() - n),
+                false => "what was recorded is kept; a catalog is recorded whole or not at all".to_owned(),
+            });
+            End::Partly(
+                with_problems().fold(problem, |all, (place, cause)| all.because(format!("{place}: {cause}"))),
+            )
         }
     }
-    Ok(())
 }
 
 /// The last runs, newest first.

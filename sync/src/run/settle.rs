@@ -20,16 +20,13 @@ pub struct Settled {
     pub notes: Vec<String>,
 }
 
-/// Brings everything in order. Where nothing new was recorded (`changed`), only time can have changed something, and
-/// nothing is written unless it has.
+/// Brings everything in order; also what an earlier run recorded and was killed before it came to this. Where nothing
+/// changed, nothing is written. `recorded` tells whether this run recorded anything.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn settle(site: &Arc<Site>, changed: bool) -> Result<Settled, Problem> {
-    let mut settled = Settled::default();
-    if changed {
-        settled.offered = offers::refresh(site).await?;
-    }
+pub async fn settle(site: &Arc<Site>, recorded: bool) -> Result<Settled, Problem> {
+    let mut settled = Settled { offered: offers::refresh(site).await?, ..Settled::default() };
     let plan = supersedence::apply(site).await?;
     settled.expired = plan.expire.len() as u64;
     if !plan.expire.is_empty() || !plan.restore.is_empty() {
@@ -39,7 +36,7 @@ pub async fn settle(site: &Arc<Site>, changed: bool) -> Result<Settled, Problem>
             plan.restore.len()
         ));
     }
-    if changed {
+    if recorded {
         settled.notes.extend(retention::after_sync(site).await?);
     }
     Ok(settled)

@@ -32,16 +32,33 @@ const AT_ONCE: usize = 500;
 /// Those of the database. A document that cannot be read any more is told in the log and left as it is.
 pub async fn refresh(site: &Arc<Site>) -> Result<Recorded, Problem> {
     let mut sum = Recorded::default();
-    let all = site.read(|r| r.unoffered(UPGRADES)).await?;
-    for batch in all.chunks(AT_ONCE) {
+    let open = site.read(|r| r.unoffered(UPGRADES)).await?;
+    let mut changed = false;
+    for batch in open.chunks(AT_ONCE) {
         let batch = batch.to_vec();
+        // Read and described beside the writer. What still lacks as much as before is left alone: a synchronisation
+        // that brings nothing writes nothing.
+        let described = site
+            .read(move |r| {
+                let described = batch.into_iter().map(|one| Ok((offer(r, &one)?, one)));
+                let told = described.filter(|described| match described {
+                    Ok((Some(new), one)) => one.lacked != Some(new.missing),
+                    Ok((None, one)) => one.lacked.is_none(),
+                    Err(_) => true,
+                });
+                told.collect::<Result<Vec<_>, SchemaError>>()
+            })
+            .await?;
+        if described.is_empty() {
+            continue;
+        }
+        changed = true;
         let recorded = site
             .write(move |w| {
                 let mut recorded = Recorded::default();
-                let now = clock::now();
-                for one in &batch {
-                    match offer(w, one)? {
-                        Some(new) => w.record_offer(one, &new, now, &mut recorded)?,
+                for (new, one) in &described {
+                    match new {
+                        Some(new) => w.record_offer(one, new, clock::now(), &mut recorded)?,
                         None => w.record_no_offer(one)?,
                     }
                 }
@@ -53,7 +70,7 @@ pub async fn refresh(site: &Arc<Site>) -> Result<Recorded, Problem> {
         sum.revised += recorded.revised;
         sum.unchanged += recorded.unchanged;
     }
-    if !all.is_empty() {
+    if changed {
         site.refresh_shelf().await?;
     }
     Ok(sum)

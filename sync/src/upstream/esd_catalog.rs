@@ -102,13 +102,19 @@ pub async fn fetch(
     .map_err(|died| Problem::of(Code::Internal, &died))?
 }
 
-enum Address<'a> {
+/// Where a catalog is.
+pub enum Address<'a> {
+    /// On this machine.
     File(&'a Path),
+    /// Elsewhere.
     Url(Url),
 }
 
 /// A location is a URL if it has a scheme of more than one letter (`C:` is a drive), else a file.
-fn address(location: &str) -> Result<Address<'_>, Problem> {
+///
+/// # Errors
+/// `SCHEME_NOT_ALLOWED`.
+pub fn address(location: &str) -> Result<Address<'_>, Problem> {
     match Url::parse(location) {
         Ok(url) if url.scheme() == "file" => {
             Ok(Address::File(Path::new(location.trim_start_matches("file://"))))

@@ -2,6 +2,7 @@
 //! holds one policy a source: what it may reach, and whom it trusts.
 
 pub mod esd_catalog;
+pub mod server_sync;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -55,7 +56,20 @@ impl Webs {
         hosts.extend(source.redirect_hosts.iter().cloned());
         hosts.extend(own_host.map(str::to_owned));
         let key = format!("metadata {} {}", source.name, own_host.unwrap_or_default());
-        self.web(key, settings, source, Some(hosts))
+        self.web(key, settings, source, Some(hosts), &[])
+    }
+
+    /// For the update server of `source`: no redirects, and `extra_roots` of trust for it alone.
+    ///
+    /// # Errors
+    /// Those of reading the extra CA file.
+    pub fn update_server(
+        &self,
+        settings: &Settings,
+        source: &Source,
+        extra_roots: &[&'static [u8]],
+    ) -> Result<Arc<Web>, Problem> {
+        self.web(format!("update server {}", source.name), settings, source, Some(Vec::new()), extra_roots)
     }
 
     /// For content of `source`: any public host, and the private networks named for the source.
@@ -63,7 +77,7 @@ impl Webs {
     /// # Errors
     /// Those of reading the extra CA file.
     pub fn content(&self, settings: &Settings, source: &Source) -> Result<Arc<Web>, Problem> {
-        self.web(format!("content {}", source.name), settings, source, None)
+        self.web(format!("content {}", source.name), settings, source, None, &[])
     }
 
     fn web(
@@ -72,6 +86,7 @@ impl Webs {
         settings: &Settings,
         source: &Source,
         redirect_hosts: Option<Vec<String>>,
+        extra_roots: &[&'static [u8]],
     ) -> Result<Arc<Web>, Problem> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(web) = made.get(&key) {
@@ -81,6 +96,7 @@ impl Webs {
             allow_networks: source.allow_networks.clone(),
             redirect_hosts,
             extra_ca_file: settings.tls.extra_ca_file(),
+            extra_roots: extra_roots.to_vec(),
             proxy: settings.download.proxy(),
             ..WebPolicy::default()
         };

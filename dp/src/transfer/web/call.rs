@@ -1,14 +1,15 @@
-//! Calling web services: one message there, one answer back.
+//! Calling web services: one message there, one answer back; and seeing whether anybody is there at all.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderValue;
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
+use hyper_util::client::proxy::matcher::Matcher;
 use tokio::time::timeout;
 use url::Url;
 
-use super::{Web, answer, redirect};
+use super::{Downgrade, Proxy, Web, answer, redirect};
 use crate::transfer::fault::Fault;
 
 /// A message that is sent: a call of a web service.
@@ -35,7 +36,49 @@ pub struct Reply {
     pub server_time: Option<i64>,
 }
 
+/// Somebody answered.
+#[derive(Debug, Clone)]
+pub struct Reached {
+    /// Where, after redirects.
+    pub final_url: Url,
+    /// Bytes of the answer, where it says.
+    pub length: Option<u64>,
+    /// The server's clock, seconds since 1970, where it says.
+    pub server_time: Option<i64>,
+}
+
+impl Proxy {
+    /// The proxy through which `url` is reached, if through one.
+    pub fn of(&self, url: &Url) -> Option<Url> {
+        match self {
+            Self::None => None,
+            Self::Url(proxy) => Some(proxy.clone()),
+            Self::System => {
+                let target: http::Uri = url.as_str().parse().ok()?;
+                let proxy = Matcher::from_system().intercept(&target)?;
+                Url::parse(&proxy.uri().to_string()).ok()
+            }
+        }
+    }
+}
+
 impl Web {
+    /// Asks for a document, as [`Web::get_small`] would, and reads no more than the head of the answer.
+    ///
+    /// # Errors
+    /// The fault that came instead of it.
+    pub async fn reach(&self, url: &Url) -> Result<Reached, Fault> {
+        let (response, final_url) = self.follow(url, HeaderMap::new(), Downgrade::Refused).await?;
+        if !response.status().is_success() {
+            return Err(answer::fault_of_status(response.status(), response.headers()));
+        }
+        Ok(Reached {
+            final_url,
+            length: response.content_length(),
+            server_time: answer::server_time(response.headers()),
+        })
+    }
+
     /// Sends a message and waits for the whole answer, of at most `cap_bytes`. A failing service explains itself in the
     /// body of a 500, so that is an answer too. A redirect is refused: who is asked is who was named.
     ///

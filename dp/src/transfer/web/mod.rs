@@ -27,7 +27,7 @@ use tracing::warn;
 use url::Url;
 
 pub use self::body::Body;
-pub use self::call::{Outgoing, Reply};
+pub use self::call::{Outgoing, Reached, Reply};
 pub use self::guard::is_public;
 use self::guard::{Guard, GuardedResolver};
 use super::fault::Fault;
@@ -60,6 +60,8 @@ pub struct WebPolicy {
     pub redirect_hosts: Option<Vec<String>>,
     /// Further roots of trust, a PEM file.
     pub extra_ca_file: Option<PathBuf>,
+    /// Further roots of trust, each in PEM.
+    pub extra_roots: Vec<&'static [u8]>,
     /// The way out.
     pub proxy: Proxy,
     /// The longest that a connection may take to stand.
@@ -81,6 +83,7 @@ impl Default for WebPolicy {
             trusted_hosts: HashSet::new(),
             redirect_hosts: None,
             extra_ca_file: None,
+            extra_roots: Vec::new(),
             proxy: Proxy::None,
             connect_timeout: Duration::from_secs(15),
             stall_timeout: Duration::from_secs(30),
@@ -378,14 +381,21 @@ fn builder(policy: &WebPolicy, guard: &Arc<Guard>) -> Result<reqwest::ClientBuil
 }
 
 fn extra_roots(policy: &WebPolicy) -> Result<Vec<reqwest::Certificate>, WebError> {
-    let Some(path) = policy.extra_ca_file.clone() else { return Ok(Vec::new()) };
+    let mut roots = Vec::new();
+    for pem in &policy.extra_roots {
+        roots.extend(reqwest::Certificate::from_pem_bundle(pem).map_err(WebError::Prepare)?);
+    }
+    let Some(path) = policy.extra_ca_file.clone() else { return Ok(roots) };
     let pem = match fs::read(&path) {
         Ok(pem) => pem,
         Err(source) => return Err(WebError::ReadAuthority { path, source }),
     };
     match reqwest::Certificate::from_pem_bundle(&pem) {
-        Ok(roots) if roots.is_empty() => Err(WebError::Authority { path, source: None }),
-        Ok(roots) => Ok(roots),
+        Ok(more) if more.is_empty() => Err(WebError::Authority { path, source: None }),
+        Ok(more) => {
+            roots.extend(more);
+            Ok(roots)
+        }
         Err(source) => Err(WebError::Authority { path, source: Some(source) }),
     }
 }
