@@ -2,12 +2,14 @@
 
 use std::net::TcpListener;
 
+use catalog::server_sync::{ErrorCode, Operation};
 use schema::tasks::Task;
 use tempfile::TempDir;
 
 use super::*;
 use crate::config::{Loaded, Settings, Source, SourceKind};
-use crate::upstream::server_sync::tests::fake::{Fake, said, windows};
+use crate::fixture::{Damage, Fault, ServerFault, UpdateServer};
+use crate::upstream::server_sync::tests::wire::windows;
 
 fn server(name: &str, url: String) -> Source {
     Source {
@@ -19,8 +21,12 @@ fn server(name: &str, url: String) -> Source {
     }
 }
 
-fn of(name: &str, fake: &Fake) -> Source {
-    server(name, format!("http://{}", fake.address))
+fn of(name: &str, fake: &UpdateServer) -> Source {
+    server(name, fake.base_url())
+}
+
+fn status(status: u16) -> ServerFault {
+    ServerFault::Http(Fault::Status(status, None))
 }
 
 /// A place where nobody listens.
@@ -58,10 +64,9 @@ async fn synchronise(site: &Arc<Site>) -> (Option<Report>, Option<Problem>, Task
 
 #[tokio::test]
 async fn a_bad_server_stops_no_other_and_a_set_aside_revision_is_part_of_a_success() {
-    let (good, bad) = (windows(5).await, windows(1).await);
-    let poisoned = *good.shelf().updates.keys().next().unwrap();
-    good.shelf().updates.insert(poisoned, "<Update".to_owned());
-    bad.shelf().instead.push(("GetCookie", (404, Vec::new(), Vec::new())));
+    let ((good, upgrades), (bad, _)) = (windows(5).await, windows(6).await);
+    good.damage(upgrades[0], Damage::Poisoned);
+    bad.fault_times(Operation::GetCookie, status(404), 1);
     let (_folder, site) = site(vec![of("bad", &bad), of("good", &good)], |_| {}).await;
 
     let (report, problem, task) = synchronise(&site).await;
@@ -77,7 +82,7 @@ async fn a_bad_server_stops_no_other_and_a_set_aside_revision_is_part_of_a_succe
         [
             ("connect bad", 0, true),
             ("connect good", 0, true),
-            ("categories good", 2, true),
+            ("categories good", 10, true),
             ("revisions good", 5, true)
         ]
     );
@@ -86,18 +91,18 @@ async fn a_bad_server_stops_no_other_and_a_set_aside_revision_is_part_of_a_succe
     let (report, problem, _) = synchronise(&site).await;
     assert_eq!(problem.unwrap().code, Code::RevisionQuarantined);
     let report = report.unwrap();
-    assert_eq!(report.servers[0].outcome.updates.new, 1);
+    assert_eq!(report.servers[0].outcome.updates.new, 2, "the others are those of the good one");
     let run = site.read(|r| r.runs(1)).await.unwrap().remove(0);
     assert_eq!(run.state, RunState::Partly);
     let kept: Report = serde_json::from_value(run.report.unwrap()).unwrap();
-    assert_eq!(kept.servers[1].outcome.set_aside[0].id, poisoned);
+    assert_eq!(kept.servers[1].outcome.set_aside[0].id, upgrades[0]);
     site.close().await;
 }
 
 #[tokio::test]
 async fn a_run_in_which_all_fail_fails_and_says_what_is_kept() {
-    let broken = windows(250).await;
-    broken.shelf().instead = vec![("GetRevisionIdList", (500, Vec::new(), said_not_supported()))];
+    let (broken, _) = windows(1).await;
+    broken.fault(Operation::GetRevisionIdList, ServerFault::SaysNoCode);
     let (_folder, site) = site(vec![of("broken", &broken), server("nobody", nobody())], |_| {}).await;
     let (report, problem, _) = synchronise(&site).await;
     assert!(report.is_none());
@@ -112,32 +117,28 @@ async fn a_run_in_which_all_fail_fails_and_says_what_is_kept() {
     site.close().await;
 }
 
-fn said_not_supported() -> Vec<u8> {
-    said(catalog::server_sync::ErrorCode::Other("NotSupported".to_owned()))
-}
-
 #[tokio::test]
 async fn without_a_product_only_categories_come_and_a_note_says_how_to_choose() {
-    let fake = windows(5).await;
+    let (fake, _) = windows(5).await;
     let (_folder, site) = site(vec![of("wsus", &fake)], |settings| settings.sync.products.clear()).await;
     let (report, problem, _) = synchronise(&site).await;
     let outcome = report.unwrap().servers.remove(0).outcome;
     assert_eq!(problem, None);
-    assert_eq!((outcome.categories.new, outcome.updates.listed), (2, 0));
+    assert_eq!((outcome.categories.new, outcome.updates.listed), (10, 0));
     assert!(outcome.notes[0].contains("spsync sync products --set"), "{:?}", outcome.notes);
     site.close().await;
 }
 
 #[tokio::test]
 async fn plain_http_is_refused_before_anything_is_asked() {
-    let fake = windows(1).await;
+    let (fake, _) = windows(1).await;
     let (_folder, site) =
         site(vec![of("wsus", &fake)], |settings| settings.sync.allow_plain_http = false).await;
     let (_, problem, _) = synchronise(&site).await;
     assert_eq!(problem.unwrap().code, Code::PlainHttpRefused);
     let tested = test(&site, None).await.unwrap();
     assert_eq!(steps(&tested), ["address PLAIN_HTTP_REFUSED"]);
-    assert_eq!(fake.calls(), [""; 0]);
+    assert_eq!(fake.calls(), []);
     site.close().await;
 }
 
@@ -153,22 +154,23 @@ fn steps(tested: &Tested) -> Vec<String> {
 #[tokio::test]
 async fn each_step_on_the_way_to_a_server_is_tried() {
     let well = ["address ok", "proxy ok", "name ok", "connection ok", "http ok", "protocol ok"];
-    let html = || (200, Vec::new(), b"<html>Sign in</html>".to_vec());
-    let cookie = || (500, Vec::new(), said(catalog::server_sync::ErrorCode::InvalidAuthorizationCookie));
-    for (instead, expected) in [
+    let refused = ServerFault::Says(ErrorCode::InvalidAuthorizationCookie, String::new());
+    for (fault, expected) in [
         (None, [&well[..], &["clock ok"]].concat()),
+        (Some((Operation::GetAuthConfig, status(404))), [&well[..4], &["http SOURCE_NOT_FOUND"]].concat()),
         (
-            Some(("GetAuthConfig", (404, Vec::new(), Vec::new()))),
-            [&well[..4], &["http SOURCE_NOT_FOUND"]].concat(),
+            Some((Operation::GetAuthConfig, ServerFault::Page)),
+            [&well[..4], &["http PROTOCOL_MALFORMED"]].concat(),
         ),
-        (Some(("GetAuthConfig", html())), [&well[..4], &["http PROTOCOL_MALFORMED"]].concat()),
-        (Some(("GetCookie", cookie())), [&well[..5], &["protocol UPSTREAM_FAULT"]].concat()),
+        (Some((Operation::GetCookie, refused)), [&well[..5], &["protocol UPSTREAM_FAULT"]].concat()),
     ] {
-        let fake = windows(1).await;
+        let (fake, _) = windows(1).await;
         let (folder, site) = site(vec![of("wsus", &fake)], |_| {}).await;
         let log = |folder: &TempDir| folder.path().join("site/spsync.db-wal").metadata().unwrap().len();
         let written = log(&folder);
-        fake.shelf().instead.extend(instead);
+        if let Some((operation, fault)) = fault {
+            fake.fault(operation, fault);
+        }
         let tested = test(&site, Some("wsus")).await.unwrap();
         assert_eq!(steps(&tested), expected);
         assert_eq!(log(&folder), written, "a test records nothing");
@@ -178,7 +180,7 @@ async fn each_step_on_the_way_to_a_server_is_tried() {
 
 #[tokio::test]
 async fn what_is_not_there_not_allowed_or_not_known_is_told() {
-    let fake = windows(1).await;
+    let (fake, _) = windows(1).await;
     let closed = Source { allow_networks: Vec::new(), ..of("wsus", &fake) };
     let nowhere = server("wsus", "http://no-such-host.invalid:8530".to_owned());
     let esd = |catalog: String| Source {
@@ -192,7 +194,7 @@ async fn what_is_not_there_not_allowed_or_not_known_is_told() {
         (nowhere, &["address ok", "proxy ok", "name SOURCE_UNREACHABLE"]),
         // Nobody speaks TLS there.
         (
-            server("wsus", format!("https://{}", fake.address)),
+            server("wsus", format!("https://{}", fake.address())),
             &["address ok", "proxy ok", "name ok", "connection ok", "tls SOURCE_UNREACHABLE"],
         ),
         (esd("/no/such/file.cab".to_owned()), &["file SOURCE_NOT_FOUND"]),

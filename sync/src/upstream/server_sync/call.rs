@@ -179,7 +179,12 @@ impl Server {
             }
             Ok(Err(error)) => {
                 let error: catalog::server_sync::MessageError = error;
-                let problem = self.about(error.code(), operation).because(error.to_string());
+                // Of a document these would be other words; here it is the answer that is none.
+                let code = match error.code() {
+                    Code::CatalogMalformed | Code::CatalogTruncated => Code::ProtocolMalformed,
+                    code => code,
+                };
+                let problem = self.about(code, operation).because(error.to_string());
                 let problem = problem.because_of(std::error::Error::source(&error));
                 Answer::Broken { problem: Box::new(problem), hope: Hope::Smaller }
             }

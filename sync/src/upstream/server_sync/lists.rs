@@ -2,7 +2,7 @@
 //!
 //! Another selection than that of the anchor costs the difference. What was selected before is asked for with the anchor,
 //! what is new without one: in calls of their own, because servers differ in what an anchor means beside a part that is
-//! wanted in full, and all understand either alone (docs/decisions/0007).
+//! wanted in full, and all understand either alone (docs/decisions/0009).
 
 use std::collections::VecDeque;
 

@@ -1,8 +1,7 @@
 //! What the conversation does about each thing that can happen, with plain values.
 
-pub(crate) mod fake;
 mod model;
-mod wire;
+pub(crate) mod wire;
 
 use std::time::Duration;
 

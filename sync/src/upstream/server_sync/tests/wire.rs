@@ -1,16 +1,32 @@
-//! The whole way: sockets, SOAP, threads and a database on the disk, against a small server of our own.
+//! The whole way: sockets, SOAP, threads and a database on the disk, against the fake update server.
 
-use std::path::PathBuf;
-
-use catalog::digest::Sha1Digest;
-use catalog::server_sync::FileUrl;
+use catalog::server_sync::Operation;
 use schema::Store;
 use tempfile::TempDir;
 
-use super::fake::{Fake, said, windows};
 use super::*;
 use crate::config::{Source, SourceKind};
+use crate::fixture::{
+    Damage, Fault as HttpFault, ServerFault, UPGRADES, UpdateServer, WINDOWS_10, WINDOWS_11,
+    known_categories, software,
+};
 use crate::upstream::Webs;
+
+/// How many categories [`windows`] has.
+const CATEGORIES: u64 = 10;
+
+/// A server with categories, and so many upgrades of Windows 11; their ids.
+pub(crate) async fn windows(count: usize) -> (UpdateServer, Vec<RevisionId>) {
+    let server = UpdateServer::start().await.expect("a port");
+    server.publish_all(&known_categories());
+    let upgrades = (0..count).map(|n| server.publish(&upgrade(&format!("Upgrade {n}"), WINDOWS_11)));
+    let upgrades = upgrades.collect();
+    (server, upgrades)
+}
+
+fn upgrade(title: &str, product: UpdateId) -> crate::fixture::UpdateDraft {
+    software(title).within(&[UPGRADES]).within(&[product])
+}
 
 /// A site that synchronises from the fake.
 struct Site {
@@ -21,7 +37,7 @@ struct Site {
 }
 
 impl Site {
-    fn of(fake: &Fake) -> Self {
+    fn of(fake: &UpdateServer) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::open(&folder.path().join("spsync.db"), 2).expect("a database");
         let mut settings = Settings::default();
@@ -34,7 +50,7 @@ impl Site {
         let source = Source {
             name: "wsus".to_owned(),
             kind: SourceKind::Wsus,
-            url: format!("http://{}", fake.address),
+            url: fake.base_url(),
             allow_networks: vec!["127.0.0.0/8".parse().expect("a network")],
             ..Source::default()
         };
@@ -63,61 +79,86 @@ impl Site {
         found.map(|bytes| String::from_utf8(bytes).expect("UTF-8"))
     }
 
-    async fn anchor(&self, scope: Scope) -> Option<String> {
+    async fn anchor(&self, scope: Scope) -> Option<Anchor> {
         let endpoint = self.server.root.to_string();
         let anchor = self.store.read(move |r| r.server_anchor("wsus", scope, &endpoint));
-        anchor.await.expect("the database answers").map(|anchor| anchor.anchor)
+        anchor.await.expect("the database answers")
     }
 
-    /// What was written so far.
-    fn log(&self) -> (PathBuf, u64) {
-        let log = self.folder.path().join("spsync.db-wal");
-        let length = log.metadata().map(|file| file.len()).unwrap_or_default();
-        (log, length)
+    /// Bytes that were written so far.
+    fn written(&self) -> u64 {
+        self.folder.path().join("spsync.db-wal").metadata().map(|file| file.len()).unwrap_or_default()
     }
+}
+
+/// Revisions that were asked for, over all calls.
+fn fetched(fake: &UpdateServer) -> Vec<RevisionId> {
+    fake.calls_of(Operation::GetUpdateData).into_iter().flat_map(|call| call.ids).collect()
+}
+
+fn codes(outcome: &Outcome) -> Vec<(RevisionId, Code)> {
+    outcome.set_aside.iter().map(|one| (one.id, one.code)).collect()
 }
 
 #[tokio::test]
 async fn a_server_is_recorded_to_the_byte_and_an_unchanged_one_costs_nothing() {
-    let fake = windows(250).await;
+    let (fake, upgrades) = windows(250).await;
+    fake.compress();
+    let large = fake.publish(&upgrade("Large", WINDOWS_11).of_size(200_000));
+    let other = fake.publish(&upgrade("Of a product that is not chosen", WINDOWS_10));
     let site = Site::of(&fake);
     let outcome = site.well().await;
-    let brought = |listed, new| Brought { listed, wanted: listed, fetched: listed, new, revised: 0 };
-    assert_eq!((outcome.categories, outcome.updates), (brought(2, 2), brought(250, 250)));
+    let brought = |listed| Brought { listed, wanted: listed, fetched: listed, new: listed, revised: 0 };
+    assert_eq!((outcome.categories, outcome.updates), (brought(CATEGORIES), brought(251)));
     assert!(!outcome.unchanged && outcome.quarantined == 0 && outcome.notes.is_empty(), "{outcome:?}");
     assert_eq!(outcome.calls as usize, fake.calls().len());
-    let expected = fake.shelf().updates.clone();
-    for (id, text) in &expected {
-        assert_eq!(site.document(*id).await.as_ref(), Some(text));
+    for id in upgrades.iter().chain([&large]) {
+        assert_eq!(site.document(*id).await.as_deref(), fake.document(*id).as_deref());
     }
-    assert_eq!(site.anchor(Scope::Updates).await.as_deref(), Some("1"));
+    assert_eq!(site.document(other).await, None);
+    let before = site.anchor(Scope::Updates).await;
 
-    let written = site.log();
-    fake.shelf().seen.clear();
-    let again = site.well().await;
-    assert!(again.unchanged);
+    let written = site.written();
+    fake.forget_calls();
+    assert!(site.well().await.unchanged);
+    let calls: Vec<_> = fake.calls().iter().map(|call| call.operation.name()).collect();
     let cookie = ["GetAuthConfig", "GetAuthorizationCookie", "GetCookie", "GetConfigData"];
-    assert_eq!(fake.calls(), [&cookie[..], &["GetRevisionIdList"; 2]].concat());
-    assert_eq!(site.log(), written, "nothing was written");
+    assert_eq!(calls, [&cookie[..], &["GetRevisionIdList"; 2]].concat());
+    assert_eq!((site.written(), site.anchor(Scope::Updates).await), (written, before.clone()));
 
     // What is new is fetched, and nothing else.
-    {
-        let mut shelf = fake.shelf();
-        shelf.anchor = 2;
-        shelf.seen.clear();
-        let newer = RevisionId { number: RevisionNumber(101), ..id(1000) };
-        shelf.updates.remove(&id(1000));
-        shelf.updates.insert(newer, xml(newer, &[], &[]));
-    }
+    fake.forget_calls();
+    let newer = fake.publish(&upgrade("Upgrade 7", WINDOWS_11).revision(201));
     let third = site.well().await;
     assert_eq!((third.updates.new, third.updates.revised), (0, 1));
-    assert_eq!(fake.fetched(), [RevisionId { number: RevisionNumber(101), ..id(1000) }]);
-    assert_eq!(site.anchor(Scope::Updates).await.as_deref(), Some("2"));
+    assert_eq!(fetched(&fake), [newer]);
+    assert_ne!(site.anchor(Scope::Updates).await, before);
+}
+
+#[tokio::test]
+async fn another_product_costs_what_it_has_and_one_less_costs_nothing() {
+    let (fake, upgrades) = windows(30).await;
+    let others: Vec<_> = (0..5).map(|n| fake.publish(&upgrade(&format!("Ten {n}"), WINDOWS_10))).collect();
+    let mut site = Site::of(&fake);
+    site.well().await;
+    for (products, mut expected) in
+        [(vec!["Windows 11", "Windows 10"], others), (vec!["Windows 11"], Vec::new())]
+    {
+        fake.forget_calls();
+        site.settings.sync.products = products.into_iter().map(str::to_owned).collect();
+        site.well().await;
+        let mut asked = fetched(&fake);
+        (asked.sort(), expected.sort());
+        assert_eq!(asked, expected);
+    }
+    assert!(site.document(upgrades[29]).await.is_some());
+    let filter = site.anchor(Scope::Updates).await.unwrap().filter;
+    assert_eq!((filter.categories, filter.classifications), (vec![WINDOWS_11], vec![UPGRADES]));
 }
 
 #[tokio::test]
 async fn a_run_that_is_cut_is_gone_on_with() {
-    let fake = windows(300).await;
+    let (fake, upgrades) = windows(300).await;
     let site = Site::of(&fake);
     for cut in 1..30 {
         let (stop, stopped) = tokio::sync::oneshot::channel();
@@ -137,106 +178,172 @@ async fn a_run_that_is_cut_is_gone_on_with() {
         }
     }
     assert_eq!(site.well().await.quarantined, 0);
-    for n in 0..300 {
-        assert!(site.document(id(1000 + n)).await.is_some(), "{n}");
+    for id in upgrades {
+        assert!(site.document(id).await.is_some(), "{id}");
     }
-    fake.shelf().seen.clear();
+    fake.forget_calls();
     assert!(site.well().await.unchanged);
-    assert_eq!(fake.fetched(), []);
+    assert_eq!(fetched(&fake), []);
 }
 
 #[tokio::test]
 async fn what_a_server_does_wrong_has_a_code_and_leaves_what_is_recorded() {
-    let html = b"<html><body>Sign in</body></html>".to_vec();
-    let none = Vec::new;
-    let to = |url: &str| vec![("location", url.to_owned())];
-    for (operation, times, instead, code) in [
-        ("GetAuthConfig", 1, (302, to("https://evil.example/"), none()), Some(Code::RedirectNotAllowed)),
-        ("GetAuthConfig", 1, (307, to("http://10.9.8.7/"), none()), Some(Code::RedirectNotAllowed)),
-        ("GetAuthConfig", 1, (404, Vec::new(), none()), Some(Code::SourceNotFound)),
-        ("GetAuthConfig", 1, (401, Vec::new(), none()), Some(Code::SourceRefused)),
-        ("GetCookie", 3, (200, Vec::new(), html.clone()), Some(Code::ProtocolMalformed)),
-        ("GetCookie", 2, (200, Vec::new(), html.clone()), None),
-        ("GetRevisionIdList", 3, (500, Vec::new(), html.clone()), Some(Code::SourceFailed)),
-        ("GetRevisionIdList", 3, (502, Vec::new(), html), Some(Code::SourceFailed)),
-        ("GetRevisionIdList", 2, (503, Vec::new(), none()), None),
+    use Operation::{GetAuthConfig, GetConfigData, GetCookie, GetRevisionIdList, GetUpdateData};
+    let http = ServerFault::Http;
+    let to = |url: &str| ServerFault::Http(HttpFault::RedirectTo(url.to_owned()));
+    let says = |code| ServerFault::Says(code, String::new());
+    for (operation, times, fault, code) in [
+        (GetAuthConfig, 1, to("https://evil.example/"), Some(Code::RedirectNotAllowed)),
+        (GetAuthConfig, 1, to("http://10.9.8.7/"), Some(Code::RedirectNotAllowed)),
+        (GetAuthConfig, 1, http(HttpFault::RedirectLoop), Some(Code::RedirectNotAllowed)),
+        (GetAuthConfig, 1, http(HttpFault::Status(404, None)), Some(Code::SourceNotFound)),
+        (GetAuthConfig, 1, http(HttpFault::Status(401, None)), Some(Code::SourceRefused)),
         (
-            "GetRevisionIdList",
+            GetAuthConfig,
             1,
-            (503, vec![("retry-after", "600".to_owned())], none()),
-            Some(Code::UpstreamBusy),
+            ServerFault::AuthorizesAt("https://evil.example/x".to_owned()),
+            Some(Code::ProtocolMalformed),
         ),
-        (
-            "GetRevisionIdList",
-            4,
-            (500, Vec::new(), said(ErrorCode::InvalidCookie)),
-            Some(Code::UpstreamCookie),
-        ),
-        ("GetRevisionIdList", 2, (500, Vec::new(), said(ErrorCode::ServerBusy)), None),
-        ("GetUpdateData", 1, (500, Vec::new(), said(ErrorCode::ServerChanged)), None),
-        ("GetUpdateData", 1, (200, Vec::new(), vec![b' '; 17 << 20]), None),
+        (GetAuthConfig, 1, ServerFault::SaysNoCode, Some(Code::UpstreamFault)),
+        (GetCookie, 3, ServerFault::Page, Some(Code::ProtocolMalformed)),
+        (GetCookie, 2, ServerFault::Page, None),
+        (GetCookie, 3, ServerFault::OtherAnswer, Some(Code::ProtocolMalformed)),
+        (GetConfigData, 1, ServerFault::Speaks("2.0".to_owned()), Some(Code::UpstreamIncompatible)),
+        (GetConfigData, 1, ServerFault::LimitOf(0), None),
+        (GetConfigData, 1, ServerFault::LimitOf(1), None),
+        (GetRevisionIdList, 3, http(HttpFault::Status(500, None)), Some(Code::SourceFailed)),
+        (GetRevisionIdList, 3, http(HttpFault::Status(502, None)), Some(Code::SourceFailed)),
+        (GetRevisionIdList, 3, http(HttpFault::CloseAtOnce), Some(Code::SourceUnreachable)),
+        (GetRevisionIdList, 2, http(HttpFault::CutAfter(200)), None),
+        (GetRevisionIdList, 2, http(HttpFault::Halved), None),
+        (GetRevisionIdList, 2, http(HttpFault::Status(503, None)), None),
+        (GetRevisionIdList, 1, http(HttpFault::Status(503, Some(600))), Some(Code::UpstreamBusy)),
+        (GetRevisionIdList, 9, says(ErrorCode::InvalidCookie), Some(Code::UpstreamCookie)),
+        (GetRevisionIdList, 2, says(ErrorCode::ServerBusy), None),
+        (GetRevisionIdList, 9, says(ErrorCode::ServerChanged), Some(Code::UpstreamFault)),
+        (GetRevisionIdList, 1, ServerFault::EndsAt("x".repeat(5_000)), Some(Code::ProtocolMalformed)),
+        (GetUpdateData, 1, says(ErrorCode::ServerChanged), None),
+        (GetUpdateData, 1, http(HttpFault::EndlessBody), None),
+        (GetUpdateData, 1, http(HttpFault::Halved), None),
+        (GetUpdateData, 5, ServerFault::AtMost(1), None),
+        (GetUpdateData, 1, ServerFault::AtMost(0), None),
     ] {
-        let fake = windows(3).await;
-        fake.shelf().instead = vec![(operation, instead); times];
+        let (fake, upgrades) = windows(3).await;
+        let described = format!("{operation:?} {fault:?}");
+        fake.fault_times(operation, fault, times);
         let site = Site::of(&fake);
-        let (_, ended) = site.synchronise().await;
-        assert_eq!(ended.as_ref().err().map(|problem| problem.code), code, "{operation}: {ended:?}");
-        fake.shelf().instead.clear();
+        let (outcome, ended) = site.synchronise().await;
+        assert_eq!(ended.as_ref().err().map(|problem| problem.code), code, "{described}: {ended:?}");
+        assert_eq!(outcome.quarantined, 0, "{described}");
+        fake.heal();
         site.well().await;
-        assert!(site.document(id(1002)).await.is_some());
+        assert!(site.document(upgrades[2]).await.is_some());
     }
 }
 
 #[tokio::test]
-async fn damaged_poisoned_and_contradicting_revisions_are_set_aside_and_tried_again() {
-    let fake = windows(30).await;
-    {
-        let mut shelf = fake.shelf();
-        shelf.updates.insert(id(1003), xml(id(1003), &[], &[]).replace("</Update>", ""));
-        shelf.updates.insert(id(1005), xml(id(1006), &[], &[]));
-        shelf.updates.insert(id(1007), xml(id(1007), &[id(1007)], &[]));
-        shelf.updates.insert(id(1009), xml(id(1009), &[id(7777)], &[]));
-        shelf.urls.push(FileUrl { digest: Sha1Digest([1; 20]), microsoft: None, upstream: None });
+async fn an_anchor_that_is_not_taken_and_a_server_that_was_restarted_cost_a_list() {
+    let (fake, _) = windows(3).await;
+    let site = Site::of(&fake);
+    let ends = ServerFault::EndsAt("garbage".to_owned());
+    fake.fault(Operation::GetRevisionIdList, ends);
+    site.well().await;
+    fake.heal();
+    fake.forget_calls();
+    let outcome = site.well().await;
+    assert!(outcome.unchanged && outcome.notes.len() == 2, "{outcome:?}");
+    assert_eq!(fetched(&fake), []);
+    // Its sessions are gone in the middle of a run; the clocks are hours apart.
+    fake.set_clock(clock::now() + jiff::SignedDuration::from_hours(9));
+    fake.fault_times(Operation::GetCookie, ServerFault::CookieFor(Duration::from_secs(1)), 1);
+    let more = fake.publish(&upgrade("More", WINDOWS_11));
+    assert_eq!(site.well().await.updates.new, 1);
+    assert!(site.document(more).await.is_some());
+}
+
+#[tokio::test]
+async fn damaged_and_poisoned_revisions_are_set_aside_and_tried_again() {
+    let (fake, upgrades) = windows(30).await;
+    let lost = RevisionId { number: RevisionNumber(7), ..upgrades[9] };
+    let bundle = fake.publish(&upgrade("A bundle of nothing", WINDOWS_11).bundles(lost));
+    let itself = fake.publish(&upgrade("A bundle of itself", WINDOWS_11));
+    let selfish = upgrade("A bundle of itself", WINDOWS_11).bundles(itself).document();
+    for (id, damage) in [
+        (upgrades[3], Damage::Halved),
+        (upgrades[4], Damage::Poisoned),
+        (upgrades[5], Damage::Withheld),
+        (upgrades[6], Damage::CallsItself(upgrades[7])),
+        (upgrades[8], Damage::Packed(b"MSCF and nothing else".to_vec())),
+        (itself, Damage::Is(selfish)),
+    ] {
+        fake.damage(id, damage);
     }
     let site = Site::of(&fake);
     let outcome = site.well().await;
-    let codes: Vec<_> = outcome.set_aside.iter().map(|one| (one.id.update, one.code)).collect();
-    assert_eq!(
-        codes,
-        [
-            (update(1003), Code::CatalogTruncated),
-            (update(1005), Code::CatalogMalformed),
-            (update(1007), Code::CatalogMalformed),
-            (update(7777), Code::RevisionQuarantined),
-        ]
-    );
-    assert_eq!((outcome.quarantined, outcome.updates.new), (4, 27));
-    assert_eq!(site.anchor(Scope::Updates).await.as_deref(), Some("1"), "they hold nothing else back");
+    let mut expected = vec![
+        (upgrades[3], Code::CatalogTruncated),
+        (upgrades[4], Code::RevisionQuarantined),
+        (upgrades[5], Code::RevisionQuarantined),
+        (upgrades[6], Code::CatalogMalformed),
+        (upgrades[8], Code::CabMalformed),
+        (itself, Code::CatalogMalformed),
+        (lost, Code::RevisionQuarantined),
+    ];
+    expected.sort();
+    assert_eq!(codes(&outcome), expected);
+    assert_eq!((outcome.quarantined, outcome.updates.new), (7, 26));
+    assert!(site.anchor(Scope::Updates).await.is_some(), "they hold nothing else back");
+    assert!(site.document(bundle).await.is_some());
 
-    // Mended, they come with the next run.
-    for n in [1003, 1005, 1007] {
-        fake.shelf().updates.insert(id(n), xml(id(n), &[], &[]));
+    // Mended, they come with the next run; the same again is no reason to write.
+    for id in expected.iter().map(|(id, _)| *id).filter(|id| *id != lost) {
+        fake.mend(id);
     }
-    fake.shelf().seen.clear();
+    fake.forget_calls();
     let outcome = site.well().await;
-    let codes: Vec<_> = outcome.set_aside.iter().map(|one| (one.id.update, one.code)).collect();
-    assert_eq!(codes, [(update(7777), Code::RevisionQuarantined)]);
-    assert_eq!(outcome.updates.new, 3);
-    assert!(fake.fetched().iter().all(|one| [1003, 1005, 1007, 7777].contains(&one.update.0.as_u128())));
+    assert_eq!(codes(&outcome), [(lost, Code::RevisionQuarantined)]);
+    assert_eq!(outcome.updates.new, 6);
+    let asked: std::collections::BTreeSet<_> = fetched(&fake).into_iter().collect();
+    assert_eq!(asked, expected.iter().map(|(id, _)| *id).collect());
+    let written = site.written();
+    assert_eq!(codes(&site.well().await), [(lost, Code::RevisionQuarantined)]);
+    assert_eq!(site.written(), written);
+}
+
+#[tokio::test]
+async fn what_is_outside_of_the_filter_and_needed_comes_too() {
+    let (fake, _) = windows(1).await;
+    let part = fake.publish(&software("A part").requires(WINDOWS_10));
+    let needed = fake
+        .publish(&software("Needed").within(&[WINDOWS_11]).within(&[crate::fixture::UPDATES]).revision(37));
+    let hidden = fake.publish(&software("Needed, and in no list").revision(102));
+    let whole = upgrade("A bundle", WINDOWS_11).bundles(part).requires(needed.update).requires(hidden.update);
+    let lost = update(4_711);
+    let whole = fake.publish(&whole.requires(lost));
+    let site = Site::of(&fake);
+    let outcome = site.well().await;
+    for id in [part, needed, hidden, whole] {
+        assert!(site.document(id).await.is_some(), "{id}");
+    }
+    assert_eq!((outcome.quarantined, outcome.missing), (0, 1));
+    // What cannot be found is not looked for again, unless all is.
+    fake.forget_calls();
+    assert!(site.well().await.unchanged);
+    assert_eq!(fake.calls().len(), 6);
 }
 
 #[tokio::test]
 async fn other_bytes_for_a_recorded_revision_are_never_taken() {
-    let fake = windows(1).await;
+    let (fake, upgrades) = windows(1).await;
     let site = Site::of(&fake);
     site.well().await;
-    let recorded = site.document(id(1000)).await;
-    let lie = xml(id(1000), &[], &[update(5)]);
-    let batch =
-        Batch { scope: Scope::Updates, documents: vec![document(id(1000), &lie)], set_aside: Vec::new() };
+    let id = upgrades[0];
+    let recorded = site.document(id).await;
+    let documents = vec![document(id, &xml(id, &[], &[update(5)]))];
+    let batch = Batch { scope: Scope::Updates, documents, set_aside: Vec::new() };
     site.store.write(move |w| record(w, "wsus", &batch)).await.unwrap();
     let set_aside = site.store.read(|r| r.server_quarantined("wsus")).await.unwrap();
     assert_eq!(set_aside.len(), 1);
-    assert_eq!((set_aside[0].id, set_aside[0].code), (id(1000), Code::RevisionContradicts));
-    assert_eq!(site.document(id(1000)).await, recorded);
+    assert_eq!((set_aside[0].id, set_aside[0].code), (id, Code::RevisionContradicts));
+    assert_eq!(site.document(id).await, recorded);
 }
