@@ -1,7 +1,8 @@
 //! Prints numbers, asserts nothing: `cargo bench -p spsync-catalog`.
 //!
 //! * reading an ESD catalog of 4,000 records, and the real ones where they are present;
-//! * decoding MSZIP and LZX cabinets;
+//! * decoding MSZIP and LZX cabinets, and a folder of 3,000 files against one with the same bytes in one file;
+//! * reading update documents on one core: those of a real export where it is present, and one of 47 MB;
 //! * the one pass of [`Checker`] against its bound: the pass hashes each byte once with SHA-1 and three times with
 //!   SHA-256 (whole, block, piece), so two cores can reach at most `2 / (1/sha1 + 3/sha256)`.
 
@@ -18,6 +19,7 @@ use catalog::cabinet::Cabinet;
 use catalog::digest::Checker;
 use catalog::esd_catalog;
 use catalog::limits::Limits;
+use catalog::{update, wsus_export};
 use sha2::Digest as _;
 
 const MIB: usize = 1 << 20;
@@ -31,6 +33,7 @@ fn main() {
         println!("catalogs: peak memory of the process {peak}");
     }
     cabinets(&effort);
+    documents(&effort, quick);
     hashing(&effort);
 }
 
@@ -126,6 +129,7 @@ fn cabinets(effort: &Effort) {
     let mszip = writer.finish().expect("memory can be written").into_inner();
     decode("MSZIP, generated", &mszip, effort);
     decode("LZX, generated (literals and runs)", &lzx::cabinet(&[("products.xml", text.as_bytes())]), effort);
+    many_files(effort);
     let real = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/esd-catalog");
     for (method, name) in
         [("MSZIP", "products_win10_1903_20190502.cab"), ("LZX", "products_win10_2004_20200514.cab")]
@@ -145,6 +149,89 @@ fn decode(name: &str, bytes: &[u8], effort: &Effort) {
         unpacked = cabinet.files().iter().map(|file| cabinet.read(file).expect("a good file").len()).sum();
     });
     println!("cabinet {name}: {} -> {unpacked} bytes, {took:.1?}, {}", bytes.len(), speed(unpacked, took));
+}
+
+/// A folder is decoded once, however many files it holds: what a file adds must be next to nothing.
+fn many_files(effort: &Effort) {
+    let text = generated(4_000).repeat(12);
+    let part = text.len() / 3_000;
+    let names: Vec<String> = (0..3_000).map(|number| format!("{number}.xml")).collect();
+    let parts: Vec<(&str, &[u8])> =
+        names.iter().map(String::as_str).zip(text.as_bytes().chunks(part)).collect();
+    let limits = Limits::default();
+    let read = |cabinet: &[u8]| {
+        effort.best(|| {
+            let mut bytes = 0;
+            let cabinet = Cabinet::parse(black_box(cabinet), &limits).expect("a good cabinet");
+            let each = |_: &catalog::cabinet::CabinetFile, file: &[u8]| {
+                bytes += file.len();
+                Ok::<_, catalog::cabinet::CabinetError>(())
+            };
+            cabinet.for_each(each).expect("a good folder");
+            black_box(bytes);
+        })
+    };
+    let whole = &text.as_bytes()[..part * 3_000];
+    let (one, many) = (read(&lzx::cabinet(&[("all.xml", whole)])), read(&lzx::cabinet(&parts)));
+    println!(
+        "cabinet LZX, 3,000 files in one folder: {many:.1?}, {}, ratio to one file {:.3}",
+        speed(whole.len(), many),
+        many.as_secs_f64() / one.as_secs_f64()
+    );
+}
+
+fn documents(effort: &Effort, quick: bool) {
+    let limits = Limits::default();
+    let read = |name: &str, documents: &[String]| {
+        let bytes = documents.iter().map(String::len).sum();
+        let took = effort.best(|| {
+            for document in documents {
+                black_box(update::parse(black_box(document).as_bytes(), &limits).expect("a good document"));
+            }
+        });
+        let per_second = documents.len() as f64 / took.as_secs_f64();
+        println!(
+            "{} documents {name}: {took:.1?}, {per_second:.0}/s, {}",
+            documents.len(),
+            speed(bytes, took)
+        );
+    };
+    let large = large_document(if quick { 1 << 20 } else { 47_000_000 });
+    read("of 47 MB", &[large]);
+    let export = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/wsus-export/WSUS.cab");
+    let Ok(bytes) = std::fs::read(export) else {
+        return println!("skipped: real documents: no ../shared/data");
+    };
+    let mut real = Vec::new();
+    wsus_export::read::<wsus_export::ExportError>(bytes.as_slice(), &limits, |item| {
+        if let wsus_export::Item::Document(document) = item {
+            real.push(document.xml.to_owned());
+        }
+        Ok(())
+    })
+    .expect("a good export");
+    read("of a real export", &real);
+}
+
+/// Rules without end, as the largest documents have them.
+fn large_document(bytes: usize) -> String {
+    let mut xml = String::from(
+        "<upd:Update xmlns:upd=\"http://schemas.microsoft.com/msus/2002/12/Update\"><upd:UpdateIdentity \
+         UpdateID=\"11111111-2222-4333-8444-555555555555\" RevisionNumber=\"200\" /><upd:Properties UpdateType=\"Software\" />\
+         <upd:ApplicabilityRules><upd:Metadata>",
+    );
+    for number in 0.. {
+        if xml.len() >= bytes {
+            break;
+        }
+        let _ = write!(
+            xml,
+            "<cbs:assemblyIdentity xmlns:cbs=\"http://schemas.microsoft.com/msus/2002/12/CbsApplicabilityRules\" \
+             name=\"Package_for_{number}\" version=\"10.0.19041.{number}\" language=\"neutral\" processorArchitecture=\"amd64\" \
+             publicKeyToken=\"31bf3856ad364e35\" />"
+        );
+    }
+    xml + "</upd:Metadata></upd:ApplicabilityRules></upd:Update>"
 }
 
 fn hashing(effort: &Effort) {

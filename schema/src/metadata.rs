@@ -18,7 +18,7 @@ use crate::column::{as_i64, number, sha1_or_none, sha256, size, update};
 use crate::{Reader, SchemaError, Writer};
 
 /// How hard documents are compressed, 1 to 9.
-const DOCUMENT_LEVEL: u32 = 3;
+const DOCUMENT_LEVEL: u32 = 1;
 
 /// A document with what it says, hashed and compressed: all the work that needs no database, done on any thread.
 #[derive(Debug)]
@@ -35,7 +35,8 @@ impl Prepared {
     /// # Errors
     /// [`SchemaError::Value`] where it cannot be compressed.
     pub fn new(revision: Revision, document: &[u8]) -> Result<Self, SchemaError> {
-        // The fast level: half again as large as the best one, and a fifth of its time.
+        // The fastest level: compressing is half of what a document costs. Real documents become a fifth of their text,
+        // which is a tenth more than the best level makes of them in twice its time.
         let mut encoder = ZlibEncoder::new(Vec::new(), Compression::new(DOCUMENT_LEVEL));
         let zlib = encoder
             .write_all(document)

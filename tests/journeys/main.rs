@@ -1,5 +1,6 @@
 //! Journeys of the real program, in both ways of working, against the one fake upstream.
 
+mod bad_servers;
 mod catalogs;
 mod daemon;
 mod downloads;
@@ -7,4 +8,5 @@ mod everyday;
 mod feature_updates;
 mod imports;
 mod refusals;
+mod servers;
 mod shown;

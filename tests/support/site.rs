@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::{DemoCatalog, Origin, demo_catalog};
+use crate::{DemoCatalog, HttpsFront, Origin, demo_catalog};
 
 /// Who does the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +91,33 @@ impl TestSite {
         catalogs: impl FnOnce(&Origin, &DemoCatalog) -> Vec<String>,
         more: &str,
     ) -> Self {
+        let sources = |origin: &Origin, published: &DemoCatalog| {
+            let catalogs = catalogs(origin, published);
+            format!(
+                "[[source]]\nname = \"esd\"\nkind = \"esd-catalog\"\ncatalogs = {catalogs:?}\n\
+                 allow_networks = [\"127.0.0.0/8\"]\n{more}\n"
+            )
+        };
+        Self::made(way, sources, "").await
+    }
+
+    /// A site below the update server at `url`, and nothing else: `sync` are more lines of `[sync]`, `more` is more
+    /// configuration. Plain HTTP is allowed where it is used, and the authority of the tests is trusted where not.
+    pub async fn below(way: Way, url: &str, sync: &str, more: &str) -> Self {
+        let (plain, trust) = match url.starts_with("https:") {
+            true => (false, format!("[tls]\nextra_ca_file = {:?}\n", HttpsFront::authority())),
+            false => (true, String::new()),
+        };
+        let sources = |_: &Origin, _: &DemoCatalog| {
+            format!(
+                "{trust}[[source]]\nname = \"wsus\"\nkind = \"wsus\"\nurl = {url:?}\n\
+                 allow_networks = [\"127.0.0.0/8\"]\n{more}\n"
+            )
+        };
+        Self::made(way, sources, &format!("allow_plain_http = {plain}\n{sync}\n")).await
+    }
+
+    async fn made(way: Way, sources: impl FnOnce(&Origin, &DemoCatalog) -> String, sync: &str) -> Self {
         let origin = Origin::start().await.expect("loopback has a port");
         let published = demo_catalog(&origin).await;
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -99,13 +126,12 @@ impl TestSite {
         let config = folder.path().join("config.toml");
         let text = format!(
             "[site]\ndata_dir = {:?}\n[server]\nlisten = [\"127.0.0.1:{port}\"]\nshutdown_grace = \"1s\"\n\
-             [admin]\nsocket = {:?}\nlisten = \"\"\n[sync]\nschedule = \"\"\nretry = {{ max = 2, first = \"10ms\", longest = \"20ms\" }}\n\
-             [download]\nmin_free = \"0\"\n[client]\ndir = {:?}\nsite = {url:?}\nallow_networks = [\"127.0.0.0/8\"]\n\
-             [[source]]\nname = \"esd\"\nkind = \"esd-catalog\"\ncatalogs = {:?}\nallow_networks = [\"127.0.0.0/8\"]\n{more}\n",
+             [admin]\nsocket = {:?}\nlisten = \"\"\n[sync]\n{sync}schedule = \"\"\nretry = {{ max = 2, first = \"10ms\", longest = \"20ms\" }}\n\
+             [download]\nmin_free = \"0\"\n[client]\ndir = {:?}\nsite = {url:?}\nallow_networks = [\"127.0.0.0/8\"]\n{}",
             folder.path().join("site"),
             folder.path().join("admin.sock"),
             folder.path().join("device"),
-            catalogs(&origin, &published),
+            sources(&origin, &published),
         );
         std::fs::write(&config, text).expect("the configuration is written");
         let mut site = Self { origin, published, folder, url, config, way, daemon: None };
@@ -113,6 +139,12 @@ impl TestSite {
             site.start_daemon().await;
         }
         site
+    }
+
+    /// Changes the text of the configuration; a daemon reads it when it is told to.
+    pub fn configure(&self, change: impl FnOnce(String) -> String) {
+        let text = std::fs::read_to_string(&self.config).expect("the configuration is there");
+        std::fs::write(&self.config, change(text)).expect("the configuration is written");
     }
 
     /// Starts the daemon, and waits until it answers.

@@ -47,7 +47,7 @@ pub(super) async fn synchronise(
             Ok(()) => report.problem = set_aside(&report),
             Err(problem) => {
                 warn!("the update server {} was not synchronised: {problem}", report.url);
-                report.problem = Some(kept(problem, &report.outcome));
+                report.problem = Some(kept(naming(problem, &report.url), &report.outcome));
             }
         }
         phases.end(&report.outcome);
@@ -101,6 +101,12 @@ fn set_aside(report: &ServerReport) -> Option<Problem> {
         problem.because(format!("{}: [{}] {}", one.id, one.code, one.reason))
     });
     Some(problem.keeping("everything else is recorded"))
+}
+
+/// Which server it is about: what decides without knowing addresses does not say so.
+fn naming(problem: Problem, url: &str) -> Problem {
+    let said = problem.causes.iter().chain([&problem.message]).any(|text| text.contains(url));
+    if said { problem } else { problem.because(format!("the update server is {url}")) }
 }
 
 fn kept(problem: Problem, outcome: &Outcome) -> Problem {
