@@ -173,11 +173,7 @@ impl Reader<'_> {
         wanted: &[Membership],
         after: i64,
     ) -> Result<BTreeMap<UpdateId, bool>, SchemaError> {
-        const SQL: &str = "
-            SELECT metadata.update_id, metadata.metadata_id
-              FROM metadata_relation AS relation CROSS JOIN metadata USING (metadata_id)
-             WHERE relation.target = ?1 AND relation.relation = 'category' AND metadata.kind = 'category'";
-        let sql = format!("{SQL} AND {HIGHEST}");
+        let below = self.links_of_categories()?;
         let mut found: BTreeMap<UpdateId, bool> = BTreeMap::new();
         let mut open: Vec<(UpdateId, bool)> = wanted.iter().map(|one| (one.id, one.only_newer)).collect();
         while let Some((id, only_newer)) = open.pop() {
@@ -187,13 +183,28 @@ impl Reader<'_> {
                 Some(known) => *known = only_newer,
                 None => drop(found.insert(id, only_newer)),
             }
-            let below = self.all(&sql, [id.0.as_bytes()], |row| {
-                let linked: i64 = row.get("metadata_id")?;
-                Ok((update(row, "update_id")?, only_newer && linked <= after))
-            })?;
-            open.extend(below);
+            let children = below.get(&id).into_iter().flatten();
+            open.extend(children.map(|(child, linked)| (*child, only_newer && *linked <= after)));
         }
         Ok(found)
+    }
+
+    /// What is directly below each category, with the row that says so. Asked of the categories, which are hundreds, and
+    /// not of whatever is in one.
+    fn links_of_categories(&self) -> Result<HashMap<UpdateId, Vec<(UpdateId, i64)>>, SchemaError> {
+        const SQL: &str = "
+            SELECT relation.target, metadata.update_id, metadata.metadata_id
+              FROM metadata INDEXED BY metadata_by_kind
+              CROSS JOIN metadata_relation AS relation USING (metadata_id)
+             WHERE metadata.kind = 'category' AND relation.relation = 'category'";
+        let links = self.all(&format!("{SQL} AND {HIGHEST}"), [], |row| {
+            Ok((update(row, "target")?, update(row, "update_id")?, row.get("metadata_id")?))
+        })?;
+        let mut below: HashMap<_, Vec<_>> = HashMap::new();
+        for (target, child, linked) in links {
+            below.entry(target).or_default().push((child, linked));
+        }
+        Ok(below)
     }
 
     /// What there is of these revisions, in their order.

@@ -88,7 +88,7 @@ fn document(
         .collect();
     let file = |name: &str, n: &u8| {
         format!(
-            "<upd:{name} Digest=\"{}\" DigestAlgorithm=\"SHA1\" FileName=\"file{n}.cab\" Size=\"10\" Language=\"en\" />",
+            "<upd:{name} Digest=\"{}\" DigestAlgorithm=\"SHA1\" FileName=\"file{n}.cab\" Size=\"10\" Language=\"l{n}\" />",
             sha1(*n).to_base64()
         )
     };
@@ -120,8 +120,7 @@ pub fn tree() -> Vec<Document> {
 
 /// A site whose daemon runs, with `documents`.
 pub async fn site(documents: &[Document]) -> TestSite {
-    // A body that does not come is waited for as short as is allowed.
-    let site = configured("[server]\nread_timeout = \"1s\"\nmax_connections_per_client = 64\n").await;
+    let site = configured("[server]\nmax_connections_per_client = 64\n").await;
     import(&site, documents).await;
     site
 }
@@ -142,17 +141,9 @@ pub async fn import(site: &TestSite, documents: &[Document]) {
     if documents.is_empty() {
         return;
     }
-    let records: String = documents
-        .iter()
-        .map(|one| {
-            let length = one.xml.encode_utf16().count();
-            format!("{},{:08x},{length:08x},{}\r\n", one.id, one.number, one.xml)
-        })
-        .collect();
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(records.as_bytes()).expect("memory takes it");
+    let records: Vec<_> = documents.iter().map(|one| (one.id.clone(), one.number, one.xml.clone())).collect();
     let path = site.folder.path().join("export.xml.gz");
-    std::fs::write(&path, gzip.finish().expect("memory takes it")).expect("it is written");
+    std::fs::write(&path, support::export(&records)).expect("it is written");
     let imported = site.ok(&["updates", "import", &path.to_string_lossy()]).await;
     assert_eq!((&imported["refused"], &imported["new"]), (&0.into(), &documents.len().into()), "{imported}");
 }

@@ -5,3 +5,4 @@ mod update_point;
 mod update_point_content;
 mod update_point_hostile;
 mod update_point_microsoft;
+mod update_point_site;

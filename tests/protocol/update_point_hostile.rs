@@ -186,7 +186,8 @@ async fn methods_and_media_types_that_are_not_taken() {
 
 #[tokio::test]
 async fn bodies_have_a_largest_size_a_time_and_one_framing() {
-    let site = site(&tree()).await;
+    // A body that does not come is waited for as short as is allowed.
+    let site = configured("[server]\nread_timeout = \"1s\"\nmax_connections_per_client = 64\n").await;
     let url = site.url.clone();
     let head = |fields: &str| {
         format!("POST {SERVER_SYNC} HTTP/1.1\r\nHost: x\r\nContent-Type: text/xml\r\n{fields}\r\n")
@@ -243,7 +244,7 @@ async fn bodies_have_a_largest_size_a_time_and_one_framing() {
         let (url, request) = (url.clone(), request.into_bytes());
         let answer = tokio::task::spawn_blocking(move || raw(&url, &[&request])).await.unwrap();
         assert_eq!(answer.get(9..12), Some(status), "{what}: {answer}");
-        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "one answer, and the end: {what}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.").count(), 1, "one answer, and the end: {what}: {answer}");
     }
     // A gigabyte that really comes, from many at once: none of it stays.
     let before = memory(&site);

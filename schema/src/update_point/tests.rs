@@ -46,7 +46,7 @@ fn prepared(draft: &Draft) -> Prepared {
     );
     let file = |name: &str, n: u8| {
         format!(
-            "<{name} Digest=\"{}\" DigestAlgorithm=\"SHA1\" FileName=\"f{n}.cab\" Size=\"1\" Language=\"en\"/>",
+            "<{name} Digest=\"{}\" DigestAlgorithm=\"SHA1\" FileName=\"f{n}.cab\" Size=\"1\" Language=\"l{n}\"/>",
             sha(n).to_base64()
         )
     };
@@ -231,7 +231,7 @@ fn files_have_their_licences_their_address_and_are_waited_for() {
         let offered = store.read(move |r| r.offered(&[other, known])).await.unwrap();
         let row = offered[1].map(|one| one.row).unwrap();
         assert_eq!((offered[0], offered[1].map(|one| one.id)), (None, Some(known)));
-        assert_eq!(store.read(move |r| r.file_digests(row)).await.unwrap(), [sha(3), sha(1), sha(9), sha(8)]);
+        assert_eq!(store.read(move |r| r.file_digests(row)).await.unwrap(), [sha(3), sha(1), sha(8), sha(9)]);
         let url = |n| {
             let store = store.clone();
             async move { store.read(move |r| r.published_url(sha(n))).await.unwrap() }

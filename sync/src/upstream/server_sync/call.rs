@@ -41,6 +41,7 @@ pub struct Server {
     content: Vec<Url>,
     timeout: Duration,
     limits: Limits,
+    pub(super) several_bytes: u64,
     readers: Arc<Semaphore>,
     /// Answers that may be large come one at a time.
     large: Arc<Semaphore>,
@@ -89,6 +90,7 @@ impl Server {
             root,
             timeout: settings.sync.request_timeout,
             limits: Limits { document_bytes: MOST_BYTES, ..Limits::default() },
+            several_bytes: SEVERAL_BYTES,
             readers: Arc::new(Semaphore::new(READERS)),
             large: Arc::new(Semaphore::new(1)),
         })
@@ -122,7 +124,7 @@ impl Server {
         documents: usize,
     ) -> (Result<Reply, Fault>, Option<SemaphorePermit<'_>>) {
         if documents > 0 {
-            let reply = self.post_within(operation, call, SEVERAL_BYTES).await;
+            let reply = self.post_within(operation, call, self.several_bytes).await;
             if documents > 1 || !matches!(reply, Err(Fault::TooLong { .. })) {
                 return (reply, None);
             }

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use catalog::id::{RevisionId, RevisionNumber, UpdateId};
 use catalog::problem::Code;
-use schema::servers::{Quarantined, Unresolved};
+use schema::servers::{Quarantined, Scope, Unresolved};
 
 use super::machine::{Arrived, Batch, Conversation, Document, Purpose, Stage, Work};
 
@@ -73,7 +73,7 @@ impl Conversation {
         let count = self.count();
         count.fetched += documents.len() as u64;
         count.set_aside += set_aside.iter().filter(|one| one.id.number.0 != 0).count() as u64;
-        let scope = self.scope().unwrap_or(schema::servers::Scope::Updates);
+        let scope = self.scope().unwrap_or(Scope::Updates);
         self.records.push_back(Batch { scope, documents, set_aside });
     }
 
@@ -81,8 +81,7 @@ impl Conversation {
     pub(super) fn complete(&mut self, unresolved: Unresolved) {
         let Stage::Depending(round) = self.stage else { return };
         if round >= MOST_ROUNDS {
-            self.stage = Stage::Finished;
-            return;
+            return self.completed();
         }
         self.stage = Stage::Completing(round);
         let again = if round == 0 { self.try_again() } else { HashSet::new() };
@@ -101,8 +100,16 @@ impl Conversation {
             self.guess(sought);
         }
         if self.queue.is_empty() {
-            self.stage = Stage::Finished;
+            self.completed();
         }
+    }
+
+    /// What can be had is there.
+    fn completed(&mut self) {
+        self.stage = match self.open.take() {
+            Some(resumed) => Stage::Ending(Scope::Updates, resumed),
+            None => Stage::Finished,
+        };
     }
 
     /// What earlier runs set aside, apart from what is new: it stops nothing but itself. Prerequisites that could not be

@@ -101,7 +101,7 @@ impl Conversation {
         self.session.refused();
         self.calls.clear();
         self.queue.clear();
-        (self.knock, self.listing) = (None, None);
+        (self.knock, self.listing, self.open) = (None, None, None);
         for count in [&mut self.tally.categories, &mut self.tally.updates] {
             count.wanted = count.fetched + count.set_aside;
         }

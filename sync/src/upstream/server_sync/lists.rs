@@ -112,8 +112,14 @@ impl Conversation {
         self.stage = match (scope, resumed) {
             (_, true) => Stage::Listing(scope),
             (Scope::Categories, false) => Stage::Choosing,
-            (Scope::Updates, false) => Stage::Depending(0),
+            (Scope::Updates, false) => Stage::Finished,
         };
+    }
+
+    /// No updates are listed, or none that are new: then what they need is there, but for what was set aside.
+    pub(super) fn nothing_new(&mut self) {
+        let doubted = self.known.quarantined.iter().any(|one| one.number.0 != 0);
+        self.stage = if doubted || self.options.full { Stage::Depending(0) } else { Stage::Finished };
     }
 
     fn filter(&self, scope: Scope) -> ListFilter {
@@ -168,7 +174,10 @@ impl Conversation {
         // one, and nothing is written.
         if listing.only_news && listing.revisions.is_empty() {
             self.listing = None;
-            return self.ended(part.scope, false);
+            return match part.scope {
+                Scope::Categories => self.stage = Stage::Choosing,
+                Scope::Updates => self.nothing_new(),
+            };
         }
         self.stage = Stage::Beginning(part.scope);
     }

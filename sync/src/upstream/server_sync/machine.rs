@@ -2,12 +2,13 @@
 //! database or a clock.
 //!
 //! ```text
-//! categories: list ▶ compare ▶ fetch… ▶ end ─▶ choose ─▶ updates: list ▶ compare ▶ fetch… ▶ end ─▶ what is missing ▶ fetch… ─▶ done
+//! categories: list ▶ compare ▶ fetch… ▶ end ─▶ choose ─▶ updates: list ▶ compare ▶ fetch… ▶ what they need ▶ fetch… ▶ end ─▶ done
 //!        ▲ ServerChanged: forget the anchors ──────────────────┘
 //! ```
 //! Every call carries a cookie that is good for a while yet; where there is none, the calls that get one come first. A
 //! list becomes pending revisions; what is pending is asked for in batches, several at once, while others are recorded.
-//! An anchor stands only when nothing of its list is pending any more. Nothing is asked for twice that was recorded.
+//! An anchor stands only when nothing of its list is pending any more, and that of updates when what they need is there
+//! too: so where no list has anything new, nothing is looked for. Nothing is asked for twice that was recorded.
 //!
 //! `lists.rs` decides about lists, `documents.rs` about documents and what they need, `faults.rs` about what goes wrong.
 
@@ -194,6 +195,7 @@ pub(super) enum Stage {
     Listing(Scope),
     Beginning(Scope),
     Fetching(Scope, Resumed),
+    Ending(Scope, Resumed),
     Choosing,
     Depending(u32),
     Completing(u32),
@@ -273,6 +275,8 @@ pub struct Conversation {
     pub(super) stage: Stage,
     pub(super) chosen: Chosen,
     pub(super) listing: Option<Listing>,
+    /// The pass of updates that ends when what they need is there.
+    pub(super) open: Option<Resumed>,
     pub(super) missing: Missing,
     pub(super) queue: VecDeque<Work>,
     /// The call for a cookie that is to be made again.
@@ -306,6 +310,7 @@ impl Conversation {
             stage: Stage::Finished,
             chosen: Chosen::default(),
             listing: None,
+            open: None,
             missing: Missing::default(),
             queue: VecDeque::new(),
             knock: None,
@@ -345,7 +350,10 @@ impl Conversation {
     /// Which list is being worked on; `None` before the first answer and after the last.
     pub fn scope(&self) -> Option<Scope> {
         match self.stage {
-            Stage::Listing(scope) | Stage::Beginning(scope) | Stage::Fetching(scope, _) => Some(scope),
+            Stage::Listing(scope)
+            | Stage::Beginning(scope)
+            | Stage::Fetching(scope, _)
+            | Stage::Ending(scope, _) => Some(scope),
             Stage::Choosing | Stage::Depending(_) | Stage::Completing(_) => Some(Scope::Updates),
             Stage::Forgetting | Stage::Finished => None,
         }
@@ -393,7 +401,15 @@ impl Conversation {
                 self.known.anchors.insert(scope, ends.clone());
                 Step::Begin { scope, ends, revisions }
             }
-            Stage::Fetching(scope, _) => Step::End(scope),
+            Stage::Fetching(scope @ Scope::Categories, resumed) => {
+                self.stage = Stage::Ending(scope, resumed);
+                Step::End(scope)
+            }
+            Stage::Fetching(Scope::Updates, resumed) => {
+                (self.open, self.stage) = (Some(resumed), Stage::Depending(0));
+                Step::Depend
+            }
+            Stage::Ending(scope, _) => Step::End(scope),
             Stage::Choosing => Step::Choose,
             Stage::Depending(_) => Step::Depend,
             Stage::Completing(round) => {
@@ -420,7 +436,7 @@ impl Conversation {
                 }
             }
             Event::Ended => {
-                if let Stage::Fetching(scope, resumed) = self.stage {
+                if let Stage::Ending(scope, resumed) = self.stage {
                     self.ended(scope, resumed);
                 }
             }
@@ -429,7 +445,7 @@ impl Conversation {
                 self.chosen = chosen;
                 match wanted {
                     true => self.enter(Scope::Updates),
-                    false => self.stage = Stage::Depending(0),
+                    false => self.nothing_new(),
                 }
             }
             Event::Missing(missing) => self.complete(missing),
