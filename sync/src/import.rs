@@ -29,6 +29,10 @@ use crate::updates::{offers, supersedence};
 /// The source of what is imported: no configured one may have its name.
 pub const IMPORT: &str = "import";
 
+/// An export older than this is told to be old: products come and go in a quarter.
+const STALE_DAYS: i64 = 90;
+const MS_OF_A_DAY: i64 = 24 * 3600 * 1000;
+
 /// The most refused documents that are named.
 const NAMED: usize = 20;
 
@@ -39,6 +43,9 @@ pub struct Imported {
     pub file: PathBuf,
     /// When it was made, as it says: what was published since is missing.
     pub made: Option<String>,
+    /// Whole days since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_days: Option<i64>,
     /// Documents in it.
     pub documents: u64,
     /// How many of which kind; categories by their type.
@@ -120,6 +127,11 @@ async fn run(
     imported.dry_run = caller.dry_run;
     imported.documents = whole.documents as u64;
     imported.made = whole.origin.created.as_ref().map(|created| created.text.clone());
+    let made = whole.origin.created.as_ref().and_then(|created| created.unix_ms);
+    imported.age_days = made.map(|made| (clock::now().as_millisecond() - made) / MS_OF_A_DAY);
+    if let Some(days) = imported.age_days.filter(|days| *days > STALE_DAYS) {
+        imported.notes.push(format!("the export is {days} days old: what was published since is missing"));
+    }
     if whole.missing > 0 {
         imported.notes.push(format!("{} revisions are listed without a document", whole.missing));
     }

@@ -228,8 +228,9 @@ impl Updates {
 }
 
 fn show_imported(imported: &Imported, output: &Output) {
-    let made = imported.made.as_deref().unwrap_or("unknown");
-    output.line(format!("{}: {} documents, made {made}", imported.file.display(), imported.documents));
+    let made = safe(imported.made.as_deref().unwrap_or("at an unknown time"));
+    let age = imported.age_days.map_or_else(String::new, |days| format!(", {days} days ago"));
+    output.line(format!("{}: {} documents, made {made}{age}", imported.file.display(), imported.documents));
     for (kind, count) in &imported.by_kind {
         output.line(format!("  {count:>6} {kind}"));
     }
