@@ -28,7 +28,7 @@ fn upgrade(number: u64) -> BundleDraft {
 }
 
 async fn server_with(upgrades: u64) -> UpdateServer {
-    let server = UpdateServer::start().await.unwrap();
+    let server = UpdateServer::start().await.expect("a port");
     server.publish_all(&known_categories());
     (0..upgrades).for_each(|number| _ = server.publish_bundle(&upgrade(number)));
     server
@@ -52,7 +52,8 @@ async fn undisturbed(server: &UpdateServer) -> String {
 fn set_aside(report: &Value) -> Vec<(String, String)> {
     let all = report["servers"][0]["set_aside"].as_array().expect("a list");
     all.iter()
-        .map(|one| (one["update"].as_str().unwrap().to_owned(), one["code"].as_str().unwrap().to_owned()))
+        .map(|one| ["update", "code"].map(|field| one[field].as_str().unwrap_or_default().to_owned()))
+        .map(|[update, code]| (update, code))
         .collect()
 }
 
@@ -61,7 +62,8 @@ async fn what_passes_is_lived_through() {
     let server = server_with(60).await;
     let expected = undisturbed(&server).await;
     let says = |code: ErrorCode| ServerFault::Says(code, String::new());
-    let rows: Vec<(&str, Vec<(Operation, ServerFault, u32)>)> = vec![
+    type Faults = Vec<(Operation, ServerFault, u32)>;
+    let rows: Vec<(&str, Faults)> = vec![
         ("the cookie is refused once", vec![(LIST, says(ErrorCode::InvalidCookie), 1)]),
         ("and among documents", vec![(DATA, says(ErrorCode::InvalidCookie), 2)]),
         (

@@ -59,7 +59,11 @@ async fn a_recorded_wsus_gives_exactly_its_revisions_and_its_anchor() {
         assert_eq!(again["servers"][0]["categories"]["fetched"], 0, "{again:#}");
         let asked = given.server.calls_of(Operation::GetRevisionIdList);
         let anchors: Vec<_> = asked.iter().filter_map(|call| call.filter.clone()?.anchor).collect();
-        assert_eq!(anchors, [given.anchor.clone()], "asked with by the second run, and by no other");
+        assert_eq!(
+            anchors,
+            std::slice::from_ref(&given.anchor),
+            "asked with by the second run, and by no other"
+        );
         assert_eq!(site.dump().await, dump);
         given.server.forget_calls();
     }
