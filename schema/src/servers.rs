@@ -270,3 +270,125 @@ impl Writer<'_> {
         self.known_server_account()?.ok_or_else(|| SchemaError::Value("server_account".to_owned()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use catalog::limits::Limits;
+
+    use super::*;
+    use crate::Store;
+    use crate::metadata::{MetadataRecorded, Prepared};
+
+    const SERVER: &str = "https://wsus:8531/";
+
+    fn update(n: u128) -> UpdateId {
+        UpdateId(uuid::Uuid::from_u128(n))
+    }
+
+    fn id(n: u128, number: u32) -> RevisionId {
+        RevisionId { update: update(n), number: RevisionNumber(number) }
+    }
+
+    fn ends(text: &str) -> Anchor {
+        Anchor {
+            anchor: text.to_owned(),
+            filter: ListFilter { categories: vec![update(9)], ..ListFilter::default() },
+        }
+    }
+
+    /// Software that contains and needs others.
+    fn prepared(id: RevisionId, bundled: RevisionId, needed: UpdateId) -> Prepared {
+        let text = format!(
+            "<Update xmlns=\"http://schemas.microsoft.com/msus/2002/12/Update\"><UpdateIdentity UpdateID=\"{}\" \
+             RevisionNumber=\"{}\"/><Properties UpdateType=\"Software\"/><Relationships><Prerequisites>\
+             <UpdateIdentity UpdateID=\"{needed}\"/></Prerequisites><BundledUpdates><UpdateIdentity UpdateID=\"{}\" \
+             RevisionNumber=\"{}\"/></BundledUpdates></Relationships></Update>",
+            id.update, id.number.0, bundled.update, bundled.number.0
+        );
+        let revision = catalog::update::parse(text.as_bytes(), &Limits::default()).unwrap();
+        Prepared::new(revision, text.as_bytes()).unwrap()
+    }
+
+    async fn change<T: Send + 'static>(
+        store: &Store,
+        change: impl FnOnce(&Writer<'_>) -> Result<T, SchemaError> + Send + 'static,
+    ) -> T {
+        store.write(change).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_anchor_stands_when_nothing_of_its_pass_is_pending() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("spsync.db"), 1).unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        let listed = [id(2, 1), id(1, 1), id(2, 1), id(3, 1)];
+        let pending =
+            change(&store, move |w| w.begin_pass("a", Scope::Updates, SERVER, &ends("1"), &listed)).await;
+        assert_eq!(pending, [id(1, 1), id(2, 1), id(3, 1)], "each once, sorted");
+        change(&store, move |w| {
+            assert_eq!(
+                w.record_metadata("a", &prepared(id(1, 1), id(7, 1), update(8)), now)?,
+                MetadataRecorded::New
+            );
+            w.arrived("a", id(1, 1))?;
+            let damaged =
+                Quarantined { id: id(2, 1), code: Code::CatalogMalformed, reason: "damaged".to_owned() };
+            w.quarantine("a", &damaged, now)
+        })
+        .await;
+        let pass = store.read(|r| r.server_pass("a", Scope::Updates, SERVER)).await.unwrap().unwrap();
+        assert_eq!(pass, Pass { ends: ends("1"), pending: vec![id(3, 1)] });
+        // Another server at the same source begins anew; another source has nothing of this.
+        let none = store.read(|r| r.server_pass("a", Scope::Updates, "https://other/")).await.unwrap();
+        assert_eq!(none, None);
+
+        // Ended too early: no anchor. Begun again, only what is not recorded is pending, what was set aside too.
+        change(&store, |w| w.end_pass("a", Scope::Updates)).await;
+        let anchor = || store.read(|r| r.server_anchor("a", Scope::Updates, SERVER));
+        assert_eq!(anchor().await.unwrap(), None);
+        let pending =
+            change(&store, move |w| w.begin_pass("a", Scope::Updates, SERVER, &ends("2"), &listed)).await;
+        assert_eq!(pending, [id(2, 1), id(3, 1)]);
+        change(&store, move |w| {
+            w.arrived("a", id(2, 1))?;
+            w.arrived("a", id(3, 1))?;
+            w.end_pass("a", Scope::Updates)
+        })
+        .await;
+        assert_eq!(anchor().await.unwrap(), Some(ends("2")));
+        assert_eq!(store.read(|r| r.server_quarantined("a")).await.unwrap(), []);
+        change(&store, |w| w.forget_anchors("a")).await;
+        assert_eq!(anchor().await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_needed_is_the_business_of_the_source_that_gave_what_needs_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("spsync.db"), 1).unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        change(&store, move |w| w.record_metadata("a", &prepared(id(1, 1), id(7, 3), update(8)), now)).await;
+        let missing = store.read(|r| r.unresolved("a")).await.unwrap();
+        assert_eq!(missing, Unresolved { bundled: vec![id(7, 3)], prerequisites: vec![update(8)] });
+        assert_eq!(store.read(|r| r.unresolved("b")).await.unwrap(), Unresolved::default());
+        // Another revision of what is bundled is not what is bundled; of a prerequisite any will do.
+        change(&store, move |w| {
+            w.record_metadata("b", &prepared(id(7, 2), id(1, 1), update(1)), now)?;
+            w.record_metadata("b", &prepared(id(8, 2), id(1, 1), update(1)), now)
+        })
+        .await;
+        let missing = store.read(|r| r.unresolved("a")).await.unwrap();
+        assert_eq!(missing, Unresolved { bundled: vec![id(7, 3)], prerequisites: Vec::new() });
+        assert!(store.read(|r| r.metadata_has(update(7))).await.unwrap());
+        assert!(!store.read(|r| r.metadata_has(update(9))).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn the_account_is_made_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("spsync.db"), 1).unwrap();
+        assert_eq!(store.read(|r| r.known_server_account()).await.unwrap(), None);
+        assert_eq!(change(&store, |w| w.server_account(update(1))).await, update(1));
+        assert_eq!(change(&store, |w| w.server_account(update(2))).await, update(1));
+        assert_eq!(store.read(|r| r.known_server_account()).await.unwrap(), Some(update(1)));
+    }
+}

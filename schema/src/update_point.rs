@@ -89,17 +89,21 @@ impl Reader<'_> {
         Ok(newest.flatten().unwrap_or(0))
     }
 
-    /// Categories, classifications and detectoids after a place in time, in the order in which they came; of each only
-    /// the highest revision.
+    /// Categories, classifications and detectoids after a place in time, in the order in which they came. Older revisions
+    /// too, as a real WSUS answers (its list names `e6cf1350…` with 100 and with 1), so that a site below knows all that
+    /// this one knows.
     pub fn configuration_revisions(&self, after: i64) -> Result<Vec<RevisionId>, SchemaError> {
-        self.after("IN ('category', 'detectoid')", after)
+        const SQL: &str = "
+            SELECT update_id, number FROM metadata WHERE metadata_id > ?1 AND kind IN ('category', 'detectoid')
+             ORDER BY metadata_id";
+        self.all(SQL, [after], revision)
     }
 
     /// Updates that a filter lets through, in the order in which they came; of each only the highest revision, and what
     /// that says it belongs to.
     pub fn update_revisions(&self, filter: &RevisionFilter) -> Result<Vec<RevisionId>, SchemaError> {
         match (filter.categories.as_slice(), filter.classifications.as_slice()) {
-            ([], []) => return self.after("NOT IN ('category', 'detectoid')", filter.after),
+            ([], []) => return self.all_updates_after(filter.after),
             ([], _) | (_, []) => return Ok(Vec::new()),
             _ => {}
         }
@@ -139,10 +143,10 @@ impl Reader<'_> {
         Ok(found)
     }
 
-    fn after(&self, kinds: &str, after: i64) -> Result<Vec<RevisionId>, SchemaError> {
+    fn all_updates_after(&self, after: i64) -> Result<Vec<RevisionId>, SchemaError> {
         let sql = format!(
-            "SELECT update_id, number FROM metadata WHERE metadata_id > ?1 AND kind {kinds} AND {HIGHEST}
-              ORDER BY metadata_id"
+            "SELECT update_id, number FROM metadata
+              WHERE metadata_id > ?1 AND kind NOT IN ('category', 'detectoid') AND {HIGHEST} ORDER BY metadata_id"
         );
         self.all(&sql, [after], revision)
     }

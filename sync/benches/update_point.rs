@@ -141,7 +141,7 @@ async fn real(folder: &Path) {
     let mut documents = Vec::new();
     wsus_export::read(std::io::BufReader::new(file), &Limits::default(), |item| {
         if let Item::Document(document) = item {
-            documents.push(prepared(&document.xml));
+            documents.push(prepared(document.xml));
         }
         Ok::<_, ExportError>(())
     })

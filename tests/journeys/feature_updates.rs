@@ -60,13 +60,13 @@ async fn import(site: &TestSite, updates: &[&BundleDraft], more: &[UpdateDraft])
     drafts.extend(updates.iter().flat_map(|update| update.drafts().cloned()));
     drafts.extend(more.iter().cloned());
     let file = site.folder.path().join("export.cab");
-    std::fs::write(&file, export_drafts(&drafts)).unwrap();
+    std::fs::write(&file, export_drafts(&drafts)).expect("the export is written");
     site.ok(&["updates", "import", &file.to_string_lossy()]).await
 }
 
 fn row<'l>(list: &'l Value, update: &BundleDraft) -> &'l Value {
     let id = update.parent.id().update.to_string();
-    let rows = list["updates"].as_array().unwrap();
+    let rows = list["updates"].as_array().expect("a list");
     rows.iter().find(|row| row["update"] == id).unwrap_or_else(|| panic!("no {id} in {list}"))
 }
 

@@ -25,7 +25,7 @@ async fn a_whole_synchronisation_and_the_difference_after_it() {
     let site = site(&small()).await;
     let dss = Downstream::of(&site).await;
 
-    // First the categories, each in its highest revision.
+    // First the categories.
     let config = dss.list(None, true, "").await;
     let tree = tree();
     let expected: Vec<_> = tree.iter().map(|one| (one.id.clone(), one.number)).collect();

@@ -103,7 +103,7 @@ mod tests {
         let whole = HeadWatch::default().see(text.as_bytes());
         for step in 1..text.len().min(40) {
             let mut watch = HeadWatch::default();
-            let pieces = text.as_bytes().chunks(step).fold(false, |seen, piece| watch.see(piece) || seen);
+            let pieces = text.as_bytes().chunks(step).any(|piece| watch.see(piece));
             assert_eq!(pieces, whole, "in pieces of {step}: {text}");
         }
         whole

@@ -194,7 +194,7 @@ fn a_product_that_comes_below_a_family_later_brings_its_older_updates() {
 }
 
 #[test]
-fn configuration_has_the_highest_revisions_of_what_is_no_update() {
+fn configuration_has_every_revision_of_what_is_no_update() {
     runtime().block_on(async {
         let (_folder, store) = site(&tree()).await;
         add(&store, &[draft(300, 5, "Category", &[FAMILY]), draft(300, 4, "Category", &[FAMILY])]).await;
@@ -205,9 +205,10 @@ fn configuration_has_the_highest_revisions_of_what_is_no_update() {
                 found.into_iter().map(|one| (one.update.0.as_u128(), one.number.0)).collect::<Vec<_>>()
             }
         };
-        let all = [(1, 1), (2, 1), (COMPANY, 1), (FAMILY, 1), (301, 1), (900, 1), (300, 5)];
+        let all =
+            [(1, 1), (2, 1), (COMPANY, 1), (FAMILY, 1), (300, 1), (301, 1), (900, 1), (300, 5), (300, 4)];
         assert_eq!(listed(0).await, all);
-        assert_eq!(listed(13).await, [(300, 5)]);
+        assert_eq!(listed(13).await, [(300, 5), (300, 4)]);
         assert_eq!(listed(15).await, []);
         assert_eq!(store.read(|r| r.newest_metadata()).await.unwrap(), 15);
     });

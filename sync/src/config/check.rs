@@ -161,6 +161,15 @@ impl Findings<'_> {
                     );
                 }
             }
+            if source.server().is_some_and(|server| server.scheme() == "http") {
+                let text = match settings.sync.allow_plain_http {
+                    true => "plain HTTP: metadata is not signed, so whoever is on the way can change it",
+                    false => {
+                        "plain HTTP is refused; use https, or `sync.allow_plain_http` on a trusted network"
+                    }
+                };
+                self.warn(&format!("source.{}.url", source.name), text);
+            }
         }
     }
 

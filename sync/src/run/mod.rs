@@ -32,8 +32,9 @@ use crate::tasks::Progress;
 /// # Errors
 /// `NO_CATALOG`, or those of the database.
 pub async fn start(site: &Arc<Site>, full: bool, caller: &Caller) -> Result<Work, Problem> {
-    if site.settings().sources.is_empty() {
-        return Err(Problem::new(Code::NoCatalog, "no source is configured"));
+    let settings = site.settings();
+    if catalogs::asked(&settings).is_empty() && servers::asked(&settings).is_empty() {
+        return Err(Problem::new(Code::NoCatalog, "no source is configured that can be asked"));
     }
     if caller.dry_run {
         return Ok(plan(site)?.into());

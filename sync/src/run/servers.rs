@@ -18,7 +18,11 @@ use crate::upstream::server_sync::{self, Brought, Outcome, Plan, Seen, Server};
 
 /// Every source that is an update server.
 pub(super) fn asked(settings: &Settings) -> Vec<&Source> {
-    settings.sources.iter().filter(|source| source.kind != SourceKind::EsdCatalog).collect()
+    let is_server = |source: &&Source| match source.kind {
+        SourceKind::MicrosoftUpdate | SourceKind::Wsus => true,
+        SourceKind::EsdCatalog | SourceKind::Import => false,
+    };
+    settings.sources.iter().filter(is_server).collect()
 }
 
 /// Synchronises with every update server.

@@ -208,3 +208,14 @@ async fn what_is_not_there_not_allowed_or_not_known_is_told() {
         site.close().await;
     }
 }
+
+#[tokio::test]
+async fn who_can_only_import_has_nobody_to_ask() {
+    let import = Source { kind: SourceKind::Import, ..server("import", String::new()) };
+    let (_folder, site) = site(vec![import], |_| {}).await;
+    let caller = Caller { who: "test".to_owned(), dry_run: false };
+    let refused = start(&site, false, &caller).await.err();
+    assert_eq!(refused.map(|problem| problem.code), Some(Code::NoCatalog));
+    assert!(test(&site, None).await.unwrap().sources.is_empty());
+    site.close().await;
+}

@@ -13,8 +13,8 @@ use dp::transfer::web::{Outgoing, Reply, Web};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use url::Url;
 
-use super::machine::{Answer, Hope};
 use super::read;
+use super::step::{Answer, Hope};
 use crate::config::{Settings, Source, SourceKind};
 use crate::upstream::Webs;
 

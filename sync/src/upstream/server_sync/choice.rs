@@ -8,7 +8,7 @@ use catalog::id::UpdateId;
 use schema::metadata::Category;
 use schema::servers::ListFilter;
 
-use super::machine::Chosen;
+use super::step::Chosen;
 use crate::select::{ALL, CLASSIFICATIONS, Selection, nearest};
 
 /// Products that stand beside another one of which people mean both: Windows 10 changed its product in 2019.

@@ -10,7 +10,8 @@ use catalog::id::{RevisionId, RevisionNumber, UpdateId};
 use catalog::problem::Code;
 use schema::servers::{Quarantined, Scope, Unresolved};
 
-use super::machine::{Arrived, Batch, Conversation, Document, Purpose, Stage, Work};
+use super::machine::{Conversation, Purpose, Stage, Work};
+use super::step::{Arrived, Batch, Document};
 
 /// Rounds of asking for what is missing: bundles are three deep in what is known of them.
 const MOST_ROUNDS: u32 = 8;

@@ -10,7 +10,8 @@ use catalog::problem::{Code, Problem};
 use catalog::server_sync::{ErrorCode, Fault};
 use schema::servers::Quarantined;
 
-use super::machine::{Conversation, Hope, Purpose, Stage, Work};
+use super::machine::{Conversation, Purpose, Stage, Work};
+use super::step::Hope;
 
 /// Revisions that may fail one after the other, with nothing good in between, before it is the server that fails.
 const MOST_FAILURES: u32 = 25;

@@ -12,6 +12,7 @@ mod lists;
 mod machine;
 mod read;
 mod session;
+mod step;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -28,10 +29,9 @@ use tracing::{debug, warn};
 
 pub use call::{Call, Called, MICROSOFT_ROOT, Server, root};
 pub use choice::{Choice, choose};
-pub use machine::{
-    Answer, Arrived, Batch, Chosen, Conversation, Count, Document, Event, Hope, Known, Options, Step, Tally,
-};
+pub use machine::Conversation;
 pub use session::{Session, Standing};
+pub use step::{Answer, Arrived, Batch, Chosen, Count, Document, Event, Hope, Known, Options, Step, Tally};
 
 use crate::clock;
 use crate::config::Settings;

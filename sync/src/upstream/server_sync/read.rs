@@ -12,7 +12,7 @@ use catalog::update::{self, Revision};
 use schema::metadata::Prepared;
 use url::Url;
 
-use super::machine::{Arrived, Document};
+use super::step::{Arrived, Document};
 
 /// The longest address of a file that is kept.
 const LONGEST_URL: usize = 4096;

@@ -268,7 +268,8 @@ fn run(
                 event
             }
             Step::Done => {
-                assert!(open.is_empty() && recording.is_empty());
+                // Calls of a session that is over may still be on their way; nobody waits for them.
+                assert!(recording.is_empty());
                 return None;
             }
             Step::GiveUp(problem) => {

@@ -153,7 +153,8 @@ async fn another_product_costs_what_it_has_and_one_less_costs_nothing() {
         site.settings.sync.products = products.into_iter().map(str::to_owned).collect();
         site.well().await;
         let mut asked = fetched(&fake);
-        (asked.sort(), expected.sort());
+        asked.sort();
+        expected.sort();
         assert_eq!(asked, expected);
     }
     assert!(site.document(upgrades[29]).await.is_some());
