@@ -1,5 +1,6 @@
 //! What travels over the wire, against the running program, as an outsider sees it.
 
+mod client;
 mod downstream;
 mod update_point;
 mod update_point_content;
