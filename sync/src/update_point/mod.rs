@@ -1,7 +1,7 @@
 //! The update point: SOAP services for update servers that synchronise from this site ([MS-WSUSSS]).
 //!
 //! They share the listener of the content ([`dp::server::Service`]). Here a request is taken apart and an answer or a
-//! fault put together; what an operation means is in [`server_sync`]. Paths have no regard to case and may begin with two
+//! fault put together; what an operation means is in `server_sync`. Paths have no regard to case and may begin with two
 //! slashes. SOAP 1.1 and 1.2 are understood; answers are SOAP 1.1, never compressed.
 //!
 //! Whoever reaches the listener may ask: what is told is what Microsoft publishes. So nothing that is sent is believed
