@@ -8,6 +8,9 @@ pub mod body;
 pub mod conditional;
 mod connection;
 mod framing;
+pub mod open;
+#[cfg(target_os = "linux")]
+mod push;
 pub mod range;
 mod respond;
 mod service;
@@ -36,6 +39,7 @@ use tracing::{info, warn};
 use crate::library::{Library, LibraryError};
 use body::ContentBody;
 use connection::Signals;
+use open::OpenContents;
 use service::Room;
 pub use service::{Answering, Call, Received, Refused, Remark, RequestBody, Service};
 pub use shelf::{Location, LocationKind, LocationsAnswer, Servable, Shelf};
@@ -78,11 +82,13 @@ pub struct Served {
     pub requests: AtomicU64,
     /// Bytes of content promised in answers.
     pub bytes: AtomicU64,
+    /// Bytes of content that went from the file to the socket, past every buffer of ours.
+    pub by_region: AtomicU64,
 }
 
 /// One server; it may listen at several addresses.
 pub struct ContentServer {
-    library: Library,
+    contents: OpenContents,
     shelf: Arc<ArcSwap<Shelf>>,
     limits: ServerLimits,
     service: Option<Arc<dyn Service>>,
@@ -96,7 +102,7 @@ impl ContentServer {
     /// A server of what `shelf` says at each moment.
     pub fn new(library: Library, shelf: Arc<ArcSwap<Shelf>>, limits: ServerLimits) -> Self {
         Self {
-            library,
+            contents: OpenContents::new(library),
             shelf,
             limits,
             service: None,
@@ -185,12 +191,15 @@ impl ContentServer {
         let serving = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(serving);
         // A client that breaks off is its own business: nothing of ours has failed.
-        tokio::select! {
-            _ = &mut serving => return,
-            _ = stopped.wait_for(|stopped| *stopped) => {}
+        let told_to_stop = tokio::select! {
+            _ = &mut serving => false,
+            _ = stopped.wait_for(|stopped| *stopped) => true,
+        };
+        if told_to_stop {
+            serving.as_mut().graceful_shutdown();
+            let _ = serving.await;
         }
-        serving.as_mut().graceful_shutdown();
-        let _ = serving.await;
+        self.served.by_region.fetch_add(signals.by_region.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     async fn handle(
@@ -206,6 +215,9 @@ impl ContentServer {
             if doubtful { respond::bad_request() } else { self.route(&head, &mut body, peer).await };
         if response.headers().get(header::CONNECTION).is_some_and(|value| value == "close") {
             signals.linger.store(true, Ordering::Relaxed);
+        }
+        if let Some(content) = response.body_mut().by_region() {
+            signals.expect(content);
         }
         let sent = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
         self.served.requests.fetch_add(1, Ordering::Relaxed);
@@ -320,25 +332,22 @@ impl ContentServer {
     async fn content(&self, head: &Parts, shelf: &Shelf, digest: Sha256Digest) -> Response<ContentBody> {
         // Absent and not distributed look the same from outside (threat T4).
         let Some(servable) = shelf.contents.get(&digest) else { return respond::not_here() };
-        let library = self.library.clone();
-        let opened = tokio::task::spawn_blocking(move || library.open_content(digest)).await;
-        let stored = match opened {
-            Ok(Ok(Some(stored))) if stored.size == servable.size => stored,
-            Ok(Ok(_)) => {
+        let content = match self.contents.open(digest).await {
+            Ok(Some(content)) if content.size == servable.size => content,
+            Ok(_) => {
                 warn!(content.sha256 = %digest, "{digest} is distributed and not in the library, or of another size");
                 return respond::not_here();
             }
-            Ok(Err(error @ LibraryError::Corrupt { .. })) => {
+            Err(error @ LibraryError::Corrupt { .. }) => {
                 warn!(content.sha256 = %digest, "{digest} is not served: {error}");
                 return respond::not_here();
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 warn!(content.sha256 = %digest, "{digest} cannot be opened: {error}");
                 return respond::try_later();
             }
-            Err(_) => return respond::try_later(),
         };
-        let file = respond::ServedFile::new(stored);
+        let file = respond::ServedFile::new(content);
         let reply = conditional::decide(&head.method, &head.headers, &file.validators, file.size);
         respond::file(file, reply, head.method == Method::HEAD)
     }

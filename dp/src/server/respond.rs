@@ -10,22 +10,22 @@ use serde::Serialize;
 
 use super::body::{ContentBody, Segment};
 use super::conditional::{Reply, Validators};
+use super::open::OpenContent;
 use super::range::ByteRange;
-use crate::library::StoredFile;
 
 /// A file that is about to be served.
 pub(super) struct ServedFile {
-    file: Arc<std::fs::File>,
+    content: Arc<OpenContent>,
     digest: Sha256Digest,
     pub(super) size: u64,
     pub(super) validators: Validators,
 }
 
 impl ServedFile {
-    pub(super) fn new(stored: StoredFile) -> Self {
-        let validators =
-            Validators { etag: format!("\"{}\"", stored.digest), modified: modified(stored.digest) };
-        Self { file: Arc::new(stored.file), digest: stored.digest, size: stored.size, validators }
+    pub(super) fn new(content: Arc<OpenContent>) -> Self {
+        let (digest, size) = (content.digest, content.size);
+        let validators = Validators { etag: format!("\"{digest}\""), modified: modified(digest) };
+        Self { content, digest, size, validators }
     }
 }
 
@@ -182,7 +182,7 @@ fn full(
     head: bool,
 ) -> Response<ContentBody> {
     let mut response = empty(status);
-    let body = ContentBody::file(file.file.clone(), segments);
+    let body = ContentBody::content(file.content.clone(), segments);
     let length = http_body::Body::size_hint(&body).exact().unwrap_or_default();
     describe(&mut response, &file);
     insert(&mut response, header::CONTENT_LENGTH, length.to_string());
