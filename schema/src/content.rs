@@ -79,12 +79,14 @@ impl Reader<'_> {
         self.all(SQL, [content.0], |row| Ok(row.get("name")?))
     }
 
-    /// Contents that neither a package nor a distribution point needs.
+    /// Contents that no package, image, application or distribution point needs.
     pub fn unused_contents(&self) -> Result<Vec<Sha256Digest>, SchemaError> {
         const SQL: &str = "
             SELECT sha256 FROM content
              WHERE NOT EXISTS (SELECT 1 FROM file JOIN package_file USING (file_id) WHERE file.content = content.sha256)
-               AND NOT EXISTS (SELECT 1 FROM distributed_file WHERE distributed_file.content = content.sha256)";
+               AND NOT EXISTS (SELECT 1 FROM distributed_file WHERE distributed_file.content = content.sha256)
+               AND NOT EXISTS (SELECT 1 FROM image WHERE image.content = content.sha256)
+               AND NOT EXISTS (SELECT 1 FROM app_file WHERE app_file.content = content.sha256)";
         self.all(SQL, [], |row| sha256(row, "sha256"))
     }
 

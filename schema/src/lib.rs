@@ -5,6 +5,7 @@
 //! [`Reader`], a change a method of [`Writer`]; every [`Writer`] is a transaction.
 
 pub mod audit;
+pub mod collections;
 mod column;
 pub mod content;
 pub mod distribution;
@@ -16,7 +17,9 @@ mod open;
 pub mod packages;
 pub mod retention;
 pub mod runs;
+pub mod sequences;
 pub mod servers;
+pub mod software;
 mod state;
 pub mod tasks;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use rusqlite::types::ValueRef;
 use crate::{Reader, SchemaError};
 
 /// What is dumped: a heading and a question whose columns and order are part of the text.
-const PARTS: [(&str, &str); 15] = [
+const PARTS: [(&str, &str); 20] = [
     ("update", "SELECT update_id, latest, declined, held, expired_at IS NOT NULL FROM update_item ORDER BY 1"),
     (
         "revision",
@@ -60,6 +60,18 @@ const PARTS: [(&str, &str); 15] = [
         "SELECT p.package_id, p.name, p.description, p.source_dir, m.update_id, m.number, m.file_name, m.state
            FROM package AS p LEFT JOIN package_file AS m USING (package_id) ORDER BY 1, 5, 6, 7",
     ),
+    ("sequence", "SELECT sequence_id, name, enabled, document FROM sequence ORDER BY 1"),
+    ("image", "SELECT image_id, name, version, file_name, content FROM image ORDER BY 1"),
+    (
+        "app",
+        "SELECT a.app_id, a.name, a.retired, a.form, f.file_name, f.content
+           FROM app AS a LEFT JOIN app_file AS f USING (app_id) ORDER BY 1, 5",
+    ),
+    (
+        "collection",
+        "SELECT c.name, m.device FROM collection AS c LEFT JOIN collection_member AS m USING (collection_id) ORDER BY 1, 2",
+    ),
+    ("client settings", "SELECT name, priority, chosen FROM client_settings ORDER BY 1"),
     ("distributed", "SELECT package_id, point_id, file_name, content FROM distributed_file ORDER BY 1, 2, 3"),
 ];
 

@@ -5,6 +5,7 @@
 //! or in the command's own process: one code path. Long work is a [`tasks`] record that anybody may watch.
 
 pub mod admin;
+pub mod authoring;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -19,6 +20,7 @@ pub mod packages;
 pub mod run;
 pub mod schedule;
 pub mod select;
+pub mod sequence;
 pub mod site;
 pub mod tasks;
 pub mod telemetry;

@@ -13,6 +13,7 @@ use url::Url;
 
 use super::units::{self, Proxy};
 use crate::select::{Selection, UPGRADES};
+use crate::sequence::release::Release;
 
 /// Every setting of a site.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -91,6 +92,8 @@ section! {
     Site {
         /// Prefix of package ids; fixed after the first start.
         code: SiteCode = "XYZ".parse().expect("three letters are a site code"),
+        /// Which features there are: 2103 brought feature updates in task sequences, 2107 those alone.
+        release: Release = Release::default(),
         /// Absolute. Relative paths of other keys start here.
         #[serde(with = "units::path")]
         data_dir: PathBuf = PathBuf::from("/var/lib/spsync"),

@@ -274,6 +274,7 @@ fn everything_else() -> Settings {
     Folder::new(
         r#"
         site.code = "ABC"
+        site.release = "2107"
         server = { listen = ["127.0.0.1:1"], public_url = "http://x", max_connections = 1, max_connections_per_client = 1, read_timeout = "1s", shutdown_grace = "1s" }
         tls.extra_ca_file = "/x"
         admin = { socket = "", listen = "" }
