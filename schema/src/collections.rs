@@ -64,7 +64,8 @@ impl Reader<'_> {
             };
             Ok((row.get::<_, i64>("settings_id")?, settings))
         })?;
-        let targets = "SELECT collection.name FROM client_settings_target JOIN collection USING (collection_id)
+        let targets =
+            "SELECT collection.name FROM client_settings_target JOIN collection USING (collection_id)
                         WHERE settings_id = ?1 ORDER BY 1";
         let told = |(id, row): (i64, SettingsRow)| {
             let collections = self.all(targets, [id], |row| Ok(row.get("name")?))?;

@@ -22,6 +22,7 @@ pub mod schedule;
 pub mod select;
 pub mod sequence;
 pub mod site;
+pub mod software;
 pub mod tasks;
 pub mod telemetry;
 pub mod update_point;

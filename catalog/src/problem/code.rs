@@ -801,6 +801,11 @@ codes! {
         "it downloads content or installs software updates",
         "spsync ts show TS --tree",
         "remove or disable the step named above";
+    MediaNotBuilt "MEDIA_NOT_BUILT" Refused 501 None,
+        "this release checks whether media or a prestaged file may be made, and does not make them yet",
+        "-",
+        "spsync ts refs TS",
+        "distribute the content over the network";
     ExportName "EXPORT_NAME" Refused 422 None,
         "an export has a name that ends in .zip",
         "-",

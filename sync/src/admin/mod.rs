@@ -171,6 +171,8 @@ async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result
         Request::TaskCancel { task } => {
             Answer::of(&site.tasks.cancel(catalog::id::TaskId(task)).await?)?.into()
         }
+        Request::Ts(request) => crate::authoring::answer(site, request, caller).await?.into(),
+        Request::Software(request) => crate::software::answer(site, request, caller).await?.into(),
         Request::StateDump => Answer::of(&site.read(|r| r.dump()).await?)?.into(),
         Request::ConfigShow => Answer::of(&site.shown_settings())?.into(),
     })

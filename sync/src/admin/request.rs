@@ -207,6 +207,10 @@ pub enum Request {
         /// Its number.
         task: i64,
     },
+    /// Everything about task sequences.
+    Ts(crate::authoring::TsRequest),
+    /// Everything else of the software library.
+    Software(crate::software::SoftwareRequest),
     /// Canonical text of everything that lasts, for comparisons.
     StateDump,
     /// The settings in force, with where each comes from.

@@ -1,1 +1,63 @@
-//! x
+//! Task sequences of a site: made, changed, shown, exported and imported.
+//!
+//! [`crate::sequence`] decides; here names become ids, and what was decided is recorded, each change in one transaction.
+
+mod archive;
+mod change;
+mod create;
+mod export;
+mod import;
+mod media;
+mod request;
+pub mod secrets;
+mod show;
+pub mod surroundings;
+
+use std::sync::Arc;
+
+use catalog::problem::Problem;
+
+pub use create::{Choices, Created, checked_name};
+pub use export::Exported;
+pub use import::Imported;
+pub use request::{Create, Duplicates, StepSet, TsRequest, Updates};
+pub use show::{Differences, Linted, Planned, References, Shown};
+
+use crate::admin::{Answer, Caller};
+use crate::site::Site;
+
+/// Carries a request about task sequences out.
+///
+/// # Errors
+/// Those of the verb.
+pub async fn answer(site: &Arc<Site>, request: TsRequest, caller: &Caller) -> Result<Answer, Problem> {
+    match request {
+        TsRequest::Choices { filter } => Answer::of(&create::choices(site, &filter).await?),
+        TsRequest::Create(wanted) => create::create(site, *wanted, caller).await,
+        TsRequest::List => show::list(site).await,
+        TsRequest::Show { sequence } => show::show(site, &sequence).await,
+        TsRequest::Lint { sequence, strict } => show::lint(site, &sequence, strict).await,
+        TsRequest::Refs { sequence, pre_download, run_from_dp } => {
+            show::refs(site, &sequence, pre_download, run_from_dp).await
+        }
+        TsRequest::Plan { sequence, device } => show::plan(site, &sequence, &device).await,
+        TsRequest::Diff { one, other } => show::diff(site, &one, &other).await,
+        TsRequest::Copy { sequence, name } => change::copy(site, &sequence, name, caller).await,
+        TsRequest::Enable { sequence, enabled } => change::enable(site, &sequence, enabled, caller).await,
+        TsRequest::Delete { sequence } => change::delete(site, &sequence, caller).await,
+        TsRequest::StepAdd { sequence, kind, place, changes, value } => {
+            change::step_add(site, &sequence, &kind, &place, &changes, value, caller).await
+        }
+        TsRequest::StepSet(set) => change::step_set(site, *set, caller).await,
+        TsRequest::StepMove { sequence, step, place } => {
+            change::step_move(site, &sequence, &step, &place, caller).await
+        }
+        TsRequest::StepRemove { sequence, step } => change::step_remove(site, &sequence, &step, caller).await,
+        TsRequest::Export { sequences, file, dependencies, content } => {
+            export::export(site, &sequences, &file, dependencies, content, caller).await
+        }
+        TsRequest::Import { file, duplicates } => import::import(site, &file, duplicates, caller).await,
+        TsRequest::Media { sequence, folder } => media::media(site, &sequence, &folder, caller).await,
+        TsRequest::Prestage { what, file } => media::prestage(site, &what, &file).await,
+    }
+}

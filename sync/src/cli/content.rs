@@ -1,10 +1,6 @@
-//! `spsync dp …`, `spsync content …` and `spsync image …`.
+//! `spsync dp …` and `spsync content …`.
 
-use std::path::PathBuf;
-
-use catalog::image::{Image as WimImage, ImageInfo};
-use catalog::limits::Limits;
-use catalog::problem::{Code, Coded as _, Problem};
+use catalog::problem::Problem;
 use clap::Subcommand;
 use schema::content::ContentRow;
 use schema::distribution::Point;
@@ -110,48 +106,4 @@ impl Content {
             }
         }
     }
-}
-
-/// WIM and ESD files
-#[derive(Debug, Subcommand)]
-pub enum Image {
-    /// Editions and indexes of a WIM or ESD file; needs no site
-    Inspect {
-        /// The file
-        path: PathBuf,
-    },
-}
-
-impl Image {
-    pub(super) fn run(self, output: &Output) -> Result<u8, Problem> {
-        let Self::Inspect { path } = self;
-        let failed = |error: std::io::Error| {
-            Problem::new(Code::DiskError, format!("`{}` cannot be read", path.display()))
-                .because_of(Some(&error))
-        };
-        let mut file = std::io::BufReader::new(std::fs::File::open(&path).map_err(failed)?);
-        let info = ImageInfo::read(&mut file, &Limits::default()).map_err(|error| {
-            Problem::new(error.code(), format!("`{}` is no usable WIM or ESD file", path.display()))
-                .because(error.to_string())
-        })?;
-        let mut rows = Rows::new(&["INDEX", "NAME", "EDITION", "ARCH", "VERSION", "LANGUAGE", "SIZE"]);
-        let dash = |text: &Option<String>| text.as_deref().map_or_else(|| "-".to_owned(), safe);
-        for image in &info.images {
-            rows.push([
-                image.index.to_string(),
-                safe(&image.name),
-                dash(&image.edition_id),
-                image.architecture.map_or_else(|| "-".to_owned(), |a| a.to_string()),
-                version(image),
-                dash(&image.default_language),
-                image.total_bytes.map_or_else(|| "-".to_owned(), size),
-            ]);
-        }
-        output.list(&info.images, &info.images, |image| image.index.to_string(), rows);
-        Ok(0)
-    }
-}
-
-fn version(image: &WimImage) -> String {
-    image.version.map_or_else(|| "-".to_owned(), |version| version.to_string())
 }

@@ -7,6 +7,8 @@ mod connect;
 mod content;
 mod demo;
 mod explain;
+mod image;
+mod library;
 mod license;
 mod now;
 mod output;
@@ -17,6 +19,7 @@ mod shell;
 mod status;
 mod sync;
 mod task;
+mod ts;
 mod updates;
 
 use std::path::PathBuf;
@@ -128,9 +131,27 @@ enum Verb {
     /// The content library
     #[command(subcommand)]
     Content(content::Content),
-    /// WIM and ESD files
+    /// OS upgrade packages: WIM and ESD files
     #[command(subcommand)]
-    Image(content::Image),
+    Image(image::Image),
+    /// Applications
+    #[command(subcommand)]
+    App(library::App),
+    /// Collections of devices
+    #[command(subcommand)]
+    Collection(library::Collection),
+    /// What devices are told to do
+    #[command(subcommand)]
+    Settings(library::Settings),
+    /// Task sequences
+    #[command(subcommand)]
+    Ts(ts::Ts),
+    /// Stand-alone media
+    #[command(subcommand)]
+    Media(ts::Media),
+    /// Prestaged files
+    #[command(subcommand)]
+    Prestage(ts::Prestage),
     /// The reference client, on a device
     #[command(subcommand)]
     Client(client::Client),
@@ -202,7 +223,13 @@ async fn run(cli: Cli, output: &Output) -> Result<u8, Problem> {
         Verb::Completions(verb) => verb.run(Cli::command()),
         Verb::Man(verb) => verb.run(Cli::command(), output),
         Verb::Demo(verb) => verb.run(global, output).await,
-        Verb::Image(verb) => verb.run(output),
+        Verb::Image(verb) => verb.run(global, output).await,
+        Verb::App(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::Collection(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::Settings(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::Ts(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::Media(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::Prestage(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Config(verb) => verb.run(global, output).await,
         Verb::Serve(verb) => verb.run(global, output).await,
         Verb::Client(verb) => verb.run(settings(global)?, output).await,

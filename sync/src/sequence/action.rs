@@ -128,7 +128,9 @@ impl TryFrom<String> for Sealed {
     // Whoever writes a product key here must not find it in an error or a log.
     fn try_from(text: String) -> Result<Self, &'static str> {
         let number = text.strip_prefix("sealed-").and_then(|number| number.parse().ok());
-        number.map(Self).ok_or("secrets are never written into documents: use --product-key-file or --value-file")
+        number
+            .map(Self)
+            .ok_or("secrets are never written into documents: use --product-key-file or --value-file")
     }
 }
 

@@ -111,15 +111,21 @@ fn not_for(candidate: &Candidate, device: &Device) -> Option<String> {
     if !same(&candidate.architecture, &device.architecture) {
         return Some(format!("for {}, the device is {}", candidate.architecture, device.architecture));
     }
-    if candidate.language != catalog::feature_update::EVERY_LANGUAGE && !same(&candidate.language, &device.language)
+    if candidate.language != catalog::feature_update::EVERY_LANGUAGE
+        && !same(&candidate.language, &device.language)
     {
         return Some(format!("in {}, the device is in {}", candidate.language, device.language));
     }
-    if !candidate.editions.is_empty() && !candidate.editions.iter().any(|edition| same(edition, &device.edition)) {
+    if !candidate.editions.is_empty()
+        && !candidate.editions.iter().any(|edition| same(edition, &device.edition))
+    {
         return Some(format!("not for edition {}", device.edition));
     }
     if candidate.shape == Shape::Enablement
-        && !device.release.as_ref().is_some_and(|release| candidate.bases.iter().any(|base| same(base, release)))
+        && !device
+            .release
+            .as_ref()
+            .is_some_and(|release| candidate.bases.iter().any(|base| same(base, release)))
     {
         return Some(format!("switches on what only {} have", candidate.bases.join(", ")));
     }

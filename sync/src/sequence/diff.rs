@@ -49,7 +49,8 @@ fn between<'a>(a: &[&'a str], b: &[&'a str], told: &mut Vec<Line<'a>>) {
         if i < a.len() && j < b.len() && a[i] == b[j] {
             told.push(Line::Same(a[i]));
             (i, j) = (i + 1, j + 1);
-        } else if j == b.len() || (i < a.len() && longest[(i + 1) * width + j] >= longest[i * width + j + 1]) {
+        } else if j == b.len() || (i < a.len() && longest[(i + 1) * width + j] >= longest[i * width + j + 1])
+        {
             told.push(Line::Gone(a[i]));
             i += 1;
         } else {

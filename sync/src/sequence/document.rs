@@ -31,7 +31,8 @@ impl Sequence {
     pub fn parse(text: &str) -> Result<Self, Problem> {
         small_enough(text.len())?;
         let mut table: Table = toml::from_str(text).map_err(|error: toml::de::Error| {
-            let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+            let line =
+                error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
             // The message of a syntax error speaks of signs, never of what stands between them.
             invalid(format!("line {line} of the document is no TOML"))
         })?;
@@ -57,8 +58,8 @@ impl Sequence {
             id if id.is_empty() => None,
             id => Some(id.parse().map_err(|_| invalid("`boot_image` is no package id"))?),
         };
-        let max_runtime =
-            number_of(&mut table, "max_runtime", 0..=43_200, "the document")?.unwrap_or(i64::from(DEFAULT_RUNTIME));
+        let max_runtime = number_of(&mut table, "max_runtime", 0..=43_200, "the document")?
+            .unwrap_or(i64::from(DEFAULT_RUNTIME));
         nothing_left(&table, "the document")?;
         let max_runtime = u32::try_from(max_runtime).unwrap_or(DEFAULT_RUNTIME);
         Ok(Self { name, description, kind, max_runtime, boot_image, nodes })
@@ -251,7 +252,8 @@ fn settings(node: &Node) -> Vec<(String, Value)> {
         Node::Group(_) => GROUP,
         Node::Step(step) => step.action.kind(),
     };
-    let mut all = vec![("type".to_owned(), Value::from(kind)), ("name".to_owned(), Value::from(&*common.name))];
+    let mut all =
+        vec![("type".to_owned(), Value::from(kind)), ("name".to_owned(), Value::from(&*common.name))];
     let mut add = |key: &str, value: Option<Value>| all.extend(value.map(|value| (key.to_owned(), value)));
     add("description", (!common.description.is_empty()).then(|| Value::from(&*common.description)));
     add("disabled", common.disabled.then_some(Value::Boolean(true)));

@@ -26,9 +26,25 @@ type Path = Vec<usize>;
 
 /// Settings that are text, whatever they look like; others are read as TOML.
 const TEXT: [&str; 19] = [
-    "type", "name", "description", "command", "start_in", "output_variable", "variable", "value", "message",
-    "source_path", "drivers", "path", "save_as", "language", "architecture", "os_at_least", "os_at_most",
-    "image", "target",
+    "type",
+    "name",
+    "description",
+    "command",
+    "start_in",
+    "output_variable",
+    "variable",
+    "value",
+    "message",
+    "source_path",
+    "drivers",
+    "path",
+    "save_as",
+    "language",
+    "architecture",
+    "os_at_least",
+    "os_at_most",
+    "image",
+    "target",
 ];
 /// Settings that hold the place of a secret: only the site fills them.
 const SECRET: [&str; 2] = ["product_key", "hidden_value"];
@@ -204,7 +220,9 @@ pub fn apply(table: &mut Table, changes: &[(String, String)]) -> Result<(), Prob
         }
         let value = match TEXT.contains(&key.as_str()) {
             true => None,
-            false => format!("value = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("value")),
+            false => {
+                format!("value = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("value"))
+            }
         };
         table.insert(key.clone(), value.unwrap_or_else(|| Value::from(text.as_str())));
     }

@@ -97,7 +97,8 @@ impl ProductKey {
     /// `PRODUCT_KEY_FORMAT`, which never repeats the key.
     pub fn parse(text: &Secret, encoded: bool) -> Result<Self, Problem> {
         let refused = |why: &str| {
-            Err(Problem::new(Code::ProductKeyFormat, "the product key cannot be used").because(why.to_owned()))
+            Err(Problem::new(Code::ProductKeyFormat, "the product key cannot be used")
+                .because(why.to_owned()))
         };
         let text = text.reveal().trim();
         if encoded {
@@ -137,8 +138,14 @@ mod tests {
         assert_eq!(good.kind, KeyKind::MakOrOther);
         assert_eq!(parse("nppr9-fwdcx-d2c8j-h872k-2yt43").unwrap().kind, KeyKind::Gvlk);
         for bad in [
-            "", "ABCDE", "ABCDE12345FGHIJ67890KLMNO", "ABCDE-12345-FGHIJ-67890", "ABCD-12345-FGHIJ-67890-KLMNO",
-            "ABCDE-12345-FGHIJ-67890-KLMN!", "ABCDE-12345-FGHIJ-67890-KLMNÄ", "ABCDE-12345-FGHIJ-67890-KLMNO-PQRST",
+            "",
+            "ABCDE",
+            "ABCDE12345FGHIJ67890KLMNO",
+            "ABCDE-12345-FGHIJ-67890",
+            "ABCD-12345-FGHIJ-67890-KLMNO",
+            "ABCDE-12345-FGHIJ-67890-KLMN!",
+            "ABCDE-12345-FGHIJ-67890-KLMNÄ",
+            "ABCDE-12345-FGHIJ-67890-KLMNO-PQRST",
         ] {
             let problem = parse(bad).unwrap_err();
             assert_eq!(problem.code, Code::ProductKeyFormat, "{bad}");

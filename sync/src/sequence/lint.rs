@@ -121,7 +121,10 @@ pub fn lint(sequence: &Sequence, around: &Surroundings) -> Vec<Finding> {
                 }
             }
             Action::Unknown(unknown) => {
-                let message = format!("step {} `{}` has the unknown type `{}`", at.number, at.step.common.name, unknown.kind);
+                let message = format!(
+                    "step {} `{}` has the unknown type `{}`",
+                    at.number, at.step.common.name, unknown.kind
+                );
                 findings.error(at, Code::StepTypeUnknown, message);
             }
             _ => {}
@@ -151,7 +154,9 @@ pub fn strict(mut findings: Vec<Finding>) -> Vec<Finding> {
 pub fn refuse_errors<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> Result<(), Problem> {
     let mut errors = findings.into_iter().filter(|finding| finding.severity == Severity::Error);
     let Some(first) = errors.next() else { return Ok(()) };
-    Err(errors.fold(first.problem(), |problem, other| problem.because(format!("{}: {}", other.code, other.message))))
+    Err(errors.fold(first.problem(), |problem, other| {
+        problem.because(format!("{}: {}", other.code, other.message))
+    }))
 }
 
 struct Findings(Vec<Finding>);
@@ -171,7 +176,8 @@ impl Findings {
     }
 
     fn broken(&mut self, at: &StepAt<'_>, what: &str) {
-        let message = format!("step {} `{}` refers to {what}, which is not there", at.number, at.step.common.name);
+        let message =
+            format!("step {} `{}` refers to {what}, which is not there", at.number, at.step.common.name);
         self.error(at, Code::BrokenReference, message);
     }
 
@@ -207,8 +213,10 @@ impl Findings {
                 Some(update) => {
                     server |= update.server;
                     if let Some((code, word)) = &update.undeployable {
-                        let message =
-                            format!("step {} `{name}`: `{}` cannot be deployed: {word}", at.number, update.title);
+                        let message = format!(
+                            "step {} `{name}`: `{}` cannot be deployed: {word}",
+                            at.number, update.title
+                        );
                         self.error(at, *code, message);
                         if let Some(last) = self.0.last_mut() {
                             last.help = code.page().help.replace("ID", &id.short());
@@ -222,7 +230,8 @@ impl Findings {
                 None => self.broken(at, &format!("OS upgrade package {id}")),
                 Some(image) => {
                     server |= image.server;
-                    if let Some(index) = upgrade.edition_index.filter(|index| !image.indexes.contains(index)) {
+                    if let Some(index) = upgrade.edition_index.filter(|index| !image.indexes.contains(index))
+                    {
                         let message = format!(
                             "`{}` has no edition with index {index}; it has {}",
                             image.name,
@@ -269,12 +278,15 @@ impl Findings {
             let name = &at.step.common.name;
             match around.apps.get(id) {
                 None => {
-                    let message = format!("step {} `{name}` installs application {id}, which is not there", at.number);
+                    let message =
+                        format!("step {} `{name}` installs application {id}, which is not there", at.number);
                     self.error(at, Code::ApplicationNotFound, message);
                 }
                 Some(app) if !app.usable => {
-                    let message =
-                        format!("step {} `{name}` installs `{}`, which is disabled or retired", at.number, app.name);
+                    let message = format!(
+                        "step {} `{name}` installs `{}`, which is disabled or retired",
+                        at.number, app.name
+                    );
                     self.error(at, Code::ApplicationDisabled, message);
                 }
                 Some(_) => {}

@@ -109,7 +109,9 @@ impl Sequence {
     pub fn may_be_on_media(&self) -> Result<(), Problem> {
         if self.uses_feature_updates() {
             let message = format!("stand-alone media cannot hold `{}`: it uses a feature update", self.name);
-            return Err(Problem::new(Code::MediaFeatureUpdate, message).because("0x80070490: element not found"));
+            return Err(
+                Problem::new(Code::MediaFeatureUpdate, message).because("0x80070490: element not found")
+            );
         }
         let unsupported = |at: &&super::walk::StepAt<'_>| {
             at.enabled && matches!(at.step.action, Action::DownloadContent(_) | Action::InstallUpdates(_))
@@ -138,7 +140,8 @@ impl Sequence {
         if !self.uses_feature_updates() {
             return Ok(());
         }
-        let message = format!("`{}` uses a feature update, which cannot be run from a distribution point", self.name);
+        let message =
+            format!("`{}` uses a feature update, which cannot be run from a distribution point", self.name);
         Err(Problem::new(Code::RunFromDpFeatureUpdate, message))
     }
 

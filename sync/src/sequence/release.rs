@@ -42,7 +42,8 @@ impl Release {
         if self >= Self::FEATURE_UPDATES_ALONE {
             return Ok(());
         }
-        let message = format!("release {self} needs an OS upgrade package here; feature updates alone need 2107");
+        let message =
+            format!("release {self} needs an OS upgrade package here; feature updates alone need 2107");
         Err(Problem::new(Code::OsUpgradePackageRequired, message))
     }
 }
@@ -63,7 +64,9 @@ impl FromStr for Release {
     type Err = InvalidId;
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         let number = text.parse().ok().filter(|number| KNOWN.contains(number));
-        number.map(Self).ok_or_else(|| InvalidId::new(text, "a release (2002, 2006, 2010, 2103, 2107, … 2403)"))
+        number
+            .map(Self)
+            .ok_or_else(|| InvalidId::new(text, "a release (2002, 2006, 2010, 2103, 2107, … 2403)"))
     }
 }
 

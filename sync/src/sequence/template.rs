@@ -6,7 +6,8 @@
 use catalog::id::{PackageId, UpdateId};
 
 use super::action::{
-    Action, CheckReadiness, InstallApplication, InstallUpdates, OsType, Restart, Sealed, UpdateMode, UpgradeOs,
+    Action, CheckReadiness, InstallApplication, InstallUpdates, OsType, Restart, Sealed, UpdateMode,
+    UpgradeOs,
 };
 use super::condition::{Comparison, Condition};
 use super::{Common, Group, Kind, Node, Sequence, Step};

@@ -189,7 +189,7 @@ impl UpdateFilter {
         }
     }
 
-    fn keeps(&self, update: &FeatureUpdate) -> bool {
+    pub(crate) fn keeps(&self, update: &FeatureUpdate) -> bool {
         let any = |wanted: &[String], has: Option<&str>| {
             wanted.is_empty()
                 || has.is_some_and(|has| {
@@ -403,7 +403,7 @@ pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
 }
 
 /// Where Upgrades are off, that is why nothing is found.
-fn with_hint(problem: Problem, settings: &Settings) -> Problem {
+pub(crate) fn with_hint(problem: Problem, settings: &Settings) -> Problem {
     if problem.code == Code::UpdateNotFound && !settings.selection().has_upgrades() {
         return problem.help(Code::ClassificationNotEnabled.page().help);
     }

@@ -1,0 +1,310 @@
+//! Changing a task sequence. A change that breaks what was whole is refused; what was broken before does not stand in
+//! the way of mending something else.
+
+use std::sync::Arc;
+
+use catalog::id::PackageId;
+use catalog::problem::{Code, Problem};
+use schema::sequences::{SealedRow, SequenceRow};
+use toml::{Table, Value};
+
+use super::create::{checked_name, recorded};
+use super::request::StepSet;
+use super::secrets::Vault;
+use super::show;
+use super::surroundings::{Known, sequence};
+use crate::admin::{Answer, Caller};
+use crate::clock;
+use crate::sequence::action::Sealed;
+use crate::sequence::edit::{self, Place};
+use crate::sequence::key::{ProductKey, Secret};
+use crate::sequence::lint::{self, Finding, Severity};
+use crate::sequence::{Action, Node, Sequence};
+use crate::site::Site;
+
+/// A secret for a new place.
+struct NewSecret {
+    number: u32,
+    label: &'static str,
+    secret: Secret,
+}
+
+/// Saves `changed` in place of `row`.
+async fn save(
+    site: &Arc<Site>,
+    row: &SequenceRow,
+    changed: &Sequence,
+    secret: Option<NewSecret>,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let known = Known::of(site).await?;
+    let before = lint::lint(&Sequence::parse(&row.document)?, &known.surroundings);
+    let after = lint::lint(changed, &known.surroundings);
+    let is_new = |finding: &&Finding| {
+        finding.severity == Severity::Error && !before.iter().any(|old| old.code == finding.code)
+    };
+    lint::refuse_errors(after.iter().filter(is_new))?;
+    let document = changed.checked_text()?;
+    let new = recorded(changed, document.clone());
+    if caller.dry_run {
+        let lines = crate::sequence::diff::changes(&row.document, &document);
+        return Answer::of(
+            &serde_json::json!({ "id": row.id, "would_change": lines, "findings": after, "dry_run": true }),
+        );
+    }
+    let vault = secret.as_ref().map(|_| Vault::of(&site.settings().site.data_dir)).transpose()?;
+    let (id, revision, who) = (row.id.clone(), row.revision, caller.who.clone());
+    let kept = sealed_places(changed);
+    site.write(move |w| {
+        w.save_sequence(&id, revision, &new, clock::now())?;
+        if let (Some(vault), Some(new)) = (vault, secret) {
+            let sealed = vault.seal(&id, new.number, &new.secret)?;
+            w.keep_secret(&id, &SealedRow { number: new.number, label: new.label.to_owned(), sealed })?;
+        }
+        w.keep_only_secrets(&id, &kept)?;
+        w.audit(&who, "ts.change", id.as_str(), clock::now())
+    })
+    .await?;
+    Answer::of(&show::one(site, &row.id).await?)
+}
+
+/// The places of secrets that a sequence names.
+pub(super) fn sealed_places(sequence: &Sequence) -> Vec<u32> {
+    let place = |at: crate::sequence::walk::StepAt<'_>| match &at.step.action {
+        Action::UpgradeOs(upgrade) => upgrade.product_key.as_ref().map(Sealed::number),
+        Action::SetVariable(set) => set.hidden_value.as_ref().map(Sealed::number),
+        _ => None,
+    };
+    sequence.steps().into_iter().filter_map(place).collect()
+}
+
+/// A place that nothing has. Places are not used again while the sequence names them.
+fn free_place(sequence: &Sequence) -> u32 {
+    sealed_places(sequence).into_iter().max().unwrap_or_default() + 1
+}
+
+/// Adds a step or group.
+///
+/// # Errors
+/// `TASK_SEQUENCE_INVALID`, `STEP_NOT_FOUND`, what lint finds anew.
+pub async fn step_add(
+    site: &Arc<Site>,
+    name: &str,
+    kind: &str,
+    place: &Place,
+    changes: &[(String, String)],
+    value: Option<Secret>,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let row = sequence(site, name).await?;
+    let mut changed = Sequence::parse(&row.document)?;
+    let known = Action::KNOWN.iter().find(|(word, _)| *word == kind);
+    let title = match known {
+        Some((_, title)) => *title,
+        None if kind == "group" => "Group",
+        None => {
+            let words: Vec<_> = Action::KNOWN.iter().map(|(word, _)| *word).collect();
+            let message = format!("there is no step of type `{kind}`");
+            return Err(Problem::new(Code::TaskSequenceInvalid, message)
+                .help(format!("use `group` or one of {}", words.join(", "))));
+        }
+    };
+    let mut table = Table::new();
+    table.insert("type".to_owned(), Value::from(kind));
+    table.insert("name".to_owned(), Value::from(title));
+    edit::apply(&mut table, changes)?;
+    let mut node = Node::from_table(table)?;
+    checked_name(&node.common().name)?;
+    let secret = hidden(&mut node, value, free_place(&changed))?;
+    changed.add(node, place)?;
+    save(site, &row, &changed, secret, caller).await
+}
+
+/// Changes a step or group.
+///
+/// # Errors
+/// `TASK_SEQUENCE_INVALID`, `STEP_NOT_FOUND`, those of names, what lint finds anew.
+pub async fn step_set(site: &Arc<Site>, set: StepSet, caller: &Caller) -> Result<Answer, Problem> {
+    let row = sequence(site, &set.sequence).await?;
+    let mut changed = Sequence::parse(&row.document)?;
+    let known = Known::of(site).await?;
+    let place = free_place(&changed);
+    let mut secret = None;
+    let no_upgrade = || {
+        let message = format!("step `{}` is no Upgrade Operating System step", set.step);
+        Problem::new(Code::TaskSequenceInvalid, message)
+    };
+    if !set.feature_updates.is_empty() {
+        if set.image.is_some() {
+            let message = "a step has feature updates or an OS upgrade package, not both";
+            return Err(Problem::new(Code::UpgradeSourceInvalid, message));
+        }
+        known.surroundings.release.allows_feature_updates()?;
+        let updates = known.feature_updates(site, &set.feature_updates).await?;
+        if !edit::use_feature_updates(changed.node_mut(&set.step)?, updates) {
+            return Err(no_upgrade());
+        }
+    }
+    if let Some(image) = &set.image {
+        let image = known.image(image)?;
+        let index = crate::software::images::edition(image, set.index)?.index;
+        if !edit::use_image(changed.node_mut(&set.step)?, image.id.clone(), Some(index)) {
+            return Err(no_upgrade());
+        }
+    }
+    if !set.changes.is_empty() {
+        changed.set(&set.step, &set.changes)?;
+        checked_name(&changed.node_mut(&set.step)?.common().name)?;
+    }
+    if let Some(key) = &set.product_key {
+        let key = ProductKey::parse(key, set.encoded_key)?;
+        let Node::Step(step) = changed.node_mut(&set.step)? else { return Err(no_upgrade()) };
+        let Action::UpgradeOs(upgrade) = &mut step.action else { return Err(no_upgrade()) };
+        upgrade.product_key = Some(Sealed::numbered(place));
+        secret = Some(NewSecret { number: place, label: key.kind.word(), secret: key.secret });
+    }
+    if set.value.is_some() {
+        secret = hidden(changed.node_mut(&set.step)?, set.value, place)?;
+    }
+    save(site, &row, &changed, secret, caller).await
+}
+
+/// Gives a Set Variable step a value that nobody sees.
+fn hidden(node: &mut Node, value: Option<Secret>, place: u32) -> Result<Option<NewSecret>, Problem> {
+    let Some(value) = value else { return Ok(None) };
+    if let Node::Step(step) = node
+        && let Action::SetVariable(set) = &mut step.action
+    {
+        set.value.clear();
+        set.hidden_value = Some(Sealed::numbered(place));
+        return Ok(Some(NewSecret { number: place, label: "hidden", secret: value }));
+    }
+    Err(Problem::new(Code::TaskSequenceInvalid, "only a Set Variable step has a hidden value"))
+}
+
+/// Moves a step or group.
+///
+/// # Errors
+/// `STEP_NOT_FOUND`, `TASK_SEQUENCE_INVALID`, what lint finds anew.
+pub async fn step_move(
+    site: &Arc<Site>,
+    name: &str,
+    step: &str,
+    place: &Place,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let row = sequence(site, name).await?;
+    let mut changed = Sequence::parse(&row.document)?;
+    changed.relocate(step, place)?;
+    save(site, &row, &changed, None, caller).await
+}
+
+/// Removes a step or group.
+///
+/// # Errors
+/// `STEP_NOT_FOUND`, what lint finds anew.
+pub async fn step_remove(
+    site: &Arc<Site>,
+    name: &str,
+    step: &str,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let row = sequence(site, name).await?;
+    let mut changed = Sequence::parse(&row.document)?;
+    changed.remove(step)?;
+    save(site, &row, &changed, None, caller).await
+}
+
+/// The same steps under a new id; secrets are sealed anew for their new place (mission row M35).
+///
+/// # Errors
+/// `NAME_IN_USE` for a name that was given; without one a free name is found.
+pub async fn copy(
+    site: &Arc<Site>,
+    name: &str,
+    new_name: Option<String>,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let row = sequence(site, name).await?;
+    let mut copied = Sequence::parse(&row.document)?;
+    let all = site.read(|r| r.sequences()).await?;
+    copied.name = match new_name {
+        Some(name) => checked_name(&name)?,
+        None => free_name(&row.name, all.iter().map(|row| row.name.as_str())),
+    };
+    let new = recorded(&copied, copied.checked_text()?);
+    let from = row.id.clone();
+    let secrets = site.read(move |r| r.sequence_secrets(&from)).await?;
+    if caller.dry_run {
+        let name = new.name.clone();
+        site.read(move |r| r.check_sequence_name(&name, None)).await?;
+        return Answer::of(&serde_json::json!({ "would_create": new.name, "dry_run": true }));
+    }
+    let vault = match secrets.is_empty() {
+        true => None,
+        false => Some(Vault::of(&site.settings().site.data_dir)?),
+    };
+    let (code, who, from) = (site.code().clone(), caller.who.clone(), row.id.clone());
+    let id: PackageId = site
+        .write(move |w| {
+            let id = w.next_id(&code)?;
+            w.create_sequence(&id, &new, clock::now())?;
+            for secret in secrets {
+                if let Some(vault) = &vault {
+                    let opened = vault.open(&from, secret.number, &secret.sealed)?;
+                    let sealed = vault.seal(&id.0, secret.number, &opened)?;
+                    w.keep_secret(&id.0, &SealedRow { sealed, ..secret })?;
+                }
+            }
+            w.audit(&who, "ts.copy", id.0.as_str(), clock::now())?;
+            Ok(id.0)
+        })
+        .await?;
+    Answer::of(&show::one(site, &id).await?)
+}
+
+/// `name`, or `name (2)`, … cut to the longest name that is allowed.
+pub(super) fn free_name<'a>(name: &str, taken: impl Iterator<Item = &'a str>) -> String {
+    let taken: Vec<String> = taken.map(str::to_lowercase).collect();
+    let candidates = (1..).map(|number| {
+        let suffix = if number == 1 { String::new() } else { format!(" ({number})") };
+        let most = crate::sequence::LONGEST_NAME - suffix.len();
+        name.chars().take(most).collect::<String>().trim_end().to_owned() + &suffix
+    });
+    candidates.into_iter().find(|name| !taken.contains(&name.to_lowercase())).unwrap_or_default()
+}
+
+/// Offers the deployments of a task sequence, or does not.
+///
+/// # Errors
+/// `TASK_SEQUENCE_NOT_FOUND`.
+pub async fn enable(site: &Arc<Site>, name: &str, enabled: bool, caller: &Caller) -> Result<Answer, Problem> {
+    let row = sequence(site, name).await?;
+    if !caller.dry_run {
+        let (id, who) = (row.id.clone(), caller.who.clone());
+        site.write(move |w| {
+            w.enable_sequence(&id, enabled)?;
+            w.audit(&who, if enabled { "ts.enable" } else { "ts.disable" }, id.as_str(), clock::now())
+        })
+        .await?;
+    }
+    Answer::of(&show::one(site, &row.id).await?)
+}
+
+/// Deletes a task sequence with its secrets.
+///
+/// # Errors
+/// `TASK_SEQUENCE_NOT_FOUND`.
+pub async fn delete(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Answer, Problem> {
+    let row = sequence(site, name).await?;
+    let shown = show::one(site, &row.id).await?;
+    if !caller.dry_run {
+        let who = caller.who.clone();
+        site.write(move |w| {
+            w.delete_sequence(&row.id)?;
+            w.audit(&who, "ts.delete", row.id.as_str(), clock::now())
+        })
+        .await?;
+    }
+    Answer::of(&serde_json::json!({ "deleted": shown, "dry_run": caller.dry_run }))
+}

@@ -1,0 +1,313 @@
+//! Task sequences into an archive: `NAME.zip` with documents, and `NAME_files` beside it with content.
+//!
+//! Feature updates never travel (mission row M37): their steps arrive incomplete and say so. Neither do secrets.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use catalog::digest::Sha256Digest;
+use catalog::id::{FileName, PackageId};
+use catalog::problem::{Code, Coded as _, Problem};
+use schema::sequences::SequenceRow;
+use serde::{Deserialize, Serialize};
+
+use super::archive::{self, Entry};
+use super::surroundings::{Known, sequence};
+use crate::admin::{Answer, Caller};
+use crate::clock;
+use crate::sequence::action::Incomplete;
+use crate::sequence::refs::Target;
+use crate::sequence::{Action, Node, Sequence};
+use crate::site::Site;
+use crate::software::apps::Form;
+
+/// The list of what is in an archive.
+pub const MANIFEST: &str = "export.toml";
+/// The form that this release writes.
+pub const FORMAT: u32 = 1;
+
+/// What is in an archive.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The form.
+    pub format: u32,
+    /// The site that wrote it.
+    pub site: String,
+    /// Its release.
+    pub release: String,
+    /// Content lies in the folder beside the archive.
+    pub content: bool,
+    /// Task sequences.
+    #[serde(default, rename = "sequence")]
+    pub sequences: Vec<ListedSequence>,
+    /// OS upgrade packages.
+    #[serde(default, rename = "image")]
+    pub images: Vec<ListedImage>,
+    /// Applications.
+    #[serde(default, rename = "app")]
+    pub apps: Vec<ListedApp>,
+}
+
+/// A task sequence of an archive.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListedSequence {
+    /// The file with its document.
+    pub file: FileName,
+    /// Its id where it comes from.
+    pub id: PackageId,
+    /// Numbers of steps whose feature updates were left out.
+    #[serde(default)]
+    pub feature_update_removed: Vec<usize>,
+    /// Numbers of steps whose secrets were left out.
+    #[serde(default)]
+    pub secret_removed: Vec<usize>,
+}
+
+/// An OS upgrade package of an archive.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListedImage {
+    /// Its id where it comes from.
+    pub id: PackageId,
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its file.
+    pub file: ListedFile,
+}
+
+/// An application of an archive.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListedApp {
+    /// Its id where it comes from.
+    pub id: PackageId,
+    /// Its form.
+    pub form: Form,
+    /// Its files.
+    #[serde(default)]
+    pub files: Vec<ListedFile>,
+}
+
+/// A file of an archive's folder, where it has its digest as name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListedFile {
+    /// Its name.
+    pub name: FileName,
+    /// Its digest.
+    pub sha256: Sha256Digest,
+    /// Its bytes.
+    pub size: u64,
+}
+
+/// What was exported.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Exported {
+    /// The archive.
+    pub file: PathBuf,
+    /// The folder with content, if there is any.
+    pub folder: Option<PathBuf>,
+    /// Names of the task sequences.
+    pub sequences: Vec<String>,
+    /// Bytes of content.
+    pub bytes: u64,
+    /// What was left out.
+    pub left_out: Vec<String>,
+    /// Nothing was written.
+    pub dry_run: bool,
+}
+
+/// `upgrade.zip` → `upgrade_files`, beside it.
+///
+/// # Errors
+/// `EXPORT_NAME`.
+pub fn folder_of(file: &Path) -> Result<PathBuf, Problem> {
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    match name.strip_suffix(".zip") {
+        Some(stem) if !stem.is_empty() => Ok(file.with_file_name(format!("{stem}_files"))),
+        _ => Err(Problem::new(Code::ExportName, format!("`{}` does not end in .zip", file.display()))),
+    }
+}
+
+/// The task sequence without what does not travel: numbers of the steps that lost feature updates, and secrets.
+pub fn stripped(sequence: &mut Sequence) -> (Vec<usize>, Vec<usize>) {
+    fn strip(nodes: &mut [Node], number: &mut usize, lost: &mut (Vec<usize>, Vec<usize>)) {
+        for node in nodes {
+            match node {
+                Node::Group(group) => strip(&mut group.nodes, number, lost),
+                Node::Step(step) => {
+                    *number += 1;
+                    match &mut step.action {
+                        Action::UpgradeOs(upgrade) => {
+                            if !upgrade.feature_updates.is_empty() {
+                                upgrade.feature_updates.clear();
+                                upgrade.incomplete = Some(Incomplete::FeatureUpdate);
+                                lost.0.push(*number);
+                            }
+                            if upgrade.product_key.take().is_some() {
+                                lost.1.push(*number);
+                            }
+                        }
+                        Action::SetVariable(set) => {
+                            if set.hidden_value.take().is_some() {
+                                lost.1.push(*number);
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+    let mut lost = (Vec::new(), Vec::new());
+    strip(&mut sequence.nodes, &mut 0, &mut lost);
+    lost
+}
+
+/// Writes task sequences into an archive.
+///
+/// # Errors
+/// `EXPORT_NAME`, `TASK_SEQUENCE_NOT_FOUND`, those of the disk.
+pub async fn export(
+    site: &Arc<Site>,
+    names: &[String],
+    file: &Path,
+    dependencies: bool,
+    content: bool,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let folder = folder_of(file)?;
+    let known = Known::of(site).await?;
+    let mut rows: Vec<SequenceRow> = Vec::new();
+    for name in names {
+        let row = sequence(site, name).await?;
+        if rows.iter().all(|other| other.id != row.id) {
+            rows.push(row);
+        }
+    }
+    let mut manifest = Manifest {
+        format: FORMAT,
+        site: site.code().to_string(),
+        release: known.surroundings.release.to_string(),
+        content: false,
+        sequences: Vec::new(),
+        images: Vec::new(),
+        apps: Vec::new(),
+    };
+    let (mut entries, mut left_out) = (Vec::new(), Vec::new());
+    for row in &rows {
+        let mut exported = Sequence::parse(&row.document)?;
+        let references = exported.references();
+        let (updates, secrets) = stripped(&mut exported);
+        left_out.extend(updates.iter().map(|step| format!("{} step {step}: its feature updates", row.id)));
+        left_out.extend(secrets.iter().map(|step| format!("{} step {step}: its secret", row.id)));
+        if dependencies {
+            for reference in &references {
+                depend(&mut manifest, &known, &reference.target);
+            }
+        }
+        let name: FileName = format!("{}.toml", row.id)
+            .parse()
+            .map_err(|error: catalog::id::InvalidId| Problem::of(Code::Internal, &error))?;
+        entries.push(Entry { name: name.clone(), bytes: exported.checked_text()?.into_bytes() });
+        manifest.sequences.push(ListedSequence {
+            file: name,
+            id: row.id.clone(),
+            feature_update_removed: updates,
+            secret_removed: secrets,
+        });
+    }
+    let files: Vec<ListedFile> = manifest
+        .images
+        .iter()
+        .map(|image| image.file.clone())
+        .chain(manifest.apps.iter().flat_map(|app| app.files.clone()))
+        .collect();
+    manifest.content = content && !files.is_empty();
+    let text = toml::to_string(&manifest).map_err(|error| Problem::of(Code::Internal, &error))?;
+    let name =
+        MANIFEST.parse().map_err(|error: catalog::id::InvalidId| Problem::of(Code::Internal, &error))?;
+    entries.insert(0, Entry { name, bytes: text.into_bytes() });
+    let bytes = archive::write(&entries)?;
+    if !caller.dry_run {
+        if manifest.content {
+            place(site, &files, &folder).await?;
+        }
+        write_whole(file, &bytes)?;
+        let (ids, who) = (rows.iter().map(|row| row.id.to_string()).collect::<Vec<_>>(), caller.who.clone());
+        site.write(move |w| ids.iter().try_for_each(|id| w.audit(&who, "ts.export", id, clock::now())))
+            .await?;
+    }
+    Answer::of(&Exported {
+        file: file.to_owned(),
+        folder: manifest.content.then_some(folder),
+        sequences: rows.into_iter().map(|row| row.name).collect(),
+        bytes: if manifest.content { files.iter().map(|file| file.size).sum() } else { 0 },
+        left_out,
+        dry_run: caller.dry_run,
+    })
+}
+
+/// Adds what a step refers to, once.
+fn depend(manifest: &mut Manifest, known: &Known, target: &Target) {
+    match target {
+        Target::FeatureUpdate(_) => {}
+        Target::Image(id) => {
+            if let Some(row) = known.images.iter().find(|row| row.id == *id)
+                && manifest.images.iter().all(|listed| listed.id != row.id)
+            {
+                let file = ListedFile { name: row.file_name.clone(), sha256: row.content, size: row.size };
+                let (name, version) = (row.name.clone(), row.version.clone());
+                manifest.images.push(ListedImage { id: row.id.clone(), name, version, file });
+            }
+        }
+        Target::Application(id) => {
+            if let Some(row) = known.apps.iter().find(|row| row.id == *id)
+                && manifest.apps.iter().all(|listed| listed.id != row.id)
+                && let Ok(form) = serde_json::from_value(row.form.clone())
+            {
+                let file = |file: &schema::software::AppFile| ListedFile {
+                    name: file.file_name.clone(),
+                    sha256: file.content,
+                    size: file.size,
+                };
+                manifest.apps.push(ListedApp {
+                    id: row.id.clone(),
+                    form,
+                    files: row.files.iter().map(file).collect(),
+                });
+            }
+        }
+    }
+}
+
+async fn place(site: &Arc<Site>, files: &[ListedFile], folder: &Path) -> Result<(), Problem> {
+    let (library, files, folder) = (site.library.clone(), files.to_vec(), folder.to_owned());
+    let work = move || {
+        std::fs::create_dir_all(&folder).map_err(|error| disk(&folder, &error))?;
+        for file in &files {
+            library
+                .place(file.sha256, &folder.join(file.sha256.to_string()))
+                .map_err(|error| error.problem())?;
+        }
+        Ok(())
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|died| Problem::of(Code::Internal, &died))?
+}
+
+fn disk(path: &Path, error: &std::io::Error) -> Problem {
+    Problem::new(Code::DiskError, format!("`{}` cannot be written", path.display())).because_of(Some(error))
+}
+
+/// It appears whole or not at all.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|error| disk(folder, &error))?;
+    std::io::Write::write_all(&mut file, bytes).map_err(|error| disk(path, &error))?;
+    file.persist(path).map_err(|error| disk(path, &error.error))?;
+    Ok(())
+}

@@ -1,0 +1,332 @@
+//! Task sequences from an archive. All of it is read and checked before anything is recorded, in one transaction.
+
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use catalog::digest::Sha256Digest;
+use catalog::id::PackageId;
+use catalog::problem::{Code, Problem};
+use schema::software::{AppFile, AppRow, ImageRow};
+use serde::{Deserialize, Serialize};
+
+use super::archive::{self, Entry, LARGEST_ARCHIVE};
+use super::change::free_name;
+use super::create::{checked_name, recorded};
+use super::export::{FORMAT, ListedFile, MANIFEST, Manifest, folder_of};
+use super::request::Duplicates;
+use super::surroundings::Known;
+use crate::admin::{Answer, Caller};
+use crate::clock;
+use crate::packages::content;
+use crate::sequence::action::Incomplete;
+use crate::sequence::{Action, Node, Sequence};
+use crate::site::Site;
+use crate::software::{Taken, images, keep, take_in};
+
+/// What was imported.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Imported {
+    /// Task sequences: id and name.
+    pub sequences: Vec<(PackageId, String)>,
+    /// Things that were here already and are used as they are.
+    pub linked: Vec<String>,
+    /// OS upgrade packages and applications that are new.
+    pub added: Vec<String>,
+    /// What must be given again before a task sequence can be deployed.
+    pub incomplete: Vec<String>,
+    /// Nothing was changed.
+    pub dry_run: bool,
+}
+
+fn malformed(why: impl Into<String>) -> Problem {
+    Problem::new(Code::ExportMalformed, "this is no export of task sequences that can be read").because(why)
+}
+
+/// Reads an archive whole.
+fn read(file: &Path) -> Result<(Manifest, Vec<(Sequence, PackageId)>), Problem> {
+    let failed = |error: std::io::Error| {
+        Problem::new(Code::DiskError, format!("`{}` cannot be read", file.display())).because_of(Some(&error))
+    };
+    let mut bytes = Vec::new();
+    std::fs::File::open(file)
+        .and_then(|opened| opened.take(LARGEST_ARCHIVE + 1).read_to_end(&mut bytes))
+        .map_err(failed)?;
+    if bytes.len() as u64 > LARGEST_ARCHIVE {
+        return Err(malformed("it has more than 64 MiB"));
+    }
+    let entries = archive::read(&bytes)?;
+    let text = |name: &str| {
+        let found: Option<&Entry> = entries.iter().find(|entry| entry.name.as_str() == name);
+        let bytes = &found.ok_or_else(|| malformed(format!("it has no `{name}`")))?.bytes;
+        std::str::from_utf8(bytes).map_err(|_| malformed(format!("`{name}` is no text")))
+    };
+    let manifest: Manifest = toml::from_str(text(MANIFEST)?)
+        .map_err(|_| malformed(format!("`{MANIFEST}` cannot be understood")))?;
+    if manifest.format != FORMAT {
+        return Err(malformed("it is of another release"));
+    }
+    let mut sequences = Vec::new();
+    for listed in &manifest.sequences {
+        let mut sequence = Sequence::parse(text(listed.file.as_str())?)?;
+        // Whoever made the archive may have left a place of a secret in: here it would name somebody else's.
+        super::export::stripped(&mut sequence);
+        sequences.push((sequence, listed.id.clone()));
+    }
+    Ok((manifest, sequences))
+}
+
+/// An image or application that will be recorded.
+enum New {
+    Image(Box<(ImageRow, Taken)>),
+    App(Box<(AppRow, Vec<Taken>)>),
+}
+
+/// Takes task sequences from an archive.
+///
+/// # Errors
+/// `EXPORT_NAME`, `EXPORT_MALFORMED`, `TASK_SEQUENCE_TOO_LARGE`, `IMPORT_CONTENT_MISSING`, `HASH_MISMATCH`,
+/// `FEATURE_NOT_IN_RELEASE`.
+pub async fn import(
+    site: &Arc<Site>,
+    file: &Path,
+    duplicates: Duplicates,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let folder = folder_of(file)?;
+    let (manifest, mut sequences) = read(file)?;
+    let known = Known::of(site).await?;
+    if sequences.iter().any(|(sequence, _)| sequence.uses_feature_updates()) {
+        known.surroundings.release.allows_feature_updates()?;
+    }
+    if manifest.content && !folder.is_dir() {
+        let message = format!("the folder `{}` is not beside the archive", folder.display());
+        return Err(Problem::new(Code::ImportContentMissing, message));
+    }
+    let mut imported = Imported { dry_run: caller.dry_run, ..Imported::default() };
+    let mut ids: HashMap<PackageId, PackageId> = HashMap::new();
+    let mut new: Vec<(PackageId, New)> = Vec::new();
+    let result = async {
+        for listed in &manifest.images {
+            if let Some(here) = known.images.iter().find(|row| row.content == listed.file.sha256) {
+                ids.insert(listed.id.clone(), here.id.clone());
+                imported.linked.push(format!("{} {}", here.id, here.name));
+            } else if manifest.content {
+                let path = verified_path(&folder, &listed.file)?;
+                let info = images::inspect(&path)?;
+                let name =
+                    free_name(&checked_name(&listed.name)?, known.images.iter().map(|row| row.name.as_str()));
+                imported.added.push(name.clone());
+                if caller.dry_run {
+                    continue;
+                }
+                let taken = taken(site, &path, &listed.file).await?;
+                let row = ImageRow {
+                    id: listed.id.clone(),
+                    name,
+                    version: listed.version.chars().take(100).collect(),
+                    file_name: taken.file_name.clone(),
+                    content: taken.sha256,
+                    size: taken.size,
+                    info,
+                    created: clock::now(),
+                };
+                new.push((listed.id.clone(), New::Image(Box::new((row, taken)))));
+            }
+        }
+        for listed in &manifest.apps {
+            let name = checked_name(&listed.form.name)?;
+            let here = known.apps.iter().find(|row| row.name.to_lowercase() == name.to_lowercase());
+            if let Some(here) = here.filter(|_| duplicates != Duplicates::CreateNew) {
+                ids.insert(listed.id.clone(), here.id.clone());
+                imported.linked.push(format!("{} {}", here.id, here.name));
+            } else if manifest.content || listed.files.is_empty() {
+                let name = free_name(&name, known.apps.iter().map(|row| row.name.as_str()));
+                imported.added.push(name.clone());
+                let mut all = Vec::new();
+                for file in &listed.files {
+                    let path = verified_path(&folder, file)?;
+                    if !caller.dry_run {
+                        all.push(taken(site, &path, file).await?);
+                    }
+                }
+                let form = crate::software::apps::Form { name: name.clone(), ..listed.form.clone() };
+                let row = AppRow {
+                    id: listed.id.clone(),
+                    name,
+                    form: serde_json::to_value(&form).map_err(|error| Problem::of(Code::Internal, &error))?,
+                    retired: false,
+                    created: clock::now(),
+                    files: Vec::new(),
+                };
+                new.push((listed.id.clone(), New::App(Box::new((row, all)))));
+            }
+        }
+        record(site, &mut sequences, ids, new, &known, duplicates, &mut imported, caller).await
+    }
+    .await;
+    if result.is_err() {
+        content::forget_unused(site).await?;
+    }
+    result?;
+    Answer::of(&imported)
+}
+
+/// The file of the folder that has this digest as its name; only a plain file will do.
+fn verified_path(folder: &Path, file: &ListedFile) -> Result<PathBuf, Problem> {
+    let path = folder.join(file.sha256.to_string());
+    match std::fs::symlink_metadata(&path) {
+        Ok(meta) if meta.is_file() && meta.len() == file.size => Ok(path),
+        _ => {
+            let message = format!("`{}` is missing, or no file of {} bytes", path.display(), file.size);
+            Err(Problem::new(Code::ImportContentMissing, message))
+        }
+    }
+}
+
+async fn taken(site: &Arc<Site>, path: &Path, file: &ListedFile) -> Result<Taken, Problem> {
+    let taken = take_in(site, path).await?;
+    if taken.sha256 != file.sha256 {
+        let digest: Sha256Digest = taken.sha256;
+        let message =
+            format!("`{}` has the wrong digest: expected {}, found {digest}", file.name, file.sha256);
+        return Err(Problem::new(Code::HashMismatch, message));
+    }
+    Ok(Taken { file_name: file.name.clone(), ..taken })
+}
+
+#[allow(clippy::too_many_arguments, reason = "one transaction needs all of it")]
+async fn record(
+    site: &Arc<Site>,
+    sequences: &mut [(Sequence, PackageId)],
+    ids: HashMap<PackageId, PackageId>,
+    new: Vec<(PackageId, New)>,
+    known: &Known,
+    duplicates: Duplicates,
+    imported: &mut Imported,
+    caller: &Caller,
+) -> Result<(), Problem> {
+    let existing = site.read(|r| r.sequences()).await?;
+    let here: Vec<PackageId> = known
+        .images
+        .iter()
+        .map(|row| row.id.clone())
+        .chain(known.apps.iter().map(|row| row.id.clone()))
+        .collect();
+    let same_site: Vec<PackageId> = here.into_iter().filter(|id| !ids.contains_key(id)).collect();
+    let mut todo = Vec::new();
+    for (sequence, _) in sequences.iter_mut() {
+        let same = existing.iter().find(|row| row.name.to_lowercase() == sequence.name.to_lowercase());
+        match (same, duplicates) {
+            (Some(row), Duplicates::Ignore) => {
+                imported.linked.push(format!("{} {}", row.id, row.name));
+                continue;
+            }
+            (Some(_), Duplicates::CreateNew) => {
+                sequence.name = free_name(&sequence.name, existing.iter().map(|row| row.name.as_str()));
+            }
+            (Some(row), Duplicates::Overwrite) => {
+                todo.push((Some((row.id.clone(), row.revision)), sequence.clone()));
+                continue;
+            }
+            (None, _) => {}
+        }
+        todo.push((None, sequence.clone()));
+    }
+    if caller.dry_run {
+        return Ok(());
+    }
+    let (code, who) = (site.code().clone(), caller.who.clone());
+    let mut made = imported.clone();
+    *imported = site
+        .write(move |w| {
+            let mut ids = ids;
+            for (old, new) in new {
+                let (id, number) = w.next_id(&code)?;
+                match new {
+                    New::Image(image) => {
+                        let (row, taken) = *image;
+                        keep(w, &taken)?;
+                        w.create_image(number, &ImageRow { id: id.clone(), ..row })?;
+                    }
+                    New::App(app) => {
+                        let (row, taken) = *app;
+                        taken.iter().try_for_each(|taken| keep(w, taken))?;
+                        let file =
+                            |t: Taken| AppFile { file_name: t.file_name, content: t.sha256, size: t.size };
+                        let files = taken.into_iter().map(file).collect();
+                        w.create_app(number, &AppRow { id: id.clone(), files, ..row })?;
+                    }
+                }
+                ids.insert(old, id);
+            }
+            for (over, mut sequence) in todo {
+                rename(&mut sequence.nodes, &ids, &same_site);
+                let saved = recorded(&sequence, sequence.checked_text()?);
+                let id = match over {
+                    Some((id, revision)) => {
+                        w.save_sequence(&id, revision, &saved, clock::now())?;
+                        w.keep_only_secrets(&id, &[])?;
+                        id
+                    }
+                    None => {
+                        let id = w.next_id(&code)?;
+                        w.create_sequence(&id, &saved, clock::now())?;
+                        id.0
+                    }
+                };
+                w.audit(&who, "ts.import", id.as_str(), clock::now())?;
+                for at in sequence.steps() {
+                    if let Action::UpgradeOs(upgrade) = &at.step.action
+                        && let Some(incomplete) = upgrade.incomplete
+                    {
+                        let what = match incomplete {
+                            Incomplete::FeatureUpdate => "feature-update",
+                            Incomplete::Image => "image",
+                        };
+                        made.incomplete.push(format!("{id} step {}: {what}", at.number));
+                    }
+                }
+                made.sequences.push((id, sequence.name));
+            }
+            Ok(made)
+        })
+        .await?;
+    Ok(())
+}
+
+/// Ids of where it comes from become ids of here. An image that is not here leaves its step incomplete.
+fn rename(nodes: &mut [Node], ids: &HashMap<PackageId, PackageId>, here: &[PackageId]) {
+    let renamed = |id: &PackageId| ids.get(id).or_else(|| here.iter().find(|known| *known == id)).cloned();
+    for node in nodes {
+        match node {
+            Node::Group(group) => rename(&mut group.nodes, ids, here),
+            Node::Step(step) => match &mut step.action {
+                Action::UpgradeOs(upgrade) => {
+                    if let Some(old) = upgrade.image.take() {
+                        upgrade.image = renamed(&old);
+                        if upgrade.image.is_none() {
+                            upgrade.incomplete = Some(Incomplete::Image);
+                        }
+                    }
+                }
+                Action::InstallApplication(install) => {
+                    install.applications.iter_mut().for_each(|id| {
+                        if let Some(new) = renamed(id) {
+                            *id = new;
+                        }
+                    });
+                }
+                Action::DownloadContent(download) => {
+                    download.packages.iter_mut().for_each(|id| {
+                        if let Some(new) = renamed(id) {
+                            *id = new;
+                        }
+                    });
+                }
+                _ => {}
+            },
+        }
+    }
+}

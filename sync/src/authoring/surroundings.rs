@@ -1,0 +1,215 @@
+//! What the site knows, in the form in which task sequences are judged, and names made into ids.
+
+use std::sync::Arc;
+
+use catalog::id::{PackageId, UpdateId};
+use catalog::problem::{Code, Problem};
+use schema::sequences::SequenceRow;
+use schema::software::{AppRow, ImageRow};
+
+use crate::sequence::action::OsType;
+use crate::sequence::choose::Candidate;
+use crate::sequence::lint::{AppFacts, ImageFacts, Surroundings, UpdateFacts};
+use crate::site::Site;
+use crate::software::{apps, images};
+use crate::updates::{self, Listed};
+
+/// Everything that a task sequence can refer to.
+pub struct Known {
+    /// Feature updates.
+    pub updates: Vec<Listed>,
+    /// OS upgrade packages.
+    pub images: Vec<ImageRow>,
+    /// Applications.
+    pub apps: Vec<AppRow>,
+    /// The same, as task sequences are judged by it.
+    pub surroundings: Surroundings,
+}
+
+impl Known {
+    /// What the site knows now.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn of(site: &Arc<Site>) -> Result<Self, Problem> {
+        let updates = updates::all(site).await?;
+        let (images, apps, run) = site.read(|r| Ok((r.images()?, r.apps()?, r.last_ok_run()?))).await?;
+        let mut surroundings = Surroundings {
+            release: site.settings().site.release,
+            synchronised: run.is_some(),
+            ..Surroundings::default()
+        };
+        for listed in &updates {
+            let reason = listed.reasons.first().map(|reason| (reason.code(), reason.word().to_owned()));
+            let facts = UpdateFacts {
+                title: listed.update.title.clone(),
+                server: os_type(listed) == OsType::Server,
+                undeployable: reason,
+            };
+            surroundings.updates.insert(listed.update.id.update, facts);
+        }
+        for row in &images {
+            let facts = ImageFacts {
+                name: row.name.clone(),
+                server: images::is_server(&row.info),
+                indexes: images::editions(&row.info).iter().map(|image| image.index).collect(),
+            };
+            surroundings.images.insert(row.id.clone(), facts);
+        }
+        for row in &apps {
+            let usable = apps::is_usable(row);
+            surroundings.apps.insert(row.id.clone(), AppFacts { name: row.name.clone(), usable });
+        }
+        Ok(Self { updates, images, apps, surroundings })
+    }
+
+    /// Feature updates by id or title, in the order given; each must be deployable.
+    ///
+    /// # Errors
+    /// `UPDATE_NOT_FOUND`, `NOT_A_FEATURE_UPDATE`, `LICENSE_NOT_ACCEPTED` and the like.
+    pub async fn feature_updates(
+        &self,
+        site: &Arc<Site>,
+        names: &[String],
+    ) -> Result<Vec<UpdateId>, Problem> {
+        let mut chosen = Vec::new();
+        for name in names {
+            let listed = match updates::named(name, &self.updates) {
+                Ok(listed) => listed,
+                Err(problem) => return Err(other_classification(site, name, problem).await?),
+            };
+            let id = listed.update.id.update;
+            if let Some(reason) = listed.reasons.first() {
+                let message = format!("`{}` cannot be deployed: {}", listed.update.title, reason.word());
+                let help = reason.code().page().help.replace("ID", &id.short());
+                return Err(Problem::new(reason.code(), message).help(help));
+            }
+            if !chosen.contains(&id) {
+                chosen.push(id);
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// An OS upgrade package by id or name.
+    ///
+    /// # Errors
+    /// `PREREQUISITE_MISSING` where the site has none at all; `OS_UPGRADE_PACKAGE_NOT_FOUND`, `AMBIGUOUS`.
+    pub fn image(&self, name: &str) -> Result<&ImageRow, Problem> {
+        if self.images.is_empty() {
+            let message = format!("the site has no OS upgrade package, so none is called `{name}`");
+            return Err(Problem::new(Code::PrerequisiteMissing, message));
+        }
+        one(
+            name,
+            &self.images,
+            |row| (&row.id, &row.name),
+            Code::OsUpgradePackageNotFound,
+            "OS upgrade package",
+        )
+    }
+
+    /// Applications by id or name, in the order given.
+    ///
+    /// # Errors
+    /// `APPLICATION_NOT_FOUND`, `APPLICATION_DISABLED`, `AMBIGUOUS`.
+    pub fn applications(&self, names: &[String]) -> Result<Vec<PackageId>, Problem> {
+        let mut chosen = Vec::new();
+        for name in names {
+            let row =
+                one(name, &self.apps, |row| (&row.id, &row.name), Code::ApplicationNotFound, "application")?;
+            if !apps::is_usable(row) {
+                let message = format!("application `{}` is disabled or retired", row.name);
+                return Err(Problem::new(Code::ApplicationDisabled, message));
+            }
+            chosen.push(row.id.clone());
+        }
+        Ok(chosen)
+    }
+
+    /// A feature update as the choice of a device sees it.
+    pub fn candidate(&self, id: &UpdateId) -> Option<Candidate> {
+        let listed = self.updates.iter().find(|listed| listed.update.id.update == *id)?;
+        let update = &listed.update;
+        let build = update.build.as_ref().and_then(|build| {
+            let (major, minor) = build.split_once('.')?;
+            Some((major.parse().ok()?, minor.parse().ok()?))
+        });
+        Some(Candidate {
+            id: *id,
+            title: update.title.clone(),
+            os_type: os_type(listed),
+            build,
+            architecture: update.architecture.clone(),
+            language: update.language.clone(),
+            editions: update.editions.clone(),
+            shape: update.shape,
+            bases: update.bases.clone(),
+            superseded_by: listed.superseded_by.clone(),
+            undeployable: listed.reasons.first().map(|reason| reason.word().to_owned()),
+        })
+    }
+}
+
+/// An update that the site knows and that is no feature update deserves a better answer than "not found".
+async fn other_classification(site: &Arc<Site>, name: &str, problem: Problem) -> Result<Problem, Problem> {
+    if problem.code == Code::UpdateNotFound
+        && let Ok(id) = name.parse::<UpdateId>()
+        && site.read(move |r| r.metadata_has(id)).await?
+    {
+        return Ok(Problem::new(Code::NotAFeatureUpdate, format!("`{name}` is known and no feature update")));
+    }
+    Ok(updates::with_hint(problem, &site.settings()))
+}
+
+fn os_type(listed: &Listed) -> OsType {
+    let product = listed.update.product.iter().chain(&listed.update.products);
+    let server = product.clone().any(|product| product.to_lowercase().contains("server"));
+    if server { OsType::Server } else { OsType::Client }
+}
+
+/// The one row that `name` means: an id, a name, or the unique beginning of either.
+///
+/// # Errors
+/// `missing` or `AMBIGUOUS`.
+pub fn one<'a, T>(
+    name: &str,
+    rows: &'a [T],
+    is: impl Fn(&T) -> (&PackageId, &String),
+    missing: Code,
+    what: &str,
+) -> Result<&'a T, Problem> {
+    let wanted = name.trim().to_lowercase();
+    let exact = |row: &&T| {
+        let (id, name) = is(row);
+        id.as_str().eq_ignore_ascii_case(&wanted) || name.to_lowercase() == wanted
+    };
+    let begins = |row: &&T| {
+        let (id, name) = is(row);
+        !wanted.is_empty()
+            && (id.as_str().to_lowercase().starts_with(&wanted) || name.to_lowercase().starts_with(&wanted))
+    };
+    let mut found: Vec<&T> = rows.iter().filter(exact).collect();
+    if found.is_empty() {
+        found = rows.iter().filter(begins).collect();
+    }
+    match found.as_slice() {
+        [one] => Ok(one),
+        [] => Err(Problem::new(missing, format!("no {what} is called `{name}`"))),
+        several => {
+            let names: Vec<_> =
+                several.iter().take(8).map(|row| format!("{} {}", is(row).0, is(row).1)).collect();
+            let message = format!("{} things are called `{name}…`", several.len());
+            Err(Problem::new(Code::Ambiguous, message).because(names.join(", ")))
+        }
+    }
+}
+
+/// The task sequence that `name` means.
+///
+/// # Errors
+/// `TASK_SEQUENCE_NOT_FOUND`, `AMBIGUOUS`.
+pub async fn sequence(site: &Arc<Site>, name: &str) -> Result<SequenceRow, Problem> {
+    let all = site.read(|r| r.sequences()).await?;
+    one(name, &all, |row| (&row.id, &row.name), Code::TaskSequenceNotFound, "task sequence").cloned()
+}

@@ -1,0 +1,127 @@
+//! `spsync image …`: OS upgrade packages.
+
+use std::path::PathBuf;
+
+use catalog::image::{Image as WimImage, ImageInfo};
+use catalog::problem::Problem;
+use clap::Subcommand;
+use schema::software::ImageRow;
+use serde_json::Value;
+
+use super::output::{Rows, safe, size};
+use super::{Global, Output, connect};
+use crate::admin::Request;
+use crate::software::{SoftwareRequest, images};
+
+/// OS upgrade packages: WIM and ESD files
+#[derive(Debug, Subcommand)]
+pub enum Image {
+    /// Editions and indexes of a WIM or ESD file; needs no site
+    Inspect {
+        /// The file
+        path: PathBuf,
+    },
+    /// Add a WIM or ESD as an OS upgrade package; its content is stored once
+    Add {
+        /// The file
+        path: PathBuf,
+        /// Name of the package, at most 50 characters, unique
+        #[arg(long)]
+        name: String,
+        /// Free text
+        #[arg(long, default_value = "")]
+        version: String,
+    },
+    /// All OS upgrade packages
+    List,
+    /// One OS upgrade package with its editions
+    Show {
+        /// Id or name
+        image: String,
+    },
+    /// Delete an OS upgrade package that no task sequence uses
+    Delete {
+        /// Id or name
+        image: String,
+    },
+}
+
+impl Image {
+    pub(super) async fn run(self, global: &Global, output: &Output) -> Result<u8, Problem> {
+        let request = match self {
+            Self::Inspect { path } => {
+                let info = images::inspect(&path)?;
+                output.list(&info.images, &info.images, |image| image.index.to_string(), rows(&info));
+                return Ok(0);
+            }
+            Self::Add { path, name, version } => {
+                let path = std::path::absolute(&path).unwrap_or(path);
+                SoftwareRequest::ImageAdd { path, name, version }
+            }
+            Self::List => SoftwareRequest::ImageList,
+            Self::Show { image } => SoftwareRequest::ImageShow { image },
+            Self::Delete { image } => {
+                super::confirm(global, &format!("delete OS upgrade package `{image}`"))?;
+                SoftwareRequest::ImageDelete { image }
+            }
+        };
+        let settings = super::settings(global)?;
+        let verb = request.clone();
+        let called = connect::call::<Value>(&settings, global, output, Request::Software(request)).await?;
+        let body = &called.body;
+        match verb {
+            SoftwareRequest::ImageList => {
+                let all: Vec<ImageRow> = serde_json::from_value(body.clone()).unwrap_or_default();
+                let mut table = Rows::new(&["ID", "NAME", "VERSION", "FILE", "SIZE", "EDITIONS"]);
+                for row in &all {
+                    let editions: Vec<_> =
+                        images::editions(&row.info).into_iter().map(images::edition_words).collect();
+                    table.push([
+                        row.id.to_string(),
+                        safe(&row.name),
+                        safe(&row.version),
+                        row.file_name.to_string(),
+                        size(row.size),
+                        safe(&editions.join(", ")),
+                    ]);
+                }
+                output.list(body, &all, |row| row.id.to_string(), table);
+            }
+            _ => output.one(body, |body| super::ts::id_of(body), |output| show(body, output)),
+        }
+        Ok(called.finish(output))
+    }
+}
+
+fn show(body: &Value, output: &Output) {
+    let row: Result<ImageRow, _> = serde_json::from_value(body.clone());
+    match row {
+        Ok(row) => {
+            output.line(format!("{} `{}` {}", row.id, safe(&row.name), safe(&row.version)));
+            output.line(format!("  {}, {}, sha256 {}", row.file_name, size(row.size), row.content));
+            output.table(rows(&row.info));
+        }
+        Err(_) => super::ts::say(body, output),
+    }
+}
+
+fn rows(info: &ImageInfo) -> Rows {
+    let mut rows = Rows::new(&["INDEX", "NAME", "EDITION", "ARCH", "VERSION", "LANGUAGE", "SIZE"]);
+    let dash = |text: &Option<String>| text.as_deref().map_or_else(|| "-".to_owned(), safe);
+    for image in &info.images {
+        rows.push([
+            image.index.to_string(),
+            safe(&image.name),
+            dash(&image.edition_id),
+            image.architecture.map_or_else(|| "-".to_owned(), |a| a.to_string()),
+            version(image),
+            dash(&image.default_language),
+            image.total_bytes.map_or_else(|| "-".to_owned(), size),
+        ]);
+    }
+    rows
+}
+
+fn version(image: &WimImage) -> String {
+    image.version.map_or_else(|| "-".to_owned(), |version| version.to_string())
+}

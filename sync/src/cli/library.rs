@@ -1,0 +1,248 @@
+//! `spsync app …`, `spsync collection …`, `spsync settings …`.
+
+use std::path::PathBuf;
+
+use catalog::problem::{Code, Problem};
+use clap::Subcommand;
+use schema::collections::{Collection as CollectionRow, SettingsRow};
+use schema::software::AppRow;
+use serde_json::Value;
+
+use super::output::{Rows, safe, size};
+use super::ts::{id_of, key_value, say};
+use super::{Global, Output, connect};
+use crate::admin::Request;
+use crate::config::Loaded;
+use crate::software::apps::LARGEST_FORM;
+use crate::software::{SoftwareRequest, settings::Effective};
+
+/// Applications
+#[derive(Debug, Subcommand)]
+pub enum App {
+    /// Add an application from its form; the files that the form names lie beside it
+    Add {
+        /// The form, TOML
+        form: PathBuf,
+    },
+    /// All applications
+    List,
+    /// One application
+    Show {
+        /// Id or name
+        app: String,
+    },
+    /// No task sequence may install it any more
+    Retire {
+        /// Id or name
+        app: String,
+    },
+}
+
+impl App {
+    pub(super) async fn run(
+        self,
+        settings: &Loaded,
+        global: &Global,
+        output: &Output,
+    ) -> Result<u8, Problem> {
+        let request = match self {
+            Self::Add { form } => {
+                let path = std::path::absolute(&form).unwrap_or(form);
+                let text = super::ts::read_small(&path, LARGEST_FORM)?;
+                let folder = path.parent().map(PathBuf::from).unwrap_or_default();
+                SoftwareRequest::AppAdd { form: text, folder }
+            }
+            Self::List => {
+                let body = call(SoftwareRequest::AppList, settings, global, output).await?;
+                let all: Vec<AppRow> = serde_json::from_value(body.clone()).unwrap_or_default();
+                let mut table = Rows::new(&["ID", "NAME", "VERSION", "FILES", "SIZE", "STATE"]);
+                for row in &all {
+                    let bytes = row.files.iter().map(|file| file.size).sum();
+                    let state = match (row.retired, row.form["enabled"].as_bool()) {
+                        (true, _) => "retired",
+                        (_, Some(false)) => "disabled",
+                        _ => "enabled",
+                    };
+                    table.push([
+                        row.id.to_string(),
+                        safe(&row.name),
+                        safe(row.form["version"].as_str().unwrap_or_default()),
+                        row.files.len().to_string(),
+                        size(bytes),
+                        state.to_owned(),
+                    ]);
+                }
+                output.list(&body, &all, |row| row.id.to_string(), table);
+                return Ok(0);
+            }
+            Self::Show { app } => SoftwareRequest::AppShow { app },
+            Self::Retire { app } => SoftwareRequest::AppRetire { app },
+        };
+        let body = call(request, settings, global, output).await?;
+        output.one(&body, id_of, |output| say(&body, output));
+        Ok(0)
+    }
+}
+
+/// Collections of devices
+#[derive(Debug, Subcommand)]
+pub enum Collection {
+    /// Make an empty collection
+    Create {
+        /// Its name, at most 50 characters, unique
+        name: String,
+    },
+    /// All collections
+    List,
+    /// One collection with its devices
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Put devices in
+    Add {
+        /// Name of the collection
+        name: String,
+        /// Names of devices
+        #[arg(required = true)]
+        devices: Vec<String>,
+    },
+    /// Take devices out
+    Remove {
+        /// Name of the collection
+        name: String,
+        /// Names of devices
+        #[arg(required = true)]
+        devices: Vec<String>,
+    },
+}
+
+impl Collection {
+    pub(super) async fn run(
+        self,
+        settings: &Loaded,
+        global: &Global,
+        output: &Output,
+    ) -> Result<u8, Problem> {
+        let request = match self {
+            Self::Create { name } => SoftwareRequest::CollectionCreate { name },
+            Self::List => {
+                let body = call(SoftwareRequest::CollectionList, settings, global, output).await?;
+                let all: Vec<CollectionRow> = serde_json::from_value(body.clone()).unwrap_or_default();
+                let mut table = Rows::new(&["NAME", "DEVICES"]);
+                for row in &all {
+                    let count = if row.built_in { "all".to_owned() } else { row.devices.len().to_string() };
+                    table.push([safe(&row.name), count]);
+                }
+                output.list(&body, &all, |row| row.name.clone(), table);
+                return Ok(0);
+            }
+            Self::Show { name } => SoftwareRequest::CollectionShow { name },
+            Self::Add { name, devices } => SoftwareRequest::CollectionChange { name, devices, add: true },
+            Self::Remove { name, devices } => SoftwareRequest::CollectionChange { name, devices, add: false },
+        };
+        let body = call(request, settings, global, output).await?;
+        output.one(
+            &body,
+            |body| body["name"].as_str().unwrap_or_default().to_owned(),
+            |output| say(&body, output),
+        );
+        Ok(0)
+    }
+}
+
+/// What devices are told to do
+#[derive(Debug, Subcommand)]
+pub enum Settings {
+    /// All client settings, the strongest first
+    List,
+    /// Those of one name
+    Show {
+        /// Their name
+        name: String,
+    },
+    /// Change them, or make them where a priority is given
+    Set {
+        /// Their name; `default` is told to everybody
+        name: String,
+        /// thread_priority=not-configured|normal|low, dynamic_update=not-configured|yes|no, delta_content=yes|no,
+        /// delta_port=PORT, priority=N, collection=A,B; an empty value takes a setting back
+        #[arg(required = true, value_name = "KEY=VALUE", value_parser = key_value)]
+        changes: Vec<(String, String)>,
+    },
+    /// What a device is told, and by which settings
+    Effective {
+        /// Name of the device
+        #[arg(long)]
+        client: String,
+    },
+}
+
+impl Settings {
+    pub(super) async fn run(
+        self,
+        settings: &Loaded,
+        global: &Global,
+        output: &Output,
+    ) -> Result<u8, Problem> {
+        let request = match self {
+            Self::List => {
+                let body = call(SoftwareRequest::SettingsList, settings, global, output).await?;
+                let all: Vec<SettingsRow> = serde_json::from_value(body.clone()).unwrap_or_default();
+                let mut table = Rows::new(&["NAME", "PRIORITY", "COLLECTIONS", "SETTINGS"]);
+                for row in &all {
+                    let chosen: Vec<String> =
+                        row.chosen.as_object().into_iter().flatten().map(said).collect();
+                    let told = if row.priority.is_none() {
+                        "everybody".to_owned()
+                    } else {
+                        row.collections.join(", ")
+                    };
+                    let priority = row.priority.map_or_else(|| "-".to_owned(), |number| number.to_string());
+                    table.push([safe(&row.name), priority, safe(&told), safe(&chosen.join(" "))]);
+                }
+                output.list(&body, &all, |row| row.name.clone(), table);
+                return Ok(0);
+            }
+            Self::Effective { client } => {
+                let body =
+                    call(SoftwareRequest::SettingsEffective { device: client }, settings, global, output)
+                        .await?;
+                let all: Vec<Effective> = serde_json::from_value(body.clone()).unwrap_or_default();
+                let mut table = Rows::new(&["SETTING", "VALUE", "FROM", "PRIORITY"]);
+                for one in &all {
+                    let priority = one.priority.map_or_else(|| "-".to_owned(), |number| number.to_string());
+                    table.push([one.setting.clone(), safe(&one.value), safe(&one.from), priority]);
+                }
+                output.list(&body, &all, |one| one.setting.clone(), table);
+                return Ok(0);
+            }
+            Self::Show { name } => SoftwareRequest::SettingsShow { name },
+            Self::Set { name, changes } => SoftwareRequest::SettingsSet { name, changes },
+        };
+        let body = call(request, settings, global, output).await?;
+        output.one(
+            &body,
+            |body| body["name"].as_str().unwrap_or_default().to_owned(),
+            |output| say(&body, output),
+        );
+        Ok(0)
+    }
+}
+
+fn said((key, value): (&String, &Value)) -> String {
+    format!("{key}={}", value.as_str().unwrap_or_default())
+}
+
+async fn call(
+    request: SoftwareRequest,
+    settings: &Loaded,
+    global: &Global,
+    output: &Output,
+) -> Result<Value, Problem> {
+    let called = connect::call::<Value>(settings, global, output, Request::Software(request)).await?;
+    match called.problem {
+        Some(problem) if problem.code == Code::Internal => Err(problem),
+        _ => Ok(called.body),
+    }
+}

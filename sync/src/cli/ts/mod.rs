@@ -1,0 +1,529 @@
+//! `spsync ts …`, `spsync media …`, `spsync prestage …`: task sequences.
+
+mod ask;
+mod print;
+
+use std::path::{Path, PathBuf};
+
+use catalog::problem::{Code, Problem};
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::output::safe;
+use super::{Global, Output};
+use crate::admin::UpdateFilter;
+use crate::authoring::{Create, Duplicates, StepSet, TsRequest, Updates};
+use crate::config::Loaded;
+use crate::sequence::edit::Place;
+use crate::sequence::key::Secret;
+
+/// Task sequences
+#[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "one is parsed in a process")]
+pub enum Ts {
+    /// Make a task sequence; on a terminal what is missing is asked for
+    Create(CreateArgs),
+    /// All task sequences
+    List,
+    /// One task sequence: its document, or its tree
+    Show {
+        /// Id or name
+        ts: String,
+        /// Groups and steps with their numbers
+        #[arg(long)]
+        tree: bool,
+    },
+    /// What is wrong with a task sequence
+    Lint {
+        /// Id or name
+        ts: String,
+        /// Warnings are errors
+        #[arg(long)]
+        strict: bool,
+    },
+    /// What a task sequence refers to, with sizes and availability
+    Refs {
+        /// Id or name
+        ts: String,
+        /// Which content is downloaded before the run, and which never is
+        #[arg(long)]
+        pre_download: bool,
+        /// Whether its content may be run from distribution points
+        #[arg(long)]
+        run_from_dp: bool,
+    },
+    /// What a device with these facts would do with it
+    Plan {
+        /// Id or name
+        ts: String,
+        /// TOML: os_type, version, edition, architecture, language
+        #[arg(long, value_name = "FILE")]
+        facts: PathBuf,
+    },
+    /// The same steps under a new id, without deployments
+    Copy {
+        /// Id or name
+        ts: String,
+        /// Name of the copy; made from the old one if not given
+        name: Option<String>,
+    },
+    /// Offer its deployments
+    Enable {
+        /// Id or name
+        ts: String,
+    },
+    /// Stop offering its deployments
+    Disable {
+        /// Id or name
+        ts: String,
+    },
+    /// Delete a task sequence
+    Delete {
+        /// Id or name
+        ts: String,
+    },
+    /// Write task sequences into NAME.zip, and content into NAME_files beside it
+    Export {
+        /// Ids or names
+        #[arg(required = true)]
+        ts: Vec<String>,
+        /// The archive, NAME.zip
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        /// Without OS upgrade packages and applications
+        #[arg(long)]
+        no_dependencies: bool,
+        /// Without the content of those
+        #[arg(long)]
+        no_content: bool,
+    },
+    /// Take task sequences from an archive
+    Import {
+        /// The archive
+        file: PathBuf,
+        /// What happens to what is here already
+        #[arg(long, value_enum, default_value = "ignore")]
+        duplicates: Duplicates,
+    },
+    /// What differs between two task sequences
+    Diff {
+        /// Id or name
+        one: String,
+        /// Id or name
+        other: String,
+    },
+    /// Steps and groups
+    #[command(subcommand)]
+    Step(StepVerb),
+}
+
+/// What the wizard asks.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// Its name, at most 50 characters, unique
+    name: Option<String>,
+    /// What it is for, at most 255 characters
+    #[arg(long, default_value = "")]
+    description: String,
+    /// Upgrade an operating system: the documented groups and steps
+    #[arg(long)]
+    upgrade: bool,
+    /// A feature update by id or title; several in order: a device takes the first that fits it
+    #[arg(long, value_name = "UPDATE")]
+    feature_update: Vec<String>,
+    /// An OS upgrade package by id or name
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
+    /// Index of the edition; the first if not given
+    #[arg(long, value_name = "N")]
+    index: Option<u32>,
+    /// Software updates to install, of those deployed to collections of the device
+    #[arg(long, value_enum, default_value = "none")]
+    updates: Updates,
+    /// An application by id or name; several in order
+    #[arg(long, value_name = "APP")]
+    app: Vec<String>,
+    /// Whether to go on with the next application when one fails
+    #[arg(long, value_name = "YES|NO", value_parser = yes_or_no)]
+    continue_on_app_error: Option<bool>,
+    /// Do not wait for somebody to dismiss compatibility messages; needed for Windows Server 2016 and later
+    #[arg(long, alias = "ignore-dismissible")]
+    ignore_dismissable: bool,
+    /// A file with the product key
+    #[arg(long, value_name = "FILE")]
+    product_key_file: Option<PathBuf>,
+    /// The product key is an encoded volume key
+    #[arg(long)]
+    encoded_key: bool,
+    /// Refuse where something is only warned about otherwise
+    #[arg(long)]
+    strict: bool,
+    /// What can be made: the templates
+    #[arg(long)]
+    list_types: bool,
+    /// A template by its name: upgrade or custom
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
+    /// What it can be made from; nothing is made
+    #[arg(long)]
+    choices: bool,
+}
+
+/// Steps and groups of a task sequence.
+#[derive(Debug, Subcommand)]
+pub enum StepVerb {
+    /// Add a step or group
+    Add {
+        /// Id or name of the task sequence
+        ts: String,
+        /// Type: group, upgrade-os, restart, install-updates, install-application, check-readiness, download-content,
+        /// run-command, set-variable
+        kind: String,
+        #[command(flatten)]
+        place: Where,
+        /// Settings: name="Collect logs" command='cmd /c …' timeout=15
+        #[arg(value_name = "KEY=VALUE", value_parser = key_value)]
+        changes: Vec<(String, String)>,
+        /// A file with the value of a variable that nobody shall see
+        #[arg(long, value_name = "FILE")]
+        value_file: Option<PathBuf>,
+    },
+    /// Change a step or group; an empty value is the default
+    Set {
+        /// Id or name of the task sequence
+        ts: String,
+        /// Its number, or name; `g2` is the second group
+        step: String,
+        /// Settings
+        #[arg(value_name = "KEY=VALUE", value_parser = key_value)]
+        changes: Vec<(String, String)>,
+        /// Upgrade by these feature updates, in order
+        #[arg(long, value_name = "UPDATE")]
+        feature_update: Vec<String>,
+        /// Upgrade by this OS upgrade package
+        #[arg(long, value_name = "IMAGE")]
+        image: Option<String>,
+        /// Index of the edition
+        #[arg(long, value_name = "N", requires = "image")]
+        index: Option<u32>,
+        /// A file with the product key
+        #[arg(long, value_name = "FILE")]
+        product_key_file: Option<PathBuf>,
+        /// The product key is an encoded volume key
+        #[arg(long)]
+        encoded_key: bool,
+        /// A file with the value of a variable that nobody shall see
+        #[arg(long, value_name = "FILE")]
+        value_file: Option<PathBuf>,
+    },
+    /// Move a step or group
+    Move {
+        /// Id or name of the task sequence
+        ts: String,
+        /// Its number, or name
+        step: String,
+        #[command(flatten)]
+        place: Where,
+    },
+    /// Remove a step or group with all that is in it
+    Remove {
+        /// Id or name of the task sequence
+        ts: String,
+        /// Its number, or name
+        step: String,
+    },
+}
+
+/// Where a step goes; the end of all if not given.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub struct Where {
+    /// As the last of this group
+    #[arg(long = "in", value_name = "GROUP")]
+    within: Option<String>,
+    /// Behind this step or group
+    #[arg(long, value_name = "STEP")]
+    after: Option<String>,
+    /// Before this step or group
+    #[arg(long, value_name = "STEP")]
+    before: Option<String>,
+}
+
+impl From<Where> for Place {
+    fn from(place: Where) -> Self {
+        match (place.within, place.after, place.before) {
+            (Some(group), ..) => Self::In(group),
+            (_, Some(step), _) => Self::After(step),
+            (_, _, Some(step)) => Self::Before(step),
+            _ => Self::End,
+        }
+    }
+}
+
+/// Stand-alone media
+#[derive(Debug, Subcommand)]
+pub enum Media {
+    /// Make stand-alone media of a task sequence
+    Create {
+        /// Id or name of the task sequence
+        ts: String,
+        /// The staging folder
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
+}
+
+/// Prestaged files
+#[derive(Debug, Subcommand)]
+pub enum Prestage {
+    /// Make a prestaged file of a task sequence or deployment package
+    Create {
+        /// Id or name
+        what: String,
+        /// The file
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+}
+
+impl Ts {
+    pub(super) async fn run(
+        self,
+        settings: &Loaded,
+        global: &Global,
+        output: &Output,
+    ) -> Result<u8, Problem> {
+        let request = match self {
+            Self::Create(args) if args.list_types => {
+                print::types(output);
+                return Ok(0);
+            }
+            Self::Create(args) if args.choices => {
+                let filter = UpdateFilter::default();
+                let choices =
+                    print::call(TsRequest::Choices { filter }, settings, global, output).await?.body;
+                print::choices(&choices, output);
+                return Ok(0);
+            }
+            Self::Create(args) => TsRequest::Create(Box::new(wanted(args, settings, global, output).await?)),
+            Self::List => TsRequest::List,
+            Self::Show { ts, .. } if ts.is_empty() => {
+                return Err(Problem::new(Code::TaskSequenceNotFound, "name a task sequence"));
+            }
+            Self::Show { ts, tree } => {
+                let shown =
+                    print::call(TsRequest::Show { sequence: ts }, settings, global, output).await?.body;
+                print::one(&shown, tree, output);
+                return Ok(0);
+            }
+            Self::Lint { ts, strict } => TsRequest::Lint { sequence: ts, strict },
+            Self::Refs { ts, pre_download, run_from_dp } => {
+                TsRequest::Refs { sequence: ts, pre_download, run_from_dp }
+            }
+            Self::Plan { ts, facts } => {
+                let text = read_small(&facts, 64 << 10)?;
+                let device = toml::from_str(&text).map_err(|error| {
+                    let message = format!("the facts in `{}` cannot be understood", facts.display());
+                    Problem::new(Code::InvalidOption, message).because(error.message().to_owned())
+                })?;
+                TsRequest::Plan { sequence: ts, device }
+            }
+            Self::Copy { ts, name } => TsRequest::Copy { sequence: ts, name },
+            Self::Enable { ts } => TsRequest::Enable { sequence: ts, enabled: true },
+            Self::Disable { ts } => TsRequest::Enable { sequence: ts, enabled: false },
+            Self::Delete { ts } => {
+                super::confirm(global, &format!("delete task sequence `{ts}`"))?;
+                TsRequest::Delete { sequence: ts }
+            }
+            Self::Export { ts, to, no_dependencies, no_content } => TsRequest::Export {
+                sequences: ts,
+                file: absolute(to),
+                dependencies: !no_dependencies,
+                content: !no_content,
+            },
+            Self::Import { file, duplicates } => TsRequest::Import { file: absolute(file), duplicates },
+            Self::Diff { one, other } => TsRequest::Diff { one, other },
+            Self::Step(StepVerb::Add { ts, kind, place, changes, value_file }) => TsRequest::StepAdd {
+                sequence: ts,
+                kind,
+                place: place.into(),
+                changes,
+                value: secret(value_file.as_deref())?,
+            },
+            Self::Step(StepVerb::Set {
+                ts,
+                step,
+                changes,
+                feature_update,
+                image,
+                index,
+                product_key_file,
+                encoded_key,
+                value_file,
+            }) => TsRequest::StepSet(Box::new(StepSet {
+                sequence: ts,
+                step,
+                changes,
+                feature_updates: feature_update,
+                image,
+                index,
+                product_key: secret(product_key_file.as_deref())?,
+                encoded_key,
+                value: secret(value_file.as_deref())?,
+            })),
+            Self::Step(StepVerb::Move { ts, step, place }) => {
+                TsRequest::StepMove { sequence: ts, step, place: place.into() }
+            }
+            Self::Step(StepVerb::Remove { ts, step }) => TsRequest::StepRemove { sequence: ts, step },
+        };
+        let verb = request.clone();
+        let called = print::call(request, settings, global, output).await?;
+        print::answer(&verb, &called.body, output);
+        Ok(called.finish(output))
+    }
+}
+
+impl Media {
+    pub(super) async fn run(
+        self,
+        settings: &Loaded,
+        global: &Global,
+        output: &Output,
+    ) -> Result<u8, Problem> {
+        let Self::Create { ts, to } = self;
+        let request = TsRequest::Media { sequence: ts, folder: absolute(to) };
+        let called = print::call(request, settings, global, output).await?;
+        Ok(called.finish(output))
+    }
+}
+
+impl Prestage {
+    pub(super) async fn run(
+        self,
+        settings: &Loaded,
+        global: &Global,
+        output: &Output,
+    ) -> Result<u8, Problem> {
+        let Self::Create { what, to } = self;
+        let called =
+            print::call(TsRequest::Prestage { what, file: absolute(to) }, settings, global, output).await?;
+        Ok(called.finish(output))
+    }
+}
+
+/// What the options say; on a terminal questions fill the gaps.
+async fn wanted(
+    args: CreateArgs,
+    settings: &Loaded,
+    global: &Global,
+    output: &Output,
+) -> Result<Create, Problem> {
+    let kind = match args.kind.as_deref() {
+        None => args.upgrade,
+        Some("upgrade") => true,
+        Some("custom") if !args.upgrade => false,
+        Some(other) => {
+            return Err(Problem::new(Code::UnknownTemplate, format!("there is no template `{other}`")));
+        }
+    };
+    let mut wanted = Create {
+        name: args.name.unwrap_or_default(),
+        description: args.description,
+        upgrade: kind,
+        feature_updates: args.feature_update,
+        image: args.image,
+        index: args.index,
+        updates: args.updates,
+        apps: args.app,
+        continue_on_app_error: args.continue_on_app_error,
+        ignore_dismissable: args.ignore_dismissable,
+        product_key: secret(args.product_key_file.as_deref())?,
+        encoded_key: args.encoded_key,
+        strict: args.strict,
+    };
+    if ask::possible() {
+        ask::missing(&mut wanted, settings, global, output).await?;
+    }
+    Ok(wanted)
+}
+
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+/// A secret from a file; never from an argument, which every user of the machine may see.
+fn secret(path: Option<&Path>) -> Result<Option<Secret>, Problem> {
+    path.map(|path| read_small(path, 4096).map(|text| Secret::new(&text))).transpose()
+}
+
+/// A text file of at most `most` bytes.
+pub(super) fn read_small(path: &Path, most: usize) -> Result<String, Problem> {
+    use std::io::Read as _;
+    let failed = |error: std::io::Error| {
+        Problem::new(Code::DiskError, format!("`{}` cannot be read", path.display())).because_of(Some(&error))
+    };
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(most as u64 + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() > most {
+        return Err(Problem::new(
+            Code::InvalidOption,
+            format!("`{}` has more than {most} bytes", path.display()),
+        ));
+    }
+    Ok(text)
+}
+
+/// `key=value`.
+pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "yes" | "true" => Ok(true),
+        "no" | "false" => Ok(false),
+        _ => Err("expected yes or no".to_owned()),
+    }
+}
+
+/// The id in an answer.
+pub(super) fn id_of(body: &Value) -> String {
+    body["id"].as_str().unwrap_or_default().to_owned()
+}
+
+/// An answer whose shape says enough by itself: `name: value`, nested values indented.
+pub(super) fn say(body: &Value, output: &Output) {
+    fn lines(value: &Value, depth: usize, output: &Output) {
+        let indent = " ".repeat(depth * 2);
+        let Value::Object(fields) = value else { return };
+        for (name, field) in fields {
+            match field {
+                Value::Null | Value::Bool(false) => {}
+                Value::String(text) if text.is_empty() => {}
+                Value::String(text) => output.line(format!("{indent}{name}: {}", safe(text))),
+                Value::Object(_) => {
+                    output.line(format!("{indent}{name}:"));
+                    lines(field, depth + 1, output);
+                }
+                Value::Array(items) if items.is_empty() => {}
+                Value::Array(items) if items.iter().all(|item| !item.is_object()) => {
+                    let all: Vec<_> = items
+                        .iter()
+                        .map(|item| item.as_str().map_or_else(|| item.to_string(), safe))
+                        .collect();
+                    output.line(format!("{indent}{name}: {}", all.join(", ")));
+                }
+                Value::Array(items) => {
+                    output.line(format!("{indent}{name}:"));
+                    items.iter().for_each(|item| lines(item, depth + 1, output));
+                }
+                other => output.line(format!("{indent}{name}: {other}")),
+            }
+        }
+    }
+    lines(body, 0, output);
+}

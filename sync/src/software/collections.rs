@@ -1,0 +1,93 @@
+//! Collections: named sets of devices.
+
+use std::sync::Arc;
+
+use catalog::problem::{Code, Problem};
+use schema::collections::Collection;
+
+use crate::admin::{Answer, Caller};
+use crate::clock;
+use crate::site::Site;
+
+/// The longest name of a device.
+const LONGEST_DEVICE: usize = 253;
+
+/// The collection of this name.
+///
+/// # Errors
+/// `COLLECTION_NOT_FOUND`.
+pub async fn named(site: &Arc<Site>, name: &str) -> Result<Collection, Problem> {
+    let all = site.read(|r| r.collections()).await?;
+    let wanted = name.trim().to_lowercase();
+    all.into_iter()
+        .find(|collection| collection.name.to_lowercase() == wanted)
+        .ok_or_else(|| Problem::new(Code::CollectionNotFound, format!("no collection is called `{name}`")))
+}
+
+/// Makes an empty collection.
+///
+/// # Errors
+/// `NAME_*`.
+pub async fn create(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Answer, Problem> {
+    let name = crate::authoring::checked_name(name)?;
+    if caller.dry_run {
+        if named(site, &name).await.is_ok() {
+            return Err(Problem::new(Code::NameInUse, format!("a collection is called `{name}` already")));
+        }
+        return Answer::of(&serde_json::json!({ "would_create": name, "dry_run": true }));
+    }
+    let (made, who) = (name.clone(), caller.who.clone());
+    site.write(move |w| {
+        w.create_collection(&made, clock::now())?;
+        w.audit(&who, "collection.create", &made, clock::now())
+    })
+    .await?;
+    Answer::of(&named(site, &name).await?)
+}
+
+/// Puts devices in, or takes them out.
+///
+/// # Errors
+/// `COLLECTION_NOT_FOUND`, `COLLECTION_BUILT_IN`, `NAME_NOT_ALLOWED`.
+pub async fn change(
+    site: &Arc<Site>,
+    name: &str,
+    devices: Vec<String>,
+    add: bool,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let collection = named(site, name).await?;
+    if collection.built_in {
+        let message = format!("`{}` holds every device and cannot be changed", collection.name);
+        return Err(Problem::new(Code::CollectionBuiltIn, message));
+    }
+    for device in &devices {
+        let fine = !device.is_empty()
+            && device.len() <= LONGEST_DEVICE
+            && device.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+        if !fine {
+            return Err(Problem::new(
+                Code::NameNotAllowed,
+                "a device has letters, digits, `-`, `.` and `_` in its name",
+            ));
+        }
+    }
+    if caller.dry_run {
+        return Answer::of(
+            &serde_json::json!({ "collection": collection, "devices": devices, "add": add, "dry_run": true }),
+        );
+    }
+    let (id, who) = (collection.name.clone(), caller.who.clone());
+    site.write(move |w| {
+        let (what, changed) = match add {
+            true => ("collection.add", w.add_devices(&id, &devices)?),
+            false => ("collection.remove", w.remove_devices(&id, &devices)?),
+        };
+        if changed > 0 {
+            w.audit(&who, what, &id, clock::now())?;
+        }
+        Ok(())
+    })
+    .await?;
+    Answer::of(&named(site, &collection.name).await?)
+}

@@ -1,0 +1,160 @@
+//! OS upgrade packages: WIM and ESD files with what is in them, their content stored once.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use catalog::image::{Image, ImageInfo};
+use catalog::limits::Limits;
+use catalog::problem::{Code, Coded as _, Problem};
+use schema::software::ImageRow;
+
+use super::take_in::{keep, take_in};
+use crate::admin::{Answer, Caller};
+use crate::authoring::surroundings::one;
+use crate::clock;
+use crate::packages::content;
+use crate::sequence::action::OsType;
+use crate::site::Site;
+
+/// Reads what is in a WIM or ESD file.
+///
+/// # Errors
+/// `DISK_ERROR`, `IMAGE_MALFORMED`.
+pub fn inspect(path: &Path) -> Result<ImageInfo, Problem> {
+    let failed = |error: std::io::Error| {
+        Problem::new(Code::DiskError, format!("`{}` cannot be read", path.display())).because_of(Some(&error))
+    };
+    let mut file = std::io::BufReader::new(std::fs::File::open(path).map_err(failed)?);
+    ImageInfo::read(&mut file, &Limits::default()).map_err(|error| {
+        Problem::new(error.code(), format!("`{}` is no usable WIM or ESD file", path.display()))
+            .because(error.to_string())
+    })
+}
+
+/// The images that are editions of Windows; Setup's own media and Windows PE are none.
+pub fn editions(info: &ImageInfo) -> Vec<&Image> {
+    let is_edition = |image: &&Image| {
+        image.edition_id.is_some()
+            && !image.installation_type.as_ref().is_some_and(|kind| kind == "WindowsPE")
+    };
+    info.images.iter().filter(is_edition).collect()
+}
+
+/// It installs Windows Server.
+pub fn is_server(info: &ImageInfo) -> bool {
+    let server =
+        |image: &Image| image.installation_type.as_ref().is_some_and(|kind| kind.starts_with("Server"));
+    editions(info).iter().any(|image| server(image))
+}
+
+/// What sort of Windows it installs.
+pub fn os_type(info: &ImageInfo) -> OsType {
+    if is_server(info) { OsType::Server } else { OsType::Client }
+}
+
+/// The edition with this index; without one the first (mission row M51).
+///
+/// # Errors
+/// `EDITION_INDEX_INVALID` with those that there are.
+pub fn edition(row: &ImageRow, index: Option<u32>) -> Result<&Image, Problem> {
+    let editions = editions(&row.info);
+    let found = match index {
+        None => editions.first(),
+        Some(index) => editions.iter().find(|image| image.index == index),
+    };
+    found.copied().ok_or_else(|| {
+        let message = match index {
+            Some(index) => format!("`{}` has no edition with index {index}", row.name),
+            None => format!("`{}` has no edition of Windows", row.name),
+        };
+        let valid: Vec<_> = editions.iter().map(|image| edition_words(image)).collect();
+        Problem::new(Code::EditionIndexInvalid, message).because(format!("it has {}", valid.join(", ")))
+    })
+}
+
+/// `1 Enterprise`.
+pub fn edition_words(image: &Image) -> String {
+    format!("{} {}", image.index, image.edition_id.as_deref().unwrap_or(&image.name))
+}
+
+/// The OS upgrade package that `name` means.
+///
+/// # Errors
+/// `OS_UPGRADE_PACKAGE_NOT_FOUND`, `AMBIGUOUS`.
+pub async fn named(site: &Arc<Site>, name: &str) -> Result<ImageRow, Problem> {
+    let all = site.read(|r| r.images()).await?;
+    one(name, &all, |row| (&row.id, &row.name), Code::OsUpgradePackageNotFound, "OS upgrade package").cloned()
+}
+
+/// Adds an OS upgrade package. The content is in the library once, however many packages have it.
+///
+/// # Errors
+/// `NAME_*`, `IMAGE_MALFORMED`, those of the disk.
+pub async fn add(
+    site: &Arc<Site>,
+    path: &Path,
+    name: &str,
+    version: &str,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let name = crate::authoring::checked_name(name)?;
+    let info = inspect(path)?;
+    if editions(&info).is_empty() {
+        let message = format!("`{}` holds no edition of Windows", path.display());
+        return Err(Problem::new(Code::ImageMalformed, message));
+    }
+    let checked = name.clone();
+    site.read(move |r| r.check_image_name(&checked)).await?;
+    if caller.dry_run {
+        return Answer::of(&serde_json::json!({ "would_create": name, "info": info, "dry_run": true }));
+    }
+    let taken = take_in(site, path).await?;
+    let (code, who, version) = (site.code().clone(), caller.who.clone(), version.trim().to_owned());
+    let added = site
+        .write(move |w| {
+            keep(w, &taken)?;
+            let (id, number) = w.next_id(&code)?;
+            let row = ImageRow {
+                id,
+                name,
+                version,
+                file_name: taken.file_name,
+                content: taken.sha256,
+                size: taken.size,
+                info,
+                created: clock::now(),
+            };
+            w.create_image(number, &row)?;
+            w.audit(&who, "image.add", row.id.as_str(), clock::now())?;
+            Ok(row)
+        })
+        .await;
+    if added.is_err() {
+        content::forget_unused(site).await?;
+    }
+    Answer::of(&added?)
+}
+
+/// Deletes an OS upgrade package that no task sequence uses.
+///
+/// # Errors
+/// `IMAGE_IN_USE`, `OS_UPGRADE_PACKAGE_NOT_FOUND`.
+pub async fn delete(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Answer, Problem> {
+    let row = named(site, name).await?;
+    let target = row.id.to_string();
+    let users = site.read(move |r| r.sequences_with(&target)).await?;
+    if !users.is_empty() {
+        let message = format!("OS upgrade package `{}` is used by task sequences", row.name);
+        return Err(Problem::new(Code::ImageInUse, message).because(users.join(", ")));
+    }
+    if !caller.dry_run {
+        let (id, who) = (row.id.clone(), caller.who.clone());
+        site.write(move |w| {
+            w.delete_image(&id)?;
+            w.audit(&who, "image.delete", id.as_str(), clock::now())
+        })
+        .await?;
+        content::forget_unused(site).await?;
+    }
+    Answer::of(&serde_json::json!({ "deleted": row, "dry_run": caller.dry_run }))
+}
