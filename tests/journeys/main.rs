@@ -8,5 +8,6 @@ mod everyday;
 mod feature_updates;
 mod imports;
 mod refusals;
+mod sequences;
 mod servers;
 mod shown;

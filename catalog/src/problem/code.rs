@@ -729,7 +729,7 @@ codes! {
     ChoiceRequired "CHOICE_REQUIRED" Refused 422 None,
         "more than one application: say whether to go on when one fails",
         "-",
-        "spsync ts create --help",
+        "the options of `ts create`",
         "give `--continue-on-app-error yes` or `--continue-on-app-error no`";
     NotAFeatureUpdate "NOT_A_FEATURE_UPDATE" Refused 422 None,
         "only feature updates can upgrade an operating system",

@@ -93,3 +93,25 @@ pub async fn prestage(site: &Arc<Site>, what: &str, file: &Path) -> Result<Answe
     );
     Err(Problem::new(Code::MediaNotBuilt, message))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Mission rows M43 and M44.
+    #[test]
+    fn a_refusal_leaves_its_log_in_order_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        write_refusal(folder.path(), "XYZ004BD", "XYZ").unwrap();
+        let names: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, [LOG]);
+        let log = std::fs::read_to_string(folder.path().join(LOG)).unwrap();
+        let lines: Vec<&str> = log.lines().collect();
+        assert_eq!(lines.len(), 8);
+        assert_eq!(lines[0], "Unable to retrieve policy for Task Sequence XYZ004BD from site XYZ.");
+        assert_eq!(lines[3], "Failed to create media generator (0x80070490)");
+        assert!(lines[5].contains("_tsmedia_") && lines[5].ends_with("is fully cleared"));
+        assert_eq!(lines[7], "CreateMedia.exe finished with error code 80070490");
+    }
+}
