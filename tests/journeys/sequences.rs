@@ -212,7 +212,7 @@ async fn an_image_goes_along_and_no_secret_is_found_anywhere() {
     let site = TestSite::start(Way::Alone).await;
     site.refused("PREREQUISITE_MISSING", &["ts", "create", "x", "--upgrade", "--image", "NOPE"]).await;
     let esd = esd_file(&site);
-    let added = site.ok(&["image", "add", &esd, "--name", "Windows 11", "--version", "25H2"]).await;
+    let added = site.ok(&["image", "add", &esd, "--name", "Windows 11", "--image-version", "25H2"]).await;
     assert_eq!(added["id"], "XYZ00001");
     site.refused("NAME_IN_USE", &["image", "add", &esd, "--name", "windows 11"]).await;
     site.ok(&["image", "add", &esd, "--name", "The same"]).await;
@@ -401,4 +401,48 @@ async fn the_lowest_priority_number_tells_a_device_what_holds() {
     );
     let other = site.ok(&["settings", "effective", "--client", "pc2"]).await;
     assert_eq!((&other[0]["value"], &other[0]["from"]), (&json!("normal"), &json!("default")));
+}
+
+/// Mission rows M47 to M53: the wizard, field by field.
+#[tokio::test]
+async fn create_forms() {
+    let site = TestSite::start(Way::Daemon).await;
+    assert_eq!(site.ok(&["ts", "create", "--list-types"]).await, json!(["upgrade", "custom"]));
+    site.refused("UNKNOWN_TEMPLATE", &["ts", "create", "x", "--type", "bare-metal"]).await;
+    site.refused("NAME_REQUIRED", &["ts", "create", "  "]).await;
+    site.refused("NAME_REQUIRED", &["ts", "create"]).await;
+    site.refused("NAME_TOO_LONG", &["ts", "create", &"n".repeat(51)]).await;
+    site.refused("DESCRIPTION_TOO_LONG", &["ts", "create", "x", "--description", &"d".repeat(256)]).await;
+    site.refused("CONFLICTING_OPTIONS", &["ts", "create", "x", "--updates", "all"]).await;
+    site.refused("UPDATE_NOT_FOUND", &["ts", "create", "x", "--upgrade", "--feature-update", "none"]).await;
+    let longest = "n/".repeat(25);
+    assert_eq!(site.ok(&["ts", "create", &longest, "--description", &"d".repeat(255)]).await["steps"], 0);
+
+    let esd = esd_file(&site);
+    site.ok(&["image", "add", &esd, "--name", "W"]).await;
+    let inspected = site.ok(&["image", "inspect", &esd]).await;
+    let first = inspected
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|image| !image["edition_id"].is_null() && image["installation_type"] != "WindowsPE");
+    let first = first.unwrap()["index"].as_u64().unwrap();
+    let created = site.ok(&["ts", "create", "U", "--upgrade", "--image", "W"]).await;
+    assert!(
+        created["edition"].as_str().unwrap().starts_with(&format!("{first} ")),
+        "the first by default: {created}"
+    );
+    assert_eq!(created["product_key"], "no key");
+    site.refused(
+        "UPGRADE_SOURCE_INVALID",
+        &["ts", "create", "x", "--upgrade", "--image", "W", "--feature-update", "y"],
+    )
+    .await;
+    let ran = site.run(&["ts", "show", "U", "--tree"]).await;
+    assert!(ran.stdout.contains("   2    Upgrade Operating System"), "{ran:?}");
+    let ran = site.run(&["ts", "list"]).await;
+    assert!(ran.stdout.contains("no: empty") && ran.stdout.contains("U "), "{ran:?}");
+    let disabled = site.ok(&["ts", "disable", "U"]).await;
+    assert_eq!(disabled["enabled"], false);
+    assert_eq!(site.ok(&["ts", "enable", "U"]).await["enabled"], true);
 }

@@ -29,8 +29,8 @@ pub enum Image {
         #[arg(long)]
         name: String,
         /// Free text
-        #[arg(long, default_value = "")]
-        version: String,
+        #[arg(long, default_value = "", value_name = "TEXT")]
+        image_version: String,
     },
     /// All OS upgrade packages
     List,
@@ -54,7 +54,7 @@ impl Image {
                 output.list(&info.images, &info.images, |image| image.index.to_string(), rows(&info));
                 return Ok(0);
             }
-            Self::Add { path, name, version } => {
+            Self::Add { path, name, image_version: version } => {
                 let path = std::path::absolute(&path).unwrap_or(path);
                 SoftwareRequest::ImageAdd { path, name, version }
             }
