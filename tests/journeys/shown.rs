@@ -92,3 +92,74 @@ async fn a_first_day_looks_like_this() {
     tell(&["explain", "LICENSE_NOT_ACCEPTED"]).await;
     insta::assert_snapshot!(told);
 }
+
+#[tokio::test]
+async fn authoring_looks_like_this() {
+    let site = TestSite::start(Way::Daemon).await;
+    let file = |name: &str| site.folder.path().join(name).to_string_lossy().into_owned();
+    site.ok(&["now"]).await;
+    let esd = site
+        .published
+        .find("Windows 11", "business", catalog::esd_catalog::Architecture::X64, "en-us")
+        .unwrap();
+    std::fs::write(file("install.esd"), esd.content.read(0, esd.wanted.size as usize)).unwrap();
+    std::fs::write(file("facts.toml"), "os_type = \"client\"\nversion = \"10.0.22631\"\nedition = \"Enterprise\"\narchitecture = \"x64\"\nlanguage = \"en-us\"\n").unwrap();
+    std::fs::write(file("key"), "ABCDE-12345-FGHIJ-67890-KLMNO").unwrap();
+    let mut told = String::new();
+    let mut tell = async |args: &[&str]| {
+        let ran = site.run(args).await;
+        let args = args.join(" ").replace(&*site.folder.path().to_string_lossy(), "FOLDER");
+        told += &format!("$ spsync {args}\n{}\n\n", steady(&site, &ran));
+    };
+    tell(&["ts", "create", "--list-types"]).await;
+    tell(&["ts", "create", "--choices"]).await;
+    tell(&["ts", "create", "Upgrade", "--upgrade"]).await;
+    tell(&["ts", "create", "Upgrade", "--upgrade", "--feature-update", "2871b5e3"]).await;
+    tell(&["-q", "license", "review", "2871b5e3"]).await;
+    tell(&["license", "accept", "2871b5e3"]).await;
+    tell(&["ts", "create", "Upgrade", "--upgrade", "--feature-update", "2871b5e3", "--updates", "required"])
+        .await;
+    tell(&["ts", "list"]).await;
+    tell(&["ts", "show", "Upgrade", "--tree"]).await;
+    tell(&["ts", "show", "Upgrade"]).await;
+    tell(&["ts", "refs", "Upgrade", "--pre-download"]).await;
+    tell(&["ts", "plan", "Upgrade", "--facts", &file("facts.toml")]).await;
+    tell(&["ts", "lint", "Upgrade"]).await;
+    tell(&["media", "create", "Upgrade", "--to", &file("staging")]).await;
+    tell(&["prestage", "create", "Upgrade", "--to", &file("x.pkgx")]).await;
+    tell(&["ts", "export", "Upgrade", "--to", &file("up.zip")]).await;
+    tell(&["ts", "import", &file("up.zip"), "--duplicates", "create-new"]).await;
+    tell(&["ts", "lint", "XYZ00002"]).await;
+    tell(&["ts", "diff", "XYZ00001", "XYZ00002"]).await;
+    tell(&["image", "add", &file("install.esd"), "--name", "Windows 11", "--image-version", "25H2"]).await;
+    tell(&[
+        "ts",
+        "create",
+        "By image",
+        "--upgrade",
+        "--image",
+        "Windows 11",
+        "--product-key-file",
+        &file("key"),
+    ])
+    .await;
+    tell(&[
+        "ts",
+        "step",
+        "add",
+        "By image",
+        "run-command",
+        "name=Collect",
+        "command=cmd /c dir",
+        "--in",
+        "Collect logs",
+    ])
+    .await;
+    tell(&["image", "list"]).await;
+    tell(&["collection", "create", "ring-1"]).await;
+    tell(&["collection", "add", "ring-1", "PC1"]).await;
+    tell(&["settings", "set", "slow", "priority=5", "thread_priority=low", "collection=ring-1"]).await;
+    tell(&["settings", "list"]).await;
+    tell(&["settings", "effective", "--client", "PC1"]).await;
+    insta::assert_snapshot!(told);
+}
