@@ -40,9 +40,10 @@ async fn save(
     let known = Known::of(site).await?;
     let before = lint::lint(&Sequence::parse(&row.document)?, &known.surroundings);
     let after = lint::lint(changed, &known.surroundings);
-    let is_new = |finding: &&Finding| {
-        finding.severity == Severity::Error && !before.iter().any(|old| old.code == finding.code)
+    let count = |findings: &[Finding], code: Code| {
+        findings.iter().filter(|one| one.code == code && one.severity == Severity::Error).count()
     };
+    let is_new = |finding: &&Finding| count(&after, finding.code) > count(&before, finding.code);
     lint::refuse_errors(after.iter().filter(is_new))?;
     let document = changed.checked_text()?;
     let new = recorded(changed, document.clone());

@@ -55,15 +55,15 @@ pub async fn choices(site: &Arc<Site>, filter: &UpdateFilter) -> Result<Choices,
     let known = Known::of(site).await?;
     let (picked, _) = updates::pick(&known.updates, filter);
     let mut hidden: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
-    let (everything, _) = (UpdateFilter { all: true, ..filter.clone() }, ());
     for listed in
-        known.updates.iter().filter(|listed| listed.hidden.is_none() && everything.keeps(&listed.update))
+        known.updates.iter().filter(|listed| listed.hidden.is_none() && filter.keeps(&listed.update))
     {
         if let Some(reason) = listed.reasons.first() {
             hidden.entry(because(*reason)).or_default().push(listed.update.id.update.short());
         }
     }
-    let sentence = |(why, ids): (&str, Vec<String>)| {
+    let sentence = |(why, mut ids): (&str, Vec<String>)| {
+        ids.sort();
         let help = if why == because(Reason::Licence) { "; `spsync license list --pending`" } else { "" };
         format!("{} hidden: {why} ({}){help}", ids.len(), ids.join(", "))
     };
@@ -174,6 +174,9 @@ pub async fn create(site: &Arc<Site>, wanted: Create, caller: &Caller) -> Result
             .await?;
         Some(id)
     };
+    if let Some(id) = &id {
+        findings = lint::about(findings, id);
+    }
     Answer::of(&Created {
         id,
         name,

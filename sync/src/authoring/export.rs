@@ -152,11 +152,7 @@ pub fn stripped(sequence: &mut Sequence) -> (Vec<usize>, Vec<usize>) {
                                 lost.1.push(*number);
                             }
                         }
-                        Action::SetVariable(set) => {
-                            if set.hidden_value.take().is_some() {
-                                lost.1.push(*number);
-                            }
-                        }
+                        Action::SetVariable(set) => lost.1.extend(set.hidden_value.take().map(|_| *number)),
                         _ => {}
                     }
                 }

@@ -54,7 +54,7 @@ pub struct Shown {
 
 fn shown(row: &SequenceRow, known: &Known, secrets: Vec<String>) -> Result<Shown, Problem> {
     let sequence = Sequence::parse(&row.document)?;
-    let findings = lint::lint(&sequence, &known.surroundings);
+    let findings = lint::about(lint::lint(&sequence, &known.surroundings), &row.id);
     let (steps, groups) = sequence.counts();
     Ok(Shown {
         id: row.id.clone(),
@@ -126,7 +126,8 @@ pub struct Linted {
 pub async fn lint(site: &Arc<Site>, name: &str, strict: bool) -> Result<Answer, Problem> {
     let row = sequence(site, name).await?;
     let known = Known::of(site).await?;
-    let mut findings = lint::lint(&Sequence::parse(&row.document)?, &known.surroundings);
+    let found = lint::lint(&Sequence::parse(&row.document)?, &known.surroundings);
+    let mut findings = lint::about(found, &row.id);
     if strict {
         findings = lint::strict(findings);
     }

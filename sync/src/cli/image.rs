@@ -87,7 +87,7 @@ impl Image {
                 }
                 output.list(body, &all, |row| row.id.to_string(), table);
             }
-            _ => output.one(body, |body| super::ts::id_of(body), |output| show(body, output)),
+            _ => output.one(body, super::ts::id_of, |output| show(body, output)),
         }
         Ok(called.finish(output))
     }

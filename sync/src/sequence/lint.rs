@@ -136,6 +136,14 @@ pub fn lint(sequence: &Sequence, around: &Surroundings) -> Vec<Finding> {
     findings.0
 }
 
+/// The findings with advice that names the task sequence: one can paste it.
+pub fn about(mut findings: Vec<Finding>, id: &PackageId) -> Vec<Finding> {
+    for finding in &mut findings {
+        finding.help = finding.help.replace(" TS", &format!(" {id}"));
+    }
+    findings
+}
+
 /// The findings, with every warning made an error; two of them have a code of their own then.
 pub fn strict(mut findings: Vec<Finding>) -> Vec<Finding> {
     for finding in &mut findings {

@@ -34,8 +34,7 @@ pub fn inspect(path: &Path) -> Result<ImageInfo, Problem> {
 /// The images that are editions of Windows; Setup's own media and Windows PE are none.
 pub fn editions(info: &ImageInfo) -> Vec<&Image> {
     let is_edition = |image: &&Image| {
-        image.edition_id.is_some()
-            && !image.installation_type.as_ref().is_some_and(|kind| kind == "WindowsPE")
+        image.edition_id.is_some() && image.installation_type.as_ref().is_none_or(|kind| kind != "WindowsPE")
     };
     info.images.iter().filter(is_edition).collect()
 }

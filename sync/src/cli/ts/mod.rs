@@ -307,9 +307,6 @@ impl Ts {
             }
             Self::Create(args) => TsRequest::Create(Box::new(wanted(args, settings, global, output).await?)),
             Self::List => TsRequest::List,
-            Self::Show { ts, .. } if ts.is_empty() => {
-                return Err(Problem::new(Code::TaskSequenceNotFound, "name a task sequence"));
-            }
             Self::Show { ts, tree } => {
                 let shown =
                     print::call(TsRequest::Show { sequence: ts }, settings, global, output).await?.body;
