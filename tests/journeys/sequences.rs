@@ -442,6 +442,19 @@ async fn create_forms() {
     assert!(ran.stdout.contains("   2    Upgrade Operating System"), "{ran:?}");
     let ran = site.run(&["ts", "list"]).await;
     assert!(ran.stdout.contains("no: empty") && ran.stdout.contains("U "), "{ran:?}");
+    let document = site.ok(&["ts", "show", "U"]).await["document"].as_str().unwrap().to_owned();
+    let file = path(&site, "u.toml");
+    let edit = ["ts", "edit", "U", "--from", &file];
+    std::fs::write(&file, document.replace("delay = 60", "delay = 90")).unwrap();
+    assert_eq!(site.ok(&edit).await["revision"], 2);
+    std::fs::write(&file, document.replace("edition_index", "product_key = \"sealed-7\"\nedition_index"))
+        .unwrap();
+    site.refused("TASK_SEQUENCE_INVALID", &edit).await;
+    std::fs::write(&file, document.replace("target = \"installed-os\"", "target = \"boot-image\"")).unwrap();
+    site.refused("RESTART_TARGET_WRONG", &edit).await;
+    std::fs::write(&file, vec![b' '; (2 << 20) + 1]).unwrap();
+    assert_ne!(site.json(&edit).await.status, 0);
+    assert_eq!(site.ok(&["ts", "show", "U"]).await["revision"], 2);
     let disabled = site.ok(&["ts", "disable", "U"]).await;
     assert_eq!(disabled["enabled"], false);
     assert_eq!(site.ok(&["ts", "enable", "U"]).await["enabled"], true);

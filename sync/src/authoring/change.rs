@@ -84,6 +84,35 @@ fn free_place(sequence: &Sequence) -> u32 {
     sealed_places(sequence).into_iter().max().unwrap_or_default() + 1
 }
 
+/// Replaces the whole document. It may name only places of secrets that are filled.
+///
+/// # Errors
+/// `TASK_SEQUENCE_CHANGED`, `TASK_SEQUENCE_INVALID`, `TASK_SEQUENCE_TOO_LARGE`, what lint finds anew.
+pub async fn replace(
+    site: &Arc<Site>,
+    name: &str,
+    revision: u32,
+    document: &str,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let row = sequence(site, name).await?;
+    if row.revision != revision {
+        let message = format!("task sequence {} was changed meanwhile", row.id);
+        return Err(Problem::new(Code::TaskSequenceChanged, message));
+    }
+    let mut changed = Sequence::parse(document)?;
+    changed.name = checked_name(&changed.name)?;
+    let id = row.id.clone();
+    let filled = site.read(move |r| r.sequence_secrets(&id)).await?;
+    let empty = |number: &u32| !filled.iter().any(|secret| secret.number == *number);
+    if let Some(number) = sealed_places(&changed).into_iter().find(empty) {
+        let message = format!("the document names `sealed-{number}`, and no secret is kept there");
+        return Err(Problem::new(Code::TaskSequenceInvalid, message)
+            .help("use `--product-key-file` or `--value-file` of `spsync ts step set`"));
+    }
+    save(site, &row, &changed, None, caller).await
+}
+
 /// Adds a step or group.
 ///
 /// # Errors

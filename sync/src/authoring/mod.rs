@@ -45,6 +45,9 @@ pub async fn answer(site: &Arc<Site>, request: TsRequest, caller: &Caller) -> Re
         TsRequest::Copy { sequence, name } => change::copy(site, &sequence, name, caller).await,
         TsRequest::Enable { sequence, enabled } => change::enable(site, &sequence, enabled, caller).await,
         TsRequest::Delete { sequence } => change::delete(site, &sequence, caller).await,
+        TsRequest::Replace { sequence, revision, document } => {
+            change::replace(site, &sequence, revision, &document, caller).await
+        }
         TsRequest::StepAdd { sequence, kind, place, changes, value } => {
             change::step_add(site, &sequence, &kind, &place, &changes, value, caller).await
         }

@@ -34,6 +34,8 @@ pub enum TsRequest {
     Enable { sequence: String, enabled: bool },
     /// Deletes it.
     Delete { sequence: String },
+    /// Replaces the document, unless somebody else changed it since `revision`.
+    Replace { sequence: String, revision: u32, document: String },
     /// Adds a step or group.
     StepAdd {
         sequence: String,

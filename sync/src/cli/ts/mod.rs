@@ -1,6 +1,8 @@
-//! `spsync ts …`, `spsync media …`, `spsync prestage …`: task sequences.
+//! `spsync ts …`: task sequences.
 
 mod ask;
+mod edit;
+mod media;
 mod print;
 
 use std::path::{Path, PathBuf};
@@ -8,6 +10,8 @@ use std::path::{Path, PathBuf};
 use catalog::problem::{Code, Problem};
 use clap::{Args, Subcommand};
 use serde_json::Value;
+
+pub use media::{Media, Prestage};
 
 use super::output::safe;
 use super::{Global, Output};
@@ -32,6 +36,14 @@ pub enum Ts {
         /// Groups and steps with their numbers
         #[arg(long)]
         tree: bool,
+    },
+    /// Change the document of a task sequence in an editor, or take it from a file
+    Edit {
+        /// Id or name
+        ts: String,
+        /// The new document
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
     },
     /// What is wrong with a task sequence
     Lint {
@@ -260,32 +272,6 @@ impl From<Where> for Place {
     }
 }
 
-/// Stand-alone media
-#[derive(Debug, Subcommand)]
-pub enum Media {
-    /// Make stand-alone media of a task sequence
-    Create {
-        /// Id or name of the task sequence
-        ts: String,
-        /// The staging folder
-        #[arg(long, value_name = "DIR")]
-        to: PathBuf,
-    },
-}
-
-/// Prestaged files
-#[derive(Debug, Subcommand)]
-pub enum Prestage {
-    /// Make a prestaged file of a task sequence or deployment package
-    Create {
-        /// Id or name
-        what: String,
-        /// The file
-        #[arg(long, value_name = "FILE")]
-        to: PathBuf,
-    },
-}
-
 impl Ts {
     pub(super) async fn run(
         self,
@@ -312,6 +298,17 @@ impl Ts {
                     print::call(TsRequest::Show { sequence: ts }, settings, global, output).await?.body;
                 print::one(&shown, tree, output);
                 return Ok(0);
+            }
+            Self::Edit { ts, from } => {
+                let body =
+                    print::call(TsRequest::Show { sequence: ts }, settings, global, output).await?.body;
+                match edit::edited(&body, from.as_deref())? {
+                    Some(request) => request,
+                    None => {
+                        output.note("nothing was changed");
+                        return Ok(0);
+                    }
+                }
             }
             Self::Lint { ts, strict } => TsRequest::Lint { sequence: ts, strict },
             Self::Refs { ts, pre_download, run_from_dp } => {
@@ -376,34 +373,6 @@ impl Ts {
         let verb = request.clone();
         let called = print::call(request, settings, global, output).await?;
         print::answer(&verb, &called.body, output);
-        Ok(called.finish(output))
-    }
-}
-
-impl Media {
-    pub(super) async fn run(
-        self,
-        settings: &Loaded,
-        global: &Global,
-        output: &Output,
-    ) -> Result<u8, Problem> {
-        let Self::Create { ts, to } = self;
-        let request = TsRequest::Media { sequence: ts, folder: absolute(to) };
-        let called = print::call(request, settings, global, output).await?;
-        Ok(called.finish(output))
-    }
-}
-
-impl Prestage {
-    pub(super) async fn run(
-        self,
-        settings: &Loaded,
-        global: &Global,
-        output: &Output,
-    ) -> Result<u8, Problem> {
-        let Self::Create { what, to } = self;
-        let called =
-            print::call(TsRequest::Prestage { what, file: absolute(to) }, settings, global, output).await?;
         Ok(called.finish(output))
     }
 }

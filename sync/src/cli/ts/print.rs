@@ -107,7 +107,8 @@ fn findings(all: &[Finding], output: &Output) {
 pub fn answer(request: &TsRequest, body: &Value, output: &Output) {
     match request {
         TsRequest::List => list(body, output),
-        TsRequest::StepAdd { .. }
+        TsRequest::Replace { .. }
+        | TsRequest::StepAdd { .. }
         | TsRequest::StepSet(_)
         | TsRequest::StepMove { .. }
         | TsRequest::StepRemove { .. }
