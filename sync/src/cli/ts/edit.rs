@@ -9,16 +9,21 @@ use serde_json::Value;
 use super::{id_of, read_small};
 use crate::authoring::TsRequest;
 use crate::sequence::LARGEST;
+use crate::sequence::document::small_enough;
 
 /// The changed document as a request; `None` where nothing was changed. It replaces the revision that was shown, so that
 /// two people never overwrite each other.
 ///
 /// # Errors
-/// `USAGE` where no editor is named; `DISK_ERROR`.
+/// `TASK_SEQUENCE_TOO_LARGE`; `USAGE` where no editor is named; `DISK_ERROR`.
 pub fn edited(shown: &Value, from: Option<&Path>) -> Result<Option<TsRequest>, Problem> {
     let before = shown["document"].as_str().unwrap_or_default();
     let document = match from {
-        Some(file) => read_small(file, LARGEST)?,
+        Some(file) => {
+            let bytes = std::fs::metadata(file).map_or(0, |meta| meta.len());
+            small_enough(usize::try_from(bytes).unwrap_or(usize::MAX))?;
+            read_small(file, LARGEST)?
+        }
         None => in_editor(before)?,
     };
     let revision =
