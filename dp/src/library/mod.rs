@@ -8,6 +8,7 @@
 //! file. Names are made of digests that we computed: no client and no upstream names a path. Everything here blocks;
 //! async callers use a blocking thread.
 
+mod growth;
 mod sidecar;
 mod staged;
 #[cfg(test)]
@@ -24,7 +25,8 @@ use catalog::digest::{Checker, Fingerprint, Mismatch, Sha256Digest, Wanted};
 use catalog::problem::{Code, Coded};
 use rustix::fs::OFlags;
 
-pub use staged::{Note, Staged};
+pub use growth::{Grown, Growth};
+pub use staged::{Appended, Note, Staged};
 
 /// Why the library could not do something.
 #[derive(Debug, thiserror::Error)]
