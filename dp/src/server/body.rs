@@ -50,6 +50,13 @@ impl ContentBody {
         Self { file: None, segments: VecDeque::from([Segment::Bytes(bytes)]), ahead: None, left }
     }
 
+    /// Bytes in memory, one after the other.
+    pub fn parts(parts: Vec<Bytes>) -> Self {
+        let left = parts.iter().map(|part| part.len() as u64).sum();
+        let segments = parts.into_iter().map(Segment::Bytes).collect();
+        Self { file: None, segments, ahead: None, left }
+    }
+
     /// Parts of a file, and what stands between them.
     pub fn file(file: Arc<File>, segments: Vec<Segment>) -> Self {
         let length = |segment: &Segment| match segment {

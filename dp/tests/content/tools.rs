@@ -66,7 +66,7 @@ impl Cutter {
 }
 
 /// Runs a tool without the settings of whoever runs the tests; `None`, and a line, where it is not installed.
-fn run(test: &str, tool: &str, folder: &Path, arguments: &[&str]) -> Option<Output> {
+pub fn run(test: &str, tool: &str, folder: &Path, arguments: &[&str]) -> Option<Output> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let command = Command::new(tool)
         .args(arguments)

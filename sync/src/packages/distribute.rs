@@ -184,7 +184,7 @@ pub fn shelf(reader: &Reader<'_>, point: &str, public_url: &str) -> Result<Shelf
     let mut shelf = Shelf::default();
     for row in reader.shelf()? {
         shelf.packages.insert((row.package, row.file_name.as_str().to_ascii_lowercase()), row.sha256);
-        shelf.offer(row.sha256, Servable { size: row.size, sha1: Some(row.sha1), name: row.file_name });
+        shelf.offer(row.sha256, Servable::new(row.size, Some(row.sha1), row.file_name));
     }
     let mut held: HashMap<_, Held> = HashMap::new();
     for row in reader.content_sources()? {
