@@ -152,16 +152,15 @@ fn content_range(part: &ByteRange, size: u64) -> String {
     format!("bytes {}-{}/{size}", part.start(), part.end() - 1)
 }
 
-/// `multipart/byteranges` (section 14.6). BITS wants at most 180 bytes of other fields in a part and at most one empty
-/// line before the first boundary; this has fewer of both.
+/// `multipart/byteranges` (section 14.6). BITS wants at most 180 bytes of other fields in a part and at most two line ends
+/// before the first boundary; zsync wants one, and asks for ever where there is none.
 fn multipart(file: &ServedFile, parts: &[ByteRange], head: bool) -> Response<ContentBody> {
     // The digest cannot be part of its own content but for a collision.
     let boundary = format!("spsync-{}", &file.digest.to_string()[..32]);
     let mut segments = Vec::with_capacity(parts.len() * 2 + 1);
-    for (index, part) in parts.iter().enumerate() {
-        let line = if index == 0 { "" } else { "\r\n" };
+    for part in parts {
         let header = format!(
-            "{line}--{boundary}\r\nContent-Type: application/octet-stream\r\nContent-Range: {}\r\n\r\n",
+            "\r\n--{boundary}\r\nContent-Type: application/octet-stream\r\nContent-Range: {}\r\n\r\n",
             content_range(part, file.size)
         );
         segments.push(Segment::Bytes(Bytes::from(header)));

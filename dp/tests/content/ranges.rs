@@ -7,10 +7,9 @@ const SIZE: usize = 300_001;
 /// The body of a `multipart/byteranges` answer, written out by hand.
 fn multipart(content: &Content, boundary: &str, parts: &[(usize, usize)]) -> Vec<u8> {
     let mut body = Vec::new();
-    for (index, (first, last)) in parts.iter().enumerate() {
+    for (first, last) in parts {
         let head = format!(
-            "{}--{boundary}\r\nContent-Type: application/octet-stream\r\nContent-Range: bytes {first}-{last}/{}\r\n\r\n",
-            if index == 0 { "" } else { "\r\n" },
+            "\r\n--{boundary}\r\nContent-Type: application/octet-stream\r\nContent-Range: bytes {first}-{last}/{}\r\n\r\n",
             content.bytes.len()
         );
         body.extend_from_slice(head.as_bytes());

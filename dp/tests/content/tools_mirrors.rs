@@ -22,8 +22,9 @@ struct Dying {
 }
 
 impl Dying {
-    fn before(server: SocketAddr, after: usize) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    /// At an address of its own: tools count connections by host, without the port.
+    fn before(server: SocketAddr, after: usize, host: &str) -> Self {
+        let listener = TcpListener::bind((host, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let connected = Arc::new(AtomicUsize::new(0));
         let (counted, left) = (connected.clone(), Arc::new(AtomicUsize::new(after)));
@@ -94,7 +95,7 @@ const ARIA2: [&str; 9] = [
     "--no-conf",
     "-q",
     "--file-allocation=none",
-    "--max-tries=2",
+    "--max-tries=3",
     "--retry-wait=0",
     "--connect-timeout=10",
     "-s4",
@@ -106,10 +107,11 @@ const ARIA2: [&str; 9] = [
 fn aria2c_gets_the_file_by_its_metalink_though_one_place_dies_and_one_lies() {
     let point = Point::start();
     let content = point.add(1, SIZE);
-    let (dying, lying) = (Dying::before(point.address, 300_000), lying(&content));
+    let (dying, lying) = (Dying::before(point.address, 300_000, "127.0.0.2"), lying(&content));
+    let liar = Dying::before(lying.address, usize::MAX, "127.0.0.3");
     point.tell(&content, &[
         (DistributionPoint, dying.url(&content)),
-        (DistributionPoint, lying.url(&content.path())),
+        (DistributionPoint, liar.url(&content)),
         (DistributionPoint, content.path()),
     ]);
     let folder = tempfile::tempdir().unwrap();
@@ -145,7 +147,7 @@ fn aria2c_does_not_believe_a_lie_that_nobody_corrects() {
 fn aria2c_moves_on_by_links_alone() {
     let point = Point::start();
     let content = point.add(3, SIZE);
-    let (dying, other) = (Dying::before(point.address, 1_500_000), honest(&content));
+    let (dying, other) = (Dying::before(point.address, 1_500_000, "127.0.0.2"), honest(&content));
     let places = [(DistributionPoint, other.url(&content.path()))];
     point.tell(&content, &places);
     let folder = tempfile::tempdir().unwrap();
@@ -161,7 +163,7 @@ fn aria2c_moves_on_by_links_alone() {
 fn goes_on_elsewhere(test: &str, tool: &str, arguments: &[&str]) {
     let point = Point::start();
     let content = point.add(4, SIZE);
-    let (dying, other) = (Dying::before(point.address, 1_000_000), honest(&content));
+    let (dying, other) = (Dying::before(point.address, 1_000_000, "127.0.0.2"), honest(&content));
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (dying.url(&content), other.url(&content.path()));
     let Some(cut) = run(test, tool, folder.path(), &[arguments, &[&*first]].concat()) else { return };
