@@ -95,7 +95,7 @@ impl Daemon {
         let mut parts = Vec::new();
         let update_point = Arc::new(UpdatePoint::open(&site).await?);
         let server = ContentServer::new(site.library.clone(), site.shelf.clone(), limits(&settings));
-        let server = server.counting(Source::Point, site.served.clone());
+        let server = server.counting(Source::Point, site.served.clone()).with_gate(site.keys.clone());
         let server = Arc::new(server.with_service(update_point));
         let _ = site.serving_since.set(clock::now()); // only ever set here
         for listener in listeners {

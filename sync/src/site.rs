@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use catalog::id::SiteCode;
 use catalog::problem::{Code, Coded, Problem};
 use dp::library::Library;
-use dp::server::{Refusal, Served, Shelf, Source};
+use dp::server::{Keys, Refusal, Served, Shelf, Source};
 use jiff::Timestamp;
 use schema::{Reader, SchemaError, Store, Writer};
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,8 @@ pub struct Site {
     pub shelf: Arc<ArcSwap<Shelf>>,
     /// What it has served.
     pub served: Arc<Served>,
+    /// Who may have private content. Nobody, until keys are filled in.
+    pub keys: Arc<Keys>,
     /// Since when it serves, in this process; a command that works without the daemon serves nobody.
     pub serving_since: OnceLock<Timestamp>,
     /// Long work.
@@ -104,6 +106,7 @@ impl Site {
             library,
             shelf: Arc::default(),
             served: Arc::default(),
+            keys: Arc::default(),
             serving_since: OnceLock::new(),
             started: clock::now(),
             lock,

@@ -1,7 +1,11 @@
 //! Who may have private content. From outside, what one may not have looks exactly like what is not there (threat T4).
 
+use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use catalog::digest::Sha256Digest;
 use http::request::Parts;
 use http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
@@ -29,6 +33,25 @@ pub(super) struct Shut;
 impl Gate for Shut {
     fn may(&self, _: Option<&str>, _: IpAddr) -> bool {
         false
+    }
+}
+
+/// Keys of devices and points of a site, by their SHA-256: a copy in memory of what the database has.
+#[derive(Debug, Default)]
+pub struct Keys(ArcSwap<HashSet<Sha256Digest>>);
+
+impl Keys {
+    /// These are valid from now on, and no others.
+    pub fn replace(&self, hashes: impl IntoIterator<Item = Sha256Digest>) {
+        self.0.store(Arc::new(hashes.into_iter().collect()));
+    }
+}
+
+impl Gate for Keys {
+    /// Which digest is found takes the same time whatever the token: who could measure it would learn about a digest, and
+    /// digests of tokens cannot be steered.
+    fn may(&self, token: Option<&str>, _: IpAddr) -> bool {
+        token.is_some_and(|token| self.0.load().contains(&Sha256Digest::of(token.as_bytes())))
     }
 }
 
@@ -80,6 +103,17 @@ mod tests {
             }
             assert_eq!(bearer(&headers), expected, "{fields:?}");
         }
+    }
+
+    #[test]
+    fn a_key_counts_until_it_is_revoked() {
+        let (keys, client) = (Keys::default(), IpAddr::from([127, 0, 0, 1]));
+        assert!(!keys.may(Some("a"), client));
+        keys.replace([Sha256Digest::of(b"a"), Sha256Digest::of(b"b")]);
+        assert!(keys.may(Some("a"), client) && keys.may(Some("b"), client));
+        assert!(!keys.may(Some("c"), client) && !keys.may(Some(""), client) && !keys.may(None, client));
+        keys.replace([Sha256Digest::of(b"b")]);
+        assert!(!keys.may(Some("a"), client) && keys.may(Some("b"), client));
     }
 
     #[test]

@@ -42,7 +42,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::library::{Library, LibraryError};
-pub use access::{Access, Gate};
+pub use access::{Access, Gate, Keys};
 use admission::{Admission, Client, Place};
 use body::ContentBody;
 use connection::Signals;
