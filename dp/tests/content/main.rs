@@ -5,6 +5,7 @@ mod answers;
 mod bounds;
 mod feet;
 mod hostile;
+mod limits;
 mod mirrors;
 mod private;
 mod ranges;
