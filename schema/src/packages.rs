@@ -258,7 +258,10 @@ impl Writer<'_> {
 
     /// Says for whom a package is.
     pub fn set_package_access(&self, id: &PackageId, access: Access) -> Result<(), SchemaError> {
-        self.execute("UPDATE package SET access = ?2 WHERE package_id = ?1", (id.as_str(), access.to_string()))?;
+        self.execute(
+            "UPDATE package SET access = ?2 WHERE package_id = ?1",
+            (id.as_str(), access.to_string()),
+        )?;
         Ok(())
     }
 

@@ -203,8 +203,12 @@ fn packages_follow_the_rules_and_share_content() {
     runtime().block_on(async {
         record(&store, "a", vec![revision("en-us", 20, 1)]).await;
         let site = "XYZ".parse().unwrap();
-        let new =
-            |name: &str| NewPackage { name: name.to_owned(), description: String::new(), source_dir: None, access: Access::Public };
+        let new = |name: &str| NewPackage {
+            name: name.to_owned(),
+            description: String::new(),
+            source_dir: None,
+            access: Access::Public,
+        };
         let create = |new: NewPackage| {
             let site: catalog::id::SiteCode = "XYZ".parse().unwrap();
             store.write(move |w| w.create_package(&site, &new, NOW))
@@ -277,8 +281,12 @@ fn packages_follow_the_rules_and_share_content() {
         assert!(store.read(|r| r.shelf()).await.unwrap().is_empty());
         let files = store.read(move |r| r.package_files(&package)).await.unwrap();
         assert_eq!(files[0].state, FileState::Queued);
-        let next =
-            create(NewPackage { name: "Third".to_owned(), description: String::new(), source_dir: None, access: Access::Public });
+        let next = create(NewPackage {
+            name: "Third".to_owned(),
+            description: String::new(),
+            source_dir: None,
+            access: Access::Public,
+        });
         assert_eq!(next.await.unwrap().as_str(), "XYZ00003");
     });
 }

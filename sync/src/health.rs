@@ -65,9 +65,11 @@ async fn answer(site: &Arc<Site>, request: Request<Incoming>, asker: IpAddr) -> 
                 }
             }
         }
-        "/metrics" => {
-            text(StatusCode::FORBIDDEN, "not from there; see [admin] metrics_public\n".to_owned(), "text/plain")
-        }
+        "/metrics" => text(
+            StatusCode::FORBIDDEN,
+            "not from there; see [admin] metrics_public\n".to_owned(),
+            "text/plain",
+        ),
         _ => text(StatusCode::NOT_FOUND, "not here\n".to_owned(), "text/plain"),
     }
 }

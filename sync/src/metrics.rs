@@ -74,6 +74,12 @@ fn text(facts: &Facts, served: &Served) -> String {
     for source in Source::ALL {
         out.sample("spsync_served_bytes_total", &[("source", source.name())], served.bytes_as(source));
     }
+    out.family(
+        "spsync_served_from_file_bytes",
+        "counter",
+        "Those of them that the kernel sent from the file.",
+    );
+    out.sample("spsync_served_from_file_bytes_total", &[], load(&served.by_region));
     out.family("spsync_refused", "counter", "Requests and connections that were not served, by reason.");
     for refusal in Refusal::ALL {
         let labels = [("reason", refusal.name()), ("code", refusal.code().name())];
@@ -122,7 +128,10 @@ mod tests {
         assert!(text.ends_with("\n# EOF\n"));
         assert!(text.contains("\nspsync_build_info{version=\"1.2.3\"} 1\n"), "{text}");
         assert!(text.contains("\nspsync_start_time_seconds 1.5\n"), "{text}");
-        assert!(text.contains("spsync_refused_total{reason=\"forbidden\",code=\"SERVE_FORBIDDEN\"} 0\n"), "{text}");
+        assert!(
+            text.contains("spsync_refused_total{reason=\"forbidden\",code=\"SERVE_FORBIDDEN\"} 0\n"),
+            "{text}"
+        );
         let (mut families, mut samples) = (HashSet::new(), HashSet::new());
         let mut family = (String::new(), String::new());
         for line in text.lines().filter(|line| *line != "# EOF") {

@@ -133,7 +133,9 @@ async fn health_is_told_to_whoever_asks() {
     daemon.start_kill().unwrap();
     let log = String::from_utf8_lossy(&daemon.wait_with_output().await.unwrap().stderr).into_owned();
     let line = log.lines().find(|line| line.contains("/content/a%0Ab")).expect("the access log names it");
-    for part in ["spsync::access", "GET /content/a%0Ab", "status=404", "reason=\"absent\"", "code=\"SERVE_NOT_HERE\""] {
+    for part in
+        ["spsync::access", "GET /content/a%0Ab", "status=404", "reason=\"absent\"", "code=\"SERVE_NOT_HERE\""]
+    {
         assert!(line.contains(part), "no `{part}` in {line}");
     }
 }

@@ -147,6 +147,32 @@ pub struct StoredFile {
     pub digest: Sha256Digest,
     /// Bytes.
     pub size: u64,
+    /// Which file it is.
+    pub identity: Identity,
+}
+
+/// What tells a file from another one under the same name, and from itself before it was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+    mode: u32,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Identity {
+    pub(crate) fn of(found: &fs::Metadata) -> Self {
+        Self {
+            device: found.dev(),
+            inode: found.ino(),
+            mode: found.mode(),
+            size: found.len(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        }
+    }
 }
 
 /// What reading content again found.
@@ -285,7 +311,17 @@ impl Library {
                 what: "it has another size than when it was stored",
             });
         }
-        Ok(Some(StoredFile { file, digest, size: found.len() }))
+        Ok(Some(StoredFile { file, digest, size: found.len(), identity: Identity::of(&found) }))
+    }
+
+    /// Which file has the name of this content now, if any. One system call.
+    pub fn identity(&self, digest: Sha256Digest) -> Option<Identity> {
+        fs::symlink_metadata(self.blob(digest)).ok().as_ref().map(Identity::of)
+    }
+
+    /// The error of content that could be opened and not read.
+    pub(crate) fn unreadable(&self, digest: Sha256Digest, source: io::Error) -> LibraryError {
+        LibraryError::io("read", &self.blob(digest))(source)
     }
 
     /// Everything that was computed when the content was stored. Computed again where that is lost.

@@ -64,7 +64,8 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (field, second) = (fields.next()?, fields.next());
     let (scheme, token) = field.to_str().ok()?.split_once(' ')?;
     let token = token.trim_matches(' ');
-    let fits = (1..=LONGEST_TOKEN).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic());
+    let fits =
+        (1..=LONGEST_TOKEN).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic());
     (second.is_none() && scheme.eq_ignore_ascii_case("bearer") && fits).then_some(token)
 }
 
@@ -118,7 +119,8 @@ mod tests {
 
     #[test]
     fn without_a_gate_nobody_has_private_content() {
-        let head = http::Request::builder().header("authorization", "Bearer x").body(()).unwrap().into_parts().0;
+        let head =
+            http::Request::builder().header("authorization", "Bearer x").body(()).unwrap().into_parts().0;
         let client = IpAddr::from([127, 0, 0, 1]);
         assert!(may(&Shut, Access::Public, &head, client));
         assert!(!may(&Shut, Access::Private, &head, client));

@@ -57,7 +57,8 @@ impl Admission {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let (count, client) = clients.entry(address).or_insert_with(|| {
             // With nothing saved up: connecting again gains nothing.
-            let rate = self.limits.rate_limit_per_client.map(|rate| Arc::new(Rate::new(rate, Instant::now())));
+            let rate =
+                self.limits.rate_limit_per_client.map(|rate| Arc::new(Rate::new(rate, Instant::now())));
             (0, Arc::new(Client { transfers: AtomicUsize::new(0), rate }))
         });
         if *count >= self.limits.max_connections_per_client {

@@ -1,10 +1,10 @@
 //! The one body of all answers: bytes in memory and parts of an open file, of exactly known length.
 //!
-//! File parts are read on the blocking pool, one step ahead of what is being sent. A faster way to the socket changes
-//! only this file.
+//! Small content and regions go out as slices of memory (the socket sends a region from its file, see [`super::push`]).
+//! Where there is neither, over TLS and on other systems, parts are read on the blocking pool, one step ahead of what is
+//! being sent.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
@@ -15,6 +15,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
+use super::open::OpenContent;
 use super::range::ByteRange;
 
 /// Bytes of one read: small steps cost several times as much.
@@ -25,66 +26,87 @@ const STEP: u64 = 512 * 1024;
 pub enum Segment {
     /// As they are.
     Bytes(Bytes),
-    /// A part of the file.
+    /// A part of the content.
     File(ByteRange),
 }
 
 /// A body of known length.
 #[derive(Debug)]
 pub struct ContentBody {
-    file: Option<Arc<File>>,
+    content: Option<Arc<OpenContent>>,
     segments: VecDeque<Segment>,
     ahead: Option<JoinHandle<io::Result<Bytes>>>,
+    by_region: bool,
     left: u64,
 }
 
 impl ContentBody {
     /// Nothing.
     pub fn empty() -> Self {
-        Self { file: None, segments: VecDeque::new(), ahead: None, left: 0 }
+        Self { content: None, segments: VecDeque::new(), ahead: None, by_region: false, left: 0 }
     }
 
     /// Bytes in memory.
     pub fn bytes(bytes: Bytes) -> Self {
         let left = bytes.len() as u64;
-        Self { file: None, segments: VecDeque::from([Segment::Bytes(bytes)]), ahead: None, left }
+        Self { segments: VecDeque::from([Segment::Bytes(bytes)]), left, ..Self::empty() }
     }
 
     /// Bytes in memory, one after the other.
     pub fn parts(parts: Vec<Bytes>) -> Self {
         let left = parts.iter().map(|part| part.len() as u64).sum();
         let segments = parts.into_iter().map(Segment::Bytes).collect();
-        Self { file: None, segments, ahead: None, left }
+        Self { segments, left, ..Self::empty() }
     }
 
-    /// Parts of a file, and what stands between them.
-    pub fn file(file: Arc<File>, segments: Vec<Segment>) -> Self {
+    /// Parts of a content, and what stands between them.
+    pub fn content(content: Arc<OpenContent>, segments: Vec<Segment>) -> Self {
         let length = |segment: &Segment| match segment {
             Segment::Bytes(bytes) => bytes.len() as u64,
             Segment::File(range) => range.len(),
         };
         let left = segments.iter().map(length).sum();
-        Self { file: Some(file), segments: segments.into(), ahead: None, left }
+        Self { content: Some(content), segments: segments.into(), left, ..Self::empty() }
     }
 
-    /// Starts reading the next step of the file, if that is what comes next.
+    /// Gives out the content's region instead of bytes that were read, if it has one, and says whose region that is. Only
+    /// for a socket that knows regions.
+    pub(super) fn by_region(&mut self) -> Option<&Arc<OpenContent>> {
+        let content = self.content.as_ref().filter(|content| content.region().is_some())?;
+        self.by_region = true;
+        Some(content)
+    }
+
+    /// What comes next, if it is in memory.
+    fn in_memory(&mut self) -> Option<Bytes> {
+        let bytes = match self.segments.front()? {
+            Segment::Bytes(bytes) => bytes.clone(),
+            Segment::File(range) => {
+                let content = self.content.as_ref()?;
+                let region = content.region().filter(|_| self.by_region);
+                content.small().or(region)?.slice(range.start() as usize..range.end() as usize)
+            }
+        };
+        self.segments.pop_front();
+        Some(bytes)
+    }
+
+    /// Starts reading the next step of the file, if that is what comes next and it is not in memory.
     fn read_ahead(&mut self) {
-        let (None, Some(file), Some(Segment::File(range))) = (
-            &self.ahead,
-            &self.file,
-            self.segments.front().map(|s| match s {
-                Segment::File(range) => Segment::File(*range),
-                Segment::Bytes(bytes) => Segment::Bytes(bytes.clone()),
-            }),
-        ) else {
+        let (None, Some(content), Some(&Segment::File(range))) =
+            (&self.ahead, &self.content, self.segments.front())
+        else {
             return;
         };
+        if content.small().is_some() || self.by_region {
+            return;
+        }
         let end = range.end().min(range.start() + STEP);
         self.segments.pop_front();
         if let Some(rest) = ByteRange::new(end, range.end(), range.end()) {
             self.segments.push_front(Segment::File(rest));
         }
-        let file = file.clone();
+        let file = content.file().clone();
         let (start, count) = (range.start(), (end - range.start()) as usize);
         self.ahead = Some(tokio::task::spawn_blocking(move || {
             let mut buffer = vec![0; count];
@@ -110,9 +132,9 @@ impl Body for ContentBody {
                 self.ahead = None;
                 read.map_err(io::Error::other)??
             }
-            None => match self.segments.pop_front() {
-                Some(Segment::Bytes(bytes)) => bytes,
-                _ => return Poll::Ready(None),
+            None => match self.in_memory() {
+                Some(bytes) => bytes,
+                None => return Poll::Ready(None),
             },
         };
         self.left = self.left.saturating_sub(bytes.len() as u64);
@@ -138,25 +160,38 @@ mod tests {
     #[tokio::test]
     async fn parts_come_in_order_and_exactly() {
         let data: Vec<u8> = (0..2_000_000_u32).map(|i| (i % 251) as u8).collect();
-        let path = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(path.path(), &data).unwrap();
-        let file = Arc::new(File::open(path.path()).unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let content = OpenContent::for_test(folder.path(), &data);
         let size = data.len() as u64;
-        let range = |from, to| Segment::File(ByteRange::new(from, to, size).unwrap());
-        let segments = vec![
-            Segment::Bytes(Bytes::from_static(b"a")),
-            range(5, 1_500_000),
-            Segment::Bytes(Bytes::from_static(b"b")),
-            range(0, 3),
-        ];
-        let body = ContentBody::file(file.clone(), segments);
-        assert_eq!(body.size_hint().exact(), Some(1_500_000));
-        let bytes = body.collect().await.unwrap().to_bytes();
+        let segments = || {
+            let range = |from, to| Segment::File(ByteRange::new(from, to, size).unwrap());
+            let line = |bytes| Segment::Bytes(Bytes::from_static(bytes));
+            vec![line(b"a"), range(5, 1_500_000), line(b"b"), range(0, 3)]
+        };
         let expected: Vec<u8> = [b"a", &data[5..1_500_000], b"b", &data[..3]].concat();
-        assert!(bytes == expected);
+        for by_region in [false, true] {
+            let mut body = ContentBody::content(content.clone(), segments());
+            assert_eq!(body.size_hint().exact(), Some(1_500_000));
+            if by_region {
+                assert!(body.by_region().is_some(), "large content has a region");
+            }
+            assert!(body.collect().await.unwrap().to_bytes() == expected);
+        }
 
-        path.as_file().set_len(1_000).unwrap();
-        let short = ContentBody::file(file, vec![range(0, 1_500_000)]);
+        let path = folder.path().join("file");
+        std::fs::File::options().write(true).open(path).unwrap().set_len(1_000).unwrap();
+        let short = ContentBody::content(content, segments());
         assert!(short.collect().await.is_err(), "a file that became shorter is an error, never padding");
+    }
+
+    #[tokio::test]
+    async fn small_content_comes_from_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let content = OpenContent::for_test(folder.path(), b"0123456789");
+        std::fs::remove_dir_all(folder.path()).unwrap();
+        let part = Segment::File(ByteRange::new(2, 5, 10).unwrap());
+        let mut body = ContentBody::content(content, vec![part]);
+        assert!(body.by_region().is_none());
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "234");
     }
 }

@@ -8,7 +8,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::framing::HeadWatch;
+use super::open::OpenContent;
+use super::push::{Part, Pusher, Regions};
 
 /// How long, and for how many bytes, a client may go on sending after an answer that ends the connection.
 const LINGER: Duration = Duration::from_secs(2);
@@ -29,6 +31,19 @@ pub(super) struct Signals {
     pub(super) doubtful: AtomicBool,
     /// The answer ends the connection, and the client may be sending still.
     pub(super) linger: AtomicBool,
+    /// Contents that answers are made of.
+    #[cfg(target_os = "linux")]
+    regions: Regions,
+    /// Bytes that went from a file to the socket.
+    pub(super) by_region: AtomicU64,
+}
+
+impl Signals {
+    /// Says that an answer has slices of this content's region.
+    #[cfg(target_os = "linux")]
+    pub(super) fn expect(&self, content: &Arc<OpenContent>) {
+        self.regions.expect(content);
+    }
 }
 
 /// A stream that gives up on a reader that has stopped.
@@ -36,6 +51,7 @@ pub(super) struct Guarded {
     stream: TcpStream,
     signals: Arc<Signals>,
     watch: HeadWatch,
+    pusher: Pusher,
     stall: Duration,
     deadline: Pin<Box<Sleep>>,
     waiting: bool,
@@ -45,8 +61,8 @@ pub(super) struct Guarded {
 impl Guarded {
     pub(super) fn new(stream: TcpStream, stall: Duration, signals: Arc<Signals>) -> Self {
         let deadline = Box::pin(sleep(stall));
-        let watch = HeadWatch::default();
-        Self { stream, signals, watch, stall, deadline, waiting: false, lingering: None }
+        let (watch, pusher) = (HeadWatch::default(), Pusher::new(&stream));
+        Self { stream, signals, watch, pusher, stall, deadline, waiting: false, lingering: None }
     }
 
     fn guard<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -109,7 +125,14 @@ impl AsyncWrite for Guarded {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        let this = &mut *self;
+        let polled = match Part::find(slices, &this.signals.regions) {
+            Some(part) => this.pusher.poll_push(cx, &this.stream, &part).map_ok(|(sent, of_file)| {
+                this.signals.by_region.fetch_add(of_file as u64, Ordering::Relaxed);
+                sent
+            }),
+            None => Pin::new(&mut this.stream).poll_write_vectored(cx, slices),
+        };
         self.guard(cx, polled)
     }
 

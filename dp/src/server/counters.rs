@@ -80,6 +80,8 @@ pub struct Served {
     pub requests: AtomicU64,
     /// Bytes of bodies given to connections; of a transfer that was cut at most one step more than arrived.
     pub bytes: AtomicU64,
+    /// Bytes of content that went from the file to the socket, past every buffer of ours. Known when a connection ends.
+    pub by_region: AtomicU64,
     /// Connections that are open.
     pub connections: AtomicU64,
     /// Bodies above [`super::SMALL_BODY`] that are being sent.

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use catalog::digest::Sha256Digest;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::conditional::Validators;
 use super::access::Access;
+use super::conditional::Validators;
 
 /// Fields of answers about one content.
 #[derive(Debug, PartialEq, Eq)]

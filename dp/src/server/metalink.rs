@@ -92,7 +92,8 @@ fn escaped(text: &str) -> String {
 
 /// `Link` to one more place that has the same bytes (RFC 6249 section 3); `None` for an address that cannot stand there.
 pub(super) fn duplicate(url: &str, priority: usize) -> Option<String> {
-    let fits = !url.is_empty() && url.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>\"\\".contains(&byte));
+    let fits =
+        !url.is_empty() && url.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>\"\\".contains(&byte));
     fits.then(|| format!("<{url}>; rel=duplicate; pri={priority}"))
 }
 
@@ -141,7 +142,8 @@ mod tests {
     fn only_an_address_becomes_a_link() {
         let link = duplicate("http://a/content/1", 2);
         assert_eq!(link.as_deref(), Some("<http://a/content/1>; rel=duplicate; pri=2"));
-        for odd in ["", "http://a/>; rel=x", "http://a/ b", "http://a/\r\nX: y", "http://ä/", "a\"b", "a\\b"] {
+        for odd in ["", "http://a/>; rel=x", "http://a/ b", "http://a/\r\nX: y", "http://ä/", "a\"b", "a\\b"]
+        {
             assert_eq!(duplicate(odd, 1), None, "{odd:?}");
         }
     }

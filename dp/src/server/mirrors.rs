@@ -11,10 +11,10 @@ use catalog::digest::Sha256Digest;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Response, header};
 
+use super::access::Access;
 use super::body::ContentBody;
 use super::metalink::{self, Pieces};
 use super::refusal::Refusal;
-use super::access::Access;
 use super::shelf::{LocationKind, LocationsAnswer, Shelf};
 use super::{ContentServer, access, respond};
 use crate::library::Library;
@@ -61,7 +61,12 @@ impl KeptPieces {
 
 impl ContentServer {
     /// Where this client finds a content: the one answer behind `/locations`, Metalink and `Link`.
-    pub(super) fn locate(&self, shelf: &Shelf, _client: IpAddr, content: Sha256Digest) -> Option<LocationsAnswer> {
+    pub(super) fn locate(
+        &self,
+        shelf: &Shelf,
+        _client: IpAddr,
+        content: Sha256Digest,
+    ) -> Option<LocationsAnswer> {
         let mut answer = shelf.locations.get(&content)?.clone();
         // Whoever built the shelf should not have named any: private content is never asked of strangers.
         if shelf.access(content) == Access::Private {
@@ -112,7 +117,8 @@ impl ContentServer {
         let kind = HeaderValue::from_static(METALINK);
         let mut response = respond::document(parts, kind, "no-store", head.method == Method::HEAD);
         // Browsers and download managers take this name; ASCII only, the document has the whole of it.
-        let plain: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect();
+        let plain: String =
+            name.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect();
         if let Ok(value) = HeaderValue::try_from(format!("attachment; filename=\"{plain}.meta4\"")) {
             response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
         }
@@ -194,7 +200,8 @@ impl ContentServer {
 /// Whether a client says that it knows Metalink or asks for digests, as RFC 6249 section 6 wants it to.
 fn understands_links(head: &Parts) -> bool {
     let wants = |name| head.headers.contains_key(HeaderName::from_static(name));
-    let accepts = || head.headers.get_all(header::ACCEPT).iter().any(|value| names_metalink(value.as_bytes()));
+    let accepts =
+        || head.headers.get_all(header::ACCEPT).iter().any(|value| names_metalink(value.as_bytes()));
     wants("want-digest") || wants("want-repr-digest") || accepts()
 }
 

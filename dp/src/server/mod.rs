@@ -15,7 +15,10 @@ mod framing;
 pub mod limit;
 mod metalink;
 mod mirrors;
+pub mod open;
 mod outgoing;
+#[cfg(target_os = "linux")]
+mod push;
 pub mod range;
 mod refusal;
 mod respond;
@@ -48,6 +51,7 @@ use body::ContentBody;
 use connection::Signals;
 pub use counters::{Outcome, Served, Source};
 use mirrors::KeptPieces;
+use open::OpenContents;
 use outgoing::{Line, Outgoing};
 pub use refusal::Refusal;
 use service::Room;
@@ -109,6 +113,7 @@ pub const SMALL_BODY: u64 = 64 * 1024;
 /// One server; it may listen at several addresses.
 pub struct ContentServer {
     library: Library,
+    contents: OpenContents,
     shelf: Arc<ArcSwap<Shelf>>,
     limits: ServerLimits,
     service: Option<Arc<dyn Service>>,
@@ -125,6 +130,7 @@ impl ContentServer {
     /// A server of what `shelf` says at each moment.
     pub fn new(library: Library, shelf: Arc<ArcSwap<Shelf>>, limits: ServerLimits) -> Self {
         Self {
+            contents: OpenContents::new(library.clone()),
             library,
             shelf,
             limits,
@@ -215,12 +221,15 @@ impl ContentServer {
         let serving = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(serving);
         // A client that breaks off is its own business: nothing of ours has failed.
-        tokio::select! {
-            _ = &mut serving => return,
-            _ = stopped.wait_for(|stopped| *stopped) => {}
+        let told_to_stop = tokio::select! {
+            _ = &mut serving => false,
+            _ = stopped.wait_for(|stopped| *stopped) => true,
+        };
+        if told_to_stop {
+            serving.as_mut().graceful_shutdown();
+            let _ = serving.await;
         }
-        serving.as_mut().graceful_shutdown();
-        let _ = serving.await;
+        self.served.by_region.fetch_add(signals.by_region.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     async fn handle(
@@ -238,6 +247,9 @@ impl ContentServer {
             if doubtful { respond::bad_request() } else { self.route(&head, &mut body, peer).await };
         if response.headers().get(header::CONNECTION).is_some_and(|value| value == "close") {
             signals.linger.store(true, Ordering::Relaxed);
+        }
+        if let Some(content) = response.body_mut().by_region() {
+            signals.expect(content);
         }
         let mut turn = None;
         let mut length = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
@@ -367,25 +379,22 @@ impl ContentServer {
             Ok(servable) => servable,
             Err(refusal) => return respond::refuse(refusal),
         };
-        let library = self.library.clone();
-        let opened = tokio::task::spawn_blocking(move || library.open_content(digest)).await;
-        let stored = match opened {
-            Ok(Ok(Some(stored))) if stored.size == servable.size => stored,
-            Ok(Ok(_)) => {
+        let content = match self.contents.open(digest).await {
+            Ok(Some(content)) if content.size == servable.size => content,
+            Ok(_) => {
                 warn!(content.sha256 = %digest, "{digest} is distributed and not in the library, or of another size");
                 return respond::refuse(Refusal::Missing);
             }
-            Ok(Err(error @ LibraryError::Corrupt { .. })) => {
+            Err(error @ LibraryError::Corrupt { .. }) => {
                 warn!(content.sha256 = %digest, "{digest} is not served: {error}");
                 return respond::refuse(Refusal::Damaged);
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 warn!(content.sha256 = %digest, "{digest} cannot be opened: {error}");
                 return respond::refuse(Refusal::Unreadable);
             }
-            Err(_) => return respond::refuse(Refusal::Unreadable),
         };
-        let file = respond::ServedFile::new(stored, servable.facts(digest).clone());
+        let file = respond::ServedFile::new(content, servable.facts(digest).clone());
         let reply = conditional::decide(&head.method, &head.headers, &file.facts.validators, file.size);
         let mut response = respond::file(file, reply, head.method == Method::HEAD);
         if response.status().is_success() {

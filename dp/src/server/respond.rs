@@ -10,24 +10,25 @@ use serde::Serialize;
 use super::body::{ContentBody, Segment};
 use super::conditional::Reply;
 use super::facts::Facts;
+use super::open::OpenContent;
 use super::range::ByteRange;
 use super::refusal::Refusal;
-use crate::library::StoredFile;
 
 /// What content is to those who do not know it.
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// A file that is about to be served.
 pub(super) struct ServedFile {
-    file: Arc<std::fs::File>,
+    content: Arc<OpenContent>,
     digest: Sha256Digest,
     pub(super) size: u64,
     pub(super) facts: Arc<Facts>,
 }
 
 impl ServedFile {
-    pub(super) fn new(stored: StoredFile, facts: Arc<Facts>) -> Self {
-        Self { file: Arc::new(stored.file), digest: stored.digest, size: stored.size, facts }
+    pub(super) fn new(content: Arc<OpenContent>, facts: Arc<Facts>) -> Self {
+        let (digest, size) = (content.digest, content.size);
+        Self { content, digest, size, facts }
     }
 }
 
@@ -191,7 +192,7 @@ fn full(
     kind: HeaderValue,
     head: bool,
 ) -> Response<ContentBody> {
-    let body = ContentBody::file(file.file.clone(), segments);
+    let body = ContentBody::content(file.content.clone(), segments);
     let length = http_body::Body::size_hint(&body).exact().unwrap_or_default();
     let mut response = Response::new(if head { ContentBody::empty() } else { body });
     *response.status_mut() = status;

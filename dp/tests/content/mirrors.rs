@@ -26,8 +26,11 @@ fn told() -> (Point, Content) {
 }
 
 fn document(content: &Content, name: &str, urls: &[&str]) -> String {
-    let pieces: String =
-        content.bytes.chunks(MIB).map(|piece| format!("<hash>{}</hash>\n", Sha256Digest::of(piece))).collect();
+    let pieces: String = content
+        .bytes
+        .chunks(MIB)
+        .map(|piece| format!("<hash>{}</hash>\n", Sha256Digest::of(piece)))
+        .collect();
     let urls: String = urls
         .iter()
         .enumerate()

@@ -31,10 +31,10 @@ fn start() -> (Point, Content) {
     let point = Point::open(ServerLimits { max_connections_per_client: 64, ..Default::default() }, finish);
     let content = point.add(1, 3_000);
     keep_private(&point, &content);
-    point.tell(&content, &[
-        (DistributionPoint, content.path()),
-        (Cloud, "http://cloud.example/secret".to_owned()),
-    ]);
+    point.tell(
+        &content,
+        &[(DistributionPoint, content.path()), (Cloud, "http://cloud.example/secret".to_owned())],
+    );
     (point, content)
 }
 
@@ -124,6 +124,9 @@ fn public_content_needs_no_key_and_minds_none() {
     let public = point.add(2, 1_000);
     for more in [&[][..], &[("Authorization", "Bearer wrong")]] {
         let answer = point.ask("GET", &public.path(), more);
-        assert_eq!((answer.status, &answer.fields), (200, &public.carried(1_000, "application/octet-stream")));
+        assert_eq!(
+            (answer.status, &answer.fields),
+            (200, &public.carried(1_000, "application/octet-stream"))
+        );
     }
 }

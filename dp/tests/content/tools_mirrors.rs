@@ -109,11 +109,14 @@ fn aria2c_gets_the_file_by_its_metalink_though_one_place_dies_and_one_lies() {
     let content = point.add(1, SIZE);
     let (dying, lying) = (Dying::before(point.address, 300_000, "127.0.0.2"), lying(&content));
     let liar = Dying::before(lying.address, usize::MAX, "127.0.0.3");
-    point.tell(&content, &[
-        (DistributionPoint, dying.url(&content)),
-        (DistributionPoint, liar.url(&content)),
-        (DistributionPoint, content.path()),
-    ]);
+    point.tell(
+        &content,
+        &[
+            (DistributionPoint, dying.url(&content)),
+            (DistributionPoint, liar.url(&content)),
+            (DistributionPoint, content.path()),
+        ],
+    );
     let folder = tempfile::tempdir().unwrap();
     let url = point.url(&format!("{}.meta4", content.path()));
     let arguments = [&ARIA2[..], &[&*url]].concat();
@@ -138,7 +141,9 @@ fn aria2c_does_not_believe_a_lie_that_nobody_corrects() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("file.meta4"), text.replace(&own, &lying.url(&content.path()))).unwrap();
     let arguments = [&ARIA2[..], &["-M", "file.meta4"]].concat();
-    let Some(done) = run("aria2c_does_not_believe_a_lie", "aria2c", folder.path(), &arguments) else { return };
+    let Some(done) = run("aria2c_does_not_believe_a_lie", "aria2c", folder.path(), &arguments) else {
+        return;
+    };
     assert!(!done.status.success(), "it believed wrong bytes");
     assert!(asked(&lying) > 0);
 }

@@ -1,0 +1,191 @@
+//! Content that is open, ready to be served again: a hot file costs one look at its name and no thread.
+//!
+//! An open file is kept with a read-only map of it, its *region*. Slices of the region travel through hyper as the body of
+//! an answer, and the socket ([`super::push`]) knows them by their address: it takes the bytes from the file itself. Nobody
+//! reads the map on that way; were it read after all, the bytes would be the right ones.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use catalog::digest::Sha256Digest;
+
+use crate::library::{Identity, Library, LibraryError, StoredFile};
+
+/// Content of at most so many bytes is kept in memory: one write answers it.
+const SMALL: u64 = 16 * 1024;
+/// Contents that stay open: descriptors are few, and a site has few files that everybody wants on one day.
+const MOST_LARGE: usize = 512;
+/// Small contents that stay in memory: 16 MiB of them.
+const MOST_SMALL: usize = 1024;
+
+/// Open content.
+#[derive(Debug)]
+pub struct OpenContent {
+    pub(super) digest: Sha256Digest,
+    pub(super) size: u64,
+    file: Arc<File>,
+    small: Option<Bytes>,
+    region: Option<Bytes>,
+    identity: Identity,
+}
+
+impl OpenContent {
+    /// Blocks: small content is read here.
+    fn new(stored: StoredFile) -> io::Result<Self> {
+        let StoredFile { file, digest, size, identity } = stored;
+        let mut opened = Self { digest, size, file: Arc::new(file), small: None, region: None, identity };
+        if size <= SMALL {
+            let mut bytes = vec![0; size as usize];
+            opened.file.read_exact_at(&mut bytes, 0)?;
+            opened.small = Some(Bytes::from(bytes));
+        } else {
+            opened.region = region(&opened.file, size);
+        }
+        Ok(opened)
+    }
+
+    /// Content of a file named `file` in `folder`, whatever its bytes.
+    #[cfg(test)]
+    pub(super) fn for_test(folder: &std::path::Path, bytes: &[u8]) -> Arc<Self> {
+        let path = folder.join("file");
+        std::fs::write(&path, bytes).expect("the folder can be written");
+        let file = File::open(&path).expect("it was written");
+        let identity = Identity::of(&file.metadata().expect("it is open"));
+        let stored = StoredFile { file, digest: Sha256Digest([7; 32]), size: bytes.len() as u64, identity };
+        Arc::new(Self::new(stored).expect("it can be read"))
+    }
+
+    /// The open file.
+    pub(super) fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    /// All of it, where it is in memory.
+    pub(super) fn small(&self) -> Option<&Bytes> {
+        self.small.as_ref()
+    }
+
+    /// Its map, which nobody should read: see above.
+    pub(super) fn region(&self) -> Option<&Bytes> {
+        self.region.as_ref()
+    }
+
+    /// Where in this content the memory at `address` is.
+    pub(super) fn offset_of(&self, address: *const u8) -> Option<u64> {
+        let region = self.region.as_ref()?;
+        let offset = (address as usize).checked_sub(region.as_ptr() as usize)?;
+        (offset < region.len()).then_some(offset as u64)
+    }
+}
+
+/// A map of the whole file; none where the system has no room for it or no such thing. Answers are read then.
+#[cfg(target_os = "linux")]
+fn region(file: &File, size: u64) -> Option<Bytes> {
+    let length = usize::try_from(size).ok()?;
+    // SAFETY: the map is private and read-only, and it lives as long as the `Bytes` that own it. What must not happen to a
+    // mapped file is that it is cut or written to while somebody reads the map: content is written under another name,
+    // protected (0444) before it gets its own, and removed by unlinking only (`library::Staged::commit`). If an
+    // administrator does it all the same, nothing is read through the map: `push` reads the file by `preadv2`, where a cut
+    // file is a short count and never a signal. Answers over TLS and all other bodies read the file too, see `body`.
+    #[expect(unsafe_code, reason = "a map is the token by which the socket knows a file's bytes")]
+    let map = unsafe { memmap2::MmapOptions::new().len(length).map(file) };
+    map.ok().map(Bytes::from_owner)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn region(_: &File, _: u64) -> Option<Bytes> {
+    None
+}
+
+/// Open contents of one library, the ones asked for last.
+#[derive(Debug)]
+pub(super) struct OpenContents {
+    library: Library,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    contents: HashMap<Sha256Digest, (Arc<OpenContent>, u64)>,
+    small: usize,
+    /// Counts questions: what was asked for when.
+    turn: u64,
+}
+
+impl OpenContents {
+    pub(super) fn new(library: Library) -> Self {
+        Self { library, kept: Mutex::default() }
+    }
+
+    /// The content, open; `None` where it is not in the library.
+    ///
+    /// # Errors
+    /// Those of [`Library::open_content`].
+    pub(super) async fn open(&self, digest: Sha256Digest) -> Result<Option<Arc<OpenContent>>, LibraryError> {
+        if let Some(kept) = self.kept(digest) {
+            // One look at the name, on what the kernel has in memory because it was asked for before: no thread hop.
+            if self.library.identity(digest).as_ref() == Some(&kept.identity) {
+                return Ok(Some(kept));
+            }
+            self.forget(digest);
+        }
+        let library = self.library.clone();
+        let opened = tokio::task::spawn_blocking(move || {
+            let Some(stored) = library.open_content(digest)? else { return Ok(None) };
+            let opened = OpenContent::new(stored);
+            opened.map(Some).map_err(|source| library.unreadable(digest, source))
+        });
+        let Some(opened) =
+            opened.await.unwrap_or_else(|gone| Err(self.library.unreadable(digest, gone.into())))?
+        else {
+            return Ok(None);
+        };
+        let opened = Arc::new(opened);
+        self.keep(opened.clone());
+        Ok(Some(opened))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kept(&self, digest: Sha256Digest) -> Option<Arc<OpenContent>> {
+        let mut kept = self.lock();
+        kept.turn += 1;
+        let turn = kept.turn;
+        let (content, asked) = kept.contents.get_mut(&digest)?;
+        *asked = turn;
+        Some(content.clone())
+    }
+
+    fn forget(&self, digest: Sha256Digest) {
+        let mut kept = self.lock();
+        if let Some((content, _)) = kept.contents.remove(&digest) {
+            kept.small -= usize::from(content.small.is_some());
+        }
+    }
+
+    fn keep(&self, content: Arc<OpenContent>) {
+        let is_small = content.small.is_some();
+        let mut kept = self.lock();
+        kept.turn += 1;
+        let turn = kept.turn;
+        kept.small += usize::from(is_small);
+        if let Some((before, _)) = kept.contents.insert(content.digest, (content, turn)) {
+            kept.small -= usize::from(before.small.is_some());
+        }
+        let (count, most) =
+            if is_small { (kept.small, MOST_SMALL) } else { (kept.contents.len() - kept.small, MOST_LARGE) };
+        if count > most {
+            let same_kind = kept.contents.iter().filter(|(_, (it, _))| it.small.is_some() == is_small);
+            let oldest = same_kind.min_by_key(|(_, (_, asked))| *asked).map(|(digest, _)| *digest);
+            if let Some((before, _)) = oldest.and_then(|digest| kept.contents.remove(&digest)) {
+                kept.small -= usize::from(before.small.is_some());
+            }
+        }
+    }
+}
