@@ -53,11 +53,12 @@ impl Reader<'_> {
         })
     }
 
-    /// Links of every content that the site holds.
+    /// Links of every content that the site holds and that is not private: strangers are never asked for that.
     pub fn content_sources(&self) -> Result<Vec<CloudSource>, SchemaError> {
         const SQL: &str = "
             SELECT content.sha256, content.sha1, content.size, file.file_name, file_url.url
               FROM content JOIN file ON file.content = content.sha256 JOIN file_url USING (file_id)
+             WHERE content.sha256 NOT IN (SELECT content FROM private_content)
              ORDER BY content.sha256, file_url.url";
         self.all(SQL, [], |row| {
             Ok(CloudSource {

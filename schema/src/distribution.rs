@@ -47,6 +47,8 @@ pub struct ShelfRow {
     pub sha1: Sha1Digest,
     /// Bytes.
     pub size: u64,
+    /// Only packages that are private have it.
+    pub private: bool,
 }
 
 impl Reader<'_> {
@@ -89,7 +91,8 @@ impl Reader<'_> {
     /// Every file that the site's own point may serve.
     pub fn shelf(&self) -> Result<Vec<ShelfRow>, SchemaError> {
         const SQL: &str = "
-            SELECT f.package_id, f.file_name, content.sha256, content.sha1, content.size
+            SELECT f.package_id, f.file_name, content.sha256, content.sha1, content.size,
+                   content.sha256 IN (SELECT content FROM private_content) AS private
               FROM distributed_file AS f JOIN content ON content.sha256 = f.content
              WHERE f.point_id = 1 ORDER BY f.package_id, f.file_name";
         self.all(SQL, [], |row| {
@@ -99,6 +102,7 @@ impl Reader<'_> {
                 sha256: sha256(row, "sha256")?,
                 sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
                 size: size(row, "size")?,
+                private: row.get("private")?,
             })
         })
     }

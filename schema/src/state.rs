@@ -57,8 +57,8 @@ const PARTS: [(&str, &str); 15] = [
     ("content", "SELECT sha256, sha1, size, sha1_only FROM content ORDER BY 1"),
     (
         "package",
-        "SELECT p.package_id, p.name, p.description, p.source_dir, m.update_id, m.number, m.file_name, m.state
-           FROM package AS p LEFT JOIN package_file AS m USING (package_id) ORDER BY 1, 5, 6, 7",
+        "SELECT p.package_id, p.name, p.description, p.source_dir, p.access, m.update_id, m.number, m.file_name, m.state
+           FROM package AS p LEFT JOIN package_file AS m USING (package_id) ORDER BY 1, 6, 7, 8",
     ),
     ("distributed", "SELECT package_id, point_id, file_name, content FROM distributed_file ORDER BY 1, 2, 3"),
 ];

@@ -188,6 +188,7 @@ impl Demo<'_> {
             name: "feature-updates".to_owned(),
             description: "the demonstration's".to_owned(),
             source: None,
+            access: schema::packages::Access::Public,
         };
         let package: Shown = self.ask(create).await?;
         self.say(format!("created {}", package.package.id));

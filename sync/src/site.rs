@@ -2,18 +2,20 @@
 //!
 //! Whoever holds a [`Site`] holds the site lock: there is one at a time, the daemon or one command.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use catalog::id::SiteCode;
 use catalog::problem::{Code, Coded, Problem};
 use dp::library::Library;
-use dp::server::Shelf;
+use dp::server::{Keys, Refusal, Served, Shelf, Source};
 use jiff::Timestamp;
 use schema::{Reader, SchemaError, Store, Writer};
 use serde::{Deserialize, Serialize};
@@ -42,6 +44,12 @@ pub struct Site {
     pub library: Library,
     /// What the site's distribution point may serve, replaced whole after each change.
     pub shelf: Arc<ArcSwap<Shelf>>,
+    /// What it has served.
+    pub served: Arc<Served>,
+    /// Who may have private content. Nobody, until keys are filled in.
+    pub keys: Arc<Keys>,
+    /// Since when it serves, in this process; a command that works without the daemon serves nobody.
+    pub serving_since: OnceLock<Timestamp>,
     /// Long work.
     pub tasks: Tasks,
     /// How each source may be reached.
@@ -97,6 +105,9 @@ impl Site {
             store,
             library,
             shelf: Arc::default(),
+            served: Arc::default(),
+            keys: Arc::default(),
+            serving_since: OnceLock::new(),
             started: clock::now(),
             lock,
         });
@@ -269,8 +280,44 @@ pub struct Status {
     pub packages: usize,
     /// Contents that the distribution point serves.
     pub served_contents: usize,
+    /// What was served; `None` where nothing serves, because no daemon runs.
+    #[serde(default)]
+    pub served: Option<ServedNow>,
     /// What works now.
     pub tasks: Vec<schema::tasks::Task>,
+}
+
+/// What was served since this daemon began to. Nothing of it lasts longer than the process.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ServedNow {
+    /// When it began.
+    pub since: Timestamp,
+    /// Requests answered.
+    pub requests: u64,
+    /// Bytes by who served them; those that served nothing are left out.
+    pub bytes: BTreeMap<String, u64>,
+    /// What was not served, by reason; see `spsync explain` for their codes in the access log.
+    pub refused: BTreeMap<String, u64>,
+    /// Connections now.
+    pub connections: u64,
+    /// Bodies above 64 KiB on their way now.
+    pub transfers: u64,
+}
+
+impl ServedNow {
+    fn of(served: &Served, since: Timestamp) -> Self {
+        let some = |(_, count): &(String, u64)| *count > 0;
+        let sources = Source::ALL.iter().map(|source| (source.name().to_owned(), served.bytes_as(*source)));
+        let reasons = Refusal::ALL.iter().map(|reason| (reason.name().to_owned(), served.refused(*reason)));
+        Self {
+            since,
+            requests: served.requests.load(Ordering::Relaxed),
+            bytes: sources.filter(some).collect(),
+            refused: reasons.filter(some).collect(),
+            connections: served.connections.load(Ordering::Relaxed),
+            transfers: served.transfers.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// What the content library holds.
@@ -330,6 +377,7 @@ pub async fn status(site: &Arc<Site>) -> Result<Status, Problem> {
         content: Content { blobs: usage.blobs, bytes: usage.bytes, free_bytes: usage.free },
         packages,
         served_contents: site.shelf.load().contents.len(),
+        served: site.serving_since.get().map(|since| ServedNow::of(&site.served, *since)),
         tasks: site.tasks.running(),
     })
 }

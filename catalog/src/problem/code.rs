@@ -601,6 +601,31 @@ codes! {
         "-",
         "spsync dp list",
         "free space there, then the same command again";
+    ServeNotHere "SERVE_NOT_HERE" NotFound 404 None,
+        "a request names nothing that this point was given",
+        "the package was not distributed here, or was withdrawn; or the address is not one of ours",
+        "spsync package show P; spsync content list",
+        "`spsync package distribute P`, if the client should find it here";
+    ServeDamaged "SERVE_DAMAGED" Mismatch 404 None,
+        "this point was given a content that it cannot serve",
+        "the file is gone, was changed, or the disk does not answer",
+        "spsync content show SHA256; the log",
+        "`spsync package validate P --repair`";
+    ServeForbidden "SERVE_FORBIDDEN" NotPermitted 404 None,
+        "private content was asked for without a valid key",
+        "the client is not enrolled, its key was revoked, or the package should be public",
+        "spsync package show P",
+        "enrol the client, or make the package public";
+    ServeBusy "SERVE_BUSY" Refused 503 None,
+        "too much is being sent already",
+        "more clients at once than [server] allows, in all or from one address",
+        "spsync status; spsync config show",
+        "raise the limits of [server], or let clients come back later as they are told";
+    ServeMalformed "SERVE_MALFORMED" Refused 400 None,
+        "a request is not one, or could be read in two ways",
+        "a broken client, a scanner, or an attempt to smuggle requests past a proxy",
+        "the access log",
+        "find out who sends it; nothing of ours has to change";
     ClientNoSite "CLIENT_NO_SITE" Refused 409 None,
         "the client knows no site",
         "[client] site is empty and no site runs on this machine",

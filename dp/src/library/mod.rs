@@ -344,6 +344,11 @@ impl Library {
         Ok(Some(fingerprint))
     }
 
+    /// What was computed when the content was stored, if that is still known. Nothing is hashed.
+    pub fn known_fingerprint(&self, digest: Sha256Digest) -> Option<Fingerprint> {
+        sidecar::read(&self.fanned("hashes", digest)).filter(|found| found.sha256 == digest)
+    }
+
     /// Like [`Self::open_content`], for those who will hash it: a wrong size is for the hash to show.
     fn open_content_anyway(&self, digest: Sha256Digest) -> Result<Option<File>, LibraryError> {
         match self.open_content(digest) {

@@ -1,10 +1,14 @@
 //! What a distribution point may serve at one moment.
 
 use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
 use catalog::digest::{Sha1Digest, Sha256Digest};
 use catalog::id::{FileName, PackageId};
 use serde::{Deserialize, Serialize};
+
+use super::access::Access;
+use super::facts::Facts;
 
 /// What may be served, and what clients are told about where content is. Replaced whole, never changed.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +33,11 @@ impl Shelf {
         }
         self.contents.insert(digest, servable);
     }
+
+    /// For whom a content is; what is not on the shelf is nobody's business, and public by itself.
+    pub fn access(&self, digest: Sha256Digest) -> Access {
+        self.contents.get(&digest).map_or(Access::Public, |servable| servable.access)
+    }
 }
 
 /// What is known of content that may be served.
@@ -40,6 +49,27 @@ pub struct Servable {
     pub sha1: Option<Sha1Digest>,
     /// A name for it.
     pub name: FileName,
+    /// For whom it is.
+    pub access: Access,
+    /// What answers say of it; worded when somebody first asks.
+    facts: OnceLock<Arc<Facts>>,
+}
+
+impl Servable {
+    /// Public content.
+    pub fn new(size: u64, sha1: Option<Sha1Digest>, name: FileName) -> Self {
+        Self { size, sha1, name, access: Access::Public, facts: OnceLock::new() }
+    }
+
+    /// The same, for others.
+    pub fn with_access(self, access: Access) -> Self {
+        Self { access, facts: OnceLock::new(), ..self }
+    }
+
+    /// What answers say of it, whose digest this is.
+    pub(super) fn facts(&self, digest: Sha256Digest) -> &Arc<Facts> {
+        self.facts.get_or_init(|| Arc::new(Facts::of(digest, self.access)))
+    }
 }
 
 /// Who has content.

@@ -67,6 +67,12 @@ impl Content {
         ])
     }
 
+    /// The `Link` to its Metalink document.
+    pub fn described_by(&self) -> String {
+        let path = self.path();
+        format!("<{path}.meta4>; rel=describedby; type=\"application/metalink4+xml\"")
+    }
+
     /// The fields of an answer that carries it, or `length` bytes of it.
     pub fn carried(&self, length: usize, kind: &str) -> Vec<(String, String)> {
         let base64 = self.sha256.to_base64();
@@ -75,6 +81,7 @@ impl Content {
             ("content-length", &length.to_string()),
             ("content-type", kind),
             ("digest", &format!("SHA-256={base64}")),
+            ("link", &self.described_by()),
             ("repr-digest", &format!("sha-256=:{base64}:")),
         ]));
         all.sort();
@@ -124,7 +131,7 @@ impl Point {
         Self::open(limits, |server| server.with_service(service))
     }
 
-    fn open(limits: ServerLimits, finish: impl FnOnce(ContentServer) -> ContentServer) -> Self {
+    pub fn open(limits: ServerLimits, finish: impl FnOnce(ContentServer) -> ContentServer) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let library = Library::open(folder.path(), Settings::default()).unwrap();
         let shelf = Arc::new(ArcSwap::from_pointee(Shelf::default()));
@@ -160,7 +167,7 @@ impl Point {
     /// Serves content, with a place to ask for it.
     pub fn offer(&self, content: &Content) {
         let size = content.bytes.len() as u64;
-        let servable = Servable { size, sha1: Some(content.sha1), name: "part.esd".parse().unwrap() };
+        let servable = Servable::new(size, Some(content.sha1), "part.esd".parse().unwrap());
         let locations = LocationsAnswer {
             content: content.sha256,
             size,
@@ -176,6 +183,18 @@ impl Point {
         self.change(|shelf| {
             shelf.offer(content.sha256, servable.clone());
             shelf.locations.insert(content.sha256, locations.clone());
+        });
+    }
+
+    /// Says where else content is: these addresses, in this order, whatever was said before.
+    pub fn tell(&self, content: &Content, urls: &[(LocationKind, String)]) {
+        let locations: Vec<_> = urls
+            .iter()
+            .map(|(kind, url)| Location { kind: *kind, name: "elsewhere".to_owned(), url: url.clone() })
+            .collect();
+        self.change(|shelf| {
+            let answer = shelf.locations.get_mut(&content.sha256).expect("it was offered");
+            answer.locations.clone_from(&locations);
         });
     }
 

@@ -138,8 +138,11 @@ async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result
         Request::LicenseDecide { updates, accept, text } => {
             licensing::decide(site, &updates, accept, text, caller).await?.into()
         }
-        Request::PackageCreate { name, description, source } => {
-            packages::create(site, &name, &description, source, caller).await?.into()
+        Request::PackageCreate { name, description, source, access } => {
+            packages::create(site, &name, &description, source, access, caller).await?.into()
+        }
+        Request::PackageSet { package, access } => {
+            packages::set_access(site, &package, access, caller).await?.into()
         }
         Request::PackageList => packages::list(site).await?.into(),
         Request::PackageShow { package } => packages::show(site, &package).await?.into(),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use schema::packages::Access;
 use serde::{Deserialize, Serialize};
 
 use crate::select::Selection;
@@ -119,6 +120,16 @@ pub enum Request {
         description: String,
         /// Folder for a copy of the files, if one is wanted.
         source: Option<PathBuf>,
+        /// For whom it is; everybody if not given.
+        #[serde(default = "everybody")]
+        access: Access,
+    },
+    /// Says for whom a package is.
+    PackageSet {
+        /// Id or name.
+        package: String,
+        /// For whom it shall be.
+        access: Access,
     },
     /// All deployment packages.
     PackageList,
@@ -211,6 +222,10 @@ pub enum Request {
     StateDump,
     /// The settings in force, with where each comes from.
     ConfigShow,
+}
+
+fn everybody() -> Access {
+    Access::Public
 }
 
 /// Which feature updates are meant. Empty lists do not narrow.

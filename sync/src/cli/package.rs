@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use catalog::problem::Problem;
 use clap::Subcommand;
+use schema::packages::Access;
 use serde_json::Value;
 
 use super::output::{Rows, safe, size, when};
@@ -27,6 +28,17 @@ pub enum Package {
         /// An existing folder that shall hold the files too; no other package may use it
         #[arg(long, value_name = "DIR")]
         source: Option<PathBuf>,
+        /// Only enrolled devices and points of the site may have its files
+        #[arg(long)]
+        private: bool,
+    },
+    /// Change a setting of a package
+    Set {
+        /// Id or name
+        package: String,
+        /// `access=public` or `access=private`; a file that a public package has too stays public
+        #[arg(value_name = "KEY=VALUE", value_parser = access)]
+        access: Access,
     },
     /// All packages
     List,
@@ -102,9 +114,10 @@ impl Package {
         output: &Output,
     ) -> Result<u8, Problem> {
         let request = match self {
-            Self::Create { name, description, source } => {
+            Self::Create { name, description, source, private } => {
                 let source = source.map(|dir| std::path::absolute(&dir).unwrap_or(dir));
-                let request = Request::PackageCreate { name, description, source };
+                let access = if private { Access::Private } else { Access::Public };
+                let request = Request::PackageCreate { name, description, source, access };
                 if global.dry_run {
                     return plain(request, settings, global, output).await;
                 }
@@ -175,6 +188,7 @@ impl Package {
                 return Ok(called.finish(output));
             }
             Self::Validate { package, repair } => Request::PackageValidate { package, repair },
+            Self::Set { package, access } => Request::PackageSet { package, access },
             Self::Withdraw { package, from } => Request::PackageWithdraw { package, from },
             Self::Delete { package } => {
                 super::confirm(global, &format!("delete deployment package `{package}`"))?;
@@ -183,6 +197,12 @@ impl Package {
         };
         plain(request, settings, global, output).await
     }
+}
+
+/// The one setting that a package has yet.
+fn access(text: &str) -> Result<Access, String> {
+    let value = text.strip_prefix("access=").ok_or("expected `access=public` or `access=private`")?;
+    value.parse().map_err(|_| format!("expected `public` or `private`, actual `{value}`"))
 }
 
 /// Answers whose shape says enough by itself.
@@ -278,7 +298,7 @@ fn show_all(all: &[Shown], output: &Output) {
     let wide = output.format == Format::Wide;
     let mut header = vec!["ID", "NAME", "VERSION", "FILES", "STORED", "SIZE", "DISTRIBUTED TO"];
     if wide {
-        header.extend(["SOURCE", "DESCRIPTION"]);
+        header.extend(["ACCESS", "SOURCE", "DESCRIPTION"]);
     }
     let mut rows = Rows::new(&header);
     for shown in all {
@@ -293,6 +313,7 @@ fn show_all(all: &[Shown], output: &Output) {
             shown.distributed_to.join(", "),
         ];
         if wide {
+            row.push(p.access.to_string());
             row.push(p.source_dir.as_ref().map_or_else(|| "-".to_owned(), |dir| dir.display().to_string()));
             row.push(safe(&p.description));
         }
@@ -317,6 +338,9 @@ fn show_one(shown: &Shown, output: &Output) {
     ));
     if !p.description.is_empty() {
         output.line(format!("  {}", safe(&p.description)));
+    }
+    if p.access == Access::Private {
+        output.line("  private: only for enrolled devices and points of the site");
     }
     let places = if shown.distributed_to.is_empty() {
         "no distribution point".to_owned()

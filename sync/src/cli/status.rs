@@ -70,10 +70,33 @@ fn show(status: &crate::site::Status, output: &Output) {
         status.packages
     ));
     output.line(format!(" DP       serves {} contents", status.served_contents));
+    output.line(match &status.served {
+        Some(now) => served(now),
+        None => " SERVED   nothing: no daemon runs".to_owned(),
+    });
     for task in &status.tasks {
         output.line(format!(" TASK     {} {} since {}", task.id, task.title, when(task.created)));
     }
     status.warnings.iter().chain(&c.notes).for_each(|warning| output.line(format!(" WARN     {warning}")));
+}
+
+/// Counters start with the daemon, so the line says since when.
+fn served(now: &crate::site::ServedNow) -> String {
+    let list = |counts: &std::collections::BTreeMap<String, u64>, shown: &dyn Fn(u64) -> String| {
+        counts.iter().map(|(name, count)| format!("{name} {}", shown(*count))).collect::<Vec<_>>().join(", ")
+    };
+    let bytes = if now.bytes.is_empty() { "nothing".to_owned() } else { list(&now.bytes, &size) };
+    let refused = match now.refused.values().sum::<u64>() {
+        0 => String::new(),
+        all => format!(" · {all} not served ({})", list(&now.refused, &|count| count.to_string())),
+    };
+    format!(
+        " SERVED   since {}: {bytes} in {} requests · {} connections, {} transfers now{refused}",
+        when(now.since),
+        now.requests,
+        now.connections,
+        now.transfers
+    )
 }
 
 /// Canonical state of the site

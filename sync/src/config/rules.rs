@@ -20,6 +20,8 @@ pub(super) fn broken(settings: &Settings) -> Vec<(String, String)> {
     }
     rules.within("server.max_connections", s.server.max_connections, 1, 1_000_000);
     rules.within("server.max_connections_per_client", s.server.max_connections_per_client, 1, 1_000_000);
+    rules.within("server.max_transfers", s.server.max_transfers, 0, 1_000_000);
+    rules.within("server.max_transfers_per_client", s.server.max_transfers_per_client, 0, 1_000_000);
     rules.within("db.readers", s.db.readers, 1, 64);
     rules.within("download.parallel_files", s.download.parallel_files, 1, 64);
     rules.within("sync.parallel_requests", s.sync.parallel_requests, 1, 16);

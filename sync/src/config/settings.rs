@@ -109,6 +109,18 @@ section! {
         /// Connections at once from one address.
         #[serde(with = "units::count")]
         max_connections_per_client: usize = 8,
+        /// Bodies above 64 KiB that are sent at once; 0: as many as there are connections.
+        #[serde(with = "units::count")]
+        max_transfers: usize = 0,
+        /// The same to one address.
+        #[serde(with = "units::count")]
+        max_transfers_per_client: usize = 0,
+        /// Bytes per second of all bodies together.
+        #[serde(with = "units::rate")]
+        rate_limit: Option<u64> = None,
+        /// Bytes per second to one address.
+        #[serde(with = "units::rate")]
+        rate_limit_per_client: Option<u64> = None,
         /// How long a client may take for its request.
         #[serde(with = "units::duration")]
         read_timeout: Duration = Duration::from_secs(30),
@@ -129,8 +141,10 @@ section! {
     Admin {
         /// Unix socket of the command line; empty: off.
         socket: String = "/run/spsync/admin.sock".to_owned(),
-        /// Address of `/healthz` and `/readyz`; empty: off.
+        /// Address of `/healthz`, `/readyz` and `/metrics`; empty: off.
         listen: String = "127.0.0.1:8540".to_owned(),
+        /// `/metrics` for other machines too, where `listen` lets them ask.
+        metrics_public: bool = false,
     }
 }
 section! {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use catalog::problem::{Code, Problem};
 use dp::locate::{self, Held};
-use dp::server::{Servable, Shelf};
+use dp::server::{Access, Servable, Shelf};
 use schema::distribution::Point;
 use schema::packages::FileState;
 use schema::{Reader, SchemaError};
@@ -184,7 +184,9 @@ pub fn shelf(reader: &Reader<'_>, point: &str, public_url: &str) -> Result<Shelf
     let mut shelf = Shelf::default();
     for row in reader.shelf()? {
         shelf.packages.insert((row.package, row.file_name.as_str().to_ascii_lowercase()), row.sha256);
-        shelf.offer(row.sha256, Servable { size: row.size, sha1: Some(row.sha1), name: row.file_name });
+        let access = if row.private { Access::Private } else { Access::Public };
+        let servable = Servable::new(row.size, Some(row.sha1), row.file_name).with_access(access);
+        shelf.offer(row.sha256, servable);
     }
     let mut held: HashMap<_, Held> = HashMap::new();
     for row in reader.content_sources()? {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use catalog::id::{PackageId, RevisionId};
 use catalog::problem::{Code, Problem};
-use schema::packages::{FileState, NewMember, NewPackage, Package, PackageFile};
+use schema::packages::{Access, FileState, NewMember, NewPackage, Package, PackageFile};
 use serde::{Deserialize, Serialize};
 
 pub use distribute::{Distributed, Placed, distribute, points, shelf, withdraw};
@@ -125,6 +125,7 @@ pub async fn create(
     name: &str,
     description: &str,
     source: Option<PathBuf>,
+    access: Access,
     caller: &Caller,
 ) -> Result<Answer, Problem> {
     let source = match source {
@@ -135,6 +136,7 @@ pub async fn create(
         name: name.trim().to_owned(),
         description: description.trim().to_owned(),
         source_dir: source,
+        access,
     };
     let (code, who) = (site.code().clone(), caller.who.clone());
     if caller.dry_run {
@@ -150,6 +152,32 @@ pub async fn create(
         })
         .await?;
     Answer::of(&shown(site, &id).await?)
+}
+
+/// Says for whom a package is. What it has in common with a public one stays public.
+///
+/// # Errors
+/// `PACKAGE_NOT_FOUND`, `AMBIGUOUS`.
+pub async fn set_access(
+    site: &Arc<Site>,
+    name: &str,
+    access: Access,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let package = named(site, name).await?;
+    let changed = package.access != access;
+    if changed && !caller.dry_run {
+        let (id, who) = (package.id.clone(), caller.who.clone());
+        site.write(move |w| {
+            w.set_package_access(&id, access)?;
+            w.audit(&who, &format!("package.access {access}"), id.as_str(), clock::now())
+        })
+        .await?;
+        site.refresh_shelf().await?;
+    }
+    Answer::of(&serde_json::json!({
+        "package": package.id, "name": package.name, "access": access, "changed": changed, "dry_run": caller.dry_run,
+    }))
 }
 
 /// A source folder must exist, be writable, and be nobody else's: also not inside another's, nor around it, nor in
