@@ -23,7 +23,9 @@ use tracing::{error, info, warn};
 use crate::admin::{Caller, wire};
 use crate::clock;
 use crate::config::{self, Level, Loaded, Settings};
-use crate::run;
+use crate::plane::Plane;
+use crate::points::{self, PointService};
+use crate::{point, run};
 use crate::schedule::Schedule;
 use crate::site::{self, Site};
 use crate::update_point::UpdatePoint;
@@ -97,9 +99,17 @@ impl Daemon {
         let settings = site.settings();
         let (stop, stopped) = watch::channel(false);
         let mut parts = Vec::new();
-        let update_point = Arc::new(UpdatePoint::open(&site).await?);
-        let server = ContentServer::new(site.library.clone(), site.shelf.clone(), limits(&settings));
-        let server = Arc::new(server.with_service(update_point));
+        let mut server = ContentServer::new(site.library.clone(), site.shelf.clone(), limits(&settings));
+        if settings.dp.is_site() {
+            let update_point = Arc::new(UpdatePoint::open(&site).await?);
+            let points = Arc::new(PointService::new(site.clone()));
+            server = server.with_service(Arc::new(Plane::default().with(update_point).with(points)));
+            parts.push(tokio::spawn(points::keep_time(site.clone(), wait(stopped.clone()))));
+            parts.push(tokio::spawn(schedule(site.clone(), wait(stopped.clone()))));
+        } else {
+            parts.push(point::start(&site, wait(stopped.clone())).await?);
+        }
+        let server = Arc::new(server);
         for listener in listeners {
             info!(
                 "clients are answered at http://{}",
@@ -118,7 +128,6 @@ impl Daemon {
             health = listener.local_addr().ok();
             parts.push(tokio::spawn(serve_health(site.clone(), listener, wait(stopped.clone()))));
         }
-        parts.push(tokio::spawn(schedule(site.clone(), wait(stopped))));
         Ok(Self { site, addresses, health, stop, parts })
     }
 
@@ -144,6 +153,7 @@ impl Daemon {
     /// Ends all parts, gracefully, and closes the site.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
+        self.site.points.stop();
         let grace = self.site.settings().server.shutdown_grace;
         let all = async {
             for part in self.parts {

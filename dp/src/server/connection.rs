@@ -13,10 +13,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::framing::HeadWatch;
+use super::socket::Socket;
 
 /// How long, and for how many bytes, a client may go on sending after an answer that ends the connection.
 const LINGER: Duration = Duration::from_secs(2);
@@ -33,7 +33,7 @@ pub(super) struct Signals {
 
 /// A stream that gives up on a reader that has stopped.
 pub(super) struct Guarded {
-    stream: TcpStream,
+    stream: Socket,
     signals: Arc<Signals>,
     watch: HeadWatch,
     stall: Duration,
@@ -43,7 +43,7 @@ pub(super) struct Guarded {
 }
 
 impl Guarded {
-    pub(super) fn new(stream: TcpStream, stall: Duration, signals: Arc<Signals>) -> Self {
+    pub(super) fn new(stream: Socket, stall: Duration, signals: Arc<Signals>) -> Self {
         let deadline = Box::pin(sleep(stall));
         let watch = HeadWatch::default();
         Self { stream, signals, watch, stall, deadline, waiting: false, lingering: None }

@@ -12,6 +12,7 @@ pub mod range;
 mod respond;
 mod service;
 mod shelf;
+mod socket;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -29,7 +30,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
-use tokio::net::{TcpListener, TcpStream};
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -37,7 +39,8 @@ use crate::library::{Library, LibraryError};
 use body::ContentBody;
 use connection::Signals;
 use service::Room;
-pub use service::{Answering, Call, Received, Refused, Remark, RequestBody, Service};
+use socket::Socket;
+pub use service::{Answering, Call, Deliver, Received, Refused, Remark, RequestBody, Service};
 pub use shelf::{Location, LocationKind, LocationsAnswer, Servable, Shelf};
 
 /// How much one server takes on.
@@ -113,6 +116,25 @@ impl ContentServer {
 
     /// Accepts until `shutdown`, then lets running answers finish, at most for the grace.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        self.accept(listener, None, shutdown).await;
+    }
+
+    /// The same over TLS, with the certificate that `identity` has at the moment of each handshake.
+    pub async fn serve_tls(
+        self: Arc<Self>,
+        listener: TcpListener,
+        identity: Arc<ArcSwap<ServerConfig>>,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        self.accept(listener, Some(identity), shutdown).await;
+    }
+
+    async fn accept(
+        self: Arc<Self>,
+        listener: TcpListener,
+        identity: Option<Arc<ArcSwap<ServerConfig>>>,
+        shutdown: impl Future<Output = ()>,
+    ) {
         tokio::pin!(shutdown);
         let (stop, stopped) = watch::channel(false);
         let mut connections = tokio::task::JoinSet::new();
@@ -134,7 +156,14 @@ impl ContentServer {
                 warn!(client = %peer.ip(), "refused a connection of {}: too many", peer.ip());
                 continue;
             };
-            connections.spawn(self.clone().answer(stream, peer, place, stopped.clone()));
+            let (server, stopped) = (self.clone(), stopped.clone());
+            let config = identity.as_ref().map(|identity| identity.load_full());
+            connections.spawn(async move {
+                let _ = stream.set_nodelay(true);
+                // The handshake has the time of a head; who needs longer, or speaks no TLS, is not told why.
+                let Some(socket) = Socket::open(stream, config, server.limits.read_timeout).await else { return };
+                server.answer(socket, peer, place, stopped).await;
+            });
         }
         drop(listener);
         let _ = stop.send(true);
@@ -162,12 +191,12 @@ impl ContentServer {
 
     async fn answer(
         self: Arc<Self>,
-        stream: TcpStream,
-        peer: SocketAddr,
+        stream: Socket,
+        address: SocketAddr,
         _place: Place,
         mut stopped: watch::Receiver<bool>,
     ) {
-        let _ = stream.set_nodelay(true);
+        let peer = Peer { address, secure: stream.is_secure() };
         let signals = Arc::new(Signals::default());
         let stream = connection::Guarded::new(stream, self.limits.write_stall, signals.clone());
         let service = service_fn(|request| {
@@ -196,7 +225,7 @@ impl ContentServer {
     async fn handle(
         &self,
         request: Request<Incoming>,
-        peer: SocketAddr,
+        peer: Peer,
         signals: &Signals,
     ) -> Response<ContentBody> {
         let since = Instant::now();
@@ -213,7 +242,7 @@ impl ContentServer {
         let remark = response.extensions_mut().remove::<Remark>().map_or_else(String::new, |it| it.0);
         info!(
             target: "dp::access",
-            client = %peer.ip(),
+            client = %peer.address.ip(),
             status = response.status().as_u16(),
             size_bytes = sent,
             range = head.headers.get(header::RANGE).and_then(|v| v.to_str().ok()).unwrap_or("-"),
@@ -223,7 +252,7 @@ impl ContentServer {
         response
     }
 
-    async fn route(&self, head: &Parts, body: &mut Incoming, peer: SocketAddr) -> Response<ContentBody> {
+    async fn route(&self, head: &Parts, body: &mut Incoming, client: Peer) -> Response<ContentBody> {
         if head.version > Version::HTTP_11 {
             return respond::bad_request();
         }
@@ -244,7 +273,7 @@ impl ContentServer {
         }
         let segments: Vec<&str> = decoded.iter().map(AsRef::as_ref).collect();
         if let Some((service, largest)) = self.service_of(&segments) {
-            return self.serve_call(service, largest, head, body, &segments, peer).await;
+            return self.serve_call(service, largest, head, body, &segments, client).await;
         }
         // No other route takes a body. One that comes all the same is how requests are smuggled (threat T9).
         let lengths = head.headers.get_all(header::CONTENT_LENGTH);
@@ -300,15 +329,20 @@ impl ContentServer {
         head: &Parts,
         body: &mut Incoming,
         path: &[&str],
-        peer: SocketAddr,
+        Peer { address: peer, secure }: Peer,
     ) -> Response<ContentBody> {
         // Only `POST` says what a body means here.
         if head.method != Method::POST && !http_body::Body::is_end_stream(body) {
             return respond::bad_request();
         }
         let body = RequestBody::new(body, largest, self.limits.read_timeout, &self.room);
-        let mut call = Call { head, path, peer, body };
+        let mut call = Call { head, path, peer, secure, body };
         let mut response = service.answer(&mut call).await;
+        if let Some(Deliver { content, servable }) = response.extensions_mut().remove() {
+            let remark = response.extensions_mut().remove::<Remark>();
+            response = self.deliver(head, content, &servable).await;
+            remark.map(|remark| response.extensions_mut().insert(remark));
+        }
         // After a transfer coding nothing is believed: whoever stands before us may have read another one.
         if !call.body.is_over() || head.headers.contains_key(header::TRANSFER_ENCODING) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -320,6 +354,11 @@ impl ContentServer {
     async fn content(&self, head: &Parts, shelf: &Shelf, digest: Sha256Digest) -> Response<ContentBody> {
         // Absent and not distributed look the same from outside (threat T4).
         let Some(servable) = shelf.contents.get(&digest) else { return respond::not_here() };
+        self.deliver(head, digest, servable).await
+    }
+
+    /// The same, whatever is on the shelf.
+    async fn deliver(&self, head: &Parts, digest: Sha256Digest, servable: &Servable) -> Response<ContentBody> {
         let library = self.library.clone();
         let opened = tokio::task::spawn_blocking(move || library.open_content(digest)).await;
         let stored = match opened {
@@ -368,6 +407,13 @@ fn sha1_of(folder: &str, file: &str) -> Option<Sha1Digest> {
     let name = file.split_once('.').map_or(file, |(name, _)| name);
     let sha1 = name.parse().ok()?;
     name.get(name.len() - 2..)?.eq_ignore_ascii_case(folder).then_some(sha1)
+}
+
+/// Who is at the other end of a connection, and whether others can read it.
+#[derive(Debug, Clone, Copy)]
+struct Peer {
+    address: SocketAddr,
+    secure: bool,
 }
 
 /// One connection's place among those allowed.

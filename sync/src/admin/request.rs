@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::PointVerb;
 use crate::select::Selection;
 
 /// A request with the circumstances under which it is made.
@@ -178,8 +179,11 @@ pub enum Request {
         /// Id or name.
         package: String,
     },
-    /// Distribution points of the site.
-    DpList,
+    /// Distribution points, their groups and keys, and what is on them.
+    Points {
+        /// What about them.
+        act: PointVerb,
+    },
     /// What the content library holds.
     ContentList,
     /// One content.

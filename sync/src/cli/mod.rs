@@ -6,6 +6,7 @@ mod config;
 mod connect;
 mod content;
 mod demo;
+mod dp;
 mod explain;
 mod license;
 mod now;
@@ -124,7 +125,10 @@ enum Verb {
     Package(package::Package),
     /// Distribution points
     #[command(subcommand)]
-    Dp(content::Dp),
+    Dp(dp::Dp),
+    /// Keys of points and devices
+    #[command(subcommand)]
+    Key(dp::Key),
     /// The content library
     #[command(subcommand)]
     Content(content::Content),
@@ -213,6 +217,7 @@ async fn run(cli: Cli, output: &Output) -> Result<u8, Problem> {
         Verb::License(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Package(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Dp(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::Key(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Content(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Task(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::State(verb) => verb.run(&settings(global)?, global, output).await,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use catalog::id::SiteCode;
 use ipnet::IpNet;
+use schema::points::PointRole;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -101,6 +102,10 @@ section! {
     Server {
         /// Addresses with ports, plain HTTP: clients check content by its digest.
         listen: Vec<String> = vec!["[::]:8530".to_owned()],
+        /// The same over TLS, with the certificate of `[tls]`.
+        listen_tls: Vec<String> = Vec::new(),
+        /// Take tokens and keys over plain HTTP from other machines too.
+        allow_plain_enrolment: bool = false,
         /// What clients are told; empty: made from `listen`.
         public_url: String = String::new(),
         /// Connections at once.
@@ -118,8 +123,12 @@ section! {
     }
 }
 section! {
-    /// Whom outgoing connections trust.
+    /// Our certificate, and whom outgoing connections trust.
     Tls {
+        /// PEM, our certificate and those between it and its authority; empty: that of `spsync tls init`.
+        cert_file: String = String::new(),
+        /// PEM, its key, which only we may read.
+        key_file: String = String::new(),
         /// PEM certificates trusted in addition to the system's; empty: none.
         extra_ca_file: String = String::new(),
     }
@@ -244,10 +253,32 @@ section! {
     }
 }
 section! {
-    /// The distribution point of this site.
+    /// The distribution point of this site, or of this machine.
     Dp {
         /// Its name; no host name, so that a site moves without renaming it.
         name: String = "site".to_owned(),
+        /// That of the site itself, or one on a machine of its own.
+        role: PointRole = PointRole::Site,
+        /// Address of the site, for one on a machine of its own.
+        site: String = String::new(),
+        /// PEM certificates that it trusts in addition to the system's; empty: none.
+        ca_file: String = String::new(),
+        /// Its enrolment token, until it has a key; empty: none.
+        token_file: String = String::new(),
+        /// Its key, made by itself.
+        key_file: String = "point.key".to_owned(),
+        /// Sending again to points what failed.
+        retry: PointRetry = PointRetry::default(),
+    }
+}
+section! {
+    /// Sending again to distribution points.
+    PointRetry {
+        /// How often.
+        max: u32 = 100,
+        /// After which pause.
+        #[serde(with = "units::duration")]
+        delay: Duration = Duration::from_secs(30 * 60),
     }
 }
 section! {
@@ -356,6 +387,11 @@ impl Settings {
         self.site.data_dir.join(dir)
     }
 
+    /// The key of a distribution point on a machine of its own.
+    pub fn point_key_file(&self) -> PathBuf {
+        self.site.data_dir.join(&self.dp.key_file)
+    }
+
     /// The address that clients are told, without a slash at its end. Where none is configured it is made from the
     /// first address that is listened on; one that means "every address" becomes `localhost`, which only this
     /// machine understands ([`super::Loaded::check`] warns).
@@ -391,7 +427,8 @@ impl Settings {
         self.admin = running.admin.clone();
         self.db = running.db.clone();
         self.content = running.content.clone();
-        self.dp = running.dp.clone();
+        let retry = self.dp.retry.clone();
+        self.dp = Dp { retry, ..running.dp.clone() };
         self.log = running.log.clone();
         self.download.min_free = running.download.min_free;
         self.listens_as(running);
@@ -409,6 +446,10 @@ impl Settings {
         absolute(&mut self.tls.extra_ca_file);
         absolute(&mut self.admin.socket);
         absolute(&mut self.client.ca_file);
+        absolute(&mut self.tls.cert_file);
+        absolute(&mut self.tls.key_file);
+        absolute(&mut self.dp.ca_file);
+        absolute(&mut self.dp.token_file);
         for catalog in self.sources.iter_mut().flat_map(|source| &mut source.catalogs) {
             if is_file(catalog) {
                 absolute(catalog);
@@ -430,6 +471,23 @@ impl Tls {
     /// The additional certificates, if any are configured.
     pub fn extra_ca_file(&self) -> Option<PathBuf> {
         given(&self.extra_ca_file)
+    }
+}
+
+impl Dp {
+    /// Whether this process is a site, and not a distribution point of one.
+    pub fn is_site(&self) -> bool {
+        self.role == PointRole::Site
+    }
+
+    /// The additional certificates, if any are configured.
+    pub fn ca_file(&self) -> Option<PathBuf> {
+        given(&self.ca_file)
+    }
+
+    /// The enrolment token, if one is configured.
+    pub fn token_file(&self) -> Option<PathBuf> {
+        given(&self.token_file)
     }
 }
 

@@ -1,0 +1,227 @@
+//! Between a point and its site: questions for what to hold, reports of how it is.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use catalog::problem::{Code, Coded as _, Problem};
+use dp::transfer::web::{Bearer, Exchange, Proxy, Web, WebPolicy};
+use http::StatusCode;
+use serde::Serialize;
+use tracing::info;
+use url::Url;
+use uuid::Uuid;
+
+use super::enrol;
+use crate::clock;
+use crate::config::Settings;
+use crate::keys::Secret;
+use crate::points::wire::{Assignment, HEART_BEAT, LARGEST_ASSIGNMENT, LONGEST_WAIT, Report};
+use crate::site::Site;
+
+/// Pauses after failures: the first, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// Reports that follow each other at once are one.
+const GATHER: Duration = Duration::from_millis(200);
+
+/// Which process of which installation this is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Who {
+    pub(super) instance: Uuid,
+    pub(super) boot: Uuid,
+}
+
+/// The way to the site.
+pub(super) struct Link {
+    site: Arc<Site>,
+    base: Url,
+    who: Who,
+    web: Mutex<Option<Arc<Web>>>,
+}
+
+impl Link {
+    pub(super) fn new(site: &Arc<Site>, who: Who) -> Result<Self, Problem> {
+        let base = base(&site.settings())?;
+        let link = Self { site: site.clone(), base, who, web: Mutex::default() };
+        // Certificates that cannot be used are said before anything runs.
+        web(&site.settings(), None)?;
+        Ok(link)
+    }
+
+    fn shown(&self) -> String {
+        self.base.origin().ascii_serialization()
+    }
+
+    /// The connections with our key; made again when there is another key.
+    fn web(&self) -> Result<Arc<Web>, Problem> {
+        let mut made = self.web.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(web) = made.as_ref() {
+            return Ok(web.clone());
+        }
+        let settings = self.site.settings();
+        let path = settings.point_key_file();
+        if !path.exists() {
+            return Err(Problem::new(Code::KeyRefused, "this distribution point has no key yet"));
+        }
+        let web = web(&settings, Some(&Secret::of_file(&path)?))?;
+        *made = Some(web.clone());
+        Ok(web)
+    }
+
+    /// Asks for the assignment, again and again; takes over what is new.
+    pub(super) async fn listen(&self) {
+        let mut pause = FIRST_PAUSE;
+        let mut wait = 0;
+        loop {
+            match self.ask(wait).await {
+                Ok(()) => {
+                    self.site.point.contact(Ok(()), &self.shown());
+                    (pause, wait) = (FIRST_PAUSE, LONGEST_WAIT);
+                    continue;
+                }
+                Err(problem) if problem.code == Code::KeyRefused => match self.enrol().await {
+                    Ok(()) => continue,
+                    Err(Some(worse)) => self.site.point.contact(Err(worse), &self.shown()),
+                    Err(None) => self.site.point.contact(Err(problem), &self.shown()),
+                },
+                Err(problem) => self.site.point.contact(Err(problem), &self.shown()),
+            }
+            wait = 0;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Gets a key with the token, if there is one; `None` where there is no token.
+    async fn enrol(&self) -> Result<(), Option<Problem>> {
+        let settings = self.site.settings();
+        let enrolled = enrol::with_token(&settings, &self.base, self.who.instance).await?;
+        info!("enrolled as {} `{}` of site {}", enrolled.kind, enrolled.name, enrolled.site);
+        *self.web.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(())
+    }
+
+    async fn ask(&self, wait: u64) -> Result<(), Problem> {
+        let web = self.web()?;
+        let mut url = join(&self.base, "point/assignment")?;
+        url.set_query(Some(&format!("wait={wait}&instance={}", self.who.instance)));
+        let known = self.site.point.assignment().0;
+        let exchange = Exchange {
+            body: None,
+            known: known.as_deref(),
+            deadline: Duration::from_secs(wait + 20),
+            cap_bytes: LARGEST_ASSIGNMENT,
+        };
+        let (reply, etag) = web.exchange(&url, exchange).await.map_err(|fault| fault.problem())?;
+        match (StatusCode::from_u16(reply.status), etag) {
+            (Ok(StatusCode::NOT_MODIFIED), _) => Ok(()),
+            (Ok(StatusCode::OK), Some(etag)) => self.take_over(etag, reply.body).await,
+            _ => Err(refusal(&self.shown(), reply.status, &reply.body)),
+        }
+    }
+
+    /// What is new is written down before it is worked on.
+    async fn take_over(&self, etag: String, body: Bytes) -> Result<(), Problem> {
+        let invalid = |error: &(dyn std::error::Error + 'static)| {
+            Problem::of(Code::SiteAnswerInvalid, error).because(format!("an assignment of {}", self.shown()))
+        };
+        let assignment: Assignment = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
+        let text = String::from_utf8(body.into()).map_err(|error| invalid(&error))?;
+        let packages: Vec<_> = assignment.packages.iter().map(|assigned| assigned.package.clone()).collect();
+        info!("{} packages are assigned to `{}`", packages.len(), assignment.point);
+        let tag = etag.clone();
+        self.site.write(move |w| w.record_assignment(&tag, &text, &packages, clock::now())).await?;
+        self.site.point.adopt(etag, assignment);
+        self.site.refresh_shelf().await
+    }
+
+    /// Says how everything is: when there is news, and every few seconds.
+    pub(super) async fn tell(&self) {
+        let mut news = self.site.point.news.subscribe();
+        loop {
+            let beat = Duration::from_secs(HEART_BEAT);
+            let _ = tokio::time::timeout(beat, news.changed()).await;
+            tokio::time::sleep(GATHER).await;
+            news.mark_unchanged();
+            match self.report().await {
+                // Whether the site answers at all is the listener's to say.
+                Err(problem) if problem.code == Code::PointIdentityTaken => {
+                    self.site.point.contact(Err(problem), &self.shown());
+                    tokio::time::sleep(LONGEST_PAUSE).await;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn report(&self) -> Result<(), Problem> {
+        let web = self.web()?;
+        let library = self.site.library.clone();
+        let kept = self.site.settings().download.min_free;
+        let free = tokio::task::spawn_blocking(move || library.free())
+            .await
+            .map_err(|died| Problem::of(Code::Internal, &died))?
+            .map_err(crate::site::problem)?;
+        let report = {
+            let inner = self.site.point.lock();
+            Report {
+                instance: self.who.instance,
+                boot: self.who.boot,
+                assignment: inner.etag.clone(),
+                program: env!("CARGO_PKG_VERSION").to_owned(),
+                free: free.saturating_sub(kept),
+                packages: inner.said.values().cloned().collect(),
+            }
+        };
+        let url = join(&self.base, "point/report")?;
+        let (status, body) = post(&web, &url, &report).await?;
+        if status == 204 { Ok(()) } else { Err(refusal(&self.shown(), status, &body)) }
+    }
+}
+
+/// The address of the site, as a folder to which paths can be joined.
+pub(super) fn base(settings: &Settings) -> Result<Url, Problem> {
+    let mut base = Url::parse(&settings.dp.site)
+        .map_err(|error| Problem::of(Code::ConfigInvalid, &error).because("`dp.site`"))?;
+    if !base.path().ends_with('/') {
+        base.set_path(&format!("{}/", base.path()));
+    }
+    Ok(base)
+}
+
+pub(super) fn join(base: &Url, path: &str) -> Result<Url, Problem> {
+    base.join(path).map_err(|error| Problem::of(Code::Internal, &error))
+}
+
+/// Connections to the site, wherever it is; with a key, that is shown to it alone.
+pub(super) fn web(settings: &Settings, key: Option<&Secret>) -> Result<Arc<Web>, Problem> {
+    let base = base(settings)?;
+    let policy = WebPolicy {
+        trusted_hosts: HashSet::from_iter(base.host_str().map(str::to_owned)),
+        redirect_hosts: Some(Vec::new()),
+        extra_ca_file: settings.dp.ca_file(),
+        bearer: key.and_then(|key| Bearer::new(base, &key.reveal())),
+        proxy: Proxy::None,
+        ..WebPolicy::default()
+    };
+    Web::new(policy).map(Arc::new).map_err(crate::site::problem)
+}
+
+/// Sends JSON; the status and the body of the answer.
+pub(super) async fn post(web: &Web, url: &Url, body: &impl Serialize) -> Result<(u16, Bytes), Problem> {
+    let body: Bytes =
+        serde_json::to_vec(body).map_err(|error| Problem::of(Code::Internal, &error))?.into();
+    let exchange =
+        Exchange { body: Some(&body), known: None, deadline: Duration::from_secs(20), cap_bytes: 1 << 20 };
+    let (reply, _) = web.exchange(url, exchange).await.map_err(|fault| fault.problem())?;
+    Ok((reply.status, reply.body))
+}
+
+/// What a site says instead of an answer. Its own words, where they are a problem.
+pub(super) fn refusal(site: &str, status: u16, body: &[u8]) -> Problem {
+    serde_json::from_slice(body).unwrap_or_else(|_| {
+        Problem::new(Code::SiteAnswerInvalid, format!("{site} answered {status}")).help("check `[dp] site`")
+    })
+}
