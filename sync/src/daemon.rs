@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use catalog::problem::{Code, Problem};
 use dp::server::{ContentServer, ServerLimits};
 use http_body_util::Full;
@@ -25,7 +26,7 @@ use crate::clock;
 use crate::config::{self, Level, Loaded, Settings};
 use crate::plane::Plane;
 use crate::points::{self, PointService};
-use crate::{point, run};
+use crate::{point, run, tls};
 use crate::schedule::Schedule;
 use crate::site::{self, Site};
 use crate::update_point::UpdatePoint;
@@ -92,6 +93,10 @@ impl Daemon {
         for address in &loaded.settings.server.listen {
             listeners.push(listen(address).await?);
         }
+        let mut tls_listeners = Vec::new();
+        for address in &loaded.settings.server.listen_tls {
+            tls_listeners.push(listen(address).await?);
+        }
         let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         loaded.settings.listens_on(&addresses);
         let site = Site::open(loaded).await?;
@@ -116,6 +121,19 @@ impl Daemon {
                 listener.local_addr().map_or_else(|_| "?".to_owned(), |a| a.to_string())
             );
             parts.push(tokio::spawn(server.clone().serve(listener, wait(stopped.clone()))));
+        }
+        if !tls_listeners.is_empty() {
+            let identity = Arc::new(ArcSwap::from_pointee(tls::identity(&settings)?));
+            let identity = site.identity.get_or_init(|| identity).clone();
+            parts.push(tokio::spawn(tls::keep_fresh(site.clone(), wait(stopped.clone()))));
+            for listener in tls_listeners {
+                info!(
+                    "clients are answered at https://{}",
+                    listener.local_addr().map_or_else(|_| "?".to_owned(), |a| a.to_string())
+                );
+                let server = server.clone().serve_tls(listener, identity.clone(), wait(stopped.clone()));
+                parts.push(tokio::spawn(server));
+            }
         }
         if let Some(socket) = settings.admin.socket() {
             let listener = wire::listen(&socket)?;
@@ -147,6 +165,9 @@ impl Daemon {
         }
         loaded.settings.keep_what_needs_a_restart(&now);
         self.site.reload(loaded);
+        if let Err(problem) = tls::refresh(&self.site) {
+            error!("the certificate is not reloaded: {problem}");
+        }
         info!("the configuration is reloaded");
     }
 

@@ -26,6 +26,7 @@ pub mod select;
 pub mod site;
 pub mod tasks;
 pub mod telemetry;
+pub mod tls;
 pub mod update_point;
 pub mod updates;
 pub mod upstream;

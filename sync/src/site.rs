@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -51,6 +51,8 @@ pub struct Site {
     pub points: Hub,
     /// What this process is as a distribution point of another site.
     pub point: Live,
+    /// The certificate that listeners show, where one listens with TLS.
+    pub identity: OnceLock<crate::tls::Identity>,
     /// How each source may be reached.
     pub webs: Webs,
     /// When this process opened the site.
@@ -98,6 +100,7 @@ impl Site {
         }
         let site = Arc::new(Self {
             webs: Webs::new(),
+            identity: OnceLock::new(),
             points: Hub::default(),
             point: Live::default(),
             loaded: ArcSwap::from_pointee(loaded),

@@ -166,6 +166,7 @@ async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result
         }
         Request::PackageDelete { package } => packages::delete(site, &package, caller).await?.into(),
         Request::Points { act } => points::dispatch(site, act, caller).await?.into(),
+        Request::Tls { act } => crate::tls::carry_out(site, act, caller).await?.into(),
         Request::ContentList => packages::content::list(site).await?.into(),
         Request::ContentShow { content } => packages::content::show(site, &content).await?.into(),
         Request::TaskList { limit } => Answer::of(&site.tasks.list(limit).await?)?.into(),

@@ -184,6 +184,11 @@ pub enum Request {
         /// What about them.
         act: PointVerb,
     },
+    /// Certificates of the site.
+    Tls {
+        /// What about them.
+        act: crate::tls::TlsVerb,
+    },
     /// What the content library holds.
     ContentList,
     /// One content.

@@ -18,6 +18,7 @@ mod shell;
 mod status;
 mod sync;
 mod task;
+mod tls;
 mod updates;
 
 use std::path::PathBuf;
@@ -141,6 +142,9 @@ enum Verb {
     /// Long work: list, watch, cancel
     #[command(subcommand)]
     Task(task::Task),
+    /// Certificates of the site
+    #[command(subcommand)]
+    Tls(tls::Tls),
     /// The configuration
     #[command(subcommand)]
     Config(config::Config),
@@ -219,6 +223,7 @@ async fn run(cli: Cli, output: &Output) -> Result<u8, Problem> {
         Verb::Dp(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Key(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Content(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::Tls(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Task(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::State(verb) => verb.run(&settings(global)?, global, output).await,
     }

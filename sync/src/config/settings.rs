@@ -404,6 +404,9 @@ impl Settings {
         match bound.or_else(|| first.and_then(|address| address.parse().ok())) {
             Some(address) if address.ip().is_unspecified() => format!("http://localhost:{}", address.port()),
             Some(address) => format!("http://{address}"),
+            None if first.is_none() && !self.server.listen_tls.is_empty() => {
+                format!("https://{}", self.server.listen_tls[0])
+            }
             // A name with a port, as `site01:8530`; without any listener clients are told nothing useful anyway.
             None => format!("http://{}", first.map_or("localhost", String::as_str)),
         }

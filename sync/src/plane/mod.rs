@@ -1,5 +1,8 @@
 //! What a site answers beside content, on one listener: each service by its own routes.
 
+pub mod answer;
+pub mod limit;
+
 use std::sync::Arc;
 
 use dp::server::{Answering, Call, Service};
@@ -30,10 +33,7 @@ impl Service for Plane {
         match self.of(call.path) {
             Some((service, _)) => service.answer(call),
             // Its routes are those that `largest_body` knows; one may have gone in between, by a reload.
-            None => Box::pin(async { super::plane::answer::empty(http::StatusCode::NOT_FOUND) }),
+            None => Box::pin(async { answer::empty(http::StatusCode::NOT_FOUND) }),
         }
     }
 }
-
-pub mod answer;
-pub mod limit;

@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn the_process_that_started_last_is_the_point() {
         let hub = Hub::default();
-        let at = |seconds| Timestamp::from_second(1_000_000 + seconds).unwrap();
+        let at = |seconds: i64| Timestamp::from_second(1_000_000 + seconds).unwrap();
         let (first, second) = (Uuid::from_u128(1), Uuid::from_u128(2));
         assert_eq!(hub.heard(2, first, at(0)), Ok(true));
         assert_eq!(hub.heard(2, first, at(5)), Ok(false), "not written down each time");

@@ -4,6 +4,7 @@
 //! the operator allowed it: whoever is on the way could read them. Bytes of content need no such care, but a point asks
 //! for them with its key too, because the site gives a point what it has not offered to everybody.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -80,10 +81,8 @@ impl PointService {
     }
 
     async fn carry_out(&self, route: Route, call: &mut Call<'_>) -> Result<Response<ContentBody>, Problem> {
-        if !(call.secure
-            || call.peer.ip().to_canonical().is_loopback()
-            || self.site.settings().server.allow_plain_enrolment)
-        {
+        let allowed = self.site.settings().server.allow_plain_enrolment;
+        if !takes_secrets(call.secure, call.peer.ip(), allowed) {
             return Err(Problem::new(Code::PlainHttpRefused, "keys and tokens are taken over https only"));
         }
         let (address, now) = (call.peer.ip(), clock::now());
@@ -238,6 +237,11 @@ impl Service for PointService {
     }
 }
 
+/// Whether a secret may come over this connection.
+fn takes_secrets(secure: bool, from: IpAddr, plain_allowed: bool) -> bool {
+    secure || plain_allowed || from.to_canonical().is_loopback()
+}
+
 /// A value of the query; ours have nothing that would be encoded.
 fn query<'c>(call: &'c Call<'_>, key: &str) -> Option<&'c str> {
     let pairs = call.head.uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
@@ -267,6 +271,22 @@ pub async fn principal_of(site: &Arc<Site>, call: &Call<'_>) -> Result<Principal
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_come_over_tls_or_from_this_machine_unless_the_operator_says_otherwise() {
+        for (secure, from, allowed, expected) in [
+            (false, "127.0.0.9", false, true),
+            (false, "::1", false, true),
+            (false, "::ffff:127.0.0.1", false, true),
+            (false, "10.0.0.1", false, false),
+            (false, "fd00::1", false, false),
+            (false, "::ffff:10.0.0.1", false, false),
+            (true, "10.0.0.1", false, true),
+            (false, "10.0.0.1", true, true),
+        ] {
+            assert_eq!(takes_secrets(secure, from.parse().unwrap(), allowed), expected, "{secure} {from} {allowed}");
+        }
+    }
 
     #[test]
     fn only_these_are_routes() {
