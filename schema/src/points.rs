@@ -177,40 +177,36 @@ fn placement(row: &Row<'_>) -> Result<Placement, SchemaError> {
     })
 }
 
+fn point(row: &Row<'_>) -> Result<PointRow, SchemaError> {
+    let optional = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
+    Ok(PointRow {
+        id: row.get("point_id")?,
+        name: row.get("name")?,
+        role: text(row, "role")?,
+        url: row.get("url")?,
+        maintenance: row.get("maintenance")?,
+        rate: optional(row.get("rate")?),
+        schedule: row.get("schedule")?,
+        last_seen: time_or_none(row, "last_seen")?,
+        free: optional(row.get("free")?),
+        program: row.get("program")?,
+        packages: 0,
+        contents: 0,
+        bytes: 0,
+        pull_from: Vec::new(),
+        groups: Vec::new(),
+    })
+}
+
 impl Reader<'_> {
-    /// All points with what is set for them, the site's own first.
+    /// All points with what is set for them, what they hold and their groups, the site's own first.
     pub fn point_rows(&self) -> Result<Vec<PointRow>, SchemaError> {
         let counts = self.points()?;
-        let mut rows = self.all("SELECT * FROM point ORDER BY point_id", [], |row| {
-            let optional = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
-            Ok(PointRow {
-                id: row.get("point_id")?,
-                name: row.get("name")?,
-                role: text(row, "role")?,
-                url: row.get("url")?,
-                maintenance: row.get("maintenance")?,
-                rate: optional(row.get("rate")?),
-                schedule: row.get("schedule")?,
-                last_seen: time_or_none(row, "last_seen")?,
-                free: optional(row.get("free")?),
-                program: row.get("program")?,
-                packages: 0,
-                contents: 0,
-                bytes: 0,
-                pull_from: Vec::new(),
-                groups: Vec::new(),
-            })
-        })?;
+        let mut rows = self.point_settings()?;
         for row in &mut rows {
             if let Some(count) = counts.iter().find(|count| count.id == row.id) {
                 (row.packages, row.contents, row.bytes) = (count.packages, count.contents, count.bytes);
             }
-            row.pull_from = self.all(
-                "SELECT name FROM pull_source JOIN point ON point.point_id = source_id
-                  WHERE pull_source.point_id = ?1 ORDER BY position",
-                [row.id],
-                |row| Ok(row.get("name")?),
-            )?;
             row.groups = self.all(
                 "SELECT name FROM point_group JOIN point_group_member USING (group_id) WHERE point_id = ?1 ORDER BY name",
                 [row.id],
@@ -218,6 +214,26 @@ impl Reader<'_> {
             )?;
         }
         Ok(rows)
+    }
+
+    /// All points with what is set for them, without counts and groups: cheap, for what is asked every second.
+    pub fn point_settings(&self) -> Result<Vec<PointRow>, SchemaError> {
+        let mut rows = self.all("SELECT * FROM point ORDER BY point_id", [], point)?;
+        let sources = self.all(
+            "SELECT pull_source.point_id, name FROM pull_source JOIN point ON point.point_id = source_id
+              ORDER BY pull_source.point_id, position",
+            [],
+            |row| Ok((row.get::<_, i64>("point_id")?, row.get::<_, String>("name")?)),
+        )?;
+        for (id, name) in sources {
+            rows.iter_mut().filter(|row| row.id == id).for_each(|row| row.pull_from.push(name.clone()));
+        }
+        Ok(rows)
+    }
+
+    /// The point of this name, without counts, sources and groups.
+    pub fn point_named(&self, name: &str) -> Result<Option<PointRow>, SchemaError> {
+        self.first("SELECT * FROM point WHERE name = ?1", [name], point)
     }
 
     /// Every package on every point.

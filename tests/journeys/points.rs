@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ use tokio::process::{Child, Command};
 struct Machine {
     folder: TempDir,
     url: String,
+    log: Arc<Mutex<String>>,
     process: Option<Child>,
 }
 
@@ -33,7 +35,7 @@ impl Machine {
             folder.path().join("token"),
         );
         std::fs::write(folder.path().join("config.toml"), text).expect("the configuration is written");
-        Self { folder, url, process: None }
+        Self { folder, url, log: Arc::default(), process: None }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -52,7 +54,12 @@ impl Machine {
             panic!("the point ended before it was ready");
         };
         tokio::time::timeout(Duration::from_secs(30), ready).await.expect("it is ready in 30 s");
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let log = self.log.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                log.lock().expect("nobody panics").push_str(&(line + "\n"));
+            }
+        });
         self.process = Some(process);
     }
 
@@ -144,6 +151,19 @@ async fn a_point_enrols_is_sent_a_package_and_serves_it_without_its_site() {
     site.refused("DP_STATE_REFUSED", &["package", "cancel", "p", "--to", "lyon"]).await;
     assert_eq!(lyon.status().await["point"]["packages"][0]["state"], "success");
 
+    // Another one pulls from the first, with the same key of nobody: content is public there.
+    site.ok(&["dp", "add", "rome", "--url", "http://127.0.0.7:1", "--pull-from", "lyon"]).await;
+    let mut rome = Machine::new("127.0.0.7", &site.url, &token(&site, "rome").await, "");
+    rome.start().await;
+    site.ok(&["package", "distribute", "p", "--to", "rome"]).await;
+    until("pulled", async || state(&site, "rome").await == "success").await;
+    assert_eq!(rome.get(&content).await.as_deref(), Some(bytes.as_slice()));
+    let log = rome.log.lock().unwrap().clone();
+    let from = |url: &str| log.matches(&format!("came from {url}")).count();
+    assert!(from(&lyon.url) >= 5 && from(&site.url) == 0, "{log}");
+    rome.stop().await;
+    assert!(!log.contains("spsync_"), "no secret in the log");
+
     // Bad bytes are found, not served, and mended.
     let blob = lyon.path("point/content/blobs").join(&sha256[..2]).join(&sha256);
     std::fs::set_permissions(&blob, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
@@ -169,7 +189,7 @@ async fn a_point_enrols_is_sent_a_package_and_serves_it_without_its_site() {
 
     // A revoked point gets nothing more, and goes on serving what is public.
     site.ok(&["--yes", "key", "revoke", "lyon", "--point"]).await;
-    until("revoked", async || lyon.status().await["point"]["problem"]["code"] == "TOKEN_REFUSED").await;
+    until("revoked", async || lyon.status().await["point"]["problem"]["code"] == "KEY_REFUSED").await;
     assert!(lyon.get(&content).await.is_some());
     // A new token lets it in again, and what is withdrawn is taken off.
     std::fs::write(lyon.path("token"), token(&site, "lyon").await).unwrap();
@@ -226,6 +246,21 @@ async fn a_full_point_is_refused_and_a_second_identity_too() {
     assert_eq!(enrol(enrolment.to_string()).await.unwrap().status(), 403);
     assert_eq!(enrol("{".to_owned()).await.unwrap().status(), 400);
     assert_eq!(enrol(" ".repeat(5_000)).await.unwrap().status(), 413);
+    // Devices enrol the same way, and are no points.
+    let desk = site.ok(&["key", "enrol", "desk-7"]).await;
+    let file = site.folder.path().join("desk-token");
+    std::fs::write(&file, desk["token"].as_str().unwrap()).unwrap();
+    let file = file.to_string_lossy().into_owned();
+    let enrolled = site.ok(&["client", "enrol", "--token-file", &file]).await;
+    assert_eq!((&enrolled["kind"], &enrolled["name"]), (&json!("device"), &json!("desk-7")));
+    site.refused("TOKEN_REFUSED", &["client", "enrol", "--token-file", &file]).await;
+    let key = std::fs::read_to_string(site.folder.path().join("device/device.key")).unwrap();
+    let report = http().get(format!("{}/point/assignment", site.url)).bearer_auth(key.trim());
+    assert_eq!(report.send().await.unwrap().status(), 401);
+    site.ok(&["--yes", "key", "revoke", "desk-7"]).await;
+    site.refused("KEY_NOT_FOUND", &["--yes", "key", "revoke", "desk-7"]).await;
+    assert_eq!(site.ok(&["key", "list"]).await.as_array().unwrap().len(), 3);
+    assert!(!site.dump().await.contains("spsync_"), "no secret in what is dumped");
     let content = format!("{}/point/content/{sha256}", site.url);
     assert_eq!(http().get(&content).send().await.unwrap().status(), 401);
     let key = std::fs::read_to_string(full.path("point/point.key")).unwrap();

@@ -1,21 +1,18 @@
 //! Between a point and its site: questions for what to hold, reports of how it is.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use catalog::problem::{Code, Coded as _, Problem};
-use dp::transfer::web::{Bearer, Exchange, Proxy, Web, WebPolicy};
+use dp::transfer::web::{Exchange, Web};
 use http::StatusCode;
-use serde::Serialize;
 use tracing::info;
 use url::Url;
 use uuid::Uuid;
 
-use super::enrol;
+use super::{call, enrol};
 use crate::clock;
-use crate::config::Settings;
 use crate::keys::Secret;
 use crate::points::wire::{Assignment, HEART_BEAT, LARGEST_ASSIGNMENT, LONGEST_WAIT, Report};
 use crate::site::Site;
@@ -39,14 +36,17 @@ pub(super) struct Link {
     base: Url,
     who: Who,
     web: Mutex<Option<Arc<Web>>>,
+    /// A token that the site has refused; it is not shown again.
+    refused: Mutex<Option<Secret>>,
 }
 
 impl Link {
     pub(super) fn new(site: &Arc<Site>, who: Who) -> Result<Self, Problem> {
-        let base = base(&site.settings())?;
-        let link = Self { site: site.clone(), base, who, web: Mutex::default() };
+        let settings = site.settings();
+        let base = call::base(&settings.dp.site)?;
+        let link = Self { site: site.clone(), base, who, web: Mutex::default(), refused: Mutex::default() };
         // Certificates that cannot be used are said before anything runs.
-        web(&site.settings(), None)?;
+        call::web(&link.base, settings.dp.ca_file(), None)?;
         Ok(link)
     }
 
@@ -65,7 +65,7 @@ impl Link {
         if !path.exists() {
             return Err(Problem::new(Code::KeyRefused, "this distribution point has no key yet"));
         }
-        let web = web(&settings, Some(&Secret::of_file(&path)?))?;
+        let web = call::web(&self.base, settings.dp.ca_file(), Some(&Secret::of_file(&path)?))?;
         *made = Some(web.clone());
         Ok(web)
     }
@@ -81,11 +81,21 @@ impl Link {
                     (pause, wait) = (FIRST_PAUSE, LONGEST_WAIT);
                     continue;
                 }
-                Err(problem) if problem.code == Code::KeyRefused => match self.enrol().await {
-                    Ok(()) => continue,
-                    Err(Some(worse)) => self.site.point.contact(Err(worse), &self.shown()),
-                    Err(None) => self.site.point.contact(Err(problem), &self.shown()),
-                },
+                Err(problem) if problem.code == Code::KeyRefused => {
+                    match self.enrol().await {
+                        Ok(true) => continue,
+                        Ok(false) => self.site.point.contact(Err(problem), &self.shown()),
+                        Err(why) if why.code == Code::TokenRefused => {
+                            self.site.point.contact(Err(problem.because(why.to_string())), &self.shown());
+                        }
+                        Err(worse) => self.site.point.contact(Err(worse), &self.shown()),
+                    }
+                    // The site counts wrong keys: it is left alone for long, unless there is another token.
+                    if self.another_token(LONGEST_PAUSE).await {
+                        pause = FIRST_PAUSE;
+                        continue;
+                    }
+                }
                 Err(problem) => self.site.point.contact(Err(problem), &self.shown()),
             }
             wait = 0;
@@ -94,18 +104,51 @@ impl Link {
         }
     }
 
-    /// Gets a key with the token, if there is one; `None` where there is no token.
-    async fn enrol(&self) -> Result<(), Option<Problem>> {
+    /// Gets a key with the token; whether there was one that the site has not refused yet.
+    async fn enrol(&self) -> Result<bool, Problem> {
         let settings = self.site.settings();
-        let enrolled = enrol::with_token(&settings, &self.base, self.who.instance).await?;
-        info!("enrolled as {} `{}` of site {}", enrolled.kind, enrolled.name, enrolled.site);
+        let Some(token) = self.token() else { return Ok(false) };
+        let place = enrol::Place {
+            site: self.base.clone(),
+            ca_file: settings.dp.ca_file(),
+            key_file: settings.point_key_file(),
+            instance: self.who.instance,
+        };
+        match enrol::with_token(&place, &token).await {
+            Ok(enrolled) => info!("enrolled as {} `{}` of site {}", enrolled.kind, enrolled.name, enrolled.site),
+            Err(problem) => {
+                if problem.code == Code::TokenRefused {
+                    *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
+                }
+                return Err(problem);
+            }
+        }
         *self.web.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        Ok(())
+        Ok(true)
+    }
+
+    /// The token, unless the site has refused it.
+    fn token(&self) -> Option<Secret> {
+        let token = Secret::of_file(&self.site.settings().dp.token_file()?).ok()?;
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        (refused.as_ref() != Some(&token)).then_some(token)
+    }
+
+    /// Waits for a token that the site has not refused.
+    async fn another_token(&self, patience: Duration) -> bool {
+        let until = tokio::time::Instant::now() + patience;
+        while tokio::time::Instant::now() < until {
+            if self.token().is_some() {
+                return true;
+            }
+            tokio::time::sleep(FIRST_PAUSE).await;
+        }
+        false
     }
 
     async fn ask(&self, wait: u64) -> Result<(), Problem> {
         let web = self.web()?;
-        let mut url = join(&self.base, "point/assignment")?;
+        let mut url = call::join(&self.base, "point/assignment")?;
         url.set_query(Some(&format!("wait={wait}&instance={}", self.who.instance)));
         let known = self.site.point.assignment().0;
         let exchange = Exchange {
@@ -118,7 +161,7 @@ impl Link {
         match (StatusCode::from_u16(reply.status), etag) {
             (Ok(StatusCode::NOT_MODIFIED), _) => Ok(()),
             (Ok(StatusCode::OK), Some(etag)) => self.take_over(etag, reply.body).await,
-            _ => Err(refusal(&self.shown(), reply.status, &reply.body)),
+            _ => Err(call::refusal(&self.shown(), reply.status, &reply.body)),
         }
     }
 
@@ -175,53 +218,8 @@ impl Link {
                 packages: inner.said.values().cloned().collect(),
             }
         };
-        let url = join(&self.base, "point/report")?;
-        let (status, body) = post(&web, &url, &report).await?;
-        if status == 204 { Ok(()) } else { Err(refusal(&self.shown(), status, &body)) }
+        let url = call::join(&self.base, "point/report")?;
+        let (status, body) = call::post(&web, &url, &report).await?;
+        if status == 204 { Ok(()) } else { Err(call::refusal(&self.shown(), status, &body)) }
     }
-}
-
-/// The address of the site, as a folder to which paths can be joined.
-pub(super) fn base(settings: &Settings) -> Result<Url, Problem> {
-    let mut base = Url::parse(&settings.dp.site)
-        .map_err(|error| Problem::of(Code::ConfigInvalid, &error).because("`dp.site`"))?;
-    if !base.path().ends_with('/') {
-        base.set_path(&format!("{}/", base.path()));
-    }
-    Ok(base)
-}
-
-pub(super) fn join(base: &Url, path: &str) -> Result<Url, Problem> {
-    base.join(path).map_err(|error| Problem::of(Code::Internal, &error))
-}
-
-/// Connections to the site, wherever it is; with a key, that is shown to it alone.
-pub(super) fn web(settings: &Settings, key: Option<&Secret>) -> Result<Arc<Web>, Problem> {
-    let base = base(settings)?;
-    let policy = WebPolicy {
-        trusted_hosts: HashSet::from_iter(base.host_str().map(str::to_owned)),
-        redirect_hosts: Some(Vec::new()),
-        extra_ca_file: settings.dp.ca_file(),
-        bearer: key.and_then(|key| Bearer::new(base, &key.reveal())),
-        proxy: Proxy::None,
-        ..WebPolicy::default()
-    };
-    Web::new(policy).map(Arc::new).map_err(crate::site::problem)
-}
-
-/// Sends JSON; the status and the body of the answer.
-pub(super) async fn post(web: &Web, url: &Url, body: &impl Serialize) -> Result<(u16, Bytes), Problem> {
-    let body: Bytes =
-        serde_json::to_vec(body).map_err(|error| Problem::of(Code::Internal, &error))?.into();
-    let exchange =
-        Exchange { body: Some(&body), known: None, deadline: Duration::from_secs(20), cap_bytes: 1 << 20 };
-    let (reply, _) = web.exchange(url, exchange).await.map_err(|fault| fault.problem())?;
-    Ok((reply.status, reply.body))
-}
-
-/// What a site says instead of an answer. Its own words, where they are a problem.
-pub(super) fn refusal(site: &str, status: u16, body: &[u8]) -> Problem {
-    serde_json::from_slice(body).unwrap_or_else(|_| {
-        Problem::new(Code::SiteAnswerInvalid, format!("{site} answered {status}")).help("check `[dp] site`")
-    })
 }

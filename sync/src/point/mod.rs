@@ -7,7 +7,8 @@
 //! It decides nothing about what it holds. What it was assigned it goes on serving without its site, after a restart too,
 //! and after its key was revoked: content is public, and only its site can take it off.
 
-mod enrol;
+pub mod call;
+pub mod enrol;
 mod link;
 mod work;
 
@@ -154,7 +155,7 @@ pub async fn start(
     site: &Arc<Site>,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> Result<tokio::task::JoinHandle<()>, Problem> {
-    let instance = instance(site)?;
+    let instance = instance(&site.settings().site.data_dir.join("point.instance"))?;
     let who = link::Who { instance, boot: Uuid::new_v4() };
     if let Some((etag, body)) = site.read(|r| r.assignment()).await? {
         let assignment = serde_json::from_str(&body).map_err(|error| Problem::of(Code::Internal, &error))?;
@@ -174,15 +175,17 @@ pub async fn start(
 }
 
 /// The name of this installation: two with one key are told apart by it.
-fn instance(site: &Site) -> Result<Uuid, Problem> {
-    let path = site.settings().site.data_dir.join("point.instance");
-    if let Ok(text) = std::fs::read_to_string(&path) {
+///
+/// # Errors
+/// `CONFIG_INVALID` where the file holds something else, `DATA_DIR_NOT_WRITABLE`.
+pub fn instance(path: &std::path::Path) -> Result<Uuid, Problem> {
+    if let Ok(text) = std::fs::read_to_string(path) {
         return text.trim().parse().map_err(|_| {
             Problem::new(Code::ConfigInvalid, format!("`{}` holds no id of an installation", path.display()))
         });
     }
     let instance = Uuid::new_v4();
-    crate::keys::write_private(&path, format!("{instance}\n").as_bytes())?;
+    crate::keys::write_private(path, format!("{instance}\n").as_bytes())?;
     Ok(instance)
 }
 

@@ -12,14 +12,14 @@ use catalog::digest::{Digests, Sha256Digest, Wanted};
 use catalog::id::PackageId;
 use catalog::problem::{Code, Coded as _, Problem};
 use dp::library::{Library, Verdict};
-use dp::transfer::web::{Proxy, Web, WebPolicy};
+use dp::transfer::web::Web;
 use dp::transfer::{At, Doing, Job, Policy, RateLimit, Source, SourceKind};
 use schema::assignment::AssignedWork;
 use schema::points::{ContentState, Work};
 use tracing::{error, info, warn};
 use url::Url;
 
-use super::link;
+use super::call;
 use crate::clock;
 use crate::keys::Secret;
 use crate::packages::content::take_away;
@@ -60,6 +60,7 @@ async fn round(site: &Arc<Site>, assignment: &Arc<Assignment>, changes: &mut Cha
     if !assignment.point.is_empty() {
         drop_the_rest(site, assignment).await?;
     }
+    let mut moved = false;
     for package in &assignment.packages {
         let size = package.files.iter().map(|file| file.size).sum();
         if let Some(work) = over.get(&package.package).filter(|work| work.order == package.order) {
@@ -78,13 +79,14 @@ async fn round(site: &Arc<Site>, assignment: &Arc<Assignment>, changes: &mut Cha
             tokio::select! {
                 ended = &mut working => break ended,
                 _ = changes.changed() => {
+                    // The rest of the assignment may be another one; this package's work goes on if it is still wanted.
+                    moved = true;
                     let (_, now) = site.point.assignment();
-                    let wanted = now.packages.iter().any(|it| it.package == package.package && it.order == package.order);
-                    if !wanted || site.point.is_shut_out() || (now.paused.is_some() && !validates) || now.rate != assignment.rate {
+                    let same = |it: &Assigned| it.package == package.package && it.order == package.order;
+                    let held_back = site.point.is_shut_out() || (now.paused.is_some() && !validates);
+                    if !now.packages.iter().any(same) || held_back || now.rate != assignment.rate {
                         return Ok(true);
                     }
-                    changes.mark_changed(); // the rest of the assignment may be another one
-                    tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
         };
@@ -102,7 +104,7 @@ async fn round(site: &Arc<Site>, assignment: &Arc<Assignment>, changes: &mut Cha
         let done = if state == ContentState::Success { size } else { here(site, package).await? };
         say(site, package, state, done, why);
     }
-    Ok(changes.has_changed().unwrap_or(false))
+    Ok(moved || changes.has_changed().unwrap_or(false))
 }
 
 fn say(site: &Site, package: &Assigned, state: ContentState, done: u64, problem: Option<Problem>) {
@@ -278,16 +280,11 @@ impl Sources {
         let mut points = Vec::new();
         for address in &assignment.pull_from {
             let Ok(url) = Url::parse(&format!("{}/", address.trim_end_matches('/'))) else { continue };
-            let policy = WebPolicy {
-                trusted_hosts: HashSet::from_iter(url.host_str().map(str::to_owned)),
-                extra_ca_file: settings.dp.ca_file(),
-                redirect_hosts: Some(Vec::new()),
-                proxy: Proxy::None,
-                ..WebPolicy::default()
-            };
-            points.push((url, Web::new(policy).map(Arc::new).map_err(problem)?));
+            let web = call::web(&url, settings.dp.ca_file(), None)?;
+            points.push((url, web));
         }
-        Ok(Self { base: link::base(&settings)?, site: link::web(&settings, Some(&key))?, points })
+        let base = call::base(&settings.dp.site)?;
+        Ok(Self { site: call::web(&base, settings.dp.ca_file(), Some(&key))?, base, points })
     }
 
     fn of(&self, content: Sha256Digest) -> Result<Vec<Source>, Problem> {
@@ -299,9 +296,9 @@ impl Sources {
         };
         let mut sources = Vec::new();
         for (base, web) in &self.points {
-            sources.push(source(link::join(base, &format!("content/{content}"))?, web));
+            sources.push(source(call::join(base, &format!("content/{content}"))?, web));
         }
-        sources.push(source(link::join(&self.base, &format!("point/content/{content}"))?, &self.site));
+        sources.push(source(call::join(&self.base, &format!("point/content/{content}"))?, &self.site));
         Ok(sources)
     }
 }

@@ -54,7 +54,7 @@ fn read(
     code: &str,
     now: Timestamp,
 ) -> Result<Assignment, SchemaError> {
-    let points = reader.point_rows()?;
+    let points = reader.point_settings()?;
     let Some(point) = points.iter().find(|point| point.id == id) else { return Ok(Assignment::default()) };
     let addresses = |name: &String| {
         let source = points.iter().find(|point| point.name == *name && !point.maintenance)?;

@@ -414,7 +414,7 @@ pub async fn keep_time(site: Arc<Site>, stopped: impl Future<Output = ()>) {
 
 async fn tick(site: &Arc<Site>, levels: &mut Vec<(i64, grid::Level)>) -> Result<(), Problem> {
     let (now, settings) = (clock::now(), site.settings());
-    let (due, points) = site.read(move |r| Ok((r.retries_due(now)?, r.point_rows()?))).await?;
+    let (due, points) = site.read(move |r| Ok((r.retries_due(now)?, r.point_settings()?))).await?;
     let before = std::mem::take(levels);
     *levels = points.iter().map(|point| (point.id, assign::level(point, &settings, now))).collect();
     let mut changed = !before.is_empty() && before != *levels;

@@ -152,10 +152,11 @@ impl PointService {
         principal: Principal,
         call: &mut Call<'_>,
     ) -> Result<Response<ContentBody>, Problem> {
-        let points = self.site.read(|r| r.point_rows()).await?;
-        let point = points.into_iter().find(|point| {
-            principal.kind == PrincipalKind::Point && point.name.eq_ignore_ascii_case(&principal.name)
-        });
+        let name = principal.name.clone();
+        let point = match principal.kind {
+            PrincipalKind::Point => self.site.read(move |r| r.point_named(&name)).await?,
+            PrincipalKind::Device => None,
+        };
         let Some(point) = point else {
             return Err(Problem::new(Code::KeyRefused, "this key is not that of a distribution point"));
         };
@@ -167,7 +168,7 @@ impl PointService {
                     let message = format!("another installation enrolled as `{}`", principal.name);
                     return Err(Problem::new(Code::PointIdentityTaken, message));
                 }
-                self.assignment(point.id, call).await
+                self.assignment(&principal, point.id, call).await
             }
             Route::Report => {
                 let body = match call.body.read().await {
@@ -197,7 +198,12 @@ impl PointService {
 
     /// `GET /point/assignment?wait=SECONDS`: 200, or 304 where it is still the one that `If-None-Match` names when the
     /// time is over.
-    async fn assignment(&self, point: i64, call: &Call<'_>) -> Result<Response<ContentBody>, Problem> {
+    async fn assignment(
+        &self,
+        principal: &Principal,
+        point: i64,
+        call: &Call<'_>,
+    ) -> Result<Response<ContentBody>, Problem> {
         let known = call.head.headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
         let wait = query(call, "wait").and_then(|wait| wait.parse().ok()).unwrap_or(0_u64).min(LONGEST_WAIT);
         let until = tokio::time::Instant::now() + Duration::from_secs(wait);
@@ -214,7 +220,11 @@ impl PointService {
                 return Ok(response);
             }
             let waited = tokio::time::timeout_at(until, changes.changed()).await;
-            if stopping || !matches!(waited, Ok(Ok(()))) {
+            // Whose key is taken back meanwhile hears of it at once, by asking again.
+            let hash = principal.hash;
+            let in_force = self.site.read(move |r| r.principal_by_hash(hash)).await?;
+            let revoked = in_force.is_none_or(|principal| principal.revoked.is_some());
+            if stopping || revoked || !matches!(waited, Ok(Ok(()))) {
                 let mut response = answer::empty(StatusCode::NOT_MODIFIED);
                 response.headers_mut().insert(header::ETAG, tag);
                 return Ok(response);
