@@ -122,9 +122,8 @@ impl Writer<'_> {
         instance: Uuid,
         now: Timestamp,
     ) -> Result<Principal, SchemaError> {
-        let refuse = || {
-            Problem::new(Code::TokenRefused, "the enrolment token is unknown, was used, or is over")
-        };
+        let refuse =
+            || Problem::new(Code::TokenRefused, "the enrolment token is unknown, was used, or is over");
         const SQL: &str = "SELECT * FROM enrolment WHERE hash = ?1";
         let found = self.first(SQL, [token.0], |row| {
             Ok((
@@ -204,9 +203,16 @@ mod tests {
         let at = |seconds: i64| Timestamp::from_second(seconds).unwrap();
         let (here, there) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let changes = async {
-            let new = |token| NewEnrolment { hash: hash(token), kind: PrincipalKind::Point, name: "lyon".to_owned(), expires: at(100) };
+            let new = |token| NewEnrolment {
+                hash: hash(token),
+                kind: PrincipalKind::Point,
+                name: "lyon".to_owned(),
+                expires: at(100),
+            };
             let make = |token| store.write(move |w| w.begin_enrolment(&new(token), at(0)));
-            let enrol = |token, key, instance, now| store.write(move |w| w.enrol(hash(token), hash(key), instance, at(now)));
+            let enrol = |token, key, instance, now| {
+                store.write(move |w| w.enrol(hash(token), hash(key), instance, at(now)))
+            };
             let refused = |made: Result<Principal, SchemaError>| made.err().map(|error| error.problem().code);
             make(1).await.unwrap();
             assert_eq!(refused(enrol(9, 50, here, 1).await), Some(Code::TokenRefused), "unknown");
@@ -214,12 +220,20 @@ mod tests {
             let first = enrol(1, 50, here, 1).await.unwrap();
             assert_eq!(enrol(1, 50, here, 2).await.unwrap(), first, "the answer was lost");
             assert_eq!(refused(enrol(1, 51, here, 2).await), Some(Code::TokenRefused), "another key");
-            assert_eq!(refused(enrol(1, 50, there, 2).await), Some(Code::TokenRefused), "another installation");
+            assert_eq!(
+                refused(enrol(1, 50, there, 2).await),
+                Some(Code::TokenRefused),
+                "another installation"
+            );
             // A later token takes the place of one before, and its key that of the key before.
             make(2).await.unwrap();
             make(3).await.unwrap();
             assert_eq!(refused(enrol(2, 52, here, 3).await), Some(Code::TokenRefused), "void");
-            assert_eq!(refused(enrol(3, 50, here, 3).await), Some(Code::TokenRefused), "a key is not used again");
+            assert_eq!(
+                refused(enrol(3, 50, here, 3).await),
+                Some(Code::TokenRefused),
+                "a key is not used again"
+            );
             enrol(3, 52, here, 3).await.unwrap();
             let by = |key| store.read(move |r| r.principal_by_hash(hash(key)));
             assert!(by(50).await.unwrap().unwrap().revoked.is_some());
@@ -228,7 +242,11 @@ mod tests {
             assert!(store.write(move |w| w.revoke(PrincipalKind::Point, "LYON", at(4))).await.unwrap());
             assert!(!store.write(move |w| w.revoke(PrincipalKind::Point, "lyon", at(4))).await.unwrap());
             assert!(by(52).await.unwrap().unwrap().revoked.is_some());
-            assert_eq!(refused(enrol(3, 52, here, 5).await), Some(Code::TokenRefused), "what was revoked stays so");
+            assert_eq!(
+                refused(enrol(3, 52, here, 5).await),
+                Some(Code::TokenRefused),
+                "what was revoked stays so"
+            );
         };
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(changes);
         assert!(same(hash(1), hash(1)) && !same(hash(1), hash(2)));

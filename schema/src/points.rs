@@ -349,7 +349,10 @@ impl Writer<'_> {
             let message = format!("a distribution point or group is called `{name}` already");
             return Err(Problem::new(Code::NameInUse, message).into());
         }
-        self.execute("INSERT INTO point (name, url, role) VALUES (?1, ?2, ?3)", (name, url, role.to_string()))?;
+        self.execute(
+            "INSERT INTO point (name, url, role) VALUES (?1, ?2, ?3)",
+            (name, url, role.to_string()),
+        )?;
         Ok(self.last_id())
     }
 
@@ -454,10 +457,7 @@ impl Writer<'_> {
 
     /// Takes a point out of a group. It keeps what it holds.
     pub fn leave_point_group(&self, group: i64, point: i64) -> Result<(), SchemaError> {
-        self.execute(
-            "DELETE FROM point_group_member WHERE group_id = ?1 AND point_id = ?2",
-            (group, point),
-        )?;
+        self.execute("DELETE FROM point_group_member WHERE group_id = ?1 AND point_id = ?2", (group, point))?;
         Ok(())
     }
 

@@ -26,10 +26,10 @@ use crate::clock;
 use crate::config::{self, Level, Loaded, Settings};
 use crate::plane::Plane;
 use crate::points::{self, PointService};
-use crate::{point, run, tls};
 use crate::schedule::Schedule;
 use crate::site::{self, Site};
 use crate::update_point::UpdatePoint;
+use crate::{point, run, tls};
 
 /// Runs until SIGTERM or SIGINT.
 ///

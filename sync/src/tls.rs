@@ -91,7 +91,8 @@ fn about(settings: &Settings) -> Result<Option<Certificates>, Problem> {
     let path = folder(settings).join("about.json");
     match std::fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            Problem::new(Code::TlsInvalid, format!("`{}` cannot be read", path.display())).because_of(Some(&error))
+            Problem::new(Code::TlsInvalid, format!("`{}` cannot be read", path.display()))
+                .because_of(Some(&error))
         }),
         Err(_) => Ok(None),
     }
@@ -174,11 +175,15 @@ fn known_names(settings: &Settings) -> Vec<String> {
 fn checked(names: &[String]) -> Result<(), Problem> {
     let is_name = |name: &String| {
         name.parse::<std::net::IpAddr>().is_ok()
-            || (!name.is_empty() && name.len() <= 253 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._*".contains(&b)))
+            || (!name.is_empty()
+                && name.len() <= 253
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._*".contains(&b)))
     };
     match names.iter().find(|name| !is_name(name)) {
         Some(wrong) => Err(Problem::new(Code::Usage, format!("`{wrong}` is no host name and no address"))),
-        None if names.is_empty() => Err(Problem::new(Code::Usage, "no name is known for the site: give `--name HOST`")),
+        None if names.is_empty() => {
+            Err(Problem::new(Code::Usage, "no name is known for the site: give `--name HOST`"))
+        }
         None => Ok(()),
     }
 }
@@ -190,7 +195,8 @@ fn invalid(error: rcgen::Error) -> Problem {
 fn init(settings: &Settings, code: &str, names: &[String], now: Timestamp) -> Result<Certificates, Problem> {
     let folder = folder(settings);
     std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&folder).map_err(|error| {
-        Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be made", folder.display())).because_of(Some(&error))
+        Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be made", folder.display()))
+            .because_of(Some(&error))
     })?;
     let key = KeyPair::generate().map_err(invalid)?;
     let authority = format!("spsync site {code} {}", uuid::Uuid::new_v4().simple());
@@ -198,7 +204,8 @@ fn init(settings: &Settings, code: &str, names: &[String], now: Timestamp) -> Re
     let certificate = authority_of(&authority, now, until)?.self_signed(&key).map_err(invalid)?;
     write_private(&folder.join("ca.key"), key.serialize_pem().as_bytes())?;
     write_public(&folder.join("ca.pem"), certificate.pem().as_bytes())?;
-    let made = Certificates { authority, authority_until: until, names: names.to_vec(), since: now, until: now };
+    let made =
+        Certificates { authority, authority_until: until, names: names.to_vec(), since: now, until: now };
     issue(&folder, made, now)
 }
 
@@ -216,8 +223,9 @@ fn renew(settings: &Settings, names: &[String], now: Timestamp) -> Result<Certif
 /// A new certificate and key. The key stands first: a certificate never stands beside a key that is not its own for longer
 /// than between two renames, and a listener that reads then keeps what it has.
 fn issue(folder: &Path, made: Certificates, now: Timestamp) -> Result<Certificates, Problem> {
-    let text = std::fs::read_to_string(folder.join("ca.key"))
-        .map_err(|error| Problem::new(Code::TlsInvalid, "the key of the authority cannot be read").because_of(Some(&error)))?;
+    let text = std::fs::read_to_string(folder.join("ca.key")).map_err(|error| {
+        Problem::new(Code::TlsInvalid, "the key of the authority cannot be read").because_of(Some(&error))
+    })?;
     let authority_key = KeyPair::from_pem(&text).map_err(invalid)?;
     // The issuer is known by its name and its key; its own dates do not matter here.
     let issuer = Issuer::new(authority_of(&made.authority, now, made.authority_until)?, authority_key);
@@ -273,7 +281,8 @@ fn write_public(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
     write_private(path, bytes)?;
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     std::fs::set_permissions(path, mode).map_err(|error| {
-        Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be written", path.display())).because_of(Some(&error))
+        Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be written", path.display()))
+            .because_of(Some(&error))
     })
 }
 
@@ -294,7 +303,10 @@ fn files(settings: &Settings) -> (PathBuf, PathBuf) {
 pub fn identity(settings: &Settings) -> Result<ServerConfig, Problem> {
     let (certificate, key) = files(settings);
     if !certificate.exists() || !key.exists() {
-        return Err(Problem::new(Code::TlsNotSetUp, format!("there is no `{}`, or no key of it", certificate.display())));
+        return Err(Problem::new(
+            Code::TlsNotSetUp,
+            format!("there is no `{}`, or no key of it", certificate.display()),
+        ));
     }
     let refuse = |what: String| Problem::new(Code::TlsInvalid, what);
     let mode = std::fs::metadata(&key).map(|found| found.mode()).unwrap_or_default();
@@ -302,14 +314,19 @@ pub fn identity(settings: &Settings) -> Result<ServerConfig, Problem> {
         return Err(refuse(format!("`{}` may be read by others (mode {:o})", key.display(), mode & 0o777)));
     }
     let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&certificate).and_then(Iterator::collect);
-    let chain = chain.map_err(|error| refuse(format!("`{}` is no certificate", certificate.display())).because(error.to_string()))?;
+    let chain = chain.map_err(|error| {
+        refuse(format!("`{}` is no certificate", certificate.display())).because(error.to_string())
+    })?;
     // The text of an error could hold a part of the key.
-    let secret = PrivateKeyDer::from_pem_file(&key).map_err(|_| refuse(format!("`{}` is no key", key.display())))?;
+    let secret =
+        PrivateKeyDer::from_pem_file(&key).map_err(|_| refuse(format!("`{}` is no key", key.display())))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, secret))
-        .map_err(|error| refuse(format!("`{}` cannot be used", certificate.display())).because(error.to_string()))?;
+        .map_err(|error| {
+            refuse(format!("`{}` cannot be used", certificate.display())).because(error.to_string())
+        })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
@@ -369,7 +386,8 @@ mod tests {
         assert_eq!((mode("ca.key"), mode("server.key"), mode("ca.pem")), (0o600, 0o600, 0o644));
         assert!(!made.is_due(after(now, 59)) && made.is_due(after(now, 61)));
 
-        let (authority, certificate) = (std::fs::read(file("ca.pem")).unwrap(), std::fs::read(file("server.pem")).unwrap());
+        let (authority, certificate) =
+            (std::fs::read(file("ca.pem")).unwrap(), std::fs::read(file("server.pem")).unwrap());
         let later = renew(&settings, &[], after(now, 61)).unwrap();
         assert_eq!((later.names, later.authority), (made.names, made.authority));
         assert_eq!(std::fs::read(file("ca.pem")).unwrap(), authority, "who trusts the site trusts it on");

@@ -67,7 +67,10 @@ impl Machine {
         let Some(mut process) = self.process.take() else { return };
         let id = process.id().expect("it runs").to_string();
         Command::new("kill").args(["-TERM", &id]).status().await.expect("kill is there");
-        tokio::time::timeout(Duration::from_secs(20), process.wait()).await.expect("in time").expect("it ends");
+        tokio::time::timeout(Duration::from_secs(20), process.wait())
+            .await
+            .expect("in time")
+            .expect("it ends");
     }
 
     /// What `spsync status` says there.
@@ -134,7 +137,11 @@ async fn a_point_enrols_is_sent_a_package_and_serves_it_without_its_site() {
     // Sent before it is there: it waits for it.
     let sent = site.ok(&["package", "distribute", "p", "--to", "lyon"]).await;
     assert_eq!(sent["points"][0]["state"], "queued", "{sent}");
-    assert_eq!(http().get(format!("{}{content}", site.url)).send().await.unwrap().status(), 404, "not at the site");
+    assert_eq!(
+        http().get(format!("{}{content}", site.url)).send().await.unwrap().status(),
+        404,
+        "not at the site"
+    );
     lyon.start().await;
     until("success", async || state(&site, "lyon").await == "success").await;
     assert_eq!(lyon.get(&content).await.as_deref(), Some(bytes.as_slice()));
@@ -142,7 +149,10 @@ async fn a_point_enrols_is_sent_a_package_and_serves_it_without_its_site() {
     assert_eq!(std::os::unix::fs::MetadataExt::mode(&key) & 0o777, 0o600);
 
     let shown = site.ok(&["package", "show", "p"]).await;
-    assert_eq!((&shown["distributed_to"], &shown["points"][0]["state"]), (&json!(["lyon"]), &json!("success")));
+    assert_eq!(
+        (&shown["distributed_to"], &shown["points"][0]["state"]),
+        (&json!(["lyon"]), &json!("success"))
+    );
     let listed = site.ok(&["dp", "list"]).await;
     assert_eq!((&listed[1]["name"], &listed[1]["condition"]), (&json!("lyon"), &json!("ok")), "{listed}");
     assert!(listed[1]["silent_seconds"].as_u64().unwrap() < 30, "{listed}");
@@ -189,7 +199,7 @@ async fn a_point_enrols_is_sent_a_package_and_serves_it_without_its_site() {
 
     // A revoked point gets nothing more, and goes on serving what is public.
     site.ok(&["--yes", "key", "revoke", "lyon", "--point"]).await;
-    until("revoked", async || lyon.status().await["point"]["problem"]["code"] == "KEY_REFUSED").await;
+    until("revoked", async || lyon.status().await["point"]["problem"]["code"] == "KEY_REVOKED").await;
     assert!(lyon.get(&content).await.is_some());
     // A new token lets it in again, and what is withdrawn is taken off.
     std::fs::write(lyon.path("token"), token(&site, "lyon").await).unwrap();
@@ -209,7 +219,8 @@ async fn a_full_point_is_refused_and_a_second_identity_too() {
     let full_token = token(&site, "full").await;
     let mut full = Machine::new("127.0.0.3", &site.url, &full_token, "");
     let config = std::fs::read_to_string(full.path("config.toml")).unwrap();
-    std::fs::write(full.path("config.toml"), config.replace("min_free = \"0\"", "min_free = \"1000TiB\"")).unwrap();
+    std::fs::write(full.path("config.toml"), config.replace("min_free = \"0\"", "min_free = \"1000TiB\""))
+        .unwrap();
     full.start().await;
     let mut rome = Machine::new("127.0.0.4", &site.url, &token(&site, "rome").await, "");
     rome.start().await;
@@ -238,7 +249,8 @@ async fn a_full_point_is_refused_and_a_second_identity_too() {
     std::fs::create_dir(twin.path("point")).unwrap();
     std::fs::copy(rome.path("point/point.key"), twin.path("point/point.key")).unwrap();
     twin.start().await;
-    until("refused", async || twin.status().await["point"]["problem"]["code"] == "POINT_IDENTITY_TAKEN").await;
+    until("refused", async || twin.status().await["point"]["problem"]["code"] == "POINT_IDENTITY_TAKEN")
+        .await;
     assert_eq!(rome.status().await["healthy"], true);
     // A used token is good for nobody else, and no key is good for everything.
     let enrolment = json!({ "token": full_token, "key_sha256": "0".repeat(64), "instance": "00000000-0000-0000-0000-000000000000" });
@@ -275,7 +287,9 @@ async fn a_point_trusts_the_authority_of_its_site_also_after_a_renewal() {
     site.package().await;
     site.ok(&["package", "download", "p"]).await;
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().port();
-    site.configure(|text| text.replacen("[server]", &format!("[server]\nlisten_tls = [\"127.0.0.1:{port}\"]"), 1));
+    site.configure(|text| {
+        text.replacen("[server]", &format!("[server]\nlisten_tls = [\"127.0.0.1:{port}\"]"), 1)
+    });
     site.refused("TLS_NOT_SET_UP", &["tls", "show"]).await;
     site.refused("TLS_NOT_SET_UP", &["tls", "renew"]).await;
     let made = site.ok(&["tls", "init", "--name", "127.0.0.1"]).await;
@@ -289,7 +303,8 @@ async fn a_point_trusts_the_authority_of_its_site_also_after_a_renewal() {
     let https = format!("https://127.0.0.1:{port}");
     let mut stranger = Machine::new("127.0.0.6", &https, &token, "");
     stranger.start().await;
-    until("distrust", async || stranger.status().await["point"]["problem"]["code"] == "SYNC_TLS_UNTRUSTED").await;
+    until("distrust", async || stranger.status().await["point"]["problem"]["code"] == "SYNC_TLS_UNTRUSTED")
+        .await;
     stranger.stop().await;
     let mut lyon = Machine::new("127.0.0.6", &https, &token, "");
     let config = std::fs::read_to_string(lyon.path("config.toml")).unwrap();
@@ -299,10 +314,19 @@ async fn a_point_trusts_the_authority_of_its_site_also_after_a_renewal() {
     until("success", async || state(&site, "lyon").await == "success").await;
 
     let roots = reqwest::Certificate::from_pem_bundle(&std::fs::read(authority).unwrap()).unwrap();
-    let client = reqwest::Client::builder().no_proxy().tls_certs_only(roots).pool_max_idle_per_host(0).build().unwrap();
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .tls_certs_only(roots)
+        .pool_max_idle_per_host(0)
+        .build()
+        .unwrap();
     let renewed = site.ok(&["tls", "renew"]).await;
     assert_ne!(renewed["certificates"]["since"], made["certificates"]["since"]);
-    assert_eq!(client.get(format!("{https}/content/x")).send().await.unwrap().status(), 404, "without a restart");
+    assert_eq!(
+        client.get(format!("{https}/content/x")).send().await.unwrap().status(),
+        404,
+        "without a restart"
+    );
     // Who speaks no TLS there is closed out, and nobody else notices.
     let plain = http().get(format!("http://127.0.0.1:{port}/content/x")).send().await;
     assert!(plain.is_err());

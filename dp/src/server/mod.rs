@@ -39,9 +39,9 @@ use crate::library::{Library, LibraryError};
 use body::ContentBody;
 use connection::Signals;
 use service::Room;
-use socket::Socket;
 pub use service::{Answering, Call, Deliver, Received, Refused, Remark, RequestBody, Service};
 pub use shelf::{Location, LocationKind, LocationsAnswer, Servable, Shelf};
+use socket::Socket;
 
 /// How much one server takes on.
 #[derive(Debug, Clone, Copy)]
@@ -161,7 +161,9 @@ impl ContentServer {
             connections.spawn(async move {
                 let _ = stream.set_nodelay(true);
                 // The handshake has the time of a head; who needs longer, or speaks no TLS, is not told why.
-                let Some(socket) = Socket::open(stream, config, server.limits.read_timeout).await else { return };
+                let Some(socket) = Socket::open(stream, config, server.limits.read_timeout).await else {
+                    return;
+                };
                 server.answer(socket, peer, place, stopped).await;
             });
         }
@@ -358,7 +360,12 @@ impl ContentServer {
     }
 
     /// The same, whatever is on the shelf.
-    async fn deliver(&self, head: &Parts, digest: Sha256Digest, servable: &Servable) -> Response<ContentBody> {
+    async fn deliver(
+        &self,
+        head: &Parts,
+        digest: Sha256Digest,
+        servable: &Servable,
+    ) -> Response<ContentBody> {
         let library = self.library.clone();
         let opened = tokio::task::spawn_blocking(move || library.open_content(digest)).await;
         let stored = match opened {

@@ -12,8 +12,8 @@ use super::Output;
 use super::output::{safe, size};
 use crate::config::Loaded;
 use crate::keys::Secret;
-use crate::point::enrol::Place;
 use crate::point;
+use crate::point::enrol::Place;
 
 /// The key of a device, in its folder.
 pub const KEY_FILE: &str = "device.key";
@@ -111,7 +111,8 @@ impl Client {
 /// The device gets a key of its own, kept in its folder.
 async fn enrol(loaded: &Loaded, token_file: &Path, output: &Output) -> Result<u8, Problem> {
     let settings = &loaded.settings;
-    let site = if settings.client.site.is_empty() { settings.public_url() } else { settings.client.site.clone() };
+    let site =
+        if settings.client.site.is_empty() { settings.public_url() } else { settings.client.site.clone() };
     let folder = settings.client_dir();
     std::fs::create_dir_all(&folder).map_err(|error| {
         let message = format!("`{}` cannot be made", folder.display());
@@ -128,7 +129,12 @@ async fn enrol(loaded: &Loaded, token_file: &Path, output: &Output) -> Result<u8
         &enrolled,
         |enrolled| enrolled.name.clone(),
         |output| {
-            output.line(format!("enrolled as {} `{}` of site {}", enrolled.kind, safe(&enrolled.name), enrolled.site));
+            output.line(format!(
+                "enrolled as {} `{}` of site {}",
+                enrolled.kind,
+                safe(&enrolled.name),
+                enrolled.site
+            ));
         },
     );
     Ok(0)

@@ -137,7 +137,12 @@ fn verb(act: PointVerb) -> Request {
 }
 
 impl Dp {
-    pub(super) async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
+    pub(super) async fn run(
+        self,
+        settings: &Loaded,
+        global: &Global,
+        output: &Output,
+    ) -> Result<u8, Problem> {
         let request = match self {
             Self::List => return list(settings, global, output).await,
             Self::Coverage => return coverage(settings, global, output).await,
@@ -315,8 +320,7 @@ impl Group {
         let request = match self {
             Self::List => {
                 let request = verb(PointVerb::GroupList);
-                let groups =
-                    connect::call::<Vec<PointGroup>>(settings, global, output, request).await?.body;
+                let groups = connect::call::<Vec<PointGroup>>(settings, global, output, request).await?.body;
                 let mut rows = Rows::new(&["NAME", "POINTS", "PACKAGES"]);
                 for group in &groups {
                     rows.push([
@@ -344,7 +348,12 @@ impl Group {
 }
 
 impl Key {
-    pub(super) async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
+    pub(super) async fn run(
+        self,
+        settings: &Loaded,
+        global: &Global,
+        output: &Output,
+    ) -> Result<u8, Problem> {
         match self {
             Self::List => {
                 let request = verb(PointVerb::Keys);

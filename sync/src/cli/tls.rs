@@ -29,7 +29,12 @@ pub enum Tls {
 }
 
 impl Tls {
-    pub(super) async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
+    pub(super) async fn run(
+        self,
+        settings: &Loaded,
+        global: &Global,
+        output: &Output,
+    ) -> Result<u8, Problem> {
         let act = match self {
             Self::Init { name } => TlsVerb::Init { names: name },
             Self::Show => TlsVerb::Show,

@@ -101,7 +101,8 @@ impl Findings<'_> {
     }
 
     fn listeners(&mut self, settings: &Settings) {
-        let listen: Vec<_> = settings.server.listen.iter().chain(&settings.server.listen_tls).cloned().collect();
+        let listen: Vec<_> =
+            settings.server.listen.iter().chain(&settings.server.listen_tls).cloned().collect();
         let listen = &listen;
         for (at, one) in listen.iter().enumerate() {
             if let Some(other) = listen[..at].iter().find(|other| collide(one, other)) {
@@ -137,10 +138,18 @@ impl Findings<'_> {
                 "tokens and keys of points and devices can be read by whoever is between",
             );
         }
-        if let Some(Err(problem)) = (!settings.server.listen_tls.is_empty()).then(|| crate::tls::identity(settings)) {
-            self.warn("server.listen_tls", format!("{}: {}; {}", problem.code, problem.message, problem.help));
+        if let Some(Err(problem)) =
+            (!settings.server.listen_tls.is_empty()).then(|| crate::tls::identity(settings))
+        {
+            self.warn(
+                "server.listen_tls",
+                format!("{}: {}; {}", problem.code, problem.message, problem.help),
+            );
         }
-        if settings.dp.is_site() && settings.update_point.upstream_role && settings.server.listen.iter().any(reach) {
+        if settings.dp.is_site()
+            && settings.update_point.upstream_role
+            && settings.server.listen.iter().any(reach)
+        {
             self.warn(
                 "update_point.upstream_role",
                 "downstream servers get metadata over plain HTTP, and it is not signed: whoever is between can change \

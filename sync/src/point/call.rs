@@ -19,7 +19,8 @@ use crate::keys::Secret;
 /// `CONFIG_INVALID` where it is none.
 pub fn base(site: &str) -> Result<Url, Problem> {
     let mut base = Url::parse(site).map_err(|error| {
-        Problem::new(Code::ConfigInvalid, format!("`{site}` is no address of a site")).because_of(Some(&error))
+        Problem::new(Code::ConfigInvalid, format!("`{site}` is no address of a site"))
+            .because_of(Some(&error))
     })?;
     if !base.path().ends_with('/') {
         base.set_path(&format!("{}/", base.path()));
@@ -56,8 +57,7 @@ pub fn web(base: &Url, ca_file: Option<PathBuf>, key: Option<&Secret>) -> Result
 /// # Errors
 /// Those of the network.
 pub async fn post(web: &Web, url: &Url, body: &impl Serialize) -> Result<(u16, Bytes), Problem> {
-    let body: Bytes =
-        serde_json::to_vec(body).map_err(|error| Problem::of(Code::Internal, &error))?.into();
+    let body: Bytes = serde_json::to_vec(body).map_err(|error| Problem::of(Code::Internal, &error))?.into();
     let exchange =
         Exchange { body: Some(&body), known: None, deadline: Duration::from_secs(20), cap_bytes: 1 << 20 };
     let (reply, _) = web.exchange(url, exchange).await.map_err(|fault| fault.problem())?;

@@ -81,7 +81,7 @@ impl Link {
                     (pause, wait) = (FIRST_PAUSE, LONGEST_WAIT);
                     continue;
                 }
-                Err(problem) if problem.code == Code::KeyRefused => {
+                Err(problem) if is_without_key(&problem) => {
                     match self.enrol().await {
                         Ok(true) => continue,
                         Ok(false) => self.site.point.contact(Err(problem), &self.shown()),
@@ -115,7 +115,9 @@ impl Link {
             instance: self.who.instance,
         };
         match enrol::with_token(&place, &token).await {
-            Ok(enrolled) => info!("enrolled as {} `{}` of site {}", enrolled.kind, enrolled.name, enrolled.site),
+            Ok(enrolled) => {
+                info!("enrolled as {} `{}` of site {}", enrolled.kind, enrolled.name, enrolled.site)
+            }
             Err(problem) => {
                 if problem.code == Code::TokenRefused {
                     *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
@@ -188,6 +190,9 @@ impl Link {
             let _ = tokio::time::timeout(beat, news.changed()).await;
             tokio::time::sleep(GATHER).await;
             news.mark_unchanged();
+            if self.site.point.lock().refused.as_ref().is_some_and(is_without_key) {
+                continue;
+            }
             match self.report().await {
                 // Whether the site answers at all is the listener's to say.
                 Err(problem) if problem.code == Code::PointIdentityTaken => {
@@ -222,4 +227,9 @@ impl Link {
         let (status, body) = call::post(&web, &url, &report).await?;
         if status == 204 { Ok(()) } else { Err(call::refusal(&self.shown(), status, &body)) }
     }
+}
+
+/// Whether another token is what helps.
+pub(super) fn is_without_key(problem: &Problem) -> bool {
+    matches!(problem.code, Code::KeyRefused | Code::KeyRevoked)
 }

@@ -13,8 +13,8 @@ mod link;
 mod work;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::sync::Arc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
@@ -99,8 +99,8 @@ impl Live {
 
     /// Another process has this identity, or the site does not want this one: nothing is to be fetched.
     fn is_shut_out(&self) -> bool {
-        let shut_out = [Code::PointIdentityTaken, Code::KeyRefused];
-        self.lock().refused.as_ref().is_some_and(|problem| shut_out.contains(&problem.code))
+        let refused = &self.lock().refused;
+        refused.as_ref().is_some_and(|why| why.code == Code::PointIdentityTaken || link::is_without_key(why))
     }
 
     fn adopt(&self, etag: String, assignment: Assignment) {
@@ -203,7 +203,8 @@ pub fn shelf(reader: &Reader<'_>) -> Result<Shelf, SchemaError> {
             if reader.has_content(file.sha256)? {
                 let name = file.name.as_str().to_ascii_lowercase();
                 shelf.packages.insert((package.package.clone(), name), file.sha256);
-                shelf.offer(file.sha256, Servable { size: file.size, sha1: Some(file.sha1), name: file.name });
+                shelf
+                    .offer(file.sha256, Servable { size: file.size, sha1: Some(file.sha1), name: file.name });
             }
         }
     }

@@ -54,9 +54,17 @@ pub(super) async fn run(site: &Arc<Site>) {
 type Changes = tokio::sync::watch::Receiver<u64>;
 
 /// One pass over the assignment; whether it has changed meanwhile.
-async fn round(site: &Arc<Site>, assignment: &Arc<Assignment>, changes: &mut Changes) -> Result<bool, Problem> {
-    let over: HashMap<PackageId, AssignedWork> =
-        site.read(|r| r.assigned_work()).await?.into_iter().map(|work| (work.package.clone(), work)).collect();
+async fn round(
+    site: &Arc<Site>,
+    assignment: &Arc<Assignment>,
+    changes: &mut Changes,
+) -> Result<bool, Problem> {
+    let over: HashMap<PackageId, AssignedWork> = site
+        .read(|r| r.assigned_work())
+        .await?
+        .into_iter()
+        .map(|work| (work.package.clone(), work))
+        .collect();
     if !assignment.point.is_empty() {
         drop_the_rest(site, assignment).await?;
     }
@@ -92,14 +100,23 @@ async fn round(site: &Arc<Site>, assignment: &Arc<Assignment>, changes: &mut Cha
         };
         let (state, why) = match ended {
             Ok(()) => (ContentState::Success, None),
-            Err(problem) if validates || problem.code == Code::ValidationFailed => (ContentState::Warning, Some(problem)),
+            Err(problem) if validates || problem.code == Code::ValidationFailed => {
+                (ContentState::Warning, Some(problem))
+            }
             Err(problem) => (ContentState::Failed, Some(problem)),
         };
         match &why {
             None => info!("package {} version {} is here, verified", package.package, package.version),
-            Some(problem) => warn!("package {} version {} is {state}: {problem}", package.package, package.version),
+            Some(problem) => {
+                warn!("package {} version {} is {state}: {problem}", package.package, package.version)
+            }
         }
-        let work = AssignedWork { package: package.package.clone(), order: package.order, state, problem: why.clone() };
+        let work = AssignedWork {
+            package: package.package.clone(),
+            order: package.order,
+            state,
+            problem: why.clone(),
+        };
         site.write(move |w| w.record_assigned_work(&work)).await?;
         let done = if state == ContentState::Success { size } else { here(site, package).await? };
         say(site, package, state, done, why);
@@ -108,7 +125,8 @@ async fn round(site: &Arc<Site>, assignment: &Arc<Assignment>, changes: &mut Cha
 }
 
 fn say(site: &Site, package: &Assigned, state: ContentState, done: u64, problem: Option<Problem>) {
-    site.point.say(Said { package: package.package.clone(), order: package.order, state, done, problem }, true);
+    site.point
+        .say(Said { package: package.package.clone(), order: package.order, state, done, problem }, true);
 }
 
 /// Bytes of a package that are here.
@@ -160,10 +178,17 @@ async fn work_on(site: &Arc<Site>, assignment: &Assignment, package: &Assigned) 
 }
 
 fn not_well(package: &Assigned, bad: &[&AssignedFile]) -> Problem {
-    let message = format!("{} of {} files of package {} are not what they should be", bad.len(), package.files.len(), package.package);
+    let message = format!(
+        "{} of {} files of package {} are not what they should be",
+        bad.len(),
+        package.files.len(),
+        package.package
+    );
     let problem = Problem::new(Code::ValidationFailed, message)
         .help("`spsync package validate P --to DP --repair` fetches them again");
-    bad.iter().take(20).fold(problem, |problem, file| problem.because(format!("{}: {}", file.name, file.sha256)))
+    bad.iter()
+        .take(20)
+        .fold(problem, |problem, file| problem.because(format!("{}: {}", file.name, file.sha256)))
 }
 
 /// Reads every file again. A bad one is not served any more.
@@ -240,7 +265,11 @@ async fn fetch_what_is_missing(
 }
 
 /// The bytes are in the library: they may be served.
-async fn record(site: &Arc<Site>, file: &AssignedFile, fetched: &dp::transfer::Fetched) -> Result<(), Problem> {
+async fn record(
+    site: &Arc<Site>,
+    file: &AssignedFile,
+    fetched: &dp::transfer::Fetched,
+) -> Result<(), Problem> {
     let (sha256, sha1, size) = (fetched.stored.digest(), file.sha1, fetched.stored.size());
     site.write(move |w| w.record_content(sha256, sha1, size, false, clock::now())).await?;
     site.refresh_shelf().await

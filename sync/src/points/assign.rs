@@ -58,7 +58,8 @@ fn read(
     let Some(point) = points.iter().find(|point| point.id == id) else { return Ok(Assignment::default()) };
     let addresses = |name: &String| {
         let source = points.iter().find(|point| point.name == *name && !point.maintenance)?;
-        let url = if source.id == schema::points::OWN_POINT { settings.public_url() } else { source.url.clone() };
+        let url =
+            if source.id == schema::points::OWN_POINT { settings.public_url() } else { source.url.clone() };
         Some(url).filter(|url| !url.is_empty())
     };
     let mut packages = Vec::new();

@@ -138,7 +138,8 @@ mod tests {
 
     #[test]
     fn the_last_rule_that_names_an_hour_decides() {
-        let grid: Grid = "mon-fri 08-18 closed; wed 12-13 open; sat,sun high; fri-sat 23-24 medium".parse().unwrap();
+        let grid: Grid =
+            "mon-fri 08-18 closed; wed 12-13 open; sat,sun high; fri-sat 23-24 medium".parse().unwrap();
         for (at, expected) in [
             ("2026-03-02T07:59:59Z", Level::Open), // a Monday
             ("2026-03-02T08:00:00Z", Level::Closed),
@@ -160,7 +161,16 @@ mod tests {
     #[test]
     fn what_is_no_rule_is_refused() {
         assert_eq!("".parse(), Ok(Grid::default()));
-        for wrong in ["closed open", "mon", "08-18", "8-30 closed", "18-08 closed", "noday closed", "mon tue closed", "always"] {
+        for wrong in [
+            "closed open",
+            "mon",
+            "08-18",
+            "8-30 closed",
+            "18-08 closed",
+            "noday closed",
+            "mon tue closed",
+            "always",
+        ] {
             assert!(wrong.parse::<Grid>().unwrap_err().contains("such as"), "{wrong}");
         }
     }

@@ -227,7 +227,13 @@ mod tests {
         let mut placed = placed(State::Sending);
         for left in [2, 1, 0] {
             let order = placed.order;
-            let failed = Said { order, ..match said(State::Failed) { Event::Said(said) => said, _ => unreachable!() } };
+            let failed = Said {
+                order,
+                ..match said(State::Failed) {
+                    Event::Said(said) => said,
+                    _ => unreachable!(),
+                }
+            };
             placed = on(&placed, Event::Said(failed), 0, &RETRY, now).unwrap().unwrap();
             assert_eq!(placed.problem.as_ref().map(|p| p.code), Some(Code::DpDiskFull));
             assert_eq!(on(&placed, Event::RetryDue, order + 1, &RETRY, now), Ok(None), "not yet");
@@ -235,7 +241,13 @@ mod tests {
             placed = on(&placed, Event::RetryDue, order + 1, &RETRY, now).unwrap().unwrap();
             assert_eq!((placed.state, placed.retries_left, placed.order), (State::Queued, left, order + 1));
         }
-        let last = Said { package: placed.package.clone(), order: placed.order, state: State::Failed, done: 0, problem: None };
+        let last = Said {
+            package: placed.package.clone(),
+            order: placed.order,
+            state: State::Failed,
+            done: 0,
+            problem: None,
+        };
         let over = on(&placed, Event::Said(last), 0, &RETRY, now).unwrap().unwrap();
         assert_eq!((over.state, over.next_retry), (State::Failed, None), "no more tries");
         let again = on(&over, Event::Retry, 99, &RETRY, now).unwrap().unwrap();
@@ -244,12 +256,23 @@ mod tests {
 
     fn event() -> impl Strategy<Value = Event> {
         let states = prop::sample::select(vec![
-            State::Queued, State::Sending, State::Verifying, State::Success, State::Failed, State::Cancelled,
-            State::Validating, State::Warning, State::Removing,
+            State::Queued,
+            State::Sending,
+            State::Verifying,
+            State::Success,
+            State::Failed,
+            State::Cancelled,
+            State::Validating,
+            State::Warning,
+            State::Removing,
         ]);
         prop_oneof![
-            Just(Event::Send), Just(Event::Resend), Just(Event::Cancel), Just(Event::Retry),
-            Just(Event::RetryDue), Just(Event::Withdraw),
+            Just(Event::Send),
+            Just(Event::Resend),
+            Just(Event::Cancel),
+            Just(Event::Retry),
+            Just(Event::RetryDue),
+            Just(Event::Withdraw),
             any::<bool>().prop_map(|repair| Event::Validate { repair }),
             (states, 0..20_u64, any::<u64>()).prop_map(|(state, order, done)| {
                 let package = "XYZ00001".parse().expect("an id");

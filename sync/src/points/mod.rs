@@ -4,8 +4,8 @@
 //! it is written, and `assign` makes of all rows of a point what that point is told to hold.
 
 pub mod assign;
-mod group;
 pub mod grid;
+mod group;
 pub mod hub;
 pub mod job;
 mod report;
@@ -23,7 +23,10 @@ use schema::points::{ContentState, OWN_POINT, Placement, PointRole, PointRow};
 use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 
-pub use group::{create as group_create, delete as group_delete, join as group_join, leave as group_leave, list as group_list, show as group_show};
+pub use group::{
+    create as group_create, delete as group_delete, join as group_join, leave as group_leave,
+    list as group_list, show as group_show,
+};
 pub use send::{Act, Acted, Sent, act, send_to, targets, withdraw_from};
 pub(crate) use send::{line, partly};
 pub use service::{PointService, principal_of};
@@ -169,7 +172,10 @@ fn checked_name(name: &str) -> Result<String, Problem> {
     }
     let plain = |c: char| c.is_alphanumeric() || "-_. ".contains(c);
     if !name.chars().all(plain) || name.eq_ignore_ascii_case("all") {
-        return refuse(Code::NameNotAllowed, format!("`{name}` cannot be a name: letters, digits, `-_.`, and not `all`"));
+        return refuse(
+            Code::NameNotAllowed,
+            format!("`{name}` cannot be a name: letters, digits, `-_.`, and not `all`"),
+        );
     }
     Ok(name.to_owned())
 }
@@ -247,7 +253,9 @@ pub async fn set(
                 point.role = if point.pull_from.is_empty() { PointRole::Standard } else { PointRole::Pull };
             }
             other => {
-                return Err(usage(format!("`{other}` is no setting of a point: url, rate, schedule, pull_from")));
+                return Err(usage(format!(
+                    "`{other}` is no setting of a point: url, rate, schedule, pull_from"
+                )));
             }
         }
     }
@@ -265,7 +273,12 @@ pub async fn maintenance(site: &Arc<Site>, name: &str, on: bool, caller: &Caller
     save(site, point, "dp.maintenance", caller).await
 }
 
-async fn save(site: &Arc<Site>, point: PointRow, what: &'static str, caller: &Caller) -> Result<Answer, Problem> {
+async fn save(
+    site: &Arc<Site>,
+    point: PointRow,
+    what: &'static str,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
     if caller.dry_run {
         return Answer::of(&serde_json::json!({ "would_set": point, "dry_run": true }));
     }
@@ -299,7 +312,9 @@ pub async fn remove(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Ans
         site.points.changed();
         site.refresh_shelf().await?;
     }
-    Answer::of(&serde_json::json!({ "removed": point.name, "packages": point.packages, "dry_run": caller.dry_run }))
+    Answer::of(
+        &serde_json::json!({ "removed": point.name, "packages": point.packages, "dry_run": caller.dry_run }),
+    )
 }
 
 /// A token that was made. It is shown once.
@@ -339,7 +354,8 @@ pub async fn enrol(
     if caller.dry_run {
         return Answer::of(&serde_json::json!({ "kind": kind, "name": name, "dry_run": true }));
     }
-    let (who, new) = (caller.who.clone(), NewEnrolment { hash: token.hash(), kind, name: name.clone(), expires });
+    let (who, new) =
+        (caller.who.clone(), NewEnrolment { hash: token.hash(), kind, name: name.clone(), expires });
     site.write(move |w| {
         w.begin_enrolment(&new, now)?;
         w.audit(&who, "key.token", &format!("{} {}", new.kind, new.name), now)

@@ -16,7 +16,12 @@ use crate::site::Site;
 ///
 /// # Errors
 /// `POINT_IDENTITY_TAKEN` where another installation, or an earlier process of this one, speaks; those of the database.
-pub async fn take(site: &Arc<Site>, principal: &Principal, point: i64, report: Report) -> Result<(), Problem> {
+pub async fn take(
+    site: &Arc<Site>,
+    principal: &Principal,
+    point: i64,
+    report: Report,
+) -> Result<(), Problem> {
     let now = clock::now();
     if principal.instance.is_some_and(|instance| instance != report.instance) {
         let message = format!("another installation enrolled as `{}`", principal.name);
@@ -49,7 +54,9 @@ pub async fn take(site: &Arc<Site>, principal: &Principal, point: i64, report: R
     }
     for (before, next) in changed.iter().filter(|(before, next)| *before != next.state) {
         match &next.problem {
-            Some(problem) => warn!("package {} on {}: {before} → {}: {problem}", next.package, next.point, next.state),
+            Some(problem) => {
+                warn!("package {} on {}: {before} → {}: {problem}", next.package, next.point, next.state)
+            }
             None => info!("package {} on {}: {before} → {}", next.package, next.point, next.state),
         }
     }

@@ -67,8 +67,11 @@ pub async fn targets(site: &Arc<Site>, names: &[String]) -> Result<Targets, Prob
         if found.is_empty() && group.is_none() {
             let known = all.iter().map(|point| point.name.as_str());
             let near = nearest(name, known.chain(groups.iter().map(|group| group.name.as_str())));
-            return Err(Problem::new(Code::DpNotFound, format!("no distribution point or group is called `{name}`"))
-                .help(format!("nearest: {}; `spsync dp list` lists all", near.join(", "))));
+            return Err(Problem::new(
+                Code::DpNotFound,
+                format!("no distribution point or group is called `{name}`"),
+            )
+            .help(format!("nearest: {}; `spsync dp list` lists all", near.join(", "))));
         }
         for point in found {
             if !targets.points.iter().any(|known| known.id == point.id) {
@@ -300,7 +303,8 @@ pub(crate) fn partly(sent: &[Sent], package: &str) -> Result<Option<Problem>, Pr
         [] => Ok(None),
         [(_, first), ..] if refused.len() == sent.len() => Err((*first).clone()),
         some => {
-            let message = format!("{} of {} distribution points refused package `{package}`", some.len(), sent.len());
+            let message =
+                format!("{} of {} distribution points refused package `{package}`", some.len(), sent.len());
             let mut whole = Problem::new(Code::PackagePartlyDone, message)
                 .help("see the reasons; the same command again goes on with the rest");
             for (point, cause) in some.iter().take(20) {

@@ -96,6 +96,7 @@ impl PointService {
                 Err(problem) => Err(problem),
             },
         };
+        // Who has a key that was revoked does not guess.
         if let Err(problem) = &done
             && matches!(problem.code, Code::KeyRefused | Code::TokenRefused)
         {
@@ -133,11 +134,8 @@ impl PointService {
             })
             .await?;
         info!("{} `{}` is enrolled", principal.kind, principal.name);
-        let enrolled = Enrolled {
-            kind: principal.kind,
-            name: principal.name,
-            site: self.site.code().to_string(),
-        };
+        let enrolled =
+            Enrolled { kind: principal.kind, name: principal.name, site: self.site.code().to_string() };
         Ok(answer::json(StatusCode::OK, &enrolled))
     }
 
@@ -212,8 +210,8 @@ impl PointService {
         loop {
             let stopping = changes.borrow_and_update().stopping;
             let made = assign::make(&self.site, point).await?;
-            let tag = HeaderValue::from_str(&made.etag)
-                .map_err(|error| Problem::of(Code::Internal, &error))?;
+            let tag =
+                HeaderValue::from_str(&made.etag).map_err(|error| Problem::of(Code::Internal, &error))?;
             if known != Some(made.etag.as_str()) {
                 let mut response = answer::bytes_of(StatusCode::OK, made.body, "application/json");
                 response.headers_mut().insert(header::ETAG, tag);
@@ -261,18 +259,21 @@ fn query<'c>(call: &'c Call<'_>, key: &str) -> Option<&'c str> {
 /// Who shows a key in `Authorization`: a point or a device of this site, whose key is in force.
 ///
 /// # Errors
-/// `KEY_REFUSED`, those of the database.
+/// `KEY_REFUSED`, `KEY_REVOKED`, those of the database.
 pub async fn principal_of(site: &Arc<Site>, call: &Call<'_>) -> Result<Principal, Problem> {
     let refused = |why: &str| Problem::new(Code::KeyRefused, why.to_owned());
     let field = call.head.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let text = field.and_then(|field| field.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let text = field
+        .and_then(|field| field.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     let Some((_, text)) = text else { return Err(refused("a key is needed")) };
     let secret: Secret = text.trim().parse().map_err(|()| refused("this is no key"))?;
     let hash = secret.hash();
     match site.read(move |r| r.principal_by_hash(hash)).await? {
         None => Err(refused("nobody here has this key")),
         Some(principal) if principal.revoked.is_some() => {
-            Err(refused("this key was revoked").because(format!("it was that of {} `{}`", principal.kind, principal.name)))
+            let message = format!("the key of {} `{}` was revoked", principal.kind, principal.name);
+            Err(Problem::new(Code::KeyRevoked, message))
         }
         Some(principal) => Ok(principal),
     }
@@ -294,7 +295,11 @@ mod tests {
             (true, "10.0.0.1", false, true),
             (false, "10.0.0.1", true, true),
         ] {
-            assert_eq!(takes_secrets(secure, from.parse().unwrap(), allowed), expected, "{secure} {from} {allowed}");
+            assert_eq!(
+                takes_secrets(secure, from.parse().unwrap(), allowed),
+                expected,
+                "{secure} {from} {allowed}"
+            );
         }
     }
 

@@ -60,11 +60,21 @@ impl Web {
     ///
     /// # Errors
     /// The fault that came instead of an answer.
-    pub async fn exchange(&self, url: &Url, exchange: Exchange<'_>) -> Result<(Reply, Option<String>), Fault> {
-        timeout(exchange.deadline, self.exchange_unhurried(url, exchange)).await.unwrap_or(Err(Fault::Stalled))
+    pub async fn exchange(
+        &self,
+        url: &Url,
+        exchange: Exchange<'_>,
+    ) -> Result<(Reply, Option<String>), Fault> {
+        timeout(exchange.deadline, self.exchange_unhurried(url, exchange))
+            .await
+            .unwrap_or(Err(Fault::Stalled))
     }
 
-    async fn exchange_unhurried(&self, url: &Url, exchange: Exchange<'_>) -> Result<(Reply, Option<String>), Fault> {
+    async fn exchange_unhurried(
+        &self,
+        url: &Url,
+        exchange: Exchange<'_>,
+    ) -> Result<(Reply, Option<String>), Fault> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(Fault::SchemeNotAllowed(url.scheme().to_owned()));
         }
