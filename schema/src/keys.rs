@@ -196,19 +196,21 @@ mod tests {
         Sha256Digest([seed; 32])
     }
 
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).expect("a small number")
+    }
+
+    fn new(token: u8) -> NewEnrolment {
+        let (kind, name) = (PrincipalKind::Point, "lyon".to_owned());
+        NewEnrolment { hash: hash(token), kind, name, expires: at(100) }
+    }
+
     #[test]
     fn a_token_is_good_once_for_one_key_and_in_time() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("site.db"), 1).unwrap();
-        let at = |seconds: i64| Timestamp::from_second(seconds).unwrap();
         let (here, there) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let changes = async {
-            let new = |token| NewEnrolment {
-                hash: hash(token),
-                kind: PrincipalKind::Point,
-                name: "lyon".to_owned(),
-                expires: at(100),
-            };
             let make = |token| store.write(move |w| w.begin_enrolment(&new(token), at(0)));
             let enrol = |token, key, instance, now| {
                 store.write(move |w| w.enrol(hash(token), hash(key), instance, at(now)))
@@ -239,8 +241,10 @@ mod tests {
             assert!(by(50).await.unwrap().unwrap().revoked.is_some());
             assert!(by(52).await.unwrap().unwrap().revoked.is_none());
             assert_eq!(by(53).await.unwrap(), None);
-            assert!(store.write(move |w| w.revoke(PrincipalKind::Point, "LYON", at(4))).await.unwrap());
-            assert!(!store.write(move |w| w.revoke(PrincipalKind::Point, "lyon", at(4))).await.unwrap());
+            let revoke =
+                |name: &'static str| store.write(move |w| w.revoke(PrincipalKind::Point, name, at(4)));
+            assert!(revoke("LYON").await.unwrap());
+            assert!(!revoke("lyon").await.unwrap());
             assert!(by(52).await.unwrap().unwrap().revoked.is_some());
             assert_eq!(
                 refused(enrol(3, 52, here, 5).await),

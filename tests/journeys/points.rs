@@ -244,6 +244,28 @@ async fn a_full_point_is_refused_and_a_second_identity_too() {
     site.ok(&["dp", "group", "leave", "south", "rome"]).await;
     assert_eq!(state(&site, "rome").await, "success", "leaving a group removes nothing");
 
+    // What is on its way can be called off, and sent after all; nobody has to come for what never arrived.
+    site.ok(&["dp", "add", "ghost", "--url", "http://127.0.0.8:1"]).await;
+    let acts = async |verb: &str| {
+        let acted = site.ok(&["package", verb, "p", "--to", "ghost"]).await;
+        acted["points"][0]["state"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(acts("distribute").await, "queued");
+    assert_eq!(acts("cancel").await, "cancelled");
+    assert_eq!(acts("retry").await, "queued");
+    assert_eq!(acts("redistribute").await, "queued");
+    let plan = site.ok(&["--dry-run", "package", "cancel", "p", "--to", "ghost"]).await;
+    assert_eq!(
+        (&plan["points"][0]["state"], state(&site, "ghost").await.as_str()),
+        (&json!("cancelled"), "queued")
+    );
+    site.refused("DP_STATE_REFUSED", &["package", "validate", "p", "--to", "ghost"]).await;
+    site.refused("PACKAGE_DISTRIBUTED", &["--yes", "package", "delete", "p"]).await;
+    site.ok(&["package", "withdraw", "p", "--from", "ghost"]).await;
+    assert_eq!(state(&site, "ghost").await, "none");
+    site.ok(&["dp", "maintenance", "ghost", "on"]).await;
+    site.refused("DP_IN_MAINTENANCE", &["package", "distribute", "p", "--to", "ghost"]).await;
+
     // Another machine with the key of the first.
     let mut twin = Machine::new("127.0.0.5", &site.url, "", "");
     std::fs::create_dir(twin.path("point")).unwrap();

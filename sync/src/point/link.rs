@@ -75,7 +75,9 @@ impl Link {
         let mut pause = FIRST_PAUSE;
         let mut wait = 0;
         loop {
-            match self.ask(wait).await {
+            // After anything but an answer the next one is wanted at once.
+            let asked = self.ask(std::mem::take(&mut wait)).await;
+            match asked {
                 Ok(()) => {
                     self.site.point.contact(Ok(()), &self.shown());
                     (pause, wait) = (FIRST_PAUSE, LONGEST_WAIT);
@@ -98,7 +100,6 @@ impl Link {
                 }
                 Err(problem) => self.site.point.contact(Err(problem), &self.shown()),
             }
-            wait = 0;
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }

@@ -99,8 +99,11 @@ impl Live {
 
     /// Another process has this identity, or the site does not want this one: nothing is to be fetched.
     fn is_shut_out(&self) -> bool {
-        let refused = &self.lock().refused;
-        refused.as_ref().is_some_and(|why| why.code == Code::PointIdentityTaken || link::is_without_key(why))
+        let inner = self.lock();
+        inner
+            .refused
+            .as_ref()
+            .is_some_and(|why| why.code == Code::PointIdentityTaken || link::is_without_key(why))
     }
 
     fn adopt(&self, etag: String, assignment: Assignment) {
