@@ -151,8 +151,8 @@ pub struct PointGroup {
 
 const PLACEMENT: &str = "
     SELECT d.*, p.name AS package_name, point.name AS point_name,
-           (SELECT coalesce(sum(size), 0) FROM content WHERE sha256 IN (
-               SELECT content FROM distributed_file AS f WHERE f.package_id = d.package_id AND f.point_id = d.point_id)) AS bytes
+           (SELECT coalesce(sum(size), 0) FROM (SELECT DISTINCT content, size FROM distributed_file AS f
+             WHERE f.package_id = d.package_id AND f.point_id = d.point_id)) AS bytes
       FROM distribution AS d JOIN package AS p USING (package_id) JOIN point USING (point_id)";
 
 fn placement(row: &Row<'_>) -> Result<Placement, SchemaError> {
@@ -261,8 +261,8 @@ impl Reader<'_> {
     /// The files of a package on a point.
     pub fn placed_files(&self, package: &PackageId, point: i64) -> Result<Vec<ShelfRow>, SchemaError> {
         const SQL: &str = "
-            SELECT f.package_id, f.file_name, content.sha256, content.sha1, content.size
-              FROM distributed_file AS f JOIN content ON content.sha256 = f.content
+            SELECT f.package_id, f.file_name, f.content AS sha256, f.sha1, f.size
+              FROM distributed_file AS f
              WHERE f.package_id = ?1 AND f.point_id = ?2 ORDER BY f.file_name";
         self.all(SQL, (package.as_str(), point), |row| {
             Ok(ShelfRow {
@@ -282,9 +282,8 @@ impl Reader<'_> {
         point: i64,
     ) -> Result<Option<ShelfRow>, SchemaError> {
         const SQL: &str = "
-            SELECT f.package_id, f.file_name, content.sha256, content.sha1, content.size
+            SELECT f.package_id, f.file_name, f.content AS sha256, f.sha1, f.size
               FROM distributed_file AS f JOIN distribution USING (package_id, point_id)
-              JOIN content ON content.sha256 = f.content
              WHERE f.content = ?1 AND f.point_id = ?2 AND state <> 'removing' LIMIT 1";
         self.first(SQL, (content.0, point), |row| {
             Ok(ShelfRow {

@@ -92,6 +92,14 @@ fn spawn(config: &Path, args: &[&str]) -> Child {
     command.stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("the program starts")
 }
 
+/// Changes one bit of stored content.
+fn break_file(path: &Path) {
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("it is ours");
+    let mut bytes = std::fs::read(path).expect("it is there");
+    bytes[1_000] ^= 1;
+    std::fs::write(path, bytes).expect("it is written");
+}
+
 /// Waits for `holds`, at most 20 s.
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     for _ in 0..200 {
@@ -174,12 +182,13 @@ async fn a_point_enrols_is_sent_a_package_and_serves_it_without_its_site() {
     rome.stop().await;
     assert!(!log.contains("spsync_"), "no secret in the log");
 
-    // Bad bytes are found, not served, and mended.
+    // The site's own copy goes bad and is fetched again: the point's is not touched.
+    break_file(&site.folder.path().join("site/content/blobs").join(&sha256[..2]).join(&sha256));
+    site.ok(&["package", "validate", "p", "--repair"]).await;
+    assert_eq!(state(&site, "lyon").await, "success");
+    // Bad bytes there are found, not served, and mended.
     let blob = lyon.path("point/content/blobs").join(&sha256[..2]).join(&sha256);
-    std::fs::set_permissions(&blob, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
-    let mut wrong = bytes.clone();
-    wrong[1_000] ^= 1;
-    std::fs::write(&blob, wrong).unwrap();
+    break_file(&blob);
     site.ok(&["package", "validate", "p", "--to", "lyon"]).await;
     until("warning", async || state(&site, "lyon").await == "warning").await;
     assert_eq!(lyon.get(&content).await, None, "what is known to be bad is not served");
