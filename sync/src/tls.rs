@@ -349,10 +349,9 @@ pub async fn keep_fresh(site: Arc<Site>, stopped: impl Future<Output = ()>) {
         let settings = site.settings();
         let now = clock::now();
         let ours = settings.tls.cert_file.is_empty();
-        if ours && matches!(about(&settings), Ok(Some(made)) if made.is_due(now)) {
-            if let Err(problem) = renew(&settings, &[], now).and_then(|_| refresh(&site)) {
-                error!("the certificate cannot be renewed: {problem}");
-            }
+        let due = ours && matches!(about(&settings), Ok(Some(made)) if made.is_due(now));
+        if due && let Err(problem) = renew(&settings, &[], now).and_then(|_| refresh(&site)) {
+            error!("the certificate cannot be renewed: {problem}");
         }
         tokio::select! {
             () = &mut stopped => return,
