@@ -152,7 +152,8 @@ impl Link {
     async fn ask(&self, wait: u64) -> Result<(), Problem> {
         let web = self.web()?;
         let mut url = call::join(&self.base, "point/assignment")?;
-        url.set_query(Some(&format!("wait={wait}&instance={}", self.who.instance)));
+        let Who { instance, boot } = self.who;
+        url.set_query(Some(&format!("wait={wait}&instance={instance}&boot={boot}")));
         let known = self.site.point.assignment().0;
         let exchange = Exchange {
             body: None,

@@ -58,11 +58,11 @@ impl Hub {
         self.changes.subscribe()
     }
 
-    /// A point speaks. Answers whether that is to be written down now.
+    /// A point speaks.
     ///
     /// # Errors
     /// `POINT_IDENTITY_TAKEN` where a later start of the same installation was heard of: its data was copied.
-    pub fn heard(&self, point: i64, boot: Uuid, now: Timestamp) -> Result<bool, Problem> {
+    pub fn heard(&self, point: i64, boot: Uuid, now: Timestamp) -> Result<(), Problem> {
         let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = all.entry(point).or_insert(Seen {
             at: now,
@@ -83,11 +83,19 @@ impl Hub {
             seen.earlier.push(before);
         }
         seen.at = now;
-        let due = now.duration_since(seen.written).unsigned_abs() >= WRITE;
-        if due {
-            seen.written = now;
-        }
-        Ok(due)
+        Ok(())
+    }
+
+    /// Whether it is time to write down that a point was heard of; then it counts as written.
+    pub fn is_to_be_written(&self, point: i64, now: Timestamp) -> bool {
+        let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get_mut(&point).is_some_and(|seen| {
+            let due = now.duration_since(seen.written).unsigned_abs() >= WRITE;
+            if due {
+                seen.written = now;
+            }
+            due
+        })
     }
 
     /// Forgets what was heard of a point.
@@ -113,9 +121,9 @@ mod tests {
         let hub = Hub::default();
         let at = |seconds: i64| Timestamp::from_second(1_000_000 + seconds).unwrap();
         let (first, second) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        assert_eq!(hub.heard(2, first, at(0)), Ok(true));
-        assert_eq!(hub.heard(2, first, at(5)), Ok(false), "not written down each time");
-        assert_eq!(hub.heard(2, first, at(30)), Ok(true));
+        assert!(hub.heard(2, first, at(0)).is_ok() && hub.is_to_be_written(2, at(0)));
+        assert!(!hub.is_to_be_written(2, at(5)), "not each time");
+        assert!(hub.is_to_be_written(2, at(30)) && !hub.is_to_be_written(9, at(30)));
         assert!(hub.heard(2, second, at(31)).is_ok(), "a restart");
         assert_eq!(hub.heard(2, first, at(32)).unwrap_err().code, Code::PointIdentityTaken);
         assert!(hub.heard(2, second, at(33)).is_ok());

@@ -28,7 +28,8 @@ pub async fn take(
         warn!("a report is refused: {message}");
         return Err(Problem::new(Code::PointIdentityTaken, message));
     }
-    let write_seen = site.points.heard(point, report.boot, now)?;
+    site.points.heard(point, report.boot, now)?;
+    let write_seen = site.points.is_to_be_written(point, now);
     let placements = site.read(move |r| r.placements_on(point)).await?;
     let retry = site.settings().dp.retry.clone();
     let mut changed = Vec::new();

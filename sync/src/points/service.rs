@@ -166,6 +166,9 @@ impl PointService {
                     let message = format!("another installation enrolled as `{}`", principal.name);
                     return Err(Problem::new(Code::PointIdentityTaken, message));
                 }
+                if let Some(boot) = query(call, "boot").and_then(|boot| boot.parse().ok()) {
+                    self.site.points.heard(point.id, boot, clock::now())?;
+                }
                 self.assignment(&principal, point.id, call).await
             }
             Route::Report => {
