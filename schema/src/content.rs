@@ -127,14 +127,15 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The library no longer holds these bytes: packages lack them, and no distribution point serves them.
+    /// The library no longer holds these bytes: packages lack them, and the site's own distribution point does not serve
+    /// them. Points on other machines have their own copies.
     pub fn forget_content(&self, sha256: Sha256Digest) -> Result<(), SchemaError> {
         self.execute(
             "UPDATE package_file SET state = 'queued'
               WHERE state = 'stored' AND file_id IN (SELECT file_id FROM file WHERE content = ?1)",
             [sha256.0],
         )?;
-        self.execute("DELETE FROM distributed_file WHERE content = ?1", [sha256.0])?;
+        self.execute("DELETE FROM distributed_file WHERE content = ?1 AND point_id = 1", [sha256.0])?;
         self.execute("UPDATE file SET content = NULL WHERE content = ?1", [sha256.0])?;
         self.execute("DELETE FROM content WHERE sha256 = ?1", [sha256.0])?;
         Ok(())

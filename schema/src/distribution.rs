@@ -124,9 +124,9 @@ impl Writer<'_> {
             (id.as_str(), point, now.as_millisecond()),
         )?;
         self.execute(
-            "INSERT INTO distributed_file (package_id, point_id, file_name, content)
-             SELECT DISTINCT member.package_id, ?2, member.file_name, file.content
-               FROM package_file AS member JOIN file USING (file_id)
+            "INSERT INTO distributed_file (package_id, point_id, file_name, content, sha1, size)
+             SELECT DISTINCT member.package_id, ?2, member.file_name, content.sha256, content.sha1, content.size
+               FROM package_file AS member JOIN file USING (file_id) JOIN content ON content.sha256 = file.content
               WHERE member.package_id = ?1 AND member.state = 'stored' AND file.content IS NOT NULL",
             (id.as_str(), point),
         )?;

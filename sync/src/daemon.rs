@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use catalog::problem::{Code, Problem};
 use dp::server::{ContentServer, ServerLimits, Source};
 use jiff::Timestamp;
@@ -19,10 +20,12 @@ use crate::admin::{Caller, wire};
 use crate::clock;
 use crate::config::{self, Level, Loaded, Settings};
 use crate::health;
-use crate::run;
+use crate::plane::Plane;
+use crate::points::{self, PointService};
 use crate::schedule::Schedule;
 use crate::site::{self, Site};
 use crate::update_point::UpdatePoint;
+use crate::{point, run, tls};
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -86,6 +89,10 @@ impl Daemon {
         for address in &loaded.settings.server.listen {
             listeners.push(listen(address).await?);
         }
+        let mut tls_listeners = Vec::new();
+        for address in &loaded.settings.server.listen_tls {
+            tls_listeners.push(listen(address).await?);
+        }
         let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         loaded.settings.listens_on(&addresses);
         let site = Site::open(loaded).await?;
@@ -93,10 +100,18 @@ impl Daemon {
         let settings = site.settings();
         let (stop, stopped) = watch::channel(false);
         let mut parts = Vec::new();
-        let update_point = Arc::new(UpdatePoint::open(&site).await?);
         let server = ContentServer::new(site.library.clone(), site.shelf.clone(), limits(&settings));
-        let server = server.counting(Source::Point, site.served.clone()).with_gate(site.keys.clone());
-        let server = Arc::new(server.with_service(update_point));
+        let mut server = server.counting(Source::Point, site.served.clone()).with_gate(site.keys.clone());
+        if settings.dp.is_site() {
+            let update_point = Arc::new(UpdatePoint::open(&site).await?);
+            let points = Arc::new(PointService::new(site.clone()));
+            server = server.with_service(Arc::new(Plane::default().with(update_point).with(points)));
+            parts.push(tokio::spawn(points::keep_time(site.clone(), wait(stopped.clone()))));
+            parts.push(tokio::spawn(schedule(site.clone(), wait(stopped.clone()))));
+        } else {
+            parts.push(point::start(&site, wait(stopped.clone())).await?);
+        }
+        let server = Arc::new(server);
         let _ = site.serving_since.set(clock::now()); // only ever set here
         for listener in listeners {
             info!(
@@ -104,6 +119,19 @@ impl Daemon {
                 listener.local_addr().map_or_else(|_| "?".to_owned(), |a| a.to_string())
             );
             parts.push(tokio::spawn(server.clone().serve(listener, wait(stopped.clone()))));
+        }
+        if !tls_listeners.is_empty() {
+            let identity = Arc::new(ArcSwap::from_pointee(tls::identity(&settings)?));
+            let identity = site.identity.get_or_init(|| identity).clone();
+            parts.push(tokio::spawn(tls::keep_fresh(site.clone(), wait(stopped.clone()))));
+            for listener in tls_listeners {
+                info!(
+                    "clients are answered at https://{}",
+                    listener.local_addr().map_or_else(|_| "?".to_owned(), |a| a.to_string())
+                );
+                let server = server.clone().serve_tls(listener, identity.clone(), wait(stopped.clone()));
+                parts.push(tokio::spawn(server));
+            }
         }
         if let Some(socket) = settings.admin.socket() {
             let listener = wire::listen(&socket)?;
@@ -116,7 +144,6 @@ impl Daemon {
             health = listener.local_addr().ok();
             parts.push(tokio::spawn(health::serve(site.clone(), listener, wait(stopped.clone()))));
         }
-        parts.push(tokio::spawn(schedule(site.clone(), wait(stopped))));
         Ok(Self { site, addresses, health, stop, parts })
     }
 
@@ -136,12 +163,16 @@ impl Daemon {
         }
         loaded.settings.keep_what_needs_a_restart(&now);
         self.site.reload(loaded);
+        if let Err(problem) = tls::refresh(&self.site) {
+            error!("the certificate is not reloaded: {problem}");
+        }
         info!("the configuration is reloaded");
     }
 
     /// Ends all parts, gracefully, and closes the site.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
+        self.site.points.stop();
         let grace = self.site.settings().server.shutdown_grace;
         let all = async {
             for part in self.parts {

@@ -23,6 +23,9 @@ use tracing::info;
 
 use crate::clock;
 use crate::config::{Loaded, Settings, ShownKey};
+use crate::point::{Live, PointStatus};
+use crate::points::hub::Hub;
+use crate::points::{self, ShownPoint};
 use crate::tasks::Tasks;
 use crate::upstream::Webs;
 
@@ -52,6 +55,12 @@ pub struct Site {
     pub serving_since: OnceLock<Timestamp>,
     /// Long work.
     pub tasks: Tasks,
+    /// The distribution points on other machines, from moment to moment.
+    pub points: Hub,
+    /// What this process is as a distribution point of another site.
+    pub point: Live,
+    /// The certificate that listeners show, where one listens with TLS.
+    pub identity: OnceLock<crate::tls::Identity>,
     /// How each source may be reached.
     pub webs: Webs,
     /// When this process opened the site.
@@ -99,6 +108,9 @@ impl Site {
         }
         let site = Arc::new(Self {
             webs: Webs::new(),
+            identity: OnceLock::new(),
+            points: Hub::default(),
+            point: Live::default(),
             loaded: ArcSwap::from_pointee(loaded),
             code,
             tasks: Tasks::new(store.clone()),
@@ -166,14 +178,41 @@ impl Site {
         self.store.write(change).await.map_err(problem)
     }
 
+    /// One transaction; where `dry_run`, it is undone, and the answer is what would have come of it.
+    ///
+    /// # Errors
+    /// Those of the database, and of `change`; nothing was written then.
+    pub async fn write_unless<T: Send + 'static>(
+        &self,
+        dry_run: bool,
+        change: impl FnOnce(&Writer<'_>) -> Result<T, SchemaError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        if !dry_run {
+            return self.write(change).await;
+        }
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let undone = self.write(move |w| {
+            let _ = tell.send(change(w)?);
+            Err::<(), _>(Problem::new(Code::Cancelled, "a dry run is undone").into())
+        });
+        let ended = undone.await;
+        told.await.map_err(|_| match ended {
+            Err(problem) => problem,
+            Ok(()) => Problem::new(Code::Internal, "a dry run was not undone"),
+        })
+    }
+
     /// Makes the distribution point serve what the database says now.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn refresh_shelf(&self) -> Result<(), Problem> {
         let settings = self.settings();
-        let shelf =
-            self.read(move |r| crate::packages::shelf(r, &settings.dp.name, &settings.public_url())).await?;
+        let shelf = self.read(move |r| match settings.dp.is_site() {
+            true => crate::packages::shelf(r, &settings.dp.name, &settings.public_url()),
+            false => crate::point::shelf(r),
+        });
+        let shelf = shelf.await?;
         self.shelf.store(Arc::new(shelf));
         Ok(())
     }
@@ -283,6 +322,12 @@ pub struct Status {
     /// What was served; `None` where nothing serves, because no daemon runs.
     #[serde(default)]
     pub served: Option<ServedNow>,
+    /// Distribution points on other machines.
+    #[serde(default)]
+    pub points: Vec<ShownPoint>,
+    /// This machine as a distribution point of another site.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub point: Option<PointStatus>,
     /// What works now.
     pub tasks: Vec<schema::tasks::Task>,
 }
@@ -346,7 +391,16 @@ pub async fn status(site: &Arc<Site>) -> Result<Status, Problem> {
         .map_err(|died| Problem::of(Code::Internal, &died))?
         .map_err(problem)?;
     let mut warnings = Vec::new();
+    let is_site = settings.dp.is_site();
+    let mut points = points::all(site).await?;
+    points.retain(|shown| shown.point.id != schema::points::OWN_POINT);
+    warnings.extend(points::warnings(&points));
+    let point = (!is_site).then(|| site.point.status(&settings.dp.site));
+    if let Some(problem) = point.as_ref().and_then(|point| point.problem.as_ref()) {
+        warnings.push(format!("the site {} cannot be asked: {problem}", settings.dp.site));
+    }
     match &last_run {
+        None if !is_site => {}
         None => warnings.push("never synchronised: `spsync now`".to_owned()),
         Some(run) if run.problem.is_some() => {
             warnings.push(format!("run {} failed: `spsync sync show {}`", run.id, run.id));
@@ -378,6 +432,8 @@ pub async fn status(site: &Arc<Site>) -> Result<Status, Problem> {
         packages,
         served_contents: site.shelf.load().contents.len(),
         served: site.serving_since.get().map(|since| ServedNow::of(&site.served, *since)),
+        points,
+        point,
         tasks: site.tasks.running(),
     })
 }

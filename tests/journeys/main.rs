@@ -7,6 +7,7 @@ mod downloads;
 mod everyday;
 mod feature_updates;
 mod imports;
+mod points;
 mod private;
 mod refusals;
 mod servers;

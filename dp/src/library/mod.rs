@@ -486,7 +486,11 @@ impl Library {
         Ok(usage)
     }
 
-    fn free(&self) -> Result<u64, LibraryError> {
+    /// Bytes free on its file system.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn free(&self) -> Result<u64, LibraryError> {
         let found = rustix::fs::statvfs(&self.inner.dir)
             .map_err(|error| LibraryError::io("look at the disk of", &self.inner.dir)(error.into()))?;
         Ok(found.f_bavail.saturating_mul(found.f_frsize))

@@ -24,6 +24,7 @@ mod refusal;
 mod respond;
 mod service;
 mod shelf;
+mod socket;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -40,7 +41,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
-use tokio::net::{TcpListener, TcpStream};
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -55,8 +57,9 @@ use open::OpenContents;
 use outgoing::{Line, Outgoing};
 pub use refusal::Refusal;
 use service::Room;
-pub use service::{Answering, Call, Received, Refused, Remark, RequestBody, Service};
+pub use service::{Answering, Call, Deliver, Received, Refused, Remark, RequestBody, Service};
 pub use shelf::{Location, LocationKind, LocationsAnswer, Servable, Shelf};
+use socket::Socket;
 
 /// How much one server takes on.
 #[derive(Debug, Clone, Copy)]
@@ -161,6 +164,25 @@ impl ContentServer {
 
     /// Accepts until `shutdown`, then lets running answers finish, at most for the grace.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        self.accept(listener, None, shutdown).await;
+    }
+
+    /// The same over TLS, with the certificate that `identity` has at the moment of each handshake.
+    pub async fn serve_tls(
+        self: Arc<Self>,
+        listener: TcpListener,
+        identity: Arc<ArcSwap<ServerConfig>>,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        self.accept(listener, Some(identity), shutdown).await;
+    }
+
+    async fn accept(
+        self: Arc<Self>,
+        listener: TcpListener,
+        identity: Option<Arc<ArcSwap<ServerConfig>>>,
+        shutdown: impl Future<Output = ()>,
+    ) {
         tokio::pin!(shutdown);
         let (stop, stopped) = watch::channel(false);
         let mut connections = tokio::task::JoinSet::new();
@@ -186,7 +208,16 @@ impl ContentServer {
                     continue;
                 }
             };
-            connections.spawn(self.clone().answer(stream, peer, place, stopped.clone()));
+            let (server, stopped) = (self.clone(), stopped.clone());
+            let config = identity.as_ref().map(|identity| identity.load_full());
+            connections.spawn(async move {
+                let _ = stream.set_nodelay(true);
+                // The handshake has the time of a head; who needs longer, or speaks no TLS, is not told why.
+                let Some(socket) = Socket::open(stream, config, server.limits.read_timeout).await else {
+                    return;
+                };
+                server.answer(socket, peer, place, stopped).await;
+            });
         }
         drop(listener);
         let _ = stop.send(true);
@@ -198,12 +229,12 @@ impl ContentServer {
 
     async fn answer(
         self: Arc<Self>,
-        stream: TcpStream,
-        peer: SocketAddr,
+        stream: Socket,
+        address: SocketAddr,
         place: Place,
         mut stopped: watch::Receiver<bool>,
     ) {
-        let _ = stream.set_nodelay(true);
+        let peer = Peer { address, secure: stream.is_secure() };
         let signals = Arc::new(Signals::default());
         let stream = connection::Guarded::new(stream, self.limits.write_stall, signals.clone());
         let service = service_fn(|request| {
@@ -235,20 +266,23 @@ impl ContentServer {
     async fn handle(
         &self,
         request: Request<Incoming>,
-        peer: SocketAddr,
+        peer: Peer,
         client: &Arc<Client>,
         signals: &Signals,
     ) -> Response<Outgoing> {
         let since = Instant::now();
         let (head, mut body) = request.into_parts();
-        let line = Line::of(&head, peer.ip(), since);
+        let line = Line::of(&head, peer.address.ip(), since);
         let doubtful = signals.doubtful.load(Ordering::Relaxed);
         let mut response =
             if doubtful { respond::bad_request() } else { self.route(&head, &mut body, peer).await };
         if response.headers().get(header::CONNECTION).is_some_and(|value| value == "close") {
             signals.linger.store(true, Ordering::Relaxed);
         }
-        if let Some(content) = response.body_mut().by_region() {
+        // TLS would read a region, and a file that is cut meanwhile would end the process.
+        if !peer.secure
+            && let Some(content) = response.body_mut().by_region()
+        {
             signals.expect(content);
         }
         let mut turn = None;
@@ -266,7 +300,7 @@ impl ContentServer {
         Outgoing::new(response, self.source, self.served.clone(), line, pace, turn)
     }
 
-    async fn route(&self, head: &Parts, body: &mut Incoming, peer: SocketAddr) -> Response<ContentBody> {
+    async fn route(&self, head: &Parts, body: &mut Incoming, peer: Peer) -> Response<ContentBody> {
         if head.version > Version::HTTP_11 {
             return respond::bad_request();
         }
@@ -296,7 +330,7 @@ impl ContentServer {
             return respond::bad_request();
         }
         let readable = matches!(head.method, Method::GET | Method::HEAD);
-        let (shelf, client) = (self.shelf.load(), peer.ip());
+        let (shelf, client) = (self.shelf.load(), peer.address.ip());
         match segments.as_slice() {
             ["content" | "packages" | "locations", ..] if !readable => respond::refuse(Refusal::Method),
             ["content", name] => match (name.parse(), mirrors::without_suffix(name).map(str::parse)) {
@@ -351,15 +385,20 @@ impl ContentServer {
         head: &Parts,
         body: &mut Incoming,
         path: &[&str],
-        peer: SocketAddr,
+        Peer { address: peer, secure }: Peer,
     ) -> Response<ContentBody> {
         // Only `POST` says what a body means here.
         if head.method != Method::POST && !http_body::Body::is_end_stream(body) {
             return respond::bad_request();
         }
         let body = RequestBody::new(body, largest, self.limits.read_timeout, &self.room);
-        let mut call = Call { head, path, peer, body };
+        let mut call = Call { head, path, peer, secure, body };
         let mut response = service.answer(&mut call).await;
+        if let Some(Deliver { content, servable }) = response.extensions_mut().remove() {
+            let remark = response.extensions_mut().remove::<Remark>();
+            response = self.deliver(head, content, &servable).await;
+            remark.map(|remark| response.extensions_mut().insert(remark));
+        }
         // After a transfer coding nothing is believed: whoever stands before us may have read another one.
         if !call.body.is_over() || head.headers.contains_key(header::TRANSFER_ENCODING) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -379,6 +418,20 @@ impl ContentServer {
             Ok(servable) => servable,
             Err(refusal) => return respond::refuse(refusal),
         };
+        let mut response = self.deliver(head, digest, servable).await;
+        if response.status().is_success() {
+            self.link_duplicates(&mut response, head, shelf, digest, client);
+        }
+        response
+    }
+
+    /// The same, whatever is on the shelf and whoever asks.
+    async fn deliver(
+        &self,
+        head: &Parts,
+        digest: Sha256Digest,
+        servable: &Servable,
+    ) -> Response<ContentBody> {
         let content = match self.contents.open(digest).await {
             Ok(Some(content)) if content.size == servable.size => content,
             Ok(_) => {
@@ -396,11 +449,7 @@ impl ContentServer {
         };
         let file = respond::ServedFile::new(content, servable.facts(digest).clone());
         let reply = conditional::decide(&head.method, &head.headers, &file.facts.validators, file.size);
-        let mut response = respond::file(file, reply, head.method == Method::HEAD);
-        if response.status().is_success() {
-            self.link_duplicates(&mut response, head, shelf, digest, client);
-        }
-        response
+        respond::file(file, reply, head.method == Method::HEAD)
     }
 
     /// What this client may be served. Absent, not distributed and forbidden look the same from outside (threat T4).
@@ -444,4 +493,11 @@ fn sha1_of(folder: &str, file: &str) -> Option<Sha1Digest> {
     let name = file.split_once('.').map_or(file, |(name, _)| name);
     let sha1 = name.parse().ok()?;
     name.get(name.len() - 2..)?.eq_ignore_ascii_case(folder).then_some(sha1)
+}
+
+/// Who is at the other end of a connection, and whether others can read it.
+#[derive(Debug, Clone, Copy)]
+struct Peer {
+    address: SocketAddr,
+    secure: bool,
 }

@@ -1,5 +1,6 @@
 //! The one code path of every command: a request in, events and one answer out.
 
+mod points;
 mod request;
 pub mod wire;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+pub use points::PointVerb;
 pub use request::{Envelope, Mark, Request, SelectionChange, UpdateFilter};
 
 use crate::site::Site;
@@ -111,6 +113,7 @@ impl From<Answer> for Work {
 }
 
 async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result<Work, Problem> {
+    points::may_be_asked(site, &request)?;
     Ok(match request {
         Request::Now { full } => return run::start(site, full, caller).await,
         Request::Status => Answer::of(&crate::site::status(site).await?)?.into(),
@@ -165,7 +168,8 @@ async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result
             return packages::validate(site, &package, repair, caller).await;
         }
         Request::PackageDelete { package } => packages::delete(site, &package, caller).await?.into(),
-        Request::DpList => packages::points(site).await?.into(),
+        Request::Points { act } => points::dispatch(site, act, caller).await?.into(),
+        Request::Tls { act } => crate::tls::carry_out(site, act, caller).await?.into(),
         Request::ContentList => packages::content::list(site).await?.into(),
         Request::ContentShow { content } => packages::content::show(site, &content).await?.into(),
         Request::TaskList { limit } => Answer::of(&site.tasks.list(limit).await?)?.into(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use schema::packages::Access;
 use serde::{Deserialize, Serialize};
 
+use super::PointVerb;
 use crate::select::Selection;
 
 /// A request with the circumstances under which it is made.
@@ -189,8 +190,16 @@ pub enum Request {
         /// Id or name.
         package: String,
     },
-    /// Distribution points of the site.
-    DpList,
+    /// Distribution points, their groups and keys, and what is on them.
+    Points {
+        /// What about them.
+        act: PointVerb,
+    },
+    /// Certificates of the site.
+    Tls {
+        /// What about them.
+        act: crate::tls::TlsVerb,
+    },
     /// What the content library holds.
     ContentList,
     /// One content.

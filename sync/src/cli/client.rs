@@ -1,6 +1,6 @@
 //! `spsync client …`: the reference client, on the device itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Coded as _, Problem};
@@ -11,6 +11,12 @@ use url::Url;
 use super::Output;
 use super::output::{safe, size};
 use crate::config::Loaded;
+use crate::keys::Secret;
+use crate::point;
+use crate::point::enrol::Place;
+
+/// The key of a device, in its folder.
+pub const KEY_FILE: &str = "device.key";
 
 /// The reference client, on a device
 #[derive(Debug, Subcommand)]
@@ -23,11 +29,20 @@ pub enum Client {
         #[arg(long, value_name = "DIR")]
         to: Option<PathBuf>,
     },
+    /// Enrol this device at its site, with the token of `spsync key enrol`
+    Enrol {
+        /// The file with the token
+        #[arg(long, value_name = "FILE")]
+        token_file: PathBuf,
+    },
 }
 
 impl Client {
     pub(super) async fn run(self, settings: Loaded, output: &Output) -> Result<u8, Problem> {
-        let Self::Fetch { content, to } = self;
+        let (content, to) = match self {
+            Self::Fetch { content, to } => (content, to),
+            Self::Enrol { token_file } => return enrol(&settings, &token_file, output).await,
+        };
         let settings = settings.settings;
         let site = if settings.client.site.is_empty() {
             settings.public_url()
@@ -91,4 +106,36 @@ impl Client {
         );
         Ok(0)
     }
+}
+
+/// The device gets a key of its own, kept in its folder.
+async fn enrol(loaded: &Loaded, token_file: &Path, output: &Output) -> Result<u8, Problem> {
+    let settings = &loaded.settings;
+    let site =
+        if settings.client.site.is_empty() { settings.public_url() } else { settings.client.site.clone() };
+    let folder = settings.client_dir();
+    std::fs::create_dir_all(&folder).map_err(|error| {
+        let message = format!("`{}` cannot be made", folder.display());
+        Problem::new(Code::DataDirNotWritable, message).because_of(Some(&error))
+    })?;
+    let place = Place {
+        site: point::call::base(&site)?,
+        ca_file: settings.client.ca_file(),
+        key_file: folder.join(KEY_FILE),
+        instance: point::instance(&folder.join("device.instance"))?,
+    };
+    let enrolled = point::enrol::with_token(&place, &Secret::of_file(token_file)?).await?;
+    output.one(
+        &enrolled,
+        |enrolled| enrolled.name.clone(),
+        |output| {
+            output.line(format!(
+                "enrolled as {} `{}` of site {}",
+                enrolled.kind,
+                safe(&enrolled.name),
+                enrolled.site
+            ));
+        },
+    );
+    Ok(0)
 }

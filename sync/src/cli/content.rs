@@ -1,4 +1,4 @@
-//! `spsync dp …`, `spsync content …` and `spsync image …`.
+//! `spsync content …` and `spsync image …`.
 
 use std::path::PathBuf;
 
@@ -7,48 +7,24 @@ use catalog::limits::Limits;
 use catalog::problem::{Code, Coded as _, Problem};
 use clap::Subcommand;
 use schema::content::ContentRow;
-use schema::distribution::Point;
+use schema::points::Placement;
 use serde_json::Value;
 
 use super::output::{Rows, safe, size, when};
 use super::{Global, Output, connect};
-use crate::admin::Request;
+use crate::admin::{PointVerb, Request};
 use crate::config::Loaded;
-
-/// Distribution points
-#[derive(Debug, Subcommand)]
-pub enum Dp {
-    /// All of them
-    List,
-}
-
-impl Dp {
-    pub(super) async fn run(
-        self,
-        settings: &Loaded,
-        global: &Global,
-        output: &Output,
-    ) -> Result<u8, Problem> {
-        let points = connect::call::<Vec<Point>>(settings, global, output, Request::DpList).await?.body;
-        let mut rows = Rows::new(&["NAME", "PACKAGES", "CONTENTS", "SIZE"]);
-        for point in &points {
-            rows.push([
-                safe(&point.name),
-                point.packages.to_string(),
-                point.contents.to_string(),
-                size(point.bytes),
-            ]);
-        }
-        output.list(&points, &points, |point| point.name.clone(), rows);
-        Ok(0)
-    }
-}
 
 /// The content library
 #[derive(Debug, Subcommand)]
 pub enum Content {
     /// Every content that the site holds
     List,
+    /// How each package is doing on each distribution point
+    Status {
+        /// Only this package: id or name
+        package: Option<String>,
+    },
     /// One content: digests, packages that use it, and where clients are sent for it
     Show {
         /// Its SHA-256, or the unique beginning of it
@@ -76,6 +52,16 @@ impl Content {
                 output.list(&all, &all, |row| row.sha256.to_string(), rows);
                 if all.is_empty() && output.for_people() {
                     output.line("the content library is empty");
+                }
+                Ok(0)
+            }
+            Self::Status { package } => {
+                let request = Request::Points { act: PointVerb::Status { package } };
+                let all = connect::call::<Vec<Placement>>(settings, global, output, request).await?.body;
+                let rows = super::dp::placements(&all);
+                output.list(&all, &all, |placed| format!("{} {}", placed.package, placed.point), rows);
+                if all.is_empty() && output.for_people() {
+                    output.line("no package is on any distribution point");
                 }
                 Ok(0)
             }

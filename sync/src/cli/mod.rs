@@ -6,6 +6,7 @@ mod config;
 mod connect;
 mod content;
 mod demo;
+mod dp;
 mod explain;
 mod license;
 mod now;
@@ -17,6 +18,7 @@ mod shell;
 mod status;
 mod sync;
 mod task;
+mod tls;
 mod updates;
 
 use std::path::PathBuf;
@@ -124,7 +126,10 @@ enum Verb {
     Package(package::Package),
     /// Distribution points
     #[command(subcommand)]
-    Dp(content::Dp),
+    Dp(dp::Dp),
+    /// Keys of points and devices
+    #[command(subcommand)]
+    Key(dp::Key),
     /// The content library
     #[command(subcommand)]
     Content(content::Content),
@@ -137,6 +142,9 @@ enum Verb {
     /// Long work: list, watch, cancel
     #[command(subcommand)]
     Task(task::Task),
+    /// Certificates of the site
+    #[command(subcommand)]
+    Tls(tls::Tls),
     /// The configuration
     #[command(subcommand)]
     Config(config::Config),
@@ -213,7 +221,9 @@ async fn run(cli: Cli, output: &Output) -> Result<u8, Problem> {
         Verb::License(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Package(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Dp(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::Key(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Content(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::Tls(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Task(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::State(verb) => verb.run(&settings(global)?, global, output).await,
     }

@@ -10,10 +10,11 @@ use serde_json::Value;
 use super::output::{Rows, safe, size, when};
 use super::updates::Filter;
 use super::{Format, Global, Output, connect};
-use crate::admin::Request;
+use crate::admin::{PointVerb, Request};
 use crate::config::Loaded;
 use crate::download::Filled;
 use crate::packages::{Changed, Distributed, Shown, Validated};
+use crate::points::Act;
 
 /// Deployment packages
 #[derive(Debug, Subcommand)]
@@ -79,7 +80,31 @@ pub enum Package {
     Distribute {
         /// Id or name
         package: String,
-        /// Distribution points; the site's own if not given
+        /// Distribution points, groups of them, or `all`; the site's own if not given
+        #[arg(long, value_name = "DP")]
+        to: Vec<String>,
+    },
+    /// Send it again: every file is read there, and what is not good is fetched
+    Redistribute {
+        /// Id or name
+        package: String,
+        /// Distribution points, groups, or `all`; all that it was sent to if not given
+        #[arg(long, value_name = "DP")]
+        to: Vec<String>,
+    },
+    /// Do not send it to points where it has not arrived
+    Cancel {
+        /// Id or name
+        package: String,
+        /// Distribution points, groups, or `all`; all that it was sent to if not given
+        #[arg(long, value_name = "DP")]
+        to: Vec<String>,
+    },
+    /// Send it now to points where it failed or was cancelled
+    Retry {
+        /// Id or name
+        package: String,
+        /// Distribution points, groups, or `all`; all that it was sent to if not given
         #[arg(long, value_name = "DP")]
         to: Vec<String>,
     },
@@ -87,7 +112,7 @@ pub enum Package {
     Withdraw {
         /// Id or name
         package: String,
-        /// Distribution points; all if not given
+        /// Distribution points or groups; all if not given
         #[arg(long, value_name = "DP")]
         from: Vec<String>,
     },
@@ -98,6 +123,9 @@ pub enum Package {
         /// Set bad files aside and fetch them again
         #[arg(long)]
         repair: bool,
+        /// On these distribution points or groups instead of at the site
+        #[arg(long, value_name = "DP")]
+        to: Vec<String>,
     },
     /// Delete a package that no distribution point serves
     Delete {
@@ -177,7 +205,20 @@ impl Package {
                 );
                 return Ok(called.finish(output));
             }
-            Self::Validate { package, repair } if !repair && !global.no_wait => {
+            Self::Redistribute { package, to } => {
+                return on_points(package, to, Act::Resend, settings, global, output).await;
+            }
+            Self::Cancel { package, to } => {
+                return on_points(package, to, Act::Cancel, settings, global, output).await;
+            }
+            Self::Retry { package, to } => {
+                return on_points(package, to, Act::Retry, settings, global, output).await;
+            }
+            Self::Validate { package, repair, to } if !to.is_empty() => {
+                let act = if repair { Act::Repair } else { Act::Validate };
+                return on_points(package, to, act, settings, global, output).await;
+            }
+            Self::Validate { package, repair, .. } if !repair && !global.no_wait => {
                 let request = Request::PackageValidate { package, repair };
                 let called = connect::call::<Validated>(settings, global, output, request).await?;
                 output.one(
@@ -187,7 +228,7 @@ impl Package {
                 );
                 return Ok(called.finish(output));
             }
-            Self::Validate { package, repair } => Request::PackageValidate { package, repair },
+            Self::Validate { package, repair, .. } => Request::PackageValidate { package, repair },
             Self::Set { package, access } => Request::PackageSet { package, access },
             Self::Withdraw { package, from } => Request::PackageWithdraw { package, from },
             Self::Delete { package } => {
@@ -205,17 +246,31 @@ fn access(text: &str) -> Result<Access, String> {
     value.parse().map_err(|_| format!("expected `public` or `private`, actual `{value}`"))
 }
 
+async fn on_points(
+    package: String,
+    on: Vec<String>,
+    what: Act,
+    settings: &Loaded,
+    global: &Global,
+    output: &Output,
+) -> Result<u8, Problem> {
+    super::dp::act(PointVerb::Package { package, on, what }, settings, global, output).await
+}
+
 /// Answers whose shape says enough by itself.
 async fn plain(request: Request, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
     let called = connect::call::<Value>(settings, global, output, request).await?;
-    output.one(
-        &called.body,
-        |body| body["package"].as_str().unwrap_or_default().to_owned(),
-        |output| {
-            show_plain(&called.body, 0, output);
-        },
-    );
+    show_value(&called.body, output);
     Ok(called.finish(output))
+}
+
+/// An answer, field by field.
+pub(super) fn show_value(body: &Value, output: &Output) {
+    output.one(
+        body,
+        |body| body["package"].as_str().unwrap_or_default().to_owned(),
+        |output| show_plain(body, 0, output),
+    );
 }
 
 /// `name: value`, nested values indented.
@@ -348,6 +403,17 @@ fn show_one(shown: &Shown, output: &Output) {
         shown.distributed_to.join(", ")
     };
     output.line(format!("  distributed to {places}; created {}", when(p.created)));
+    for placed in &shown.points {
+        let percent = (placed.done * 100).checked_div(placed.bytes).unwrap_or(100);
+        let why = placed.problem.as_ref().map_or_else(String::new, |problem| format!(": {problem}"));
+        output.line(format!(
+            "  {} version {} is {} ({percent} %){}",
+            safe(&placed.point),
+            placed.version,
+            placed.state,
+            safe(&why)
+        ));
+    }
     let mut rows = Rows::new(&["FILE", "SIZE", "STATE", "SHA256", "PROBLEM"]);
     for file in &shown.files {
         rows.push([
@@ -364,15 +430,7 @@ fn show_one(shown: &Shown, output: &Output) {
 fn show_distributed(distributed: &Distributed, output: &Output) {
     let name = safe(&distributed.name);
     output.line(format!("{} `{name}` version {}:", distributed.package, distributed.version));
-    for point in &distributed.points {
-        let already = if point.already { ", was there already" } else { "" };
-        output.line(format!(
-            " ✔ {} {} files, {}{already}",
-            safe(&point.point),
-            point.files,
-            size(point.bytes)
-        ));
-    }
+    distributed.points.iter().for_each(|sent| super::dp::line(sent, output));
     if distributed.dry_run {
         output.line("nothing is changed (--dry-run)");
     }

@@ -3,7 +3,7 @@
 use catalog::problem::Problem;
 use clap::{Args, Subcommand};
 
-use super::output::{size, when};
+use super::output::{safe, size, when};
 use super::{Global, Output, connect};
 use crate::admin::Request;
 use crate::config::Loaded;
@@ -74,6 +74,24 @@ fn show(status: &crate::site::Status, output: &Output) {
         Some(now) => served(now),
         None => " SERVED   nothing: no daemon runs".to_owned(),
     });
+    for shown in &status.points {
+        output.line(format!(
+            " DP       {} {} · seen {} · {} packages, {} on the way, {} failed",
+            safe(&shown.point.name),
+            safe(&shown.condition),
+            super::dp::seen(shown),
+            shown.point.packages,
+            shown.under_way,
+            shown.failed
+        ));
+    }
+    if let Some(point) = &status.point {
+        let contact = point.contact.map_or_else(|| "never".to_owned(), when);
+        output.line(format!(" POINT    `{}` of {} · heard of it {contact}", safe(&point.name), point.site));
+        for said in &point.packages {
+            output.line(format!("          {} {} {}", said.package, said.state, size(said.done)));
+        }
+    }
     for task in &status.tasks {
         output.line(format!(" TASK     {} {} since {}", task.id, task.title, when(task.created)));
     }

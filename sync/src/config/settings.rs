@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use catalog::id::SiteCode;
 use ipnet::IpNet;
+use schema::points::PointRole;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -101,6 +102,10 @@ section! {
     Server {
         /// Addresses with ports, plain HTTP: clients check content by its digest.
         listen: Vec<String> = vec!["[::]:8530".to_owned()],
+        /// The same over TLS, with the certificate of `[tls]`.
+        listen_tls: Vec<String> = Vec::new(),
+        /// Take tokens and keys over plain HTTP from other machines too.
+        allow_plain_enrolment: bool = false,
         /// What clients are told; empty: made from `listen`.
         public_url: String = String::new(),
         /// Connections at once.
@@ -130,8 +135,12 @@ section! {
     }
 }
 section! {
-    /// Whom outgoing connections trust.
+    /// Our certificate, and whom outgoing connections trust.
     Tls {
+        /// PEM, our certificate and those between it and its authority; empty: that of `spsync tls init`.
+        cert_file: String = String::new(),
+        /// PEM, its key, which only we may read.
+        key_file: String = String::new(),
         /// PEM certificates trusted in addition to the system's; empty: none.
         extra_ca_file: String = String::new(),
     }
@@ -258,10 +267,32 @@ section! {
     }
 }
 section! {
-    /// The distribution point of this site.
+    /// The distribution point of this site, or of this machine.
     Dp {
         /// Its name; no host name, so that a site moves without renaming it.
         name: String = "site".to_owned(),
+        /// That of the site itself, or one on a machine of its own.
+        role: PointRole = PointRole::Site,
+        /// Address of the site, for one on a machine of its own.
+        site: String = String::new(),
+        /// PEM certificates that it trusts in addition to the system's; empty: none.
+        ca_file: String = String::new(),
+        /// Its enrolment token, until it has a key; empty: none.
+        token_file: String = String::new(),
+        /// Its key, made by itself.
+        key_file: String = "point.key".to_owned(),
+        /// Sending again to points what failed.
+        retry: PointRetry = PointRetry::default(),
+    }
+}
+section! {
+    /// Sending again to distribution points.
+    PointRetry {
+        /// How often.
+        max: u32 = 100,
+        /// After which pause.
+        #[serde(with = "units::duration")]
+        delay: Duration = Duration::from_secs(30 * 60),
     }
 }
 section! {
@@ -370,6 +401,11 @@ impl Settings {
         self.site.data_dir.join(dir)
     }
 
+    /// The key of a distribution point on a machine of its own.
+    pub fn point_key_file(&self) -> PathBuf {
+        self.site.data_dir.join(&self.dp.key_file)
+    }
+
     /// The address that clients are told, without a slash at its end. Where none is configured it is made from the
     /// first address that is listened on; one that means "every address" becomes `localhost`, which only this
     /// machine understands ([`super::Loaded::check`] warns).
@@ -382,6 +418,9 @@ impl Settings {
         match bound.or_else(|| first.and_then(|address| address.parse().ok())) {
             Some(address) if address.ip().is_unspecified() => format!("http://localhost:{}", address.port()),
             Some(address) => format!("http://{address}"),
+            None if first.is_none() && !self.server.listen_tls.is_empty() => {
+                format!("https://{}", self.server.listen_tls[0])
+            }
             // A name with a port, as `site01:8530`; without any listener clients are told nothing useful anyway.
             None => format!("http://{}", first.map_or("localhost", String::as_str)),
         }
@@ -405,7 +444,8 @@ impl Settings {
         self.admin = running.admin.clone();
         self.db = running.db.clone();
         self.content = running.content.clone();
-        self.dp = running.dp.clone();
+        let retry = self.dp.retry.clone();
+        self.dp = Dp { retry, ..running.dp.clone() };
         self.log = running.log.clone();
         self.download.min_free = running.download.min_free;
         self.listens_as(running);
@@ -423,6 +463,10 @@ impl Settings {
         absolute(&mut self.tls.extra_ca_file);
         absolute(&mut self.admin.socket);
         absolute(&mut self.client.ca_file);
+        absolute(&mut self.tls.cert_file);
+        absolute(&mut self.tls.key_file);
+        absolute(&mut self.dp.ca_file);
+        absolute(&mut self.dp.token_file);
         for catalog in self.sources.iter_mut().flat_map(|source| &mut source.catalogs) {
             if is_file(catalog) {
                 absolute(catalog);
@@ -444,6 +488,23 @@ impl Tls {
     /// The additional certificates, if any are configured.
     pub fn extra_ca_file(&self) -> Option<PathBuf> {
         given(&self.extra_ca_file)
+    }
+}
+
+impl Dp {
+    /// Whether this process is a site, and not a distribution point of one.
+    pub fn is_site(&self) -> bool {
+        self.role == PointRole::Site
+    }
+
+    /// The additional certificates, if any are configured.
+    pub fn ca_file(&self) -> Option<PathBuf> {
+        given(&self.ca_file)
+    }
+
+    /// The enrolment token, if one is configured.
+    pub fn token_file(&self) -> Option<PathBuf> {
+        given(&self.token_file)
     }
 }
 

@@ -81,7 +81,7 @@ pub async fn forget_unused(site: &Arc<Site>) -> Result<u64, Problem> {
 
 /// Takes the bytes away that the database has forgotten, unless a download has recorded them anew meanwhile. It happens
 /// on the writer's turn, so that recording and taking away never cross.
-async fn take_away(
+pub(crate) async fn take_away(
     site: &Arc<Site>,
     sha256: Sha256Digest,
     away: fn(&Library, Sha256Digest) -> Result<(), LibraryError>,

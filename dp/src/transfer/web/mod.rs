@@ -6,6 +6,7 @@
 mod answer;
 mod body;
 mod call;
+mod exchange;
 mod guard;
 
 use std::collections::HashSet;
@@ -28,6 +29,7 @@ use url::Url;
 
 pub use self::body::Body;
 pub use self::call::{Outgoing, Reached, Reply};
+pub use self::exchange::{Bearer, Exchange};
 pub use self::guard::is_public;
 use self::guard::{Guard, GuardedResolver};
 use super::fault::Fault;
@@ -62,6 +64,8 @@ pub struct WebPolicy {
     pub extra_ca_file: Option<PathBuf>,
     /// Further roots of trust, each in PEM.
     pub extra_roots: Vec<&'static [u8]>,
+    /// A key, shown to one place only.
+    pub bearer: Option<Bearer>,
     /// The way out.
     pub proxy: Proxy,
     /// The longest that a connection may take to stand.
@@ -84,6 +88,7 @@ impl Default for WebPolicy {
             redirect_hosts: None,
             extra_ca_file: None,
             extra_roots: Vec::new(),
+            bearer: None,
             proxy: Proxy::None,
             connect_timeout: Duration::from_secs(15),
             stall_timeout: Duration::from_secs(30),
@@ -295,10 +300,12 @@ impl Web {
                 return Err(Fault::SchemeNotAllowed(url.scheme().to_owned()));
             }
             self.guard.check_literal(&url)?;
+            let mut headers = headers.clone();
+            Bearer::show(self.policy.bearer.as_ref(), &url, &mut headers);
             let request = self
                 .client
                 .get(url.clone())
-                .headers(headers.clone())
+                .headers(headers)
                 .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             let response = timeout(patience, request.send())
                 .await
