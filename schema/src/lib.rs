@@ -5,6 +5,7 @@
 //! [`Reader`], a change a method of [`Writer`]; every [`Writer`] is a transaction.
 
 pub mod audit;
+pub mod boundaries;
 mod column;
 pub mod content;
 pub mod distribution;

@@ -5,6 +5,7 @@
 //! or in the command's own process: one code path. Long work is a [`tasks`] record that anybody may watch.
 
 pub mod admin;
+pub mod boundaries;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -15,6 +16,7 @@ pub mod export;
 pub mod fixture;
 pub mod import;
 pub mod licensing;
+pub mod locations;
 pub mod packages;
 pub mod run;
 pub mod schedule;

@@ -21,6 +21,7 @@ use tracing::info;
 
 use crate::clock;
 use crate::config::{Loaded, Settings, ShownKey};
+use crate::locations::{self, Locations};
 use crate::tasks::Tasks;
 use crate::upstream::Webs;
 
@@ -42,6 +43,8 @@ pub struct Site {
     pub library: Library,
     /// What the site's distribution point may serve, replaced whole after each change.
     pub shelf: Arc<ArcSwap<Shelf>>,
+    /// Where clients find content.
+    pub locations: Arc<Locations>,
     /// Long work.
     pub tasks: Tasks,
     /// How each source may be reached.
@@ -79,7 +82,9 @@ impl Site {
             .write(move |w| {
                 w.mark_interrupted(clock::now())?;
                 w.name_own_point(&point)?;
-                w.site_code(&wanted, clock::now())
+                let code = w.site_code(&wanted, clock::now())?;
+                w.name_default_group(code.as_str())?;
+                Ok(code)
             })
             .await
             .map_err(problem)?;
@@ -97,6 +102,7 @@ impl Site {
             store,
             library,
             shelf: Arc::default(),
+            locations: Arc::default(),
             started: clock::now(),
             lock,
         });
@@ -161,9 +167,22 @@ impl Site {
     /// Those of the database.
     pub async fn refresh_shelf(&self) -> Result<(), Problem> {
         let settings = self.settings();
-        let shelf =
-            self.read(move |r| crate::packages::shelf(r, &settings.dp.name, &settings.public_url())).await?;
+        let (shelf, places) = self
+            .read(move |r| Ok((crate::packages::shelf(r)?, locations::places(r, &settings.public_url())?)))
+            .await?;
         self.shelf.store(Arc::new(shelf));
+        self.locations.store(places);
+        Ok(())
+    }
+
+    /// Makes answers about locations follow from what the database says now. [`Site::refresh_shelf`] does so too.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn refresh_locations(&self) -> Result<(), Problem> {
+        let settings = self.settings();
+        let places = self.read(move |r| locations::places(r, &settings.public_url())).await?;
+        self.locations.store(places);
         Ok(())
     }
 

@@ -38,7 +38,9 @@ use body::ContentBody;
 use connection::Signals;
 use service::Room;
 pub use service::{Answering, Call, Received, Refused, Remark, RequestBody, Service};
-pub use shelf::{Location, LocationKind, LocationsAnswer, Servable, Shelf};
+pub use shelf::{
+    LaterLocation, Location, LocationKind, LocationsAnswer, Locator, OutLocation, Servable, Shelf,
+};
 
 /// How much one server takes on.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +87,7 @@ pub struct ContentServer {
     library: Library,
     shelf: Arc<ArcSwap<Shelf>>,
     limits: ServerLimits,
+    locator: Option<Arc<dyn Locator>>,
     service: Option<Arc<dyn Service>>,
     room: Room,
     clients: Mutex<HashMap<IpAddr, usize>>,
@@ -99,6 +102,7 @@ impl ContentServer {
             library,
             shelf,
             limits,
+            locator: None,
             service: None,
             room: Room::default(),
             clients: Mutex::default(),
@@ -109,6 +113,11 @@ impl ContentServer {
     /// The same server, with a service for what is no content.
     pub fn with_service(self, service: Arc<dyn Service>) -> Self {
         Self { service: Some(service), ..self }
+    }
+
+    /// The same server, which also says where content is. Without this nobody is told.
+    pub fn with_locator(self, locator: Arc<dyn Locator>) -> Self {
+        Self { locator: Some(locator), ..self }
     }
 
     /// Accepts until `shutdown`, then lets running answers finish, at most for the grace.
@@ -278,8 +287,9 @@ impl ContentServer {
                 }
             }
             ["locations", digest] => {
-                match digest.parse().ok().and_then(|digest| shelf.locations.get(&digest)) {
-                    Some(locations) => respond::json(locations, head.method == Method::HEAD),
+                let asked = digest.parse().ok().zip(self.locator.as_ref());
+                match asked.and_then(|(digest, locator)| locator.locate(peer.ip(), digest)) {
+                    Some(locations) => respond::json(&locations, head.method == Method::HEAD),
                     None => respond::not_here(),
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use catalog::digest::{Checker, Digests, Sha1Digest, Sha256Digest, Wanted};
 use dp::library::{Library, Settings};
 use dp::server::{
-    ContentServer, Location, LocationKind, LocationsAnswer, Servable, ServerLimits, Service, Shelf,
+    ContentServer, Location, LocationKind, LocationsAnswer, Locator, Servable, ServerLimits, Service, Shelf,
 };
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -97,6 +97,33 @@ pub fn and(mut base: Vec<(String, String)>, rows: &[(&str, &str)]) -> Vec<(Strin
     base
 }
 
+/// Everything is where it is served.
+struct Here(Arc<ArcSwap<Shelf>>);
+
+impl Locator for Here {
+    fn locate(&self, _: IpAddr, content: Sha256Digest) -> Option<LocationsAnswer> {
+        let shelf = self.0.load();
+        let servable = shelf.contents.get(&content)?;
+        Some(LocationsAnswer {
+            content,
+            size: servable.size,
+            sha1: servable.sha1,
+            file_name: servable.name.clone(),
+            locations: vec![Location {
+                kind: LocationKind::DistributionPoint,
+                name: "site".to_owned(),
+                url: format!("/content/{content}"),
+                why: String::new(),
+                reason: String::new(),
+            }],
+            later: Vec::new(),
+            out: Vec::new(),
+            not_told: 0,
+            expires_in_seconds: 900,
+        })
+    }
+}
+
 /// A distribution point that runs until it is dropped.
 pub struct Point {
     pub address: SocketAddr,
@@ -128,7 +155,8 @@ impl Point {
         let folder = tempfile::tempdir().unwrap();
         let library = Library::open(folder.path(), Settings::default()).unwrap();
         let shelf = Arc::new(ArcSwap::from_pointee(Shelf::default()));
-        let server = Arc::new(finish(ContentServer::new(library.clone(), shelf.clone(), limits)));
+        let server = ContentServer::new(library.clone(), shelf.clone(), limits);
+        let server = Arc::new(finish(server.with_locator(Arc::new(Here(shelf.clone())))));
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -161,22 +189,7 @@ impl Point {
     pub fn offer(&self, content: &Content) {
         let size = content.bytes.len() as u64;
         let servable = Servable { size, sha1: Some(content.sha1), name: "part.esd".parse().unwrap() };
-        let locations = LocationsAnswer {
-            content: content.sha256,
-            size,
-            sha1: Some(content.sha1),
-            file_name: "part.esd".parse().unwrap(),
-            locations: vec![Location {
-                kind: LocationKind::DistributionPoint,
-                name: "site".to_owned(),
-                url: content.path(),
-            }],
-            expires_in_seconds: 900,
-        };
-        self.change(|shelf| {
-            shelf.offer(content.sha256, servable.clone());
-            shelf.locations.insert(content.sha256, locations.clone());
-        });
+        self.change(|shelf| shelf.offer(content.sha256, servable.clone()));
     }
 
     pub fn change(&self, change: impl Fn(&mut Shelf)) {

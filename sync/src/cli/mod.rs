@@ -1,6 +1,7 @@
 //! The command line: one file a noun. A verb is its arguments, their help, the request it becomes and the
 //! table it prints; the work itself is [`crate::admin::answer`].
 
+mod boundary;
 mod client;
 mod config;
 mod connect;
@@ -125,6 +126,9 @@ enum Verb {
     /// Distribution points
     #[command(subcommand)]
     Dp(content::Dp),
+    /// Boundaries and boundary groups: who may ask which distribution point
+    #[command(subcommand)]
+    Boundary(boundary::Boundary),
     /// The content library
     #[command(subcommand)]
     Content(content::Content),
@@ -213,6 +217,7 @@ async fn run(cli: Cli, output: &Output) -> Result<u8, Problem> {
         Verb::License(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Package(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Dp(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::Boundary(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Content(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Task(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::State(verb) => verb.run(&settings(global)?, global, output).await,
