@@ -265,7 +265,10 @@ impl Writer<'_> {
 
     /// Deletes a boundary group with its relationships. Boundaries and points stay.
     pub fn delete_boundary_group(&self, id: i64) -> Result<(), SchemaError> {
-        self.execute("DELETE FROM boundary_group WHERE boundary_group_id = ?1 AND boundary_group_id <> 1", [id])?;
+        self.execute(
+            "DELETE FROM boundary_group WHERE boundary_group_id = ?1 AND boundary_group_id <> 1",
+            [id],
+        )?;
         Ok(())
     }
 

@@ -99,7 +99,12 @@ impl Daemon {
         let mut parts = Vec::new();
         let update_point = Arc::new(UpdatePoint::open(&site).await?);
         let server = ContentServer::new(site.library.clone(), site.shelf.clone(), limits(&settings));
-        let server = Arc::new(server.with_locator(site.locations.clone()).with_service(update_point));
+        let server = Arc::new(
+            server
+                .with_locator(site.locations.clone())
+                .with_service(update_point)
+                .with_service(Arc::new(site.locations.service())),
+        );
         for listener in listeners {
             info!(
                 "clients are answered at http://{}",

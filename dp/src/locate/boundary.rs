@@ -122,10 +122,8 @@ impl FromStr for Boundary {
         let form = || InvalidBoundary::Form(text.to_owned());
         let text = text.trim();
         if let Some((first, last)) = text.split_once('-') {
-            let [first, last]: [IpAddr; 2] = [
-                first.trim().parse().map_err(|_| form())?,
-                last.trim().parse().map_err(|_| form())?,
-            ];
+            let [first, last]: [IpAddr; 2] =
+                [first.trim().parse().map_err(|_| form())?, last.trim().parse().map_err(|_| form())?];
             if [first, last].iter().any(|address| address.to_canonical() != *address) {
                 return Err(InvalidBoundary::Mapped(text.to_owned()));
             }
@@ -236,12 +234,9 @@ mod tests {
 
     #[test]
     fn teredo_says_nothing() {
-        for (address, nothing) in [
-            ("2001:0:53aa::1", true),
-            ("2001:1::1", false),
-            ("2001:db8::1", false),
-            ("32.1.0.0", false),
-        ] {
+        for (address, nothing) in
+            [("2001:0:53aa::1", true), ("2001:1::1", false), ("2001:db8::1", false), ("32.1.0.0", false)]
+        {
             assert_eq!(says_nothing(address.parse().unwrap()), nothing, "{address}");
         }
     }

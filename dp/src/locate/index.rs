@@ -122,10 +122,8 @@ fn swept<'b>(
             }
             boundary.net().map(|net| nets.insert((net.prefix_len(), net)));
         }
-        let number = cell(Cell {
-            groups: groups.keys().copied().collect(),
-            subnet: nets.last().map(|(_, net)| *net),
-        });
+        let number =
+            cell(Cell { groups: groups.keys().copied().collect(), subnet: nets.last().map(|(_, net)| *net) });
         if family.cells.last() != Some(&number) {
             family.starts.push(start);
             family.cells.push(number);

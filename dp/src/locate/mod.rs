@@ -25,7 +25,7 @@ mod order;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -166,8 +166,8 @@ pub struct Places {
     groups: Vec<Group>,
     default_group: u32,
     points: Vec<Point>,
-    /// Groups of each point, by number.
-    groups_of: Vec<Vec<u32>>,
+    /// First and last addresses of the boundaries of each group, by number.
+    networks: Vec<Vec<(IpAddr, IpAddr)>>,
     contents: HashMap<Sha256Digest, Held>,
 }
 
@@ -198,17 +198,14 @@ impl Places {
             groups.push(Group::default());
         }
         let default_group = default_group.min(groups.len() as u32 - 1);
-        let mut groups_of = vec![Vec::new(); points.len()];
-        for (number, group) in groups.iter().enumerate() {
-            for point in &group.points {
-                groups_of[*point as usize].push(number as u32);
-            }
+        let placed: HashSet<u32> = groups.iter().flat_map(|group| group.points.iter().copied()).collect();
+        let nowhere = (0..points.len() as u32).filter(|point| !placed.contains(point));
+        groups[default_group as usize].points.extend(nowhere);
+        let mut networks = vec![Vec::new(); groups.len()];
+        for (boundary, of) in boundaries {
+            of.iter().for_each(|group| networks[*group as usize].push(boundary.ends()));
         }
-        for (point, of) in groups_of.iter_mut().enumerate().filter(|(_, of)| of.is_empty()) {
-            of.push(default_group);
-            groups[default_group as usize].points.push(point as u32);
-        }
-        Self { index: Index::new(boundaries), groups, default_group, points, groups_of, contents }
+        Self { index: Index::new(boundaries), groups, default_group, points, networks, contents }
     }
 
     /// What is known of who has `content`.
@@ -219,6 +216,12 @@ impl Places {
     /// Every content that somebody is known to have.
     pub fn contents(&self) -> impl Iterator<Item = &Sha256Digest> {
         self.contents.keys()
+    }
+
+    /// First and last addresses of the boundaries of all groups that a client is in; at most `most`.
+    pub fn networks(&self, standing: &Standing, most: usize) -> Vec<(IpAddr, IpAddr)> {
+        let all = standing.groups.iter().flat_map(|group| &self.networks[*group as usize]);
+        all.copied().take(most).collect()
     }
 
     /// Names of the groups with these numbers.

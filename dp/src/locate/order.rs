@@ -230,8 +230,9 @@ fn shuffled(client: IpAddr, content: Sha256Digest, place: &str) -> u64 {
         IpAddr::V6(address) => address.octets(),
     };
     let bytes = address.iter().chain(&content.0[..8]).chain(place.as_bytes());
-    let mixed =
-        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
+    let mixed = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    });
     let folded = (mixed ^ (mixed >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     folded ^ (folded >> 29)
 }
@@ -302,7 +303,13 @@ impl Making<'_> {
             // Before points; peers of the own subnet still cost the line to the internet nothing.
             Rank::Cloud if prefer_cloud && prefer_points => 1,
             Rank::Cloud if prefer_cloud => 2,
-            Rank::SubnetPoint => if prefer_points { 2 } else { 3 },
+            Rank::SubnetPoint => {
+                if prefer_points {
+                    2
+                } else {
+                    3
+                }
+            }
             Rank::GroupPeer => 4,
             Rank::GroupPoint => 5,
             Rank::NeighbourPoint => 6,
@@ -313,7 +320,8 @@ impl Making<'_> {
 
     fn push(&mut self, candidate: Candidate, after: Duration) {
         let place = self.place(candidate.rank);
-        let key = (candidate.state, place, after, shuffled(self.client, self.request.content, &candidate.url));
+        let key =
+            (candidate.state, place, after, shuffled(self.client, self.request.content, &candidate.url));
         self.sorted.push(Sorted { candidate, key });
     }
 
@@ -371,8 +379,7 @@ impl Making<'_> {
     }
 
     fn remote_point(&mut self, point: u32, after: Duration, reason: Reason) {
-        let rank =
-            if reason == Reason::DefaultGroup { Rank::DefaultPoint } else { Rank::NeighbourPoint };
+        let rank = if reason == Reason::DefaultGroup { Rank::DefaultPoint } else { Rank::NeighbourPoint };
         let state = match self.request.order {
             _ if matches!(reason, Reason::Never(_)) => State::Out,
             Order::Client if self.request.elapsed < after => State::Later(after),

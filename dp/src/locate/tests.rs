@@ -177,7 +177,10 @@ fn relationships_lead_one_way_and_one_step() {
     // Rome says nothing of Lyon, and Lyon's neighbours are not Rome's.
     let told = site.client("10.30.9.9", 1_000);
     assert_eq!(told[..3], ["rome: same-subnet", "site: default-group", "cloud: upstream"]);
-    assert_eq!(sorted(&told[3..]), ["lyon4: no, out-of-reach", "lyon5: no, out-of-reach", "oslo: no, out-of-reach"]);
+    assert_eq!(
+        sorted(&told[3..]),
+        ["lyon4: no, out-of-reach", "lyon5: no, out-of-reach", "oslo: no, out-of-reach"]
+    );
 }
 
 /// Candidates that are out have no order that matters.
@@ -189,7 +192,9 @@ fn sorted(told: &[String]) -> Vec<String> {
 
 #[test]
 fn an_explicit_link_to_the_default_site_group_overrides_the_implied_one() {
-    for (minutes, later) in [(0, "site: default-group"), (30, "site: default-group +30"), (-1, "site: no, never")] {
+    for (minutes, later) in
+        [(0, "site: default-group"), (30, "site: default-group +30"), (-1, "site: no, never")]
+    {
         let site = lyon().relate("LYON", "D", minutes);
         let told = site.client("10.20.4.17", 0);
         assert!(told.contains(&later.to_owned()), "{minutes}: {told:?}");
@@ -253,7 +258,10 @@ fn points_in_maintenance_or_without_the_content_are_out_and_say_so() {
         .without_content();
     let told = site.client("10.0.0.1", 0);
     assert_eq!(told[0], "cloud: upstream");
-    assert!(told.contains(&"off: no, maintenance".to_owned()) && told.contains(&"empty: no, not-there".to_owned()));
+    assert!(
+        told.contains(&"off: no, maintenance".to_owned())
+            && told.contains(&"empty: no, not-there".to_owned())
+    );
 }
 
 fn peers() -> [Peer; 6] {
@@ -272,11 +280,15 @@ fn peers_are_of_the_own_groups_and_stand_before_points_of_their_distance() {
     let told = lyon().told("10.20.4.17", 0, Order::Client, &peers());
     assert_eq!(
         told[..5],
-        ["near: same-subnet", "lyon4: same-subnet", "far: same-group", "lyon5: same-group", "cloud: upstream"]
+        [
+            "near: same-subnet",
+            "lyon4: same-subnet",
+            "far: same-group",
+            "lyon5: same-group",
+            "cloud: upstream"
+        ]
     );
-    for out in
-        ["roman: no, other-group", "self: no, itself", "liar: no, distrusted", "teredo: no, nowhere"]
-    {
+    for out in ["roman: no, other-group", "self: no, itself", "liar: no, distrusted", "teredo: no, nowhere"] {
         assert!(told.contains(&out.to_owned()), "{out}: {told:?}");
     }
 }
@@ -299,8 +311,11 @@ fn options_sort_anew() {
         (&["no-cloud"], "near here far there"),
     ] {
         let told = site(options).told("10.20.4.17", 0, Order::Client, &peers()[..2]);
-        let names: Vec<_> =
-            told.iter().filter(|line| !line.contains("no, ")).filter_map(|line| line.split(':').next()).collect();
+        let names: Vec<_> = told
+            .iter()
+            .filter(|line| !line.contains("no, "))
+            .filter_map(|line| line.split(':').next())
+            .collect();
         assert_eq!(names.join(" "), expected, "{options:?}");
     }
 }
@@ -341,7 +356,10 @@ fn in_the_default_site_group_only_the_own_subnet_shares() {
 fn eight_peers_are_enough() {
     let many: Vec<_> = (0..20).map(|n| peer(&format!("p{n}"), &format!("10.20.4.{}", 100 + n))).collect();
     let told = lyon().told("10.20.4.17", 0, Order::Client, &many);
-    assert_eq!(told.iter().filter(|line| line.ends_with(": same-subnet") && line.starts_with('p')).count(), 8);
+    assert_eq!(
+        told.iter().filter(|line| line.ends_with(": same-subnet") && line.starts_with('p')).count(),
+        8
+    );
     assert_eq!(told.iter().filter(|line| line.ends_with("no, enough")).count(), 12);
 }
 
@@ -364,7 +382,10 @@ fn the_task_sequence_engine_does_not_wait_and_asks_peers_first() {
     assert!(told.contains(&"cloud: no, not-in-order".to_owned()));
     let told = site.told("10.20.4.17", 0, order(false, false), &[]);
     assert_eq!(told[..2], ["lyon4: same-subnet", "lyon5: same-group"]);
-    assert!(told.contains(&"rome: no, not-allowed".to_owned()) && told.contains(&"site: no, not-allowed".to_owned()));
+    assert!(
+        told.contains(&"rome: no, not-allowed".to_owned())
+            && told.contains(&"site: no, not-allowed".to_owned())
+    );
     // "Prefer points" has no meaning here; the neighbour that is fallen back to sooner comes first.
     let site = Site::new()
         .group("G", &["10.20.4.0/24"], &["prefer-points"])

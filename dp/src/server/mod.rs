@@ -2,7 +2,7 @@
 //!
 //! What may be served is a [`Shelf`], an immutable snapshot that is replaced whole; a request looks nothing up in a
 //! database. Content is opened once and read through that descriptor. Bodies are never chunked and never compressed, and
-//! all of them go through one type, [`body::ContentBody`]. Whatever is no content goes to the [`Service`], if there is one.
+//! all of them go through one type, [`body::ContentBody`]. Whatever is no content goes to a [`Service`], if one has the route.
 
 pub mod body;
 pub mod conditional;
@@ -88,7 +88,7 @@ pub struct ContentServer {
     shelf: Arc<ArcSwap<Shelf>>,
     limits: ServerLimits,
     locator: Option<Arc<dyn Locator>>,
-    service: Option<Arc<dyn Service>>,
+    services: Vec<Arc<dyn Service>>,
     room: Room,
     clients: Mutex<HashMap<IpAddr, usize>>,
     /// What was served.
@@ -103,16 +103,17 @@ impl ContentServer {
             shelf,
             limits,
             locator: None,
-            service: None,
+            services: Vec::new(),
             room: Room::default(),
             clients: Mutex::default(),
             served: Served::default(),
         }
     }
 
-    /// The same server, with a service for what is no content.
-    pub fn with_service(self, service: Arc<dyn Service>) -> Self {
-        Self { service: Some(service), ..self }
+    /// The same server, with a service more for what is no content. The first that has a route answers.
+    pub fn with_service(mut self, service: Arc<dyn Service>) -> Self {
+        self.services.push(service);
+        self
     }
 
     /// The same server, which also says where content is. Without this nobody is told.
@@ -299,8 +300,7 @@ impl ContentServer {
 
     /// The service whose route this is, and the most bytes of a body there. Content is never its.
     fn service_of(&self, segments: &[&str]) -> Option<(&Arc<dyn Service>, u64)> {
-        let service = self.service.as_ref()?;
-        Some((service, service.largest_body(segments)?))
+        self.services.iter().find_map(|service| Some((service, service.largest_body(segments)?)))
     }
 
     async fn serve_call(

@@ -67,7 +67,8 @@ pub async fn create(
 ) -> Result<Answer, Problem> {
     let name = name.trim();
     check_name(name, false)?;
-    let exists = || Problem::new(Code::BoundaryGroupExists, format!("there is a boundary group `{name}` already"));
+    let exists =
+        || Problem::new(Code::BoundaryGroupExists, format!("there is a boundary group `{name}` already"));
     let all = site.read(|r| r.boundary_groups()).await?;
     if find_group(&all, name).is_ok() {
         return Err(exists());
@@ -126,7 +127,8 @@ async fn shown(site: &Arc<Site>) -> Result<Vec<ShownGroup>, Problem> {
             ))
         })
         .await?;
-    let name_of = |id: i64| groups.iter().find(|group| group.id == id).map_or("?", |group| &group.name).to_owned();
+    let name_of =
+        |id: i64| groups.iter().find(|group| group.id == id).map_or("?", |group| &group.name).to_owned();
     let of = |group: &BoundaryGroupRow| {
         let mut own: Vec<_> = relations
             .iter()
@@ -204,8 +206,11 @@ pub async fn set(
         match options.into_iter().find(|(name, _)| *name == wanted) {
             Some((_, option)) => *option = on,
             None => {
-                return Err(Problem::new(Code::InvalidOption, format!("a boundary group has no option `{key}`"))
-                    .help(format!("the options are {}", known.join(", "))));
+                return Err(Problem::new(
+                    Code::InvalidOption,
+                    format!("a boundary group has no option `{key}`"),
+                )
+                .help(format!("the options are {}", known.join(", "))));
             }
         }
         done.push(format!("{wanted} = {}", if on { "on" } else { "off" }));

@@ -67,7 +67,10 @@ pub async fn add(
     for value in values {
         let boundary = parsed(value)?;
         if added.contains(&boundary) || all.iter().any(|row| row.value == boundary.to_string()) {
-            return Err(Problem::new(Code::BoundaryExists, format!("there is a boundary `{boundary}` already")));
+            return Err(Problem::new(
+                Code::BoundaryExists,
+                format!("there is a boundary `{boundary}` already"),
+            ));
         }
         added.push(boundary);
     }
@@ -164,15 +167,16 @@ pub async fn remove(site: &Arc<Site>, values: &[String], caller: &Caller) -> Res
 }
 
 fn parsed(value: &str) -> Result<Boundary, Problem> {
-    value.parse().map_err(|error: dp::locate::InvalidBoundary| {
-        Problem::new(Code::BoundaryInvalid, error.to_string())
-    })
+    value
+        .parse()
+        .map_err(|error: dp::locate::InvalidBoundary| Problem::new(Code::BoundaryInvalid, error.to_string()))
 }
 
 /// The boundary of this value or name.
 fn boundary_named(all: &[BoundaryRow], name: &str) -> Result<BoundaryRow, Problem> {
     let value = name.parse::<Boundary>().map(|boundary| boundary.to_string()).unwrap_or_default();
-    let is = |row: &&BoundaryRow| row.value == value || (!name.is_empty() && row.name.eq_ignore_ascii_case(name));
+    let is =
+        |row: &&BoundaryRow| row.value == value || (!name.is_empty() && row.name.eq_ignore_ascii_case(name));
     let found: Vec<_> = all.iter().filter(is).collect();
     match found.as_slice() {
         [one] => Ok((*one).clone()),

@@ -169,8 +169,9 @@ impl Boundary {
                 );
             }
             Self::List => {
-                let all =
-                    connect::call::<Vec<BoundaryRow>>(settings, global, output, Request::BoundaryList).await?.body;
+                let all = connect::call::<Vec<BoundaryRow>>(settings, global, output, Request::BoundaryList)
+                    .await?
+                    .body;
                 output.list(&all, &all, |row| row.value.clone(), boundary_rows(&all));
                 if all.is_empty() && output.for_people() {
                     output.line("no boundaries: every client is in the default site group");
@@ -178,7 +179,9 @@ impl Boundary {
             }
             Self::Which { client } => {
                 let which =
-                    connect::call::<Which>(settings, global, output, Request::BoundaryWhich { client }).await?.body;
+                    connect::call::<Which>(settings, global, output, Request::BoundaryWhich { client })
+                        .await?
+                        .body;
                 output.one(
                     &which,
                     |which| which.client.to_string(),

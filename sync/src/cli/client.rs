@@ -15,19 +15,22 @@ use crate::config::Loaded;
 /// The reference client, on a device
 #[derive(Debug, Subcommand)]
 pub enum Client {
-    /// Fetch a content by its SHA-256: from the distribution point, then from the cloud, verified
+    /// Fetch a content by its SHA-256 from wherever the site says: peers, distribution points, the cloud; verified
     Fetch {
         /// SHA-256 of the content
         content: Sha256Digest,
         /// Also place the file here under its name
         #[arg(long, value_name = "DIR")]
         to: Option<PathBuf>,
+        /// Fail at once where nobody gives it now, though others might be asked after their fallback time
+        #[arg(long)]
+        no_later: bool,
     },
 }
 
 impl Client {
     pub(super) async fn run(self, settings: Loaded, output: &Output) -> Result<u8, Problem> {
-        let Self::Fetch { content, to } = self;
+        let Self::Fetch { content, to, no_later } = self;
         let settings = settings.settings;
         let site = if settings.client.site.is_empty() {
             settings.public_url()
@@ -44,6 +47,8 @@ impl Client {
             ca_file: settings.client.ca_file(),
             allow_networks: settings.client.allow_networks.clone(),
             min_free: settings.download.min_free,
+            address: settings.client.address()?,
+            wait: !no_later,
         };
         let bar = output.bars.then(indicatif::ProgressBar::no_length);
         let told = bar.clone();

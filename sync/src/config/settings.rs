@@ -2,11 +2,12 @@
 //!
 //! The serialised defaults are also the list of known keys, and the types of what the environment says.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use catalog::id::SiteCode;
+use catalog::problem::{Code, Problem};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -270,6 +271,8 @@ section! {
         /// Private networks that it may reach beside that of its site.
         #[serde(with = "units::networks")]
         allow_networks: Vec<IpNet> = Vec::new(),
+        /// The address of this machine from which it asks; empty: any.
+        address: String = String::new(),
     }
 }
 section! {
@@ -444,6 +447,23 @@ impl Client {
     /// The additional certificates, if any are configured.
     pub fn ca_file(&self) -> Option<PathBuf> {
         given(&self.ca_file)
+    }
+}
+
+impl Client {
+    /// The address from which it asks, if one is configured.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID` where it is none.
+    pub fn address(&self) -> Result<Option<IpAddr>, Problem> {
+        if self.address.is_empty() {
+            return Ok(None);
+        }
+        let invalid = |_| {
+            let message = format!("`[client] address = {:?}` is no IP address", self.address);
+            Problem::new(Code::ConfigInvalid, message)
+        };
+        self.address.parse().map(Some).map_err(invalid)
     }
 }
 

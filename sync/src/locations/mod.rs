@@ -3,37 +3,69 @@
 //! [`Locations`] answers `GET /locations/{sha256}` without a database. Its [`Places`] are built whole from one consistent
 //! state and swapped whole, with the shelf ([`Site::refresh_shelf`]) and after each change of boundaries and groups.
 
+mod devices;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 use dp::locate::{
-    self, Boundary, Detail, Fallback, Group, Held, Options, Order, Places, Point, Request, State,
+    self, Boundary, Detail, Fallback, Group, Held, Options, Order, Peer, Places, Point, Request, State,
 };
+use dp::peers::{self, PeerService, Register};
 use dp::server::{LocationKind, LocationsAnswer, Locator};
 use jiff::Timestamp;
 use schema::boundaries::BoundaryGroupRow;
 use schema::{Reader, SchemaError};
 use serde::{Deserialize, Serialize};
 
+pub use devices::KnownDevices;
+
 use crate::admin::Answer;
 use crate::clock;
 use crate::site::Site;
 
 /// Answers where content is.
-#[derive(Default)]
 pub struct Locations {
     places: ArcSwap<Places>,
+    /// What clients say that they hold. Its time begins with [`Locations::started`].
+    pub register: Arc<Register>,
+    /// Who may announce.
+    pub devices: Arc<KnownDevices>,
+    /// When this was made.
+    pub started: Instant,
+}
+
+impl Default for Locations {
+    fn default() -> Self {
+        Self {
+            places: ArcSwap::default(),
+            register: Arc::default(),
+            devices: Arc::default(),
+            started: Instant::now(),
+        }
+    }
 }
 
 impl Locations {
+    /// The routes by which clients announce and report.
+    pub fn service(&self) -> PeerService {
+        PeerService::new(self.register.clone(), self.devices.clone(), self.started)
+    }
+
     /// Replaces what answers are made of.
     pub fn store(&self, places: Places) {
         self.places.store(Arc::new(places));
+    }
+
+    /// Peers that say they have `content` and may be near `client`.
+    fn peers(&self, places: &Places, client: IpAddr, content: Sha256Digest) -> Vec<Peer> {
+        let networks = places.networks(&places.standing(client), peers::NETWORKS);
+        self.register.near(content, client, &networks, self.started.elapsed())
     }
 
     /// What answers are made of now.
@@ -46,7 +78,8 @@ impl Locator for Locations {
     fn locate(&self, client: IpAddr, content: Sha256Digest) -> Option<LocationsAnswer> {
         let places = self.places.load();
         let request = Request { client, content, elapsed: Duration::ZERO, order: Order::Client };
-        let found = places.find(&request, &[], Detail::InReach)?;
+        let peers = self.peers(&places, client, content);
+        let found = places.find(&request, &peers, Detail::InReach)?;
         Some(locate::answer(content, found, clock::now()))
     }
 }
@@ -112,7 +145,8 @@ fn contents(
     point_of: &HashMap<i64, u32>,
 ) -> Result<HashMap<Sha256Digest, Held>, SchemaError> {
     let mut contents: HashMap<Sha256Digest, Held> = HashMap::new();
-    let held = |size, sha1, file_name| Held { size, sha1, file_name, points: BTreeMap::new(), cloud: Vec::new() };
+    let held =
+        |size, sha1, file_name| Held { size, sha1, file_name, points: BTreeMap::new(), cloud: Vec::new() };
     for row in reader.content_sources()? {
         let entry =
             contents.entry(row.sha256).or_insert_with(|| held(row.size, Some(row.sha1), row.file_name));
@@ -210,11 +244,11 @@ pub async fn locate(
         .map_err(|_| Problem::new(Code::InvalidOption, format!("`{client}` is no IP address")))?;
     let places = site.locations.places();
     let content = named(&places, content)?;
-    let order =
-        if engine { Order::Engine { neighbours: true, default_group: true } } else { Order::Client };
+    let order = if engine { Order::Engine { neighbours: true, default_group: true } } else { Order::Client };
     let request = Request { client, content, elapsed, order };
     let nothing = || Problem::new(Code::ContentNotFound, format!("nobody is known to have {content}"));
-    let found = places.find(&request, &[], Detail::All).ok_or_else(nothing)?;
+    let peers = site.locations.peers(&places, client, content);
+    let found = places.find(&request, &peers, Detail::All).ok_or_else(nothing)?;
     let now = clock::now();
     let mut position = 0;
     let candidates = found.candidates.iter().map(|candidate| {

@@ -7,10 +7,12 @@ mod answer;
 mod body;
 mod call;
 mod guard;
+mod post;
 
 use std::collections::HashSet;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,6 +66,8 @@ pub struct WebPolicy {
     pub extra_roots: Vec<&'static [u8]>,
     /// The way out.
     pub proxy: Proxy,
+    /// The address of this machine from which connections are made; any if not given.
+    pub local_address: Option<IpAddr>,
     /// The longest that a connection may take to stand.
     pub connect_timeout: Duration,
     /// The longest pause inside an answer, and before its head.
@@ -85,6 +89,7 @@ impl Default for WebPolicy {
             extra_ca_file: None,
             extra_roots: Vec::new(),
             proxy: Proxy::None,
+            local_address: None,
             connect_timeout: Duration::from_secs(15),
             stall_timeout: Duration::from_secs(30),
             least_rate: 1024,
@@ -368,6 +373,7 @@ fn builder(policy: &WebPolicy, guard: &Arc<Guard>) -> Result<reqwest::ClientBuil
         .referer(false)
         .connect_timeout(policy.connect_timeout)
         .pool_max_idle_per_host(4)
+        .local_address(policy.local_address)
         .dns_resolver(Arc::new(GuardedResolver(Arc::clone(guard))));
     Ok(match &policy.proxy {
         Proxy::None => builder.no_proxy(),
