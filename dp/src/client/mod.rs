@@ -5,6 +5,7 @@
 //! those of any other source.
 
 mod fallback;
+mod share;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use tracing::{debug, warn};
 use url::Url;
 
 use self::fallback::{Clock, Started};
+pub use self::share::{ShareSettings, share};
 use crate::library::{Library, LibraryError, Settings};
 use crate::peers::ReportRequest;
 use crate::server::{Location, LocationKind, LocationsAnswer};
@@ -111,6 +113,14 @@ pub enum ClientError {
     /// The client's own library.
     #[error("the client's content library cannot be used")]
     Library(#[source] LibraryError),
+    /// Others cannot be served.
+    #[error("`{address}` cannot be listened on")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
     /// Nobody could give it.
     #[error(transparent)]
     Fetch(FetchError),
@@ -127,6 +137,7 @@ impl Coded for ClientError {
             Self::Answer { .. } => Code::SiteAnswerInvalid,
             Self::Web(error) => error.code(),
             Self::Library(error) => error.code(),
+            Self::Listen { .. } => Code::ListenFailed,
             Self::Fetch(error) => error.code(),
             Self::Stopped(error) if error.is_cancelled() => Code::Interrupted,
             Self::Stopped(_) => Code::Internal,

@@ -5,6 +5,7 @@ mod answers;
 mod bounds;
 mod feet;
 mod hostile;
+mod peers;
 mod ranges;
 mod services;
 mod stage;

@@ -1,16 +1,18 @@
 //! `spsync client …`: the reference client, on the device itself.
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Coded as _, Problem};
 use clap::Subcommand;
-use dp::client::ClientSettings;
+use dp::client::{ClientSettings, ShareSettings};
+use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
 use super::Output;
 use super::output::{safe, size};
-use crate::config::Loaded;
+use crate::config::{Loaded, Settings};
 
 /// The reference client, on a device
 #[derive(Debug, Subcommand)]
@@ -26,30 +28,18 @@ pub enum Client {
         #[arg(long)]
         no_later: bool,
     },
+    /// Serve what this client holds to other clients, and say so to the site, until interrupted
+    Share,
 }
 
 impl Client {
     pub(super) async fn run(self, settings: Loaded, output: &Output) -> Result<u8, Problem> {
-        let Self::Fetch { content, to, no_later } = self;
         let settings = settings.settings;
-        let site = if settings.client.site.is_empty() {
-            settings.public_url()
-        } else {
-            settings.client.site.clone()
+        let (content, to, no_later) = match self {
+            Self::Fetch { content, to, no_later } => (content, to, no_later),
+            Self::Share => return share(&settings, output).await,
         };
-        let site = Url::parse(&site).map_err(|error| {
-            Problem::new(Code::ClientNoSite, format!("`{site}` is no address of a site"))
-                .because_of(Some(&error))
-        })?;
-        let client = ClientSettings {
-            site,
-            dir: settings.client_dir(),
-            ca_file: settings.client.ca_file(),
-            allow_networks: settings.client.allow_networks.clone(),
-            min_free: settings.download.min_free,
-            address: settings.client.address()?,
-            wait: !no_later,
-        };
+        let client = settings_of(&settings, !no_later)?;
         let bar = output.bars.then(indicatif::ProgressBar::no_length);
         let told = bar.clone();
         let fetching = dp::client::fetch_content(&client, content, to.as_deref(), move |at| {
@@ -96,4 +86,47 @@ impl Client {
         );
         Ok(0)
     }
+}
+
+fn settings_of(settings: &Settings, wait: bool) -> Result<ClientSettings, Problem> {
+    let site =
+        if settings.client.site.is_empty() { settings.public_url() } else { settings.client.site.clone() };
+    let site = Url::parse(&site).map_err(|error| {
+        Problem::new(Code::ClientNoSite, format!("`{site}` is no address of a site")).because_of(Some(&error))
+    })?;
+    Ok(ClientSettings {
+        site,
+        dir: settings.client_dir(),
+        ca_file: settings.client.ca_file(),
+        allow_networks: settings.client.allow_networks.clone(),
+        min_free: settings.download.min_free,
+        address: settings.client.address()?,
+        wait,
+    })
+}
+
+/// Shares until Ctrl-C or SIGTERM.
+async fn share(settings: &Settings, output: &Output) -> Result<u8, Problem> {
+    let client = settings_of(settings, false)?;
+    let no_key = |why: String| {
+        Problem::new(Code::DeviceKeyMissing, format!("this device has no key to share with: {why}"))
+    };
+    let path = settings.client.key_file().ok_or_else(|| no_key("`[client] key_file` is empty".to_owned()))?;
+    let key =
+        std::fs::read_to_string(&path).map_err(|error| no_key(format!("`{}`: {error}", path.display())))?;
+    let everywhere = IpAddr::from(Ipv6Addr::UNSPECIFIED);
+    let listen = SocketAddr::new(client.address.unwrap_or(everywhere), settings.client.peer_port);
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| {
+        Problem::new(Code::Internal, "signals cannot be handled").because_of(Some(&error))
+    })?;
+    let settings = ShareSettings { client, listen, key: key.trim().to_owned() };
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    };
+    let ready = |address: SocketAddr| output.note(format!("other clients are served at {address}"));
+    dp::client::share(&settings, ready, stop).await.map_err(|error| error.problem())?;
+    Ok(0)
 }

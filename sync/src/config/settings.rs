@@ -273,6 +273,10 @@ section! {
         allow_networks: Vec<IpNet> = Vec::new(),
         /// The address of this machine from which it asks; empty: any.
         address: String = String::new(),
+        /// The port at which it serves other clients.
+        peer_port: u16 = 8533,
+        /// File with the key of this device, which it needs to share; empty: none.
+        key_file: String = String::new(),
     }
 }
 section! {
@@ -412,6 +416,7 @@ impl Settings {
         absolute(&mut self.tls.extra_ca_file);
         absolute(&mut self.admin.socket);
         absolute(&mut self.client.ca_file);
+        absolute(&mut self.client.key_file);
         for catalog in self.sources.iter_mut().flat_map(|source| &mut source.catalogs) {
             if is_file(catalog) {
                 absolute(catalog);
@@ -451,6 +456,11 @@ impl Client {
 }
 
 impl Client {
+    /// The file with the device's key, if one is configured.
+    pub fn key_file(&self) -> Option<PathBuf> {
+        given(&self.key_file)
+    }
+
     /// The address from which it asks, if one is configured.
     ///
     /// # Errors
