@@ -1,13 +1,14 @@
 //! Announcements and reports over the wire, and who is offered to whom after them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dp::client::{ClientSettings, ShareSettings, share};
 use dp::peers::{Announced, DeviceId, Devices, PeerService, Register};
 use dp::server::ServerLimits;
 
-use crate::stage::Point;
+use crate::stage::{Point, Wire, request};
 
 struct Keys;
 
@@ -78,4 +79,55 @@ fn devices_announce_for_their_own_address_and_anybody_reports() {
     let nothing = r#"{"port":8533,"contents":[]}"#;
     assert_eq!(asked(&point, "/peers/announce", one, nothing).0, 200);
     assert!(offered("127.0.0.9").is_empty());
+}
+
+#[test]
+fn a_client_serves_what_it_holds_and_takes_it_back_at_the_end() {
+    let register = Arc::new(Register::default());
+    let started = Instant::now();
+    let service = PeerService::new(register.clone(), Arc::new(Keys), started);
+    let site = Point::serving(ServerLimits::default(), Arc::new(service));
+    // In the library and not distributed: only the peer gives it.
+    let content = site.store(2, 3_000);
+    assert_eq!(site.get(&content.path()).status, 404);
+    let settings = ShareSettings {
+        client: ClientSettings {
+            site: site.url("/").parse().unwrap(),
+            dir: site.folder.path().to_owned(),
+            ca_file: None,
+            allow_networks: Vec::new(),
+            min_free: 0,
+            address: Some("127.0.0.2".parse().unwrap()),
+            wait: false,
+        },
+        listen: "127.0.0.2:0".parse().unwrap(),
+        key: "two".to_owned(),
+    };
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let (tell, told) = std::sync::mpsc::channel();
+    let sharing = site.runtime.spawn(async move {
+        let stop = async {
+            let _ = stopped.await;
+        };
+        share(&settings, |address| tell.send(address).unwrap(), stop).await
+    });
+    let address = told.recv_timeout(Duration::from_secs(30)).unwrap();
+    let client: IpAddr = "127.0.0.3".parse().unwrap();
+    let offered = || register.near(content.sha256, client, &[], started.elapsed());
+    let until = Instant::now() + Duration::from_secs(30);
+    while offered().is_empty() {
+        assert!(Instant::now() < until, "it was not announced");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let peers = offered();
+    assert_eq!((peers[0].name.as_str(), peers[0].address), ("desk-two", address));
+    let mut wire = Wire::over(TcpStream::connect(address).unwrap());
+    wire.send(&request("GET", &content.path(), &[]));
+    assert!(wire.answer(false).body == content.bytes);
+    wire.send(&request("GET", &format!("/locations/{}", content.sha256), &[]));
+    assert_eq!(wire.answer(false).status, 404, "a peer knows bytes, nothing else");
+    drop(wire);
+    stop.send(()).unwrap();
+    site.runtime.block_on(sharing).unwrap().unwrap();
+    assert!(offered().is_empty());
 }
