@@ -190,7 +190,9 @@ async fn fetch_by(
             Ok(fetched) => break (answer, fetched),
             Err(error) => error,
         };
+        let mut have = 0;
         if let FetchError::AllFailed { kept, sources, .. } = &error {
+            have = *kept;
             site.report(content, sources.iter().map(|one| (one.kind, &one.at, one.faults.last()))).await;
             let gave: u64 = sources.iter().map(|one| one.bytes).sum();
             resumed_from.get_or_insert(kept.saturating_sub(gave));
@@ -209,7 +211,7 @@ async fn fetch_by(
         let Some((pause, later)) = next else { return Err(ClientError::Fetch(error)) };
         warn!("{error}; waiting {}s, {} may be asked later ({})", pause.as_secs(), later.name, later.reason);
         let doing = Doing::Waiting { source: later.name.clone(), pause };
-        progress(Progress { have: 0, size: answer.size, doing });
+        progress(Progress { have, size: answer.size, doing });
         clock.sleep(pause).await;
     };
     let peers = fetched.served.iter().filter_map(|one| Some((one.kind, one.at.as_ref()?, one.fault?)));

@@ -22,6 +22,7 @@ mod answer;
 mod boundary;
 mod index;
 mod order;
+mod reason;
 #[cfg(test)]
 mod tests;
 
@@ -38,7 +39,8 @@ use serde::{Deserialize, Serialize};
 pub use answer::answer;
 pub use boundary::{Boundary, BoundaryKind, InvalidBoundary};
 pub use index::{Cell, Index};
-pub use order::{Candidate, Detail, Found, Order, Rank, Reason, Request, State};
+pub use order::{Candidate, Detail, Found, Order, Rank, Request, State};
+pub use reason::Reason;
 
 /// After this, where no relationship says anything else, the next group is asked.
 pub const DEFAULT_FALLBACK: Duration = Duration::from_secs(120 * 60);
