@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use catalog::digest::Sha256Digest;
-use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
