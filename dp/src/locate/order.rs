@@ -155,7 +155,7 @@ impl Places {
         let mut making =
             Making { places: self, request: *request, client, held, standing, sorted: Vec::new(), untold: 0 };
         making.points(detail);
-        making.peers(peers);
+        making.peers(peers, detail);
         making.cloud();
         let Making { standing, mut sorted, untold, .. } = making;
         // The name ends all ties: the order is total.
@@ -312,10 +312,14 @@ impl Making<'_> {
         self.push(candidate, after);
     }
 
-    fn peers(&mut self, peers: &[Peer]) {
+    fn peers(&mut self, peers: &[Peer], detail: Detail) {
         let mut allowed = Vec::new();
         for peer in peers {
             let (rank, verdict) = self.peer(peer);
+            // Of other places a client need not know, and there may be many.
+            if detail == Detail::InReach && verdict == Err(Reason::OtherGroup) {
+                continue;
+            }
             let candidate = Candidate {
                 kind: LocationKind::Peer,
                 name: peer.name.clone(),
