@@ -97,7 +97,9 @@ impl Reader<'_> {
 
     /// SHA-256 of every key that is in force.
     pub fn valid_keys(&self) -> Result<Vec<Sha256Digest>, SchemaError> {
-        self.all("SELECT hash FROM principal WHERE revoked IS NULL ORDER BY hash", [], |row| sha256(row, "hash"))
+        self.all("SELECT hash FROM principal WHERE revoked IS NULL ORDER BY hash", [], |row| {
+            sha256(row, "hash")
+        })
     }
 }
 

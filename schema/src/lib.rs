@@ -6,6 +6,7 @@
 
 pub mod assignment;
 pub mod audit;
+pub mod boundaries;
 mod column;
 pub mod content;
 pub mod distribution;

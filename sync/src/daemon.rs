@@ -101,11 +101,15 @@ impl Daemon {
         let (stop, stopped) = watch::channel(false);
         let mut parts = Vec::new();
         let server = ContentServer::new(site.library.clone(), site.shelf.clone(), limits(&settings));
-        let mut server = server.counting(Source::Point, site.served.clone()).with_gate(site.keys.clone());
+        let mut server = server
+            .counting(Source::Point, site.served.clone())
+            .with_gate(site.keys.clone())
+            .with_locator(site.locations.clone());
         if settings.dp.is_site() {
             let update_point = Arc::new(UpdatePoint::open(&site).await?);
             let points = Arc::new(PointService::new(site.clone()));
-            server = server.with_service(Arc::new(Plane::default().with(update_point).with(points)));
+            let plane = Plane::default().with(update_point).with(points);
+            server = server.with_service(Arc::new(plane.with(Arc::new(site.locations.service()))));
             parts.push(tokio::spawn(points::keep_time(site.clone(), wait(stopped.clone()))));
             parts.push(tokio::spawn(schedule(site.clone(), wait(stopped.clone()))));
         } else {

@@ -284,6 +284,8 @@ impl Demo<'_> {
             ca_file: None,
             allow_networks: Vec::new(),
             min_free: 0,
+            address: None,
+            wait: false,
         };
         let fetched = dp::client::fetch_content(&client, content, None, |_| {})
             .await

@@ -5,6 +5,7 @@
 //! or in the command's own process: one code path. Long work is a [`tasks`] record that anybody may watch.
 
 pub mod admin;
+pub mod boundaries;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -17,6 +18,7 @@ mod health;
 pub mod import;
 pub mod keys;
 pub mod licensing;
+pub mod locations;
 mod metrics;
 pub mod packages;
 pub mod plane;

@@ -2,7 +2,7 @@
 //!
 //! Whoever holds a [`Site`] holds the site lock: there is one at a time, the daemon or one command.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -23,6 +23,7 @@ use tracing::info;
 
 use crate::clock;
 use crate::config::{Loaded, Settings, ShownKey};
+use crate::locations::{self, Locations};
 use crate::point::{Live, PointStatus};
 use crate::points::hub::Hub;
 use crate::points::{self, ShownPoint};
@@ -53,6 +54,8 @@ pub struct Site {
     pub keys: Arc<Keys>,
     /// Since when it serves, in this process; a command that works without the daemon serves nobody.
     pub serving_since: OnceLock<Timestamp>,
+    /// Where clients find content.
+    pub locations: Arc<Locations>,
     /// Long work.
     pub tasks: Tasks,
     /// The distribution points on other machines, from moment to moment.
@@ -96,7 +99,9 @@ impl Site {
             .write(move |w| {
                 w.mark_interrupted(clock::now())?;
                 w.name_own_point(&point)?;
-                w.site_code(&wanted, clock::now())
+                let code = w.site_code(&wanted, clock::now())?;
+                w.name_default_group(code.as_str())?;
+                Ok(code)
             })
             .await
             .map_err(problem)?;
@@ -120,6 +125,7 @@ impl Site {
             served: Arc::default(),
             keys: Arc::default(),
             serving_since: OnceLock::new(),
+            locations: Arc::default(),
             started: clock::now(),
             lock,
         });
@@ -208,12 +214,36 @@ impl Site {
     /// Those of the database.
     pub async fn refresh_shelf(&self) -> Result<(), Problem> {
         let settings = self.settings();
-        let shelf = self.read(move |r| match settings.dp.is_site() {
-            true => crate::packages::shelf(r, &settings.dp.name, &settings.public_url()),
-            false => crate::point::shelf(r),
-        });
-        let shelf = shelf.await?;
+        let (shelf, places, keys, devices) = self
+            .read(move |r| match settings.dp.is_site() {
+                true => Ok((
+                    crate::packages::shelf(r)?,
+                    locations::places(r, &settings.public_url())?,
+                    r.valid_keys()?,
+                    locations::devices(r)?,
+                )),
+                // Where else content is, only the site knows.
+                false => {
+                    let (shelf, keys) = crate::point::shelf(r)?;
+                    Ok((shelf, dp::locate::Places::default(), keys, HashMap::new()))
+                }
+            })
+            .await?;
+        self.keys.replace(keys);
+        self.locations.devices.store(devices);
         self.shelf.store(Arc::new(shelf));
+        self.locations.store(places);
+        Ok(())
+    }
+
+    /// Makes answers about locations follow from what the database says now. [`Site::refresh_shelf`] does so too.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn refresh_locations(&self) -> Result<(), Problem> {
+        let settings = self.settings();
+        let places = self.read(move |r| locations::places(r, &settings.public_url())).await?;
+        self.locations.store(places);
         Ok(())
     }
 

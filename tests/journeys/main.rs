@@ -1,6 +1,7 @@
 //! Journeys of the real program, in both ways of working, against the one fake upstream.
 
 mod bad_servers;
+mod boundaries;
 mod catalogs;
 mod daemon;
 mod downloads;

@@ -691,11 +691,46 @@ codes! {
         "`spsync tls init` was run before",
         "spsync tls show",
         "`spsync tls renew` makes a new certificate; a new authority would shut out every point and device";
+    BoundaryInvalid "BOUNDARY_INVALID" Refused 422 None,
+        "this is no boundary",
+        "an address inside of a net where the net was meant, a range that runs backwards, a name",
+        "spsync boundary list",
+        "give a subnet (10.20.4.0/24), a range (10.20.4.1-10.20.4.99) or an IPv6 prefix (2001:db8::/32)";
+    BoundaryExists "BOUNDARY_EXISTS" Conflict 409 None,
+        "there is such a boundary already",
+        "-",
+        "spsync boundary list",
+        "put it into further groups with `spsync boundary group add G --boundary B`";
+    BoundaryNotFound "BOUNDARY_NOT_FOUND" NotFound 404 None,
+        "there is no such boundary",
+        "-",
+        "spsync boundary list",
+        "name it by its value as listed, or by its name";
+    BoundaryGroupNotFound "BOUNDARY_GROUP_NOT_FOUND" NotFound 404 None,
+        "there is no such boundary group",
+        "-",
+        "spsync boundary group list",
+        "name it as listed; `default` is that of the site";
+    BoundaryGroupExists "BOUNDARY_GROUP_EXISTS" Conflict 409 None,
+        "there is a boundary group of this name",
+        "-",
+        "spsync boundary group list",
+        "choose another name";
+    BoundaryGroupNeeded "BOUNDARY_GROUP_NEEDED" Refused 409 None,
+        "the default site boundary group cannot be deleted",
+        "-",
+        "spsync boundary group list",
+        "take its distribution points out with `spsync boundary group drop G --point P`";
     ClientNoSite "CLIENT_NO_SITE" Refused 409 None,
         "the client knows no site",
         "[client] site is empty and no site runs on this machine",
         "spsync config show",
         "set `[client] site = \"http://SITE:8530\"`";
+    DeviceKeyMissing "DEVICE_KEY_MISSING" Refused 409 None,
+        "this device has no key, so the site does not believe what it says",
+        "[client] key_file is not set, or cannot be read",
+        "spsync config show",
+        "enrol the device and set `[client] key_file`";
     SiteAnswerInvalid "SITE_ANSWER_INVALID" Failed 502 None,
         "the site's answer cannot be understood",
         "another program listens at that address, or another version",

@@ -470,6 +470,22 @@ impl Library {
         if path.parent().is_some_and(Path::exists) { sync_folder(&path) } else { Ok(()) }
     }
 
+    /// Every content with its size, in the order of digests. What has another name than a digest is none.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn contents(&self) -> Result<Vec<(Sha256Digest, u64)>, LibraryError> {
+        let named = |path: &PathBuf| path.file_name()?.to_str()?.parse::<Sha256Digest>().ok();
+        let sized = |path: PathBuf| {
+            let found = fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file)?;
+            Some((named(&path)?, found.len()))
+        };
+        let mut all: Vec<_> =
+            files_below(&self.inner.dir.join("blobs"))?.into_iter().filter_map(sized).collect();
+        all.sort();
+        Ok(all)
+    }
+
     /// How much there is.
     ///
     /// # Errors

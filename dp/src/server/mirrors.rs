@@ -64,13 +64,14 @@ impl ContentServer {
     pub(super) fn locate(
         &self,
         shelf: &Shelf,
-        _client: IpAddr,
+        client: IpAddr,
         content: Sha256Digest,
     ) -> Option<LocationsAnswer> {
-        let mut answer = shelf.locations.get(&content)?.clone();
-        // Whoever built the shelf should not have named any: private content is never asked of strangers.
+        let mut answer = self.locator.as_ref()?.locate(client, content)?;
+        // Whoever made the answer should not have named any: private content is never asked of strangers.
         if shelf.access(content) == Access::Private {
             answer.locations.retain(|location| location.kind != LocationKind::Cloud);
+            answer.later.retain(|location| location.kind != LocationKind::Cloud);
         }
         Some(answer)
     }

@@ -2,7 +2,7 @@
 //!
 //! What may be served is a [`Shelf`], an immutable snapshot that is replaced whole; a request looks nothing up in a
 //! database. Content is opened once and read through that descriptor. Bodies are never chunked and never compressed, and
-//! all of them go through one type, [`body::ContentBody`]. Whatever is no content goes to the [`Service`], if there is one.
+//! all of them go through one type, [`body::ContentBody`]. Whatever is no content goes to a [`Service`], if one has the route.
 
 mod access;
 mod admission;
@@ -58,7 +58,9 @@ use outgoing::{Line, Outgoing};
 pub use refusal::Refusal;
 use service::Room;
 pub use service::{Answering, Call, Deliver, Received, Refused, Remark, RequestBody, Service};
-pub use shelf::{Location, LocationKind, LocationsAnswer, Servable, Shelf};
+pub use shelf::{
+    LaterLocation, Location, LocationKind, LocationsAnswer, Locator, OutLocation, Servable, Shelf,
+};
 use socket::Socket;
 
 /// How much one server takes on.
@@ -119,7 +121,8 @@ pub struct ContentServer {
     contents: OpenContents,
     shelf: Arc<ArcSwap<Shelf>>,
     limits: ServerLimits,
-    service: Option<Arc<dyn Service>>,
+    locator: Option<Arc<dyn Locator>>,
+    services: Vec<Arc<dyn Service>>,
     room: Room,
     admission: Arc<Admission>,
     gate: Arc<dyn Gate>,
@@ -137,7 +140,8 @@ impl ContentServer {
             library,
             shelf,
             limits,
-            service: None,
+            locator: None,
+            services: Vec::new(),
             room: Room::default(),
             admission: Arc::new(Admission::new(limits)),
             gate: Arc::new(access::Shut),
@@ -147,9 +151,15 @@ impl ContentServer {
         }
     }
 
-    /// The same server, with a service for what is no content.
-    pub fn with_service(self, service: Arc<dyn Service>) -> Self {
-        Self { service: Some(service), ..self }
+    /// The same server, with a service more for what is no content. The first that has a route answers.
+    pub fn with_service(mut self, service: Arc<dyn Service>) -> Self {
+        self.services.push(service);
+        self
+    }
+
+    /// The same server, which also says where content is. Without this nobody is told.
+    pub fn with_locator(self, locator: Arc<dyn Locator>) -> Self {
+        Self { locator: Some(locator), ..self }
     }
 
     /// The same server, with who decides about private content. Without one nobody gets any.
@@ -374,8 +384,7 @@ impl ContentServer {
 
     /// The service whose route this is, and the most bytes of a body there. Content is never its.
     fn service_of(&self, segments: &[&str]) -> Option<(&Arc<dyn Service>, u64)> {
-        let service = self.service.as_ref()?;
-        Some((service, service.largest_body(segments)?))
+        self.services.iter().find_map(|service| Some((service, service.largest_body(segments)?)))
     }
 
     async fn serve_call(

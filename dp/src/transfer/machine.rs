@@ -187,6 +187,8 @@ struct Source {
     etag: Option<String>,
     /// Attempts since the last that brought something.
     fruitless: u32,
+    /// How many of them it is given, where that is fewer than others get.
+    attempts: Option<u32>,
     /// Not asked any more.
     out: bool,
     /// Had a part in a wrong whole: may only be trusted with the whole file.
@@ -266,6 +268,13 @@ impl Machine {
     /// Says that the hashes of all pieces are known: [`Event::WrongPiece`] may come.
     pub fn by_pieces(&mut self) {
         self.by_pieces = true;
+    }
+
+    /// Gives one source fewer attempts than the others.
+    pub fn limit_attempts(&mut self, source: usize, attempts: u32) {
+        if let Some(source) = self.sources.get_mut(source) {
+            source.attempts = Some(attempts);
+        }
     }
 
     /// Bytes staged.
@@ -538,7 +547,8 @@ impl Machine {
             source.fruitless += 1;
             self.fruitless += 1;
         }
-        source.out = fault.is_lasting() || source.fruitless >= patience.attempts_per_source;
+        let attempts = source.attempts.unwrap_or(u32::MAX).min(patience.attempts_per_source);
+        source.out = fault.is_lasting() || source.fruitless >= attempts;
         source.not_before = now + self.jitter.pause(patience, source.fruitless);
         if let Fault::Busy { retry_after: Some(wish), .. } = &fault {
             source.out |= *wish > patience.longest_retry_after;

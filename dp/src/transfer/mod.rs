@@ -335,6 +335,10 @@ async fn drive(
     if by_pieces {
         machine.by_pieces();
     }
+    // Whoever is another client may be gone at any time, and there are others: it costs one attempt.
+    for (number, _) in job.sources.iter().enumerate().filter(|(_, source)| source.kind == SourceKind::Peer) {
+        machine.limit_attempts(number, 1);
+    }
     let mut lane = Lane::new(&job.sources, policy.rate.as_deref(), staged);
     let mut event = Event::Started { have: resumed_from, tag };
     loop {

@@ -7,6 +7,7 @@ mod feet;
 mod hostile;
 mod limits;
 mod mirrors;
+mod peers;
 mod private;
 mod ranges;
 mod services;

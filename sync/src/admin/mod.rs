@@ -16,7 +16,7 @@ pub use points::PointVerb;
 pub use request::{Envelope, Mark, Request, SelectionChange, UpdateFilter};
 
 use crate::site::Site;
-use crate::{licensing, packages, run, updates};
+use crate::{boundaries, licensing, locations, packages, run, updates};
 
 /// What a site says while and after it carries a request out.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -172,6 +172,31 @@ async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result
         Request::Tls { act } => crate::tls::carry_out(site, act, caller).await?.into(),
         Request::ContentList => packages::content::list(site).await?.into(),
         Request::ContentShow { content } => packages::content::show(site, &content).await?.into(),
+        Request::ContentLocate { client, content, elapsed_seconds, engine } => {
+            let elapsed = std::time::Duration::from_secs(elapsed_seconds);
+            locations::locate(site, &client, &content, elapsed, engine).await?.into()
+        }
+        Request::BoundaryAdd { values, name, groups } => {
+            boundaries::add(site, &values, &name, &groups, caller).await?.into()
+        }
+        Request::BoundaryList => boundaries::list(site).await?.into(),
+        Request::BoundaryWhich { client } => boundaries::which(site, &client).await?.into(),
+        Request::BoundaryRemove { values } => boundaries::remove(site, &values, caller).await?.into(),
+        Request::BoundaryGroupCreate { group, change } => {
+            boundaries::create(site, &group, &change, caller).await?.into()
+        }
+        Request::BoundaryGroupList => boundaries::group_list(site).await?.into(),
+        Request::BoundaryGroupShow { group } => boundaries::show(site, &group).await?.into(),
+        Request::BoundaryGroupSet { group, options } => {
+            boundaries::set(site, &group, &options, caller).await?.into()
+        }
+        Request::BoundaryGroupRelate { group, other, minutes } => {
+            boundaries::relate(site, &group, &other, minutes, caller).await?.into()
+        }
+        Request::BoundaryGroupMembers { group, change, inside } => {
+            boundaries::members(site, &group, &change, inside, caller).await?.into()
+        }
+        Request::BoundaryGroupDelete { group } => boundaries::delete(site, &group, caller).await?.into(),
         Request::TaskList { limit } => Answer::of(&site.tasks.list(limit).await?)?.into(),
         Request::TaskShow { task } => Answer::of(&site.tasks.get(catalog::id::TaskId(task)).await?)?.into(),
         Request::TaskWait { task } => Work::Started(site.tasks.get(catalog::id::TaskId(task)).await?.id),

@@ -6,6 +6,7 @@ use schema::packages::Access;
 use serde::{Deserialize, Serialize};
 
 use super::PointVerb;
+use crate::boundaries::GroupChange;
 use crate::select::Selection;
 
 /// A request with the circumstances under which it is made.
@@ -206,6 +207,82 @@ pub enum Request {
     ContentShow {
         /// Its SHA-256, or the beginning of it.
         content: String,
+    },
+    /// Where a client finds a content, and why.
+    ContentLocate {
+        /// The client's address.
+        client: String,
+        /// Its SHA-256, or the beginning of it.
+        content: String,
+        /// Seconds since the client asked first.
+        elapsed_seconds: u64,
+        /// In the order of the task sequence engine.
+        engine: bool,
+    },
+    /// Draws boundaries.
+    BoundaryAdd {
+        /// Subnets, ranges and IPv6 prefixes.
+        values: Vec<String>,
+        /// A name for them.
+        name: String,
+        /// Groups that they are put into.
+        groups: Vec<String>,
+    },
+    /// All boundaries.
+    BoundaryList,
+    /// Where an address lies.
+    BoundaryWhich {
+        /// The address.
+        client: String,
+    },
+    /// Takes boundaries away.
+    BoundaryRemove {
+        /// By value or name.
+        values: Vec<String>,
+    },
+    /// Makes a boundary group.
+    BoundaryGroupCreate {
+        /// Its name.
+        group: String,
+        /// Its first members.
+        change: GroupChange,
+    },
+    /// All boundary groups.
+    BoundaryGroupList,
+    /// One boundary group.
+    BoundaryGroupShow {
+        /// Its name.
+        group: String,
+    },
+    /// Changes what a boundary group allows and prefers.
+    BoundaryGroupSet {
+        /// Its name.
+        group: String,
+        /// `KEY=on` and `KEY=off`.
+        options: Vec<String>,
+    },
+    /// Says when clients of one group may ask points of another.
+    BoundaryGroupRelate {
+        /// The group.
+        group: String,
+        /// The other.
+        other: String,
+        /// Minutes; -1 for never; `None` as if nothing was ever said.
+        minutes: Option<i64>,
+    },
+    /// Puts boundaries and points into a group, or takes them out.
+    BoundaryGroupMembers {
+        /// The group.
+        group: String,
+        /// Which.
+        change: GroupChange,
+        /// In, or out.
+        inside: bool,
+    },
+    /// Deletes a boundary group.
+    BoundaryGroupDelete {
+        /// Its name.
+        group: String,
     },
     /// Tasks, newest first.
     TaskList {

@@ -1,11 +1,14 @@
 //! `spsync content …` and `spsync image …`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use catalog::image::{Image as WimImage, ImageInfo};
 use catalog::limits::Limits;
 use catalog::problem::{Code, Coded as _, Problem};
 use clap::Subcommand;
+use dp::server::LocationKind;
+use jiff::Timestamp;
 use schema::content::ContentRow;
 use schema::points::Placement;
 use serde_json::Value;
@@ -14,6 +17,7 @@ use super::output::{Rows, safe, size, when};
 use super::{Global, Output, connect};
 use crate::admin::{PointVerb, Request};
 use crate::config::Loaded;
+use crate::locations::{Explained, Verdict};
 
 /// The content library
 #[derive(Debug, Subcommand)]
@@ -29,6 +33,20 @@ pub enum Content {
     Show {
         /// Its SHA-256, or the unique beginning of it
         content: String,
+    },
+    /// Where a client finds a content, in order, and why others are asked later or not at all
+    Locate {
+        /// Address of the client
+        #[arg(long = "ip", value_name = "IP")]
+        client: String,
+        /// Its SHA-256, or the unique beginning of it
+        content: String,
+        /// As if the client had asked first so long ago: 30m, 2h
+        #[arg(long, value_name = "TIME", default_value = "0s", value_parser = crate::config::parse_duration)]
+        elapsed: Duration,
+        /// In the order of the task sequence engine, which does not wait
+        #[arg(long)]
+        engine: bool,
     },
 }
 
@@ -65,6 +83,21 @@ impl Content {
                 }
                 Ok(0)
             }
+            Self::Locate { client, content, elapsed, engine } => {
+                let request =
+                    Request::ContentLocate { client, content, elapsed_seconds: elapsed.as_secs(), engine };
+                let explained = connect::call::<Explained>(settings, global, output, request).await?.body;
+                output.list(&explained, &explained.candidates, |one| one.url.clone(), located(&explained));
+                if output.for_people() {
+                    let by = if explained.by_default { " (no boundary says so)" } else { "" };
+                    output.line(format!(
+                        "{} is in {}{by}",
+                        explained.client,
+                        safe(&explained.groups.join(", "))
+                    ));
+                }
+                Ok(0)
+            }
             Self::Show { content } => {
                 let shown =
                     connect::call::<Value>(settings, global, output, Request::ContentShow { content })
@@ -95,6 +128,42 @@ impl Content {
                 Ok(0)
             }
         }
+    }
+}
+
+/// A number where it is asked now, `-` where later, `x` where not at all.
+fn located(explained: &Explained) -> Rows {
+    let mut rows = Rows::new(&["", "KIND", "NAME", "REASON", "STATE"]);
+    let now = crate::clock::now();
+    for one in &explained.candidates {
+        let (mark, state) = match one.verdict {
+            Verdict::In => {
+                let held = one.verified.map(|since| format!("has it, verified {} ago", ago(since, now)));
+                (one.position.unwrap_or_default().to_string(), held.unwrap_or_default())
+            }
+            Verdict::Later => {
+                let from = one.from.map_or_else(|| "never".to_owned(), when);
+                let minutes = one.after_seconds.unwrap_or_default() / 60;
+                ("-".to_owned(), format!("from {from} ({minutes}m after the request)"))
+            }
+            Verdict::Out => ("x".to_owned(), "skipped".to_owned()),
+        };
+        let kind = match one.kind {
+            LocationKind::Peer => "peer",
+            LocationKind::DistributionPoint => "dp",
+            LocationKind::Cloud => "cloud",
+        };
+        rows.push([mark, kind.to_owned(), safe(&one.name), safe(&one.reason), state]);
+    }
+    rows
+}
+
+fn ago(since: Timestamp, now: Timestamp) -> String {
+    match now.duration_since(since).as_secs().max(0) {
+        seconds @ ..60 => format!("{seconds}s"),
+        seconds @ ..3_600 => format!("{}m", seconds / 60),
+        seconds @ ..172_800 => format!("{}h", seconds / 3_600),
+        seconds => format!("{}d", seconds / 86_400),
     }
 }
 

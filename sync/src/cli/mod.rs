@@ -1,6 +1,7 @@
 //! The command line: one file a noun. A verb is its arguments, their help, the request it becomes and the
 //! table it prints; the work itself is [`crate::admin::answer`].
 
+mod boundary;
 mod client;
 mod config;
 mod connect;
@@ -130,6 +131,9 @@ enum Verb {
     /// Keys of points and devices
     #[command(subcommand)]
     Key(dp::Key),
+    /// Boundaries and boundary groups: who may ask which distribution point
+    #[command(subcommand)]
+    Boundary(boundary::Boundary),
     /// The content library
     #[command(subcommand)]
     Content(content::Content),
@@ -222,6 +226,7 @@ async fn run(cli: Cli, output: &Output) -> Result<u8, Problem> {
         Verb::Package(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Dp(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Key(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::Boundary(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Content(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Tls(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Task(verb) => verb.run(&settings(global)?, global, output).await,

@@ -2,11 +2,12 @@
 //!
 //! The serialised defaults are also the list of known keys, and the types of what the environment says.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use catalog::id::SiteCode;
+use catalog::problem::{Code, Problem};
 use ipnet::IpNet;
 use schema::points::PointRole;
 use serde::{Deserialize, Serialize};
@@ -315,6 +316,12 @@ section! {
         /// Private networks that it may reach beside that of its site.
         #[serde(with = "units::networks")]
         allow_networks: Vec<IpNet> = Vec::new(),
+        /// The address of this machine from which it asks; empty: any.
+        address: String = String::new(),
+        /// The port at which it serves other clients.
+        peer_port: u16 = 8533,
+        /// File with the key of this device, which it needs to share; empty: none.
+        key_file: String = String::new(),
     }
 }
 section! {
@@ -467,6 +474,7 @@ impl Settings {
         absolute(&mut self.tls.key_file);
         absolute(&mut self.dp.ca_file);
         absolute(&mut self.dp.token_file);
+        absolute(&mut self.client.key_file);
         for catalog in self.sources.iter_mut().flat_map(|source| &mut source.catalogs) {
             if is_file(catalog) {
                 absolute(catalog);
@@ -519,6 +527,28 @@ impl Client {
     /// The additional certificates, if any are configured.
     pub fn ca_file(&self) -> Option<PathBuf> {
         given(&self.ca_file)
+    }
+}
+
+impl Client {
+    /// The file with the device's key, if one is configured.
+    pub fn key_file(&self) -> Option<PathBuf> {
+        given(&self.key_file)
+    }
+
+    /// The address from which it asks, if one is configured.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID` where it is none.
+    pub fn address(&self) -> Result<Option<IpAddr>, Problem> {
+        if self.address.is_empty() {
+            return Ok(None);
+        }
+        let invalid = |_| {
+            let message = format!("`[client] address = {:?}` is no IP address", self.address);
+            Problem::new(Code::ConfigInvalid, message)
+        };
+        self.address.parse().map(Some).map_err(invalid)
     }
 }
 

@@ -284,7 +284,7 @@ fn everything_else() -> Settings {
         content.dir = "x"
         dp = { name = "x", role = "pull", site = "http://x", ca_file = "/x", token_file = "/x", key_file = "x", retry = { max = 1, delay = "1s" } }
         update_point.upstream_role = false
-        client = { site = "http://x", ca_file = "/x", dir = "x", allow_networks = ["::1"] }
+        client = { site = "http://x", ca_file = "/x", dir = "x", allow_networks = ["::1"], address = "::1", peer_port = 1, key_file = "/x" }
         log = { level = "debug", format = "json", access_log = false }
         "#,
     )

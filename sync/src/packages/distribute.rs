@@ -1,10 +1,8 @@
 //! Offering packages on distribution points, and taking them back.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use catalog::problem::{Code, Problem};
-use dp::locate::{self, Held};
 use dp::server::{Access, Servable, Shelf};
 use schema::packages::FileState;
 use schema::{Reader, SchemaError};
@@ -139,11 +137,11 @@ pub async fn withdraw(
     }))
 }
 
-/// What the site's own distribution point may serve, and where clients find each content: there, then in the cloud.
+/// What the site's own distribution point may serve.
 ///
 /// # Errors
 /// Those of the database.
-pub fn shelf(reader: &Reader<'_>, point: &str, public_url: &str) -> Result<Shelf, SchemaError> {
+pub fn shelf(reader: &Reader<'_>) -> Result<Shelf, SchemaError> {
     let mut shelf = Shelf::default();
     for row in reader.shelf()? {
         shelf.packages.insert((row.package, row.file_name.as_str().to_ascii_lowercase()), row.sha256);
@@ -151,30 +149,5 @@ pub fn shelf(reader: &Reader<'_>, point: &str, public_url: &str) -> Result<Shelf
         let servable = Servable::new(row.size, Some(row.sha1), row.file_name).with_access(access);
         shelf.offer(row.sha256, servable);
     }
-    let mut held: HashMap<_, Held> = HashMap::new();
-    for row in reader.content_sources()? {
-        let entry = held.entry(row.sha256).or_insert_with(|| Held {
-            size: row.size,
-            sha1: Some(row.sha1),
-            file_name: row.file_name.clone(),
-            points: Vec::new(),
-            cloud: Vec::new(),
-        });
-        entry.cloud.push(row.url);
-    }
-    for (content, servable) in &shelf.contents {
-        let entry = held.entry(*content).or_insert_with(|| Held {
-            size: servable.size,
-            sha1: servable.sha1,
-            file_name: servable.name.clone(),
-            points: Vec::new(),
-            cloud: Vec::new(),
-        });
-        entry
-            .points
-            .push((point.to_owned(), format!("{}/content/{content}", public_url.trim_end_matches('/'))));
-    }
-    shelf.locations =
-        held.into_iter().map(|(content, held)| (content, locate::answer(content, held))).collect();
     Ok(shelf)
 }

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use catalog::digest::Sha256Digest;
 use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
 use dp::server::{Access, Servable, Shelf};
@@ -192,13 +193,14 @@ pub fn instance(path: &std::path::Path) -> Result<Uuid, Problem> {
     Ok(instance)
 }
 
-/// What a point may serve: those files of its assignment that are here.
+/// What a point may serve: those files of its assignment that are here. With the hashes of the keys that open what is
+/// private.
 ///
 /// # Errors
 /// Those of the database.
-pub fn shelf(reader: &Reader<'_>) -> Result<Shelf, SchemaError> {
+pub fn shelf(reader: &Reader<'_>) -> Result<(Shelf, Vec<Sha256Digest>), SchemaError> {
     let mut shelf = Shelf::default();
-    let Some((_, body)) = reader.assignment()? else { return Ok(shelf) };
+    let Some((_, body)) = reader.assignment()? else { return Ok((shelf, Vec::new())) };
     let assignment: Assignment =
         serde_json::from_str(&body).map_err(|error| SchemaError::Value(format!("assignment: {error}")))?;
     for package in assignment.packages {
@@ -212,5 +214,5 @@ pub fn shelf(reader: &Reader<'_>) -> Result<Shelf, SchemaError> {
             }
         }
     }
-    Ok(shelf)
+    Ok((shelf, assignment.keys))
 }

@@ -110,6 +110,7 @@ async fn followers_see_verified_bytes_only_and_the_end() {
     let mut seen = 0;
     while growth.grown() != Grown::Whole {
         watch.changed().await.unwrap();
+        eprintln!("GROWN {:?} {seen}", growth.grown());
         let readable = growth.grown().readable(bench.truth.len() as u64) as usize;
         assert!(readable >= seen, "it never shrinks");
         seen = readable;

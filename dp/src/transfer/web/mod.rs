@@ -8,10 +8,12 @@ mod body;
 mod call;
 mod exchange;
 mod guard;
+mod post;
 
 use std::collections::HashSet;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +70,8 @@ pub struct WebPolicy {
     pub bearer: Option<Bearer>,
     /// The way out.
     pub proxy: Proxy,
+    /// The address of this machine from which connections are made; any if not given.
+    pub local_address: Option<IpAddr>,
     /// The longest that a connection may take to stand.
     pub connect_timeout: Duration,
     /// The longest pause inside an answer, and before its head.
@@ -90,6 +94,7 @@ impl Default for WebPolicy {
             extra_roots: Vec::new(),
             bearer: None,
             proxy: Proxy::None,
+            local_address: None,
             connect_timeout: Duration::from_secs(15),
             stall_timeout: Duration::from_secs(30),
             least_rate: 1024,
@@ -375,6 +380,7 @@ fn builder(policy: &WebPolicy, guard: &Arc<Guard>) -> Result<reqwest::ClientBuil
         .referer(false)
         .connect_timeout(policy.connect_timeout)
         .pool_max_idle_per_host(4)
+        .local_address(policy.local_address)
         .dns_resolver(Arc::new(GuardedResolver(Arc::clone(guard))));
     Ok(match &policy.proxy {
         Proxy::None => builder.no_proxy(),
