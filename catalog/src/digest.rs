@@ -34,6 +34,11 @@ macro_rules! digest {
             pub fn to_base64(self) -> String {
                 base64::engine::general_purpose::STANDARD.encode(self.0)
             }
+            /// The digest that such a message or header says.
+            pub fn from_base64(text: &str) -> Result<Self, InvalidId> {
+                let bytes = base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default();
+                Self::from_bytes(&bytes)
+            }
             /// The digest in a database column or a side file.
             pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidId> {
                 bytes.try_into().map(Self).map_err(|_| InvalidId::new("(bytes)", $expected))

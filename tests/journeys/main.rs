@@ -8,6 +8,7 @@ mod downloads;
 mod everyday;
 mod feature_updates;
 mod imports;
+mod peers;
 mod points;
 mod private;
 mod refusals;

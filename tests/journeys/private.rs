@@ -33,13 +33,27 @@ async fn a_private_package_is_not_there_for_strangers() {
     };
     assert_eq!(statuses().await, [404; 6]);
 
+    // A device that enrolled shows its key; the word of nobody else counts, and not after it was revoked.
+    let token = site.ok(&["key", "enrol", "desk-7"]).await["token"].as_str().unwrap().to_owned();
+    let file = site.folder.path().join("token");
+    std::fs::write(&file, &token).unwrap();
+    site.ok(&["client", "enrol", "--token-file", &file.to_string_lossy()]).await;
+    let key = std::fs::read_to_string(site.folder.path().join("device/device.key")).unwrap();
+    let by = async |key: &str| {
+        let asked = http().get(format!("{}{}", site.url, names[0])).bearer_auth(key.trim());
+        asked.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!((by(&key).await, by(&token).await), (200, 404));
+    site.ok(&["--yes", "key", "revoke", "desk-7"]).await;
+    assert_eq!(by(&key).await, 404);
+
     let would = site.ok(&["--dry-run", "package", "set", "p", "access=public"]).await;
     assert_eq!((&would["changed"], &would["dry_run"]), (&json!(true), &json!(true)));
     assert_eq!(statuses().await, [404; 6], "a dry run changes nothing");
     site.ok(&["package", "set", "p", "access=public"]).await;
     assert_eq!(statuses().await, [200; 6]);
     let served = site.ok(&["status"]).await["served"].clone();
-    assert_eq!(served["refused"]["forbidden"], 12, "{served}");
+    assert_eq!(served["refused"]["forbidden"], 14, "{served}");
     assert!(served["bytes"]["distribution-point"].as_u64().unwrap() > 0, "{served}");
 
     site.ok(&["package", "set", "p", "access=private"]).await;

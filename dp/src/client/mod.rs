@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use catalog::digest::{Digests, Sha256Digest, Wanted};
+use catalog::digest::{Digests, PIECE_SIZE, Pieces, Sha256Digest, Wanted};
 use catalog::id::FileName;
 use catalog::problem::{Code, Coded, Problem};
 use ipnet::IpNet;
@@ -28,6 +28,7 @@ use self::fallback::{Clock, Started};
 pub use self::share::{ShareSettings, share};
 use crate::library::{Library, LibraryError, Settings};
 use crate::peers::ReportRequest;
+use crate::server::metalink::read_hash_file;
 use crate::server::{Location, LocationKind, LocationsAnswer};
 use crate::transfer::fault::Fault;
 use crate::transfer::web::{Proxy, Small, Web, WebError, WebPolicy};
@@ -35,6 +36,8 @@ use crate::transfer::{self, At, Doing, FetchError, Job, Policy, Progress, Served
 
 /// Endless answers: the most bytes a site's answer may have.
 const LARGEST_ANSWER: u64 = 1 << 20;
+/// The same of a file with the hashes of pieces: enough for contents of 80 GiB.
+const LARGEST_HASH_FILE: u64 = 4 << 20;
 /// Location flood: more are not asked.
 const MOST_LOCATIONS: usize = 64;
 /// A report is a courtesy: nobody waits long for it.
@@ -186,7 +189,9 @@ async fn fetch_by(
         let wanted = Wanted { size: answer.size, digests };
         let sources = site.sources(&fallback::due(&answer, elapsed))?;
         let job = Job { file_name: answer.file_name.clone(), wanted, sources };
-        let error = match transfer::fetch(&library, job, policy, &progress).await {
+        let pieces = pieces(&site, content, answer.size).await;
+        let fetching = transfer::fetch_by_pieces(&library, job, pieces, None, policy, &progress);
+        let error = match fetching.await {
             Ok(fetched) => break (answer, fetched),
             Err(error) => error,
         };
@@ -276,6 +281,19 @@ async fn ask(site: &Reach<'_>, content: Sha256Digest) -> Result<LocationsAnswer,
         return Err(invalid(format!("expected content {content}, it is about {}", answer.content)));
     }
     Ok(answer)
+}
+
+/// What the site says that the pieces are: with that a source that lies costs one piece instead of the file. Where the site
+/// does not hold the content it does not know, and the digest of the whole decides alone.
+async fn pieces(site: &Reach<'_>, content: Sha256Digest, size: u64) -> Option<Pieces> {
+    if size <= PIECE_SIZE as u64 {
+        return None; // its one piece is the whole
+    }
+    let url = site.join(&format!("content/{content}/pieceshash")).ok()?;
+    match site.web(Some(&site.base), false).ok()?.get_small(&url, LARGEST_HASH_FILE, None).await {
+        Ok(Small::Body { bytes, .. }) => read_hash_file(&bytes, size),
+        _ => None,
+    }
 }
 
 /// The address in the URL of a peer.

@@ -67,11 +67,9 @@ impl Growth {
         });
     }
 
-    pub(super) fn set_file(&self, file: &File) -> std::io::Result<()> {
-        if self.file.get().is_none() {
-            let _ = self.file.set(Arc::new(file.try_clone()?));
-        }
-        Ok(())
+    /// `file` is opened for this alone: a copy of the writer's descriptor would keep its lock.
+    pub(super) fn set_file(&self, file: File) {
+        let _ = self.file.set(Arc::new(file)); // the first one stays: it is the same file
     }
 
     pub(super) fn verified(&self, bytes: u64) {
@@ -85,11 +83,8 @@ impl Growth {
     }
 
     /// The bytes are stored. Where another transfer had stored them before, `file` is that one's.
-    pub fn whole(&self, file: &File) {
-        if self.set_file(file).is_ok() {
-            self.grown.send_replace(Grown::Whole);
-        } else {
-            self.fail();
-        }
+    pub fn whole(&self, file: File) {
+        self.set_file(file);
+        self.grown.send_replace(Grown::Whole);
     }
 }

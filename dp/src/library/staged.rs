@@ -134,7 +134,7 @@ impl Staged {
             self.cut((right * PIECE_SIZE) as u64)?;
         }
         if let Some(growth) = &growth {
-            growth.set_file(&self.file).map_err(LibraryError::io("open again", &self.path))?;
+            growth.set_file(File::open(&self.path).map_err(LibraryError::io("open again", &self.path))?);
             growth.verified((right * PIECE_SIZE) as u64);
         }
         (self.pieces, self.growth) = (Some(pieces), growth);
@@ -291,8 +291,10 @@ impl Staged {
             sync_folder(folder)?;
         }
         remove_if_there(&self.path.with_extension("json"))?;
-        if let Some(growth) = &self.growth {
-            growth.whole(&self.file);
+        if let Some(growth) = &self.growth
+            && let Some(there) = self.library.open_content(stored.digest)?
+        {
+            growth.whole(there.file);
         }
         Ok(stored)
     }

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use catalog::digest::{PIECE_SIZE, Sha256Digest};
+use serde::Deserialize;
 
 /// What of a content's descriptions is the same for everybody: its pieces, in both forms.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,18 +39,41 @@ fn element(hashes: &[Sha256Digest]) -> String {
 /// The JSON that Windows checks pieces with. `HashOfHashes` is over a head of 16 bytes, little-endian, and every hash:
 /// `u16 1 | u16 0 | u64 size | u32 size of a piece | SHA-256 of each piece`.
 fn hash_file(size: u64, hashes: &[Sha256Digest]) -> String {
+    let pieces: Vec<String> = hashes.iter().map(|hash| format!("\"{}\"", hash.to_base64())).collect();
+    format!(
+        r#"{{"MajorVersion":1,"MinorVersion":0,"HashOfHashes":"{}","ContentLength":{size},"PieceSize":{PIECE_SIZE},"Pieces":[{}]}}"#,
+        hash_of_hashes(size, hashes).to_base64(),
+        pieces.join(",")
+    )
+}
+
+fn hash_of_hashes(size: u64, hashes: &[Sha256Digest]) -> Sha256Digest {
     let mut all = Vec::with_capacity(16 + hashes.len() * 32);
     all.extend_from_slice(&1_u16.to_le_bytes());
     all.extend_from_slice(&0_u16.to_le_bytes());
     all.extend_from_slice(&size.to_le_bytes());
     all.extend_from_slice(&(PIECE_SIZE as u32).to_le_bytes());
     hashes.iter().for_each(|hash| all.extend_from_slice(&hash.0));
-    let pieces: Vec<String> = hashes.iter().map(|hash| format!("\"{}\"", hash.to_base64())).collect();
-    format!(
-        r#"{{"MajorVersion":1,"MinorVersion":0,"HashOfHashes":"{}","ContentLength":{size},"PieceSize":{PIECE_SIZE},"Pieces":[{}]}}"#,
-        Sha256Digest::of(&all).to_base64(),
-        pieces.join(",")
-    )
+    Sha256Digest::of(&all)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HashFile {
+    hash_of_hashes: String,
+    piece_size: u64,
+    pieces: Vec<String>,
+}
+
+/// The pieces that such a file tells of a content of `size` bytes; `None` where it is another one, or damaged.
+pub(crate) fn read_hash_file(json: &[u8], size: u64) -> Option<catalog::digest::Pieces> {
+    let read: HashFile = serde_json::from_slice(json).ok()?;
+    let hashes: Result<Vec<_>, _> = read.pieces.iter().map(|text| Sha256Digest::from_base64(text)).collect();
+    let hashes = hashes.ok()?;
+    let told = hash_of_hashes(size, &hashes).to_base64() == read.hash_of_hashes;
+    (told && read.piece_size == PIECE_SIZE as u64)
+        .then(|| catalog::digest::Pieces::new(size, hashes))
+        .flatten()
 }
 
 /// The parts of a Metalink document, in order. `urls`: best first, each absolute.
@@ -100,6 +124,20 @@ pub(super) fn duplicate(url: &str, priority: usize) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hash_file_is_read_as_it_is_written_and_no_other() {
+        let hashes = [Sha256Digest([1; 32]), Sha256Digest([2; 32])];
+        let size = PIECE_SIZE as u64 + 5;
+        let file = hash_file(size, &hashes);
+        let read = |text: &str, size| read_hash_file(text.as_bytes(), size);
+        assert_eq!(read(&file, size), catalog::digest::Pieces::new(size, hashes.to_vec()));
+        assert!(read(&file, size + 1).is_none(), "of another content");
+        let (one, other) = (hashes[0].to_base64(), hashes[1].to_base64());
+        assert!(read(&file.replace(&one, &other), size).is_none(), "a hash was changed");
+        assert!(read(&file.replace("1048576", "1048577"), size).is_none());
+        assert!(read("{}", size).is_none());
+    }
 
     #[test]
     fn the_hash_of_hashes_is_that_of_the_formula() {

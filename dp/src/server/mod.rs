@@ -13,7 +13,7 @@ mod counters;
 mod facts;
 mod framing;
 pub mod limit;
-mod metalink;
+pub(crate) mod metalink;
 mod mirrors;
 pub mod open;
 mod outgoing;

@@ -252,7 +252,7 @@ pub async fn fetch_by_pieces(
         let staged = match stage(library, job.wanted, policy.busy_wait).await.map_err(local)? {
             Place::Taken(stored) => {
                 if let (Some(growth), Ok(Some(there))) = (&growth, library.open_content(stored.digest())) {
-                    growth.whole(&there.file);
+                    growth.whole(there.file);
                 }
                 return Ok(Fetched { stored, already_there: true, resumed_from: 0, served: Vec::new() });
             }

@@ -119,7 +119,8 @@ fn links_name_other_places_to_those_who_understand() {
     ];
     let range = ("Range", "bytes=0-0");
     let accepts = ("Accept", "*/*,application/metalink4+xml,application/metalink+xml");
-    let rows: [(&str, &[(&str, &str)], u16, &[&str]); 8] = [
+    type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], u16, &'a [&'a str]);
+    let rows: [Row<'_>; 8] = [
         ("GET", &[], 200, &all[..1]),
         ("GET", &[("Accept", "*/*")], 200, &all[..1]),
         ("GET", &[range], 206, &all[..1]),

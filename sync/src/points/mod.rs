@@ -212,6 +212,7 @@ pub async fn add(
         return Answer::of(&serde_json::json!({ "would_add": name, "dry_run": true }));
     }
     site.points.changed();
+    site.refresh_locations().await?;
     show(site, &name).await
 }
 
@@ -395,6 +396,7 @@ pub async fn revoke(
     if !there {
         return Err(Problem::new(Code::KeyNotFound, format!("no {kind} `{name}` has a key or a token")));
     }
+    site.refresh_shelf().await?; // keys in memory, too
     site.points.changed();
     Answer::of(&serde_json::json!({ "revoked": name, "kind": kind, "dry_run": dry_run }))
 }

@@ -61,6 +61,7 @@ pub async fn take(
             None => info!("package {} on {}: {before} → {}", next.package, next.point, next.state),
         }
     }
+    let moved = !gone.is_empty() || changed.iter().any(|(before, next)| *before != next.state);
     let (id, free, program) = (principal.id, report.free, report.program);
     let program: String = program.chars().filter(|c| !c.is_control()).take(40).collect();
     site.write(move |w| {
@@ -82,5 +83,7 @@ pub async fn take(
         }
         Ok(())
     })
-    .await
+    .await?;
+    // Clients are sent there from now on, or no longer.
+    if moved { site.refresh_locations().await } else { Ok(()) }
 }

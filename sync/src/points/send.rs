@@ -267,6 +267,7 @@ pub async fn act(
         })
         .await?;
     site.points.changed();
+    site.refresh_locations().await?;
     let problem = partly(&sent, &package.name)?;
     Answer::partly(&Acted { package: package.id, name: package.name, points: sent, dry_run }, problem)
 }

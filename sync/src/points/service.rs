@@ -134,6 +134,8 @@ impl PointService {
             })
             .await?;
         info!("{} `{}` is enrolled", principal.kind, principal.name);
+        self.site.refresh_shelf().await?; // keys in memory, too
+        self.site.points.changed(); // points that hold private content are told the keys
         let enrolled =
             Enrolled { kind: principal.kind, name: principal.name, site: self.site.code().to_string() };
         Ok(answer::json(StatusCode::OK, &enrolled))
