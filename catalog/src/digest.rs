@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,11 @@ macro_rules! digest {
             /// The digest in base64, as SOAP messages and HTTP headers print it.
             pub fn to_base64(self) -> String {
                 base64::engine::general_purpose::STANDARD.encode(self.0)
+            }
+            /// The digest that such a message or header says.
+            pub fn from_base64(text: &str) -> Result<Self, InvalidId> {
+                let bytes = base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default();
+                Self::from_bytes(&bytes)
             }
             /// The digest in a database column or a side file.
             pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidId> {
@@ -151,6 +157,32 @@ pub struct Fingerprint {
     pub pieces: Vec<Sha256Digest>,
 }
 
+/// What the pieces of a file must be: the SHA-256 of each 1 MiB, the last one short. Whoever has them need not trust a
+/// source with more than one piece.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pieces {
+    size: u64,
+    hashes: Arc<[Sha256Digest]>,
+}
+
+impl Pieces {
+    /// The pieces of a file of `size` bytes; `None` where their number is not that of its pieces.
+    pub fn new(size: u64, hashes: Vec<Sha256Digest>) -> Option<Self> {
+        let counted = size.div_ceil(PIECE_SIZE as u64) == hashes.len() as u64;
+        counted.then(|| Self { size, hashes: hashes.into() })
+    }
+
+    /// Bytes of the file.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The hash of one piece.
+    pub fn hash(&self, index: usize) -> Option<Sha256Digest> {
+        self.hashes.get(index).copied()
+    }
+}
+
 /// Proof that bytes are what was wanted. Only [`Checker::finish`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified(Fingerprint);
@@ -204,6 +236,27 @@ pub struct Checker {
     parts: Parts,
 }
 
+/// A place between two pieces to which a [`Checker`] can return.
+#[derive(Clone)]
+pub struct PieceMark {
+    whole: Whole,
+    pieces: usize,
+}
+
+impl PieceMark {
+    /// Bytes before it.
+    pub fn offset(&self) -> u64 {
+        (self.pieces * PIECE_SIZE) as u64
+    }
+}
+
+impl fmt::Debug for PieceMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PieceMark").field("offset", &self.offset()).finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone)]
 struct Whole {
     sha1: Sha1,
     sha256: Sha256,
@@ -265,6 +318,28 @@ impl Checker {
     /// Bytes taken so far.
     pub fn seen(&self) -> u64 {
         self.size
+    }
+
+    /// The pieces that are complete.
+    pub fn pieces(&self) -> &[Sha256Digest] {
+        &self.parts.pieces
+    }
+
+    /// Where it stands, if that is between two pieces.
+    pub fn mark(&self) -> Option<PieceMark> {
+        let mark = PieceMark { whole: self.whole.clone(), pieces: self.parts.pieces.len() };
+        (mark.offset() == self.size).then_some(mark)
+    }
+
+    /// Forgets what it has seen since `mark`, which must be one of its own.
+    pub fn return_to(&mut self, mark: &PieceMark) {
+        self.size = mark.offset();
+        self.whole = mark.whole.clone();
+        let parts = &mut self.parts;
+        parts.pieces.truncate(mark.pieces);
+        parts.blocks.truncate(mark.pieces * (PIECE_SIZE / BLOCK_SIZE));
+        (parts.block, parts.in_block) = (Sha256::new(), 0);
+        (parts.piece, parts.in_piece) = (Sha256::new(), 0);
     }
 
     /// All digests, of bytes that nobody has made a promise about: our own files, a scrub.
@@ -393,6 +468,24 @@ mod tests {
         for (index, piece) in data.chunks(PIECE_SIZE).enumerate() {
             assert_eq!(of(piece).sha256, whole.pieces[index]);
         }
+    }
+
+    #[test]
+    fn what_was_seen_since_a_mark_can_be_forgotten() {
+        let data = bytes(2 * PIECE_SIZE + 17);
+        let whole = of(&data);
+        let mut checker = Checker::new();
+        checker.update(&data[..PIECE_SIZE]);
+        let mark = checker.mark().unwrap();
+        assert_eq!(mark.offset(), PIECE_SIZE as u64);
+        checker.update(&vec![7; PIECE_SIZE + BLOCK_SIZE + 1]);
+        assert!(checker.mark().is_none(), "not between two pieces");
+        checker.return_to(&mark);
+        assert_eq!((checker.seen(), checker.pieces().len()), (PIECE_SIZE as u64, 1));
+        checker.update(&data[PIECE_SIZE..]);
+        assert_eq!(checker.into_fingerprint(), whole);
+        assert!(Pieces::new(whole.size, whole.pieces.clone()).is_some());
+        assert!(Pieces::new(2 * PIECE_SIZE as u64, whole.pieces).is_none());
     }
 
     #[test]

@@ -53,11 +53,12 @@ impl Reader<'_> {
         })
     }
 
-    /// Links of every content that the site holds.
+    /// Links of every content that the site holds and that is not private: strangers are never asked for that.
     pub fn content_sources(&self) -> Result<Vec<CloudSource>, SchemaError> {
         const SQL: &str = "
             SELECT content.sha256, content.sha1, content.size, file.file_name, file_url.url
               FROM content JOIN file ON file.content = content.sha256 JOIN file_url USING (file_id)
+             WHERE content.sha256 NOT IN (SELECT content FROM private_content)
              ORDER BY content.sha256, file_url.url";
         self.all(SQL, [], |row| {
             Ok(CloudSource {
@@ -128,14 +129,15 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The library no longer holds these bytes: packages lack them, and no distribution point serves them.
+    /// The library no longer holds these bytes: packages lack them, and the site's own distribution point does not serve
+    /// them. Points on other machines have their own copies.
     pub fn forget_content(&self, sha256: Sha256Digest) -> Result<(), SchemaError> {
         self.execute(
             "UPDATE package_file SET state = 'queued'
               WHERE state = 'stored' AND file_id IN (SELECT file_id FROM file WHERE content = ?1)",
             [sha256.0],
         )?;
-        self.execute("DELETE FROM distributed_file WHERE content = ?1", [sha256.0])?;
+        self.execute("DELETE FROM distributed_file WHERE content = ?1 AND point_id = 1", [sha256.0])?;
         self.execute("UPDATE file SET content = NULL WHERE content = ?1", [sha256.0])?;
         self.execute("DELETE FROM content WHERE sha256 = ?1", [sha256.0])?;
         Ok(())

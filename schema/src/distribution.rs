@@ -47,6 +47,8 @@ pub struct ShelfRow {
     pub sha1: Sha1Digest,
     /// Bytes.
     pub size: u64,
+    /// Only packages that are private have it.
+    pub private: bool,
 }
 
 impl Reader<'_> {
@@ -89,7 +91,8 @@ impl Reader<'_> {
     /// Every file that the site's own point may serve.
     pub fn shelf(&self) -> Result<Vec<ShelfRow>, SchemaError> {
         const SQL: &str = "
-            SELECT f.package_id, f.file_name, content.sha256, content.sha1, content.size
+            SELECT f.package_id, f.file_name, content.sha256, content.sha1, content.size,
+                   content.sha256 IN (SELECT content FROM private_content) AS private
               FROM distributed_file AS f JOIN content ON content.sha256 = f.content
              WHERE f.point_id = 1 ORDER BY f.package_id, f.file_name";
         self.all(SQL, [], |row| {
@@ -99,6 +102,7 @@ impl Reader<'_> {
                 sha256: sha256(row, "sha256")?,
                 sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
                 size: size(row, "size")?,
+                private: row.get("private")?,
             })
         })
     }
@@ -120,9 +124,9 @@ impl Writer<'_> {
             (id.as_str(), point, now.as_millisecond()),
         )?;
         self.execute(
-            "INSERT INTO distributed_file (package_id, point_id, file_name, content)
-             SELECT DISTINCT member.package_id, ?2, member.file_name, file.content
-               FROM package_file AS member JOIN file USING (file_id)
+            "INSERT INTO distributed_file (package_id, point_id, file_name, content, sha1, size)
+             SELECT DISTINCT member.package_id, ?2, member.file_name, content.sha256, content.sha1, content.size
+               FROM package_file AS member JOIN file USING (file_id) JOIN content ON content.sha256 = file.content
               WHERE member.package_id = ?1 AND member.state = 'stored' AND file.content IS NOT NULL",
             (id.as_str(), point),
         )?;

@@ -4,17 +4,21 @@
 //! entity types and, beside them, the questions one may ask and the changes one may make. A question is a method of
 //! [`Reader`], a change a method of [`Writer`]; every [`Writer`] is a transaction.
 
+pub mod assignment;
 pub mod audit;
+pub mod boundaries;
 pub mod collections;
 mod column;
 pub mod content;
 pub mod distribution;
 pub mod documents;
 mod handle;
+pub mod keys;
 pub mod licenses;
 pub mod metadata;
 mod open;
 pub mod packages;
+pub mod points;
 pub mod retention;
 pub mod runs;
 pub mod sequences;

@@ -20,7 +20,11 @@ const STEPS: &[M<'_>] = &[
     M::up(include_str!("../sql/0007_feature_updates.sql")),
     M::up(include_str!("../sql/0008_update_point.sql")),
     M::up(include_str!("../sql/0009_points.sql")),
-    M::up(include_str!("../sql/0013_sequences.sql")),
+    M::up(include_str!("../sql/0010_boundaries.sql")),
+    M::up(include_str!("../sql/0011_access.sql")),
+    M::up(include_str!("../sql/0012_keys.sql")),
+    M::up(include_str!("../sql/0013_assignment.sql")),
+    M::up(include_str!("../sql/0014_sequences.sql")),
 ];
 
 /// Why the database does not answer.

@@ -30,6 +30,16 @@ words! {
     }
 }
 
+words! {
+    /// For whom a package is.
+    Access {
+        /// For everybody who knows the digest of a file.
+        Public = "public",
+        /// For devices and points of the site, by their keys.
+        Private = "private",
+    }
+}
+
 /// A deployment package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Package {
@@ -41,6 +51,8 @@ pub struct Package {
     pub description: String,
     /// Where a copy of its files lives, if anywhere.
     pub source_dir: Option<PathBuf>,
+    /// For whom it is.
+    pub access: Access,
     /// One more on each change of what it holds.
     pub version: u32,
     /// When it was made.
@@ -60,6 +72,8 @@ pub struct NewPackage {
     pub description: String,
     /// Where a copy of its files shall live.
     pub source_dir: Option<PathBuf>,
+    /// For whom it is.
+    pub access: Access,
 }
 
 /// An update to add.
@@ -108,6 +122,7 @@ fn package(row: &Row<'_>) -> Result<Package, SchemaError> {
         name: row.get("name")?,
         description: row.get("description")?,
         source_dir: row.get::<_, Option<String>>("source_dir")?.map(PathBuf::from),
+        access: text(row, "access")?,
         version: number(row, "version")?,
         created: time(row, "created")?,
         changed: time(row, "changed")?,
@@ -229,15 +244,25 @@ impl Writer<'_> {
             .ok_or_else(|| SchemaError::Value("last_package".to_owned()))?;
         let id = PackageId::new(site, sequence);
         self.execute(
-            "INSERT INTO package (package_id, sequence, name, description, source_dir, version, created, changed)
-             VALUES (:id, :sequence, :name, :description, :source_dir, 1, :now, :now)",
+            "INSERT INTO package (package_id, sequence, name, description, source_dir, access, version, created, changed)
+             VALUES (:id, :sequence, :name, :description, :source_dir, :access, 1, :now, :now)",
             named_params! {
                 ":id": id.as_str(), ":sequence": sequence, ":name": new.name, ":description": new.description,
+                ":access": new.access.to_string(),
                 ":source_dir": new.source_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned()),
                 ":now": now.as_millisecond(),
             },
         )?;
         Ok(id)
+    }
+
+    /// Says for whom a package is.
+    pub fn set_package_access(&self, id: &PackageId, access: Access) -> Result<(), SchemaError> {
+        self.execute(
+            "UPDATE package SET access = ?2 WHERE package_id = ?1",
+            (id.as_str(), access.to_string()),
+        )?;
+        Ok(())
     }
 
     /// Adds updates. A file that is in the library already is stored at once, unless a source folder wants a copy too.

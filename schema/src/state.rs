@@ -8,7 +8,7 @@ use rusqlite::types::ValueRef;
 use crate::{Reader, SchemaError};
 
 /// What is dumped: a heading and a question whose columns and order are part of the text.
-const PARTS: [(&str, &str); 20] = [
+const PARTS: [(&str, &str); 24] = [
     ("update", "SELECT update_id, latest, declined, held, expired_at IS NOT NULL FROM update_item ORDER BY 1"),
     (
         "revision",
@@ -57,8 +57,26 @@ const PARTS: [(&str, &str); 20] = [
     ("content", "SELECT sha256, sha1, size, sha1_only FROM content ORDER BY 1"),
     (
         "package",
-        "SELECT p.package_id, p.name, p.description, p.source_dir, m.update_id, m.number, m.file_name, m.state
-           FROM package AS p LEFT JOIN package_file AS m USING (package_id) ORDER BY 1, 5, 6, 7",
+        "SELECT p.package_id, p.name, p.description, p.source_dir, p.access, m.update_id, m.number, m.file_name, m.state
+           FROM package AS p LEFT JOIN package_file AS m USING (package_id) ORDER BY 1, 6, 7, 8",
+    ),
+    ("boundary", "SELECT kind, value, name FROM boundary ORDER BY 2"),
+    (
+        "boundary group",
+        "SELECT name, peers, same_subnet_peers, prefer_points, prefer_cloud, cloud FROM boundary_group ORDER BY 1",
+    ),
+    (
+        "boundary group member",
+        "SELECT g.name, b.value FROM boundary_group_boundary AS m JOIN boundary_group AS g USING (boundary_group_id)
+           JOIN boundary AS b USING (boundary_id)
+          UNION ALL
+         SELECT g.name, p.name FROM boundary_group_point AS m JOIN boundary_group AS g USING (boundary_group_id)
+           JOIN point AS p USING (point_id) ORDER BY 1, 2",
+    ),
+    (
+        "boundary relation",
+        "SELECT g.name, n.name, r.role, r.minutes FROM boundary_relation AS r JOIN boundary_group AS g USING (boundary_group_id)
+           JOIN boundary_group AS n ON n.boundary_group_id = r.neighbour ORDER BY 1, 2, 3",
     ),
     ("sequence", "SELECT sequence_id, name, enabled, document FROM sequence ORDER BY 1"),
     ("image", "SELECT image_id, name, version, file_name, content FROM image ORDER BY 1"),

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::documents::NewDocument;
 use crate::licenses::{How, LicenseState, NewLicenseText};
-use crate::packages::{FileState, NewMember, NewPackage};
+use crate::packages::{Access, FileState, NewMember, NewPackage};
 use crate::updates::{NewFile, NewRevision, Published};
 use crate::{SchemaError, Store};
 
@@ -203,8 +203,12 @@ fn packages_follow_the_rules_and_share_content() {
     runtime().block_on(async {
         record(&store, "a", vec![revision("en-us", 20, 1)]).await;
         let site = "XYZ".parse().unwrap();
-        let new =
-            |name: &str| NewPackage { name: name.to_owned(), description: String::new(), source_dir: None };
+        let new = |name: &str| NewPackage {
+            name: name.to_owned(),
+            description: String::new(),
+            source_dir: None,
+            access: Access::Public,
+        };
         let create = |new: NewPackage| {
             let site: catalog::id::SiteCode = "XYZ".parse().unwrap();
             store.write(move |w| w.create_package(&site, &new, NOW))
@@ -246,19 +250,43 @@ fn packages_follow_the_rules_and_share_content() {
             })
             .await
             .unwrap();
-        let files = store.read(move |r| r.package_files(&second)).await.unwrap();
+        let id = second.clone();
+        let files = store.read(move |r| r.package_files(&id)).await.unwrap();
         assert_eq!(
             (files[0].state, files[0].sha256),
             (FileState::Stored, Some(content)),
             "not fetched again"
         );
+        // Content is as private as the most public package that has it, distributed or not.
+        for (first, other, private) in [
+            (Access::Public, Access::Public, false),
+            (Access::Private, Access::Public, false),
+            (Access::Public, Access::Private, false),
+            (Access::Private, Access::Private, true),
+        ] {
+            let (one, two) = (package.clone(), second.clone());
+            let shelf = store
+                .write(move |w| {
+                    w.set_package_access(&one, first)?;
+                    w.set_package_access(&two, other)?;
+                    Ok((w.shelf()?, w.content_sources()?))
+                })
+                .await
+                .unwrap();
+            assert_eq!(shelf.0[0].private, private, "{first} and {other}");
+            assert_eq!(shelf.1.is_empty(), private, "strangers are not asked for what is private");
+        }
         assert!(store.read(|r| r.unused_contents()).await.unwrap().is_empty());
         store.write(move |w| w.forget_content(content)).await.unwrap();
         assert!(store.read(|r| r.shelf()).await.unwrap().is_empty());
         let files = store.read(move |r| r.package_files(&package)).await.unwrap();
         assert_eq!(files[0].state, FileState::Queued);
-        let next =
-            create(NewPackage { name: "Third".to_owned(), description: String::new(), source_dir: None });
+        let next = create(NewPackage {
+            name: "Third".to_owned(),
+            description: String::new(),
+            source_dir: None,
+            access: Access::Public,
+        });
         assert_eq!(next.await.unwrap().as_str(), "XYZ00003");
     });
 }

@@ -7,13 +7,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use catalog::problem::{Code, Problem};
-use dp::server::{ContentServer, ServerLimits};
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use dp::server::{ContentServer, ServerLimits, Source};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,10 +19,13 @@ use tracing::{error, info, warn};
 use crate::admin::{Caller, wire};
 use crate::clock;
 use crate::config::{self, Level, Loaded, Settings};
-use crate::run;
+use crate::health;
+use crate::plane::Plane;
+use crate::points::{self, PointService};
 use crate::schedule::Schedule;
 use crate::site::{self, Site};
 use crate::update_point::UpdatePoint;
+use crate::{point, run, tls};
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -90,6 +89,10 @@ impl Daemon {
         for address in &loaded.settings.server.listen {
             listeners.push(listen(address).await?);
         }
+        let mut tls_listeners = Vec::new();
+        for address in &loaded.settings.server.listen_tls {
+            tls_listeners.push(listen(address).await?);
+        }
         let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         loaded.settings.listens_on(&addresses);
         let site = Site::open(loaded).await?;
@@ -97,15 +100,42 @@ impl Daemon {
         let settings = site.settings();
         let (stop, stopped) = watch::channel(false);
         let mut parts = Vec::new();
-        let update_point = Arc::new(UpdatePoint::open(&site).await?);
         let server = ContentServer::new(site.library.clone(), site.shelf.clone(), limits(&settings));
-        let server = Arc::new(server.with_service(update_point));
+        let mut server = server
+            .counting(Source::Point, site.served.clone())
+            .with_gate(site.keys.clone())
+            .with_locator(site.locations.clone());
+        if settings.dp.is_site() {
+            let update_point = Arc::new(UpdatePoint::open(&site).await?);
+            let points = Arc::new(PointService::new(site.clone()));
+            let plane = Plane::default().with(update_point).with(points);
+            server = server.with_service(Arc::new(plane.with(Arc::new(site.locations.service()))));
+            parts.push(tokio::spawn(points::keep_time(site.clone(), wait(stopped.clone()))));
+            parts.push(tokio::spawn(schedule(site.clone(), wait(stopped.clone()))));
+        } else {
+            parts.push(point::start(&site, wait(stopped.clone())).await?);
+        }
+        let server = Arc::new(server);
+        let _ = site.serving_since.set(clock::now()); // only ever set here
         for listener in listeners {
             info!(
                 "clients are answered at http://{}",
                 listener.local_addr().map_or_else(|_| "?".to_owned(), |a| a.to_string())
             );
             parts.push(tokio::spawn(server.clone().serve(listener, wait(stopped.clone()))));
+        }
+        if !tls_listeners.is_empty() {
+            let identity = Arc::new(ArcSwap::from_pointee(tls::identity(&settings)?));
+            let identity = site.identity.get_or_init(|| identity).clone();
+            parts.push(tokio::spawn(tls::keep_fresh(site.clone(), wait(stopped.clone()))));
+            for listener in tls_listeners {
+                info!(
+                    "clients are answered at https://{}",
+                    listener.local_addr().map_or_else(|_| "?".to_owned(), |a| a.to_string())
+                );
+                let server = server.clone().serve_tls(listener, identity.clone(), wait(stopped.clone()));
+                parts.push(tokio::spawn(server));
+            }
         }
         if let Some(socket) = settings.admin.socket() {
             let listener = wire::listen(&socket)?;
@@ -116,9 +146,8 @@ impl Daemon {
         if !settings.admin.listen.is_empty() {
             let listener = listen(&settings.admin.listen).await?;
             health = listener.local_addr().ok();
-            parts.push(tokio::spawn(serve_health(site.clone(), listener, wait(stopped.clone()))));
+            parts.push(tokio::spawn(health::serve(site.clone(), listener, wait(stopped.clone()))));
         }
-        parts.push(tokio::spawn(schedule(site.clone(), wait(stopped))));
         Ok(Self { site, addresses, health, stop, parts })
     }
 
@@ -138,12 +167,16 @@ impl Daemon {
         }
         loaded.settings.keep_what_needs_a_restart(&now);
         self.site.reload(loaded);
+        if let Err(problem) = tls::refresh(&self.site) {
+            error!("the certificate is not reloaded: {problem}");
+        }
         info!("the configuration is reloaded");
     }
 
     /// Ends all parts, gracefully, and closes the site.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
+        self.site.points.stop();
         let grace = self.site.settings().server.shutdown_grace;
         let all = async {
             for part in self.parts {
@@ -179,6 +212,10 @@ fn limits(settings: &Settings) -> ServerLimits {
     ServerLimits {
         max_connections: settings.server.max_connections,
         max_connections_per_client: settings.server.max_connections_per_client,
+        max_transfers: settings.server.max_transfers,
+        max_transfers_per_client: settings.server.max_transfers_per_client,
+        rate_limit: settings.server.rate_limit,
+        rate_limit_per_client: settings.server.rate_limit_per_client,
         read_timeout: settings.server.read_timeout,
         shutdown_grace: settings.server.shutdown_grace,
         ..ServerLimits::default()
@@ -215,70 +252,5 @@ async fn schedule(site: Arc<Site>, stopped: impl Future<Output = ()>) {
                 error!("the scheduled synchronisation did not start: {problem}");
             }
         }
-    }
-}
-
-/// `/healthz` (alive) and `/readyz` (database, content, first sync), plain HTTP on the admin address.
-async fn serve_health(site: Arc<Site>, listener: TcpListener, stopped: impl Future<Output = ()>) {
-    tokio::pin!(stopped);
-    loop {
-        let stream = tokio::select! {
-            () = &mut stopped => return,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(_) => {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            },
-        };
-        let site = site.clone();
-        tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let site = site.clone();
-                async move { Ok::<_, std::convert::Infallible>(health(&site, request).await) }
-            });
-            let mut builder = hyper::server::conn::http1::Builder::new();
-            builder
-                .timer(TokioTimer::new())
-                .header_read_timeout(Duration::from_secs(10))
-                .max_buf_size(16 * 1024);
-            // A broken connection is the asker's business.
-            let _ = tokio::time::timeout(
-                Duration::from_secs(60),
-                builder.serve_connection(TokioIo::new(stream), service),
-            )
-            .await;
-        });
-    }
-}
-
-async fn health(site: &Arc<Site>, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let answer = |status: StatusCode, body: String, kind: &str| {
-        Response::builder()
-            .status(status)
-            .header("content-type", kind)
-            .header("cache-control", "no-store")
-            .body(Full::new(Bytes::from(body)))
-            .unwrap_or_else(|_| Response::new(Full::default()))
-    };
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return answer(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n".to_owned(), "text/plain");
-    }
-    match request.uri().path() {
-        "/healthz" => answer(StatusCode::OK, "alive\n".to_owned(), "text/plain"),
-        "/readyz" => {
-            let database = site.read(|r| r.last_ok_run()).await;
-            let library = site.library.clone();
-            let content = tokio::task::spawn_blocking(move || library.usage().is_ok()).await.unwrap_or(false);
-            let (database, synchronised) = (database.is_ok(), matches!(database, Ok(Some(_))));
-            let ready = database && content;
-            let body = serde_json::json!({
-                "ready": ready, "database": database, "content": content, "synchronised": synchronised,
-            });
-            let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-            answer(status, format!("{body}\n"), "application/json")
-        }
-        _ => answer(StatusCode::NOT_FOUND, "not here\n".to_owned(), "text/plain"),
     }
 }

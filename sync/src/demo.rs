@@ -188,6 +188,7 @@ impl Demo<'_> {
             name: "feature-updates".to_owned(),
             description: "the demonstration's".to_owned(),
             source: None,
+            access: schema::packages::Access::Public,
         };
         let package: Shown = self.ask(create).await?;
         self.say(format!("created {}", package.package.id));
@@ -283,6 +284,8 @@ impl Demo<'_> {
             ca_file: None,
             allow_networks: Vec::new(),
             min_free: 0,
+            address: None,
+            wait: false,
         };
         let fetched = dp::client::fetch_content(&client, content, None, |_| {})
             .await

@@ -2,18 +2,20 @@
 //!
 //! Whoever holds a [`Site`] holds the site lock: there is one at a time, the daemon or one command.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use catalog::id::SiteCode;
 use catalog::problem::{Code, Coded, Problem};
 use dp::library::Library;
-use dp::server::Shelf;
+use dp::server::{Keys, Refusal, Served, Shelf, Source};
 use jiff::Timestamp;
 use schema::{Reader, SchemaError, Store, Writer};
 use serde::{Deserialize, Serialize};
@@ -21,6 +23,10 @@ use tracing::info;
 
 use crate::clock;
 use crate::config::{Loaded, Settings, ShownKey};
+use crate::locations::{self, Locations};
+use crate::point::{Live, PointStatus};
+use crate::points::hub::Hub;
+use crate::points::{self, ShownPoint};
 use crate::tasks::Tasks;
 use crate::upstream::Webs;
 
@@ -42,8 +48,22 @@ pub struct Site {
     pub library: Library,
     /// What the site's distribution point may serve, replaced whole after each change.
     pub shelf: Arc<ArcSwap<Shelf>>,
+    /// What it has served.
+    pub served: Arc<Served>,
+    /// Who may have private content. Nobody, until keys are filled in.
+    pub keys: Arc<Keys>,
+    /// Since when it serves, in this process; a command that works without the daemon serves nobody.
+    pub serving_since: OnceLock<Timestamp>,
+    /// Where clients find content.
+    pub locations: Arc<Locations>,
     /// Long work.
     pub tasks: Tasks,
+    /// The distribution points on other machines, from moment to moment.
+    pub points: Hub,
+    /// What this process is as a distribution point of another site.
+    pub point: Live,
+    /// The certificate that listeners show, where one listens with TLS.
+    pub identity: OnceLock<crate::tls::Identity>,
     /// How each source may be reached.
     pub webs: Webs,
     /// When this process opened the site.
@@ -79,7 +99,9 @@ impl Site {
             .write(move |w| {
                 w.mark_interrupted(clock::now())?;
                 w.name_own_point(&point)?;
-                w.site_code(&wanted, clock::now())
+                let code = w.site_code(&wanted, clock::now())?;
+                w.name_default_group(code.as_str())?;
+                Ok(code)
             })
             .await
             .map_err(problem)?;
@@ -91,12 +113,19 @@ impl Site {
         }
         let site = Arc::new(Self {
             webs: Webs::new(),
+            identity: OnceLock::new(),
+            points: Hub::default(),
+            point: Live::default(),
             loaded: ArcSwap::from_pointee(loaded),
             code,
             tasks: Tasks::new(store.clone()),
             store,
             library,
             shelf: Arc::default(),
+            served: Arc::default(),
+            keys: Arc::default(),
+            serving_since: OnceLock::new(),
+            locations: Arc::default(),
             started: clock::now(),
             lock,
         });
@@ -155,15 +184,66 @@ impl Site {
         self.store.write(change).await.map_err(problem)
     }
 
+    /// One transaction; where `dry_run`, it is undone, and the answer is what would have come of it.
+    ///
+    /// # Errors
+    /// Those of the database, and of `change`; nothing was written then.
+    pub async fn write_unless<T: Send + 'static>(
+        &self,
+        dry_run: bool,
+        change: impl FnOnce(&Writer<'_>) -> Result<T, SchemaError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        if !dry_run {
+            return self.write(change).await;
+        }
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let undone = self.write(move |w| {
+            let _ = tell.send(change(w)?);
+            Err::<(), _>(Problem::new(Code::Cancelled, "a dry run is undone").into())
+        });
+        let ended = undone.await;
+        told.await.map_err(|_| match ended {
+            Err(problem) => problem,
+            Ok(()) => Problem::new(Code::Internal, "a dry run was not undone"),
+        })
+    }
+
     /// Makes the distribution point serve what the database says now.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn refresh_shelf(&self) -> Result<(), Problem> {
         let settings = self.settings();
-        let shelf =
-            self.read(move |r| crate::packages::shelf(r, &settings.dp.name, &settings.public_url())).await?;
+        let (shelf, places, keys, devices) = self
+            .read(move |r| match settings.dp.is_site() {
+                true => Ok((
+                    crate::packages::shelf(r)?,
+                    locations::places(r, &settings.public_url())?,
+                    r.valid_keys()?,
+                    locations::devices(r)?,
+                )),
+                // Where else content is, only the site knows.
+                false => {
+                    let (shelf, keys) = crate::point::shelf(r)?;
+                    Ok((shelf, dp::locate::Places::default(), keys, HashMap::new()))
+                }
+            })
+            .await?;
+        self.keys.replace(keys);
+        self.locations.devices.store(devices);
         self.shelf.store(Arc::new(shelf));
+        self.locations.store(places);
+        Ok(())
+    }
+
+    /// Makes answers about locations follow from what the database says now. [`Site::refresh_shelf`] does so too.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn refresh_locations(&self) -> Result<(), Problem> {
+        let settings = self.settings();
+        let places = self.read(move |r| locations::places(r, &settings.public_url())).await?;
+        self.locations.store(places);
         Ok(())
     }
 
@@ -269,8 +349,50 @@ pub struct Status {
     pub packages: usize,
     /// Contents that the distribution point serves.
     pub served_contents: usize,
+    /// What was served; `None` where nothing serves, because no daemon runs.
+    #[serde(default)]
+    pub served: Option<ServedNow>,
+    /// Distribution points on other machines.
+    #[serde(default)]
+    pub points: Vec<ShownPoint>,
+    /// This machine as a distribution point of another site.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub point: Option<PointStatus>,
     /// What works now.
     pub tasks: Vec<schema::tasks::Task>,
+}
+
+/// What was served since this daemon began to. Nothing of it lasts longer than the process.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ServedNow {
+    /// When it began.
+    pub since: Timestamp,
+    /// Requests answered.
+    pub requests: u64,
+    /// Bytes by who served them; those that served nothing are left out.
+    pub bytes: BTreeMap<String, u64>,
+    /// What was not served, by reason; see `spsync explain` for their codes in the access log.
+    pub refused: BTreeMap<String, u64>,
+    /// Connections now.
+    pub connections: u64,
+    /// Bodies above 64 KiB on their way now.
+    pub transfers: u64,
+}
+
+impl ServedNow {
+    fn of(served: &Served, since: Timestamp) -> Self {
+        let some = |(_, count): &(String, u64)| *count > 0;
+        let sources = Source::ALL.iter().map(|source| (source.name().to_owned(), served.bytes_as(*source)));
+        let reasons = Refusal::ALL.iter().map(|reason| (reason.name().to_owned(), served.refused(*reason)));
+        Self {
+            since,
+            requests: served.requests.load(Ordering::Relaxed),
+            bytes: sources.filter(some).collect(),
+            refused: reasons.filter(some).collect(),
+            connections: served.connections.load(Ordering::Relaxed),
+            transfers: served.transfers.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// What the content library holds.
@@ -299,7 +421,16 @@ pub async fn status(site: &Arc<Site>) -> Result<Status, Problem> {
         .map_err(|died| Problem::of(Code::Internal, &died))?
         .map_err(problem)?;
     let mut warnings = Vec::new();
+    let is_site = settings.dp.is_site();
+    let mut points = points::all(site).await?;
+    points.retain(|shown| shown.point.id != schema::points::OWN_POINT);
+    warnings.extend(points::warnings(&points));
+    let point = (!is_site).then(|| site.point.status(&settings.dp.site));
+    if let Some(problem) = point.as_ref().and_then(|point| point.problem.as_ref()) {
+        warnings.push(format!("the site {} cannot be asked: {problem}", settings.dp.site));
+    }
     match &last_run {
+        None if !is_site => {}
         None => warnings.push("never synchronised: `spsync now`".to_owned()),
         Some(run) if run.problem.is_some() => {
             warnings.push(format!("run {} failed: `spsync sync show {}`", run.id, run.id));
@@ -330,6 +461,9 @@ pub async fn status(site: &Arc<Site>) -> Result<Status, Problem> {
         content: Content { blobs: usage.blobs, bytes: usage.bytes, free_bytes: usage.free },
         packages,
         served_contents: site.shelf.load().contents.len(),
+        served: site.serving_since.get().map(|since| ServedNow::of(&site.served, *since)),
+        points,
+        point,
         tasks: site.tasks.running(),
     })
 }

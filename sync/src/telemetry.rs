@@ -34,7 +34,7 @@ pub fn for_daemon(log: &Log, verbose: u8) {
         wanted = "info,spsync=debug,dp=debug,schema=debug".to_owned();
     }
     if !log.access_log {
-        wanted.push_str(",dp::access=off");
+        wanted.push_str(",spsync::access=off");
     }
     let filter = EnvFilter::try_new(&wanted).unwrap_or_else(|_| EnvFilter::new("info"));
     let base = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);

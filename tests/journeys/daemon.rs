@@ -91,7 +91,7 @@ async fn health_is_told_to_whoever_asks() {
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, text.replacen("listen = \"\"", &format!("listen = \"127.0.0.1:{port}\""), 1))
         .unwrap();
-    let mut daemon = site.command(&["serve"]).spawn().unwrap();
+    let mut daemon = site.command(&["serve"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
     let url = |path: &str| format!("http://127.0.0.1:{port}{path}");
     assert!(
         until(async || http().get(url("/healthz")).send().await.is_ok_and(|answer| answer.status() == 200))
@@ -114,7 +114,30 @@ async fn health_is_told_to_whoever_asks() {
         404,
         "and no health on the other"
     );
-    daemon.kill().await.unwrap();
+    assert_eq!(http().get(format!("{}/content/a%0Ab", site.url)).send().await.unwrap().status(), 404);
+    let metrics = http().get(url("/metrics")).send().await.unwrap();
+    let kind = metrics.headers()["content-type"].to_str().unwrap().to_owned();
+    assert!(kind.starts_with("application/openmetrics-text; version=1.0.0"), "{kind}");
+    let metrics = metrics.text().await.unwrap();
+    for line in [
+        "spsync_requests_total{source=\"distribution-point\",outcome=\"refused\"} 2",
+        "spsync_refused_total{reason=\"no-route\",code=\"SERVE_NOT_HERE\"} 1",
+        "spsync_refused_total{reason=\"absent\",code=\"SERVE_NOT_HERE\"} 1",
+        "spsync_served_bytes_total{source=\"peer\"} 0",
+        "# EOF",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "no `{line}` in {metrics}");
+    }
+    let served = site.ok(&["status"]).await["served"].clone();
+    assert_eq!((&served["requests"], &served["refused"]["absent"]), (&2.into(), &1.into()), "{served}");
+    daemon.start_kill().unwrap();
+    let log = String::from_utf8_lossy(&daemon.wait_with_output().await.unwrap().stderr).into_owned();
+    let line = log.lines().find(|line| line.contains("/content/a%0Ab")).expect("the access log names it");
+    for part in
+        ["spsync::access", "GET /content/a%0Ab", "status=404", "reason=\"absent\"", "code=\"SERVE_NOT_HERE\""]
+    {
+        assert!(line.contains(part), "no `{part}` in {line}");
+    }
 }
 
 #[tokio::test]

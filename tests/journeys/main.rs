@@ -1,6 +1,7 @@
 //! Journeys of the real program, in both ways of working, against the one fake upstream.
 
 mod bad_servers;
+mod boundaries;
 mod catalogs;
 mod daemon;
 mod downloads;
@@ -8,6 +9,9 @@ mod everyday;
 mod feature_updates;
 mod imports;
 mod mission;
+mod peers;
+mod points;
+mod private;
 mod refusals;
 mod sequences;
 mod servers;

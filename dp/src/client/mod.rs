@@ -4,33 +4,44 @@
 //! about bytes: only the digest that was asked for makes them good. Links to the cloud are held to public addresses, as
 //! those of any other source.
 
+mod fallback;
+mod share;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use catalog::digest::{Digests, Sha256Digest, Wanted};
+use catalog::digest::{Digests, PIECE_SIZE, Pieces, Sha256Digest, Wanted};
 use catalog::id::FileName;
 use catalog::problem::{Code, Coded, Problem};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
-use tracing::warn;
+use tracing::{debug, warn};
 use url::Url;
 
+use self::fallback::{Clock, Started};
+pub use self::share::{ShareSettings, share};
 use crate::library::{Library, LibraryError, Settings};
+use crate::peers::ReportRequest;
+use crate::server::metalink::read_hash_file;
 use crate::server::{Location, LocationKind, LocationsAnswer};
 use crate::transfer::fault::Fault;
 use crate::transfer::web::{Proxy, Small, Web, WebError, WebPolicy};
-use crate::transfer::{self, At, FetchError, Job, Policy, Progress, Served, Source, SourceKind};
+use crate::transfer::{self, At, Doing, FetchError, Job, Policy, Progress, Served, Source, SourceKind};
 
 /// Endless answers: the most bytes a site's answer may have.
 const LARGEST_ANSWER: u64 = 1 << 20;
+/// The same of a file with the hashes of pieces: enough for contents of 80 GiB.
+const LARGEST_HASH_FILE: u64 = 4 << 20;
 /// Location flood: more are not asked.
 const MOST_LOCATIONS: usize = 64;
+/// A report is a courtesy: nobody waits long for it.
+const REPORT_DEADLINE: Duration = Duration::from_secs(5);
 /// Pauses after which the site is asked again.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 
@@ -47,6 +58,10 @@ pub struct ClientSettings {
     pub allow_networks: Vec<IpNet>,
     /// Bytes that stay free on the disk.
     pub min_free: u64,
+    /// The address of this machine from which it asks; any if not given.
+    pub address: Option<IpAddr>,
+    /// Wait for places that may be asked later, where nothing else worked.
+    pub wait: bool,
 }
 
 /// A content that the client has now.
@@ -101,6 +116,14 @@ pub enum ClientError {
     /// The client's own library.
     #[error("the client's content library cannot be used")]
     Library(#[source] LibraryError),
+    /// Others cannot be served.
+    #[error("`{address}` cannot be listened on")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
     /// Nobody could give it.
     #[error(transparent)]
     Fetch(FetchError),
@@ -117,6 +140,7 @@ impl Coded for ClientError {
             Self::Answer { .. } => Code::SiteAnswerInvalid,
             Self::Web(error) => error.code(),
             Self::Library(error) => error.code(),
+            Self::Listen { .. } => Code::ListenFailed,
             Self::Fetch(error) => error.code(),
             Self::Stopped(error) if error.is_cancelled() => Code::Interrupted,
             Self::Stopped(_) => Code::Internal,
@@ -142,12 +166,13 @@ pub async fn fetch_content(
     target: Option<&Path>,
     progress: impl Fn(Progress) + Send + Sync,
 ) -> Result<ClientFetched, ClientError> {
-    fetch_by(settings, &Policy::default(), content, target, progress).await
+    fetch_by(settings, &Policy::default(), &Started(Instant::now()), content, target, progress).await
 }
 
 async fn fetch_by(
     settings: &ClientSettings,
     policy: &Policy,
+    clock: &impl Clock,
     content: Sha256Digest,
     target: Option<&Path>,
     progress: impl Fn(Progress) + Send + Sync,
@@ -155,12 +180,53 @@ async fn fetch_by(
     let (dir, min_free) = (settings.dir.clone(), settings.min_free);
     let library = blocking(move || Library::open(&dir, Settings { min_free })).await?;
     let site = Reach::new(settings);
-    let answer = ask(&site, content).await?;
-    let digests = Digests { sha256: Some(content), sha1: None };
-    let wanted = Wanted { size: answer.size, digests };
-    let sources = site.sources(&answer)?;
-    let job = Job { file_name: answer.file_name.clone(), wanted, sources };
-    let fetched = transfer::fetch(&library, job, policy, progress).await.map_err(ClientError::Fetch)?;
+    let mut before: Vec<Served> = Vec::new();
+    let mut resumed_from = None;
+    let (answer, mut fetched) = loop {
+        let answer = ask(&site, content).await?;
+        let elapsed = clock.elapsed();
+        let digests = Digests { sha256: Some(content), sha1: None };
+        let wanted = Wanted { size: answer.size, digests };
+        let sources = site.sources(&fallback::due(&answer, elapsed))?;
+        let job = Job { file_name: answer.file_name.clone(), wanted, sources };
+        let pieces = pieces(&site, content, answer.size).await;
+        let fetching = transfer::fetch_by_pieces(&library, job, pieces, None, policy, &progress);
+        let error = match fetching.await {
+            Ok(fetched) => break (answer, fetched),
+            Err(error) => error,
+        };
+        let mut have = 0;
+        if let FetchError::AllFailed { kept, sources, .. } = &error {
+            have = *kept;
+            site.report(content, sources.iter().map(|one| (one.kind, &one.at, one.faults.last()))).await;
+            let gave: u64 = sources.iter().map(|one| one.bytes).sum();
+            resumed_from.get_or_insert(kept.saturating_sub(gave));
+            before.extend(sources.iter().filter(|one| one.bytes > 0).map(|one| Served {
+                kind: one.kind,
+                name: one.name.clone(),
+                bytes: one.bytes,
+                outcome:
+                    one.faults.last().map_or_else(|| "verified".to_owned(), |f| format!("verified; {f}")),
+                at: None,
+                fault: None,
+            }));
+        }
+        let next =
+            fallback::pause(&answer, elapsed).filter(|_| settings.wait && fallback::may_be_mended(&error));
+        let Some((pause, later)) = next else { return Err(ClientError::Fetch(error)) };
+        warn!("{error}; waiting {}s, {} may be asked later ({})", pause.as_secs(), later.name, later.reason);
+        let doing = Doing::Waiting { source: later.name.clone(), pause };
+        progress(Progress { have, size: answer.size, doing });
+        clock.sleep(pause).await;
+    };
+    let peers = fetched.served.iter().filter_map(|one| Some((one.kind, one.at.as_ref()?, one.fault?)));
+    site.report_codes(content, peers).await;
+    // What an earlier attempt had received is part of the file, unless somebody had to begin anew.
+    if fetched.resumed_from > 0 && !before.is_empty() {
+        before.append(&mut fetched.served);
+        fetched.served = before;
+        fetched.resumed_from = resumed_from.unwrap_or_default();
+    }
     let folder = target.map_or_else(|| settings.dir.join("files"), Path::to_owned);
     let path = folder.join(answer.file_name.as_str());
     let placed = path.clone();
@@ -217,6 +283,29 @@ async fn ask(site: &Reach<'_>, content: Sha256Digest) -> Result<LocationsAnswer,
     Ok(answer)
 }
 
+/// What the site says that the pieces are: with that a source that lies costs one piece instead of the file. Where the site
+/// does not hold the content it does not know, and the digest of the whole decides alone.
+async fn pieces(site: &Reach<'_>, content: Sha256Digest, size: u64) -> Option<Pieces> {
+    if size <= PIECE_SIZE as u64 {
+        return None; // its one piece is the whole
+    }
+    let url = site.join(&format!("content/{content}/pieceshash")).ok()?;
+    match site.web(Some(&site.base), false).ok()?.get_small(&url, LARGEST_HASH_FILE, None).await {
+        Ok(Small::Body { bytes, .. }) => read_hash_file(&bytes, size),
+        _ => None,
+    }
+}
+
+/// The address in the URL of a peer.
+fn socket_address(url: &Url) -> Option<SocketAddr> {
+    let address = match url.host()? {
+        url::Host::Ipv4(address) => IpAddr::from(address),
+        url::Host::Ipv6(address) => IpAddr::from(address),
+        url::Host::Domain(_) => return None,
+    };
+    Some(SocketAddr::new(address, url.port_or_known_default()?))
+}
+
 /// What the client may reach, and how.
 struct Reach<'a> {
     settings: &'a ClientSettings,
@@ -253,13 +342,57 @@ impl<'a> Reach<'a> {
             trusted_hosts,
             extra_ca_file: self.settings.ca_file.clone(),
             proxy: if through_proxy { Proxy::System } else { Proxy::None },
+            local_address: self.settings.address,
             ..WebPolicy::default()
         };
         Web::new(policy).map(Arc::new).map_err(ClientError::Web)
     }
 
-    fn sources(&self, answer: &LocationsAnswer) -> Result<Vec<Source>, ClientError> {
-        answer.locations.iter().take(MOST_LOCATIONS).map(|location| self.source(location)).collect()
+    /// As for points, but in less time: a machine in the same building answers at once or is gone.
+    fn peer_web(&self, peer: &Url) -> Result<Arc<Web>, ClientError> {
+        let policy = WebPolicy {
+            trusted_hosts: peer.host_str().map(str::to_owned).into_iter().collect(),
+            redirect_hosts: Some(Vec::new()),
+            local_address: self.settings.address,
+            connect_timeout: Duration::from_secs(3),
+            stall_timeout: Duration::from_secs(10),
+            ..WebPolicy::default()
+        };
+        Web::new(policy).map(Arc::new).map_err(ClientError::Web)
+    }
+
+    fn sources(&self, locations: &[Location]) -> Result<Vec<Source>, ClientError> {
+        locations.iter().take(MOST_LOCATIONS).map(|location| self.source(location)).collect()
+    }
+
+    /// Tells the site of peers that did not give what they promised. Whether it listens does not matter here.
+    async fn report(
+        &self,
+        content: Sha256Digest,
+        sources: impl Iterator<Item = (SourceKind, &At, Option<&Fault>)>,
+    ) {
+        let codes = sources.filter_map(|(kind, at, fault)| Some((kind, at, fault?.code())));
+        self.report_codes(content, codes).await;
+    }
+
+    async fn report_codes(
+        &self,
+        content: Sha256Digest,
+        sources: impl Iterator<Item = (SourceKind, &At, Code)>,
+    ) {
+        for (kind, at, code) in sources {
+            let (SourceKind::Peer, At::Url(url)) = (kind, at) else { continue };
+            let Some(peer) = socket_address(url) else { continue };
+            let report = ReportRequest { content, peer, fault: code.to_string() };
+            let (Ok(url), Ok(web), Ok(json)) =
+                (self.join("peers/report"), self.web(None, false), serde_json::to_vec(&report))
+            else {
+                continue;
+            };
+            if let Err(fault) = web.tell(&url, json, None, REPORT_DEADLINE, LARGEST_ANSWER).await {
+                debug!("the site took no report of {peer}: {fault}");
+            }
+        }
     }
 
     fn source(&self, location: &Location) -> Result<Source, ClientError> {
@@ -267,7 +400,7 @@ impl<'a> Reach<'a> {
             self.join(&location.url).map_err(|what| ClientError::Answer { site: self.shown(), what })?;
         let at_the_site = url.host() == self.base.host();
         let (kind, web) = match location.kind {
-            LocationKind::Peer => (SourceKind::Peer, self.web(Some(&url), false)?),
+            LocationKind::Peer => (SourceKind::Peer, self.peer_web(&url)?),
             LocationKind::DistributionPoint => (SourceKind::DistributionPoint, self.web(Some(&url), false)?),
             LocationKind::Cloud => (SourceKind::Cloud, self.web(None, !at_the_site)?),
         };

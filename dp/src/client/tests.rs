@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::sync::Mutex;
 
 use super::*;
 use crate::transfer::tests::{Origin, Play, content, wanted};
@@ -36,16 +37,45 @@ fn device(site: SocketAddr) -> Device {
         ca_file: None,
         allow_networks: Vec::new(),
         min_free: 0,
+        address: None,
+        wait: false,
     };
     Device { dir, settings }
 }
 
+/// A clock on which waiting takes no time. It remembers every pause.
+#[derive(Default)]
+struct Simulated {
+    now: Mutex<Duration>,
+    pauses: Mutex<Vec<u64>>,
+}
+
+impl Clock for Simulated {
+    fn elapsed(&self) -> Duration {
+        *self.now.lock().expect("nobody failed here")
+    }
+
+    async fn sleep(&self, pause: Duration) {
+        *self.now.lock().expect("nobody failed here") += pause;
+        self.pauses.lock().expect("nobody failed here").push(pause.as_secs());
+    }
+}
+
 impl Device {
     async fn fetch(&self, bytes: &[u8], target: Option<&Path>) -> Result<ClientFetched, ClientError> {
+        self.fetch_at(&Started(Instant::now()), bytes, target).await
+    }
+
+    async fn fetch_at(
+        &self,
+        clock: &impl Clock,
+        bytes: &[u8],
+        target: Option<&Path>,
+    ) -> Result<ClientFetched, ClientError> {
         let policy =
             Policy { attempts_per_source: 2, first_delay: Duration::from_millis(5), ..Policy::default() };
         let content = wanted(bytes).digests.sha256.unwrap();
-        fetch_by(&self.settings, &policy, content, target, |_| {}).await
+        fetch_by(&self.settings, &policy, clock, content, target, |_| {}).await
     }
 }
 
@@ -128,4 +158,61 @@ async fn a_site_that_says_something_else_is_refused() {
     let without = Origin::start(Vec::new(), &[Play::Status(404, String::new())]).await;
     let error = device(without.address).fetch(&truth, None).await.unwrap_err();
     assert_eq!(error.code(), Code::ContentNotFound);
+}
+
+#[tokio::test]
+async fn a_neighbour_is_asked_after_its_time_and_only_where_nothing_else_works() {
+    let truth = content(2 * MIB);
+    let own = Origin::start(truth.clone(), &[Play::CutAfter(MIB), Play::Status(404, String::new())]).await;
+    let neighbour = Origin::start(truth.clone(), &[Play::Well]).await;
+    let mut told: serde_json::Value =
+        serde_json::from_str(&answer(&truth, &[("distribution-point", own.url().as_str())])).unwrap();
+    told["later"] = serde_json::json!([
+        { "kind": "distribution-point", "name": "site", "url": "http://127.0.0.1:1/", "after_seconds": 7_200,
+          "from": "2026-01-01T02:00:00Z", "why": "default-group", "reason": "default site group" },
+        { "kind": "distribution-point", "name": "rome", "url": neighbour.url().as_str(), "after_seconds": 2_000,
+          "from": "2026-01-01T01:00:00Z", "why": "neighbour", "reason": "ROME is a neighbour of LYON" },
+    ]);
+    let site = site(told.to_string()).await;
+    let mut device = device(site.address);
+    let impatient = device.fetch_at(&Simulated::default(), &truth, None).await.unwrap_err();
+    assert_eq!(impatient.code(), Code::SourceNotFound);
+
+    device.settings.wait = true;
+    let clock = Simulated::default();
+    let fetched = device.fetch_at(&clock, &truth, None).await.unwrap();
+    // The answer holds for 900 s: everybody is asked again after that.
+    assert_eq!(*clock.pauses.lock().unwrap(), [900, 900, 200]);
+    let gave: Vec<_> = fetched.served.iter().map(|one| (one.name.as_str(), one.bytes)).collect();
+    assert_eq!(gave.last(), Some(&("rome", MIB as u64)), "{gave:?}");
+    assert_eq!(fetched.resumed_from, MIB as u64, "what the impatient one had");
+
+    // Who gets it from its own point waits for nobody.
+    let own = Origin::start(truth.clone(), &[Play::Well]).await;
+    told["locations"][0]["url"] = own.url().as_str().into();
+    let site = self::site(told.to_string()).await;
+    let mut device = self::device(site.address);
+    device.settings.wait = true;
+    let clock = Simulated::default();
+    device.fetch_at(&clock, &truth, None).await.unwrap();
+    assert_eq!(*clock.pauses.lock().unwrap(), [0; 0]);
+}
+
+#[tokio::test]
+async fn a_peer_that_lies_or_is_gone_costs_one_attempt() {
+    let truth = content(MIB);
+    let mut lie = truth.clone();
+    lie[17] ^= 1;
+    let liar = Origin::start(lie, &[Play::Well]).await;
+    let point = Origin::start(truth.clone(), &[Play::Well]).await;
+    let gone = "http://127.0.0.1:1/";
+    let locations =
+        [("peer", liar.url()), ("peer", Url::parse(gone).unwrap()), ("distribution-point", point.url())];
+    let locations: Vec<_> = locations.iter().map(|(kind, url)| (*kind, url.as_str())).collect();
+    let site = site(answer(&truth, &locations)).await;
+    let fetched = device(site.address).fetch(&truth, None).await.unwrap();
+    let told = told(&fetched);
+    assert!(told[0].starts_with("peer 0: ") && told[1].starts_with("peer 0: cannot be reached"), "{told:?}");
+    assert_eq!(told[2], format!("distribution point {MIB}: verified"));
+    assert_eq!(liar.ranges().len(), 1, "asked once");
 }

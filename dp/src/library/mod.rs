@@ -8,6 +8,7 @@
 //! file. Names are made of digests that we computed: no client and no upstream names a path. Everything here blocks;
 //! async callers use a blocking thread.
 
+mod growth;
 mod sidecar;
 mod staged;
 #[cfg(test)]
@@ -24,7 +25,8 @@ use catalog::digest::{Checker, Fingerprint, Mismatch, Sha256Digest, Wanted};
 use catalog::problem::{Code, Coded};
 use rustix::fs::OFlags;
 
-pub use staged::{Note, Staged};
+pub use growth::{Grown, Growth};
+pub use staged::{Appended, Note, Staged};
 
 /// Why the library could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -342,6 +344,11 @@ impl Library {
         Ok(Some(fingerprint))
     }
 
+    /// What was computed when the content was stored, if that is still known. Nothing is hashed.
+    pub fn known_fingerprint(&self, digest: Sha256Digest) -> Option<Fingerprint> {
+        sidecar::read(&self.fanned("hashes", digest)).filter(|found| found.sha256 == digest)
+    }
+
     /// Like [`Self::open_content`], for those who will hash it: a wrong size is for the hash to show.
     fn open_content_anyway(&self, digest: Sha256Digest) -> Result<Option<File>, LibraryError> {
         match self.open_content(digest) {
@@ -463,6 +470,22 @@ impl Library {
         if path.parent().is_some_and(Path::exists) { sync_folder(&path) } else { Ok(()) }
     }
 
+    /// Every content with its size, in the order of digests. What has another name than a digest is none.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn contents(&self) -> Result<Vec<(Sha256Digest, u64)>, LibraryError> {
+        let named = |path: &PathBuf| path.file_name()?.to_str()?.parse::<Sha256Digest>().ok();
+        let sized = |path: PathBuf| {
+            let found = fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file)?;
+            Some((named(&path)?, found.len()))
+        };
+        let mut all: Vec<_> =
+            files_below(&self.inner.dir.join("blobs"))?.into_iter().filter_map(sized).collect();
+        all.sort();
+        Ok(all)
+    }
+
     /// How much there is.
     ///
     /// # Errors
@@ -479,7 +502,11 @@ impl Library {
         Ok(usage)
     }
 
-    fn free(&self) -> Result<u64, LibraryError> {
+    /// Bytes free on its file system.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn free(&self) -> Result<u64, LibraryError> {
         let found = rustix::fs::statvfs(&self.inner.dir)
             .map_err(|error| LibraryError::io("look at the disk of", &self.inner.dir)(error.into()))?;
         Ok(found.f_bavail.saturating_mul(found.f_frsize))

@@ -4,10 +4,12 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use catalog::digest::{Checker, Mismatch, Verified, Wanted};
+use catalog::digest::{Checker, Mismatch, PIECE_SIZE, PieceMark, Pieces, Verified, Wanted};
 use serde::{Deserialize, Serialize};
 
+use super::growth::Growth;
 use super::{Library, LibraryError, Stored, make_read_only, remove_if_there, sidecar, sync_folder};
 
 /// Where staged bytes came from, so that a resumed transfer asks the same source for the same representation
@@ -30,6 +32,22 @@ pub struct Staged {
     /// Bytes from which the system is asked to write to the disk; an uninterrupted stream of dirty pages would stall
     /// the last sync for minutes.
     flushed: u64,
+    pieces: Option<Pieces>,
+    /// The end of the last piece that was right.
+    mark: Option<PieceMark>,
+    growth: Option<Arc<Growth>>,
+}
+
+/// What became of bytes that were added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Appended {
+    /// They are here, and every piece that they completed is right, as far as that is known.
+    All,
+    /// A piece is wrong. Neither it nor what came after it is here any more.
+    WrongPiece {
+        /// Where it begins.
+        offset: u64,
+    },
 }
 
 /// Written back this often, in bytes.
@@ -99,7 +117,71 @@ impl Staged {
             return Err(LibraryError::Full { needed, free, kept });
         }
         let flushed = checker.seen();
-        Ok(Self { library, path, file, checker, flushed })
+        Ok(Self { library, path, file, checker, flushed, pieces: None, mark: None, growth: None })
+    }
+
+    /// Checks every piece from now on, and those that are here; the first wrong one and all after it are dropped. Who reads
+    /// the file while it arrives sees it grow.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn check_pieces(&mut self, pieces: Pieces, growth: Option<Arc<Growth>>) -> Result<(), LibraryError> {
+        let right = (0..)
+            .zip(self.checker.pieces())
+            .take_while(|(index, found)| pieces.hash(*index) == Some(**found));
+        let right = right.count();
+        if right < self.checker.pieces().len() {
+            self.cut((right * PIECE_SIZE) as u64)?;
+        }
+        if let Some(growth) = &growth {
+            growth.set_file(File::open(&self.path).map_err(LibraryError::io("open again", &self.path))?);
+            growth.verified((right * PIECE_SIZE) as u64);
+        }
+        (self.pieces, self.growth) = (Some(pieces), growth);
+        Ok(())
+    }
+
+    /// Tells `growth` of the end.
+    pub fn tell(&mut self, growth: Option<Arc<Growth>>) {
+        self.growth = growth;
+    }
+
+    /// Drops what is here from `offset` on.
+    fn cut(&mut self, offset: u64) -> Result<(), LibraryError> {
+        let failed = |act| LibraryError::io(act, &self.path);
+        self.file.set_len(offset).map_err(failed("cut"))?;
+        match self.mark.as_ref().filter(|mark| mark.offset() == offset) {
+            Some(mark) => self.checker.return_to(mark),
+            None => {
+                self.checker = Checker::new();
+                self.file.seek(SeekFrom::Start(0)).map_err(failed("read"))?;
+                let mut buffer = vec![0; 4 << 20];
+                while let count @ 1.. = self.file.read(&mut buffer).map_err(failed("read"))? {
+                    self.checker.update(&buffer[..count]);
+                }
+            }
+        }
+        self.file.seek(SeekFrom::Start(offset)).map_err(failed("read"))?;
+        self.flushed = self.flushed.min(offset);
+        Ok(())
+    }
+
+    /// The piece that was completed last is right, or it is dropped.
+    fn check_piece(&mut self) -> Result<Appended, LibraryError> {
+        let Some((pieces, index)) = self.pieces.as_ref().zip(self.checker.pieces().len().checked_sub(1))
+        else {
+            return Ok(Appended::All);
+        };
+        if pieces.hash(index) != self.checker.pieces().last().copied() {
+            let offset = (index * PIECE_SIZE) as u64;
+            self.cut(offset)?;
+            return Ok(Appended::WrongPiece { offset });
+        }
+        self.mark = self.checker.mark();
+        if let Some(growth) = &self.growth {
+            growth.verified(self.checker.seen());
+        }
+        Ok(Appended::All)
     }
 
     /// Bytes that are here.
@@ -126,7 +208,22 @@ impl Staged {
     ///
     /// # Errors
     /// [`LibraryError::Io`]; the file then has what it had before, or a part of the new bytes that is dropped.
-    pub fn append(&mut self, bytes: &[u8]) -> Result<(), LibraryError> {
+    pub fn append(&mut self, mut bytes: &[u8]) -> Result<Appended, LibraryError> {
+        while self.pieces.is_some() && !bytes.is_empty() {
+            let room = PIECE_SIZE - (self.have() % PIECE_SIZE as u64) as usize;
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.write(now)?;
+            if now.len() == room
+                && let wrong @ Appended::WrongPiece { .. } = self.check_piece()?
+            {
+                return Ok(wrong);
+            }
+            bytes = later;
+        }
+        self.write(bytes).map(|()| Appended::All)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), LibraryError> {
         let have = self.have();
         if let Err(error) = self.file.write_all(bytes) {
             // Half-written bytes were not hashed: without them file and hash agree again.
@@ -149,6 +246,7 @@ impl Staged {
         let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
         emptied.map_err(LibraryError::io("empty", &self.path))?;
         self.checker = Checker::new();
+        self.mark = None;
         self.flushed = 0;
         remove_if_there(&self.path.with_extension("json"))
     }
@@ -193,6 +291,11 @@ impl Staged {
             sync_folder(folder)?;
         }
         remove_if_there(&self.path.with_extension("json"))?;
+        if let Some(growth) = &self.growth
+            && let Some(there) = self.library.open_content(stored.digest)?
+        {
+            growth.whole(there.file);
+        }
         Ok(stored)
     }
 }

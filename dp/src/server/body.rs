@@ -52,6 +52,13 @@ impl ContentBody {
         Self { segments: VecDeque::from([Segment::Bytes(bytes)]), left, ..Self::empty() }
     }
 
+    /// Bytes in memory, one after the other.
+    pub fn parts(parts: Vec<Bytes>) -> Self {
+        let left = parts.iter().map(|part| part.len() as u64).sum();
+        let segments = parts.into_iter().map(Segment::Bytes).collect();
+        Self { segments, left, ..Self::empty() }
+    }
+
     /// Parts of a content, and what stands between them.
     pub fn content(content: Arc<OpenContent>, segments: Vec<Segment>) -> Self {
         let length = |segment: &Segment| match segment {

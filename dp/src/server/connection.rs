@@ -13,12 +13,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::framing::HeadWatch;
 use super::open::OpenContent;
 use super::push::{Part, Pusher, Regions};
+use super::socket::Socket;
 
 /// How long, and for how many bytes, a client may go on sending after an answer that ends the connection.
 const LINGER: Duration = Duration::from_secs(2);
@@ -48,10 +48,11 @@ impl Signals {
 
 /// A stream that gives up on a reader that has stopped.
 pub(super) struct Guarded {
-    stream: TcpStream,
+    stream: Socket,
     signals: Arc<Signals>,
     watch: HeadWatch,
-    pusher: Pusher,
+    /// Only over plain TCP: TLS needs to read what it sends.
+    pusher: Option<Pusher>,
     stall: Duration,
     deadline: Pin<Box<Sleep>>,
     waiting: bool,
@@ -59,9 +60,13 @@ pub(super) struct Guarded {
 }
 
 impl Guarded {
-    pub(super) fn new(stream: TcpStream, stall: Duration, signals: Arc<Signals>) -> Self {
+    pub(super) fn new(stream: Socket, stall: Duration, signals: Arc<Signals>) -> Self {
         let deadline = Box::pin(sleep(stall));
-        let (watch, pusher) = (HeadWatch::default(), Pusher::new(&stream));
+        let pusher = match &stream {
+            Socket::Plain(stream) => Some(Pusher::new(stream)),
+            Socket::Tls(_) => None,
+        };
+        let watch = HeadWatch::default();
         Self { stream, signals, watch, pusher, stall, deadline, waiting: false, lingering: None }
     }
 
@@ -126,12 +131,15 @@ impl AsyncWrite for Guarded {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let polled = match Part::find(slices, &this.signals.regions) {
-            Some(part) => this.pusher.poll_push(cx, &this.stream, &part).map_ok(|(sent, of_file)| {
-                this.signals.by_region.fetch_add(of_file as u64, Ordering::Relaxed);
-                sent
-            }),
-            None => Pin::new(&mut this.stream).poll_write_vectored(cx, slices),
+        let part = Part::find(slices, &this.signals.regions);
+        let polled = match (part, &mut this.pusher, &this.stream) {
+            (Some(part), Some(pusher), Socket::Plain(stream)) => {
+                pusher.poll_push(cx, stream, &part).map_ok(|(sent, of_file)| {
+                    this.signals.by_region.fetch_add(of_file as u64, Ordering::Relaxed);
+                    sent
+                })
+            }
+            _ => Pin::new(&mut this.stream).poll_write_vectored(cx, slices),
         };
         self.guard(cx, polled)
     }

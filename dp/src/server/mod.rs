@@ -2,25 +2,34 @@
 //!
 //! What may be served is a [`Shelf`], an immutable snapshot that is replaced whole; a request looks nothing up in a
 //! database. Content is opened once and read through that descriptor. Bodies are never chunked and never compressed, and
-//! all of them go through one type, [`body::ContentBody`]. Whatever is no content goes to the [`Service`], if there is one.
+//! all of them go through one type, [`body::ContentBody`]. Whatever is no content goes to a [`Service`], if one has the route.
 
+mod access;
+mod admission;
 pub mod body;
 pub mod conditional;
 mod connection;
+mod counters;
+mod facts;
 mod framing;
+pub mod limit;
+pub(crate) mod metalink;
+mod mirrors;
 pub mod open;
+mod outgoing;
 #[cfg(target_os = "linux")]
 mod push;
 pub mod range;
+mod refusal;
 mod respond;
 mod service;
 mod shelf;
+mod socket;
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -32,17 +41,27 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
-use tokio::net::{TcpListener, TcpStream};
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::library::{Library, LibraryError};
+pub use access::{Access, Gate, Keys};
+use admission::{Admission, Client, Place};
 use body::ContentBody;
 use connection::Signals;
+pub use counters::{Outcome, Served, Source};
+use mirrors::KeptPieces;
 use open::OpenContents;
+use outgoing::{Line, Outgoing};
+pub use refusal::Refusal;
 use service::Room;
-pub use service::{Answering, Call, Received, Refused, Remark, RequestBody, Service};
-pub use shelf::{Location, LocationKind, LocationsAnswer, Servable, Shelf};
+pub use service::{Answering, Call, Deliver, Received, Refused, Remark, RequestBody, Service};
+pub use shelf::{
+    LaterLocation, Location, LocationKind, LocationsAnswer, Locator, OutLocation, Servable, Shelf,
+};
+use socket::Socket;
 
 /// How much one server takes on.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +70,18 @@ pub struct ServerLimits {
     pub max_connections: usize,
     /// Connections at once from one address.
     pub max_connections_per_client: usize,
+    /// Bodies above [`SMALL_BODY`] that are sent at once; 0: as many as there are connections.
+    pub max_transfers: usize,
+    /// The same to one address.
+    pub max_transfers_per_client: usize,
+    /// How many requests may wait for their turn, and how long.
+    pub most_waiting: usize,
+    /// How long each of them waits.
+    pub turn_patience: Duration,
+    /// Bytes per second of all bodies together.
+    pub rate_limit: Option<u64>,
+    /// Bytes per second to one address.
+    pub rate_limit_per_client: Option<u64>,
     /// For the head of a request, for its body, and between requests of one connection.
     pub read_timeout: Duration,
     /// How long a client may leave what we send unread.
@@ -64,6 +95,12 @@ impl Default for ServerLimits {
         Self {
             max_connections: 4096,
             max_connections_per_client: 8,
+            max_transfers: 0,
+            max_transfers_per_client: 0,
+            most_waiting: 64,
+            turn_patience: Duration::from_secs(5),
+            rate_limit: None,
+            rate_limit_per_client: None,
             read_timeout: Duration::from_secs(30),
             write_stall: Duration::from_secs(60),
             shutdown_grace: Duration::from_secs(120),
@@ -75,50 +112,87 @@ impl Default for ServerLimits {
 const LARGEST_HEAD: usize = 64 * 1024;
 const MOST_FIELDS: usize = 100;
 
-/// Counted since the start.
-#[derive(Debug, Default)]
-pub struct Served {
-    /// Requests answered.
-    pub requests: AtomicU64,
-    /// Bytes of content promised in answers.
-    pub bytes: AtomicU64,
-    /// Bytes of content that went from the file to the socket, past every buffer of ours.
-    pub by_region: AtomicU64,
-}
+/// Bodies up to this size take no turn: they are sent before anybody could wait for one.
+pub const SMALL_BODY: u64 = 64 * 1024;
 
 /// One server; it may listen at several addresses.
 pub struct ContentServer {
+    library: Library,
     contents: OpenContents,
     shelf: Arc<ArcSwap<Shelf>>,
     limits: ServerLimits,
-    service: Option<Arc<dyn Service>>,
+    locator: Option<Arc<dyn Locator>>,
+    services: Vec<Arc<dyn Service>>,
     room: Room,
-    clients: Mutex<HashMap<IpAddr, usize>>,
+    admission: Arc<Admission>,
+    gate: Arc<dyn Gate>,
+    source: Source,
+    pieces: KeptPieces,
     /// What was served.
-    pub served: Served,
+    pub served: Arc<Served>,
 }
 
 impl ContentServer {
     /// A server of what `shelf` says at each moment.
     pub fn new(library: Library, shelf: Arc<ArcSwap<Shelf>>, limits: ServerLimits) -> Self {
         Self {
-            contents: OpenContents::new(library),
+            contents: OpenContents::new(library.clone()),
+            library,
             shelf,
             limits,
-            service: None,
+            locator: None,
+            services: Vec::new(),
             room: Room::default(),
-            clients: Mutex::default(),
-            served: Served::default(),
+            admission: Arc::new(Admission::new(limits)),
+            gate: Arc::new(access::Shut),
+            source: Source::Point,
+            pieces: KeptPieces::default(),
+            served: Arc::default(),
         }
     }
 
-    /// The same server, with a service for what is no content.
-    pub fn with_service(self, service: Arc<dyn Service>) -> Self {
-        Self { service: Some(service), ..self }
+    /// The same server, with a service more for what is no content. The first that has a route answers.
+    pub fn with_service(mut self, service: Arc<dyn Service>) -> Self {
+        self.services.push(service);
+        self
+    }
+
+    /// The same server, which also says where content is. Without this nobody is told.
+    pub fn with_locator(self, locator: Arc<dyn Locator>) -> Self {
+        Self { locator: Some(locator), ..self }
+    }
+
+    /// The same server, with who decides about private content. Without one nobody gets any.
+    pub fn with_gate(self, gate: Arc<dyn Gate>) -> Self {
+        Self { gate, ..self }
+    }
+
+    /// The same server, serving as somebody else and counting there.
+    pub fn counting(self, source: Source, served: Arc<Served>) -> Self {
+        Self { source, served, ..self }
     }
 
     /// Accepts until `shutdown`, then lets running answers finish, at most for the grace.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        self.accept(listener, None, shutdown).await;
+    }
+
+    /// The same over TLS, with the certificate that `identity` has at the moment of each handshake.
+    pub async fn serve_tls(
+        self: Arc<Self>,
+        listener: TcpListener,
+        identity: Arc<ArcSwap<ServerConfig>>,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        self.accept(listener, Some(identity), shutdown).await;
+    }
+
+    async fn accept(
+        self: Arc<Self>,
+        listener: TcpListener,
+        identity: Option<Arc<ArcSwap<ServerConfig>>>,
+        shutdown: impl Future<Output = ()>,
+    ) {
         tokio::pin!(shutdown);
         let (stop, stopped) = watch::channel(false);
         let mut connections = tokio::task::JoinSet::new();
@@ -136,11 +210,24 @@ impl ContentServer {
                 },
             };
             while connections.try_join_next().is_some() {} // those that have ended hold no place
-            let Some(place) = self.clone().admit(peer.ip(), connections.len()) else {
-                warn!(client = %peer.ip(), "refused a connection of {}: too many", peer.ip());
-                continue;
+            let place = match self.admission.connect(&self.served, peer.ip(), connections.len()) {
+                Ok(place) => place,
+                Err(refusal) => {
+                    self.served.refuse(refusal);
+                    warn!(client = %peer.ip(), "refused a connection of {}: {}", peer.ip(), refusal.name());
+                    continue;
+                }
             };
-            connections.spawn(self.clone().answer(stream, peer, place, stopped.clone()));
+            let (server, stopped) = (self.clone(), stopped.clone());
+            let config = identity.as_ref().map(|identity| identity.load_full());
+            connections.spawn(async move {
+                let _ = stream.set_nodelay(true);
+                // The handshake has the time of a head; who needs longer, or speaks no TLS, is not told why.
+                let Some(socket) = Socket::open(stream, config, server.limits.read_timeout).await else {
+                    return;
+                };
+                server.answer(socket, peer, place, stopped).await;
+            });
         }
         drop(listener);
         let _ = stop.send(true);
@@ -150,35 +237,19 @@ impl ContentServer {
         }
     }
 
-    /// A place for one more connection, given back when it is dropped.
-    fn admit(self: Arc<Self>, client: IpAddr, all: usize) -> Option<Place> {
-        if all >= self.limits.max_connections {
-            return None;
-        }
-        {
-            let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = clients.entry(client).or_default();
-            if *count >= self.limits.max_connections_per_client {
-                return None;
-            }
-            *count += 1;
-        }
-        Some(Place { server: self, client })
-    }
-
     async fn answer(
         self: Arc<Self>,
-        stream: TcpStream,
-        peer: SocketAddr,
-        _place: Place,
+        stream: Socket,
+        address: SocketAddr,
+        place: Place,
         mut stopped: watch::Receiver<bool>,
     ) {
-        let _ = stream.set_nodelay(true);
+        let peer = Peer { address, secure: stream.is_secure() };
         let signals = Arc::new(Signals::default());
         let stream = connection::Guarded::new(stream, self.limits.write_stall, signals.clone());
         let service = service_fn(|request| {
-            let (server, signals) = (self.clone(), signals.clone());
-            async move { Ok::<_, Infallible>(server.handle(request, peer, &signals).await) }
+            let (server, signals, client) = (self.clone(), signals.clone(), place.client.clone());
+            async move { Ok::<_, Infallible>(server.handle(request, peer, &client, &signals).await) }
         });
         let mut builder = hyper::server::conn::http1::Builder::new();
         // Without a timer the timeout of the head would silently be off.
@@ -205,42 +276,46 @@ impl ContentServer {
     async fn handle(
         &self,
         request: Request<Incoming>,
-        peer: SocketAddr,
+        peer: Peer,
+        client: &Arc<Client>,
         signals: &Signals,
-    ) -> Response<ContentBody> {
+    ) -> Response<Outgoing> {
         let since = Instant::now();
         let (head, mut body) = request.into_parts();
+        let line = Line::of(&head, peer.address.ip(), since);
         let doubtful = signals.doubtful.load(Ordering::Relaxed);
         let mut response =
             if doubtful { respond::bad_request() } else { self.route(&head, &mut body, peer).await };
         if response.headers().get(header::CONNECTION).is_some_and(|value| value == "close") {
             signals.linger.store(true, Ordering::Relaxed);
         }
-        if let Some(content) = response.body_mut().by_region() {
+        // TLS would read a region, and a file that is cut meanwhile would end the process.
+        if !peer.secure
+            && let Some(content) = response.body_mut().by_region()
+        {
             signals.expect(content);
         }
-        let sent = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
-        self.served.requests.fetch_add(1, Ordering::Relaxed);
-        self.served.bytes.fetch_add(sent, Ordering::Relaxed);
-        let remark = response.extensions_mut().remove::<Remark>().map_or_else(String::new, |it| it.0);
-        info!(
-            target: "dp::access",
-            client = %peer.ip(),
-            status = response.status().as_u16(),
-            size_bytes = sent,
-            range = head.headers.get(header::RANGE).and_then(|v| v.to_str().ok()).unwrap_or("-"),
-            micros = since.elapsed().as_micros() as u64,
-            "{} {}{}{remark}", head.method, head.uri.path(), if remark.is_empty() { "" } else { " " }
-        );
-        response
+        let mut turn = None;
+        let mut length = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
+        if length > SMALL_BODY {
+            match self.admission.turn(&self.served, client).await {
+                Ok(taken) => turn = Some(taken),
+                Err(refusal) => {
+                    response = respond::refuse_for(refusal, self.admission.retry_after());
+                    length = 0;
+                }
+            }
+        }
+        let pace = if length > 0 { self.admission.pace(client) } else { None };
+        Outgoing::new(response, self.source, self.served.clone(), line, pace, turn)
     }
 
-    async fn route(&self, head: &Parts, body: &mut Incoming, peer: SocketAddr) -> Response<ContentBody> {
+    async fn route(&self, head: &Parts, body: &mut Incoming, peer: Peer) -> Response<ContentBody> {
         if head.version > Version::HTTP_11 {
             return respond::bad_request();
         }
         if head_bytes(head) > LARGEST_HEAD {
-            return respond::head_too_large();
+            return respond::refuse(Refusal::HeadTooLarge);
         }
         if !names_one_host(head) {
             return respond::bad_request();
@@ -265,44 +340,51 @@ impl ContentServer {
             return respond::bad_request();
         }
         let readable = matches!(head.method, Method::GET | Method::HEAD);
-        let shelf = self.shelf.load();
+        let (shelf, client) = (self.shelf.load(), peer.address.ip());
         match segments.as_slice() {
-            ["content" | "packages" | "locations", ..] if !readable => respond::method_not_allowed(),
-            ["content", digest] => match digest.parse() {
-                Ok(digest) => self.content(head, &shelf, digest).await,
-                Err(_) => respond::not_here(),
+            ["content" | "packages" | "locations", ..] if !readable => respond::refuse(Refusal::Method),
+            ["content", name] => match (name.parse(), mirrors::without_suffix(name).map(str::parse)) {
+                (Ok(digest), _) => self.content(head, &shelf, digest, client).await,
+                (_, Some(Ok(digest))) => self.metalink(head, &shelf, digest, None, client).await,
+                _ => respond::refuse(Refusal::Absent),
+            },
+            ["content", digest, "pieceshash"] => match digest.parse() {
+                Ok(digest) => self.pieces_hash(head, &shelf, digest, client).await,
+                Err(_) => respond::refuse(Refusal::Absent),
             },
             // As update servers name content; they take no regard to case ([MS-WSUSSS] section 2.1).
             [content, folder, file] if content.eq_ignore_ascii_case("content") => {
                 let found = sha1_of(folder, file).and_then(|sha1| *shelf.by_sha1.get(&sha1)?);
                 match found {
-                    _ if !readable => respond::method_not_allowed(),
-                    Some(digest) => self.content(head, &shelf, digest).await,
-                    None => respond::not_here(),
+                    _ if !readable => respond::refuse(Refusal::Method),
+                    Some(digest) => self.content(head, &shelf, digest, client).await,
+                    None => respond::refuse(Refusal::Absent),
                 }
             }
             ["packages", package, file] => {
-                let found =
-                    package.parse().ok().and_then(|id| shelf.packages.get(&(id, file.to_ascii_lowercase())));
-                match found {
-                    Some(digest) => self.content(head, &shelf, *digest).await,
-                    None => respond::not_here(),
+                let of = |file: &str| {
+                    let key = (package.parse().ok()?, file.to_ascii_lowercase());
+                    shelf.packages.get(&key).copied()
+                };
+                if let Some(digest) = of(file) {
+                    return self.content(head, &shelf, digest, client).await;
+                }
+                match mirrors::without_suffix(file).and_then(|file| Some((file, of(file)?))) {
+                    Some((file, digest)) => self.metalink(head, &shelf, digest, Some(file), client).await,
+                    None => respond::refuse(Refusal::Absent),
                 }
             }
-            ["locations", digest] => {
-                match digest.parse().ok().and_then(|digest| shelf.locations.get(&digest)) {
-                    Some(locations) => respond::json(locations, head.method == Method::HEAD),
-                    None => respond::not_here(),
-                }
-            }
-            _ => respond::not_here(),
+            ["locations", digest] => match digest.parse() {
+                Ok(digest) => self.locations(head, &shelf, digest, client),
+                Err(_) => respond::refuse(Refusal::Absent),
+            },
+            _ => respond::refuse(Refusal::NoRoute),
         }
     }
 
     /// The service whose route this is, and the most bytes of a body there. Content is never its.
     fn service_of(&self, segments: &[&str]) -> Option<(&Arc<dyn Service>, u64)> {
-        let service = self.service.as_ref()?;
-        Some((service, service.largest_body(segments)?))
+        self.services.iter().find_map(|service| Some((service, service.largest_body(segments)?)))
     }
 
     async fn serve_call(
@@ -312,15 +394,20 @@ impl ContentServer {
         head: &Parts,
         body: &mut Incoming,
         path: &[&str],
-        peer: SocketAddr,
+        Peer { address: peer, secure }: Peer,
     ) -> Response<ContentBody> {
         // Only `POST` says what a body means here.
         if head.method != Method::POST && !http_body::Body::is_end_stream(body) {
             return respond::bad_request();
         }
         let body = RequestBody::new(body, largest, self.limits.read_timeout, &self.room);
-        let mut call = Call { head, path, peer, body };
+        let mut call = Call { head, path, peer, secure, body };
         let mut response = service.answer(&mut call).await;
+        if let Some(Deliver { content, servable }) = response.extensions_mut().remove() {
+            let remark = response.extensions_mut().remove::<Remark>();
+            response = self.deliver(head, content, &servable).await;
+            remark.map(|remark| response.extensions_mut().insert(remark));
+        }
         // After a transfer coding nothing is believed: whoever stands before us may have read another one.
         if !call.body.is_over() || head.headers.contains_key(header::TRANSFER_ENCODING) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -328,28 +415,66 @@ impl ContentServer {
         response
     }
 
-    /// `GET` or `HEAD` of one content: 200, 206, 304, 404, 412 or 416; 400 for ranges that contradict each other.
-    async fn content(&self, head: &Parts, shelf: &Shelf, digest: Sha256Digest) -> Response<ContentBody> {
-        // Absent and not distributed look the same from outside (threat T4).
-        let Some(servable) = shelf.contents.get(&digest) else { return respond::not_here() };
+    /// `GET` or `HEAD` of one content: 200, 206, 304, 404, 412 or 416.
+    async fn content(
+        &self,
+        head: &Parts,
+        shelf: &Shelf,
+        digest: Sha256Digest,
+        client: IpAddr,
+    ) -> Response<ContentBody> {
+        let servable = match self.servable(head, shelf, digest, client) {
+            Ok(servable) => servable,
+            Err(refusal) => return respond::refuse(refusal),
+        };
+        let mut response = self.deliver(head, digest, servable).await;
+        if response.status().is_success() {
+            self.link_duplicates(&mut response, head, shelf, digest, client);
+        }
+        response
+    }
+
+    /// The same, whatever is on the shelf and whoever asks.
+    async fn deliver(
+        &self,
+        head: &Parts,
+        digest: Sha256Digest,
+        servable: &Servable,
+    ) -> Response<ContentBody> {
         let content = match self.contents.open(digest).await {
             Ok(Some(content)) if content.size == servable.size => content,
             Ok(_) => {
                 warn!(content.sha256 = %digest, "{digest} is distributed and not in the library, or of another size");
-                return respond::not_here();
+                return respond::refuse(Refusal::Missing);
             }
             Err(error @ LibraryError::Corrupt { .. }) => {
                 warn!(content.sha256 = %digest, "{digest} is not served: {error}");
-                return respond::not_here();
+                return respond::refuse(Refusal::Damaged);
             }
             Err(error) => {
                 warn!(content.sha256 = %digest, "{digest} cannot be opened: {error}");
-                return respond::try_later();
+                return respond::refuse(Refusal::Unreadable);
             }
         };
-        let file = respond::ServedFile::new(content);
-        let reply = conditional::decide(&head.method, &head.headers, &file.validators, file.size);
+        let file = respond::ServedFile::new(content, servable.facts(digest).clone());
+        let reply = conditional::decide(&head.method, &head.headers, &file.facts.validators, file.size);
         respond::file(file, reply, head.method == Method::HEAD)
+    }
+
+    /// What this client may be served. Absent, not distributed and forbidden look the same from outside (threat T4).
+    fn servable<'s>(
+        &self,
+        head: &Parts,
+        shelf: &'s Shelf,
+        digest: Sha256Digest,
+        client: IpAddr,
+    ) -> Result<&'s Servable, Refusal> {
+        let servable = shelf.contents.get(&digest).ok_or(Refusal::Absent)?;
+        if access::may(&*self.gate, servable.access, head, client) {
+            Ok(servable)
+        } else {
+            Err(Refusal::Forbidden)
+        }
     }
 }
 
@@ -379,20 +504,9 @@ fn sha1_of(folder: &str, file: &str) -> Option<Sha1Digest> {
     name.get(name.len() - 2..)?.eq_ignore_ascii_case(folder).then_some(sha1)
 }
 
-/// One connection's place among those allowed.
-struct Place {
-    server: Arc<ContentServer>,
-    client: IpAddr,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut clients = self.server.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = clients.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                clients.remove(&self.client);
-            }
-        }
-    }
+/// Who is at the other end of a connection, and whether others can read it.
+#[derive(Debug, Clone, Copy)]
+struct Peer {
+    address: SocketAddr,
+    secure: bool,
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use catalog::digest::Sha256Digest;
 use http::request::Parts;
 use http::{Response, StatusCode};
 use http_body::Body as _;
@@ -21,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::body::ContentBody;
 use super::respond;
+use super::shelf::Servable;
 
 /// KiB of all bodies that are in memory at once.
 const ROOM_KIB: usize = 64 * 1024;
@@ -45,8 +47,20 @@ pub struct Call<'r> {
     pub path: &'r [&'r str],
     /// Who asks.
     pub peer: SocketAddr,
+    /// Whether it came over TLS.
+    pub secure: bool,
     /// Its body.
     pub body: RequestBody<'r>,
+}
+
+/// An answer of a service that stands for a content, as an extension of the response: the server answers with the content
+/// instead, whether or not it is on the shelf. Preconditions and ranges are honoured.
+#[derive(Debug, Clone)]
+pub struct Deliver {
+    /// Which content.
+    pub content: Sha256Digest,
+    /// What is known of it.
+    pub servable: Servable,
 }
 
 /// A remark of a service about its answer, for the access log: an extension of the response.

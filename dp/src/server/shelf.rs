@@ -1,12 +1,19 @@
-//! What a distribution point may serve at one moment.
+//! What a distribution point may serve at one moment, and what clients are told about where content is.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
 
 use catalog::digest::{Sha1Digest, Sha256Digest};
 use catalog::id::{FileName, PackageId};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::access::Access;
+use super::facts::Facts;
+
 /// What may be served, and what clients are told about where content is. Replaced whole, never changed.
+/// What may be served. Replaced whole, never changed.
 #[derive(Debug, Clone, Default)]
 pub struct Shelf {
     /// Contents that were distributed.
@@ -15,8 +22,6 @@ pub struct Shelf {
     pub by_sha1: HashMap<Sha1Digest, Option<Sha256Digest>>,
     /// Files of packages: names in lower case, because clients differ in it.
     pub packages: HashMap<(PackageId, String), Sha256Digest>,
-    /// Where each content is.
-    pub locations: HashMap<Sha256Digest, LocationsAnswer>,
 }
 
 impl Shelf {
@@ -29,6 +34,11 @@ impl Shelf {
         }
         self.contents.insert(digest, servable);
     }
+
+    /// For whom a content is; what is not on the shelf is nobody's business, and public by itself.
+    pub fn access(&self, digest: Sha256Digest) -> Access {
+        self.contents.get(&digest).map_or(Access::Public, |servable| servable.access)
+    }
 }
 
 /// What is known of content that may be served.
@@ -40,6 +50,27 @@ pub struct Servable {
     pub sha1: Option<Sha1Digest>,
     /// A name for it.
     pub name: FileName,
+    /// For whom it is.
+    pub access: Access,
+    /// What answers say of it; worded when somebody first asks.
+    facts: OnceLock<Arc<Facts>>,
+}
+
+impl Servable {
+    /// Public content.
+    pub fn new(size: u64, sha1: Option<Sha1Digest>, name: FileName) -> Self {
+        Self { size, sha1, name, access: Access::Public, facts: OnceLock::new() }
+    }
+
+    /// The same, for others.
+    pub fn with_access(self, access: Access) -> Self {
+        Self { access, facts: OnceLock::new(), ..self }
+    }
+
+    /// What answers say of it, whose digest this is.
+    pub(super) fn facts(&self, digest: Sha256Digest) -> &Arc<Facts> {
+        self.facts.get_or_init(|| Arc::new(Facts::of(digest, self.access)))
+    }
 }
 
 /// Who has content.
@@ -54,6 +85,12 @@ pub enum LocationKind {
     Cloud,
 }
 
+/// Who answers `GET /locations/{sha256}`.
+pub trait Locator: Send + Sync {
+    /// Where a client at this address finds a content; `None` where nobody is known to have it.
+    fn locate(&self, client: IpAddr, content: Sha256Digest) -> Option<LocationsAnswer>;
+}
+
 /// One place that has content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Location {
@@ -63,6 +100,44 @@ pub struct Location {
     pub name: String,
     /// Absolute, or relative to the site's address.
     pub url: String,
+    /// Why it stands here: a stable word.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+    /// The same for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// A place that may be asked when nothing else has worked until then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaterLocation {
+    /// Who it is.
+    pub kind: LocationKind,
+    /// Its name, for people.
+    pub name: String,
+    /// Absolute, or relative to the site's address.
+    pub url: String,
+    /// So long after the client's first question for this content.
+    pub after_seconds: u64,
+    /// The same as a time, for a client that asks first now.
+    pub from: Timestamp,
+    /// Why later: a stable word.
+    pub why: String,
+    /// The same for people.
+    pub reason: String,
+}
+
+/// A place that is not asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutLocation {
+    /// Who it is.
+    pub kind: LocationKind,
+    /// Its name, for people.
+    pub name: String,
+    /// Why not: a stable word.
+    pub why: String,
+    /// The same for people.
+    pub reason: String,
 }
 
 /// The answer to `GET /locations/{sha256}`: best first.
@@ -78,6 +153,19 @@ pub struct LocationsAnswer {
     pub file_name: FileName,
     /// Where it is, in the order in which to ask.
     pub locations: Vec<Location>,
+    /// Where it may be asked for later, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub later: Vec<LaterLocation>,
+    /// Who is not to be asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub out: Vec<OutLocation>,
+    /// How many places are not in this answer: out of reach, or beyond its length.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub not_told: usize,
     /// How long this may be believed, in seconds.
     pub expires_in_seconds: u32,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }

@@ -90,6 +90,12 @@ pub enum Fault {
         /// Bytes that the source announces.
         actual: u64,
     },
+    /// A piece had another digest than the one known, and bytes of this source were in it.
+    #[error("sent wrong bytes in the piece that begins at {offset}")]
+    Piece {
+        /// Where the piece begins.
+        offset: u64,
+    },
     /// The whole had another digest, and bytes of this source were in it.
     #[error("{0}")]
     Digest(Mismatch),
@@ -114,6 +120,7 @@ impl Fault {
             | Self::TooLong { .. }
             | Self::WrongRange { .. }
             | Self::Size { .. }
+            | Self::Piece { .. }
             | Self::Digest(_) => true,
         }
     }
@@ -127,7 +134,7 @@ impl Fault {
     /// those outrank what a source said, and a source that said nothing at all comes last.
     pub(crate) fn weight(&self) -> u8 {
         match self {
-            Self::Digest(_) => 12,
+            Self::Digest(_) | Self::Piece { .. } => 12,
             Self::TooLong { .. } | Self::Size { .. } => 11,
             Self::Untrusted(_) => 10,
             Self::NetworkNotAllowed { .. } => 9,
@@ -161,7 +168,7 @@ impl Coded for Fault {
             Self::TooLong { .. } => Code::TransferTooLong,
             Self::WrongRange { .. } => Code::WrongRange,
             Self::Size { .. } | Self::Digest(Mismatch::Size { .. }) => Code::SizeMismatch,
-            Self::Digest(_) => Code::HashMismatch,
+            Self::Digest(_) | Self::Piece { .. } => Code::HashMismatch,
         }
     }
 }

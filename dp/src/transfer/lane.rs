@@ -16,7 +16,7 @@ use super::machine::Event;
 use super::rate::RateLimit;
 use super::web::{Body, Opened};
 use super::{At, Source};
-use crate::library::{LibraryError, Note, Staged, Stored};
+use crate::library::{Appended, LibraryError, Note, Staged, Stored};
 
 /// Bytes that are hashed and written at once: enough to be hashed on two cores, and no more, because what the
 /// kernel holds for a fast connection (about 6 MiB on loopback) is lost with a killed process too.
@@ -49,7 +49,7 @@ impl Incoming {
 /// The staged file, which is here or on a blocking thread.
 enum Disk {
     Here(Box<Staged>),
-    Away(JoinHandle<(Box<Staged>, Result<(), LibraryError>)>),
+    Away(JoinHandle<(Box<Staged>, Result<Appended, LibraryError>)>),
     /// Something failed and was reported.
     Lost,
 }
@@ -63,11 +63,13 @@ pub(super) struct Lane<'a> {
     end: Option<Event>,
     /// To be noted with the first bytes of the answer.
     note: Option<Note>,
+    /// Where a piece began that was wrong.
+    wrong: Option<u64>,
 }
 
 impl<'a> Lane<'a> {
     pub(super) fn new(sources: &'a [Source], rate: Option<&'a RateLimit>, staged: Box<Staged>) -> Self {
-        Self { sources, rate, disk: Disk::Here(staged), incoming: None, end: None, note: None }
+        Self { sources, rate, disk: Disk::Here(staged), incoming: None, end: None, note: None, wrong: None }
     }
 
     pub(super) async fn ask(&mut self, source: usize, from: u64, if_range: Option<String>) -> Event {
@@ -126,6 +128,10 @@ impl<'a> Lane<'a> {
     /// Starts hashing and writing, once the bytes before these are written.
     pub(super) async fn write(&mut self, bytes: Bytes) -> Result<Event, LocalError> {
         let mut staged = self.staged().await?;
+        if let Some(event) = self.wrong_piece() {
+            self.disk = Disk::Here(staged);
+            return Ok(event);
+        }
         let note = self.note.take();
         self.disk = Disk::Away(tokio::task::spawn_blocking(move || {
             let written =
@@ -138,7 +144,7 @@ impl<'a> Lane<'a> {
     pub(super) async fn rewind(&mut self) -> Result<Event, LocalError> {
         let mut staged = self.staged().await?;
         self.disk = Disk::Away(tokio::task::spawn_blocking(move || {
-            let emptied = staged.rewind();
+            let emptied = staged.rewind().map(|()| Appended::All);
             (staged, emptied)
         }));
         Ok(Event::Rewound)
@@ -147,6 +153,10 @@ impl<'a> Lane<'a> {
     pub(super) async fn check(&mut self, wanted: &Wanted) -> Result<Event, LocalError> {
         self.incoming = None;
         let mut staged = self.staged().await?;
+        if let Some(event) = self.wrong_piece() {
+            self.disk = Disk::Here(staged);
+            return Ok(event);
+        }
         let checked = staged.check(wanted);
         self.disk = Disk::Here(staged);
         Ok(checked.map_or_else(Event::Differs, Event::Matched))
@@ -165,13 +175,22 @@ impl<'a> Lane<'a> {
         Ok(())
     }
 
+    /// What the last bytes turned out to be. Nothing else of the answer is wanted then.
+    fn wrong_piece(&mut self) -> Option<Event> {
+        let offset = self.wrong.take()?;
+        (self.incoming, self.end) = (None, None);
+        Some(Event::WrongPiece { offset })
+    }
+
     async fn staged(&mut self) -> Result<Box<Staged>, LocalError> {
         match &mut self.disk {
             Disk::Here(_) => {}
             Disk::Away(working) => {
                 let (staged, written) = working.await.map_err(LocalError::Stopped)?;
                 self.disk = Disk::Here(staged);
-                written.map_err(LocalError::Library)?;
+                if let Appended::WrongPiece { offset } = written.map_err(LocalError::Library)? {
+                    self.wrong = Some(offset);
+                }
             }
             Disk::Lost => unreachable!("the lane is dropped after its first local error"),
         }

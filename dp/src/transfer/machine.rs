@@ -13,17 +13,19 @@
 //!   representation) sends the whole again.
 //! - A fault that cannot last is tried again at the same source, later and later (full jitter), then at the
 //!   next. A lasting one, or too many, excludes the source. Every run ends.
+//! - Where the hashes of pieces are known, a wrong piece is dropped alone, and costs its only sender all further trust;
+//!   what is staged before it is right, so it is never sent again: of a whole answer that part is skipped.
 //! - A wrong digest says that someone lied, not who: nothing is kept, a source that sent every byte is excluded,
 //!   and one that only shared in it is asked again alone, after all others.
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use catalog::digest::{Mismatch, Verified, Wanted};
+use catalog::digest::{Mismatch, PIECE_SIZE, Verified, Wanted};
 
 use super::fault::Fault;
 use super::jitter::Jitter;
@@ -34,6 +36,8 @@ const BUSY_WINDOW: Duration = Duration::from_secs(60);
 /// An attempt that brought the file at least this much further than ever before was worth it: the patience
 /// with its source starts anew.
 const PROGRESS: u64 = 1 << 20;
+/// Wrong pieces that a source may share in with others before it is not asked any more.
+const MOST_SHARED_LIES: u32 = 3;
 
 /// How patient a [`Machine`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +127,11 @@ pub enum Event {
     Matched(Verified),
     /// They are not.
     Differs(Mismatch),
+    /// A piece is not what it must be: it and all after it is staged no more.
+    WrongPiece {
+        /// Where it begins.
+        offset: u64,
+    },
     /// The pause is over.
     Waited,
     /// The source did something wrong, or nothing at all.
@@ -178,6 +187,8 @@ struct Source {
     etag: Option<String>,
     /// Attempts since the last that brought something.
     fruitless: u32,
+    /// How many of them it is given, where that is fewer than others get.
+    attempts: Option<u32>,
     /// Not asked any more.
     out: bool,
     /// Had a part in a wrong whole: may only be trusted with the whole file.
@@ -188,6 +199,8 @@ struct Source {
     /// The pause is the source's wish: others that are ready go first.
     asked_for_pause: bool,
     asked_at: VecDeque<Duration>,
+    /// Wrong pieces that it shared with others.
+    shared_lies: u32,
 }
 
 impl Source {
@@ -222,6 +235,12 @@ pub struct Machine {
     furthest: u64,
     fruitless: u32,
     latest_fault: Option<(usize, Fault)>,
+    /// The hashes of pieces are known.
+    by_pieces: bool,
+    /// Bytes of the answer that are staged already.
+    skip: u64,
+    /// Who sent what is staged: each from its offset to the next one's.
+    senders: Vec<(usize, u64)>,
 }
 
 impl Machine {
@@ -240,6 +259,21 @@ impl Machine {
             furthest: 0,
             fruitless: 0,
             latest_fault: None,
+            by_pieces: false,
+            skip: 0,
+            senders: Vec::new(),
+        }
+    }
+
+    /// Says that the hashes of all pieces are known: [`Event::WrongPiece`] may come.
+    pub fn by_pieces(&mut self) {
+        self.by_pieces = true;
+    }
+
+    /// Gives one source fewer attempts than the others.
+    pub fn limit_attempts(&mut self, source: usize, attempts: u32) {
+        if let Some(source) = self.sources.get_mut(source) {
+            source.attempts = Some(attempts);
         }
     }
 
@@ -282,6 +316,10 @@ impl Machine {
             }
             Event::Answered(Answer::Whole { etag, .. }) => match self.have {
                 0 => self.read(etag),
+                have if self.by_pieces => {
+                    self.skip = have;
+                    self.read(etag)
+                }
                 _ => self.start_over(etag),
             },
             Event::Answered(Answer::NothingThere { total: Some(total) }) if total != self.wanted.size => {
@@ -290,8 +328,11 @@ impl Machine {
             Event::Answered(Answer::NothingThere { .. }) => self.wrong_range(now, "none".to_owned()),
             Event::Rewound if self.open => Step::Read,
             Event::Rewound => self.ask_next(now),
-            Event::Chunk(bytes) if bytes.len() as u64 > self.wanted.size - self.have => self.too_long(now),
+            Event::Chunk(bytes) if bytes.len() as u64 > self.wanted.size - self.have + self.skip => {
+                self.too_long(now)
+            }
             Event::Chunk(bytes) => self.accept(bytes),
+            Event::WrongPiece { offset } => self.wrong_piece(now, offset),
             Event::Written => Step::Read,
             Event::Ended if self.have < self.wanted.size => {
                 let fault = Fault::CutShort { expected: self.wanted.size, actual: self.have };
@@ -347,6 +388,7 @@ impl Machine {
         self.from = if self.may_continue(self.current) { self.have } else { 0 };
         let source = &mut self.sources[self.current];
         self.fruitful = false;
+        self.skip = 0;
         source.asked_for_pause = false;
         if source.asked_at.len() == ASKED_PER_WINDOW {
             source.asked_at.pop_front();
@@ -387,6 +429,7 @@ impl Machine {
 
     fn forget(&mut self) -> Step {
         self.have = 0;
+        self.senders.clear();
         for source in &mut self.sources {
             source.report.bytes = 0;
             source.etag = None;
@@ -394,8 +437,17 @@ impl Machine {
         Step::Rewind
     }
 
-    fn accept(&mut self, bytes: Bytes) -> Step {
+    fn accept(&mut self, mut bytes: Bytes) -> Step {
+        let skipped = self.skip.min(bytes.len() as u64);
+        self.skip -= skipped;
+        bytes = bytes.split_off(skipped as usize);
+        if bytes.is_empty() {
+            return Step::Read;
+        }
         let size = bytes.len() as u64;
+        if self.senders.last().is_none_or(|(last, _)| *last != self.current) {
+            self.senders.push((self.current, self.have));
+        }
         self.have += size;
         let source = &mut self.sources[self.current];
         source.report.bytes += size;
@@ -445,6 +497,41 @@ impl Machine {
         self.discard()
     }
 
+    /// Whoever sent all of the piece has lied. Where several did, one of them has: they are trusted a few times more.
+    fn wrong_piece(&mut self, now: Duration, offset: u64) -> Step {
+        let (fault, end) = (Fault::Piece { offset }, offset + PIECE_SIZE as u64);
+        let ends = self.senders.iter().skip(1).map(|(_, from)| *from).chain([self.have]);
+        let liars: BTreeSet<_> = self
+            .senders
+            .iter()
+            .zip(ends)
+            .filter(|((_, from), to)| *from < end && *to > offset)
+            .map(|((source, _), _)| *source)
+            .collect();
+        // Bytes of an earlier transfer have no sender here, and may have been the wrong ones.
+        let all_sent = self.senders.first().is_some_and(|(_, from)| *from <= offset);
+        for number in &liars {
+            let source = &mut self.sources[*number];
+            source.shared_lies += 1;
+            source.out |= (all_sent && liars.len() == 1) || source.shared_lies >= MOST_SHARED_LIES;
+            source.report.faults.push(fault.clone());
+            self.latest_fault = Some((*number, fault.clone()));
+        }
+        self.senders.retain(|(_, from)| *from < offset);
+        self.have = offset;
+        self.open = false;
+        self.fruitless += 1;
+        let mut end = self.have;
+        for source in &mut self.sources {
+            source.report.bytes = 0;
+        }
+        for (source, from) in self.senders.iter().rev() {
+            self.sources[*source].report.bytes += end - from;
+            end = *from;
+        }
+        self.ask_next(now)
+    }
+
     fn fall_back(&mut self, now: Duration, fault: Fault) -> Step {
         self.blame(now, fault);
         self.ask_next(now)
@@ -460,7 +547,8 @@ impl Machine {
             source.fruitless += 1;
             self.fruitless += 1;
         }
-        source.out = fault.is_lasting() || source.fruitless >= patience.attempts_per_source;
+        let attempts = source.attempts.unwrap_or(u32::MAX).min(patience.attempts_per_source);
+        source.out = fault.is_lasting() || source.fruitless >= attempts;
         source.not_before = now + self.jitter.pause(patience, source.fruitless);
         if let Fault::Busy { retry_after: Some(wish), .. } = &fault {
             source.out |= *wish > patience.longest_retry_after;

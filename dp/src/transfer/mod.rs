@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::digest::Wanted;
+use catalog::digest::{Pieces, Wanted};
 use catalog::id::FileName;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
@@ -32,7 +32,7 @@ use self::machine::{Event, Machine, Patience, Step};
 pub use self::rate::RateLimit;
 pub use self::report::{FetchError, Served, SourceFailure};
 use self::web::Web;
-use crate::library::{Library, LibraryError, Staged, Stored};
+use crate::library::{Growth, Library, LibraryError, Staged, Stored};
 
 /// How often somebody else's transfer of the same file is looked at.
 const BUSY_POLL: Duration = Duration::from_millis(100);
@@ -227,22 +227,71 @@ pub async fn fetch(
     policy: &Policy,
     progress: impl Fn(Progress) + Send + Sync,
 ) -> Result<Fetched, FetchError> {
+    fetch_by_pieces(library, job, None, None, policy, progress).await
+}
+
+/// The same, where the hashes of the file's pieces are known: a source that lies costs one piece, and whoever holds
+/// `growth` may read each piece as soon as it is verified. Without them it is told of the whole only. It is told of the end
+/// in any case, also where the future is dropped.
+///
+/// # Errors
+/// [`FetchError`]: with the faults of every source that was asked, or the local reason.
+pub async fn fetch_by_pieces(
+    library: &Library,
+    job: Job,
+    pieces: Option<Pieces>,
+    growth: Option<Arc<Growth>>,
+    policy: &Policy,
+    progress: impl Fn(Progress) + Send + Sync,
+) -> Result<Fetched, FetchError> {
+    let _end = EndOf(growth.clone());
+    let pieces = pieces.filter(|pieces| pieces.size() == job.wanted.size);
     let span = info_span!("content.transfer", file = %job.file_name, size_bytes = job.wanted.size);
     let local = |error| FetchError::local(job.file_name.clone(), error);
     async {
         let staged = match stage(library, job.wanted, policy.busy_wait).await.map_err(local)? {
             Place::Taken(stored) => {
+                if let (Some(growth), Ok(Some(there))) = (&growth, library.open_content(stored.digest())) {
+                    growth.whole(there.file);
+                }
                 return Ok(Fetched { stored, already_there: true, resumed_from: 0, served: Vec::new() });
             }
             Place::Free(staged) => staged,
         };
+        let staged = check_pieces(staged, pieces.clone(), growth.clone()).await.map_err(local)?;
         if job.sources.is_empty() && staged.have() < job.wanted.size {
             return Err(FetchError::NoSource { file: job.file_name.clone() });
         }
-        drive(&job, policy, staged, &progress).await
+        drive(&job, policy, staged, pieces.is_some(), &progress).await
     }
     .instrument(span)
     .await
+}
+
+/// Followers learn of the end, however it comes.
+struct EndOf(Option<Arc<Growth>>);
+
+impl Drop for EndOf {
+    fn drop(&mut self) {
+        if let Some(growth) = &self.0 {
+            growth.fail();
+        }
+    }
+}
+
+async fn check_pieces(
+    mut staged: Box<Staged>,
+    pieces: Option<Pieces>,
+    growth: Option<Arc<Growth>>,
+) -> Result<Box<Staged>, LocalError> {
+    let checked = tokio::task::spawn_blocking(move || {
+        match pieces {
+            Some(pieces) => staged.check_pieces(pieces, growth)?,
+            None => staged.tell(growth),
+        }
+        Ok(staged)
+    });
+    checked.await.map_err(LocalError::Stopped)?.map_err(LocalError::Library)
 }
 
 enum Place {
@@ -270,6 +319,7 @@ async fn drive(
     job: &Job,
     policy: &Policy,
     staged: Box<Staged>,
+    by_pieces: bool,
     progress: &(impl Fn(Progress) + Send + Sync),
 ) -> Result<Fetched, FetchError> {
     let local = |error| FetchError::local(job.file_name.clone(), error);
@@ -282,6 +332,13 @@ async fn drive(
         Some((source, note.etag?))
     });
     let mut machine = Machine::new(job.wanted, job.sources.len(), policy.patience(), seed);
+    if by_pieces {
+        machine.by_pieces();
+    }
+    // Whoever is another client may be gone at any time, and there are others: it costs one attempt.
+    for (number, _) in job.sources.iter().enumerate().filter(|(_, source)| source.kind == SourceKind::Peer) {
+        machine.limit_attempts(number, 1);
+    }
     let mut lane = Lane::new(&job.sources, policy.rate.as_deref(), staged);
     let mut event = Event::Started { have: resumed_from, tag };
     loop {

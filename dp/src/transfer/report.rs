@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::fault::{Fault, most_telling};
 use super::lane::LocalError;
 use super::machine::{Machine, Report};
-use super::{Job, Source, SourceKind};
+use super::{At, Job, Source, SourceKind};
 use crate::library::LibraryError;
 
 /// What one source did for a file that is stored now.
@@ -23,6 +23,12 @@ pub struct Served {
     pub bytes: u64,
     /// `verified`, or its last fault.
     pub outcome: String,
+    /// Its address.
+    #[serde(skip)]
+    pub at: Option<At>,
+    /// The code of its last fault.
+    #[serde(skip)]
+    pub fault: Option<Code>,
 }
 
 /// What one source did wrong for a file that nobody could give.
@@ -32,6 +38,10 @@ pub struct SourceFailure {
     pub kind: SourceKind,
     /// The name that is shown.
     pub name: String,
+    /// Its address.
+    pub at: At,
+    /// Bytes of the file, as it is staged, that came from it.
+    pub bytes: u64,
     /// In the order of their occurrence; empty if there was no time to ask it.
     pub faults: Vec<Fault>,
 }
@@ -124,6 +134,8 @@ pub(super) fn served(sources: &[Source], reports: Vec<Report>) -> Vec<Served> {
         kind: source.kind,
         name: source.name.clone(),
         bytes: report.bytes,
+        at: Some(source.at.clone()),
+        fault: report.faults.last().map(Coded::code),
         outcome: match report.faults.last() {
             None => "verified".to_owned(),
             Some(fault) if report.bytes > 0 => format!("verified; {fault}"),
@@ -138,6 +150,8 @@ pub(super) fn all_failed(job: &Job, machine: Machine) -> FetchError {
     let sources = job.sources.iter().zip(machine.into_reports()).map(|(source, report)| SourceFailure {
         kind: source.kind,
         name: source.name.clone(),
+        at: source.at.clone(),
+        bytes: report.bytes,
         faults: report.faults,
     });
     FetchError::AllFailed { file: job.file_name.clone(), kept, sources: sources.collect() }

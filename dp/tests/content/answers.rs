@@ -257,7 +257,6 @@ fn withdrawn_content_is_gone_at_once() {
     assert_eq!(wire.answer(false).status, 200);
     point.change(|shelf| {
         shelf.contents.remove(&content.sha256);
-        shelf.locations.remove(&content.sha256);
     });
     wire.send(&request("GET", &content.path(), &[]));
     expect(&wire.answer(false), 404, &nothing(), b"");

@@ -199,11 +199,7 @@ fn content_is_found_by_the_name_that_update_servers_give_it() {
     // Two contents under one SHA-1: whoever checks only that could be given the wrong one.
     let other = point.store(2, 5_000);
     point.change(|shelf| {
-        let servable = dp::server::Servable {
-            size: 5_000,
-            sha1: Some(content.sha1),
-            name: "other.esd".parse().unwrap(),
-        };
+        let servable = dp::server::Servable::new(5_000, Some(content.sha1), "other.esd".parse().unwrap());
         shelf.offer(other.sha256, servable);
     });
     assert_eq!(point.get(&path).status, 404);

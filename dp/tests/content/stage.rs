@@ -1,17 +1,18 @@
 //! One distribution point over known bytes, and a client plain enough to show every byte of an answer.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use catalog::digest::{Checker, Digests, Sha1Digest, Sha256Digest, Wanted};
 use dp::library::{Library, Settings};
 use dp::server::{
-    ContentServer, Location, LocationKind, LocationsAnswer, Servable, ServerLimits, Service, Shelf,
+    ContentServer, Location, LocationKind, LocationsAnswer, Locator, Servable, ServerLimits, Service, Shelf,
 };
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -67,6 +68,12 @@ impl Content {
         ])
     }
 
+    /// The `Link` to its Metalink document.
+    pub fn described_by(&self) -> String {
+        let path = self.path();
+        format!("<{path}.meta4>; rel=describedby; type=\"application/metalink4+xml\"")
+    }
+
     /// The fields of an answer that carries it, or `length` bytes of it.
     pub fn carried(&self, length: usize, kind: &str) -> Vec<(String, String)> {
         let base64 = self.sha256.to_base64();
@@ -75,6 +82,7 @@ impl Content {
             ("content-length", &length.to_string()),
             ("content-type", kind),
             ("digest", &format!("SHA-256={base64}")),
+            ("link", &self.described_by()),
             ("repr-digest", &format!("sha-256=:{base64}:")),
         ]));
         all.sort();
@@ -97,6 +105,42 @@ pub fn and(mut base: Vec<(String, String)>, rows: &[(&str, &str)]) -> Vec<(Strin
     base
 }
 
+/// Places that a test has said, instead of the point itself.
+type Told = Arc<Mutex<HashMap<Sha256Digest, Vec<Location>>>>;
+
+/// Everything is where it is served.
+struct Here {
+    shelf: Arc<ArcSwap<Shelf>>,
+    told: Told,
+}
+
+impl Locator for Here {
+    fn locate(&self, _: IpAddr, content: Sha256Digest) -> Option<LocationsAnswer> {
+        let shelf = self.shelf.load();
+        let servable = shelf.contents.get(&content)?;
+        let told = self.told.lock().unwrap().get(&content).cloned();
+        Some(LocationsAnswer {
+            content,
+            size: servable.size,
+            sha1: servable.sha1,
+            file_name: servable.name.clone(),
+            locations: told.unwrap_or_else(|| {
+                vec![Location {
+                    kind: LocationKind::DistributionPoint,
+                    name: "site".to_owned(),
+                    url: format!("/content/{content}"),
+                    why: String::new(),
+                    reason: String::new(),
+                }]
+            }),
+            later: Vec::new(),
+            out: Vec::new(),
+            not_told: 0,
+            expires_in_seconds: 900,
+        })
+    }
+}
+
 /// A distribution point that runs until it is dropped.
 pub struct Point {
     pub address: SocketAddr,
@@ -107,6 +151,7 @@ pub struct Point {
     pub runtime: Runtime,
     stop: Option<oneshot::Sender<()>>,
     serving: Option<JoinHandle<()>>,
+    told: Told,
 }
 
 impl Point {
@@ -124,11 +169,14 @@ impl Point {
         Self::open(limits, |server| server.with_service(service))
     }
 
-    fn open(limits: ServerLimits, finish: impl FnOnce(ContentServer) -> ContentServer) -> Self {
+    pub fn open(limits: ServerLimits, finish: impl FnOnce(ContentServer) -> ContentServer) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let library = Library::open(folder.path(), Settings::default()).unwrap();
         let shelf = Arc::new(ArcSwap::from_pointee(Shelf::default()));
-        let server = Arc::new(finish(ContentServer::new(library.clone(), shelf.clone(), limits)));
+        let server = ContentServer::new(library.clone(), shelf.clone(), limits);
+        let told = Told::default();
+        let here = Here { shelf: shelf.clone(), told: told.clone() };
+        let server = Arc::new(finish(server.with_locator(Arc::new(here))));
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -137,7 +185,17 @@ impl Point {
         let serving = runtime.spawn(server.clone().serve(listener, async {
             let _ = stopped.await;
         }));
-        Self { address, folder, library, shelf, server, runtime, stop: Some(stop), serving: Some(serving) }
+        Self {
+            address,
+            folder,
+            library,
+            shelf,
+            server,
+            runtime,
+            stop: Some(stop),
+            serving: Some(serving),
+            told,
+        }
     }
 
     /// Stores content without serving it.
@@ -160,23 +218,20 @@ impl Point {
     /// Serves content, with a place to ask for it.
     pub fn offer(&self, content: &Content) {
         let size = content.bytes.len() as u64;
-        let servable = Servable { size, sha1: Some(content.sha1), name: "part.esd".parse().unwrap() };
-        let locations = LocationsAnswer {
-            content: content.sha256,
-            size,
-            sha1: Some(content.sha1),
-            file_name: "part.esd".parse().unwrap(),
-            locations: vec![Location {
-                kind: LocationKind::DistributionPoint,
-                name: "site".to_owned(),
-                url: content.path(),
-            }],
-            expires_in_seconds: 900,
+        let servable = Servable::new(size, Some(content.sha1), "part.esd".parse().unwrap());
+        self.change(|shelf| shelf.offer(content.sha256, servable.clone()));
+    }
+
+    /// Says where else content is: these addresses, in this order, whatever was said before.
+    pub fn tell(&self, content: &Content, urls: &[(LocationKind, String)]) {
+        let place = |(kind, url): &(LocationKind, String)| Location {
+            kind: *kind,
+            name: "elsewhere".to_owned(),
+            url: url.clone(),
+            why: String::new(),
+            reason: String::new(),
         };
-        self.change(|shelf| {
-            shelf.offer(content.sha256, servable.clone());
-            shelf.locations.insert(content.sha256, locations.clone());
-        });
+        self.told.lock().unwrap().insert(content.sha256, urls.iter().map(place).collect());
     }
 
     pub fn change(&self, change: impl Fn(&mut Shelf)) {
@@ -331,7 +386,7 @@ impl Wire {
     /// The next answer, whole.
     pub fn answer(&mut self, head: bool) -> Answer {
         let mut answer = self.head().expect("the connection was closed without an answer");
-        if !head && answer.status != 304 {
+        if !head && !matches!(answer.status, 204 | 304) {
             let length = answer.field("content-length").expect("no length").parse().unwrap();
             answer.body = self.body(length);
             assert_eq!(answer.body.len(), length, "the body was cut");

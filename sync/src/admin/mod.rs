@@ -1,5 +1,6 @@
 //! The one code path of every command: a request in, events and one answer out.
 
+mod points;
 mod request;
 pub mod wire;
 
@@ -11,10 +12,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+pub use points::PointVerb;
 pub use request::{Envelope, Mark, Request, SelectionChange, UpdateFilter};
 
 use crate::site::Site;
-use crate::{licensing, packages, run, updates};
+use crate::{boundaries, licensing, locations, packages, run, updates};
 
 /// What a site says while and after it carries a request out.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -111,6 +113,7 @@ impl From<Answer> for Work {
 }
 
 async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result<Work, Problem> {
+    points::may_be_asked(site, &request)?;
     Ok(match request {
         Request::Now { full } => return run::start(site, full, caller).await,
         Request::Status => Answer::of(&crate::site::status(site).await?)?.into(),
@@ -138,8 +141,11 @@ async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result
         Request::LicenseDecide { updates, accept, text } => {
             licensing::decide(site, &updates, accept, text, caller).await?.into()
         }
-        Request::PackageCreate { name, description, source } => {
-            packages::create(site, &name, &description, source, caller).await?.into()
+        Request::PackageCreate { name, description, source, access } => {
+            packages::create(site, &name, &description, source, access, caller).await?.into()
+        }
+        Request::PackageSet { package, access } => {
+            packages::set_access(site, &package, access, caller).await?.into()
         }
         Request::PackageList => packages::list(site).await?.into(),
         Request::PackageShow { package } => packages::show(site, &package).await?.into(),
@@ -162,9 +168,35 @@ async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result
             return packages::validate(site, &package, repair, caller).await;
         }
         Request::PackageDelete { package } => packages::delete(site, &package, caller).await?.into(),
-        Request::DpList => packages::points(site).await?.into(),
+        Request::Points { act } => points::dispatch(site, act, caller).await?.into(),
+        Request::Tls { act } => crate::tls::carry_out(site, act, caller).await?.into(),
         Request::ContentList => packages::content::list(site).await?.into(),
         Request::ContentShow { content } => packages::content::show(site, &content).await?.into(),
+        Request::ContentLocate { client, content, elapsed_seconds, engine } => {
+            let elapsed = std::time::Duration::from_secs(elapsed_seconds);
+            locations::locate(site, &client, &content, elapsed, engine).await?.into()
+        }
+        Request::BoundaryAdd { values, name, groups } => {
+            boundaries::add(site, &values, &name, &groups, caller).await?.into()
+        }
+        Request::BoundaryList => boundaries::list(site).await?.into(),
+        Request::BoundaryWhich { client } => boundaries::which(site, &client).await?.into(),
+        Request::BoundaryRemove { values } => boundaries::remove(site, &values, caller).await?.into(),
+        Request::BoundaryGroupCreate { group, change } => {
+            boundaries::create(site, &group, &change, caller).await?.into()
+        }
+        Request::BoundaryGroupList => boundaries::group_list(site).await?.into(),
+        Request::BoundaryGroupShow { group } => boundaries::show(site, &group).await?.into(),
+        Request::BoundaryGroupSet { group, options } => {
+            boundaries::set(site, &group, &options, caller).await?.into()
+        }
+        Request::BoundaryGroupRelate { group, other, minutes } => {
+            boundaries::relate(site, &group, &other, minutes, caller).await?.into()
+        }
+        Request::BoundaryGroupMembers { group, change, inside } => {
+            boundaries::members(site, &group, &change, inside, caller).await?.into()
+        }
+        Request::BoundaryGroupDelete { group } => boundaries::delete(site, &group, caller).await?.into(),
         Request::TaskList { limit } => Answer::of(&site.tasks.list(limit).await?)?.into(),
         Request::TaskShow { task } => Answer::of(&site.tasks.get(catalog::id::TaskId(task)).await?)?.into(),
         Request::TaskWait { task } => Work::Started(site.tasks.get(catalog::id::TaskId(task)).await?.id),

@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
+use schema::packages::Access;
 use serde::{Deserialize, Serialize};
 
+use super::PointVerb;
+use crate::boundaries::GroupChange;
 use crate::select::Selection;
 
 /// A request with the circumstances under which it is made.
@@ -119,6 +122,16 @@ pub enum Request {
         description: String,
         /// Folder for a copy of the files, if one is wanted.
         source: Option<PathBuf>,
+        /// For whom it is; everybody if not given.
+        #[serde(default = "everybody")]
+        access: Access,
+    },
+    /// Says for whom a package is.
+    PackageSet {
+        /// Id or name.
+        package: String,
+        /// For whom it shall be.
+        access: Access,
     },
     /// All deployment packages.
     PackageList,
@@ -178,14 +191,98 @@ pub enum Request {
         /// Id or name.
         package: String,
     },
-    /// Distribution points of the site.
-    DpList,
+    /// Distribution points, their groups and keys, and what is on them.
+    Points {
+        /// What about them.
+        act: PointVerb,
+    },
+    /// Certificates of the site.
+    Tls {
+        /// What about them.
+        act: crate::tls::TlsVerb,
+    },
     /// What the content library holds.
     ContentList,
     /// One content.
     ContentShow {
         /// Its SHA-256, or the beginning of it.
         content: String,
+    },
+    /// Where a client finds a content, and why.
+    ContentLocate {
+        /// The client's address.
+        client: String,
+        /// Its SHA-256, or the beginning of it.
+        content: String,
+        /// Seconds since the client asked first.
+        elapsed_seconds: u64,
+        /// In the order of the task sequence engine.
+        engine: bool,
+    },
+    /// Draws boundaries.
+    BoundaryAdd {
+        /// Subnets, ranges and IPv6 prefixes.
+        values: Vec<String>,
+        /// A name for them.
+        name: String,
+        /// Groups that they are put into.
+        groups: Vec<String>,
+    },
+    /// All boundaries.
+    BoundaryList,
+    /// Where an address lies.
+    BoundaryWhich {
+        /// The address.
+        client: String,
+    },
+    /// Takes boundaries away.
+    BoundaryRemove {
+        /// By value or name.
+        values: Vec<String>,
+    },
+    /// Makes a boundary group.
+    BoundaryGroupCreate {
+        /// Its name.
+        group: String,
+        /// Its first members.
+        change: GroupChange,
+    },
+    /// All boundary groups.
+    BoundaryGroupList,
+    /// One boundary group.
+    BoundaryGroupShow {
+        /// Its name.
+        group: String,
+    },
+    /// Changes what a boundary group allows and prefers.
+    BoundaryGroupSet {
+        /// Its name.
+        group: String,
+        /// `KEY=on` and `KEY=off`.
+        options: Vec<String>,
+    },
+    /// Says when clients of one group may ask points of another.
+    BoundaryGroupRelate {
+        /// The group.
+        group: String,
+        /// The other.
+        other: String,
+        /// Minutes; -1 for never; `None` as if nothing was ever said.
+        minutes: Option<i64>,
+    },
+    /// Puts boundaries and points into a group, or takes them out.
+    BoundaryGroupMembers {
+        /// The group.
+        group: String,
+        /// Which.
+        change: GroupChange,
+        /// In, or out.
+        inside: bool,
+    },
+    /// Deletes a boundary group.
+    BoundaryGroupDelete {
+        /// Its name.
+        group: String,
     },
     /// Tasks, newest first.
     TaskList {
@@ -215,6 +312,10 @@ pub enum Request {
     StateDump,
     /// The settings in force, with where each comes from.
     ConfigShow,
+}
+
+fn everybody() -> Access {
+    Access::Public
 }
 
 /// Which feature updates are meant. Empty lists do not narrow.

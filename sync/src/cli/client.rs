@@ -1,50 +1,61 @@
 //! `spsync client …`: the reference client, on the device itself.
 
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Coded as _, Problem};
 use clap::Subcommand;
-use dp::client::ClientSettings;
+use dp::client::{ClientSettings, ShareSettings};
+use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
 use super::Output;
 use super::output::{safe, size};
-use crate::config::Loaded;
+use crate::config::{Loaded, Settings};
+use crate::keys::Secret;
+use crate::point;
+use crate::point::enrol::Place;
+
+/// The key of a device, in its folder.
+pub const KEY_FILE: &str = "device.key";
 
 /// The reference client, on a device
 #[derive(Debug, Subcommand)]
 pub enum Client {
-    /// Fetch a content by its SHA-256: from the distribution point, then from the cloud, verified
+    /// Fetch a content by its SHA-256 from wherever the site says: peers, distribution points, the cloud; verified
     Fetch {
         /// SHA-256 of the content
         content: Sha256Digest,
         /// Also place the file here under its name
         #[arg(long, value_name = "DIR")]
         to: Option<PathBuf>,
+        /// Fail at once where nobody gives it now, though others might be asked after their fallback time
+        #[arg(long)]
+        no_later: bool,
     },
+    /// Enrol this device at its site, with the token of `spsync key enrol`
+    Enrol {
+        /// The file with the token
+        #[arg(long, value_name = "FILE")]
+        token_file: PathBuf,
+    },
+    /// Serve what this client holds to other clients, and say so to the site, until interrupted
+    Share,
 }
 
 impl Client {
     pub(super) async fn run(self, settings: Loaded, output: &Output) -> Result<u8, Problem> {
-        let Self::Fetch { content, to } = self;
+        if let Self::Enrol { token_file } = &self {
+            return enrol(&settings, token_file, output).await;
+        }
         let settings = settings.settings;
-        let site = if settings.client.site.is_empty() {
-            settings.public_url()
-        } else {
-            settings.client.site.clone()
+        let (content, to, no_later) = match self {
+            Self::Fetch { content, to, no_later } => (content, to, no_later),
+            Self::Share => return share(&settings, output).await,
+            Self::Enrol { .. } => return Ok(0), // done above, with the settings as they were loaded
         };
-        let site = Url::parse(&site).map_err(|error| {
-            Problem::new(Code::ClientNoSite, format!("`{site}` is no address of a site"))
-                .because_of(Some(&error))
-        })?;
-        let client = ClientSettings {
-            site,
-            dir: settings.client_dir(),
-            ca_file: settings.client.ca_file(),
-            allow_networks: settings.client.allow_networks.clone(),
-            min_free: settings.download.min_free,
-        };
+        let client = settings_of(&settings, !no_later)?;
         let bar = output.bars.then(indicatif::ProgressBar::no_length);
         let told = bar.clone();
         let fetching = dp::client::fetch_content(&client, content, to.as_deref(), move |at| {
@@ -91,4 +102,79 @@ impl Client {
         );
         Ok(0)
     }
+}
+
+/// The device gets a key of its own, kept in its folder.
+async fn enrol(loaded: &Loaded, token_file: &Path, output: &Output) -> Result<u8, Problem> {
+    let settings = &loaded.settings;
+    let site =
+        if settings.client.site.is_empty() { settings.public_url() } else { settings.client.site.clone() };
+    let folder = settings.client_dir();
+    std::fs::create_dir_all(&folder).map_err(|error| {
+        let message = format!("`{}` cannot be made", folder.display());
+        Problem::new(Code::DataDirNotWritable, message).because_of(Some(&error))
+    })?;
+    let place = Place {
+        site: point::call::base(&site)?,
+        ca_file: settings.client.ca_file(),
+        key_file: folder.join(KEY_FILE),
+        instance: point::instance(&folder.join("device.instance"))?,
+    };
+    let enrolled = point::enrol::with_token(&place, &Secret::of_file(token_file)?).await?;
+    output.one(
+        &enrolled,
+        |enrolled| enrolled.name.clone(),
+        |output| {
+            output.line(format!(
+                "enrolled as {} `{}` of site {}",
+                enrolled.kind,
+                safe(&enrolled.name),
+                enrolled.site
+            ));
+        },
+    );
+    Ok(0)
+}
+
+fn settings_of(settings: &Settings, wait: bool) -> Result<ClientSettings, Problem> {
+    let site =
+        if settings.client.site.is_empty() { settings.public_url() } else { settings.client.site.clone() };
+    let site = Url::parse(&site).map_err(|error| {
+        Problem::new(Code::ClientNoSite, format!("`{site}` is no address of a site")).because_of(Some(&error))
+    })?;
+    Ok(ClientSettings {
+        site,
+        dir: settings.client_dir(),
+        ca_file: settings.client.ca_file(),
+        allow_networks: settings.client.allow_networks.clone(),
+        min_free: settings.download.min_free,
+        address: settings.client.address()?,
+        wait,
+    })
+}
+
+/// Shares until Ctrl-C or SIGTERM.
+async fn share(settings: &Settings, output: &Output) -> Result<u8, Problem> {
+    let client = settings_of(settings, false)?;
+    // An enrolled device has its key in its folder.
+    let path = settings.client.key_file().unwrap_or_else(|| settings.client_dir().join(KEY_FILE));
+    let key = std::fs::read_to_string(&path).map_err(|error| {
+        let message = "this device has no key to share with; `spsync client enrol` gives it one";
+        Problem::new(Code::DeviceKeyMissing, message).because(format!("`{}`: {error}", path.display()))
+    })?;
+    let everywhere = IpAddr::from(Ipv6Addr::UNSPECIFIED);
+    let listen = SocketAddr::new(client.address.unwrap_or(everywhere), settings.client.peer_port);
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| {
+        Problem::new(Code::Internal, "signals cannot be handled").because_of(Some(&error))
+    })?;
+    let settings = ShareSettings { client, listen, key: key.trim().to_owned() };
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    };
+    let ready = |address: SocketAddr| output.note(format!("other clients are served at {address}"));
+    dp::client::share(&settings, ready, stop).await.map_err(|error| error.problem())?;
+    Ok(0)
 }

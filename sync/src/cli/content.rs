@@ -1,54 +1,49 @@
-//! `spsync dp …` and `spsync content …`.
+//! `spsync content …`.
+
+use std::time::Duration;
 
 use catalog::problem::Problem;
 use clap::Subcommand;
+use dp::server::LocationKind;
+use jiff::Timestamp;
 use schema::content::ContentRow;
-use schema::distribution::Point;
+use schema::points::Placement;
 use serde_json::Value;
 
 use super::output::{Rows, safe, size, when};
 use super::{Global, Output, connect};
-use crate::admin::Request;
+use crate::admin::{PointVerb, Request};
 use crate::config::Loaded;
-
-/// Distribution points
-#[derive(Debug, Subcommand)]
-pub enum Dp {
-    /// All of them
-    List,
-}
-
-impl Dp {
-    pub(super) async fn run(
-        self,
-        settings: &Loaded,
-        global: &Global,
-        output: &Output,
-    ) -> Result<u8, Problem> {
-        let points = connect::call::<Vec<Point>>(settings, global, output, Request::DpList).await?.body;
-        let mut rows = Rows::new(&["NAME", "PACKAGES", "CONTENTS", "SIZE"]);
-        for point in &points {
-            rows.push([
-                safe(&point.name),
-                point.packages.to_string(),
-                point.contents.to_string(),
-                size(point.bytes),
-            ]);
-        }
-        output.list(&points, &points, |point| point.name.clone(), rows);
-        Ok(0)
-    }
-}
+use crate::locations::{Explained, Verdict};
 
 /// The content library
 #[derive(Debug, Subcommand)]
 pub enum Content {
     /// Every content that the site holds
     List,
+    /// How each package is doing on each distribution point
+    Status {
+        /// Only this package: id or name
+        package: Option<String>,
+    },
     /// One content: digests, packages that use it, and where clients are sent for it
     Show {
         /// Its SHA-256, or the unique beginning of it
         content: String,
+    },
+    /// Where a client finds a content, in order, and why others are asked later or not at all
+    Locate {
+        /// Address of the client
+        #[arg(long = "ip", value_name = "IP")]
+        client: String,
+        /// Its SHA-256, or the unique beginning of it
+        content: String,
+        /// As if the client had asked first so long ago: 30m, 2h
+        #[arg(long, value_name = "TIME", default_value = "0s", value_parser = crate::config::parse_duration)]
+        elapsed: Duration,
+        /// In the order of the task sequence engine, which does not wait
+        #[arg(long)]
+        engine: bool,
     },
 }
 
@@ -72,6 +67,31 @@ impl Content {
                 output.list(&all, &all, |row| row.sha256.to_string(), rows);
                 if all.is_empty() && output.for_people() {
                     output.line("the content library is empty");
+                }
+                Ok(0)
+            }
+            Self::Status { package } => {
+                let request = Request::Points { act: PointVerb::Status { package } };
+                let all = connect::call::<Vec<Placement>>(settings, global, output, request).await?.body;
+                let rows = super::dp::placements(&all);
+                output.list(&all, &all, |placed| format!("{} {}", placed.package, placed.point), rows);
+                if all.is_empty() && output.for_people() {
+                    output.line("no package is on any distribution point");
+                }
+                Ok(0)
+            }
+            Self::Locate { client, content, elapsed, engine } => {
+                let request =
+                    Request::ContentLocate { client, content, elapsed_seconds: elapsed.as_secs(), engine };
+                let explained = connect::call::<Explained>(settings, global, output, request).await?.body;
+                output.list(&explained, &explained.candidates, |one| one.url.clone(), located(&explained));
+                if output.for_people() {
+                    let by = if explained.by_default { " (no boundary says so)" } else { "" };
+                    output.line(format!(
+                        "{} is in {}{by}",
+                        explained.client,
+                        safe(&explained.groups.join(", "))
+                    ));
                 }
                 Ok(0)
             }
@@ -105,5 +125,41 @@ impl Content {
                 Ok(0)
             }
         }
+    }
+}
+
+/// A number where it is asked now, `-` where later, `x` where not at all.
+fn located(explained: &Explained) -> Rows {
+    let mut rows = Rows::new(&["", "KIND", "NAME", "REASON", "STATE"]);
+    let now = crate::clock::now();
+    for one in &explained.candidates {
+        let (mark, state) = match one.verdict {
+            Verdict::In => {
+                let held = one.verified.map(|since| format!("has it, verified {} ago", ago(since, now)));
+                (one.position.unwrap_or_default().to_string(), held.unwrap_or_default())
+            }
+            Verdict::Later => {
+                let from = one.from.map_or_else(|| "never".to_owned(), when);
+                let minutes = one.after_seconds.unwrap_or_default() / 60;
+                ("-".to_owned(), format!("from {from} ({minutes}m after the request)"))
+            }
+            Verdict::Out => ("x".to_owned(), "skipped".to_owned()),
+        };
+        let kind = match one.kind {
+            LocationKind::Peer => "peer",
+            LocationKind::DistributionPoint => "dp",
+            LocationKind::Cloud => "cloud",
+        };
+        rows.push([mark, kind.to_owned(), safe(&one.name), safe(&one.reason), state]);
+    }
+    rows
+}
+
+fn ago(since: Timestamp, now: Timestamp) -> String {
+    match now.duration_since(since).as_secs().max(0) {
+        seconds @ ..60 => format!("{seconds}s"),
+        seconds @ ..3_600 => format!("{}m", seconds / 60),
+        seconds @ ..172_800 => format!("{}h", seconds / 3_600),
+        seconds => format!("{}d", seconds / 86_400),
     }
 }

@@ -1,11 +1,13 @@
 //! The command line: one file a noun. A verb is its arguments, their help, the request it becomes and the
 //! table it prints; the work itself is [`crate::admin::answer`].
 
+mod boundary;
 mod client;
 mod config;
 mod connect;
 mod content;
 mod demo;
+mod dp;
 mod explain;
 mod image;
 mod library;
@@ -19,6 +21,7 @@ mod shell;
 mod status;
 mod sync;
 mod task;
+mod tls;
 mod ts;
 mod updates;
 
@@ -127,7 +130,13 @@ enum Verb {
     Package(package::Package),
     /// Distribution points
     #[command(subcommand)]
-    Dp(content::Dp),
+    Dp(dp::Dp),
+    /// Keys of points and devices
+    #[command(subcommand)]
+    Key(dp::Key),
+    /// Boundaries and boundary groups: who may ask which distribution point
+    #[command(subcommand)]
+    Boundary(boundary::Boundary),
     /// The content library
     #[command(subcommand)]
     Content(content::Content),
@@ -158,6 +167,9 @@ enum Verb {
     /// Long work: list, watch, cancel
     #[command(subcommand)]
     Task(task::Task),
+    /// Certificates of the site
+    #[command(subcommand)]
+    Tls(tls::Tls),
     /// The configuration
     #[command(subcommand)]
     Config(config::Config),
@@ -240,7 +252,10 @@ async fn run(cli: Cli, output: &Output) -> Result<u8, Problem> {
         Verb::License(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Package(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Dp(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::Key(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::Boundary(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Content(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::Tls(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Task(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::State(verb) => verb.run(&settings(global)?, global, output).await,
     }

@@ -4,15 +4,17 @@ use std::path::PathBuf;
 
 use catalog::problem::Problem;
 use clap::Subcommand;
+use schema::packages::Access;
 use serde_json::Value;
 
 use super::output::{Rows, safe, size, when};
 use super::updates::Filter;
 use super::{Format, Global, Output, connect};
-use crate::admin::Request;
+use crate::admin::{PointVerb, Request};
 use crate::config::Loaded;
 use crate::download::Filled;
 use crate::packages::{Changed, Distributed, Shown, Validated};
+use crate::points::Act;
 
 /// Deployment packages
 #[derive(Debug, Subcommand)]
@@ -27,6 +29,17 @@ pub enum Package {
         /// An existing folder that shall hold the files too; no other package may use it
         #[arg(long, value_name = "DIR")]
         source: Option<PathBuf>,
+        /// Only enrolled devices and points of the site may have its files
+        #[arg(long)]
+        private: bool,
+    },
+    /// Change a setting of a package
+    Set {
+        /// Id or name
+        package: String,
+        /// `access=public` or `access=private`; a file that a public package has too stays public
+        #[arg(value_name = "KEY=VALUE", value_parser = access)]
+        access: Access,
     },
     /// All packages
     List,
@@ -67,7 +80,31 @@ pub enum Package {
     Distribute {
         /// Id or name
         package: String,
-        /// Distribution points; the site's own if not given
+        /// Distribution points, groups of them, or `all`; the site's own if not given
+        #[arg(long, value_name = "DP")]
+        to: Vec<String>,
+    },
+    /// Send it again: every file is read there, and what is not good is fetched
+    Redistribute {
+        /// Id or name
+        package: String,
+        /// Distribution points, groups, or `all`; all that it was sent to if not given
+        #[arg(long, value_name = "DP")]
+        to: Vec<String>,
+    },
+    /// Do not send it to points where it has not arrived
+    Cancel {
+        /// Id or name
+        package: String,
+        /// Distribution points, groups, or `all`; all that it was sent to if not given
+        #[arg(long, value_name = "DP")]
+        to: Vec<String>,
+    },
+    /// Send it now to points where it failed or was cancelled
+    Retry {
+        /// Id or name
+        package: String,
+        /// Distribution points, groups, or `all`; all that it was sent to if not given
         #[arg(long, value_name = "DP")]
         to: Vec<String>,
     },
@@ -75,7 +112,7 @@ pub enum Package {
     Withdraw {
         /// Id or name
         package: String,
-        /// Distribution points; all if not given
+        /// Distribution points or groups; all if not given
         #[arg(long, value_name = "DP")]
         from: Vec<String>,
     },
@@ -86,6 +123,9 @@ pub enum Package {
         /// Set bad files aside and fetch them again
         #[arg(long)]
         repair: bool,
+        /// On these distribution points or groups instead of at the site
+        #[arg(long, value_name = "DP")]
+        to: Vec<String>,
     },
     /// Delete a package that no distribution point serves
     Delete {
@@ -102,9 +142,10 @@ impl Package {
         output: &Output,
     ) -> Result<u8, Problem> {
         let request = match self {
-            Self::Create { name, description, source } => {
+            Self::Create { name, description, source, private } => {
                 let source = source.map(|dir| std::path::absolute(&dir).unwrap_or(dir));
-                let request = Request::PackageCreate { name, description, source };
+                let access = if private { Access::Private } else { Access::Public };
+                let request = Request::PackageCreate { name, description, source, access };
                 if global.dry_run {
                     return plain(request, settings, global, output).await;
                 }
@@ -164,7 +205,20 @@ impl Package {
                 );
                 return Ok(called.finish(output));
             }
-            Self::Validate { package, repair } if !repair && !global.no_wait => {
+            Self::Redistribute { package, to } => {
+                return on_points(package, to, Act::Resend, settings, global, output).await;
+            }
+            Self::Cancel { package, to } => {
+                return on_points(package, to, Act::Cancel, settings, global, output).await;
+            }
+            Self::Retry { package, to } => {
+                return on_points(package, to, Act::Retry, settings, global, output).await;
+            }
+            Self::Validate { package, repair, to } if !to.is_empty() => {
+                let act = if repair { Act::Repair } else { Act::Validate };
+                return on_points(package, to, act, settings, global, output).await;
+            }
+            Self::Validate { package, repair, .. } if !repair && !global.no_wait => {
                 let request = Request::PackageValidate { package, repair };
                 let called = connect::call::<Validated>(settings, global, output, request).await?;
                 output.one(
@@ -174,7 +228,8 @@ impl Package {
                 );
                 return Ok(called.finish(output));
             }
-            Self::Validate { package, repair } => Request::PackageValidate { package, repair },
+            Self::Validate { package, repair, .. } => Request::PackageValidate { package, repair },
+            Self::Set { package, access } => Request::PackageSet { package, access },
             Self::Withdraw { package, from } => Request::PackageWithdraw { package, from },
             Self::Delete { package } => {
                 super::confirm(global, &format!("delete deployment package `{package}`"))?;
@@ -185,17 +240,37 @@ impl Package {
     }
 }
 
+/// The one setting that a package has yet.
+fn access(text: &str) -> Result<Access, String> {
+    let value = text.strip_prefix("access=").ok_or("expected `access=public` or `access=private`")?;
+    value.parse().map_err(|_| format!("expected `public` or `private`, actual `{value}`"))
+}
+
+async fn on_points(
+    package: String,
+    on: Vec<String>,
+    what: Act,
+    settings: &Loaded,
+    global: &Global,
+    output: &Output,
+) -> Result<u8, Problem> {
+    super::dp::act(PointVerb::Package { package, on, what }, settings, global, output).await
+}
+
 /// Answers whose shape says enough by itself.
 async fn plain(request: Request, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
     let called = connect::call::<Value>(settings, global, output, request).await?;
-    output.one(
-        &called.body,
-        |body| body["package"].as_str().unwrap_or_default().to_owned(),
-        |output| {
-            show_plain(&called.body, 0, output);
-        },
-    );
+    show_value(&called.body, output);
     Ok(called.finish(output))
+}
+
+/// An answer, field by field.
+pub(super) fn show_value(body: &Value, output: &Output) {
+    output.one(
+        body,
+        |body| body["package"].as_str().unwrap_or_default().to_owned(),
+        |output| show_plain(body, 0, output),
+    );
 }
 
 /// `name: value`, nested values indented.
@@ -278,7 +353,7 @@ fn show_all(all: &[Shown], output: &Output) {
     let wide = output.format == Format::Wide;
     let mut header = vec!["ID", "NAME", "VERSION", "FILES", "STORED", "SIZE", "DISTRIBUTED TO"];
     if wide {
-        header.extend(["SOURCE", "DESCRIPTION"]);
+        header.extend(["ACCESS", "SOURCE", "DESCRIPTION"]);
     }
     let mut rows = Rows::new(&header);
     for shown in all {
@@ -293,6 +368,7 @@ fn show_all(all: &[Shown], output: &Output) {
             shown.distributed_to.join(", "),
         ];
         if wide {
+            row.push(p.access.to_string());
             row.push(p.source_dir.as_ref().map_or_else(|| "-".to_owned(), |dir| dir.display().to_string()));
             row.push(safe(&p.description));
         }
@@ -318,12 +394,26 @@ fn show_one(shown: &Shown, output: &Output) {
     if !p.description.is_empty() {
         output.line(format!("  {}", safe(&p.description)));
     }
+    if p.access == Access::Private {
+        output.line("  private: only for enrolled devices and points of the site");
+    }
     let places = if shown.distributed_to.is_empty() {
         "no distribution point".to_owned()
     } else {
         shown.distributed_to.join(", ")
     };
     output.line(format!("  distributed to {places}; created {}", when(p.created)));
+    for placed in &shown.points {
+        let percent = (placed.done * 100).checked_div(placed.bytes).unwrap_or(100);
+        let why = placed.problem.as_ref().map_or_else(String::new, |problem| format!(": {problem}"));
+        output.line(format!(
+            "  {} version {} is {} ({percent} %){}",
+            safe(&placed.point),
+            placed.version,
+            placed.state,
+            safe(&why)
+        ));
+    }
     let mut rows = Rows::new(&["FILE", "SIZE", "STATE", "SHA256", "PROBLEM"]);
     for file in &shown.files {
         rows.push([
@@ -340,15 +430,7 @@ fn show_one(shown: &Shown, output: &Output) {
 fn show_distributed(distributed: &Distributed, output: &Output) {
     let name = safe(&distributed.name);
     output.line(format!("{} `{name}` version {}:", distributed.package, distributed.version));
-    for point in &distributed.points {
-        let already = if point.already { ", was there already" } else { "" };
-        output.line(format!(
-            " ✔ {} {} files, {}{already}",
-            safe(&point.point),
-            point.files,
-            size(point.bytes)
-        ));
-    }
+    distributed.points.iter().for_each(|sent| super::dp::line(sent, output));
     if distributed.dry_run {
         output.line("nothing is changed (--dry-run)");
     }

@@ -3,7 +3,7 @@
 use catalog::problem::Problem;
 use clap::{Args, Subcommand};
 
-use super::output::{size, when};
+use super::output::{safe, size, when};
 use super::{Global, Output, connect};
 use crate::admin::Request;
 use crate::config::Loaded;
@@ -70,10 +70,51 @@ fn show(status: &crate::site::Status, output: &Output) {
         status.packages
     ));
     output.line(format!(" DP       serves {} contents", status.served_contents));
+    output.line(match &status.served {
+        Some(now) => served(now),
+        None => " SERVED   nothing: no daemon runs".to_owned(),
+    });
+    for shown in &status.points {
+        output.line(format!(
+            " DP       {} {} · seen {} · {} packages, {} on the way, {} failed",
+            safe(&shown.point.name),
+            safe(&shown.condition),
+            super::dp::seen(shown),
+            shown.point.packages,
+            shown.under_way,
+            shown.failed
+        ));
+    }
+    if let Some(point) = &status.point {
+        let contact = point.contact.map_or_else(|| "never".to_owned(), when);
+        output.line(format!(" POINT    `{}` of {} · heard of it {contact}", safe(&point.name), point.site));
+        for said in &point.packages {
+            output.line(format!("          {} {} {}", said.package, said.state, size(said.done)));
+        }
+    }
     for task in &status.tasks {
         output.line(format!(" TASK     {} {} since {}", task.id, task.title, when(task.created)));
     }
     status.warnings.iter().chain(&c.notes).for_each(|warning| output.line(format!(" WARN     {warning}")));
+}
+
+/// Counters start with the daemon, so the line says since when.
+fn served(now: &crate::site::ServedNow) -> String {
+    let list = |counts: &std::collections::BTreeMap<String, u64>, shown: &dyn Fn(u64) -> String| {
+        counts.iter().map(|(name, count)| format!("{name} {}", shown(*count))).collect::<Vec<_>>().join(", ")
+    };
+    let bytes = if now.bytes.is_empty() { "nothing".to_owned() } else { list(&now.bytes, &size) };
+    let refused = match now.refused.values().sum::<u64>() {
+        0 => String::new(),
+        all => format!(" · {all} not served ({})", list(&now.refused, &|count| count.to_string())),
+    };
+    format!(
+        " SERVED   since {}: {bytes} in {} requests · {} connections, {} transfers now{refused}",
+        when(now.since),
+        now.requests,
+        now.connections,
+        now.transfers
+    )
 }
 
 /// Canonical state of the site

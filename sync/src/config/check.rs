@@ -101,7 +101,9 @@ impl Findings<'_> {
     }
 
     fn listeners(&mut self, settings: &Settings) {
-        let listen = &settings.server.listen;
+        let listen: Vec<_> =
+            settings.server.listen.iter().chain(&settings.server.listen_tls).cloned().collect();
+        let listen = &listen;
         for (at, one) in listen.iter().enumerate() {
             if let Some(other) = listen[..at].iter().find(|other| collide(one, other)) {
                 self.error("server.listen", format!("`{one}` and `{other}` cannot be listened on both"));
@@ -130,7 +132,24 @@ impl Findings<'_> {
                 format!("not set: clients are told `{url}`, which others may not reach"),
             );
         }
-        if settings.update_point.upstream_role && listen.iter().any(reach) {
+        if settings.server.allow_plain_enrolment && settings.server.listen.iter().any(reach) {
+            self.warn(
+                "server.allow_plain_enrolment",
+                "tokens and keys of points and devices can be read by whoever is between",
+            );
+        }
+        if let Some(Err(problem)) =
+            (!settings.server.listen_tls.is_empty()).then(|| crate::tls::identity(settings))
+        {
+            self.warn(
+                "server.listen_tls",
+                format!("{}: {}; {}", problem.code, problem.message, problem.help),
+            );
+        }
+        if settings.dp.is_site()
+            && settings.update_point.upstream_role
+            && settings.server.listen.iter().any(reach)
+        {
             self.warn(
                 "update_point.upstream_role",
                 "downstream servers get metadata over plain HTTP, and it is not signed: whoever is between can change \
@@ -143,6 +162,7 @@ impl Findings<'_> {
         let certificates = [
             ("tls.extra_ca_file", settings.tls.extra_ca_file()),
             ("client.ca_file", settings.client.ca_file()),
+            ("dp.ca_file", settings.dp.ca_file()),
         ];
         for (key, file) in certificates.into_iter().filter_map(|(key, file)| Some((key, file?))) {
             if let Err(error) = std::fs::File::open(&file) {

@@ -30,8 +30,8 @@ pub use check::{Finding, Level};
 pub use error::ConfigError;
 pub use layers::Origin;
 pub use settings::{
-    Admin, Client, Content, Db, Download, Dp, Log, LogFormat, Retry, Server, Settings, Site, Source,
-    SourceKind, Sync, Tls, UpdatePoint,
+    Admin, Client, Content, Db, Download, Dp, Log, LogFormat, PointRetry, Retry, Server, Settings, Site,
+    Source, SourceKind, Sync, Tls, UpdatePoint,
 };
 pub use units::{
     Proxy, parse_duration, parse_network, parse_rate, parse_size, show_duration, show_size, web_address,
@@ -350,6 +350,9 @@ pub fn diff(running: &Settings, new: &Settings) -> Vec<Change> {
 /// listeners, the database, the content library, the log ([`Settings::keep_what_needs_a_restart`]).
 pub fn applied_by_reload(key: &str) -> bool {
     let section = key.split('.').next().unwrap_or_default();
+    if key.starts_with("dp.retry.") {
+        return true;
+    }
     !matches!(section, "site" | "server" | "admin" | "db" | "content" | "dp" | "log")
         && key != "download.min_free"
 }

@@ -20,6 +20,8 @@ pub(super) fn broken(settings: &Settings) -> Vec<(String, String)> {
     }
     rules.within("server.max_connections", s.server.max_connections, 1, 1_000_000);
     rules.within("server.max_connections_per_client", s.server.max_connections_per_client, 1, 1_000_000);
+    rules.within("server.max_transfers", s.server.max_transfers, 0, 1_000_000);
+    rules.within("server.max_transfers_per_client", s.server.max_transfers_per_client, 0, 1_000_000);
     rules.within("db.readers", s.db.readers, 1, 64);
     rules.within("download.parallel_files", s.download.parallel_files, 1, 64);
     rules.within("sync.parallel_requests", s.sync.parallel_requests, 1, 16);
@@ -34,6 +36,22 @@ pub(super) fn broken(settings: &Settings) -> Vec<(String, String)> {
     rules.lasts("sync.retry.first", s.sync.retry.first, Duration::from_millis(1), s.sync.retry.longest);
     for address in &s.server.listen {
         rules.hold("server.listen", is_address(address), || not_an_address(address));
+    }
+    for address in &s.server.listen_tls {
+        rules.hold("server.listen_tls", is_address(address), || not_an_address(address));
+    }
+    rules.hold("tls.key_file", s.tls.cert_file.is_empty() == s.tls.key_file.is_empty(), || {
+        "expected `tls.cert_file` and `tls.key_file` both, or neither".to_owned()
+    });
+    rules.within("dp.retry.max", s.dp.retry.max as usize, 0, 10_000);
+    rules.lasts("dp.retry.delay", s.dp.retry.delay, Duration::from_millis(1), 7 * DAY);
+    if s.dp.is_site() {
+        rules.hold("dp.site", s.dp.site.is_empty(), || {
+            "expected nothing where `dp.role` is `site`: this is the site".to_owned()
+        });
+    } else {
+        rules.reads("dp.site", web_address(&s.dp.site));
+        rules.hold("dp.key_file", !s.dp.key_file.is_empty(), || "expected a path, actual nothing".to_owned());
     }
     let admin = &s.admin.listen;
     rules.hold("admin.listen", admin.is_empty() || is_address(admin), || not_an_address(admin));

@@ -2,12 +2,14 @@
 //!
 //! The serialised defaults are also the list of known keys, and the types of what the environment says.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use catalog::id::SiteCode;
+use catalog::problem::{Code, Problem};
 use ipnet::IpNet;
+use schema::points::PointRole;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -104,6 +106,10 @@ section! {
     Server {
         /// Addresses with ports, plain HTTP: clients check content by its digest.
         listen: Vec<String> = vec!["[::]:8530".to_owned()],
+        /// The same over TLS, with the certificate of `[tls]`.
+        listen_tls: Vec<String> = Vec::new(),
+        /// Take tokens and keys over plain HTTP from other machines too.
+        allow_plain_enrolment: bool = false,
         /// What clients are told; empty: made from `listen`.
         public_url: String = String::new(),
         /// Connections at once.
@@ -112,6 +118,18 @@ section! {
         /// Connections at once from one address.
         #[serde(with = "units::count")]
         max_connections_per_client: usize = 8,
+        /// Bodies above 64 KiB that are sent at once; 0: as many as there are connections.
+        #[serde(with = "units::count")]
+        max_transfers: usize = 0,
+        /// The same to one address.
+        #[serde(with = "units::count")]
+        max_transfers_per_client: usize = 0,
+        /// Bytes per second of all bodies together.
+        #[serde(with = "units::rate")]
+        rate_limit: Option<u64> = None,
+        /// Bytes per second to one address.
+        #[serde(with = "units::rate")]
+        rate_limit_per_client: Option<u64> = None,
         /// How long a client may take for its request.
         #[serde(with = "units::duration")]
         read_timeout: Duration = Duration::from_secs(30),
@@ -121,8 +139,12 @@ section! {
     }
 }
 section! {
-    /// Whom outgoing connections trust.
+    /// Our certificate, and whom outgoing connections trust.
     Tls {
+        /// PEM, our certificate and those between it and its authority; empty: that of `spsync tls init`.
+        cert_file: String = String::new(),
+        /// PEM, its key, which only we may read.
+        key_file: String = String::new(),
         /// PEM certificates trusted in addition to the system's; empty: none.
         extra_ca_file: String = String::new(),
     }
@@ -132,8 +154,10 @@ section! {
     Admin {
         /// Unix socket of the command line; empty: off.
         socket: String = "/run/spsync/admin.sock".to_owned(),
-        /// Address of `/healthz` and `/readyz`; empty: off.
+        /// Address of `/healthz`, `/readyz` and `/metrics`; empty: off.
         listen: String = "127.0.0.1:8540".to_owned(),
+        /// `/metrics` for other machines too, where `listen` lets them ask.
+        metrics_public: bool = false,
     }
 }
 section! {
@@ -247,10 +271,32 @@ section! {
     }
 }
 section! {
-    /// The distribution point of this site.
+    /// The distribution point of this site, or of this machine.
     Dp {
         /// Its name; no host name, so that a site moves without renaming it.
         name: String = "site".to_owned(),
+        /// That of the site itself, or one on a machine of its own.
+        role: PointRole = PointRole::Site,
+        /// Address of the site, for one on a machine of its own.
+        site: String = String::new(),
+        /// PEM certificates that it trusts in addition to the system's; empty: none.
+        ca_file: String = String::new(),
+        /// Its enrolment token, until it has a key; empty: none.
+        token_file: String = String::new(),
+        /// Its key, made by itself.
+        key_file: String = "point.key".to_owned(),
+        /// Sending again to points what failed.
+        retry: PointRetry = PointRetry::default(),
+    }
+}
+section! {
+    /// Sending again to distribution points.
+    PointRetry {
+        /// How often.
+        max: u32 = 100,
+        /// After which pause.
+        #[serde(with = "units::duration")]
+        delay: Duration = Duration::from_secs(30 * 60),
     }
 }
 section! {
@@ -273,6 +319,12 @@ section! {
         /// Private networks that it may reach beside that of its site.
         #[serde(with = "units::networks")]
         allow_networks: Vec<IpNet> = Vec::new(),
+        /// The address of this machine from which it asks; empty: any.
+        address: String = String::new(),
+        /// The port at which it serves other clients.
+        peer_port: u16 = 8533,
+        /// File with the key of this device, which it needs to share; empty: none.
+        key_file: String = String::new(),
     }
 }
 section! {
@@ -359,6 +411,11 @@ impl Settings {
         self.site.data_dir.join(dir)
     }
 
+    /// The key of a distribution point on a machine of its own.
+    pub fn point_key_file(&self) -> PathBuf {
+        self.site.data_dir.join(&self.dp.key_file)
+    }
+
     /// The address that clients are told, without a slash at its end. Where none is configured it is made from the
     /// first address that is listened on; one that means "every address" becomes `localhost`, which only this
     /// machine understands ([`super::Loaded::check`] warns).
@@ -371,6 +428,9 @@ impl Settings {
         match bound.or_else(|| first.and_then(|address| address.parse().ok())) {
             Some(address) if address.ip().is_unspecified() => format!("http://localhost:{}", address.port()),
             Some(address) => format!("http://{address}"),
+            None if first.is_none() && !self.server.listen_tls.is_empty() => {
+                format!("https://{}", self.server.listen_tls[0])
+            }
             // A name with a port, as `site01:8530`; without any listener clients are told nothing useful anyway.
             None => format!("http://{}", first.map_or("localhost", String::as_str)),
         }
@@ -394,7 +454,8 @@ impl Settings {
         self.admin = running.admin.clone();
         self.db = running.db.clone();
         self.content = running.content.clone();
-        self.dp = running.dp.clone();
+        let retry = self.dp.retry.clone();
+        self.dp = Dp { retry, ..running.dp.clone() };
         self.log = running.log.clone();
         self.download.min_free = running.download.min_free;
         self.listens_as(running);
@@ -412,6 +473,11 @@ impl Settings {
         absolute(&mut self.tls.extra_ca_file);
         absolute(&mut self.admin.socket);
         absolute(&mut self.client.ca_file);
+        absolute(&mut self.tls.cert_file);
+        absolute(&mut self.tls.key_file);
+        absolute(&mut self.dp.ca_file);
+        absolute(&mut self.dp.token_file);
+        absolute(&mut self.client.key_file);
         for catalog in self.sources.iter_mut().flat_map(|source| &mut source.catalogs) {
             if is_file(catalog) {
                 absolute(catalog);
@@ -436,6 +502,23 @@ impl Tls {
     }
 }
 
+impl Dp {
+    /// Whether this process is a site, and not a distribution point of one.
+    pub fn is_site(&self) -> bool {
+        self.role == PointRole::Site
+    }
+
+    /// The additional certificates, if any are configured.
+    pub fn ca_file(&self) -> Option<PathBuf> {
+        given(&self.ca_file)
+    }
+
+    /// The enrolment token, if one is configured.
+    pub fn token_file(&self) -> Option<PathBuf> {
+        given(&self.token_file)
+    }
+}
+
 impl Admin {
     /// The socket of the command line, unless it is off.
     pub fn socket(&self) -> Option<PathBuf> {
@@ -447,6 +530,28 @@ impl Client {
     /// The additional certificates, if any are configured.
     pub fn ca_file(&self) -> Option<PathBuf> {
         given(&self.ca_file)
+    }
+}
+
+impl Client {
+    /// The file with the device's key, if one is configured.
+    pub fn key_file(&self) -> Option<PathBuf> {
+        given(&self.key_file)
+    }
+
+    /// The address from which it asks, if one is configured.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID` where it is none.
+    pub fn address(&self) -> Result<Option<IpAddr>, Problem> {
+        if self.address.is_empty() {
+            return Ok(None);
+        }
+        let invalid = |_| {
+            let message = format!("`[client] address = {:?}` is no IP address", self.address);
+            Problem::new(Code::ConfigInvalid, message)
+        };
+        self.address.parse().map(Some).map_err(invalid)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 use dp::library::{Library, LibraryError};
+use dp::server::Locator as _;
 
 use crate::admin::Answer;
 use crate::site::{Site, problem};
@@ -31,11 +32,13 @@ pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
             let sha256 = one.sha256;
             let users = site.read(move |r| r.packages_of_content(sha256)).await?;
             let shelf = site.shelf.load();
+            // As a client on this machine is told.
+            let here = std::net::IpAddr::from(std::net::Ipv4Addr::LOCALHOST);
             Answer::of(&serde_json::json!({
                 "content": one,
                 "packages": users,
                 "served": shelf.contents.contains_key(&sha256),
-                "locations": shelf.locations.get(&sha256),
+                "locations": site.locations.locate(here, sha256),
             }))
         }
         [] => Err(Problem::new(Code::ContentNotFound, format!("the site holds no content `{name}`"))),
@@ -81,7 +84,7 @@ pub async fn forget_unused(site: &Arc<Site>) -> Result<u64, Problem> {
 
 /// Takes the bytes away that the database has forgotten, unless a download has recorded them anew meanwhile. It happens
 /// on the writer's turn, so that recording and taking away never cross.
-async fn take_away(
+pub(crate) async fn take_away(
     site: &Arc<Site>,
     sha256: Sha256Digest,
     away: fn(&Library, Sha256Digest) -> Result<(), LibraryError>,

@@ -1,12 +1,9 @@
 //! Offering packages on distribution points, and taking them back.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use catalog::problem::{Code, Problem};
-use dp::locate::{self, Held};
-use dp::server::{Servable, Shelf};
-use schema::distribution::Point;
+use dp::server::{Access, Servable, Shelf};
 use schema::packages::FileState;
 use schema::{Reader, SchemaError};
 use serde::{Deserialize, Serialize};
@@ -14,21 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::{named, shown};
 use crate::admin::{Answer, Caller, Work};
 use crate::clock;
-use crate::select::nearest;
+use crate::points::{self, Sent};
 use crate::site::Site;
-
-/// What came of distributing to one point.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Placed {
-    /// Name of the distribution point.
-    pub point: String,
-    /// It serves the package already in this version.
-    pub already: bool,
-    /// Files that it serves now.
-    pub files: u64,
-    /// Their bytes.
-    pub bytes: u64,
-}
 
 /// What distributing did.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -40,7 +24,7 @@ pub struct Distributed {
     /// Its version.
     pub version: u32,
     /// Each point.
-    pub points: Vec<Placed>,
+    pub points: Vec<Sent>,
     /// Nothing was changed.
     pub dry_run: bool,
 }
@@ -57,7 +41,7 @@ pub async fn distribute(
     caller: &Caller,
 ) -> Result<Work, Problem> {
     let package = shown(site, &named(site, name).await?.id).await?;
-    let points = chosen(site, to).await?;
+    let targets = points::targets(site, to).await?;
     if package.files.is_empty() {
         return Err(Problem::new(
             Code::PackageEmpty,
@@ -76,64 +60,39 @@ pub async fn distribute(
             Problem::new(Code::PackageIncomplete, message).because(format!("for one, `{}`", first.file_name))
         );
     }
-    let id = package.package.id.clone();
-    let already: Vec<String> = {
-        let id = id.clone();
-        let version = package.package.version;
-        site.read(move |r| r.distributions_of(&id))
-            .await?
-            .into_iter()
-            .filter(|d| d.version == version)
-            .map(|d| d.point)
-            .collect()
+    let sent = {
+        let (whole, dry_run, who) = (package.package.clone(), caller.dry_run, caller.who.clone());
+        let (files, bytes) = (super::each_once(&package.files).len() as u64, package.bytes);
+        let retry = site.settings().dp.retry.clone();
+        // What would happen is what happens, undone.
+        let made = site.write_unless(dry_run, move |w| {
+            let now = clock::now();
+            let mut sent = Vec::new();
+            for point in &targets.points {
+                let done = points::send_to(w, &whole, point, &retry, now)?;
+                sent.push(points::line(point.name.clone(), files, bytes, done));
+            }
+            for group in &targets.groups {
+                w.put_group_package(group.id, &whole.id, true)?;
+            }
+            w.audit(&who, "package.distribute", whole.id.as_str(), now)?;
+            Ok(sent)
+        });
+        made.await?
     };
     if !caller.dry_run {
-        let who = caller.who.clone();
-        let points: Vec<_> = points.iter().map(|point| point.id).collect();
-        site.write(move |w| {
-            for point in &points {
-                w.distribute(&id, *point, clock::now())?;
-            }
-            w.audit(&who, "package.distribute", id.as_str(), clock::now())
-        })
-        .await?;
+        site.points.changed();
         site.refresh_shelf().await?;
     }
-    let placed = points
-        .into_iter()
-        .map(|point| Placed {
-            already: already.contains(&point.name),
-            point: point.name,
-            files: super::each_once(&package.files).len() as u64,
-            bytes: package.bytes,
-        })
-        .collect();
-    let answer = Answer::of(&Distributed {
+    let problem = points::partly(&sent, &package.package.name)?;
+    let distributed = Distributed {
         package: package.package.id,
         name: package.package.name,
         version: package.package.version,
-        points: placed,
+        points: sent,
         dry_run: caller.dry_run,
-    })?;
-    Ok(answer.into())
-}
-
-/// The points of these names, or the site's own.
-async fn chosen(site: &Arc<Site>, names: &[String]) -> Result<Vec<Point>, Problem> {
-    let all = site.read(|r| r.points()).await?;
-    if names.is_empty() {
-        return Ok(all.into_iter().take(1).collect());
-    }
-    names
-        .iter()
-        .map(|name| {
-            all.iter().find(|point| point.name.eq_ignore_ascii_case(name)).cloned().ok_or_else(|| {
-                let near = nearest(name, all.iter().map(|point| point.name.as_str()));
-                Problem::new(Code::DpNotFound, format!("no distribution point is called `{name}`"))
-                    .help(format!("nearest: {}; `spsync dp list` lists all", near.join(", ")))
-            })
-        })
-        .collect()
+    };
+    Ok(Answer::partly(&distributed, problem)?.into())
 }
 
 /// Takes a package off distribution points. What another distributed package needs stays served.
@@ -148,18 +107,28 @@ pub async fn withdraw(
 ) -> Result<Answer, Problem> {
     let package = named(site, name).await?;
     let before = shown(site, &package.id).await?.distributed_to;
-    let points = if from.is_empty() { site.read(|r| r.points()).await? } else { chosen(site, from).await? };
-    let points: Vec<_> = points.into_iter().filter(|point| before.contains(&point.name)).collect();
+    let all = ["all".to_owned()];
+    let targets = points::targets(site, if from.is_empty() { &all } else { from }).await?;
+    let mut groups = targets.groups;
+    if from.is_empty() {
+        groups = site.read(|r| r.point_groups()).await?;
+    }
+    let points: Vec<_> = targets.points.into_iter().filter(|point| before.contains(&point.name)).collect();
     if !caller.dry_run {
-        let (id, who) = (package.id.clone(), caller.who.clone());
-        let ids: Vec<_> = points.iter().map(|point| point.id).collect();
+        let (id, who, from) = (package.id.clone(), caller.who.clone(), points.clone());
+        let retry = site.settings().dp.retry.clone();
         site.write(move |w| {
-            for point in &ids {
-                w.withdraw(&id, *point)?;
+            let now = clock::now();
+            for point in &from {
+                points::withdraw_from(w, &id, point, &retry, now)?;
             }
-            w.audit(&who, "package.withdraw", id.as_str(), clock::now())
+            for group in &groups {
+                w.put_group_package(group.id, &id, false)?;
+            }
+            w.audit(&who, "package.withdraw", id.as_str(), now)
         })
         .await?;
+        site.points.changed();
         site.refresh_shelf().await?;
     }
     let names: Vec<_> = points.into_iter().map(|point| point.name).collect();
@@ -168,48 +137,17 @@ pub async fn withdraw(
     }))
 }
 
-/// The site's distribution points.
+/// What the site's own distribution point may serve.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn points(site: &Arc<Site>) -> Result<Answer, Problem> {
-    Answer::of(&site.read(|r| r.points()).await?)
-}
-
-/// What the site's own distribution point may serve, and where clients find each content: there, then in the cloud.
-///
-/// # Errors
-/// Those of the database.
-pub fn shelf(reader: &Reader<'_>, point: &str, public_url: &str) -> Result<Shelf, SchemaError> {
+pub fn shelf(reader: &Reader<'_>) -> Result<Shelf, SchemaError> {
     let mut shelf = Shelf::default();
     for row in reader.shelf()? {
         shelf.packages.insert((row.package, row.file_name.as_str().to_ascii_lowercase()), row.sha256);
-        shelf.offer(row.sha256, Servable { size: row.size, sha1: Some(row.sha1), name: row.file_name });
+        let access = if row.private { Access::Private } else { Access::Public };
+        let servable = Servable::new(row.size, Some(row.sha1), row.file_name).with_access(access);
+        shelf.offer(row.sha256, servable);
     }
-    let mut held: HashMap<_, Held> = HashMap::new();
-    for row in reader.content_sources()? {
-        let entry = held.entry(row.sha256).or_insert_with(|| Held {
-            size: row.size,
-            sha1: Some(row.sha1),
-            file_name: row.file_name.clone(),
-            points: Vec::new(),
-            cloud: Vec::new(),
-        });
-        entry.cloud.push(row.url);
-    }
-    for (content, servable) in &shelf.contents {
-        let entry = held.entry(*content).or_insert_with(|| Held {
-            size: servable.size,
-            sha1: servable.sha1,
-            file_name: servable.name.clone(),
-            points: Vec::new(),
-            cloud: Vec::new(),
-        });
-        entry
-            .points
-            .push((point.to_owned(), format!("{}/content/{content}", public_url.trim_end_matches('/'))));
-    }
-    shelf.locations =
-        held.into_iter().map(|(content, held)| (content, locate::answer(content, held))).collect();
     Ok(shelf)
 }

@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 use catalog::id::{PackageId, RevisionId};
 use catalog::problem::{Code, Problem};
-use schema::packages::{FileState, NewMember, NewPackage, Package, PackageFile};
+use schema::packages::{Access, FileState, NewMember, NewPackage, Package, PackageFile};
+use schema::points::Placement;
 use serde::{Deserialize, Serialize};
 
-pub use distribute::{Distributed, Placed, distribute, points, shelf, withdraw};
+pub use distribute::{Distributed, distribute, shelf, withdraw};
 pub use validate::{Validated, ValidatedFile, validate};
 
 use crate::admin::{Answer, Caller, UpdateFilter};
@@ -33,8 +34,11 @@ pub struct Shown {
     pub bytes: u64,
     /// How many of them are stored.
     pub stored: u64,
-    /// Names of the distribution points that serve it.
+    /// Names of the distribution points that it was sent to.
     pub distributed_to: Vec<String>,
+    /// How it is doing on each.
+    #[serde(default)]
+    pub points: Vec<Placement>,
 }
 
 /// The package that `name` means: an id, a name, or the unique beginning of either.
@@ -75,7 +79,10 @@ pub async fn named(site: &Arc<Site>, name: &str) -> Result<Package, Problem> {
 pub async fn shown(site: &Arc<Site>, id: &PackageId) -> Result<Shown, Problem> {
     let wanted = id.clone();
     let (package, files, places) = site
-        .read(move |r| Ok((r.package(&wanted)?, r.package_files(&wanted)?, r.distributions_of(&wanted)?)))
+        .read(move |r| {
+            let places = r.placements()?.into_iter().filter(|placed| placed.package == wanted);
+            Ok((r.package(&wanted)?, r.package_files(&wanted)?, places.collect::<Vec<_>>()))
+        })
         .await?;
     let package =
         package.ok_or_else(|| Problem::new(Code::PackageNotFound, format!("there is no package {id}")))?;
@@ -83,7 +90,8 @@ pub async fn shown(site: &Arc<Site>, id: &PackageId) -> Result<Shown, Problem> {
     Ok(Shown {
         bytes: each.iter().map(|file| file.size).sum(),
         stored: each.iter().filter(|file| file.state == FileState::Stored).count() as u64,
-        distributed_to: places.into_iter().map(|place| place.point).collect(),
+        distributed_to: places.iter().map(|place| place.point.clone()).collect(),
+        points: places,
         package,
         files,
     })
@@ -125,6 +133,7 @@ pub async fn create(
     name: &str,
     description: &str,
     source: Option<PathBuf>,
+    access: Access,
     caller: &Caller,
 ) -> Result<Answer, Problem> {
     let source = match source {
@@ -135,6 +144,7 @@ pub async fn create(
         name: name.trim().to_owned(),
         description: description.trim().to_owned(),
         source_dir: source,
+        access,
     };
     let (code, who) = (site.code().clone(), caller.who.clone());
     if caller.dry_run {
@@ -150,6 +160,32 @@ pub async fn create(
         })
         .await?;
     Answer::of(&shown(site, &id).await?)
+}
+
+/// Says for whom a package is. What it has in common with a public one stays public.
+///
+/// # Errors
+/// `PACKAGE_NOT_FOUND`, `AMBIGUOUS`.
+pub async fn set_access(
+    site: &Arc<Site>,
+    name: &str,
+    access: Access,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let package = named(site, name).await?;
+    let changed = package.access != access;
+    if changed && !caller.dry_run {
+        let (id, who) = (package.id.clone(), caller.who.clone());
+        site.write(move |w| {
+            w.set_package_access(&id, access)?;
+            w.audit(&who, &format!("package.access {access}"), id.as_str(), clock::now())
+        })
+        .await?;
+        site.refresh_shelf().await?;
+    }
+    Answer::of(&serde_json::json!({
+        "package": package.id, "name": package.name, "access": access, "changed": changed, "dry_run": caller.dry_run,
+    }))
 }
 
 /// A source folder must exist, be writable, and be nobody else's: also not inside another's, nor around it, nor in

@@ -1,6 +1,7 @@
 //! Transfers over real sockets and into a real library, against a server that misbehaves on request.
 
 mod origin;
+mod pieces;
 mod web;
 
 use catalog::digest::{Checker, Digests};

@@ -6,11 +6,14 @@
 mod answer;
 mod body;
 mod call;
+mod exchange;
 mod guard;
+mod post;
 
 use std::collections::HashSet;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +31,7 @@ use url::Url;
 
 pub use self::body::Body;
 pub use self::call::{Outgoing, Reached, Reply};
+pub use self::exchange::{Bearer, Exchange};
 pub use self::guard::is_public;
 use self::guard::{Guard, GuardedResolver};
 use super::fault::Fault;
@@ -62,8 +66,12 @@ pub struct WebPolicy {
     pub extra_ca_file: Option<PathBuf>,
     /// Further roots of trust, each in PEM.
     pub extra_roots: Vec<&'static [u8]>,
+    /// A key, shown to one place only.
+    pub bearer: Option<Bearer>,
     /// The way out.
     pub proxy: Proxy,
+    /// The address of this machine from which connections are made; any if not given.
+    pub local_address: Option<IpAddr>,
     /// The longest that a connection may take to stand.
     pub connect_timeout: Duration,
     /// The longest pause inside an answer, and before its head.
@@ -84,7 +92,9 @@ impl Default for WebPolicy {
             redirect_hosts: None,
             extra_ca_file: None,
             extra_roots: Vec::new(),
+            bearer: None,
             proxy: Proxy::None,
+            local_address: None,
             connect_timeout: Duration::from_secs(15),
             stall_timeout: Duration::from_secs(30),
             least_rate: 1024,
@@ -295,10 +305,12 @@ impl Web {
                 return Err(Fault::SchemeNotAllowed(url.scheme().to_owned()));
             }
             self.guard.check_literal(&url)?;
+            let mut headers = headers.clone();
+            Bearer::show(self.policy.bearer.as_ref(), &url, &mut headers);
             let request = self
                 .client
                 .get(url.clone())
-                .headers(headers.clone())
+                .headers(headers)
                 .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             let response = timeout(patience, request.send())
                 .await
@@ -368,6 +380,7 @@ fn builder(policy: &WebPolicy, guard: &Arc<Guard>) -> Result<reqwest::ClientBuil
         .referer(false)
         .connect_timeout(policy.connect_timeout)
         .pool_max_idle_per_host(4)
+        .local_address(policy.local_address)
         .dns_resolver(Arc::new(GuardedResolver(Arc::clone(guard))));
     Ok(match &policy.proxy {
         Proxy::None => builder.no_proxy(),

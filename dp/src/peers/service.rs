@@ -1,0 +1,165 @@
+//! `POST /peers/announce` and `POST /peers/report`, beside the content of a site.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use catalog::digest::Sha256Digest;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use serde::{Deserialize, Serialize};
+
+use super::{Devices, Full, Register};
+use crate::server::body::ContentBody;
+use crate::server::{Answering, Call, Remark, Service};
+
+/// 4,096 digests in JSON, and room to spare.
+const LARGEST_ANNOUNCEMENT: u64 = 512 * 1024;
+const LARGEST_REPORT: u64 = 4 * 1024;
+/// How soon a device should say it again: three times before its announcement ends.
+const AGAIN: Duration = Duration::from_secs(300);
+
+/// `POST /peers/announce`: all that the sender holds. Its address is that of the connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnnounceRequest {
+    /// The port at which it serves.
+    pub port: u16,
+    /// What it holds whole and verified; empty takes everything back.
+    pub contents: Vec<Sha256Digest>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announced {
+    /// How long it holds.
+    pub expires_in_seconds: u64,
+    /// When to say it again.
+    pub again_in_seconds: u64,
+}
+
+/// `POST /peers/report`: a peer did not give what it promised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReportRequest {
+    /// Which content.
+    pub content: Sha256Digest,
+    /// Where the peer serves.
+    pub peer: SocketAddr,
+    /// What it did, by its stable code.
+    pub fault: String,
+}
+
+/// The two routes.
+pub struct PeerService {
+    register: Arc<Register>,
+    devices: Arc<dyn Devices>,
+    started: Instant,
+}
+
+impl PeerService {
+    /// A service that keeps announcements of `devices` in `register`. `started` is where the time of the register begins.
+    pub fn new(register: Arc<Register>, devices: Arc<dyn Devices>, started: Instant) -> Self {
+        Self { register, devices, started }
+    }
+
+    async fn serve(&self, call: &mut Call<'_>) -> Response<ContentBody> {
+        if call.head.method != Method::POST {
+            let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+            return response;
+        }
+        let announces = call.path.last() == Some(&"announce");
+        // Before a byte of its body is read.
+        let device = bearer(&call.head.headers).and_then(|token| self.devices.device(token));
+        if announces && device.is_none() {
+            let mut response = empty(StatusCode::UNAUTHORIZED);
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            return response;
+        }
+        let peer = call.peer.ip();
+        let body = match call.body.read().await {
+            Ok(body) => body,
+            Err(refused) => return refused.response(),
+        };
+        let now = self.started.elapsed();
+        match device.filter(|_| announces) {
+            Some(device) => match serde_json::from_slice(&body) {
+                Ok(AnnounceRequest { port, contents }) if port != 0 => {
+                    let address = SocketAddr::new(peer, port);
+                    let count = contents.len();
+                    let answer =
+                        self.register.announce(&device, address, &contents, now).map(|holds| Announced {
+                            expires_in_seconds: holds.as_secs(),
+                            again_in_seconds: AGAIN.min(holds / 3).as_secs(),
+                        });
+                    announced(answer, &device.0, count)
+                }
+                Ok(_) | Err(_) => empty(StatusCode::BAD_REQUEST),
+            },
+            None => match serde_json::from_slice::<ReportRequest>(&body) {
+                Ok(report) => self.reported(&report, peer, now),
+                Err(_) => empty(StatusCode::BAD_REQUEST),
+            },
+        }
+    }
+
+    /// The same answer whatever came of it: nobody learns here who holds what.
+    fn reported(&self, report: &ReportRequest, by: IpAddr, now: Duration) -> Response<ContentBody> {
+        let kept = self.register.report(by, report.content, report.peer, now);
+        let mut response = Response::new(ContentBody::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        let fault: String = report.fault.chars().filter(char::is_ascii_graphic).take(40).collect();
+        let what = if kept { "reported" } else { "ignored a report of" };
+        response.extensions_mut().insert(Remark(format!("{what} {}: {fault}", report.peer)));
+        response
+    }
+}
+
+fn announced(answer: Result<Announced, Full>, device: &str, count: usize) -> Response<ContentBody> {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(Full::Device) => return empty(StatusCode::PAYLOAD_TOO_LARGE),
+        Err(Full::Register) => {
+            let mut response = empty(StatusCode::SERVICE_UNAVAILABLE);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("300"));
+            return response;
+        }
+    };
+    let bytes = Bytes::from(serde_json::to_vec(&answer).unwrap_or_default());
+    let mut response = empty(StatusCode::OK);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    *response.body_mut() = ContentBody::bytes(bytes);
+    response.extensions_mut().insert(Remark(format!("{device} holds {count}")));
+    response
+}
+
+fn empty(status: StatusCode) -> Response<ContentBody> {
+    let mut response = Response::new(ContentBody::empty());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    response
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = text.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+impl Service for PeerService {
+    fn largest_body(&self, path: &[&str]) -> Option<u64> {
+        match path {
+            ["peers", "announce"] => Some(LARGEST_ANNOUNCEMENT),
+            ["peers", "report"] => Some(LARGEST_REPORT),
+            _ => None,
+        }
+    }
+
+    fn answer<'s>(&'s self, call: &'s mut Call<'_>) -> Answering<'s> {
+        Box::pin(self.serve(call))
+    }
+}

@@ -1,0 +1,266 @@
+//! Descriptions of content that name the other places where it is: for programs that fall back and verify by themselves.
+//!
+//! Places come from the same answer that `/locations` gives to this client, in the same order. Pieces come from the side
+//! file of the content: nothing is hashed because somebody asks.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use catalog::digest::Sha256Digest;
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, Response, header};
+
+use super::access::Access;
+use super::body::ContentBody;
+use super::metalink::{self, Pieces};
+use super::refusal::Refusal;
+use super::shelf::{LocationKind, LocationsAnswer, Shelf};
+use super::{ContentServer, access, respond};
+use crate::library::Library;
+
+/// Contents whose pieces stay in memory: of the largest ESDs one takes about 700 KB.
+const MOST_KEPT: usize = 8;
+/// Places that `Link` fields name.
+const MOST_LINKS: usize = 8;
+/// The media type of Metalink documents.
+const METALINK: &str = "application/metalink4+xml";
+
+/// Pieces of the contents asked for last.
+#[derive(Debug, Default)]
+pub(super) struct KeptPieces(Mutex<VecDeque<(Sha256Digest, Arc<Pieces>)>>);
+
+impl KeptPieces {
+    /// `None` where no side file tells them.
+    async fn of(&self, library: &Library, digest: Sha256Digest, size: u64) -> Option<Arc<Pieces>> {
+        if let Some(found) = self.kept(digest) {
+            return Some(found);
+        }
+        let library = library.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let print = library.known_fingerprint(digest).filter(|print| print.size == size)?;
+            Some(Arc::new(Pieces::of(print.size, &print.pieces)))
+        });
+        let pieces = read.await.ok()??;
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|(other, _)| *other != digest);
+        kept.truncate(MOST_KEPT - 1);
+        kept.push_front((digest, pieces.clone()));
+        Some(pieces)
+    }
+
+    fn kept(&self, digest: Sha256Digest) -> Option<Arc<Pieces>> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = kept.iter().position(|(other, _)| *other == digest)?;
+        let found = kept.remove(at)?;
+        let pieces = found.1.clone();
+        kept.push_front(found);
+        Some(pieces)
+    }
+}
+
+impl ContentServer {
+    /// Where this client finds a content: the one answer behind `/locations`, Metalink and `Link`.
+    pub(super) fn locate(
+        &self,
+        shelf: &Shelf,
+        client: IpAddr,
+        content: Sha256Digest,
+    ) -> Option<LocationsAnswer> {
+        let mut answer = self.locator.as_ref()?.locate(client, content)?;
+        // Whoever made the answer should not have named any: private content is never asked of strangers.
+        if shelf.access(content) == Access::Private {
+            answer.locations.retain(|location| location.kind != LocationKind::Cloud);
+            answer.later.retain(|location| location.kind != LocationKind::Cloud);
+        }
+        Some(answer)
+    }
+
+    /// `GET` or `HEAD` of `/locations/{sha256}`: 200 or 404.
+    pub(super) fn locations(
+        &self,
+        head: &Parts,
+        shelf: &Shelf,
+        digest: Sha256Digest,
+        client: IpAddr,
+    ) -> Response<ContentBody> {
+        // What is not on the shelf may still be elsewhere, and is public then.
+        if !access::may(&*self.gate, shelf.access(digest), head, client) {
+            return respond::refuse(Refusal::Forbidden);
+        }
+        match self.locate(shelf, client, digest) {
+            Some(answer) => respond::json(&answer, head.method == Method::HEAD),
+            None => respond::refuse(Refusal::Absent),
+        }
+    }
+
+    /// `GET` or `HEAD` of `….meta4`: 200 or 404. `name` is what the client calls the file, if it has a name for it.
+    pub(super) async fn metalink(
+        &self,
+        head: &Parts,
+        shelf: &Shelf,
+        digest: Sha256Digest,
+        name: Option<&str>,
+        client: IpAddr,
+    ) -> Response<ContentBody> {
+        let servable = match self.servable(head, shelf, digest, client) {
+            Ok(servable) => servable,
+            Err(refusal) => return respond::refuse(refusal),
+        };
+        let name = name.unwrap_or(servable.name.as_str());
+        let urls = self.absolute_places(head, shelf, digest, client);
+        if urls.is_empty() {
+            return respond::refuse(Refusal::Absent); // it has no form without a place
+        }
+        let pieces = self.pieces.of(&self.library, digest, servable.size).await;
+        let pieces = pieces.map(|pieces| pieces.metalink.clone());
+        let parts = metalink::document(name, servable.size, digest, pieces, &urls);
+        let kind = HeaderValue::from_static(METALINK);
+        let mut response = respond::document(parts, kind, "no-store", head.method == Method::HEAD);
+        // Browsers and download managers take this name; ASCII only, the document has the whole of it.
+        let plain: String =
+            name.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect();
+        if let Ok(value) = HeaderValue::try_from(format!("attachment; filename=\"{plain}.meta4\"")) {
+            response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
+        }
+        response
+    }
+
+    /// `GET` or `HEAD` of `…/pieceshash`: 200 or 404.
+    pub(super) async fn pieces_hash(
+        &self,
+        head: &Parts,
+        shelf: &Shelf,
+        digest: Sha256Digest,
+        client: IpAddr,
+    ) -> Response<ContentBody> {
+        let servable = match self.servable(head, shelf, digest, client) {
+            Ok(servable) => servable,
+            Err(refusal) => return respond::refuse(refusal),
+        };
+        let Some(pieces) = self.pieces.of(&self.library, digest, servable.size).await else {
+            return respond::refuse(Refusal::Missing);
+        };
+        let cache = match servable.access {
+            Access::Public => "public, max-age=31536000, immutable",
+            Access::Private => "private, max-age=31536000, immutable",
+        };
+        let parts = vec![pieces.hash_file.clone()];
+        let kind = HeaderValue::from_static("application/json");
+        respond::document(parts, kind, cache, head.method == Method::HEAD)
+    }
+
+    /// Adds `Link` fields with the other places, for clients that understand them: those that say so, and HEAD. Everybody
+    /// else is spared the longer head; see docs/decisions/0012-mirrors.md.
+    pub(super) fn link_duplicates(
+        &self,
+        response: &mut Response<ContentBody>,
+        head: &Parts,
+        shelf: &Shelf,
+        digest: Sha256Digest,
+        client: IpAddr,
+    ) {
+        if !(head.method == Method::HEAD || understands_links(head)) {
+            return;
+        }
+        let Some(answer) = self.locate(shelf, client, digest) else { return };
+        let own = own_url(head, digest);
+        let others = answer.locations.iter().filter(|place| !is_own(&place.url, own.as_deref(), digest));
+        for (index, place) in others.take(MOST_LINKS).enumerate() {
+            let link = metalink::duplicate(&place.url, index + 1);
+            if let Some(value) = link.and_then(|link| HeaderValue::try_from(link).ok()) {
+                response.headers_mut().append(header::LINK, value);
+            }
+        }
+    }
+
+    /// Places as absolute addresses, best first. This point comes first where the answer does not say another order.
+    fn absolute_places(
+        &self,
+        head: &Parts,
+        shelf: &Shelf,
+        digest: Sha256Digest,
+        client: IpAddr,
+    ) -> Vec<String> {
+        let own = own_url(head, digest);
+        let told = self.locate(shelf, client, digest).map(|answer| answer.locations).unwrap_or_default();
+        let mut urls: Vec<String> = Vec::with_capacity(told.len() + 1);
+        for place in told {
+            let url = if is_own(&place.url, own.as_deref(), digest) { own.clone() } else { Some(place.url) };
+            if let Some(url) = url.filter(|url| url.contains("://") && !urls.contains(url)) {
+                urls.push(url);
+            }
+        }
+        if let Some(own) = own.filter(|own| !urls.contains(own)) {
+            urls.insert(0, own);
+        }
+        urls
+    }
+}
+
+/// Whether a client says that it knows Metalink or asks for digests, as RFC 6249 section 6 wants it to.
+fn understands_links(head: &Parts) -> bool {
+    let wants = |name| head.headers.contains_key(HeaderName::from_static(name));
+    let accepts =
+        || head.headers.get_all(header::ACCEPT).iter().any(|value| names_metalink(value.as_bytes()));
+    wants("want-digest") || wants("want-repr-digest") || accepts()
+}
+
+fn names_metalink(accept: &[u8]) -> bool {
+    accept.windows(METALINK.len()).any(|part| part.eq_ignore_ascii_case(METALINK.as_bytes()))
+}
+
+/// This point as the client addressed it. `Host` was checked: it is an authority.
+fn own_url(head: &Parts, digest: Sha256Digest) -> Option<String> {
+    let host = head.headers.get(header::HOST)?.to_str().ok().filter(|host| !host.is_empty())?;
+    Some(format!("http://{host}/content/{digest}"))
+}
+
+/// Whether a place is this very point: said relative to it, or by the address that the client used.
+fn is_own(url: &str, own: Option<&str>, digest: Sha256Digest) -> bool {
+    own.is_some_and(|own| url.eq_ignore_ascii_case(own)) || url == format!("/content/{digest}")
+}
+
+/// A name with the suffix of Metalink documents, without it.
+pub(super) fn without_suffix(name: &str) -> Option<&str> {
+    let at = name.len().checked_sub(".meta4".len())?;
+    let suffix = name.get(at..)?;
+    suffix.eq_ignore_ascii_case(".meta4").then(|| &name[..at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_suffix_is_taken_off() {
+        for (name, expected) in [
+            ("a.esd.meta4", Some("a.esd")),
+            ("a.esd.META4", Some("a.esd")),
+            (".meta4", Some("")),
+            ("a.esd", None),
+            ("meta4", None),
+            ("ä4", None),
+            ("äääää", None),
+        ] {
+            assert_eq!(without_suffix(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn clients_say_that_they_understand() {
+        let head = |name: &str, value: &str| {
+            http::Request::builder().header(name, value).body(()).unwrap().into_parts().0
+        };
+        for (name, value, expected) in [
+            ("accept", "*/*,application/metalink4+xml,application/metalink+xml", true),
+            ("accept", "APPLICATION/METALINK4+XML", true),
+            ("want-digest", "SHA-256;q=1", true),
+            ("want-repr-digest", "sha-256=1", true),
+            ("accept", "*/*", false),
+            ("user-agent", "metalink4", false),
+        ] {
+            assert_eq!(understands_links(&head(name, value)), expected, "{name}: {value}");
+        }
+    }
+}

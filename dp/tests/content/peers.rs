@@ -1,0 +1,133 @@
+//! Announcements and reports over the wire, and who is offered to whom after them.
+
+use std::net::{IpAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dp::client::{ClientSettings, ShareSettings, share};
+use dp::peers::{Announced, DeviceId, Devices, PeerService, Register};
+use dp::server::ServerLimits;
+
+use crate::stage::{Point, Wire, request};
+
+struct Keys;
+
+impl Devices for Keys {
+    fn device(&self, token: &str) -> Option<DeviceId> {
+        matches!(token, "one" | "two").then(|| DeviceId(format!("desk-{token}")))
+    }
+}
+
+fn asked(point: &Point, path: &str, key: &str, body: &str) -> (u16, Vec<u8>) {
+    let mut wire = point.connect();
+    let length = body.len();
+    let head = format!("POST {path} HTTP/1.1\r\nHost: dp\r\n{key}Content-Length: {length}\r\n\r\n{body}");
+    wire.send(head.as_bytes());
+    let answer = wire.answer(false);
+    (answer.status, answer.body)
+}
+
+#[test]
+fn devices_announce_for_their_own_address_and_anybody_reports() {
+    let register = Arc::new(Register::default());
+    let started = Instant::now();
+    let limits = ServerLimits { max_connections_per_client: 64, ..ServerLimits::default() };
+    let point = Point::serving(limits, Arc::new(PeerService::new(register.clone(), Arc::new(Keys), started)));
+    let content = point.store(1, 10).sha256;
+    let announce = format!(r#"{{"port":8533,"contents":["{content}"]}}"#);
+    let one = "Authorization: Bearer one\r\n";
+    for (what, key, body, status) in [
+        ("no key", "", announce.as_str(), 401),
+        ("another key", "Authorization: Bearer three\r\n", &announce, 401),
+        ("another scheme", "Authorization: Basic one\r\n", &announce, 401),
+        ("no JSON", one, "{", 400),
+        ("an address of its own choice", one, r#"{"port":8533,"contents":[],"address":"10.0.0.1"}"#, 400),
+        ("port 0", one, r#"{"port":0,"contents":[]}"#, 400),
+        ("a short digest", one, r#"{"port":8533,"contents":["00"]}"#, 400),
+        ("all in order", one, &announce, 200),
+    ] {
+        assert_eq!(asked(&point, "/peers/announce", key, body).0, status, "{what}");
+    }
+    let (_, body) = asked(&point, "/peers/announce", one, &announce);
+    let announced: Announced = serde_json::from_slice(&body).unwrap();
+    assert!((800..1_000).contains(&announced.expires_in_seconds), "{announced:?}");
+    assert!(announced.again_in_seconds * 2 < announced.expires_in_seconds, "{announced:?}");
+    assert_eq!(point.get("/peers/announce").status, 405);
+
+    let offered = |client: &str| {
+        let client: IpAddr = client.parse().unwrap();
+        register.near(content, client, &[], started.elapsed() + Duration::from_millis(1))
+    };
+    let peers = offered("127.0.0.9");
+    assert_eq!(
+        (peers[0].name.as_str(), peers[0].address.to_string().as_str()),
+        ("desk-one", "127.0.0.1:8533")
+    );
+    assert!(!peers[0].distrusted);
+
+    let report = |peer: &str| format!(r#"{{"content":"{content}","peer":"{peer}","fault":"HASH_MISMATCH"}}"#);
+    for (what, body, status) in [
+        ("nobody", report("127.0.0.1:1"), 204),
+        ("no address", report("desk-one"), 400),
+        ("this one", report("127.0.0.1:8533"), 204),
+    ] {
+        assert_eq!(asked(&point, "/peers/report", "", &body).0, status, "{what}");
+    }
+    assert!(offered("127.0.0.1")[0].distrusted, "for who reported it");
+    assert!(!offered("127.0.0.9")[0].distrusted, "one report is none for others");
+
+    let nothing = r#"{"port":8533,"contents":[]}"#;
+    assert_eq!(asked(&point, "/peers/announce", one, nothing).0, 200);
+    assert!(offered("127.0.0.9").is_empty());
+}
+
+#[test]
+fn a_client_serves_what_it_holds_and_takes_it_back_at_the_end() {
+    let register = Arc::new(Register::default());
+    let started = Instant::now();
+    let service = PeerService::new(register.clone(), Arc::new(Keys), started);
+    let site = Point::serving(ServerLimits::default(), Arc::new(service));
+    // In the library and not distributed: only the peer gives it.
+    let content = site.store(2, 3_000);
+    assert_eq!(site.get(&content.path()).status, 404);
+    let settings = ShareSettings {
+        client: ClientSettings {
+            site: site.url("/").parse().unwrap(),
+            dir: site.folder.path().to_owned(),
+            ca_file: None,
+            allow_networks: Vec::new(),
+            min_free: 0,
+            address: Some("127.0.0.2".parse().unwrap()),
+            wait: false,
+        },
+        listen: "127.0.0.2:0".parse().unwrap(),
+        key: "two".to_owned(),
+    };
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let (tell, told) = std::sync::mpsc::channel();
+    let sharing = site.runtime.spawn(async move {
+        let stop = async {
+            let _ = stopped.await;
+        };
+        share(&settings, |address| tell.send(address).unwrap(), stop).await
+    });
+    let address = told.recv_timeout(Duration::from_secs(30)).unwrap();
+    let client: IpAddr = "127.0.0.3".parse().unwrap();
+    let offered = || register.near(content.sha256, client, &[], started.elapsed());
+    let until = Instant::now() + Duration::from_secs(30);
+    while offered().is_empty() {
+        assert!(Instant::now() < until, "it was not announced");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let peers = offered();
+    assert_eq!((peers[0].name.as_str(), peers[0].address), ("desk-two", address));
+    let mut wire = Wire::over(TcpStream::connect(address).unwrap());
+    wire.send(&request("GET", &content.path(), &[]));
+    assert!(wire.answer(false).body == content.bytes);
+    wire.send(&request("GET", &format!("/locations/{}", content.sha256), &[]));
+    assert_eq!(wire.answer(false).status, 404, "a peer knows bytes, nothing else");
+    drop(wire);
+    stop.send(()).unwrap();
+    site.runtime.block_on(sharing).unwrap().unwrap();
+    assert!(offered().is_empty());
+}

@@ -1,0 +1,477 @@
+//! Distribution points on other machines: what is set for them, their groups, and how far each package is on each.
+//!
+//! The row of a package on a point is the one source of truth about it: `package show`, `content status`, `dp coverage` and
+//! what clients are told are all read from it. What may happen to a row is decided in `sync/src/points/job.rs`.
+
+use catalog::id::PackageId;
+use catalog::problem::{Code, Problem};
+use jiff::Timestamp;
+use rusqlite::{Row, named_params};
+use serde::{Deserialize, Serialize};
+
+use crate::column::{as_i64, json, number, sha1_or_none, sha256, size, text, time, time_or_none, to_json};
+use crate::distribution::ShelfRow;
+use crate::{Reader, SchemaError, Writer, words};
+
+/// Row number of the site's own point.
+pub const OWN_POINT: i64 = 1;
+
+words! {
+    /// What a point is.
+    PointRole {
+        /// The one inside the site.
+        Site = "site",
+        /// It is sent content by the site.
+        Standard = "standard",
+        /// It asks other points first.
+        Pull = "pull",
+    }
+}
+words! {
+    /// How a package is doing on a point.
+    ContentState {
+        /// It is to be sent.
+        Queued = "queued",
+        /// Its bytes arrive there.
+        Sending = "sending",
+        /// They are compared with their digests.
+        Verifying = "verifying",
+        /// It is there, verified.
+        Success = "success",
+        /// It is not there; it may be tried again.
+        Failed = "failed",
+        /// An operator did not want it any more.
+        Cancelled = "cancelled",
+        /// Its files are read again.
+        Validating = "validating",
+        /// It was there, and some of its files are bad now.
+        Warning = "warning",
+        /// It is to be taken off.
+        Removing = "removing",
+    }
+}
+words! {
+    /// What a point is asked to do for a package.
+    Work {
+        /// Fetch what is missing.
+        Send = "send",
+        /// Fetch every file again.
+        Resend = "resend",
+        /// Read every file again.
+        Validate = "validate",
+        /// The same, and fetch bad ones again.
+        Repair = "repair",
+    }
+}
+
+/// A distribution point with what is set for it, what it said last, and what it is to hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PointRow {
+    /// Row number; 1 is the site's own.
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub role: PointRole,
+    /// Where clients reach it; empty for the site's own.
+    pub url: String,
+    /// Nothing is sent to it, and clients are not sent there.
+    pub maintenance: bool,
+    /// Bytes per second that it may fetch.
+    pub rate: Option<u64>,
+    /// When it may fetch.
+    pub schedule: String,
+    /// When it was heard of last.
+    pub last_seen: Option<Timestamp>,
+    /// Bytes that it may still fill.
+    pub free: Option<u64>,
+    /// Version of its program.
+    pub program: Option<String>,
+    /// Packages that it is to hold.
+    pub packages: u64,
+    /// Different contents among their files.
+    pub contents: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+    /// Points that it asks before the site.
+    pub pull_from: Vec<String>,
+    /// Groups that it is in.
+    pub groups: Vec<String>,
+}
+
+/// A package on a point.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The package.
+    pub package: PackageId,
+    /// Its name.
+    pub name: String,
+    /// Row number of the point.
+    pub point_id: i64,
+    /// Its name.
+    pub point: String,
+    /// Version of the package that it is to have.
+    pub version: u32,
+    /// How it is doing.
+    pub state: ContentState,
+    /// What the point is asked to do.
+    pub work: Work,
+    /// Number of that; a later one is greater.
+    pub order: u64,
+    /// How often it may still be tried by itself.
+    pub retries_left: u32,
+    /// When it is.
+    pub next_retry: Option<Timestamp>,
+    /// Bytes that are there.
+    pub done: u64,
+    /// Bytes of all its files.
+    pub bytes: u64,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+    /// When it was sent first, in this version.
+    pub at: Timestamp,
+    /// When its state changed.
+    pub changed: Option<Timestamp>,
+}
+
+/// A group of points.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PointGroup {
+    /// Row number.
+    #[serde(skip)]
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+    /// Names of its points.
+    pub points: Vec<String>,
+    /// Packages that were sent to it.
+    pub packages: Vec<PackageId>,
+}
+
+const PLACEMENT: &str = "
+    SELECT d.*, p.name AS package_name, point.name AS point_name,
+           (SELECT coalesce(sum(size), 0) FROM (SELECT DISTINCT content, size FROM distributed_file AS f
+             WHERE f.package_id = d.package_id AND f.point_id = d.point_id)) AS bytes
+      FROM distribution AS d JOIN package AS p USING (package_id) JOIN point USING (point_id)";
+
+fn placement(row: &Row<'_>) -> Result<Placement, SchemaError> {
+    let (point_id, bytes) = (row.get("point_id")?, size(row, "bytes")?);
+    Ok(Placement {
+        package: text(row, "package_id")?,
+        name: row.get("package_name")?,
+        point_id,
+        point: row.get("point_name")?,
+        version: number(row, "version")?,
+        state: text(row, "state")?,
+        work: text(row, "work")?,
+        order: size(row, "work_order")?,
+        retries_left: number(row, "retries_left")?,
+        next_retry: time_or_none(row, "next_retry")?,
+        // The site's own point shares the site's library: what it serves is there.
+        done: if point_id == OWN_POINT { bytes } else { size(row, "done")? },
+        bytes,
+        problem: json(row, "problem")?,
+        at: time(row, "at")?,
+        changed: time_or_none(row, "changed")?,
+    })
+}
+
+fn point(row: &Row<'_>) -> Result<PointRow, SchemaError> {
+    let optional = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
+    Ok(PointRow {
+        id: row.get("point_id")?,
+        name: row.get("name")?,
+        role: text(row, "role")?,
+        url: row.get("url")?,
+        maintenance: row.get("maintenance")?,
+        rate: optional(row.get("rate")?),
+        schedule: row.get("schedule")?,
+        last_seen: time_or_none(row, "last_seen")?,
+        free: optional(row.get("free")?),
+        program: row.get("program")?,
+        packages: 0,
+        contents: 0,
+        bytes: 0,
+        pull_from: Vec::new(),
+        groups: Vec::new(),
+    })
+}
+
+impl Reader<'_> {
+    /// All points with what is set for them, what they hold and their groups, the site's own first.
+    pub fn point_rows(&self) -> Result<Vec<PointRow>, SchemaError> {
+        let counts = self.points()?;
+        let mut rows = self.point_settings()?;
+        for row in &mut rows {
+            if let Some(count) = counts.iter().find(|count| count.id == row.id) {
+                (row.packages, row.contents, row.bytes) = (count.packages, count.contents, count.bytes);
+            }
+            row.groups = self.all(
+                "SELECT name FROM point_group JOIN point_group_member USING (group_id) WHERE point_id = ?1 ORDER BY name",
+                [row.id],
+                |row| Ok(row.get("name")?),
+            )?;
+        }
+        Ok(rows)
+    }
+
+    /// All points with what is set for them, without counts and groups: cheap, for what is asked every second.
+    pub fn point_settings(&self) -> Result<Vec<PointRow>, SchemaError> {
+        let mut rows = self.all("SELECT * FROM point ORDER BY point_id", [], point)?;
+        let sources = self.all(
+            "SELECT pull_source.point_id, name FROM pull_source JOIN point ON point.point_id = source_id
+              ORDER BY pull_source.point_id, position",
+            [],
+            |row| Ok((row.get::<_, i64>("point_id")?, row.get::<_, String>("name")?)),
+        )?;
+        for (id, name) in sources {
+            rows.iter_mut().filter(|row| row.id == id).for_each(|row| row.pull_from.push(name.clone()));
+        }
+        Ok(rows)
+    }
+
+    /// The point of this name, without counts, sources and groups.
+    pub fn point_named(&self, name: &str) -> Result<Option<PointRow>, SchemaError> {
+        self.first("SELECT * FROM point WHERE name = ?1", [name], point)
+    }
+
+    /// Every package on every point.
+    pub fn placements(&self) -> Result<Vec<Placement>, SchemaError> {
+        self.all(&format!("{PLACEMENT} ORDER BY p.sequence, d.point_id"), [], placement)
+    }
+
+    /// What one point is to hold.
+    pub fn placements_on(&self, point: i64) -> Result<Vec<Placement>, SchemaError> {
+        self.all(&format!("{PLACEMENT} WHERE d.point_id = ?1 ORDER BY d.work_order"), [point], placement)
+    }
+
+    /// A package on a point.
+    pub fn placement(&self, package: &PackageId, point: i64) -> Result<Option<Placement>, SchemaError> {
+        let sql = format!("{PLACEMENT} WHERE d.package_id = ?1 AND d.point_id = ?2");
+        self.first(&sql, (package.as_str(), point), placement)
+    }
+
+    /// Placements that are to be tried again by now.
+    pub fn retries_due(&self, now: Timestamp) -> Result<Vec<Placement>, SchemaError> {
+        let sql = format!("{PLACEMENT} WHERE d.next_retry <= ?1");
+        self.all(&sql, [now.as_millisecond()], placement)
+    }
+
+    /// The files of a package on a point.
+    pub fn placed_files(&self, package: &PackageId, point: i64) -> Result<Vec<ShelfRow>, SchemaError> {
+        const SQL: &str = "
+            SELECT f.package_id, f.file_name, f.content AS sha256, f.sha1, f.size,
+                   f.content IN (SELECT content FROM private_content) AS private
+              FROM distributed_file AS f
+             WHERE f.package_id = ?1 AND f.point_id = ?2 ORDER BY f.file_name";
+        self.all(SQL, (package.as_str(), point), |row| {
+            Ok(ShelfRow {
+                package: text(row, "package_id")?,
+                file_name: text(row, "file_name")?,
+                sha256: sha256(row, "sha256")?,
+                sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
+                size: size(row, "size")?,
+                private: row.get("private")?,
+            })
+        })
+    }
+
+    /// A content, if a point is to hold it: its bytes and a name.
+    pub fn assigned_content(
+        &self,
+        content: catalog::digest::Sha256Digest,
+        point: i64,
+    ) -> Result<Option<ShelfRow>, SchemaError> {
+        const SQL: &str = "
+            SELECT f.package_id, f.file_name, f.content AS sha256, f.sha1, f.size,
+                   f.content IN (SELECT content FROM private_content) AS private
+              FROM distributed_file AS f JOIN distribution USING (package_id, point_id)
+             WHERE f.content = ?1 AND f.point_id = ?2 AND state <> 'removing' LIMIT 1";
+        self.first(SQL, (content.0, point), |row| {
+            Ok(ShelfRow {
+                package: text(row, "package_id")?,
+                file_name: text(row, "file_name")?,
+                sha256: sha256(row, "sha256")?,
+                sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
+                size: size(row, "size")?,
+                private: row.get("private")?,
+            })
+        })
+    }
+
+    /// Bytes of a package, as it is now, that a point does not hold yet and is not asked to fetch for another package.
+    pub fn bytes_lacking(&self, package: &PackageId, point: i64) -> Result<u64, SchemaError> {
+        const SQL: &str = "
+            SELECT coalesce(sum(size), 0) AS lacking FROM content WHERE sha256 IN (
+                SELECT file.content FROM package_file JOIN file USING (file_id) WHERE package_id = ?1)
+              AND sha256 NOT IN (
+                SELECT content FROM distributed_file JOIN distribution USING (package_id, point_id)
+                 WHERE point_id = ?2 AND state NOT IN ('failed', 'cancelled', 'removing'))";
+        let found = self.first(SQL, (package.as_str(), point), |row| size(row, "lacking"))?;
+        Ok(found.unwrap_or_default())
+    }
+
+    /// Bytes that a point is asked to fetch and has not yet.
+    pub fn bytes_on_the_way(&self, point: i64) -> Result<u64, SchemaError> {
+        let all = self.placements_on(point)?;
+        let coming = |placed: &&Placement| {
+            matches!(placed.state, ContentState::Queued | ContentState::Sending | ContentState::Verifying)
+        };
+        Ok(all.iter().filter(coming).map(|placed| placed.bytes.saturating_sub(placed.done)).sum())
+    }
+
+    /// All groups.
+    pub fn point_groups(&self) -> Result<Vec<PointGroup>, SchemaError> {
+        let mut groups = self.all("SELECT * FROM point_group ORDER BY name", [], |row| {
+            let (id, name) = (row.get("group_id")?, row.get("name")?);
+            Ok(PointGroup { id, name, points: Vec::new(), packages: Vec::new() })
+        })?;
+        for group in &mut groups {
+            group.points = self.all(
+                "SELECT name FROM point JOIN point_group_member USING (point_id) WHERE group_id = ?1 ORDER BY point_id",
+                [group.id],
+                |row| Ok(row.get("name")?),
+            )?;
+            group.packages = self.all(
+                "SELECT package_id FROM point_group_package WHERE group_id = ?1 ORDER BY package_id",
+                [group.id],
+                |row| text(row, "package_id"),
+            )?;
+        }
+        Ok(groups)
+    }
+}
+
+impl Writer<'_> {
+    /// A point on another machine.
+    pub fn add_point(&self, name: &str, url: &str, role: PointRole) -> Result<i64, SchemaError> {
+        let taken = self.first("SELECT 1 FROM point WHERE name = ?1", [name], |_| Ok(()))?;
+        let group = self.first("SELECT 1 FROM point_group WHERE name = ?1", [name], |_| Ok(()))?;
+        if taken.or(group).is_some() {
+            let message = format!("a distribution point or group is called `{name}` already");
+            return Err(Problem::new(Code::NameInUse, message).into());
+        }
+        self.execute(
+            "INSERT INTO point (name, url, role) VALUES (?1, ?2, ?3)",
+            (name, url, role.to_string()),
+        )?;
+        Ok(self.last_id())
+    }
+
+    /// Sets what an operator may set for a point; what it holds and said stays.
+    pub fn set_point(&self, point: &PointRow) -> Result<(), SchemaError> {
+        self.execute(
+            "UPDATE point SET url = :url, role = :role, maintenance = :maintenance, rate = :rate, schedule = :schedule
+              WHERE point_id = :id",
+            named_params! {
+                ":url": point.url, ":role": point.role.to_string(), ":maintenance": point.maintenance,
+                ":rate": point.rate.map(as_i64).transpose()?, ":schedule": point.schedule, ":id": point.id,
+            },
+        )?;
+        self.execute("DELETE FROM pull_source WHERE point_id = ?1", [point.id])?;
+        for (position, name) in point.pull_from.iter().enumerate() {
+            self.execute(
+                "INSERT INTO pull_source (point_id, position, source_id)
+                 SELECT ?1, ?2, point_id FROM point WHERE name = ?3",
+                (point.id, position as i64, name),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Forgets a point and what it held.
+    pub fn remove_point(&self, id: i64) -> Result<(), SchemaError> {
+        self.execute("DELETE FROM point WHERE point_id = ?1 AND point_id <> 1", [id])?;
+        Ok(())
+    }
+
+    /// A point was heard of.
+    pub fn point_seen(
+        &self,
+        id: i64,
+        free: Option<u64>,
+        program: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), SchemaError> {
+        self.execute(
+            "UPDATE point SET last_seen = ?2, free = coalesce(?3, free), program = coalesce(?4, program) WHERE point_id = ?1",
+            (id, now.as_millisecond(), free.map(as_i64).transpose()?, program),
+        )?;
+        Ok(())
+    }
+
+    /// The number of the next order: later ones are greater, also after a package was taken off and sent again.
+    pub fn next_order(&self) -> Result<u64, SchemaError> {
+        self.execute(
+            "INSERT INTO site (key, value) VALUES ('last_order', '1')
+             ON CONFLICT DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)",
+            [],
+        )?;
+        const SQL: &str = "SELECT CAST(value AS INTEGER) AS value FROM site WHERE key = 'last_order'";
+        let order = self.first(SQL, [], |row| size(row, "value"))?;
+        order.ok_or_else(|| SchemaError::Value("last_order".to_owned()))
+    }
+
+    /// Changes how a package is doing on a point.
+    pub fn put_placement(&self, placed: &Placement) -> Result<(), SchemaError> {
+        self.execute(
+            "UPDATE distribution SET state = :state, work = :work, work_order = :order, retries_left = :retries_left,
+                    next_retry = :next_retry, done = :done, problem = :problem, changed = :changed
+              WHERE package_id = :package AND point_id = :point",
+            named_params! {
+                ":state": placed.state.to_string(), ":work": placed.work.to_string(),
+                ":order": as_i64(placed.order)?, ":retries_left": placed.retries_left,
+                ":next_retry": placed.next_retry.map(|at| at.as_millisecond()), ":done": as_i64(placed.done)?,
+                ":problem": placed.problem.as_ref().map(to_json).transpose()?,
+                ":changed": placed.changed.map(|at| at.as_millisecond()),
+                ":package": placed.package.as_str(), ":point": placed.point_id,
+            },
+        )?;
+        Ok(())
+    }
+
+    /// Makes a group.
+    pub fn create_point_group(&self, name: &str) -> Result<(), SchemaError> {
+        let point = self.first("SELECT 1 FROM point WHERE name = ?1", [name], |_| Ok(()))?;
+        let group = self.first("SELECT 1 FROM point_group WHERE name = ?1", [name], |_| Ok(()))?;
+        if point.or(group).is_some() {
+            let message = format!("a distribution point or group is called `{name}` already");
+            return Err(Problem::new(Code::NameInUse, message).into());
+        }
+        self.execute("INSERT INTO point_group (name) VALUES (?1)", [name])?;
+        Ok(())
+    }
+
+    /// Forgets a group. Its points keep what they hold.
+    pub fn delete_point_group(&self, group: i64) -> Result<(), SchemaError> {
+        self.execute("DELETE FROM point_group WHERE group_id = ?1", [group])?;
+        Ok(())
+    }
+
+    /// Puts a point into a group.
+    pub fn join_point_group(&self, group: i64, point: i64) -> Result<(), SchemaError> {
+        self.execute(
+            "INSERT INTO point_group_member (group_id, point_id) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+            (group, point),
+        )?;
+        Ok(())
+    }
+
+    /// Takes a point out of a group. It keeps what it holds.
+    pub fn leave_point_group(&self, group: i64, point: i64) -> Result<(), SchemaError> {
+        self.execute("DELETE FROM point_group_member WHERE group_id = ?1 AND point_id = ?2", (group, point))?;
+        Ok(())
+    }
+
+    /// Remembers that a package was sent to a group, for points that join later; or that it no longer is.
+    pub fn put_group_package(&self, group: i64, package: &PackageId, there: bool) -> Result<(), SchemaError> {
+        let sql = if there {
+            "INSERT INTO point_group_package (group_id, package_id) VALUES (?1, ?2) ON CONFLICT DO NOTHING"
+        } else {
+            "DELETE FROM point_group_package WHERE group_id = ?1 AND package_id = ?2"
+        };
+        self.execute(sql, (group, package.as_str()))?;
+        Ok(())
+    }
+}

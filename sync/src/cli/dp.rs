@@ -1,0 +1,425 @@
+//! `spsync dp …`, `spsync dp group …` and `spsync key …`.
+
+use catalog::problem::Problem;
+use clap::{Subcommand, ValueEnum};
+use schema::keys::{Principal, PrincipalKind};
+use schema::points::{Placement, PointGroup};
+use serde_json::Value;
+
+use super::output::{Rows, safe, size, when};
+use super::{Global, Output, connect};
+use crate::admin::{PointVerb, Request};
+use crate::config::Loaded;
+use crate::points::{Acted, PointWithContent, Sent, ShownPoint, Token};
+
+/// Distribution points
+#[derive(Debug, Subcommand)]
+pub enum Dp {
+    /// Add one on another machine; then `dp enrol` it
+    Add {
+        /// Its name
+        name: String,
+        /// Where clients reach it, as http://lyon01:8530
+        #[arg(long)]
+        url: String,
+        /// Points that it asks before the site, in order
+        #[arg(long, value_name = "DP")]
+        pull_from: Vec<String>,
+    },
+    /// All of them
+    List,
+    /// One of them, and what is on it
+    Show {
+        /// Its name
+        dp: String,
+    },
+    /// Change settings: url, rate, schedule, pull_from
+    Set {
+        /// Its name
+        dp: String,
+        /// As rate=12MiB/s, schedule="mon-fri 08-18 closed", pull_from=dp1,dp2
+        #[arg(required = true, value_name = "KEY=VALUE")]
+        changes: Vec<String>,
+    },
+    /// Send nothing to it and no client there, or again
+    Maintenance {
+        /// Its name
+        dp: String,
+        /// on or off
+        state: Switch,
+    },
+    /// Every package on every point
+    Coverage,
+    /// Make a token with which its machine enrols, once; it is printed once
+    Enrol {
+        /// Its name
+        dp: String,
+    },
+    /// Forget it and revoke its key
+    Remove {
+        /// Its name
+        dp: String,
+    },
+    /// Groups of points
+    #[command(subcommand)]
+    Group(Group),
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// On
+    On,
+    /// Off
+    Off,
+}
+
+/// Groups of points: what is sent to a group goes to all of it
+#[derive(Debug, Subcommand)]
+pub enum Group {
+    /// Make an empty group
+    Create {
+        /// Its name
+        name: String,
+    },
+    /// All groups
+    List,
+    /// One group
+    Show {
+        /// Its name
+        group: String,
+    },
+    /// Put points into a group, and send them what it has
+    Join {
+        /// Its name
+        group: String,
+        /// Names of points
+        #[arg(required = true)]
+        points: Vec<String>,
+    },
+    /// Take points out of a group; they keep what they hold
+    Leave {
+        /// Its name
+        group: String,
+        /// Names of points
+        #[arg(required = true)]
+        points: Vec<String>,
+    },
+    /// Forget a group; its points keep what they hold
+    Delete {
+        /// Its name
+        group: String,
+    },
+}
+
+/// Keys of points and devices
+#[derive(Debug, Subcommand)]
+pub enum Key {
+    /// Who has one
+    List,
+    /// Make a token with which a device enrols, once; it is printed once
+    Enrol {
+        /// Name of the device
+        device: String,
+    },
+    /// Take a key back
+    Revoke {
+        /// Name of the device
+        name: String,
+        /// It is that of a distribution point
+        #[arg(long)]
+        point: bool,
+    },
+}
+
+fn verb(act: PointVerb) -> Request {
+    Request::Points { act }
+}
+
+impl Dp {
+    pub(super) async fn run(
+        self,
+        settings: &Loaded,
+        global: &Global,
+        output: &Output,
+    ) -> Result<u8, Problem> {
+        let request = match self {
+            Self::List => return list(settings, global, output).await,
+            Self::Coverage => return coverage(settings, global, output).await,
+            Self::Enrol { dp } => {
+                return token(PrincipalKind::Point, dp, settings, global, output).await;
+            }
+            Self::Group(group) => return group.run(settings, global, output).await,
+            Self::Add { name, url, pull_from } => PointVerb::Add { name, url, pull_from },
+            Self::Show { dp } => PointVerb::Show { dp },
+            Self::Set { dp, changes } => {
+                let mut pairs = Vec::new();
+                for change in changes {
+                    let Some((key, value)) = change.split_once('=') else {
+                        let message = format!("expected KEY=VALUE, actual `{change}`");
+                        return Err(Problem::new(catalog::problem::Code::Usage, message));
+                    };
+                    pairs.push((key.trim().to_owned(), value.trim().to_owned()));
+                }
+                PointVerb::Set { dp, changes: pairs }
+            }
+            Self::Maintenance { dp, state } => PointVerb::Maintenance { dp, on: state == Switch::On },
+            Self::Remove { dp } => {
+                super::confirm(global, &format!("remove distribution point `{dp}`"))?;
+                PointVerb::Remove { dp }
+            }
+        };
+        let body = connect::call::<Value>(settings, global, output, verb(request)).await?.body;
+        match serde_json::from_value::<PointWithContent>(body.clone()) {
+            Ok(shown) => {
+                output.one(&shown, |shown| shown.shown.point.name.clone(), |output| show(&shown, output));
+            }
+            Err(_) => super::package::show_value(&body, output),
+        }
+        Ok(0)
+    }
+}
+
+async fn list(settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
+    let points =
+        connect::call::<Vec<ShownPoint>>(settings, global, output, verb(PointVerb::List)).await?.body;
+    let mut rows =
+        Rows::new(&["NAME", "ROLE", "CONDITION", "SEEN", "PACKAGES", "CONTENTS", "SIZE", "FREE", "URL"]);
+    for shown in &points {
+        let point = &shown.point;
+        rows.push([
+            safe(&point.name),
+            point.role.to_string(),
+            safe(&shown.condition),
+            seen(shown),
+            point.packages.to_string(),
+            point.contents.to_string(),
+            size(point.bytes),
+            point.free.map_or_else(|| "-".to_owned(), size),
+            safe(&point.url),
+        ]);
+    }
+    output.list(&points, &points, |shown| shown.point.name.clone(), rows);
+    Ok(0)
+}
+
+/// When it was heard of, in words.
+pub(super) fn seen(shown: &ShownPoint) -> String {
+    match shown.silent_seconds {
+        _ if shown.point.id == schema::points::OWN_POINT => "-".to_owned(),
+        None => "never".to_owned(),
+        Some(seconds @ 0..120) => format!("{seconds}s ago"),
+        Some(seconds @ 120..7_200) => format!("{}m ago", seconds / 60),
+        Some(seconds) => format!("{}h ago", seconds / 3_600),
+    }
+}
+
+fn show(shown: &PointWithContent, output: &Output) {
+    let point = &shown.shown.point;
+    output.line(format!("{} ({}) {}", safe(&point.name), point.role, safe(&point.url)));
+    output.line(format!("  {}, seen {}", safe(&shown.shown.condition), seen(&shown.shown)));
+    let rate = point.rate.map_or_else(|| "none".to_owned(), |rate| size(rate) + "/s");
+    let schedule = if point.schedule.is_empty() { "open" } else { &point.schedule };
+    output.line(format!("  rate limit {rate}; schedule {}", safe(schedule)));
+    if !point.pull_from.is_empty() {
+        output.line(format!("  asks {} before the site", safe(&point.pull_from.join(", "))));
+    }
+    if !point.groups.is_empty() {
+        output.line(format!("  in {}", safe(&point.groups.join(", "))));
+    }
+    output.table(placements(&shown.content));
+}
+
+/// Packages on points, as a table.
+pub(super) fn placements(all: &[Placement]) -> Rows {
+    let mut rows = Rows::new(&["PACKAGE", "NAME", "VERSION", "DP", "STATE", "DONE", "NEXT TRY", "PROBLEM"]);
+    for placed in all {
+        let percent = (placed.done * 100).checked_div(placed.bytes).unwrap_or(100);
+        rows.push([
+            placed.package.to_string(),
+            safe(&placed.name),
+            placed.version.to_string(),
+            safe(&placed.point),
+            placed.state.to_string(),
+            format!("{percent} % of {}", size(placed.bytes)),
+            placed.next_retry.map_or_else(|| "-".to_owned(), when),
+            placed.problem.as_ref().map_or_else(String::new, |problem| problem.code.to_string()),
+        ]);
+    }
+    rows
+}
+
+/// Packages down, points across.
+async fn coverage(settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
+    let points =
+        connect::call::<Vec<ShownPoint>>(settings, global, output, verb(PointVerb::List)).await?.body;
+    let request = verb(PointVerb::Status { package: None });
+    let all = connect::call::<Vec<Placement>>(settings, global, output, request).await?.body;
+    let mut packages: Vec<(String, String)> = Vec::new();
+    for placed in &all {
+        let known = (placed.package.to_string(), placed.name.clone());
+        if !packages.contains(&known) {
+            packages.push(known);
+        }
+    }
+    let mut rows = Rows::new(&["PACKAGE", "NAME", "DP", "VERSION", "STATE"]);
+    for (package, name) in &packages {
+        for shown in &points {
+            let on = |placed: &&Placement| {
+                placed.package.to_string() == *package && placed.point_id == shown.point.id
+            };
+            let placed = all.iter().find(on);
+            rows.push([
+                package.clone(),
+                safe(name),
+                safe(&shown.point.name),
+                placed.map_or_else(|| "-".to_owned(), |placed| placed.version.to_string()),
+                placed.map_or_else(|| "not there".to_owned(), |placed| placed.state.to_string()),
+            ]);
+        }
+    }
+    output.list(&all, &all, |placed| format!("{} {}", placed.package, placed.point), rows);
+    if all.is_empty() && output.for_people() {
+        output.line("no package is on any distribution point");
+    }
+    Ok(0)
+}
+
+async fn token(
+    kind: PrincipalKind,
+    name: String,
+    settings: &Loaded,
+    global: &Global,
+    output: &Output,
+) -> Result<u8, Problem> {
+    let request = verb(PointVerb::Enrol { kind, name });
+    let body = connect::call::<Value>(settings, global, output, request).await?.body;
+    let Ok(token) = serde_json::from_value::<Token>(body.clone()) else {
+        super::package::show_value(&body, output);
+        return Ok(0);
+    };
+    output.one(
+        &token,
+        |token| token.token.clone(),
+        |output| {
+            output.line(&token.token);
+            output.note(format!(
+                "the token of {} `{}`: good once, until {}, and not shown again. Put it into a file that only \
+                 spsync may read there, and name that in [dp] token_file",
+                token.kind,
+                safe(&token.name),
+                when(token.expires)
+            ));
+        },
+    );
+    Ok(0)
+}
+
+impl Group {
+    async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
+        let request = match self {
+            Self::List => {
+                let request = verb(PointVerb::GroupList);
+                let groups = connect::call::<Vec<PointGroup>>(settings, global, output, request).await?.body;
+                let mut rows = Rows::new(&["NAME", "POINTS", "PACKAGES"]);
+                for group in &groups {
+                    rows.push([
+                        safe(&group.name),
+                        safe(&group.points.join(", ")),
+                        group.packages.len().to_string(),
+                    ]);
+                }
+                output.list(&groups, &groups, |group| group.name.clone(), rows);
+                return Ok(0);
+            }
+            Self::Create { name } => PointVerb::GroupCreate { name },
+            Self::Show { group } => PointVerb::GroupShow { group },
+            Self::Join { group, points } => PointVerb::GroupJoin { group, points },
+            Self::Leave { group, points } => PointVerb::GroupLeave { group, points },
+            Self::Delete { group } => {
+                super::confirm(global, &format!("delete group `{group}`"))?;
+                PointVerb::GroupDelete { group }
+            }
+        };
+        let called = connect::call::<Value>(settings, global, output, verb(request)).await?;
+        super::package::show_value(&called.body, output);
+        Ok(called.finish(output))
+    }
+}
+
+impl Key {
+    pub(super) async fn run(
+        self,
+        settings: &Loaded,
+        global: &Global,
+        output: &Output,
+    ) -> Result<u8, Problem> {
+        match self {
+            Self::List => {
+                let request = verb(PointVerb::Keys);
+                let all = connect::call::<Vec<Principal>>(settings, global, output, request).await?.body;
+                let mut rows = Rows::new(&["KIND", "NAME", "ENROLLED", "SEEN", "REVOKED"]);
+                for one in &all {
+                    let time = |time: Option<_>| time.map_or_else(|| "-".to_owned(), when);
+                    rows.push([
+                        one.kind.to_string(),
+                        safe(&one.name),
+                        when(one.created),
+                        time(one.last_seen),
+                        time(one.revoked),
+                    ]);
+                }
+                output.list(&all, &all, |one| format!("{} {}", one.kind, one.name), rows);
+                Ok(0)
+            }
+            Self::Enrol { device } => token(PrincipalKind::Device, device, settings, global, output).await,
+            Self::Revoke { name, point } => {
+                super::confirm(global, &format!("revoke the key of `{name}`"))?;
+                let kind = if point { PrincipalKind::Point } else { PrincipalKind::Device };
+                let request = verb(PointVerb::Revoke { kind, name });
+                let called = connect::call::<Value>(settings, global, output, request).await?;
+                super::package::show_value(&called.body, output);
+                Ok(called.finish(output))
+            }
+        }
+    }
+}
+
+/// What came of asking something for a package on points.
+pub(super) async fn act(
+    act: PointVerb,
+    settings: &Loaded,
+    global: &Global,
+    output: &Output,
+) -> Result<u8, Problem> {
+    let called = connect::call::<Acted>(settings, global, output, verb(act)).await?;
+    let acted = &called.body;
+    output.one(
+        acted,
+        |acted| acted.package.to_string(),
+        |output| {
+            output.line(format!("{} `{}`:", acted.package, safe(&acted.name)));
+            acted.points.iter().for_each(|sent| line(sent, output));
+            if acted.points.is_empty() {
+                output.line(" it is on no other distribution point");
+            }
+            if acted.dry_run {
+                output.line("nothing is changed (--dry-run)");
+            }
+        },
+    );
+    Ok(called.finish(output))
+}
+
+/// One point of an answer about a package.
+pub(super) fn line(sent: &Sent, output: &Output) {
+    let point = safe(&sent.point);
+    match (&sent.problem, sent.state) {
+        (Some(problem), _) => output.line(format!(" ✘ {point} refused: {}", safe(&problem.to_string()))),
+        (None, state) => {
+            let already = if sent.already { ", as before" } else { "" };
+            let state = state.map_or_else(String::new, |state| format!("{state}, "));
+            output.line(format!(" ✔ {point} {state}{} files, {}{already}", sent.files, size(sent.bytes)));
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The numbers of `/metrics`, in the text form of OpenMetrics 1.0. Labels are words of ours: nothing foreign becomes one,
+//! so their number is fixed.
+
+use std::fmt::{Display, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use catalog::problem::Problem;
+use dp::server::{Outcome, Refusal, Served, Source};
+
+use crate::site::Site;
+
+/// The media type.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What is told beside what was served.
+#[derive(Debug, Default)]
+struct Facts {
+    version: &'static str,
+    started: f64,
+    last_sync: Option<f64>,
+    contents: u64,
+    stored: u64,
+    stored_bytes: u64,
+    free_bytes: u64,
+    tasks: u64,
+}
+
+/// All numbers of a site.
+pub(crate) async fn of(site: &Arc<Site>) -> Result<String, Problem> {
+    let last = site.read(|r| r.last_ok_run()).await?;
+    let library = site.library.clone();
+    let usage = tokio::task::spawn_blocking(move || library.usage())
+        .await
+        .map_err(|died| Problem::of(catalog::problem::Code::Internal, &died))?
+        .map_err(crate::site::problem)?;
+    let seconds = |time: jiff::Timestamp| time.as_millisecond() as f64 / 1_000.0;
+    let facts = Facts {
+        version: env!("CARGO_PKG_VERSION"),
+        started: seconds(site.started),
+        last_sync: last.map(|run| seconds(run.started)),
+        contents: site.shelf.load().contents.len() as u64,
+        stored: usage.blobs,
+        stored_bytes: usage.bytes,
+        free_bytes: usage.free,
+        tasks: site.tasks.running().len() as u64,
+    };
+    Ok(text(&facts, &site.served))
+}
+
+fn text(facts: &Facts, served: &Served) -> String {
+    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let mut out = Exposition(String::with_capacity(4096));
+    out.family("spsync_build", "info", "The program that answers.");
+    out.sample("spsync_build_info", &[("version", facts.version)], 1);
+    out.gauge("spsync_start_time_seconds", "When the site was opened.", facts.started);
+    if let Some(last) = facts.last_sync {
+        out.gauge("spsync_last_sync_start_time_seconds", "When the last run began that ended well.", last);
+    }
+    out.gauge("spsync_contents_offered", "Contents that the distribution point may serve.", facts.contents);
+    out.gauge("spsync_contents_stored", "Files in the content library.", facts.stored);
+    out.gauge("spsync_content_stored_bytes", "Their bytes.", facts.stored_bytes);
+    out.gauge("spsync_content_free_bytes", "Bytes free on that file system.", facts.free_bytes);
+    out.gauge("spsync_tasks_running", "Tasks that work now.", facts.tasks);
+
+    out.family("spsync_requests", "counter", "Requests answered, by who served and how they ended.");
+    for source in Source::ALL {
+        for outcome in Outcome::ALL {
+            let labels = [("source", source.name()), ("outcome", outcome.name())];
+            out.sample("spsync_requests_total", &labels, served.requests_as(source, outcome));
+        }
+    }
+    out.family("spsync_served_bytes", "counter", "Bytes of bodies sent, by who served.");
+    for source in Source::ALL {
+        out.sample("spsync_served_bytes_total", &[("source", source.name())], served.bytes_as(source));
+    }
+    out.family(
+        "spsync_served_from_file_bytes",
+        "counter",
+        "Those of them that the kernel sent from the file.",
+    );
+    out.sample("spsync_served_from_file_bytes_total", &[], load(&served.by_region));
+    out.family("spsync_refused", "counter", "Requests and connections that were not served, by reason.");
+    for refusal in Refusal::ALL {
+        let labels = [("reason", refusal.name()), ("code", refusal.code().name())];
+        out.sample("spsync_refused_total", &labels, served.refused(*refusal));
+    }
+    out.gauge("spsync_connections", "Connections of clients.", load(&served.connections));
+    out.gauge("spsync_transfers", "Bodies above 64 KiB that are being sent.", load(&served.transfers));
+    out.gauge("spsync_transfers_waiting", "Requests that wait for their turn.", load(&served.waiting));
+    out.0.push_str("# EOF\n");
+    out.0
+}
+
+/// Text that grows. Writing to a string cannot fail.
+struct Exposition(String);
+
+impl Exposition {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = write!(self.0, "# TYPE {name} {kind}\n# HELP {name} {help}\n");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.0.push_str(name);
+        for (index, (label, text)) in labels.iter().enumerate() {
+            let _ = write!(self.0, "{}{label}=\"{text}\"", if index == 0 { '{' } else { ',' });
+        }
+        let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.family(name, "gauge", help);
+        self.sample(name, &[], value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn the_text_is_open_metrics() {
+        let served = Served::default();
+        let facts = Facts { version: "1.2.3", started: 1.5, last_sync: Some(2.0), ..Facts::default() };
+        let text = text(&facts, &served);
+        assert!(text.ends_with("\n# EOF\n"));
+        assert!(text.contains("\nspsync_build_info{version=\"1.2.3\"} 1\n"), "{text}");
+        assert!(text.contains("\nspsync_start_time_seconds 1.5\n"), "{text}");
+        assert!(
+            text.contains("spsync_refused_total{reason=\"forbidden\",code=\"SERVE_FORBIDDEN\"} 0\n"),
+            "{text}"
+        );
+        let (mut families, mut samples) = (HashSet::new(), HashSet::new());
+        let mut family = (String::new(), String::new());
+        for line in text.lines().filter(|line| *line != "# EOF") {
+            match line.strip_prefix("# TYPE ").map(|rest| rest.split_once(' ').unwrap()) {
+                Some((name, kind)) => {
+                    assert!(families.insert(name.to_owned()), "{name} twice");
+                    family = (name.to_owned(), kind.to_owned());
+                }
+                None if line.starts_with("# HELP ") => {
+                    assert!(line.starts_with(&format!("# HELP {} ", family.0)), "{line}");
+                }
+                None => {
+                    let (name, value) = line.rsplit_once(' ').unwrap();
+                    value.parse::<f64>().unwrap();
+                    assert!(samples.insert(name.to_owned()), "{name} twice");
+                    let suffix = match &*family.1 {
+                        "counter" => "_total",
+                        "info" => "_info",
+                        _ => "",
+                    };
+                    let bare = name.split('{').next().unwrap();
+                    assert_eq!(bare, format!("{}{suffix}", family.0), "a sample of its family");
+                    assert!(bare.starts_with("spsync_"));
+                }
+            }
+        }
+        assert!(samples.len() > 40);
+    }
+}

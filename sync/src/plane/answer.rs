@@ -1,0 +1,52 @@
+//! Answers in JSON, and problems as answers.
+
+use bytes::Bytes;
+use catalog::problem::Problem;
+use dp::server::body::ContentBody;
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+
+/// No body.
+pub fn empty(status: StatusCode) -> Response<ContentBody> {
+    let mut response = Response::new(ContentBody::empty());
+    *response.status_mut() = status;
+    // RFC 9110 section 8.6: a 204 has no length, and a 304 would have to say that of the 200.
+    if !matches!(status, StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT) {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// JSON, for this asker alone.
+pub fn json(status: StatusCode, body: &impl Serialize) -> Response<ContentBody> {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => bytes_of(status, bytes.into(), "application/json"),
+        Err(_) => empty(StatusCode::INTERNAL_SERVER_ERROR),
+    }
+}
+
+/// JSON that was made before.
+pub fn bytes_of(status: StatusCode, bytes: Bytes, kind: &'static str) -> Response<ContentBody> {
+    let mut response = empty(status);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    *response.body_mut() = ContentBody::bytes(bytes);
+    response
+}
+
+/// A problem with the status of its code (RFC 9457).
+pub fn problem(problem: &Problem) -> Response<ContentBody> {
+    let status = StatusCode::from_u16(problem.code.page().http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let bytes = serde_json::to_vec(problem).unwrap_or_default();
+    let mut response = bytes_of(status, bytes.into(), "application/problem+json");
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+    }
+    response
+}

@@ -1,0 +1,68 @@
+//! How often one address may be wrong about a key or a token. Pure: the time is an argument.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// So many mistakes within the window, and then none for its rest.
+const MOST: u32 = 10;
+const WINDOW: Duration = Duration::from_secs(60);
+/// More addresses are not remembered: those whose window is over go first, then all.
+const ADDRESSES: usize = 10_000;
+
+/// The mistakes of all addresses.
+#[derive(Debug, Default)]
+pub struct Mistakes(HashMap<IpAddr, (Timestamp, u32)>);
+
+impl Mistakes {
+    /// Whether an address has made too many.
+    pub fn too_many(&self, address: IpAddr, now: Timestamp) -> bool {
+        self.0.get(&address).is_some_and(|(since, count)| *count >= MOST && is_in(*since, now))
+    }
+
+    /// An address has made one.
+    pub fn count(&mut self, address: IpAddr, now: Timestamp) {
+        if self.0.len() >= ADDRESSES {
+            self.0.retain(|_, (since, _)| is_in(*since, now));
+            if self.0.len() >= ADDRESSES {
+                self.0.clear();
+            }
+        }
+        let entry = self.0.entry(address).or_insert((now, 0));
+        if !is_in(entry.0, now) {
+            *entry = (now, 0);
+        }
+        entry.1 += 1;
+    }
+}
+
+/// A clock that was set back ends a window too.
+fn is_in(since: Timestamp, now: Timestamp) -> bool {
+    since <= now && now.duration_since(since).unsigned_abs() < WINDOW
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_mistakes_a_minute_are_human() {
+        let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let mut mistakes = Mistakes::default();
+        for _ in 0..MOST {
+            assert!(!mistakes.too_many(one, at(100)));
+            mistakes.count(one, at(100));
+        }
+        assert!(mistakes.too_many(one, at(100)) && mistakes.too_many(one, at(159)));
+        assert!(!mistakes.too_many(other, at(100)));
+        assert!(!mistakes.too_many(one, at(160)), "the window is over");
+        assert!(!mistakes.too_many(one, at(50)), "the clock was set back");
+        for host in 0..=u32::try_from(ADDRESSES).unwrap() {
+            mistakes.count(IpAddr::V4(host.into()), at(160));
+        }
+        assert!(mistakes.0.len() <= ADDRESSES, "a flood of addresses costs no more memory");
+    }
+}

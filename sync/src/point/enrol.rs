@@ -1,0 +1,49 @@
+//! Getting a key for a one-time token, as a point or as a device.
+
+use std::path::PathBuf;
+
+use catalog::problem::{Code, Problem};
+use url::Url;
+use uuid::Uuid;
+
+use super::call;
+use crate::keys::Secret;
+use crate::points::wire::{Enrolled, Enrolment};
+
+/// Who enrols where.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The site, as a folder.
+    pub site: Url,
+    /// Certificates that are trusted beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Where the key goes.
+    pub key_file: PathBuf,
+    /// Which installation this is.
+    pub instance: Uuid,
+}
+
+/// Enrols with a token. The key is made before it is asked for and is put in place after: whatever is lost in between, the
+/// same request can be made again.
+///
+/// # Errors
+/// Why it did not work: `TOKEN_REFUSED`, faults of the network, `DATA_DIR_NOT_WRITABLE`.
+pub async fn with_token(place: &Place, token: &Secret) -> Result<Enrolled, Problem> {
+    let mut coming = place.key_file.clone().into_os_string();
+    coming.push(".new");
+    let coming = PathBuf::from(coming);
+    let key = Secret::of_own_file(&coming)?;
+    let asked = Enrolment { token: token.reveal(), key_sha256: key.hash(), instance: place.instance };
+    let web = call::web(&place.site, place.ca_file.clone(), None)?;
+    let (status, body) = call::post(&web, &call::join(&place.site, "enrol")?, &asked).await?;
+    if status != 200 {
+        return Err(call::refusal(&place.site.origin().ascii_serialization(), status, &body));
+    }
+    let enrolled: Enrolled =
+        serde_json::from_slice(&body).map_err(|error| Problem::of(Code::SiteAnswerInvalid, &error))?;
+    std::fs::rename(&coming, &place.key_file).map_err(|error| {
+        let message = format!("`{}` cannot be written", place.key_file.display());
+        Problem::new(Code::DataDirNotWritable, message).because_of(Some(&error))
+    })?;
+    Ok(enrolled)
+}

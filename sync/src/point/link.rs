@@ -1,0 +1,237 @@
+//! Between a point and its site: questions for what to hold, reports of how it is.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use catalog::problem::{Code, Coded as _, Problem};
+use dp::transfer::web::{Exchange, Web};
+use http::StatusCode;
+use tracing::info;
+use url::Url;
+use uuid::Uuid;
+
+use super::{call, enrol};
+use crate::clock;
+use crate::keys::Secret;
+use crate::points::wire::{Assignment, HEART_BEAT, LARGEST_ASSIGNMENT, LONGEST_WAIT, Report};
+use crate::site::Site;
+
+/// Pauses after failures: the first, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// Reports that follow each other at once are one.
+const GATHER: Duration = Duration::from_millis(200);
+
+/// Which process of which installation this is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Who {
+    pub(super) instance: Uuid,
+    pub(super) boot: Uuid,
+}
+
+/// The way to the site.
+pub(super) struct Link {
+    site: Arc<Site>,
+    base: Url,
+    who: Who,
+    web: Mutex<Option<Arc<Web>>>,
+    /// A token that the site has refused; it is not shown again.
+    refused: Mutex<Option<Secret>>,
+}
+
+impl Link {
+    pub(super) fn new(site: &Arc<Site>, who: Who) -> Result<Self, Problem> {
+        let settings = site.settings();
+        let base = call::base(&settings.dp.site)?;
+        let link = Self { site: site.clone(), base, who, web: Mutex::default(), refused: Mutex::default() };
+        // Certificates that cannot be used are said before anything runs.
+        call::web(&link.base, settings.dp.ca_file(), None)?;
+        Ok(link)
+    }
+
+    fn shown(&self) -> String {
+        self.base.origin().ascii_serialization()
+    }
+
+    /// The connections with our key; made again when there is another key.
+    fn web(&self) -> Result<Arc<Web>, Problem> {
+        let mut made = self.web.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(web) = made.as_ref() {
+            return Ok(web.clone());
+        }
+        let settings = self.site.settings();
+        let path = settings.point_key_file();
+        if !path.exists() {
+            return Err(Problem::new(Code::KeyRefused, "this distribution point has no key yet"));
+        }
+        let web = call::web(&self.base, settings.dp.ca_file(), Some(&Secret::of_file(&path)?))?;
+        *made = Some(web.clone());
+        Ok(web)
+    }
+
+    /// Asks for the assignment, again and again; takes over what is new.
+    pub(super) async fn listen(&self) {
+        let mut pause = FIRST_PAUSE;
+        let mut wait = 0;
+        loop {
+            // After anything but an answer the next one is wanted at once.
+            let asked = self.ask(std::mem::take(&mut wait)).await;
+            match asked {
+                Ok(()) => {
+                    self.site.point.contact(Ok(()), &self.shown());
+                    (pause, wait) = (FIRST_PAUSE, LONGEST_WAIT);
+                    continue;
+                }
+                Err(problem) if is_without_key(&problem) => {
+                    match self.enrol().await {
+                        Ok(true) => continue,
+                        Ok(false) => self.site.point.contact(Err(problem), &self.shown()),
+                        Err(why) if why.code == Code::TokenRefused => {
+                            self.site.point.contact(Err(problem.because(why.to_string())), &self.shown());
+                        }
+                        Err(worse) => self.site.point.contact(Err(worse), &self.shown()),
+                    }
+                    // The site counts wrong keys: it is left alone for long, unless there is another token.
+                    if self.another_token(LONGEST_PAUSE).await {
+                        pause = FIRST_PAUSE;
+                        continue;
+                    }
+                }
+                Err(problem) => self.site.point.contact(Err(problem), &self.shown()),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Gets a key with the token; whether there was one that the site has not refused yet.
+    async fn enrol(&self) -> Result<bool, Problem> {
+        let settings = self.site.settings();
+        let Some(token) = self.token() else { return Ok(false) };
+        let place = enrol::Place {
+            site: self.base.clone(),
+            ca_file: settings.dp.ca_file(),
+            key_file: settings.point_key_file(),
+            instance: self.who.instance,
+        };
+        match enrol::with_token(&place, &token).await {
+            Ok(enrolled) => {
+                info!("enrolled as {} `{}` of site {}", enrolled.kind, enrolled.name, enrolled.site)
+            }
+            Err(problem) => {
+                if problem.code == Code::TokenRefused {
+                    *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
+                }
+                return Err(problem);
+            }
+        }
+        *self.web.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(true)
+    }
+
+    /// The token, unless the site has refused it.
+    fn token(&self) -> Option<Secret> {
+        let token = Secret::of_file(&self.site.settings().dp.token_file()?).ok()?;
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        (refused.as_ref() != Some(&token)).then_some(token)
+    }
+
+    /// Waits for a token that the site has not refused.
+    async fn another_token(&self, patience: Duration) -> bool {
+        let until = tokio::time::Instant::now() + patience;
+        while tokio::time::Instant::now() < until {
+            if self.token().is_some() {
+                return true;
+            }
+            tokio::time::sleep(FIRST_PAUSE).await;
+        }
+        false
+    }
+
+    async fn ask(&self, wait: u64) -> Result<(), Problem> {
+        let web = self.web()?;
+        let mut url = call::join(&self.base, "point/assignment")?;
+        let Who { instance, boot } = self.who;
+        url.set_query(Some(&format!("wait={wait}&instance={instance}&boot={boot}")));
+        let known = self.site.point.assignment().0;
+        let exchange = Exchange {
+            body: None,
+            known: known.as_deref(),
+            deadline: Duration::from_secs(wait + 20),
+            cap_bytes: LARGEST_ASSIGNMENT,
+        };
+        let (reply, etag) = web.exchange(&url, exchange).await.map_err(|fault| fault.problem())?;
+        match (StatusCode::from_u16(reply.status), etag) {
+            (Ok(StatusCode::NOT_MODIFIED), _) => Ok(()),
+            (Ok(StatusCode::OK), Some(etag)) => self.take_over(etag, reply.body).await,
+            _ => Err(call::refusal(&self.shown(), reply.status, &reply.body)),
+        }
+    }
+
+    /// What is new is written down before it is worked on.
+    async fn take_over(&self, etag: String, body: Bytes) -> Result<(), Problem> {
+        let invalid = |error: &(dyn std::error::Error + 'static)| {
+            Problem::of(Code::SiteAnswerInvalid, error).because(format!("an assignment of {}", self.shown()))
+        };
+        let assignment: Assignment = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
+        let text = String::from_utf8(body.into()).map_err(|error| invalid(&error))?;
+        let packages: Vec<_> = assignment.packages.iter().map(|assigned| assigned.package.clone()).collect();
+        info!("{} packages are assigned to `{}`", packages.len(), assignment.point);
+        let tag = etag.clone();
+        self.site.write(move |w| w.record_assignment(&tag, &text, &packages, clock::now())).await?;
+        self.site.point.adopt(etag, assignment);
+        self.site.refresh_shelf().await
+    }
+
+    /// Says how everything is: when there is news, and every few seconds.
+    pub(super) async fn tell(&self) {
+        let mut news = self.site.point.news.subscribe();
+        loop {
+            let beat = Duration::from_secs(HEART_BEAT);
+            let _ = tokio::time::timeout(beat, news.changed()).await;
+            tokio::time::sleep(GATHER).await;
+            news.mark_unchanged();
+            if self.site.point.lock().refused.as_ref().is_some_and(is_without_key) {
+                continue;
+            }
+            match self.report().await {
+                // Whether the site answers at all is the listener's to say.
+                Err(problem) if problem.code == Code::PointIdentityTaken => {
+                    self.site.point.contact(Err(problem), &self.shown());
+                    tokio::time::sleep(LONGEST_PAUSE).await;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn report(&self) -> Result<(), Problem> {
+        let web = self.web()?;
+        let library = self.site.library.clone();
+        let kept = self.site.settings().download.min_free;
+        let free = tokio::task::spawn_blocking(move || library.free())
+            .await
+            .map_err(|died| Problem::of(Code::Internal, &died))?
+            .map_err(crate::site::problem)?;
+        let report = {
+            let inner = self.site.point.lock();
+            Report {
+                instance: self.who.instance,
+                boot: self.who.boot,
+                assignment: inner.etag.clone(),
+                program: env!("CARGO_PKG_VERSION").to_owned(),
+                free: free.saturating_sub(kept),
+                packages: inner.said.values().cloned().collect(),
+            }
+        };
+        let url = call::join(&self.base, "point/report")?;
+        let (status, body) = call::post(&web, &url, &report).await?;
+        if status == 204 { Ok(()) } else { Err(call::refusal(&self.shown(), status, &body)) }
+    }
+}
+
+/// Whether another token is what helps.
+pub(super) fn is_without_key(problem: &Problem) -> bool {
+    matches!(problem.code, Code::KeyRefused | Code::KeyRevoked)
+}

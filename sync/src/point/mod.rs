@@ -1,0 +1,218 @@
+//! A distribution point on a machine of its own: it asks its site what to hold, fetches it, serves it, and says how it is.
+//!
+//! ```text
+//! link:   GET /point/assignment ──▶ kept in its own database ──▶ worker: fetch, verify, drop ──▶ shelf
+//!         POST /point/report    ◀── how each package is ◀──────────┘
+//! ```
+//! It decides nothing about what it holds. What it was assigned it goes on serving without its site, after a restart too,
+//! and after its key was revoked: content is public, and only its site can take it off.
+
+pub mod call;
+pub mod enrol;
+mod link;
+mod work;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use catalog::digest::Sha256Digest;
+use catalog::id::PackageId;
+use catalog::problem::{Code, Problem};
+use dp::server::{Access, Servable, Shelf};
+use jiff::Timestamp;
+use schema::{Reader, SchemaError};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tracing::{error, info};
+use uuid::Uuid;
+
+use crate::clock;
+use crate::points::wire::{Assignment, Said};
+use crate::site::Site;
+
+/// What this process knows as a point, from moment to moment. Of a site it stays empty.
+#[derive(Debug)]
+pub struct Live {
+    inner: Mutex<Inner>,
+    /// Counted up when the assignment is another one, or may be worked on again.
+    assigned: watch::Sender<u64>,
+    /// Counted up when there is something to say.
+    news: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    etag: Option<String>,
+    assignment: Arc<Assignment>,
+    said: BTreeMap<PackageId, Said>,
+    contact: Option<Timestamp>,
+    refused: Option<Problem>,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self { inner: Mutex::default(), assigned: watch::Sender::new(0), news: watch::Sender::new(0) }
+    }
+}
+
+/// How a point is, for `spsync status` on its machine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PointStatus {
+    /// Address of its site.
+    pub site: String,
+    /// Its name there.
+    pub name: String,
+    /// When the site answered last.
+    pub contact: Option<Timestamp>,
+    /// Why it does not now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+    /// Why nothing is fetched now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
+    /// How each package is.
+    pub packages: Vec<Said>,
+}
+
+impl Live {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the point is.
+    pub fn status(&self, site: &str) -> PointStatus {
+        let inner = self.lock();
+        PointStatus {
+            site: site.to_owned(),
+            name: inner.assignment.point.clone(),
+            contact: inner.contact,
+            problem: inner.refused.clone(),
+            paused: inner.assignment.paused.clone(),
+            packages: inner.said.values().cloned().collect(),
+        }
+    }
+
+    fn assignment(&self) -> (Option<String>, Arc<Assignment>) {
+        let inner = self.lock();
+        (inner.etag.clone(), inner.assignment.clone())
+    }
+
+    /// Another process has this identity, or the site does not want this one: nothing is to be fetched.
+    fn is_shut_out(&self) -> bool {
+        let inner = self.lock();
+        inner
+            .refused
+            .as_ref()
+            .is_some_and(|why| why.code == Code::PointIdentityTaken || link::is_without_key(why))
+    }
+
+    fn adopt(&self, etag: String, assignment: Assignment) {
+        let mut inner = self.lock();
+        let named = |package: &PackageId| assignment.packages.iter().any(|it| it.package == *package);
+        inner.said.retain(|package, _| named(package));
+        inner.etag = Some(etag);
+        inner.assignment = Arc::new(assignment);
+        drop(inner);
+        self.assigned.send_modify(|count| *count += 1);
+    }
+
+    fn say(&self, said: Said, at_once: bool) {
+        self.lock().said.insert(said.package.clone(), said);
+        if at_once {
+            self.news.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// The site answered, or why it did not. The log hears of each change once.
+    fn contact(&self, answered: Result<(), Problem>, site: &str) {
+        let mut inner = self.lock();
+        let before = inner.refused.take();
+        match answered {
+            Ok(()) => {
+                inner.contact = Some(clock::now());
+                if before.is_some() {
+                    info!("the site {site} answers again");
+                }
+            }
+            Err(problem) => {
+                if before.as_ref().map(|before| before.code) != Some(problem.code) {
+                    error!("the site {site} cannot be asked: {problem}; what is here is served on");
+                }
+                inner.refused = Some(problem);
+            }
+        }
+        let changed = before.is_some() != inner.refused.is_some();
+        drop(inner);
+        if changed {
+            self.assigned.send_modify(|count| *count += 1);
+        }
+    }
+}
+
+/// Works as a point until `stopped`.
+///
+/// # Errors
+/// Before anything runs: an address or certificates of the site that cannot be used, a data directory that cannot be
+/// written.
+pub async fn start(
+    site: &Arc<Site>,
+    stopped: impl Future<Output = ()> + Send + 'static,
+) -> Result<tokio::task::JoinHandle<()>, Problem> {
+    let instance = instance(&site.settings().site.data_dir.join("point.instance"))?;
+    let who = link::Who { instance, boot: Uuid::new_v4() };
+    if let Some((etag, body)) = site.read(|r| r.assignment()).await? {
+        let assignment = serde_json::from_str(&body).map_err(|error| Problem::of(Code::Internal, &error))?;
+        site.point.adopt(etag, assignment);
+    }
+    site.refresh_shelf().await?;
+    let link = link::Link::new(site, who)?;
+    let site = site.clone();
+    Ok(tokio::spawn(async move {
+        tokio::select! {
+            () = stopped => {}
+            () = link.listen() => {}
+            () = link.tell() => {}
+            () = work::run(&site) => {}
+        }
+    }))
+}
+
+/// The name of this installation: two with one key are told apart by it.
+///
+/// # Errors
+/// `CONFIG_INVALID` where the file holds something else, `DATA_DIR_NOT_WRITABLE`.
+pub fn instance(path: &std::path::Path) -> Result<Uuid, Problem> {
+    if let Ok(text) = std::fs::read_to_string(path) {
+        return text.trim().parse().map_err(|_| {
+            Problem::new(Code::ConfigInvalid, format!("`{}` holds no id of an installation", path.display()))
+        });
+    }
+    let instance = Uuid::new_v4();
+    crate::keys::write_private(path, format!("{instance}\n").as_bytes())?;
+    Ok(instance)
+}
+
+/// What a point may serve: those files of its assignment that are here. With the hashes of the keys that open what is
+/// private.
+///
+/// # Errors
+/// Those of the database.
+pub fn shelf(reader: &Reader<'_>) -> Result<(Shelf, Vec<Sha256Digest>), SchemaError> {
+    let mut shelf = Shelf::default();
+    let Some((_, body)) = reader.assignment()? else { return Ok((shelf, Vec::new())) };
+    let assignment: Assignment =
+        serde_json::from_str(&body).map_err(|error| SchemaError::Value(format!("assignment: {error}")))?;
+    for package in assignment.packages {
+        for file in package.files {
+            if reader.has_content(file.sha256)? {
+                let name = file.name.as_str().to_ascii_lowercase();
+                shelf.packages.insert((package.package.clone(), name), file.sha256);
+                let access = if file.private { Access::Private } else { Access::Public };
+                let servable = Servable::new(file.size, Some(file.sha1), file.name).with_access(access);
+                shelf.offer(file.sha256, servable);
+            }
+        }
+    }
+    Ok((shelf, assignment.keys))
+}

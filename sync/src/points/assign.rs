@@ -1,0 +1,113 @@
+//! Making the assignment of a point from what the site knows.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use catalog::problem::{Code, Problem};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use schema::points::{ContentState, PointRow};
+use schema::{Reader, SchemaError};
+use sha2::{Digest as _, Sha256};
+
+use super::grid::{Grid, Level};
+use super::wire::{Assigned, AssignedFile, Assignment};
+use crate::clock;
+use crate::config::Settings;
+use crate::site::Site;
+
+/// An assignment as it is sent.
+#[derive(Debug, Clone)]
+pub struct Made {
+    /// JSON.
+    pub body: Bytes,
+    /// Its strong tag.
+    pub etag: String,
+}
+
+/// What `point` is to hold now.
+///
+/// # Errors
+/// Those of the database.
+pub async fn make(site: &Arc<Site>, point: i64) -> Result<Made, Problem> {
+    let settings = site.settings();
+    let code = site.code().to_string();
+    let now = clock::now();
+    let assignment = site.read(move |r| read(r, point, &settings, &code, now)).await?;
+    let body = serde_json::to_vec(&assignment).map_err(|error| Problem::of(Code::Internal, &error))?;
+    let etag = format!("\"{:x}\"", Hex(Sha256::digest(&body).into()));
+    Ok(Made { body: body.into(), etag })
+}
+
+struct Hex([u8; 32]);
+
+impl std::fmt::LowerHex for Hex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().take(16).try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+fn read(
+    reader: &Reader<'_>,
+    id: i64,
+    settings: &Settings,
+    code: &str,
+    now: Timestamp,
+) -> Result<Assignment, SchemaError> {
+    let points = reader.point_settings()?;
+    let Some(point) = points.iter().find(|point| point.id == id) else { return Ok(Assignment::default()) };
+    let addresses = |name: &String| {
+        let source = points.iter().find(|point| point.name == *name && !point.maintenance)?;
+        let url =
+            if source.id == schema::points::OWN_POINT { settings.public_url() } else { source.url.clone() };
+        Some(url).filter(|url| !url.is_empty())
+    };
+    let mut packages = Vec::new();
+    for placed in reader.placements_on(id)? {
+        if matches!(placed.state, ContentState::Removing | ContentState::Cancelled) {
+            continue;
+        }
+        let files = reader.placed_files(&placed.package, id)?.into_iter().map(|file| AssignedFile {
+            name: file.file_name,
+            sha256: file.sha256,
+            sha1: file.sha1,
+            size: file.size,
+            private: file.private,
+        });
+        packages.push(Assigned {
+            files: files.collect(),
+            package: placed.package,
+            name: placed.name,
+            version: placed.version,
+            work: placed.work,
+            order: placed.order,
+        });
+    }
+    let is_private = packages.iter().any(|package: &Assigned| package.files.iter().any(|file| file.private));
+    let keys = if is_private { reader.valid_keys()? } else { Vec::new() };
+    Ok(Assignment {
+        keys,
+        point: point.name.clone(),
+        site: code.to_owned(),
+        paused: paused(point, settings, now),
+        rate: point.rate,
+        pull_from: point.pull_from.iter().filter_map(addresses).collect(),
+        packages,
+    })
+}
+
+/// Why nothing may be fetched now.
+pub(super) fn paused(point: &PointRow, settings: &Settings, now: Timestamp) -> Option<String> {
+    if point.maintenance {
+        return Some("maintenance".to_owned());
+    }
+    let level = level(point, settings, now);
+    (!level.lets_medium_through()).then(|| format!("schedule: {level}"))
+}
+
+/// What the schedule of a point says now.
+pub(super) fn level(point: &PointRow, settings: &Settings, now: Timestamp) -> Level {
+    let zone = TimeZone::get(&settings.sync.timezone).unwrap_or(TimeZone::UTC);
+    // What an operator set was read then; should it not be readable now, nothing is held back.
+    point.schedule.parse::<Grid>().unwrap_or_default().at(now, &zone)
+}

@@ -1,0 +1,459 @@
+//! The distribution points of a site: what an operator does with them. The points' own side is in [`crate::point`].
+//!
+//! A package on a point is one row (`schema::points::Placement`); [`job`] decides what becomes of it, here and in `report`
+//! it is written, and `assign` makes of all rows of a point what that point is told to hold.
+
+pub mod assign;
+pub mod grid;
+mod group;
+pub mod hub;
+pub mod job;
+mod report;
+mod send;
+mod service;
+pub mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use catalog::problem::{Code, Problem};
+use jiff::Timestamp;
+use schema::keys::{NewEnrolment, PrincipalKind};
+use schema::points::{ContentState, OWN_POINT, Placement, PointRole, PointRow};
+use serde::{Deserialize, Serialize};
+use tracing::{error, info};
+
+pub use group::{
+    create as group_create, delete as group_delete, join as group_join, leave as group_leave,
+    list as group_list, show as group_show,
+};
+pub use send::{Act, Acted, Sent, act, send_to, targets, withdraw_from};
+pub(crate) use send::{line, partly};
+pub use service::{PointService, principal_of};
+
+use crate::admin::{Answer, Caller};
+use crate::clock;
+use crate::config::{parse_rate, web_address};
+use crate::keys::Secret;
+use crate::select::nearest;
+use crate::site::Site;
+
+/// How long a token may be used.
+const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// After this long without a word a point counts as silent.
+const SILENT: Duration = Duration::from_secs(60);
+
+/// A point as it is shown.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ShownPoint {
+    /// What is known of it.
+    #[serde(flatten)]
+    pub point: PointRow,
+    /// How it is: `ok`, `silent`, `new` (never heard of), `maintenance`, or why nothing is sent to it.
+    pub condition: String,
+    /// Seconds since it was heard of.
+    pub silent_seconds: Option<u64>,
+    /// Packages that are not well there.
+    pub failed: u64,
+    /// Packages on their way.
+    pub under_way: u64,
+}
+
+/// All points.
+///
+/// # Errors
+/// Those of the database.
+pub async fn all(site: &Arc<Site>) -> Result<Vec<ShownPoint>, Problem> {
+    let (mut points, placements) = site.read(|r| Ok((r.point_rows()?, r.placements()?))).await?;
+    site.points.freshen(&mut points);
+    let (settings, now) = (site.settings(), clock::now());
+    let shown = points.into_iter().map(|point| {
+        let of = |wanted: &[ContentState]| {
+            placements.iter().filter(|p| p.point_id == point.id && wanted.contains(&p.state)).count() as u64
+        };
+        let silent = point.last_seen.map(|seen| now.duration_since(seen).unsigned_abs());
+        let condition = match silent {
+            _ if point.id == OWN_POINT => "ok".to_owned(),
+            None => "new".to_owned(),
+            Some(silent) if silent > SILENT => "silent".to_owned(),
+            Some(_) => assign::paused(&point, &settings, now).unwrap_or_else(|| "ok".to_owned()),
+        };
+        ShownPoint {
+            condition,
+            silent_seconds: silent.map(|silent| silent.as_secs()),
+            failed: of(&[ContentState::Failed, ContentState::Warning]),
+            under_way: of(&[
+                ContentState::Queued,
+                ContentState::Sending,
+                ContentState::Verifying,
+                ContentState::Validating,
+                ContentState::Removing,
+            ]),
+            point,
+        }
+    });
+    Ok(shown.collect())
+}
+
+/// What `spsync status` warns of.
+pub fn warnings(points: &[ShownPoint]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for shown in points {
+        let name = &shown.point.name;
+        if shown.condition == "silent" {
+            let seconds = shown.silent_seconds.unwrap_or_default();
+            warnings.push(format!("distribution point {name} was heard of {seconds} s ago"));
+        }
+        if shown.failed > 0 {
+            warnings.push(format!(
+                "{} packages are not well on distribution point {name}: `spsync content status`",
+                shown.failed
+            ));
+        }
+    }
+    warnings
+}
+
+/// The point of this name.
+pub(crate) async fn named(site: &Arc<Site>, name: &str) -> Result<PointRow, Problem> {
+    let mut all = site.read(|r| r.point_rows()).await?;
+    site.points.freshen(&mut all);
+    match all.iter().find(|point| point.name.eq_ignore_ascii_case(name)) {
+        Some(point) => Ok(point.clone()),
+        None => {
+            let near = nearest(name, all.iter().map(|point| point.name.as_str()));
+            Err(Problem::new(Code::DpNotFound, format!("no distribution point is called `{name}`"))
+                .help(format!("nearest: {}; `spsync dp list` lists all", near.join(", "))))
+        }
+    }
+}
+
+fn not_our_own(point: &PointRow) -> Result<(), Problem> {
+    if point.id == OWN_POINT {
+        let message = format!("`{}` is the site's own distribution point", point.name);
+        return Err(Problem::new(Code::DpStateRefused, message).help("its settings are those of the site"));
+    }
+    Ok(())
+}
+
+/// A point with the packages on it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PointWithContent {
+    /// The point.
+    #[serde(flatten)]
+    pub shown: ShownPoint,
+    /// What it is to hold.
+    pub content: Vec<Placement>,
+}
+
+/// One point.
+///
+/// # Errors
+/// `DP_NOT_FOUND`.
+pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
+    let id = named(site, name).await?.id;
+    let shown = all(site).await?.into_iter().find(|shown| shown.point.id == id);
+    let content = site.read(move |r| r.placements_on(id)).await?;
+    match shown {
+        Some(shown) => Answer::of(&PointWithContent { shown, content }),
+        None => Err(Problem::new(Code::DpNotFound, format!("`{name}` is gone"))),
+    }
+}
+
+/// Names of points and groups: shown, typed, and part of no path.
+fn checked_name(name: &str) -> Result<String, Problem> {
+    let name = name.trim();
+    let refuse = |code, message: String| Err(Problem::new(code, message));
+    if name.is_empty() {
+        return refuse(Code::NameRequired, "a name is needed".to_owned());
+    }
+    if name.chars().count() > 50 {
+        return refuse(Code::NameTooLong, "a name has at most 50 characters".to_owned());
+    }
+    let plain = |c: char| c.is_alphanumeric() || "-_. ".contains(c);
+    if !name.chars().all(plain) || name.eq_ignore_ascii_case("all") {
+        return refuse(
+            Code::NameNotAllowed,
+            format!("`{name}` cannot be a name: letters, digits, `-_.`, and not `all`"),
+        );
+    }
+    Ok(name.to_owned())
+}
+
+/// Adds a point; it is empty, and enrols with a token of its own.
+///
+/// # Errors
+/// `NAME_*`, `USAGE` for an address that is none, `DP_NOT_FOUND` for one to pull from.
+pub async fn add(
+    site: &Arc<Site>,
+    name: &str,
+    url: &str,
+    pull_from: &[String],
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let name = checked_name(name)?;
+    let url = checked_url(url)?;
+    let mut sources = Vec::new();
+    for source in pull_from {
+        sources.push(named(site, source).await?.name);
+    }
+    let role = if sources.is_empty() { PointRole::Standard } else { PointRole::Pull };
+    let (who, dry_run) = (caller.who.clone(), caller.dry_run);
+    let wanted = name.clone();
+    site.write_unless(dry_run, move |w| {
+        let id = w.add_point(&wanted, &url, role)?;
+        if let Some(row) = w.point_rows()?.into_iter().find(|row| row.id == id) {
+            w.set_point(&PointRow { pull_from: sources, ..row })?;
+        }
+        w.audit(&who, "dp.add", &wanted, clock::now())
+    })
+    .await?;
+    if dry_run {
+        return Answer::of(&serde_json::json!({ "would_add": name, "dry_run": true }));
+    }
+    site.points.changed();
+    site.refresh_locations().await?;
+    show(site, &name).await
+}
+
+fn checked_url(url: &str) -> Result<String, Problem> {
+    let url = web_address(url).map_err(|why| Problem::new(Code::Usage, why))?;
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+/// Sets `key` of a point to `value`: url, rate, schedule, pull_from.
+///
+/// # Errors
+/// `DP_NOT_FOUND`, `USAGE`.
+pub async fn set(
+    site: &Arc<Site>,
+    name: &str,
+    changes: &[(String, String)],
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let mut point = named(site, name).await?;
+    not_our_own(&point)?;
+    let usage = |why: String| Problem::new(Code::Usage, why);
+    for (key, value) in changes {
+        match key.as_str() {
+            "url" => point.url = checked_url(value)?,
+            "rate" => point.rate = parse_rate(value).map_err(usage)?,
+            "schedule" => {
+                value.parse::<grid::Grid>().map_err(usage)?;
+                point.schedule.clone_from(value);
+            }
+            "pull_from" => {
+                point.pull_from.clear();
+                for source in value.split(',').map(str::trim).filter(|source| !source.is_empty()) {
+                    let source = named(site, source).await?;
+                    if source.id == point.id {
+                        return Err(usage(format!("`{}` cannot pull from itself", point.name)));
+                    }
+                    point.pull_from.push(source.name);
+                }
+                point.role = if point.pull_from.is_empty() { PointRole::Standard } else { PointRole::Pull };
+            }
+            other => {
+                return Err(usage(format!(
+                    "`{other}` is no setting of a point: url, rate, schedule, pull_from"
+                )));
+            }
+        }
+    }
+    save(site, point, "dp.set", caller).await
+}
+
+/// Puts a point into maintenance, or takes it out.
+///
+/// # Errors
+/// `DP_NOT_FOUND`.
+pub async fn maintenance(site: &Arc<Site>, name: &str, on: bool, caller: &Caller) -> Result<Answer, Problem> {
+    let mut point = named(site, name).await?;
+    not_our_own(&point)?;
+    point.maintenance = on;
+    save(site, point, "dp.maintenance", caller).await
+}
+
+async fn save(
+    site: &Arc<Site>,
+    point: PointRow,
+    what: &'static str,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    if caller.dry_run {
+        return Answer::of(&serde_json::json!({ "would_set": point, "dry_run": true }));
+    }
+    let (who, name) = (caller.who.clone(), point.name.clone());
+    site.write(move |w| {
+        w.set_point(&point)?;
+        w.audit(&who, what, &point.name, clock::now())
+    })
+    .await?;
+    site.points.changed();
+    site.refresh_shelf().await?;
+    show(site, &name).await
+}
+
+/// Forgets a point. Its key is revoked; what it holds it goes on serving until its data is removed there.
+///
+/// # Errors
+/// `DP_NOT_FOUND`.
+pub async fn remove(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Answer, Problem> {
+    let point = named(site, name).await?;
+    not_our_own(&point)?;
+    if !caller.dry_run {
+        let (who, id, name) = (caller.who.clone(), point.id, point.name.clone());
+        site.write(move |w| {
+            w.revoke(PrincipalKind::Point, &name, clock::now())?;
+            w.remove_point(id)?;
+            w.audit(&who, "dp.remove", &name, clock::now())
+        })
+        .await?;
+        site.points.forget(point.id);
+        site.points.changed();
+        site.refresh_shelf().await?;
+    }
+    Answer::of(
+        &serde_json::json!({ "removed": point.name, "packages": point.packages, "dry_run": caller.dry_run }),
+    )
+}
+
+/// A token that was made. It is shown once.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Token {
+    /// Who enrols with it.
+    pub kind: PrincipalKind,
+    /// Its name.
+    pub name: String,
+    /// The token.
+    pub token: String,
+    /// Until when.
+    pub expires: Timestamp,
+}
+
+/// Makes a token with which a point, or a device, enrols once. Earlier ones of it are void.
+///
+/// # Errors
+/// `DP_NOT_FOUND` for a point, `NAME_*` for a device.
+pub async fn enrol(
+    site: &Arc<Site>,
+    kind: PrincipalKind,
+    name: &str,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let name = match kind {
+        PrincipalKind::Point => {
+            let point = named(site, name).await?;
+            not_our_own(&point)?;
+            point.name
+        }
+        PrincipalKind::Device => checked_name(name)?,
+    };
+    let token = Secret::new()?;
+    let now = clock::now();
+    let expires = now.checked_add(TOKEN_LIFE).unwrap_or(now);
+    if caller.dry_run {
+        return Answer::of(&serde_json::json!({ "kind": kind, "name": name, "dry_run": true }));
+    }
+    let (who, new) =
+        (caller.who.clone(), NewEnrolment { hash: token.hash(), kind, name: name.clone(), expires });
+    site.write(move |w| {
+        w.begin_enrolment(&new, now)?;
+        w.audit(&who, "key.token", &format!("{} {}", new.kind, new.name), now)
+    })
+    .await?;
+    Answer::of(&Token { kind, name, token: token.reveal(), expires })
+}
+
+/// Everybody who has a key.
+///
+/// # Errors
+/// Those of the database.
+pub async fn keys(site: &Arc<Site>) -> Result<Answer, Problem> {
+    Answer::of(&site.read(|r| r.principals()).await?)
+}
+
+/// Takes a key back, and unused tokens with it.
+///
+/// # Errors
+/// `KEY_NOT_FOUND`.
+pub async fn revoke(
+    site: &Arc<Site>,
+    kind: PrincipalKind,
+    name: &str,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let (who, wanted, dry_run) = (caller.who.clone(), name.to_owned(), caller.dry_run);
+    let there = site
+        .write_unless(dry_run, move |w| {
+            let there = w.revoke(kind, &wanted, clock::now())?;
+            if there {
+                w.audit(&who, "key.revoke", &format!("{kind} {wanted}"), clock::now())?;
+            }
+            Ok(there)
+        })
+        .await?;
+    if !there {
+        return Err(Problem::new(Code::KeyNotFound, format!("no {kind} `{name}` has a key or a token")));
+    }
+    site.refresh_shelf().await?; // keys in memory, too
+    site.points.changed();
+    Answer::of(&serde_json::json!({ "revoked": name, "kind": kind, "dry_run": dry_run }))
+}
+
+/// Every package on every point.
+///
+/// # Errors
+/// Those of the database; `PACKAGE_NOT_FOUND`.
+pub async fn status(site: &Arc<Site>, package: Option<&str>) -> Result<Answer, Problem> {
+    let mut all = site.read(|r| r.placements()).await?;
+    if let Some(name) = package {
+        let id = crate::packages::named(site, name).await?.id;
+        all.retain(|placed| placed.package == id);
+    }
+    Answer::of(&all)
+}
+
+/// What has to happen by itself: tries that are due, schedules that open and close. Runs until `stopped`.
+pub async fn keep_time(site: Arc<Site>, stopped: impl Future<Output = ()>) {
+    tokio::pin!(stopped);
+    let mut levels = Vec::new();
+    loop {
+        tokio::select! {
+            () = &mut stopped => return,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+        if let Err(problem) = tick(&site, &mut levels).await {
+            error!("distribution points cannot be seen to: {problem}");
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+    }
+}
+
+async fn tick(site: &Arc<Site>, levels: &mut Vec<(i64, grid::Level)>) -> Result<(), Problem> {
+    let (now, settings) = (clock::now(), site.settings());
+    let (due, points) = site.read(move |r| Ok((r.retries_due(now)?, r.point_settings()?))).await?;
+    let before = std::mem::take(levels);
+    *levels = points.iter().map(|point| (point.id, assign::level(point, &settings, now))).collect();
+    let mut changed = !before.is_empty() && before != *levels;
+    if !due.is_empty() {
+        let retry = settings.dp.retry.clone();
+        site.write(move |w| {
+            for placed in &due {
+                let order = w.next_order()?;
+                // Due or not is all that there is to it; nothing is refused.
+                if let Ok(Some(next)) = job::on(placed, job::Event::RetryDue, order, &retry, now) {
+                    info!("package {} is sent to {} again", next.package, next.point);
+                    w.put_placement(&next)?;
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        changed = true;
+    }
+    if changed {
+        site.points.changed();
+    }
+    Ok(())
+}

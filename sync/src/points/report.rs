@@ -1,0 +1,89 @@
+//! What a point says, taken down.
+
+use std::sync::Arc;
+
+use catalog::problem::{Code, Problem};
+use schema::keys::Principal;
+use schema::points::ContentState;
+use tracing::{info, warn};
+
+use super::wire::{Report, Said};
+use super::{assign, job};
+use crate::clock;
+use crate::site::Site;
+
+/// Takes a report down: that the point lives, how each package is doing, and that what it no longer has is gone.
+///
+/// # Errors
+/// `POINT_IDENTITY_TAKEN` where another installation, or an earlier process of this one, speaks; those of the database.
+pub async fn take(
+    site: &Arc<Site>,
+    principal: &Principal,
+    point: i64,
+    report: Report,
+) -> Result<(), Problem> {
+    let now = clock::now();
+    if principal.instance.is_some_and(|instance| instance != report.instance) {
+        let message = format!("another installation enrolled as `{}`", principal.name);
+        warn!("a report is refused: {message}");
+        return Err(Problem::new(Code::PointIdentityTaken, message));
+    }
+    site.points.heard(point, report.boot, now)?;
+    let write_seen = site.points.is_to_be_written(point, now);
+    let placements = site.read(move |r| r.placements_on(point)).await?;
+    let retry = site.settings().dp.retry.clone();
+    let mut changed = Vec::new();
+    for said in &report.packages {
+        let Some(placed) = placements.iter().find(|placed| placed.package == said.package) else { continue };
+        // A point's word changes nothing of another order; an operator's refusals do not come from here.
+        let event = job::Event::Said(Said { ..said.clone() });
+        if let Ok(Some(next)) = job::on(placed, event, placed.order, &retry, now) {
+            changed.push((placed.state, next));
+        }
+    }
+    let mut gone = Vec::new();
+    if placements.iter().any(|placed| placed.state == ContentState::Removing) {
+        let current = assign::make(site, point).await?.etag;
+        let absent = |package| report.packages.iter().all(|said| said.package != package);
+        if report.assignment == Some(current) {
+            let removing = placements.iter().filter(|placed| placed.state == ContentState::Removing);
+            gone = removing.map(|placed| placed.package.clone()).filter(|p| absent(p.clone())).collect();
+        }
+    }
+    if !write_seen && changed.is_empty() && gone.is_empty() {
+        return Ok(());
+    }
+    for (before, next) in changed.iter().filter(|(before, next)| *before != next.state) {
+        match &next.problem {
+            Some(problem) => {
+                warn!("package {} on {}: {before} → {}: {problem}", next.package, next.point, next.state)
+            }
+            None => info!("package {} on {}: {before} → {}", next.package, next.point, next.state),
+        }
+    }
+    let moved = !gone.is_empty() || changed.iter().any(|(before, next)| *before != next.state);
+    let (id, free, program) = (principal.id, report.free, report.program);
+    let program: String = program.chars().filter(|c| !c.is_control()).take(40).collect();
+    site.write(move |w| {
+        w.principal_seen(id, now)?;
+        w.point_seen(point, Some(free), Some(&program), now)?;
+        for (_, next) in &changed {
+            // Decided on what was read before: an operator's change in between has another order, or another state.
+            if w.placement(&next.package, point)?.is_some_and(|placed| {
+                placed.order == next.order
+                    && !matches!(placed.state, ContentState::Removing | ContentState::Cancelled)
+            }) {
+                w.put_placement(next)?;
+            }
+        }
+        for package in &gone {
+            if w.placement(package, point)?.is_some_and(|placed| placed.state == ContentState::Removing) {
+                w.withdraw(package, point)?;
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    // Clients are sent there from now on, or no longer.
+    if moved { site.refresh_locations().await } else { Ok(()) }
+}

@@ -1,0 +1,317 @@
+//! Sending packages to points, and what else an operator asks for a package on a point.
+
+use std::sync::Arc;
+
+use catalog::id::PackageId;
+use catalog::problem::{Code, Problem};
+use jiff::Timestamp;
+use schema::packages::Package;
+use schema::points::{ContentState, OWN_POINT, PointGroup, PointRow};
+use schema::{SchemaError, Writer};
+use serde::{Deserialize, Serialize};
+
+use super::job::{self, Event};
+use crate::admin::{Answer, Caller};
+use crate::clock;
+use crate::config::PointRetry;
+use crate::select::nearest;
+use crate::site::Site;
+
+/// What came of sending a package to one point.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Sent {
+    /// Name of the distribution point.
+    pub point: String,
+    /// It has the package already in this version, or it is on its way.
+    pub already: bool,
+    /// How it is doing there; none where it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<ContentState>,
+    /// Files of the package.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Why it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+}
+
+/// Points and groups that names mean.
+#[derive(Debug, Clone, Default)]
+pub struct Targets {
+    /// Each point once.
+    pub points: Vec<PointRow>,
+    /// Groups among the names.
+    pub groups: Vec<PointGroup>,
+}
+
+/// The points of these names: points, groups, or `all`. No name means the site's own.
+///
+/// # Errors
+/// `DP_NOT_FOUND`.
+pub async fn targets(site: &Arc<Site>, names: &[String]) -> Result<Targets, Problem> {
+    let (all, groups) = site.read(|r| Ok((r.point_rows()?, r.point_groups()?))).await?;
+    if names.is_empty() {
+        return Ok(Targets { points: all.into_iter().take(1).collect(), groups: Vec::new() });
+    }
+    let mut targets = Targets::default();
+    for name in names {
+        let is = |known: &str| known.eq_ignore_ascii_case(name);
+        let group = groups.iter().find(|group| is(&group.name));
+        let found: Vec<_> = all
+            .iter()
+            .filter(|point| {
+                is("all") || is(&point.name) || group.is_some_and(|group| group.points.contains(&point.name))
+            })
+            .collect();
+        if found.is_empty() && group.is_none() {
+            let known = all.iter().map(|point| point.name.as_str());
+            let near = nearest(name, known.chain(groups.iter().map(|group| group.name.as_str())));
+            return Err(Problem::new(
+                Code::DpNotFound,
+                format!("no distribution point or group is called `{name}`"),
+            )
+            .help(format!("nearest: {}; `spsync dp list` lists all", near.join(", "))));
+        }
+        for point in found {
+            if !targets.points.iter().any(|known| known.id == point.id) {
+                targets.points.push(point.clone());
+            }
+        }
+        targets.groups.extend(group.cloned());
+    }
+    Ok(targets)
+}
+
+/// Sends a package to one point, in the transaction of `w`. Whether that fits is decided before the first byte.
+///
+/// # Errors
+/// The outer one is the database's; the inner one says why this point is not sent it.
+pub fn send_to(
+    w: &Writer<'_>,
+    package: &Package,
+    point: &PointRow,
+    retry: &PointRetry,
+    now: Timestamp,
+) -> Result<Result<(ContentState, bool), Problem>, SchemaError> {
+    let (id, version) = (&package.id, package.version);
+    let before = w.placement(id, point.id)?;
+    if point.id == OWN_POINT {
+        let already = before.is_some_and(|placed| placed.version == version);
+        w.distribute(id, point.id, now)?;
+        return Ok(Ok((ContentState::Success, already)));
+    }
+    if let Some(placed) = before.as_ref().filter(|placed| !job::brings_something(Some(placed), version)) {
+        return Ok(Ok((placed.state, true)));
+    }
+    if point.maintenance {
+        let message = format!("`{}` is in maintenance", point.name);
+        return Ok(Err(Problem::new(Code::DpInMaintenance, message)));
+    }
+    if let Some(free) = point.free {
+        let (lacking, coming) = (w.bytes_lacking(id, point.id)?, w.bytes_on_the_way(point.id)?);
+        let needed = lacking + coming;
+        if lacking > 0 && needed > free {
+            let others = match coming {
+                0 => String::new(),
+                coming => format!(" beside {coming} that are on their way"),
+            };
+            let message = format!(
+                "`{}` needs {lacking} bytes for package `{}`{others}, and has {free} free: short by {}",
+                point.name,
+                package.name,
+                needed - free
+            );
+            return Ok(Err(Problem::new(Code::DpDiskFull, message).keeping("nothing was sent")));
+        }
+    }
+    w.distribute(id, point.id, now)?;
+    change(w, id, point.id, Event::Send, retry, now)
+}
+
+/// Lets something happen to a package on a point; its state then, and whether nothing changed.
+fn change(
+    w: &Writer<'_>,
+    package: &PackageId,
+    point: i64,
+    event: Event,
+    retry: &PointRetry,
+    now: Timestamp,
+) -> Result<Result<(ContentState, bool), Problem>, SchemaError> {
+    let Some(placed) = w.placement(package, point)? else {
+        let message = format!("package {package} is not on this distribution point");
+        return Ok(Err(Problem::new(Code::DpStateRefused, message)
+            .help("`spsync package distribute P --to DP` sends it there")));
+    };
+    let order = w.next_order()?;
+    Ok(match job::on(&placed, event, order, retry, now) {
+        Ok(Some(next)) => {
+            w.put_placement(&next)?;
+            Ok((next.state, false))
+        }
+        Ok(None) => Ok((placed.state, true)),
+        Err(refused) => Err(refused),
+    })
+}
+
+/// Takes a package off a point, in the transaction of `w`: at once where nobody has to do anything for it.
+///
+/// # Errors
+/// Those of the database.
+pub fn withdraw_from(
+    w: &Writer<'_>,
+    package: &PackageId,
+    point: &PointRow,
+    retry: &PointRetry,
+    now: Timestamp,
+) -> Result<(), SchemaError> {
+    if point.id == OWN_POINT || point.last_seen.is_none() {
+        return w.withdraw(package, point.id);
+    }
+    // Withdrawing is never refused.
+    let _ = change(w, package, point.id, Event::Withdraw, retry, now)?;
+    Ok(())
+}
+
+/// What an operator asks for a package that is on points, or was to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Act {
+    /// Fetch every file again.
+    Resend,
+    /// Read every file again.
+    Validate,
+    /// The same, and fetch bad ones again.
+    Repair,
+    /// Do not send it.
+    Cancel,
+    /// Try again now.
+    Retry,
+}
+
+impl Act {
+    fn event(self) -> Event {
+        match self {
+            Self::Resend => Event::Resend,
+            Self::Validate => Event::Validate { repair: false },
+            Self::Repair => Event::Validate { repair: true },
+            Self::Cancel => Event::Cancel,
+            Self::Retry => Event::Retry,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Resend => "package.redistribute",
+            Self::Validate | Self::Repair => "package.validate",
+            Self::Cancel => "package.cancel",
+            Self::Retry => "package.retry",
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Acted {
+    /// Id of the package.
+    pub package: PackageId,
+    /// Its name.
+    pub name: String,
+    /// Each point.
+    pub points: Vec<Sent>,
+    /// Nothing was changed.
+    pub dry_run: bool,
+}
+
+/// Does `act` for a package on the points of these names; without names, on every other machine that it is on.
+///
+/// # Errors
+/// `PACKAGE_NOT_FOUND`, `DP_NOT_FOUND`; what each point refuses is in the answer, unless all do.
+pub async fn act(
+    site: &Arc<Site>,
+    name: &str,
+    on: &[String],
+    act: Act,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let package = crate::packages::named(site, name).await?;
+    let id = package.id.clone();
+    let placed = site.read(move |r| r.placements()).await?;
+    let points = if on.is_empty() {
+        let has = |point: &PointRow| placed.iter().any(|p| p.package == id && p.point_id == point.id);
+        let all = site.read(|r| r.point_rows()).await?;
+        all.into_iter().filter(|point| point.id != OWN_POINT && has(point)).collect()
+    } else {
+        targets(site, on).await?.points
+    };
+    let retry = site.settings().dp.retry.clone();
+    let (who, dry_run, id) = (caller.who.clone(), caller.dry_run, package.id.clone());
+    let sent = site
+        .write_unless(dry_run, move |w| {
+            let now = clock::now();
+            let mut sent = Vec::new();
+            for point in points {
+                let done = if point.id == OWN_POINT {
+                    Err(own(act))
+                } else {
+                    change(w, &id, point.id, act.event(), &retry, now)?
+                };
+                let (files, bytes) = match w.placement(&id, point.id)? {
+                    Some(placed) => (w.placed_files(&id, point.id)?.len() as u64, placed.bytes),
+                    None => (0, 0),
+                };
+                sent.push(line(point.name, files, bytes, done));
+            }
+            w.audit(&who, act.name(), id.as_str(), now)?;
+            Ok(sent)
+        })
+        .await?;
+    site.points.changed();
+    site.refresh_locations().await?;
+    let problem = partly(&sent, &package.name)?;
+    Answer::partly(&Acted { package: package.id, name: package.name, points: sent, dry_run }, problem)
+}
+
+fn own(act: Act) -> Problem {
+    let message = "the site's own distribution point serves the site's library itself";
+    let help = match act {
+        Act::Validate | Act::Repair => "`spsync package validate P` without `--to`",
+        _ => "`spsync package distribute P`",
+    };
+    Problem::new(Code::DpStateRefused, message).help(help)
+}
+
+/// One line of an answer.
+pub(crate) fn line(
+    point: String,
+    files: u64,
+    bytes: u64,
+    done: Result<(ContentState, bool), Problem>,
+) -> Sent {
+    match done {
+        Ok((state, already)) => Sent { point, already, state: Some(state), files, bytes, problem: None },
+        Err(problem) => Sent { point, already: false, state: None, files, bytes, problem: Some(problem) },
+    }
+}
+
+/// What the whole comes to: fine, partly done, or (where every point refused) the first refusal.
+///
+/// # Errors
+/// That refusal.
+pub(crate) fn partly(sent: &[Sent], package: &str) -> Result<Option<Problem>, Problem> {
+    let refused: Vec<_> = sent.iter().filter_map(|one| Some((&one.point, one.problem.as_ref()?))).collect();
+    match refused.as_slice() {
+        [] => Ok(None),
+        [(_, first), ..] if refused.len() == sent.len() => Err((*first).clone()),
+        some => {
+            let message =
+                format!("{} of {} distribution points refused package `{package}`", some.len(), sent.len());
+            let mut whole = Problem::new(Code::PackagePartlyDone, message)
+                .help("see the reasons; the same command again goes on with the rest");
+            for (point, cause) in some.iter().take(20) {
+                whole = whole.because(format!("{point}: {cause}"));
+            }
+            Ok(Some(whole))
+        }
+    }
+}

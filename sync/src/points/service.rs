@@ -1,0 +1,328 @@
+//! The point plane: how machines enrol, and how points hear what to hold and say how it is.
+//!
+//! Every request but an enrolment shows a key. Over plain HTTP neither keys nor tokens are taken from other machines, unless
+//! the operator allowed it: whoever is on the way could read them. Bytes of content need no such care, but a point asks
+//! for them with its key too, because the site gives a point what it has not offered to everybody.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use catalog::digest::Sha256Digest;
+use catalog::problem::{Code, Problem};
+use dp::server::body::ContentBody;
+use dp::server::{Answering, Call, Deliver, Remark, Servable, Service};
+use http::{HeaderValue, Response, StatusCode, header};
+use schema::keys::{Principal, PrincipalKind};
+use tracing::{info, warn};
+
+use super::wire::{Enrolled, Enrolment, LARGEST_ENROLMENT, LARGEST_REPORT, LONGEST_WAIT, Report};
+use super::{assign, report};
+use crate::clock;
+use crate::keys::Secret;
+use crate::plane::answer;
+use crate::plane::limit::Mistakes;
+use crate::site::Site;
+
+/// The point plane of a site.
+pub struct PointService {
+    site: Arc<Site>,
+    mistakes: Mutex<Mistakes>,
+}
+
+enum Route {
+    Enrol,
+    Assignment,
+    Report,
+    Content(Option<Sha256Digest>),
+}
+
+impl Route {
+    fn of(path: &[&str]) -> Option<Self> {
+        match path {
+            ["enrol"] => Some(Self::Enrol),
+            ["point", "assignment"] => Some(Self::Assignment),
+            ["point", "report"] => Some(Self::Report),
+            ["point", "content", digest] => Some(Self::Content(digest.parse().ok())),
+            _ => None,
+        }
+    }
+
+    fn methods(&self) -> &'static str {
+        match self {
+            Self::Enrol | Self::Report => "POST",
+            Self::Assignment => "GET",
+            Self::Content(_) => "GET, HEAD",
+        }
+    }
+}
+
+impl PointService {
+    /// The plane of `site`.
+    pub fn new(site: Arc<Site>) -> Self {
+        Self { site, mistakes: Mutex::default() }
+    }
+
+    async fn serve(&self, call: &mut Call<'_>) -> Response<ContentBody> {
+        let Some(route) = Route::of(call.path) else { return answer::empty(StatusCode::NOT_FOUND) };
+        if !route.methods().split(", ").any(|method| method == call.head.method.as_str()) {
+            let mut refused = answer::empty(StatusCode::METHOD_NOT_ALLOWED);
+            refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static(route.methods()));
+            return refused;
+        }
+        match self.carry_out(route, call).await {
+            Ok(response) => response,
+            Err(problem) => {
+                let mut response = answer::problem(&problem);
+                response.extensions_mut().insert(Remark(problem.code.name().to_owned()));
+                response
+            }
+        }
+    }
+
+    async fn carry_out(&self, route: Route, call: &mut Call<'_>) -> Result<Response<ContentBody>, Problem> {
+        let allowed = self.site.settings().server.allow_plain_enrolment;
+        if !takes_secrets(call.secure, call.peer.ip(), allowed) {
+            return Err(Problem::new(Code::PlainHttpRefused, "keys and tokens are taken over https only"));
+        }
+        let (address, now) = (call.peer.ip(), clock::now());
+        if self.lock().too_many(address, now) {
+            return Err(Problem::new(Code::TooManyTries, "too many wrong keys or tokens of this address"));
+        }
+        let done = match route {
+            Route::Enrol => self.enrol(call).await,
+            route => match self.principal(call).await {
+                Ok(principal) => return self.of_point(route, principal, call).await,
+                Err(problem) => Err(problem),
+            },
+        };
+        // Who has a key that was revoked does not guess.
+        if let Err(problem) = &done
+            && matches!(problem.code, Code::KeyRefused | Code::TokenRefused)
+        {
+            self.lock().count(address, now);
+            warn!(client = %address, "{problem}");
+        }
+        done
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Mistakes> {
+        self.mistakes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `POST /enrol`: 200, 400, 403.
+    async fn enrol(&self, call: &mut Call<'_>) -> Result<Response<ContentBody>, Problem> {
+        let body = match call.body.read().await {
+            Ok(body) => body,
+            Err(refused) => return Ok(refused.response()),
+        };
+        // What is wrong with it is not said: it may hold a secret.
+        let Ok(asked) = serde_json::from_slice::<Enrolment>(&body) else {
+            return Ok(answer::empty(StatusCode::BAD_REQUEST));
+        };
+        let token: Secret = asked.token.parse().map_err(|()| {
+            Problem::new(Code::TokenRefused, "the enrolment token is unknown, was used, or is over")
+        })?;
+        let (hash, key, instance) = (token.hash(), asked.key_sha256, asked.instance);
+        let principal = self
+            .site
+            .write(move |w| {
+                let principal = w.enrol(hash, key, instance, clock::now())?;
+                let object = format!("{} {}", principal.kind, principal.name);
+                w.audit(&object, "key.enrol", &object, clock::now())?;
+                Ok(principal)
+            })
+            .await?;
+        info!("{} `{}` is enrolled", principal.kind, principal.name);
+        self.site.refresh_shelf().await?; // keys in memory, too
+        self.site.points.changed(); // points that hold private content are told the keys
+        let enrolled =
+            Enrolled { kind: principal.kind, name: principal.name, site: self.site.code().to_string() };
+        Ok(answer::json(StatusCode::OK, &enrolled))
+    }
+
+    /// Who shows a key.
+    async fn principal(&self, call: &Call<'_>) -> Result<Principal, Problem> {
+        principal_of(&self.site, call).await
+    }
+
+    async fn of_point(
+        &self,
+        route: Route,
+        principal: Principal,
+        call: &mut Call<'_>,
+    ) -> Result<Response<ContentBody>, Problem> {
+        let name = principal.name.clone();
+        let point = match principal.kind {
+            PrincipalKind::Point => self.site.read(move |r| r.point_named(&name)).await?,
+            PrincipalKind::Device => None,
+        };
+        let Some(point) = point else {
+            return Err(Problem::new(Code::KeyRefused, "this key is not that of a distribution point"));
+        };
+        match route {
+            Route::Assignment => {
+                if let (Some(known), Some(asks)) = (principal.instance, query(call, "instance"))
+                    && asks != known.to_string()
+                {
+                    let message = format!("another installation enrolled as `{}`", principal.name);
+                    return Err(Problem::new(Code::PointIdentityTaken, message));
+                }
+                if let Some(boot) = query(call, "boot").and_then(|boot| boot.parse().ok()) {
+                    self.site.points.heard(point.id, boot, clock::now())?;
+                }
+                self.assignment(&principal, point.id, call).await
+            }
+            Route::Report => {
+                let body = match call.body.read().await {
+                    Ok(body) => body,
+                    Err(refused) => return Ok(refused.response()),
+                };
+                let Ok(report) = serde_json::from_slice::<Report>(&body) else {
+                    return Ok(answer::empty(StatusCode::BAD_REQUEST));
+                };
+                report::take(&self.site, &principal, point.id, report).await?;
+                Ok(answer::empty(StatusCode::NO_CONTENT))
+            }
+            Route::Content(Some(content)) => {
+                let id = point.id;
+                let Some(row) = self.site.read(move |r| r.assigned_content(content, id)).await? else {
+                    return Ok(answer::empty(StatusCode::NOT_FOUND));
+                };
+                let servable = Servable::new(row.size, Some(row.sha1), row.file_name);
+                let mut response = answer::empty(StatusCode::OK);
+                response.extensions_mut().insert(Deliver { content, servable });
+                response.extensions_mut().insert(Remark(format!("to point {}", point.name)));
+                Ok(response)
+            }
+            Route::Content(None) | Route::Enrol => Ok(answer::empty(StatusCode::NOT_FOUND)),
+        }
+    }
+
+    /// `GET /point/assignment?wait=SECONDS`: 200, or 304 where it is still the one that `If-None-Match` names when the
+    /// time is over.
+    async fn assignment(
+        &self,
+        principal: &Principal,
+        point: i64,
+        call: &Call<'_>,
+    ) -> Result<Response<ContentBody>, Problem> {
+        let known = call.head.headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+        let wait = query(call, "wait").and_then(|wait| wait.parse().ok()).unwrap_or(0_u64).min(LONGEST_WAIT);
+        let until = tokio::time::Instant::now() + Duration::from_secs(wait);
+        // Heard before it is read: what changes in between is not missed.
+        let mut changes = self.site.points.changes();
+        loop {
+            let stopping = changes.borrow_and_update().stopping;
+            let made = assign::make(&self.site, point).await?;
+            let tag =
+                HeaderValue::from_str(&made.etag).map_err(|error| Problem::of(Code::Internal, &error))?;
+            if known != Some(made.etag.as_str()) {
+                let mut response = answer::bytes_of(StatusCode::OK, made.body, "application/json");
+                response.headers_mut().insert(header::ETAG, tag);
+                return Ok(response);
+            }
+            let waited = tokio::time::timeout_at(until, changes.changed()).await;
+            // Whose key is taken back meanwhile hears of it at once, by asking again.
+            let hash = principal.hash;
+            let in_force = self.site.read(move |r| r.principal_by_hash(hash)).await?;
+            let revoked = in_force.is_none_or(|principal| principal.revoked.is_some());
+            if stopping || revoked || !matches!(waited, Ok(Ok(()))) {
+                let mut response = answer::empty(StatusCode::NOT_MODIFIED);
+                response.headers_mut().insert(header::ETAG, tag);
+                return Ok(response);
+            }
+        }
+    }
+}
+
+impl Service for PointService {
+    fn largest_body(&self, path: &[&str]) -> Option<u64> {
+        Some(match Route::of(path)? {
+            Route::Enrol => LARGEST_ENROLMENT,
+            Route::Report => LARGEST_REPORT,
+            Route::Assignment | Route::Content(_) => 0,
+        })
+    }
+
+    fn answer<'s>(&'s self, call: &'s mut Call<'_>) -> Answering<'s> {
+        Box::pin(self.serve(call))
+    }
+}
+
+/// Whether a secret may come over this connection.
+fn takes_secrets(secure: bool, from: IpAddr, plain_allowed: bool) -> bool {
+    secure || plain_allowed || from.to_canonical().is_loopback()
+}
+
+/// A value of the query; ours have nothing that would be encoded.
+fn query<'c>(call: &'c Call<'_>, key: &str) -> Option<&'c str> {
+    let pairs = call.head.uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.filter(|(name, _)| *name == key).map(|(_, value)| value).next()
+}
+
+/// Who shows a key in `Authorization`: a point or a device of this site, whose key is in force.
+///
+/// # Errors
+/// `KEY_REFUSED`, `KEY_REVOKED`, those of the database.
+pub async fn principal_of(site: &Arc<Site>, call: &Call<'_>) -> Result<Principal, Problem> {
+    let refused = |why: &str| Problem::new(Code::KeyRefused, why.to_owned());
+    let field = call.head.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let text = field
+        .and_then(|field| field.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let Some((_, text)) = text else { return Err(refused("a key is needed")) };
+    let secret: Secret = text.trim().parse().map_err(|()| refused("this is no key"))?;
+    let hash = secret.hash();
+    match site.read(move |r| r.principal_by_hash(hash)).await? {
+        None => Err(refused("nobody here has this key")),
+        Some(principal) if principal.revoked.is_some() => {
+            let message = format!("the key of {} `{}` was revoked", principal.kind, principal.name);
+            Err(Problem::new(Code::KeyRevoked, message))
+        }
+        Some(principal) => Ok(principal),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_come_over_tls_or_from_this_machine_unless_the_operator_says_otherwise() {
+        for (secure, from, allowed, expected) in [
+            (false, "127.0.0.9", false, true),
+            (false, "::1", false, true),
+            (false, "::ffff:127.0.0.1", false, true),
+            (false, "10.0.0.1", false, false),
+            (false, "fd00::1", false, false),
+            (false, "::ffff:10.0.0.1", false, false),
+            (true, "10.0.0.1", false, true),
+            (false, "10.0.0.1", true, true),
+        ] {
+            assert_eq!(
+                takes_secrets(secure, from.parse().unwrap(), allowed),
+                expected,
+                "{secure} {from} {allowed}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_these_are_routes() {
+        for (path, methods) in [
+            ("enrol", Some("POST")),
+            ("point/assignment", Some("GET")),
+            ("point/report", Some("POST")),
+            ("point/content/x", Some("GET, HEAD")),
+            ("point/content", None),
+            ("point", None),
+            ("Enrol", None),
+            ("enrol/", None),
+            ("", None),
+        ] {
+            let segments: Vec<_> = path.split('/').collect();
+            assert_eq!(Route::of(&segments).map(|route| route.methods()), methods, "{path}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What a site and its distribution points tell each other (docs/PROTOCOL.md, "Points").
+
+use catalog::digest::{Sha1Digest, Sha256Digest};
+use catalog::id::{FileName, PackageId};
+use catalog::problem::Problem;
+use schema::keys::PrincipalKind;
+use schema::points::{ContentState, Work};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The most bytes of an enrolment, a report, and an assignment.
+pub const LARGEST_ENROLMENT: u64 = 4 << 10;
+/// A thousand packages, each with a problem.
+pub const LARGEST_REPORT: u64 = 1 << 20;
+/// A thousand packages of a hundred files.
+pub const LARGEST_ASSIGNMENT: u64 = 32 << 20;
+/// The longest that a question for an assignment waits for another one, in seconds.
+pub const LONGEST_WAIT: u64 = 25;
+/// How often a point says that it is alive, in seconds.
+pub const HEART_BEAT: u64 = 5;
+
+/// `POST /enrol`.
+#[derive(Serialize, Deserialize)]
+pub struct Enrolment {
+    /// The one-time token.
+    pub token: String,
+    /// SHA-256 of the key that the machine made for itself.
+    pub key_sha256: Sha256Digest,
+    /// Which installation asks.
+    pub instance: Uuid,
+}
+
+/// Its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrolled {
+    /// What it is now.
+    pub kind: PrincipalKind,
+    /// Its name.
+    pub name: String,
+    /// Code of the site.
+    pub site: String,
+}
+
+/// `GET /point/assignment`: what a point is to hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Its name.
+    pub point: String,
+    /// Code of the site.
+    pub site: String,
+    /// Why nothing may be fetched now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
+    /// Bytes per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u64>,
+    /// Addresses of points that are asked before the site, in order.
+    #[serde(default)]
+    pub pull_from: Vec<String>,
+    /// SHA-256 of the keys that open private content; none where nothing is private.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<Sha256Digest>,
+    /// In the order of the work.
+    pub packages: Vec<Assigned>,
+}
+
+/// One package to hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assigned {
+    /// Its id.
+    pub package: PackageId,
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: u32,
+    /// What to do.
+    pub work: Work,
+    /// Number of that; done once.
+    pub order: u64,
+    /// Its files.
+    pub files: Vec<AssignedFile>,
+}
+
+/// One file of it. The site has it at `/point/content/{sha256}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignedFile {
+    /// Its name in the package.
+    pub name: FileName,
+    /// Its content.
+    pub sha256: Sha256Digest,
+    /// Its SHA-1.
+    pub sha1: Sha1Digest,
+    /// Bytes.
+    pub size: u64,
+    /// Only for those with a key.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub private: bool,
+}
+
+/// `POST /point/report`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Which installation speaks.
+    pub instance: Uuid,
+    /// Which start of it.
+    pub boot: Uuid,
+    /// Tag of the assignment that it works on.
+    #[serde(default)]
+    pub assignment: Option<String>,
+    /// Version of its program.
+    pub program: String,
+    /// Bytes that it may still fill.
+    pub free: u64,
+    /// Each package of the assignment.
+    pub packages: Vec<Said>,
+}
+
+/// How one package is doing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Said {
+    /// Its id.
+    pub package: PackageId,
+    /// The order that this is about.
+    pub order: u64,
+    /// How it is.
+    pub state: ContentState,
+    /// Bytes that are there.
+    pub done: u64,
+    /// Why not well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+}

@@ -1,0 +1,409 @@
+//! The certificates of a site: an authority of its own, and a certificate of it for the listeners.
+//!
+//! ```text
+//! data_dir/tls/  ca.pem  ca.key       ten years; whoever trusts the site is given ca.pem
+//!                server.pem server.key   90 days; renewed by the daemon when a third of them is left
+//!                about.json           what they say, so that nothing has to be read back out of them
+//! ```
+//! Keys are in files that only we may read, never in the database, a dump or a log. With `[tls] cert_file` an operator
+//! brings certificates; then only they are used, and who made them renews them.
+
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use catalog::problem::{Code, Problem};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde::{Deserialize, Serialize};
+use tracing::{error, info};
+
+use crate::admin::{Answer, Caller};
+use crate::clock;
+use crate::config::Settings;
+use crate::keys::write_private;
+use crate::site::Site;
+
+const AUTHORITY_DAYS: i64 = 3_650;
+const SERVER_DAYS: i64 = 90;
+/// A renewal is due when so much is left.
+const DUE_DAYS: i64 = 30;
+/// How often it is looked at.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(3_600);
+
+/// What listeners show, replaced whole.
+pub type Identity = Arc<ArcSwap<ServerConfig>>;
+
+/// What is asked about certificates.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum TlsVerb {
+    /// Makes the authority and the first certificate.
+    Init {
+        /// Names and addresses of the site; empty: what is known of it.
+        names: Vec<String>,
+    },
+    /// What there is.
+    Show,
+    /// Makes another certificate.
+    Renew {
+        /// Names and addresses of the site; empty: those of the present one.
+        names: Vec<String>,
+    },
+}
+
+/// The certificates that there are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificates {
+    /// The authority's name.
+    pub authority: String,
+    /// Until when it is good.
+    pub authority_until: Timestamp,
+    /// Names and addresses in the certificate.
+    pub names: Vec<String>,
+    /// Since when it is good.
+    pub since: Timestamp,
+    /// Until when it is good.
+    pub until: Timestamp,
+}
+
+impl Certificates {
+    /// Whether a renewal is due.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.until.duration_since(now) < SignedDuration::from_hours(24 * DUE_DAYS)
+    }
+}
+
+/// Where the certificates of `tls init` are.
+fn folder(settings: &Settings) -> PathBuf {
+    settings.site.data_dir.join("tls")
+}
+
+fn about(settings: &Settings) -> Result<Option<Certificates>, Problem> {
+    let path = folder(settings).join("about.json");
+    match std::fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+            Problem::new(Code::TlsInvalid, format!("`{}` cannot be read", path.display()))
+                .because_of(Some(&error))
+        }),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Carries a verb out.
+///
+/// # Errors
+/// `TLS_EXISTS`, `TLS_NOT_SET_UP`, `TLS_INVALID`, `USAGE`, `DATA_DIR_NOT_WRITABLE`.
+pub async fn carry_out(site: &Arc<Site>, verb: TlsVerb, caller: &Caller) -> Result<Answer, Problem> {
+    let settings = site.settings();
+    let now = clock::now();
+    let (made, what) = match verb {
+        TlsVerb::Show => return show(&settings),
+        TlsVerb::Init { .. } if about(&settings)?.is_some() => {
+            return Err(Problem::new(Code::TlsExists, "the site has a certificate authority"));
+        }
+        TlsVerb::Init { names } => {
+            let names = if names.is_empty() { known_names(&settings) } else { names };
+            checked(&names)?;
+            if caller.dry_run {
+                return Answer::of(&serde_json::json!({ "names": names, "dry_run": true }));
+            }
+            (init(&settings, site.code().as_str(), &names, now)?, "tls.init")
+        }
+        TlsVerb::Renew { names } => {
+            if !names.is_empty() {
+                checked(&names)?;
+            }
+            if caller.dry_run {
+                return Answer::of(&serde_json::json!({ "names": names, "dry_run": true }));
+            }
+            (renew(&settings, &names, now)?, "tls.renew")
+        }
+    };
+    let who = caller.who.clone();
+    let object = made.names.join(" ");
+    site.write(move |w| w.audit(&who, what, &object, clock::now())).await?;
+    refresh(site)?;
+    show(&settings)
+}
+
+fn show(settings: &Settings) -> Result<Answer, Problem> {
+    let made = about(settings)?;
+    let own = !settings.tls.cert_file.is_empty();
+    if made.is_none() && !own {
+        return Err(Problem::new(Code::TlsNotSetUp, "the site has no certificate"));
+    }
+    let (certificate, _) = files(settings);
+    let authority = made.is_some().then(|| folder(settings).join("ca.pem"));
+    Answer::of(&serde_json::json!({
+        "cert_file": certificate, "brought_by_operator": own, "ca_file": authority, "certificates": made,
+        "listen_tls": settings.server.listen_tls,
+    }))
+}
+
+/// What the site may be called: what clients are told, what it listens on, what the machine is called.
+fn known_names(settings: &Settings) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut add = |name: &str| {
+        let name = name.trim().trim_start_matches('[').trim_end_matches(']').to_owned();
+        if !name.is_empty() && !names.contains(&name) {
+            names.push(name);
+        }
+    };
+    if let Ok(url) = url::Url::parse(&settings.public_url()) {
+        add(url.host_str().unwrap_or_default());
+    }
+    for address in &settings.server.listen_tls {
+        match address.parse::<std::net::SocketAddr>() {
+            Ok(address) if address.ip().is_unspecified() => {}
+            Ok(address) => add(&address.ip().to_string()),
+            Err(_) => add(address.rsplit_once(':').map_or("", |(host, _)| host)),
+        }
+    }
+    add(&std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default());
+    names
+}
+
+fn checked(names: &[String]) -> Result<(), Problem> {
+    let is_name = |name: &String| {
+        name.parse::<std::net::IpAddr>().is_ok()
+            || (!name.is_empty()
+                && name.len() <= 253
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._*".contains(&b)))
+    };
+    match names.iter().find(|name| !is_name(name)) {
+        Some(wrong) => Err(Problem::new(Code::Usage, format!("`{wrong}` is no host name and no address"))),
+        None if names.is_empty() => {
+            Err(Problem::new(Code::Usage, "no name is known for the site: give `--name HOST`"))
+        }
+        None => Ok(()),
+    }
+}
+
+fn invalid(error: rcgen::Error) -> Problem {
+    Problem::of(Code::TlsInvalid, &error)
+}
+
+fn init(settings: &Settings, code: &str, names: &[String], now: Timestamp) -> Result<Certificates, Problem> {
+    let folder = folder(settings);
+    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&folder).map_err(|error| {
+        Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be made", folder.display()))
+            .because_of(Some(&error))
+    })?;
+    let key = KeyPair::generate().map_err(invalid)?;
+    let authority = format!("spsync site {code} {}", uuid::Uuid::new_v4().simple());
+    let until = after(now, AUTHORITY_DAYS);
+    let certificate = authority_of(&authority, now, until)?.self_signed(&key).map_err(invalid)?;
+    write_private(&folder.join("ca.key"), key.serialize_pem().as_bytes())?;
+    write_public(&folder.join("ca.pem"), certificate.pem().as_bytes())?;
+    let made =
+        Certificates { authority, authority_until: until, names: names.to_vec(), since: now, until: now };
+    issue(&folder, made, now)
+}
+
+/// Another certificate of the same authority; with other names where some are given.
+fn renew(settings: &Settings, names: &[String], now: Timestamp) -> Result<Certificates, Problem> {
+    let Some(mut made) = about(settings)? else {
+        return Err(Problem::new(Code::TlsNotSetUp, "the site has no certificate authority"));
+    };
+    if !names.is_empty() {
+        made.names = names.to_vec();
+    }
+    issue(&folder(settings), made, now)
+}
+
+/// A new certificate and key. The key stands first: a certificate never stands beside a key that is not its own for longer
+/// than between two renames, and a listener that reads then keeps what it has.
+fn issue(folder: &Path, made: Certificates, now: Timestamp) -> Result<Certificates, Problem> {
+    let text = std::fs::read_to_string(folder.join("ca.key")).map_err(|error| {
+        Problem::new(Code::TlsInvalid, "the key of the authority cannot be read").because_of(Some(&error))
+    })?;
+    let authority_key = KeyPair::from_pem(&text).map_err(invalid)?;
+    // The issuer is known by its name and its key; its own dates do not matter here.
+    let issuer = Issuer::new(authority_of(&made.authority, now, made.authority_until)?, authority_key);
+    let until = after(now, SERVER_DAYS).min(made.authority_until);
+    let mut params = CertificateParams::new(made.names.clone()).map_err(invalid)?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, made.names.first().cloned().unwrap_or_default());
+    lasts(&mut params, now, until);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    let key = KeyPair::generate().map_err(invalid)?;
+    let certificate = params.signed_by(&key, &issuer).map_err(invalid)?;
+    write_private(&folder.join("server.key"), key.serialize_pem().as_bytes())?;
+    write_public(&folder.join("server.pem"), certificate.pem().as_bytes())?;
+    let made = Certificates { since: now, until, ..made };
+    let text = serde_json::to_vec_pretty(&made).map_err(|error| Problem::of(Code::Internal, &error))?;
+    write_public(&folder.join("about.json"), &text)?;
+    info!("a certificate for {} is made, good until {until}", made.names.join(", "));
+    Ok(made)
+}
+
+fn authority_of(name: &str, since: Timestamp, until: Timestamp) -> Result<CertificateParams, Problem> {
+    let mut params = CertificateParams::new(Vec::new()).map_err(invalid)?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    lasts(&mut params, since, until);
+    Ok(params)
+}
+
+fn after(now: Timestamp, days: i64) -> Timestamp {
+    now.checked_add(SignedDuration::from_hours(24 * days)).unwrap_or(now)
+}
+
+/// Its day, UTC: certificates need no seconds.
+fn day(time: Timestamp) -> (i32, u8, u8) {
+    let date = time.to_zoned(TimeZone::UTC).date();
+    let part = |number: i8| u8::try_from(number).unwrap_or(1);
+    (i32::from(date.year()), part(date.month()), part(date.day()))
+}
+
+/// From the beginning of the day before `since` (clocks differ) to that of the day of `until`.
+fn lasts(params: &mut CertificateParams, since: Timestamp, until: Timestamp) {
+    let ((year, month, of_month), to) = (day(after(since, -1)), day(until));
+    params.not_before = rcgen::date_time_ymd(year, month, of_month);
+    params.not_after = rcgen::date_time_ymd(to.0, to.1, to.2);
+}
+
+/// Everybody may read a certificate.
+fn write_public(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
+    write_private(path, bytes)?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(path, mode).map_err(|error| {
+        Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be written", path.display()))
+            .because_of(Some(&error))
+    })
+}
+
+/// Files of the certificate and its key: those that the operator names, or ours.
+fn files(settings: &Settings) -> (PathBuf, PathBuf) {
+    let tls = &settings.tls;
+    if tls.cert_file.is_empty() {
+        (folder(settings).join("server.pem"), folder(settings).join("server.key"))
+    } else {
+        (PathBuf::from(&tls.cert_file), PathBuf::from(&tls.key_file))
+    }
+}
+
+/// What listeners show now.
+///
+/// # Errors
+/// `TLS_NOT_SET_UP` where there is nothing, `TLS_INVALID` where it cannot be used, also because others may read the key.
+pub fn identity(settings: &Settings) -> Result<ServerConfig, Problem> {
+    let (certificate, key) = files(settings);
+    if !certificate.exists() || !key.exists() {
+        return Err(Problem::new(
+            Code::TlsNotSetUp,
+            format!("there is no `{}`, or no key of it", certificate.display()),
+        ));
+    }
+    let refuse = |what: String| Problem::new(Code::TlsInvalid, what);
+    let mode = std::fs::metadata(&key).map(|found| found.mode()).unwrap_or_default();
+    if mode & 0o077 != 0 {
+        return Err(refuse(format!("`{}` may be read by others (mode {:o})", key.display(), mode & 0o777)));
+    }
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&certificate).and_then(Iterator::collect);
+    let chain = chain.map_err(|error| {
+        refuse(format!("`{}` is no certificate", certificate.display())).because(error.to_string())
+    })?;
+    // The text of an error could hold a part of the key.
+    let secret =
+        PrivateKeyDer::from_pem_file(&key).map_err(|_| refuse(format!("`{}` is no key", key.display())))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, secret))
+        .map_err(|error| {
+            refuse(format!("`{}` cannot be used", certificate.display())).because(error.to_string())
+        })?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Lets running listeners show what the files hold now.
+///
+/// # Errors
+/// Those of [`identity`]; then they show what they did.
+pub fn refresh(site: &Site) -> Result<(), Problem> {
+    if let Some(shown) = site.identity.get() {
+        shown.store(Arc::new(identity(&site.settings())?));
+    }
+    Ok(())
+}
+
+/// Renews in time, until `stopped`.
+pub async fn keep_fresh(site: Arc<Site>, stopped: impl Future<Output = ()>) {
+    tokio::pin!(stopped);
+    loop {
+        let settings = site.settings();
+        let now = clock::now();
+        let ours = settings.tls.cert_file.is_empty();
+        let due = ours && matches!(about(&settings), Ok(Some(made)) if made.is_due(now));
+        if due && let Err(problem) = renew(&settings, &[], now).and_then(|_| refresh(&site)) {
+            error!("the certificate cannot be renewed: {problem}");
+        }
+        tokio::select! {
+            () = &mut stopped => return,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(folder: &Path) -> Settings {
+        let mut settings = Settings::default();
+        settings.site.data_dir = folder.to_owned();
+        settings
+    }
+
+    #[test]
+    fn certificates_are_made_renewed_in_time_and_refused_where_others_read_the_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        assert_eq!(identity(&settings).unwrap_err().code, Code::TlsNotSetUp);
+        let names = ["site01.example".to_owned(), "127.0.0.1".to_owned()];
+        let made = init(&settings, "XYZ", &names, now).unwrap();
+        assert_eq!(made.until, "2026-05-30T12:00:00Z".parse().unwrap());
+        identity(&settings).unwrap();
+        let file = |name: &str| folder.path().join("tls").join(name);
+        let mode = |name: &str| std::fs::metadata(file(name)).unwrap().mode() & 0o777;
+        assert_eq!((mode("ca.key"), mode("server.key"), mode("ca.pem")), (0o600, 0o600, 0o644));
+        assert!(!made.is_due(after(now, 59)) && made.is_due(after(now, 61)));
+
+        let (authority, certificate) =
+            (std::fs::read(file("ca.pem")).unwrap(), std::fs::read(file("server.pem")).unwrap());
+        let later = renew(&settings, &[], after(now, 61)).unwrap();
+        assert_eq!((later.names, later.authority), (made.names, made.authority));
+        assert_eq!(std::fs::read(file("ca.pem")).unwrap(), authority, "who trusts the site trusts it on");
+        assert_ne!(std::fs::read(file("server.pem")).unwrap(), certificate);
+        identity(&settings).unwrap();
+
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o640);
+        std::fs::set_permissions(file("server.key"), open).unwrap();
+        assert_eq!(identity(&settings).unwrap_err().code, Code::TlsInvalid);
+    }
+
+    #[test]
+    fn names_are_hosts_or_addresses() {
+        assert!(checked(&["site01.example".to_owned(), "10.1.2.3".to_owned(), "fd00::1".to_owned()]).is_ok());
+        for wrong in ["", "http://x", "a b", "a/b"] {
+            assert_eq!(checked(&[wrong.to_owned()]).unwrap_err().code, Code::Usage, "{wrong}");
+        }
+        assert_eq!(checked(&[]).unwrap_err().code, Code::Usage);
+    }
+}

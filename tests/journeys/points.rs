@@ -1,0 +1,367 @@
+//! Distribution points on machines of their own: real processes, each at an address of its own in 127/8.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::{TestSite, Way, http, program};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+/// A machine with a distribution point.
+struct Machine {
+    folder: TempDir,
+    url: String,
+    log: Arc<Mutex<String>>,
+    process: Option<Child>,
+}
+
+impl Machine {
+    /// A machine at `ip`, below `site`, with the token in a file.
+    fn new(ip: &str, site: &str, token: &str, more: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let port = std::net::TcpListener::bind((ip, 0)).and_then(|l| l.local_addr()).expect("a port").port();
+        std::fs::write(folder.path().join("token"), token).expect("the token is written");
+        let url = format!("http://{ip}:{port}");
+        let text = format!(
+            "[site]\ndata_dir = {:?}\n[server]\nlisten = [\"{ip}:{port}\"]\nshutdown_grace = \"1s\"\n\
+             [admin]\nsocket = {:?}\nlisten = \"\"\n[dp]\nname = \"here\"\nrole = \"standard\"\nsite = {site:?}\n\
+             token_file = {:?}\n[download]\nmin_free = \"0\"\n[sync]\nretry = {{ max = 2, first = \"10ms\", longest = \"20ms\" }}\n{more}\n",
+            folder.path().join("point"),
+            folder.path().join("admin.sock"),
+            folder.path().join("token"),
+        );
+        std::fs::write(folder.path().join("config.toml"), text).expect("the configuration is written");
+        Self { folder, url, log: Arc::default(), process: None }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    async fn start(&mut self) {
+        let mut process = spawn(&self.path("config.toml"), &["serve"]);
+        let mut lines = BufReader::new(process.stderr.take().expect("it is piped")).lines();
+        let ready = async {
+            while let Ok(Some(line)) = lines.next_line().await {
+                if line.contains("commands are answered") {
+                    return;
+                }
+            }
+            panic!("the point ended before it was ready");
+        };
+        tokio::time::timeout(Duration::from_secs(30), ready).await.expect("it is ready in 30 s");
+        let log = self.log.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                log.lock().expect("nobody panics").push_str(&(line + "\n"));
+            }
+        });
+        self.process = Some(process);
+    }
+
+    async fn stop(&mut self) {
+        let Some(mut process) = self.process.take() else { return };
+        let id = process.id().expect("it runs").to_string();
+        Command::new("kill").args(["-TERM", &id]).status().await.expect("kill is there");
+        tokio::time::timeout(Duration::from_secs(20), process.wait())
+            .await
+            .expect("in time")
+            .expect("it ends");
+    }
+
+    /// What `spsync status` says there.
+    async fn status(&self) -> Value {
+        let process = spawn(&self.path("config.toml"), &["-o", "json", "status"]);
+        let output = process.wait_with_output().await.expect("it ends");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    async fn get(&self, path: &str) -> Option<Vec<u8>> {
+        let answer = http().get(format!("{}{path}", self.url)).send().await.ok()?;
+        (answer.status() == 200).then_some(answer.bytes().await.ok()?.to_vec())
+    }
+}
+
+fn spawn(config: &Path, args: &[&str]) -> Child {
+    let mut command = Command::new(program());
+    command.arg("--config").arg(config).args(args).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("the program starts")
+}
+
+/// Changes one bit of stored content.
+fn break_file(path: &Path) {
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("it is ours");
+    let mut bytes = std::fs::read(path).expect("it is there");
+    bytes[1_000] ^= 1;
+    std::fs::write(path, bytes).expect("it is written");
+}
+
+/// Waits for `holds`, at most 20 s.
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..200 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it never came to this: {what}");
+}
+
+/// A site with a downloaded package `p`, and what one of its files is: its digest and bytes.
+async fn site_with_package() -> (TestSite, String, Vec<u8>) {
+    let site = TestSite::start(Way::Daemon).await;
+    site.package().await;
+    site.ok(&["package", "download", "p"]).await;
+    let find = |p: &support::DemoCatalog| {
+        p.find("Windows 11", "business", catalog::esd_catalog::Architecture::X64, "en-us").cloned()
+    };
+    let esd = find(&site.published).expect("it is published");
+    let bytes = esd.content.read(0, esd.wanted.size as usize);
+    (site, esd.fingerprint.sha256.to_string(), bytes.to_vec())
+}
+
+async fn state(site: &TestSite, point: &str) -> String {
+    let all = site.ok(&["content", "status", "p"]).await;
+    let placed = all.as_array().expect("a list").iter().find(|placed| placed["point"] == point);
+    placed.map_or_else(|| "none".to_owned(), |placed| placed["state"].as_str().expect("a state").to_owned())
+}
+
+async fn token(site: &TestSite, dp: &str) -> String {
+    site.ok(&["dp", "enrol", dp]).await["token"].as_str().expect("a token").to_owned()
+}
+
+#[tokio::test]
+async fn a_point_enrols_is_sent_a_package_and_serves_it_without_its_site() {
+    let (mut site, sha256, bytes) = site_with_package().await;
+    let content = format!("/content/{sha256}");
+    site.ok(&["dp", "add", "lyon", "--url", "http://127.0.0.2:1"]).await;
+    let mut lyon = Machine::new("127.0.0.2", &site.url, &token(&site, "lyon").await, "");
+    site.ok(&["dp", "set", "lyon", &format!("url={}", lyon.url)]).await;
+
+    // Sent before it is there: it waits for it.
+    let sent = site.ok(&["package", "distribute", "p", "--to", "lyon"]).await;
+    assert_eq!(sent["points"][0]["state"], "queued", "{sent}");
+    assert_eq!(
+        http().get(format!("{}{content}", site.url)).send().await.unwrap().status(),
+        404,
+        "not at the site"
+    );
+    lyon.start().await;
+    until("success", async || state(&site, "lyon").await == "success").await;
+    assert_eq!(lyon.get(&content).await.as_deref(), Some(bytes.as_slice()));
+    let key = std::fs::metadata(lyon.path("point/point.key")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::mode(&key) & 0o777, 0o600);
+
+    let shown = site.ok(&["package", "show", "p"]).await;
+    assert_eq!(
+        (&shown["distributed_to"], &shown["points"][0]["state"]),
+        (&json!(["lyon"]), &json!("success"))
+    );
+    let listed = site.ok(&["dp", "list"]).await;
+    assert_eq!((&listed[1]["name"], &listed[1]["condition"]), (&json!("lyon"), &json!("ok")), "{listed}");
+    assert!(listed[1]["silent_seconds"].as_u64().unwrap() < 30, "{listed}");
+    let again = site.ok(&["package", "distribute", "p", "--to", "lyon"]).await;
+    assert_eq!(again["points"][0]["already"], true, "refused where it is already");
+    site.refused("DP_STATE_REFUSED", &["package", "cancel", "p", "--to", "lyon"]).await;
+    assert_eq!(lyon.status().await["point"]["packages"][0]["state"], "success");
+
+    // Another one pulls from the first, with the same key of nobody: content is public there.
+    site.ok(&["dp", "add", "rome", "--url", "http://127.0.0.7:1", "--pull-from", "lyon"]).await;
+    let mut rome = Machine::new("127.0.0.7", &site.url, &token(&site, "rome").await, "");
+    rome.start().await;
+    site.ok(&["package", "distribute", "p", "--to", "rome"]).await;
+    until("pulled", async || state(&site, "rome").await == "success").await;
+    assert_eq!(rome.get(&content).await.as_deref(), Some(bytes.as_slice()));
+    let log = rome.log.lock().unwrap().clone();
+    let from = |url: &str| log.matches(&format!("came from {url}")).count();
+    assert!(from(&lyon.url) >= 5 && from(&site.url) == 0, "{log}");
+    rome.stop().await;
+    assert!(!log.contains("spsync_"), "no secret in the log");
+
+    // The site's own copy goes bad and is fetched again: the point's is not touched.
+    break_file(&site.folder.path().join("site/content/blobs").join(&sha256[..2]).join(&sha256));
+    site.ok(&["package", "validate", "p", "--repair"]).await;
+    assert_eq!(state(&site, "lyon").await, "success");
+    // Bad bytes there are found, not served, and mended.
+    let blob = lyon.path("point/content/blobs").join(&sha256[..2]).join(&sha256);
+    break_file(&blob);
+    site.ok(&["package", "validate", "p", "--to", "lyon"]).await;
+    until("warning", async || state(&site, "lyon").await == "warning").await;
+    assert_eq!(lyon.get(&content).await, None, "what is known to be bad is not served");
+    site.ok(&["package", "validate", "p", "--to", "lyon", "--repair"]).await;
+    until("mended", async || state(&site, "lyon").await == "success").await;
+    assert_eq!(lyon.get(&content).await.as_deref(), Some(bytes.as_slice()));
+
+    // Without its site, and after a restart.
+    site.stop_daemon().await;
+    assert!(lyon.get(&content).await.is_some());
+    lyon.stop().await;
+    lyon.start().await;
+    assert_eq!(lyon.get(&content).await.as_deref(), Some(bytes.as_slice()));
+    assert_eq!(lyon.status().await["healthy"], false, "it says that its site is away");
+    site.start_daemon().await;
+    until("heard of again", async || lyon.status().await["healthy"] == true).await;
+
+    // A revoked point gets nothing more, and goes on serving what is public.
+    site.ok(&["--yes", "key", "revoke", "lyon", "--point"]).await;
+    until("revoked", async || lyon.status().await["point"]["problem"]["code"] == "KEY_REVOKED").await;
+    assert!(lyon.get(&content).await.is_some());
+    // A new token lets it in again, and what is withdrawn is taken off.
+    std::fs::write(lyon.path("token"), token(&site, "lyon").await).unwrap();
+    until("let in again", async || lyon.status().await["healthy"] == true).await;
+    site.ok(&["package", "withdraw", "p", "--from", "lyon"]).await;
+    until("withdrawn", async || state(&site, "lyon").await == "none").await;
+    assert_eq!(lyon.get(&content).await, None);
+    assert!(!blob.exists());
+}
+
+#[tokio::test]
+async fn a_full_point_is_refused_and_a_second_identity_too() {
+    let (site, sha256, bytes) = site_with_package().await;
+    for name in ["full", "rome"] {
+        site.ok(&["dp", "add", name, "--url", "http://127.0.0.3:1"]).await;
+    }
+    let full_token = token(&site, "full").await;
+    let mut full = Machine::new("127.0.0.3", &site.url, &full_token, "");
+    let config = std::fs::read_to_string(full.path("config.toml")).unwrap();
+    std::fs::write(full.path("config.toml"), config.replace("min_free = \"0\"", "min_free = \"1000TiB\""))
+        .unwrap();
+    full.start().await;
+    let mut rome = Machine::new("127.0.0.4", &site.url, &token(&site, "rome").await, "");
+    rome.start().await;
+    let free = async |at: usize| site.ok(&["dp", "list"]).await[at]["free"].as_u64();
+    until("both are heard of", async || free(1).await == Some(0) && free(2).await > Some(0)).await;
+
+    let refused = site.refused("DP_DISK_FULL", &["package", "distribute", "p", "--to", "full"]).await;
+    assert!(refused.stderr.contains("0 free"), "{refused:?}");
+    assert_eq!(state(&site, "full").await, "none", "nothing was sent");
+    // A group takes what fits; who joins later gets it as well.
+    site.ok(&["dp", "group", "create", "south"]).await;
+    site.ok(&["dp", "group", "join", "south", "full"]).await;
+    site.refused("DP_DISK_FULL", &["package", "distribute", "p", "--to", "south"]).await;
+    site.ok(&["dp", "group", "join", "south", "rome"]).await;
+    until("success", async || state(&site, "rome").await == "success").await;
+    assert_eq!(rome.get(&format!("/content/{sha256}")).await.as_deref(), Some(bytes.as_slice()));
+    let partly = site.json(&["package", "distribute", "p", "--to", "south"]).await;
+    assert_eq!((partly.status, partly.code().as_str()), (7, "PACKAGE_PARTLY_DONE"), "{partly:?}");
+    site.ok(&["dp", "maintenance", "rome", "on"]).await;
+    assert_eq!(site.ok(&["dp", "show", "rome"]).await["condition"], "maintenance");
+    site.ok(&["dp", "group", "leave", "south", "rome"]).await;
+    assert_eq!(state(&site, "rome").await, "success", "leaving a group removes nothing");
+
+    // What is on its way can be called off, and sent after all; nobody has to come for what never arrived.
+    site.ok(&["dp", "add", "ghost", "--url", "http://127.0.0.8:1"]).await;
+    let acts = async |verb: &str| {
+        let acted = site.ok(&["package", verb, "p", "--to", "ghost"]).await;
+        acted["points"][0]["state"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(acts("distribute").await, "queued");
+    assert_eq!(acts("cancel").await, "cancelled");
+    assert_eq!(acts("retry").await, "queued");
+    assert_eq!(acts("redistribute").await, "queued");
+    let plan = site.ok(&["--dry-run", "package", "cancel", "p", "--to", "ghost"]).await;
+    assert_eq!(
+        (&plan["points"][0]["state"], state(&site, "ghost").await.as_str()),
+        (&json!("cancelled"), "queued")
+    );
+    site.refused("DP_STATE_REFUSED", &["package", "validate", "p", "--to", "ghost"]).await;
+    site.refused("PACKAGE_DISTRIBUTED", &["--yes", "package", "delete", "p"]).await;
+    site.ok(&["package", "withdraw", "p", "--from", "ghost"]).await;
+    assert_eq!(state(&site, "ghost").await, "none");
+    site.ok(&["dp", "maintenance", "ghost", "on"]).await;
+    site.refused("DP_IN_MAINTENANCE", &["package", "distribute", "p", "--to", "ghost"]).await;
+
+    // Another machine with the key of the first.
+    let mut twin = Machine::new("127.0.0.5", &site.url, "", "");
+    std::fs::create_dir(twin.path("point")).unwrap();
+    std::fs::copy(rome.path("point/point.key"), twin.path("point/point.key")).unwrap();
+    twin.start().await;
+    until("refused", async || twin.status().await["point"]["problem"]["code"] == "POINT_IDENTITY_TAKEN")
+        .await;
+    assert_eq!(rome.status().await["healthy"], true);
+    // A used token is good for nobody else, and no key is good for everything.
+    let enrolment = json!({ "token": full_token, "key_sha256": "0".repeat(64), "instance": "00000000-0000-0000-0000-000000000000" });
+    let enrol = |body: String| http().post(format!("{}/enrol", site.url)).body(body).send();
+    assert_eq!(enrol(enrolment.to_string()).await.unwrap().status(), 403);
+    assert_eq!(enrol("{".to_owned()).await.unwrap().status(), 400);
+    assert_eq!(enrol(" ".repeat(5_000)).await.unwrap().status(), 413);
+    // Devices enrol the same way, and are no points.
+    let desk = site.ok(&["key", "enrol", "desk-7"]).await;
+    let file = site.folder.path().join("desk-token");
+    std::fs::write(&file, desk["token"].as_str().unwrap()).unwrap();
+    let file = file.to_string_lossy().into_owned();
+    let enrolled = site.ok(&["client", "enrol", "--token-file", &file]).await;
+    assert_eq!((&enrolled["kind"], &enrolled["name"]), (&json!("device"), &json!("desk-7")));
+    site.refused("TOKEN_REFUSED", &["client", "enrol", "--token-file", &file]).await;
+    let key = std::fs::read_to_string(site.folder.path().join("device/device.key")).unwrap();
+    let report = http().get(format!("{}/point/assignment", site.url)).bearer_auth(key.trim());
+    assert_eq!(report.send().await.unwrap().status(), 401);
+    site.ok(&["--yes", "key", "revoke", "desk-7"]).await;
+    site.refused("KEY_NOT_FOUND", &["--yes", "key", "revoke", "desk-7"]).await;
+    assert_eq!(site.ok(&["key", "list"]).await.as_array().unwrap().len(), 3);
+    assert!(!site.dump().await.contains("spsync_"), "no secret in what is dumped");
+    let content = format!("{}/point/content/{sha256}", site.url);
+    assert_eq!(http().get(&content).send().await.unwrap().status(), 401);
+    let key = std::fs::read_to_string(full.path("point/point.key")).unwrap();
+    let with_key = http().get(&content).bearer_auth(key.trim()).send().await.unwrap();
+    assert_eq!(with_key.status(), 404, "a point is given what it is to hold, and nothing else");
+    full.stop().await;
+}
+
+#[tokio::test]
+async fn a_point_trusts_the_authority_of_its_site_also_after_a_renewal() {
+    let mut site = TestSite::start(Way::Alone).await;
+    site.package().await;
+    site.ok(&["package", "download", "p"]).await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().port();
+    site.configure(|text| {
+        text.replacen("[server]", &format!("[server]\nlisten_tls = [\"127.0.0.1:{port}\"]"), 1)
+    });
+    site.refused("TLS_NOT_SET_UP", &["tls", "show"]).await;
+    site.refused("TLS_NOT_SET_UP", &["tls", "renew"]).await;
+    let made = site.ok(&["tls", "init", "--name", "127.0.0.1"]).await;
+    site.refused("TLS_EXISTS", &["tls", "init"]).await;
+    site.ok(&["dp", "add", "lyon", "--url", "http://127.0.0.6:1"]).await;
+    site.ok(&["package", "distribute", "p", "--to", "all"]).await;
+    let token = token(&site, "lyon").await;
+    site.start_daemon().await;
+
+    let authority = made["ca_file"].as_str().unwrap();
+    let https = format!("https://127.0.0.1:{port}");
+    let mut stranger = Machine::new("127.0.0.6", &https, &token, "");
+    stranger.start().await;
+    until("distrust", async || stranger.status().await["point"]["problem"]["code"] == "SYNC_TLS_UNTRUSTED")
+        .await;
+    stranger.stop().await;
+    let mut lyon = Machine::new("127.0.0.6", &https, &token, "");
+    let config = std::fs::read_to_string(lyon.path("config.toml")).unwrap();
+    let trusting = config.replace("[dp]", &format!("[dp]\nca_file = {authority:?}"));
+    std::fs::write(lyon.path("config.toml"), trusting).unwrap();
+    lyon.start().await;
+    until("success", async || state(&site, "lyon").await == "success").await;
+
+    let roots = reqwest::Certificate::from_pem_bundle(&std::fs::read(authority).unwrap()).unwrap();
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .tls_certs_only(roots)
+        .pool_max_idle_per_host(0)
+        .build()
+        .unwrap();
+    let renewed = site.ok(&["tls", "renew"]).await;
+    assert_ne!(renewed["certificates"]["since"], made["certificates"]["since"]);
+    assert_eq!(
+        client.get(format!("{https}/content/x")).send().await.unwrap().status(),
+        404,
+        "without a restart"
+    );
+    // Who speaks no TLS there is closed out, and nobody else notices.
+    let plain = http().get(format!("http://127.0.0.1:{port}/content/x")).send().await;
+    assert!(plain.is_err());
+    site.hang_up().await;
+    assert_eq!(client.get(format!("{https}/content/x")).send().await.unwrap().status(), 404);
+    assert_eq!(site.stop_daemon().await, 0);
+}

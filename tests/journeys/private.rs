@@ -1,0 +1,63 @@
+//! Packages that are not for everybody.
+
+use serde_json::json;
+use support::{TestSite, Way, http};
+
+#[tokio::test]
+async fn a_private_package_is_not_there_for_strangers() {
+    let site = TestSite::with(Way::Daemon, |_, published| vec![published.windows10.clone()], "").await;
+    site.ok(&["now"]).await;
+    let made = site.ok(&["package", "create", "p", "--private"]).await;
+    assert_eq!(made["access"], "private");
+    site.ok(&["package", "add", "p"]).await;
+    site.ok(&["package", "download", "p"]).await;
+    site.ok(&["package", "distribute", "p"]).await;
+    let shown = site.ok(&["package", "show", "p"]).await;
+    let (file, digest) = (&shown["files"][0]["file_name"], &shown["files"][0]["sha256"]);
+    let (file, digest) = (file.as_str().unwrap(), digest.as_str().unwrap());
+    let id = shown["id"].as_str().unwrap();
+    let names = [
+        format!("/content/{digest}"),
+        format!("/packages/{id}/{file}"),
+        format!("/content/{digest}.meta4"),
+        format!("/packages/{id}/{file}.meta4"),
+        format!("/content/{digest}/pieceshash"),
+        format!("/locations/{digest}"),
+    ];
+    let statuses = async || {
+        let mut all = Vec::new();
+        for name in &names {
+            all.push(http().get(format!("{}{name}", site.url)).send().await.unwrap().status().as_u16());
+        }
+        all
+    };
+    assert_eq!(statuses().await, [404; 6]);
+
+    // A device that enrolled shows its key; the word of nobody else counts, and not after it was revoked.
+    let token = site.ok(&["key", "enrol", "desk-7"]).await["token"].as_str().unwrap().to_owned();
+    let file = site.folder.path().join("token");
+    std::fs::write(&file, &token).unwrap();
+    site.ok(&["client", "enrol", "--token-file", &file.to_string_lossy()]).await;
+    let key = std::fs::read_to_string(site.folder.path().join("device/device.key")).unwrap();
+    let by = async |key: &str| {
+        let asked = http().get(format!("{}{}", site.url, names[0])).bearer_auth(key.trim());
+        asked.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!((by(&key).await, by(&token).await), (200, 404));
+    site.ok(&["--yes", "key", "revoke", "desk-7"]).await;
+    assert_eq!(by(&key).await, 404);
+
+    let would = site.ok(&["--dry-run", "package", "set", "p", "access=public"]).await;
+    assert_eq!((&would["changed"], &would["dry_run"]), (&json!(true), &json!(true)));
+    assert_eq!(statuses().await, [404; 6], "a dry run changes nothing");
+    site.ok(&["package", "set", "p", "access=public"]).await;
+    assert_eq!(statuses().await, [200; 6]);
+    let served = site.ok(&["status"]).await["served"].clone();
+    assert_eq!(served["refused"]["forbidden"], 14, "{served}");
+    assert!(served["bytes"]["distribution-point"].as_u64().unwrap() > 0, "{served}");
+
+    site.ok(&["package", "set", "p", "access=private"]).await;
+    assert_eq!(statuses().await, [404; 6], "at once");
+    assert_eq!(site.json(&["package", "set", "p", "access=secret"]).await.status, 2);
+    assert_eq!(site.json(&["package", "set", "p", "colour=red"]).await.status, 2);
+}
