@@ -202,7 +202,8 @@ async fn a_point_enrols_is_sent_a_package_and_serves_it_without_its_site() {
     lyon.stop().await;
     lyon.start().await;
     assert_eq!(lyon.get(&content).await.as_deref(), Some(bytes.as_slice()));
-    assert_eq!(lyon.status().await["healthy"], false, "it says that its site is away");
+    // It knows that as soon as it has asked once.
+    until("its site is away", async || lyon.status().await["healthy"] == false).await;
     site.start_daemon().await;
     until("heard of again", async || lyon.status().await["healthy"] == true).await;
 
