@@ -3,6 +3,7 @@
 use catalog::digest::{Sha1Digest, Sha256Digest};
 use catalog::id::{FileName, PackageId};
 use jiff::Timestamp;
+use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
 use crate::column::{number, sha1_or_none, sha256, size, text, time};
@@ -51,6 +52,18 @@ pub struct ShelfRow {
     pub private: bool,
 }
 
+/// A row of questions about files on points: all of them name their columns alike.
+pub(crate) fn shelf_row(row: &Row<'_>) -> Result<ShelfRow, SchemaError> {
+    Ok(ShelfRow {
+        package: text(row, "package_id")?,
+        file_name: text(row, "file_name")?,
+        sha256: sha256(row, "sha256")?,
+        sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
+        size: size(row, "size")?,
+        private: row.get("private")?,
+    })
+}
+
 impl Reader<'_> {
     /// All points, the site's own first.
     pub fn points(&self) -> Result<Vec<Point>, SchemaError> {
@@ -95,16 +108,7 @@ impl Reader<'_> {
                    content.sha256 IN (SELECT content FROM private_content) AS private
               FROM distributed_file AS f JOIN content ON content.sha256 = f.content
              WHERE f.point_id = 1 ORDER BY f.package_id, f.file_name";
-        self.all(SQL, [], |row| {
-            Ok(ShelfRow {
-                package: text(row, "package_id")?,
-                file_name: text(row, "file_name")?,
-                sha256: sha256(row, "sha256")?,
-                sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
-                size: size(row, "size")?,
-                private: row.get("private")?,
-            })
-        })
+        self.all(SQL, [], shelf_row)
     }
 }
 

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use rusqlite::{Row, named_params};
 use serde::{Deserialize, Serialize};
 
-use crate::column::{as_i64, json, number, sha1_or_none, sha256, size, text, time, time_or_none, to_json};
-use crate::distribution::ShelfRow;
+use crate::column::{as_i64, json, number, size, text, time, time_or_none, to_json};
+use crate::distribution::{ShelfRow, shelf_row};
 use crate::{Reader, SchemaError, Writer, words};
 
 /// Row number of the site's own point.
@@ -265,16 +265,7 @@ impl Reader<'_> {
                    f.content IN (SELECT content FROM private_content) AS private
               FROM distributed_file AS f
              WHERE f.package_id = ?1 AND f.point_id = ?2 ORDER BY f.file_name";
-        self.all(SQL, (package.as_str(), point), |row| {
-            Ok(ShelfRow {
-                package: text(row, "package_id")?,
-                file_name: text(row, "file_name")?,
-                sha256: sha256(row, "sha256")?,
-                sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
-                size: size(row, "size")?,
-                private: row.get("private")?,
-            })
-        })
+        self.all(SQL, (package.as_str(), point), shelf_row)
     }
 
     /// A content, if a point is to hold it: its bytes and a name.
@@ -288,16 +279,7 @@ impl Reader<'_> {
                    f.content IN (SELECT content FROM private_content) AS private
               FROM distributed_file AS f JOIN distribution USING (package_id, point_id)
              WHERE f.content = ?1 AND f.point_id = ?2 AND state <> 'removing' LIMIT 1";
-        self.first(SQL, (content.0, point), |row| {
-            Ok(ShelfRow {
-                package: text(row, "package_id")?,
-                file_name: text(row, "file_name")?,
-                sha256: sha256(row, "sha256")?,
-                sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
-                size: size(row, "size")?,
-                private: row.get("private")?,
-            })
-        })
+        self.first(SQL, (content.0, point), shelf_row)
     }
 
     /// Bytes of a package, as it is now, that a point does not hold yet and is not asked to fetch for another package.
