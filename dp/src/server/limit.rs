@@ -5,11 +5,13 @@
 //! is no [`Pace`], and nothing of this happens.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::transfer::RateLimit;
 
 /// What a place in the line is worth: so much time of the rate, within these bounds.
 const PLACE: Duration = Duration::from_millis(16);
@@ -22,36 +24,23 @@ const TICK: Duration = Duration::from_millis(1);
 
 /// At most so many bytes per second, over all that share it.
 #[derive(Debug)]
-pub struct Rate {
-    bytes_per_second: u64,
-    line: Mutex<Line>,
-}
-
-/// When everything that has a place will have been sent.
-#[derive(Debug)]
-struct Line {
-    ends: Instant,
-}
+pub struct Rate(RateLimit);
 
 impl Rate {
     /// A rate of at least one byte per second, with nothing saved up.
     pub fn new(bytes_per_second: u64, now: Instant) -> Self {
-        Self { bytes_per_second: bytes_per_second.max(1), line: Mutex::new(Line { ends: now }) }
+        Self(RateLimit::with(bytes_per_second, SLACK, Some(now)))
     }
 
     /// What one place is worth, in bytes.
     fn place(&self) -> u64 {
-        let worth = u128::from(self.bytes_per_second) * PLACE.as_millis() / 1_000;
+        let worth = u128::from(self.0.bytes_per_second()) * PLACE.as_millis() / 1_000;
         u64::try_from(worth).unwrap_or(LARGEST_PLACE).clamp(SMALLEST_PLACE, LARGEST_PLACE)
     }
 
     /// Takes a place for `bytes`; answers when it is due, which is when the rate has room for all of them.
     fn reserve(&self, now: Instant, bytes: u64) -> Instant {
-        let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
-        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = line.ends.max(now.checked_sub(SLACK).unwrap_or(now));
-        line.ends = from + cost;
-        line.ends
+        self.0.due(now, bytes)
     }
 }
 

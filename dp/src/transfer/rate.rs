@@ -1,4 +1,4 @@
-//! A limit on the bytes that come in per second, shared by all transfers that are given it.
+//! A limit on bytes per second, shared by all that are given it: transfers here, and the bodies of [`crate::server`].
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +12,7 @@ const BURST: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct RateLimit {
     bytes_per_second: u64,
+    burst: Duration,
     /// When everything that was let through so far will have been due.
     paid_until: Mutex<Option<Instant>>,
 }
@@ -19,19 +20,30 @@ pub struct RateLimit {
 impl RateLimit {
     /// A limit of `bytes_per_second`, at least 1.
     pub fn new(bytes_per_second: u64) -> Self {
-        Self { bytes_per_second: bytes_per_second.max(1), paid_until: Mutex::new(None) }
+        Self::with(bytes_per_second, BURST, None)
+    }
+
+    /// The same with another burst, which may only have begun at a time.
+    pub(crate) fn with(bytes_per_second: u64, burst: Duration, since: Option<Instant>) -> Self {
+        Self { bytes_per_second: bytes_per_second.max(1), burst, paid_until: Mutex::new(since) }
+    }
+
+    /// Bytes per second.
+    pub(crate) fn bytes_per_second(&self) -> u64 {
+        self.bytes_per_second
     }
 
     /// Waits until `bytes` that came are within the rate. Not reading meanwhile slows the sender down.
     pub(super) async fn spend(&self, bytes: usize) {
-        let due = self.due(Instant::now(), bytes);
+        let due = self.due(Instant::now(), bytes as u64);
         sleep_until(due).await;
     }
 
-    fn due(&self, now: Instant, bytes: usize) -> Instant {
+    /// Takes the next `bytes` of the rate: when it has room for all of them.
+    pub(crate) fn due(&self, now: Instant, bytes: u64) -> Instant {
         let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
         let mut paid_until = self.paid_until.lock().unwrap_or_else(PoisonError::into_inner);
-        let quiet = now.checked_sub(BURST).unwrap_or(now);
+        let quiet = now.checked_sub(self.burst).unwrap_or(now);
         let due = paid_until.map_or(quiet, |paid| paid.max(quiet)) + cost;
         *paid_until = Some(due);
         due
