@@ -102,19 +102,24 @@ impl fmt::Debug for Secret {
 /// # Errors
 /// `DATA_DIR_NOT_WRITABLE`.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let write = || -> io::Result<()> {
-        let mut staged = tempfile::Builder::new().prefix(".secret-").tempfile_in(folder)?;
-        staged.as_file().set_permissions(std::fs::Permissions::from_mode(0o600))?;
-        staged.write_all(bytes)?;
-        staged.as_file().sync_all()?;
-        staged.persist(path).map_err(|error| error.error)?;
-        std::fs::File::open(folder)?.sync_all()
-    };
-    write().map_err(|error| {
+    store_private(path, bytes).map_err(|error| {
         Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be written", path.display()))
             .because_of(Some(&error))
     })
+}
+
+/// The same, for those who have words of their own for what goes wrong.
+///
+/// # Errors
+/// What the system said.
+pub fn store_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut staged = tempfile::Builder::new().prefix(".secret-").tempfile_in(folder)?;
+    staged.as_file().set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    staged.write_all(bytes)?;
+    staged.as_file().sync_all()?;
+    staged.persist(path).map_err(|error| error.error)?;
+    std::fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

@@ -3,15 +3,16 @@
 //! The key is `secrets.key` in the data directory, 32 random bytes, mode 0600, made when the first secret is kept. A
 //! sealed value is bound to its task sequence and its place there: moved elsewhere in the database it does not open.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
+use crate::keys::store_private;
 use crate::sequence::key::Secret;
 
 const KEY_FILE: &str = "secrets.key";
@@ -39,7 +40,7 @@ impl Vault {
         let bytes = match File::open(&path) {
             Ok(file) => read(&file, &path)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                make(data_dir, &path).map_err(|e| failed(&e))?
+                make(&path).map_err(|e| failed(&e))?
             }
             Err(error) => return Err(failed(&error)),
         };
@@ -105,16 +106,10 @@ fn read(file: &File, path: &Path) -> Result<[u8; KEY_BYTES], Problem> {
     bytes.try_into().map_err(|_| unusable(path, "it has another length than 32 bytes"))
 }
 
-/// Under a temporary name first: a key that was written only in part would lose every secret.
-fn make(data_dir: &Path, path: &PathBuf) -> std::io::Result<[u8; KEY_BYTES]> {
+fn make(path: &Path) -> std::io::Result<[u8; KEY_BYTES]> {
     let mut bytes = [0; KEY_BYTES];
     getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
-    let temporary = path.with_extension("tmp");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)?;
-    File::open(data_dir)?.sync_all()?;
+    store_private(path, &bytes)?;
     Ok(bytes)
 }
 

@@ -8,8 +8,7 @@
 //! ```
 //! The protocol has no fault for an expired cookie: it is invalid, like any other that we did not make.
 
-use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::io;
 use std::path::Path;
 
 use catalog::problem::{Code, Problem};
@@ -19,6 +18,8 @@ use jiff::{SignedDuration, Timestamp};
 use schema::update_point::CatalogIdentity;
 use sha2::Sha256;
 use uuid::Uuid;
+
+use crate::keys::store_private;
 
 /// The file of the data directory that holds the key. It is in no export, no dump and no log.
 pub const KEY_FILE: &str = "update-point.key";
@@ -60,15 +61,7 @@ impl Key {
         let mut key = [0; 32];
         getrandom::fill(&mut key)
             .map_err(|error| Problem::new(Code::Internal, format!("no random numbers: {error}")))?;
-        let write = || {
-            let mut staged = tempfile::Builder::new().prefix(".key-").tempfile_in(data_dir)?;
-            staged.as_file().set_permissions(std::fs::Permissions::from_mode(0o600))?;
-            staged.write_all(&key)?;
-            staged.as_file().sync_all()?;
-            staged.persist(&path).map_err(|error| error.error)?;
-            std::fs::File::open(data_dir)?.sync_all()
-        };
-        write().map_err(failed)?;
+        store_private(&path, &key).map_err(failed)?;
         Ok(Self(key))
     }
 
@@ -235,6 +228,8 @@ pub(super) fn shown(time: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     const HOUR: i64 = 3_600_000;
