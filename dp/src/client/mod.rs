@@ -31,7 +31,7 @@ use crate::peers::ReportRequest;
 use crate::server::metalink::read_hash_file;
 use crate::server::{Location, LocationKind, LocationsAnswer};
 use crate::transfer::fault::Fault;
-use crate::transfer::web::{Proxy, Small, Web, WebError, WebPolicy};
+use crate::transfer::web::{Bearer, Proxy, Small, Web, WebError, WebPolicy, as_folder};
 use crate::transfer::{self, At, Doing, FetchError, Job, Policy, Progress, Served, Source, SourceKind};
 
 /// Endless answers: the most bytes a site's answer may have.
@@ -182,6 +182,7 @@ async fn fetch_by(
     let site = Reach::new(settings);
     let mut before: Vec<Served> = Vec::new();
     let mut resumed_from = None;
+    let mut known: Option<Option<Pieces>> = None;
     let (answer, mut fetched) = loop {
         let answer = ask(&site, content).await?;
         let elapsed = clock.elapsed();
@@ -189,8 +190,11 @@ async fn fetch_by(
         let wanted = Wanted { size: answer.size, digests };
         let sources = site.sources(&fallback::due(&answer, elapsed))?;
         let job = Job { file_name: answer.file_name.clone(), wanted, sources };
-        let pieces = pieces(&site, content, answer.size).await;
-        let fetching = transfer::fetch_by_pieces(&library, job, pieces, None, policy, &progress);
+        if known.is_none() {
+            known = Some(pieces(&site, content, answer.size).await);
+        }
+        let fetching =
+            transfer::fetch_by_pieces(&library, job, known.clone().flatten(), None, policy, &progress);
         let error = match fetching.await {
             Ok(fetched) => break (answer, fetched),
             Err(error) => error,
@@ -315,11 +319,7 @@ struct Reach<'a> {
 
 impl<'a> Reach<'a> {
     fn new(settings: &'a ClientSettings) -> Self {
-        let mut base = settings.site.clone();
-        if !base.path().ends_with('/') {
-            base.set_path(&format!("{}/", settings.site.path()));
-        }
-        Self { settings, base }
+        Self { settings, base: as_folder(settings.site.clone()) }
     }
 
     /// The site's address for messages, without credentials.
@@ -334,18 +334,26 @@ impl<'a> Reach<'a> {
     /// A client that may reach the site's host and that of `other`, wherever they are, and besides them what is public
     /// or was named in the settings. `through_proxy` as the environment says.
     fn web(&self, other: Option<&Url>, through_proxy: bool) -> Result<Arc<Web>, ClientError> {
+        Web::new(self.policy(other, through_proxy)).map(Arc::new).map_err(ClientError::Web)
+    }
+
+    /// The same to the site alone, with this device's key.
+    fn web_as(&self, key: Bearer) -> Result<Web, ClientError> {
+        Web::new(WebPolicy { bearer: Some(key), ..self.policy(None, false) }).map_err(ClientError::Web)
+    }
+
+    fn policy(&self, other: Option<&Url>, through_proxy: bool) -> WebPolicy {
         let hosts = [Some(&self.base), other];
         let trusted_hosts: HashSet<_> =
             hosts.into_iter().flatten().filter_map(|url| url.host_str().map(str::to_owned)).collect();
-        let policy = WebPolicy {
+        WebPolicy {
             allow_networks: self.settings.allow_networks.clone(),
             trusted_hosts,
             extra_ca_file: self.settings.ca_file.clone(),
             proxy: if through_proxy { Proxy::System } else { Proxy::None },
             local_address: self.settings.address,
             ..WebPolicy::default()
-        };
-        Web::new(policy).map(Arc::new).map_err(ClientError::Web)
+        }
     }
 
     /// As for points, but in less time: a machine in the same building answers at once or is gone.
@@ -389,7 +397,7 @@ impl<'a> Reach<'a> {
             else {
                 continue;
             };
-            if let Err(fault) = web.tell(&url, json, None, REPORT_DEADLINE, LARGEST_ANSWER).await {
+            if let Err(fault) = web.tell(&url, json, REPORT_DEADLINE, LARGEST_ANSWER).await {
                 debug!("the site took no report of {peer}: {fault}");
             }
         }

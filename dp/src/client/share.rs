@@ -20,6 +20,7 @@ use crate::library::{Library, Settings};
 use crate::peers::{AnnounceRequest, Announced};
 use crate::server::{ContentServer, Servable, ServerLimits, Shelf};
 use crate::transfer::fault::Fault;
+use crate::transfer::web::Bearer;
 
 /// Other clients that are served at once, and connections of one of them: a desk is no server.
 const MOST_CONNECTIONS: usize = 16;
@@ -126,10 +127,12 @@ async fn announce(
 ) -> Result<Announced, Fault> {
     let invalid = |what: String| Fault::Failed(what);
     let url = site.join("peers/announce").map_err(invalid)?;
-    let web = site.web(None, false).map_err(|error| invalid(error.to_string()))?;
+    let key = Bearer::new(site.base.clone(), &settings.key)
+        .ok_or_else(|| Fault::Refused("the key is no plain text".to_owned()))?;
+    let web = site.web_as(key).map_err(|error| invalid(error.to_string()))?;
     let message =
         serde_json::to_vec(&AnnounceRequest { port, contents }).map_err(|e| invalid(e.to_string()))?;
-    let answer = web.tell(&url, message, Some(&settings.key), DEADLINE, LARGEST_ANSWER).await?;
+    let answer = web.tell(&url, message, DEADLINE, LARGEST_ANSWER).await?;
     serde_json::from_slice(&answer)
         .map_err(|error| invalid(format!("its answer cannot be understood: {error}")))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use catalog::problem::{Code, Coded as _, Problem};
-use dp::transfer::web::{Bearer, Exchange, Proxy, Web, WebPolicy};
+use dp::transfer::web::{Bearer, Exchange, Proxy, Web, WebPolicy, as_folder};
 use serde::Serialize;
 use url::Url;
 
@@ -18,14 +18,10 @@ use crate::keys::Secret;
 /// # Errors
 /// `CONFIG_INVALID` where it is none.
 pub fn base(site: &str) -> Result<Url, Problem> {
-    let mut base = Url::parse(site).map_err(|error| {
+    Url::parse(site).map(as_folder).map_err(|error| {
         Problem::new(Code::ConfigInvalid, format!("`{site}` is no address of a site"))
             .because_of(Some(&error))
-    })?;
-    if !base.path().ends_with('/') {
-        base.set_path(&format!("{}/", base.path()));
-    }
-    Ok(base)
+    })
 }
 
 /// A place below it.

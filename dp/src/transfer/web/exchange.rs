@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::timeout;
 use url::Url;
 
@@ -24,6 +24,14 @@ impl std::fmt::Debug for Bearer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "a key for {}", self.to.origin().ascii_serialization())
     }
+}
+
+/// An address as a folder, to which paths can be joined.
+pub fn as_folder(mut address: Url) -> Url {
+    if !address.path().ends_with('/') {
+        address.set_path(&format!("{}/", address.path()));
+    }
+    address
 }
 
 impl Bearer {
@@ -70,11 +78,46 @@ impl Web {
             .unwrap_or(Err(Fault::Stalled))
     }
 
+    /// Tells, once, with the policy's key: the body of the answer, empty for 204. Anything but a success is a fault, a
+    /// redirect too.
+    ///
+    /// # Errors
+    /// The first fault.
+    pub async fn tell(
+        &self,
+        url: &Url,
+        message: Vec<u8>,
+        deadline: Duration,
+        cap_bytes: u64,
+    ) -> Result<Bytes, Fault> {
+        let message = Bytes::from(message);
+        let exchange = Exchange { body: Some(&message), known: None, deadline, cap_bytes };
+        let telling = async {
+            let response = self.send(url, exchange).await?;
+            match response.status() {
+                StatusCode::NO_CONTENT => Ok(Bytes::new()),
+                status if status.is_success() => self.whole(response, cap_bytes).await,
+                status => Err(answer::fault_of_status(status, response.headers())),
+            }
+        };
+        timeout(deadline, telling).await.unwrap_or(Err(Fault::Stalled))
+    }
+
     async fn exchange_unhurried(
         &self,
         url: &Url,
         exchange: Exchange<'_>,
     ) -> Result<(Reply, Option<String>), Fault> {
+        let response = self.send(url, exchange).await?;
+        answer::check_coding(response.headers())?;
+        let etag = answer::field(response.headers(), ETAG).map(str::to_owned);
+        let (status, server_time) = (response.status().as_u16(), answer::server_time(response.headers()));
+        let body = self.whole(response, exchange.cap_bytes).await?;
+        Ok((Reply { status, body, server_time }, etag))
+    }
+
+    /// The head of the answer, whatever it is.
+    async fn send(&self, url: &Url, exchange: Exchange<'_>) -> Result<reqwest::Response, Fault> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(Fault::SchemeNotAllowed(url.scheme().to_owned()));
         }
@@ -90,15 +133,7 @@ impl Web {
             }
             None => self.client.get(url.clone()),
         };
-        let response = request
-            .headers(headers)
-            .send()
-            .await
-            .map_err(|error| answer::fault_of_error(&error, self.policy.connect_timeout))?;
-        answer::check_coding(response.headers())?;
-        let etag = answer::field(response.headers(), ETAG).map(str::to_owned);
-        let (status, server_time) = (response.status().as_u16(), answer::server_time(response.headers()));
-        let body = self.whole(response, exchange.cap_bytes).await?;
-        Ok((Reply { status, body, server_time }, etag))
+        let sent = request.headers(headers).send().await;
+        sent.map_err(|error| answer::fault_of_error(&error, self.policy.connect_timeout))
     }
 }

@@ -8,7 +8,6 @@ mod body;
 mod call;
 mod exchange;
 mod guard;
-mod post;
 
 use std::collections::HashSet;
 use std::fs;
@@ -31,7 +30,7 @@ use url::Url;
 
 pub use self::body::Body;
 pub use self::call::{Outgoing, Reached, Reply};
-pub use self::exchange::{Bearer, Exchange};
+pub use self::exchange::{Bearer, Exchange, as_folder};
 pub use self::guard::is_public;
 use self::guard::{Guard, GuardedResolver};
 use super::fault::Fault;
