@@ -46,14 +46,11 @@ pub enum Client {
 
 impl Client {
     pub(super) async fn run(self, settings: Loaded, output: &Output) -> Result<u8, Problem> {
-        if let Self::Enrol { token_file } = &self {
-            return enrol(&settings, token_file, output).await;
-        }
         let settings = settings.settings;
         let (content, to, no_later) = match self {
             Self::Fetch { content, to, no_later } => (content, to, no_later),
             Self::Share => return share(&settings, output).await,
-            Self::Enrol { .. } => return Ok(0), // done above, with the settings as they were loaded
+            Self::Enrol { token_file } => return enrol(&settings, &token_file, output).await,
         };
         let client = settings_of(&settings, !no_later)?;
         let bar = output.bars.then(indicatif::ProgressBar::no_length);
@@ -105,17 +102,14 @@ impl Client {
 }
 
 /// The device gets a key of its own, kept in its folder.
-async fn enrol(loaded: &Loaded, token_file: &Path, output: &Output) -> Result<u8, Problem> {
-    let settings = &loaded.settings;
-    let site =
-        if settings.client.site.is_empty() { settings.public_url() } else { settings.client.site.clone() };
+async fn enrol(settings: &Settings, token_file: &Path, output: &Output) -> Result<u8, Problem> {
     let folder = settings.client_dir();
     std::fs::create_dir_all(&folder).map_err(|error| {
         let message = format!("`{}` cannot be made", folder.display());
         Problem::new(Code::DataDirNotWritable, message).because_of(Some(&error))
     })?;
     let place = Place {
-        site: point::call::base(&site)?,
+        site: point::call::base(&settings.client_site())?,
         ca_file: settings.client.ca_file(),
         key_file: folder.join(KEY_FILE),
         instance: point::instance(&folder.join("device.instance"))?,
@@ -137,8 +131,7 @@ async fn enrol(loaded: &Loaded, token_file: &Path, output: &Output) -> Result<u8
 }
 
 fn settings_of(settings: &Settings, wait: bool) -> Result<ClientSettings, Problem> {
-    let site =
-        if settings.client.site.is_empty() { settings.public_url() } else { settings.client.site.clone() };
+    let site = settings.client_site();
     let site = Url::parse(&site).map_err(|error| {
         Problem::new(Code::ClientNoSite, format!("`{site}` is no address of a site")).because_of(Some(&error))
     })?;

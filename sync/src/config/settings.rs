@@ -405,6 +405,11 @@ impl Settings {
         self.site.data_dir.join(&self.content.dir)
     }
 
+    /// The site that the client on this machine belongs to.
+    pub fn client_site(&self) -> String {
+        if self.client.site.is_empty() { self.public_url() } else { self.client.site.clone() }
+    }
+
     /// Folder of the reference client.
     pub fn client_dir(&self) -> PathBuf {
         let dir = if self.client.dir.as_os_str().is_empty() { Path::new("client") } else { &self.client.dir };
