@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use schema::points::{ContentState, PointRow};
 use schema::{Reader, SchemaError};
-use sha2::{Digest as _, Sha256};
 
 use super::grid::{Grid, Level};
 use super::wire::{Assigned, AssignedFile, Assignment};
@@ -35,16 +35,8 @@ pub async fn make(site: &Arc<Site>, point: i64) -> Result<Made, Problem> {
     let now = clock::now();
     let assignment = site.read(move |r| read(r, point, &settings, &code, now)).await?;
     let body = serde_json::to_vec(&assignment).map_err(|error| Problem::of(Code::Internal, &error))?;
-    let etag = format!("\"{:x}\"", Hex(Sha256::digest(&body).into()));
+    let etag = format!("\"{}\"", &Sha256Digest::of(&body).to_string()[..32]);
     Ok(Made { body: body.into(), etag })
-}
-
-struct Hex([u8; 32]);
-
-impl std::fmt::LowerHex for Hex {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().take(16).try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
 }
 
 fn read(
