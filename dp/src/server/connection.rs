@@ -131,9 +131,10 @@ impl AsyncWrite for Guarded {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let part = Part::find(slices, &this.signals.regions);
-        let polled = match (part, &mut this.pusher, &this.stream) {
-            (Some(part), Some(pusher), Socket::Plain(stream)) => {
+        let polled = match (&mut this.pusher, &this.stream) {
+            (Some(pusher), Socket::Plain(stream))
+                if let Some(part) = Part::find(slices, &this.signals.regions) =>
+            {
                 pusher.poll_push(cx, stream, &part).map_ok(|(sent, of_file)| {
                     this.signals.by_region.fetch_add(of_file as u64, Ordering::Relaxed);
                     sent
