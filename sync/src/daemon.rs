@@ -20,7 +20,6 @@ use crate::admin::{Caller, wire};
 use crate::clock;
 use crate::config::{self, Level, Loaded, Settings};
 use crate::health;
-use crate::plane::Plane;
 use crate::points::{self, PointService};
 use crate::schedule::Schedule;
 use crate::site::{self, Site};
@@ -97,6 +96,7 @@ impl Daemon {
         loaded.settings.listens_on(&addresses);
         let site = Site::open(loaded).await?;
         site::announce(&site);
+        site.refresh_keys().await?;
         let settings = site.settings();
         let (stop, stopped) = watch::channel(false);
         let mut parts = Vec::new();
@@ -108,8 +108,8 @@ impl Daemon {
         if settings.dp.is_site() {
             let update_point = Arc::new(UpdatePoint::open(&site).await?);
             let points = Arc::new(PointService::new(site.clone()));
-            let plane = Plane::default().with(update_point).with(points);
-            server = server.with_service(Arc::new(plane.with(Arc::new(site.locations.service()))));
+            let peers = Arc::new(site.locations.service());
+            server = server.with_service(update_point).with_service(points).with_service(peers);
             parts.push(tokio::spawn(points::keep_time(site.clone(), wait(stopped.clone()))));
             parts.push(tokio::spawn(schedule(site.clone(), wait(stopped.clone()))));
         } else {

@@ -214,25 +214,33 @@ impl Site {
     /// Those of the database.
     pub async fn refresh_shelf(&self) -> Result<(), Problem> {
         let settings = self.settings();
-        let (shelf, places, keys, devices) = self
+        let (shelf, places) = self
             .read(move |r| match settings.dp.is_site() {
-                true => Ok((
-                    crate::packages::shelf(r)?,
-                    locations::places(r, &settings.public_url())?,
-                    r.valid_keys()?,
-                    locations::devices(r)?,
-                )),
+                true => Ok((crate::packages::shelf(r)?, locations::places(r, &settings.public_url())?)),
                 // Where else content is, only the site knows.
-                false => {
-                    let (shelf, keys) = crate::point::shelf(r)?;
-                    Ok((shelf, dp::locate::Places::default(), keys, HashMap::new()))
-                }
+                false => Ok((crate::point::shelf(r)?, dp::locate::Places::default())),
+            })
+            .await?;
+        self.shelf.store(Arc::new(shelf));
+        self.locations.store(places);
+        Ok(())
+    }
+
+    /// Lets in whoever has a key that is in force now. Who serves calls it at the start and after each change of keys; a
+    /// command of its own asks the database.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn refresh_keys(&self) -> Result<(), Problem> {
+        let settings = self.settings();
+        let (keys, devices) = self
+            .read(move |r| match settings.dp.is_site() {
+                true => Ok((r.valid_keys()?, locations::devices(r)?)),
+                false => Ok((crate::point::keys(r)?, HashMap::new())),
             })
             .await?;
         self.keys.replace(keys);
         self.locations.devices.store(devices);
-        self.shelf.store(Arc::new(shelf));
-        self.locations.store(places);
         Ok(())
     }
 

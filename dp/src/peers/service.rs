@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use catalog::digest::Sha256Digest;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
 use super::{Devices, Full, Register};
 use crate::server::body::ContentBody;
-use crate::server::{Answering, Call, Remark, Service};
+use crate::server::{Answering, Call, Remark, Service, carrying, empty};
 
 /// 4,096 digests in JSON, and room to spare.
 const LARGEST_ANNOUNCEMENT: u64 = 512 * 1024;
@@ -71,7 +71,7 @@ impl PeerService {
         }
         let announces = call.path.last() == Some(&"announce");
         // Before a byte of its body is read.
-        let device = bearer(&call.head.headers).and_then(|token| self.devices.device(token));
+        let device = call.bearer().and_then(|token| self.devices.device(token));
         if announces && device.is_none() {
             let mut response = empty(StatusCode::UNAUTHORIZED);
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -127,27 +127,9 @@ fn announced(answer: Result<Announced, Full>, device: &str, count: usize) -> Res
         }
     };
     let bytes = Bytes::from(serde_json::to_vec(&answer).unwrap_or_default());
-    let mut response = empty(StatusCode::OK);
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    *response.body_mut() = ContentBody::bytes(bytes);
+    let mut response = carrying(StatusCode::OK, bytes, "application/json", false);
     response.extensions_mut().insert(Remark(format!("{device} holds {count}")));
     response
-}
-
-fn empty(status: StatusCode) -> Response<ContentBody> {
-    let mut response = Response::new(ContentBody::empty());
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-    response
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = text.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
 impl Service for PeerService {

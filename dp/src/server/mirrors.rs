@@ -83,15 +83,13 @@ impl ContentServer {
         shelf: &Shelf,
         digest: Sha256Digest,
         client: IpAddr,
-    ) -> Response<ContentBody> {
+    ) -> Result<Response<ContentBody>, Refusal> {
         // What is not on the shelf may still be elsewhere, and is public then.
         if !access::may(&*self.gate, shelf.access(digest), head, client) {
-            return respond::refuse(Refusal::Forbidden);
+            return Err(Refusal::Forbidden);
         }
-        match self.locate(shelf, client, digest) {
-            Some(answer) => respond::json(&answer, head.method == Method::HEAD),
-            None => respond::refuse(Refusal::Absent),
-        }
+        let answer = self.locate(shelf, client, digest).ok_or(Refusal::Absent)?;
+        Ok(respond::json(&answer, head.method == Method::HEAD))
     }
 
     /// `GET` or `HEAD` of `….meta4`: 200 or 404. `name` is what the client calls the file, if it has a name for it.
@@ -102,15 +100,12 @@ impl ContentServer {
         digest: Sha256Digest,
         name: Option<&str>,
         client: IpAddr,
-    ) -> Response<ContentBody> {
-        let servable = match self.servable(head, shelf, digest, client) {
-            Ok(servable) => servable,
-            Err(refusal) => return respond::refuse(refusal),
-        };
+    ) -> Result<Response<ContentBody>, Refusal> {
+        let servable = self.servable(head, shelf, digest, client)?;
         let name = name.unwrap_or(servable.name.as_str());
         let urls = self.absolute_places(head, shelf, digest, client);
         if urls.is_empty() {
-            return respond::refuse(Refusal::Absent); // it has no form without a place
+            return Err(Refusal::Absent); // it has no form without a place
         }
         let pieces = self.pieces.of(&self.library, digest, servable.size).await;
         let pieces = pieces.map(|pieces| pieces.metalink.clone());
@@ -123,7 +118,7 @@ impl ContentServer {
         if let Ok(value) = HeaderValue::try_from(format!("attachment; filename=\"{plain}.meta4\"")) {
             response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
         }
-        response
+        Ok(response)
     }
 
     /// `GET` or `HEAD` of `…/pieceshash`: 200 or 404.
@@ -133,13 +128,10 @@ impl ContentServer {
         shelf: &Shelf,
         digest: Sha256Digest,
         client: IpAddr,
-    ) -> Response<ContentBody> {
-        let servable = match self.servable(head, shelf, digest, client) {
-            Ok(servable) => servable,
-            Err(refusal) => return respond::refuse(refusal),
-        };
+    ) -> Result<Response<ContentBody>, Refusal> {
+        let servable = self.servable(head, shelf, digest, client)?;
         let Some(pieces) = self.pieces.of(&self.library, digest, servable.size).await else {
-            return respond::refuse(Refusal::Missing);
+            return Err(Refusal::Missing);
         };
         let cache = match servable.access {
             Access::Public => "public, max-age=31536000, immutable",
@@ -147,7 +139,7 @@ impl ContentServer {
         };
         let parts = vec![pieces.hash_file.clone()];
         let kind = HeaderValue::from_static("application/json");
-        respond::document(parts, kind, cache, head.method == Method::HEAD)
+        Ok(respond::document(parts, kind, cache, head.method == Method::HEAD))
     }
 
     /// Adds `Link` fields with the other places, for clients that understand them: those that say so, and HEAD. Everybody

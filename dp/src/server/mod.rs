@@ -56,6 +56,7 @@ use mirrors::KeptPieces;
 use open::OpenContents;
 use outgoing::{Line, Outgoing};
 pub use refusal::Refusal;
+pub use respond::{carrying, empty};
 use service::Room;
 pub use service::{Answering, Call, Deliver, Received, Refused, Remark, RequestBody, Service};
 pub use shelf::{
@@ -339,27 +340,36 @@ impl ContentServer {
         {
             return respond::bad_request();
         }
+        self.answer_about(head, &segments, peer.address.ip()).await.unwrap_or_else(respond::refuse)
+    }
+
+    /// The routes of content and of what is told about it.
+    async fn answer_about(
+        &self,
+        head: &Parts,
+        segments: &[&str],
+        client: IpAddr,
+    ) -> Result<Response<ContentBody>, Refusal> {
         let readable = matches!(head.method, Method::GET | Method::HEAD);
-        let (shelf, client) = (self.shelf.load(), peer.address.ip());
-        match segments.as_slice() {
-            ["content" | "packages" | "locations", ..] if !readable => respond::refuse(Refusal::Method),
+        let shelf = self.shelf.load();
+        match segments {
+            ["content" | "packages" | "locations", ..] if !readable => Err(Refusal::Method),
             ["content", name] => match (name.parse(), mirrors::without_suffix(name).map(str::parse)) {
                 (Ok(digest), _) => self.content(head, &shelf, digest, client).await,
                 (_, Some(Ok(digest))) => self.metalink(head, &shelf, digest, None, client).await,
-                _ => respond::refuse(Refusal::Absent),
+                _ => Err(Refusal::Absent),
             },
-            ["content", digest, "pieceshash"] => match digest.parse() {
-                Ok(digest) => self.pieces_hash(head, &shelf, digest, client).await,
-                Err(_) => respond::refuse(Refusal::Absent),
-            },
+            ["content", digest, "pieceshash"] => {
+                let digest = digest.parse().map_err(|_| Refusal::Absent)?;
+                self.pieces_hash(head, &shelf, digest, client).await
+            }
             // As update servers name content; they take no regard to case ([MS-WSUSSS] section 2.1).
             [content, folder, file] if content.eq_ignore_ascii_case("content") => {
-                let found = sha1_of(folder, file).and_then(|sha1| *shelf.by_sha1.get(&sha1)?);
-                match found {
-                    _ if !readable => respond::refuse(Refusal::Method),
-                    Some(digest) => self.content(head, &shelf, digest, client).await,
-                    None => respond::refuse(Refusal::Absent),
+                if !readable {
+                    return Err(Refusal::Method);
                 }
+                let found = sha1_of(folder, file).and_then(|sha1| *shelf.by_sha1.get(&sha1)?);
+                self.content(head, &shelf, found.ok_or(Refusal::Absent)?, client).await
             }
             ["packages", package, file] => {
                 let of = |file: &str| {
@@ -369,16 +379,14 @@ impl ContentServer {
                 if let Some(digest) = of(file) {
                     return self.content(head, &shelf, digest, client).await;
                 }
-                match mirrors::without_suffix(file).and_then(|file| Some((file, of(file)?))) {
-                    Some((file, digest)) => self.metalink(head, &shelf, digest, Some(file), client).await,
-                    None => respond::refuse(Refusal::Absent),
-                }
+                let named = mirrors::without_suffix(file).and_then(|file| Some((file, of(file)?)));
+                let (file, digest) = named.ok_or(Refusal::Absent)?;
+                self.metalink(head, &shelf, digest, Some(file), client).await
             }
-            ["locations", digest] => match digest.parse() {
-                Ok(digest) => self.locations(head, &shelf, digest, client),
-                Err(_) => respond::refuse(Refusal::Absent),
-            },
-            _ => respond::refuse(Refusal::NoRoute),
+            ["locations", digest] => {
+                self.locations(head, &shelf, digest.parse().map_err(|_| Refusal::Absent)?, client)
+            }
+            _ => Err(Refusal::NoRoute),
         }
     }
 
@@ -405,7 +413,7 @@ impl ContentServer {
         let mut response = service.answer(&mut call).await;
         if let Some(Deliver { content, servable }) = response.extensions_mut().remove() {
             let remark = response.extensions_mut().remove::<Remark>();
-            response = self.deliver(head, content, &servable).await;
+            response = self.deliver(head, content, &servable).await.unwrap_or_else(respond::refuse);
             remark.map(|remark| response.extensions_mut().insert(remark));
         }
         // After a transfer coding nothing is believed: whoever stands before us may have read another one.
@@ -422,16 +430,13 @@ impl ContentServer {
         shelf: &Shelf,
         digest: Sha256Digest,
         client: IpAddr,
-    ) -> Response<ContentBody> {
-        let servable = match self.servable(head, shelf, digest, client) {
-            Ok(servable) => servable,
-            Err(refusal) => return respond::refuse(refusal),
-        };
-        let mut response = self.deliver(head, digest, servable).await;
+    ) -> Result<Response<ContentBody>, Refusal> {
+        let servable = self.servable(head, shelf, digest, client)?;
+        let mut response = self.deliver(head, digest, servable).await?;
         if response.status().is_success() {
             self.link_duplicates(&mut response, head, shelf, digest, client);
         }
-        response
+        Ok(response)
     }
 
     /// The same, whatever is on the shelf and whoever asks.
@@ -440,25 +445,25 @@ impl ContentServer {
         head: &Parts,
         digest: Sha256Digest,
         servable: &Servable,
-    ) -> Response<ContentBody> {
+    ) -> Result<Response<ContentBody>, Refusal> {
         let content = match self.contents.open(digest).await {
             Ok(Some(content)) if content.size == servable.size => content,
             Ok(_) => {
                 warn!(content.sha256 = %digest, "{digest} is distributed and not in the library, or of another size");
-                return respond::refuse(Refusal::Missing);
+                return Err(Refusal::Missing);
             }
             Err(error @ LibraryError::Corrupt { .. }) => {
                 warn!(content.sha256 = %digest, "{digest} is not served: {error}");
-                return respond::refuse(Refusal::Damaged);
+                return Err(Refusal::Damaged);
             }
             Err(error) => {
                 warn!(content.sha256 = %digest, "{digest} cannot be opened: {error}");
-                return respond::refuse(Refusal::Unreadable);
+                return Err(Refusal::Unreadable);
             }
         };
         let file = respond::ServedFile::new(content, servable.facts(digest).clone());
         let reply = conditional::decide(&head.method, &head.headers, &file.facts.validators, file.size);
-        respond::file(file, reply, head.method == Method::HEAD)
+        Ok(respond::file(file, reply, head.method == Method::HEAD))
     }
 
     /// What this client may be served. Absent, not distributed and forbidden look the same from outside (threat T4).

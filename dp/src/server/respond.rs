@@ -32,7 +32,8 @@ impl ServedFile {
     }
 }
 
-fn empty(status: StatusCode) -> Response<ContentBody> {
+/// An answer without a body.
+pub fn empty(status: StatusCode) -> Response<ContentBody> {
     let mut response = Response::new(ContentBody::empty());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
@@ -94,10 +95,17 @@ pub(super) fn try_later() -> Response<ContentBody> {
     refuse(Refusal::Busy)
 }
 
+/// An answer that is for this asker alone; `head`: without its body.
+pub fn carrying(status: StatusCode, bytes: Bytes, kind: &'static str, head: bool) -> Response<ContentBody> {
+    let mut response = document(vec![bytes], HeaderValue::from_static(kind), "no-store", head);
+    *response.status_mut() = status;
+    response
+}
+
 /// A small JSON answer that is not kept by caches.
 pub(super) fn json(value: &impl Serialize, head: bool) -> Response<ContentBody> {
     let bytes = Bytes::from(serde_json::to_vec(value).unwrap_or_default());
-    document(vec![bytes], HeaderValue::from_static("application/json"), "no-store", head)
+    carrying(StatusCode::OK, bytes, "application/json", head)
 }
 
 /// A whole document in memory.

@@ -53,6 +53,13 @@ pub struct Call<'r> {
     pub body: RequestBody<'r>,
 }
 
+impl Call<'_> {
+    /// The key that the request shows, if it shows one.
+    pub fn bearer(&self) -> Option<&str> {
+        super::access::bearer(&self.head.headers)
+    }
+}
+
 /// An answer of a service that stands for a content, as an extension of the response: the server answers with the content
 /// instead, whether or not it is on the shelf. Preconditions and ranges are honoured.
 #[derive(Debug, Clone)]

@@ -3,16 +3,16 @@
 use bytes::Bytes;
 use catalog::problem::Problem;
 use dp::server::body::ContentBody;
+use dp::server::carrying;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
 /// No body.
 pub fn empty(status: StatusCode) -> Response<ContentBody> {
-    let mut response = Response::new(ContentBody::empty());
-    *response.status_mut() = status;
+    let mut response = dp::server::empty(status);
     // RFC 9110 section 8.6: a 204 has no length, and a 304 would have to say that of the 200.
-    if !matches!(status, StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT) {
-        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    if matches!(status, StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT) {
+        response.headers_mut().remove(header::CONTENT_LENGTH);
     }
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
@@ -28,13 +28,7 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response<ContentBody> 
 
 /// JSON that was made before.
 pub fn bytes_of(status: StatusCode, bytes: Bytes, kind: &'static str) -> Response<ContentBody> {
-    let mut response = empty(status);
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    *response.body_mut() = ContentBody::bytes(bytes);
-    response
+    carrying(status, bytes, kind, false)
 }
 
 /// A problem with the status of its code (RFC 9457).

@@ -181,6 +181,7 @@ impl Link {
         let tag = etag.clone();
         self.site.write(move |w| w.record_assignment(&tag, &text, &packages, clock::now())).await?;
         self.site.point.adopt(etag, assignment);
+        self.site.refresh_keys().await?;
         self.site.refresh_shelf().await
     }
 

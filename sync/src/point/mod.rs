@@ -193,17 +193,13 @@ pub fn instance(path: &std::path::Path) -> Result<Uuid, Problem> {
     Ok(instance)
 }
 
-/// What a point may serve: those files of its assignment that are here. With the hashes of the keys that open what is
-/// private.
+/// What a point may serve: those files of its assignment that are here.
 ///
 /// # Errors
 /// Those of the database.
-pub fn shelf(reader: &Reader<'_>) -> Result<(Shelf, Vec<Sha256Digest>), SchemaError> {
+pub fn shelf(reader: &Reader<'_>) -> Result<Shelf, SchemaError> {
     let mut shelf = Shelf::default();
-    let Some((_, body)) = reader.assignment()? else { return Ok((shelf, Vec::new())) };
-    let assignment: Assignment =
-        serde_json::from_str(&body).map_err(|error| SchemaError::Value(format!("assignment: {error}")))?;
-    for package in assignment.packages {
+    for package in assignment(reader)?.packages {
         for file in package.files {
             if reader.has_content(file.sha256)? {
                 let name = file.name.as_str().to_ascii_lowercase();
@@ -214,5 +210,19 @@ pub fn shelf(reader: &Reader<'_>) -> Result<(Shelf, Vec<Sha256Digest>), SchemaEr
             }
         }
     }
-    Ok((shelf, assignment.keys))
+    Ok(shelf)
+}
+
+/// The hashes of the keys that open what is private here.
+///
+/// # Errors
+/// Those of the database.
+pub fn keys(reader: &Reader<'_>) -> Result<Vec<Sha256Digest>, SchemaError> {
+    Ok(assignment(reader)?.keys)
+}
+
+/// What the site asked of this point last; nothing before it ever did.
+fn assignment(reader: &Reader<'_>) -> Result<Assignment, SchemaError> {
+    let Some((_, body)) = reader.assignment()? else { return Ok(Assignment::default()) };
+    serde_json::from_str(&body).map_err(|error| SchemaError::Value(format!("assignment: {error}")))
 }

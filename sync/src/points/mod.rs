@@ -310,6 +310,7 @@ pub async fn remove(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Ans
         })
         .await?;
         site.points.forget(point.id);
+        site.refresh_keys().await?;
         site.points.changed();
         site.refresh_shelf().await?;
     }
@@ -396,7 +397,7 @@ pub async fn revoke(
     if !there {
         return Err(Problem::new(Code::KeyNotFound, format!("no {kind} `{name}` has a key or a token")));
     }
-    site.refresh_shelf().await?; // keys in memory, too
+    site.refresh_keys().await?;
     site.points.changed();
     Answer::of(&serde_json::json!({ "revoked": name, "kind": kind, "dry_run": dry_run }))
 }

@@ -134,7 +134,7 @@ impl PointService {
             })
             .await?;
         info!("{} `{}` is enrolled", principal.kind, principal.name);
-        self.site.refresh_shelf().await?; // keys in memory, too
+        self.site.refresh_keys().await?;
         self.site.points.changed(); // points that hold private content are told the keys
         let enrolled =
             Enrolled { kind: principal.kind, name: principal.name, site: self.site.code().to_string() };
@@ -267,12 +267,8 @@ fn query<'c>(call: &'c Call<'_>, key: &str) -> Option<&'c str> {
 /// `KEY_REFUSED`, `KEY_REVOKED`, those of the database.
 pub async fn principal_of(site: &Arc<Site>, call: &Call<'_>) -> Result<Principal, Problem> {
     let refused = |why: &str| Problem::new(Code::KeyRefused, why.to_owned());
-    let field = call.head.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let text = field
-        .and_then(|field| field.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    let Some((_, text)) = text else { return Err(refused("a key is needed")) };
-    let secret: Secret = text.trim().parse().map_err(|()| refused("this is no key"))?;
+    let text = call.bearer().ok_or_else(|| refused("a key is needed"))?;
+    let secret: Secret = text.parse().map_err(|()| refused("this is no key"))?;
     let hash = secret.hash();
     match site.read(move |r| r.principal_by_hash(hash)).await? {
         None => Err(refused("nobody here has this key")),

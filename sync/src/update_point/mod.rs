@@ -23,7 +23,7 @@ use catalog::server_sync::{
     AUTH_PATH, ErrorCode, Fault, MessageError, Operation, REPORTING_PATH, Request, SERVICE_PATH,
 };
 use dp::server::body::ContentBody;
-use dp::server::{Answering, Call, Received, Remark, Service};
+use dp::server::{Answering, Call, Received, Remark, Service, carrying, empty};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use schema::update_point::CatalogIdentity;
 use tracing::error;
@@ -300,28 +300,8 @@ fn is_soap(headers: &HeaderMap) -> bool {
     plain && ["text/xml", "application/soap+xml"].iter().any(|known| kind.eq_ignore_ascii_case(known))
 }
 
-fn empty(status: StatusCode) -> Response<ContentBody> {
-    let mut response = Response::new(ContentBody::empty());
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-    response
-}
-
 fn soap(status: StatusCode, bytes: Bytes) -> Response<ContentBody> {
     carrying(status, bytes, "text/xml; charset=utf-8", false)
-}
-
-fn carrying(status: StatusCode, bytes: Bytes, kind: &'static str, head: bool) -> Response<ContentBody> {
-    let mut response = empty(status);
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if !head {
-        *response.body_mut() = ContentBody::bytes(bytes);
-    }
-    response
 }
 
 /// What people see who open the address of a service, to find out whether it is there.
