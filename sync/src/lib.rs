@@ -25,6 +25,7 @@ pub mod packages;
 pub mod plane;
 pub mod point;
 pub mod points;
+pub mod policy;
 pub mod run;
 pub mod schedule;
 pub mod select;

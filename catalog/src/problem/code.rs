@@ -746,6 +746,16 @@ codes! {
         "-",
         "run it again with -v",
         "report it with the output of `spsync demo -v`";
+    PolicyInvalid "POLICY_INVALID" Failed 422 None,
+        "what the site told a device cannot be used",
+        "a site of a newer release, or an answer that was damaged on its way",
+        "-",
+        "bring the device and its site to the same release";
+    StatusInvalid "STATUS_INVALID" Refused 422 None,
+        "what a device reported cannot be taken down",
+        "a client of another make or a much newer release",
+        "-",
+        "bring the device and its site to the same release";
     TaskSequenceNotFound "TASK_SEQUENCE_NOT_FOUND" NotFound 404 None,
         "no task sequence has this id or name",
         "a misspelt name, or it was deleted",

@@ -27,7 +27,7 @@ pub struct Device {
 }
 
 /// A feature update or image as far as the choice needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
     /// Its id.
     pub id: UpdateId,
@@ -42,12 +42,15 @@ pub struct Candidate {
     /// Its language; `*` is every one.
     pub language: String,
     /// Editions that it upgrades; empty where nothing is said.
+    #[serde(default)]
     pub editions: Vec<String>,
     /// Its form.
     pub shape: Shape,
     /// Releases that an enablement package applies to.
+    #[serde(default)]
     pub bases: Vec<String>,
     /// What replaces it.
+    #[serde(default)]
     pub superseded_by: Vec<UpdateId>,
     /// Why it cannot be deployed, if so.
     pub undeployable: Option<String>,
