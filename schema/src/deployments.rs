@@ -247,3 +247,12 @@ impl Writer<'_> {
         Ok(())
     }
 }
+
+impl Reader<'_> {
+    /// Verified content by what was published of it.
+    pub fn stored_files(&self) -> Result<Vec<(catalog::digest::Digests, catalog::digest::Sha256Digest)>, SchemaError> {
+        self.all("SELECT sha1, sha256, content FROM file WHERE content IS NOT NULL ORDER BY file_id", [], |row| {
+            Ok((crate::column::digests(row)?, crate::column::sha256(row, "content")?))
+        })
+    }
+}

@@ -12,6 +12,8 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod demo;
+pub mod deploying;
+pub mod device_plane;
 pub mod download;
 pub mod export;
 pub mod fixture;

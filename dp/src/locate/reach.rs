@@ -67,7 +67,7 @@ mod tests {
         let point = |name: &str, maintenance| Point { maintenance, ..Point::new(name, format!("http://{name}")) };
         let points = vec![point("site", false), point("lyon", false), point("rome", false), point("idle", true)];
         let places = Places::new(&boundaries, groups, 0, points, HashMap::new());
-        let after = |minutes| Reach::After(Duration::from_secs(minutes * 60));
+        let after = |minutes: u64| Reach::After(Duration::from_secs(minutes * 60));
         for (client, held, expected) in [
             ("10.1.0.1", vec![1], Reach::Now),
             ("10.1.0.1", vec![2], after(30)),

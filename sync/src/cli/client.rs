@@ -42,6 +42,9 @@ pub enum Client {
     },
     /// Serve what this client holds to other clients, and say so to the site, until interrupted
     Share,
+    /// What the site knows of devices
+    #[command(flatten)]
+    AtSite(super::deploy::AtSite),
 }
 
 impl Client {
@@ -50,6 +53,8 @@ impl Client {
         let (content, to, no_later) = match self {
             Self::Fetch { content, to, no_later } => (content, to, no_later),
             Self::Share => return share(&settings, output).await,
+            // Asked of the site, not of this machine: it has been sent there.
+            Self::AtSite(_) => return Ok(0),
             Self::Enrol { token_file } => return enrol(&settings, &token_file, output).await,
         };
         let client = settings_of(&settings, !no_later)?;
