@@ -249,10 +249,22 @@ impl Writer<'_> {
 }
 
 impl Reader<'_> {
+    /// Feature updates that deployments refer to which are not stopped.
+    pub fn deployed_updates(&self) -> Result<Vec<catalog::id::UpdateId>, SchemaError> {
+        const SQL: &str = "
+            SELECT DISTINCT r.target FROM sequence_reference AS r JOIN deployment AS d USING (sequence_id)
+             WHERE r.kind = 'feature-update' AND d.stopped IS NULL ORDER BY 1";
+        self.all(SQL, [], |row| text(row, "target"))
+    }
+
     /// Verified content by what was published of it.
-    pub fn stored_files(&self) -> Result<Vec<(catalog::digest::Digests, catalog::digest::Sha256Digest)>, SchemaError> {
-        self.all("SELECT sha1, sha256, content FROM file WHERE content IS NOT NULL ORDER BY file_id", [], |row| {
-            Ok((crate::column::digests(row)?, crate::column::sha256(row, "content")?))
-        })
+    pub fn stored_files(
+        &self,
+    ) -> Result<Vec<(catalog::digest::Digests, catalog::digest::Sha256Digest)>, SchemaError> {
+        self.all(
+            "SELECT sha1, sha256, content FROM file WHERE content IS NOT NULL ORDER BY file_id",
+            [],
+            |row| Ok((crate::column::digests(row)?, crate::column::sha256(row, "content")?)),
+        )
     }
 }

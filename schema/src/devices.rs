@@ -133,7 +133,11 @@ impl Reader<'_> {
 
     /// How far every device is with a deployment.
     pub fn runs_of(&self, deployment: &PackageId) -> Result<Vec<DeviceRun>, SchemaError> {
-        self.all("SELECT * FROM device_run WHERE deployment_id = ?1 ORDER BY device", [deployment.as_str()], run)
+        self.all(
+            "SELECT * FROM device_run WHERE deployment_id = ?1 ORDER BY device",
+            [deployment.as_str()],
+            run,
+        )
     }
 
     /// How far a device is with all deployments.
@@ -180,7 +184,13 @@ impl Reader<'_> {
 
 impl Writer<'_> {
     /// A device said what it is.
-    pub fn put_facts(&self, name: &str, facts: &Value, address: &str, now: Timestamp) -> Result<(), SchemaError> {
+    pub fn put_facts(
+        &self,
+        name: &str,
+        facts: &Value,
+        address: &str,
+        now: Timestamp,
+    ) -> Result<(), SchemaError> {
         self.execute(
             "INSERT INTO device (name, facts, facts_at, address) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (name) DO UPDATE SET facts = excluded.facts, facts_at = excluded.facts_at, address = excluded.address",

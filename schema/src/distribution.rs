@@ -126,14 +126,18 @@ impl Reader<'_> {
 
     /// Content of OS upgrade packages and applications that are deployed: it is in no package, and for devices alone.
     pub fn deployed_content(&self) -> Result<Vec<DeployedContent>, SchemaError> {
-        self.all("SELECT sha256, sha1, size, min(file_name) AS file_name FROM deployed_content GROUP BY 1", [], |row| {
-            Ok(DeployedContent {
-                sha256: sha256(row, "sha256")?,
-                sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
-                size: size(row, "size")?,
-                file_name: text(row, "file_name")?,
-            })
-        })
+        self.all(
+            "SELECT sha256, sha1, size, min(file_name) AS file_name FROM deployed_content GROUP BY 1",
+            [],
+            |row| {
+                Ok(DeployedContent {
+                    sha256: sha256(row, "sha256")?,
+                    sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
+                    size: size(row, "size")?,
+                    file_name: text(row, "file_name")?,
+                })
+            },
+        )
     }
 }
 

@@ -112,7 +112,11 @@ impl Daemon {
             let points = Arc::new(PointService::new(site.clone()));
             let peers = Arc::new(site.locations.service());
             let devices = Arc::new(DeviceService::new(site.clone()));
-            server = server.with_service(update_point).with_service(points).with_service(peers).with_service(devices);
+            server = server
+                .with_service(update_point)
+                .with_service(points)
+                .with_service(peers)
+                .with_service(devices);
             device_plane::begin(&site).await?;
             parts.push(tokio::spawn(points::keep_time(site.clone(), wait(stopped.clone()))));
             parts.push(tokio::spawn(schedule(site.clone(), wait(stopped.clone()))));

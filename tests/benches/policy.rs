@@ -101,7 +101,11 @@ async fn site(folder: &std::path::Path) -> (Arc<Site>, Vec<String>) {
 fn main() {
     let quick = !std::env::args().any(|argument| argument == "--bench");
     let gate = std::env::args().any(|argument| argument == "--gate");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let folder = tempfile::tempdir().expect("a folder");
     let (times, check, classes) = runtime.block_on(async {
         let (site, keys) = site(folder.path()).await;

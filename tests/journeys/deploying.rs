@@ -19,7 +19,8 @@ async fn enrolled(site: &TestSite, name: &str) -> String {
 }
 
 async fn get(site: &TestSite, path: &str, key: &str) -> (StatusCode, Value) {
-    let answer = http().get(format!("{}/{path}", site.url)).bearer_auth(key).send().await.expect("it answers");
+    let answer =
+        http().get(format!("{}/{path}", site.url)).bearer_auth(key).send().await.expect("it answers");
     let status = answer.status();
     (status, answer.json().await.unwrap_or_default())
 }
@@ -40,21 +41,45 @@ async fn a_deployment_is_refused_made_heard_reported_and_counted() {
     )
     .await;
     site.ok(&["now"]).await;
-    let list = site.ok(&["updates", "list", "--product", "Windows 11", "--arch", "x64", "--lang", "en-us", "--edition", "business"]).await;
+    let list = site
+        .ok(&[
+            "updates",
+            "list",
+            "--product",
+            "Windows 11",
+            "--arch",
+            "x64",
+            "--lang",
+            "en-us",
+            "--edition",
+            "business",
+        ])
+        .await;
     let update = list["updates"][0]["update"].as_str().unwrap().to_owned();
     site.ok(&["license", "review", &update]).await;
     site.ok(&["license", "accept", &update]).await;
     site.ok(&["ts", "create", "Upgrade", "--upgrade", "--feature-update", &update]).await;
     let value = site.folder.path().join("value");
     std::fs::write(&value, SECRET).unwrap();
-    site.ok(&["ts", "step", "add", "Upgrade", "set-variable", "variable=Word", "--value-file", &value.to_string_lossy()]).await;
+    site.ok(&[
+        "ts",
+        "step",
+        "add",
+        "Upgrade",
+        "set-variable",
+        "variable=Word",
+        "--value-file",
+        &value.to_string_lossy(),
+    ])
+    .await;
     let (one, other) = (enrolled(&site, "desk-1").await, enrolled(&site, "desk-2").await);
     site.ok(&["collection", "create", "ring"]).await;
     site.ok(&["collection", "add", "ring", "desk-1", "desk-3"]).await;
 
     // M15, M18, M27, M65 and the high risk: everything is refused before anything is made.
     let create = ["deploy", "create", "Upgrade", "--collection", "ring"];
-    let with = |more: &[&'static str]| -> Vec<&str> { create.iter().copied().chain(more.iter().copied()).collect() };
+    let with =
+        |more: &[&'static str]| -> Vec<&str> { create.iter().copied().chain(more.iter().copied()).collect() };
     let package: &[&str] = &["--new-package", "upgrades"];
     for (code, more) in [
         ("DEPLOYMENT_PACKAGE_CHOICE_REQUIRED", &[][..]),
@@ -69,24 +94,51 @@ async fn a_deployment_is_refused_made_heard_reported_and_counted() {
         site.refused(code, &with(more)).await;
     }
     site.refused("COLLECTION_NOT_FOUND", &["deploy", "create", "Upgrade", "--collection", "x"]).await;
-    let all = ["deploy", "create", "Upgrade", "--collection", "All Systems", "--purpose", "required", "--new-package", "a"];
+    let all = [
+        "deploy",
+        "create",
+        "Upgrade",
+        "--collection",
+        "All Systems",
+        "--purpose",
+        "required",
+        "--new-package",
+        "a",
+    ];
     site.refused("HIGH_RISK_COLLECTION", &all).await;
     site.ok(&["license", "decline", &update]).await;
     site.refused("LICENSE_DECLINED", &with(package)).await;
     site.ok(&["license", "accept", &update]).await;
-    let required = with(&["--new-package", "upgrades", "--to", "site", "--purpose", "required", "--deadline", "7d", "--confirm-high-risk"]);
+    let required = with(&[
+        "--new-package",
+        "upgrades",
+        "--to",
+        "site",
+        "--purpose",
+        "required",
+        "--deadline",
+        "7d",
+        "--confirm-high-risk",
+    ]);
     let dry: Vec<&str> = ["--dry-run"].into_iter().chain(required.iter().copied()).collect();
     let would = site.ok(&dry).await;
-    assert_eq!((&would["id"], &would["package"], &would["dry_run"]), (&Value::Null, &json!("upgrades"), &json!(true)));
+    assert_eq!(
+        (&would["id"], &would["package"], &would["dry_run"]),
+        (&Value::Null, &json!("upgrades"), &json!(true))
+    );
     assert_eq!(site.ok(&["deploy", "list"]).await, json!([]), "all or nothing");
     assert_eq!(site.ok(&["package", "list"]).await, json!([]));
 
     // The package is made, filled and sent within.
     let made = site.ok(&required).await;
-    assert_eq!((&made["id"], &made["content"], &made["state"]), (&json!("XYZ20001"), &json!("ready"), &json!("offered")));
+    assert_eq!(
+        (&made["id"], &made["content"], &made["state"]),
+        (&json!("XYZ20001"), &json!("ready"), &json!("offered"))
+    );
     assert_eq!((&made["progress"]["stored"], &made["progress"]["pending"]), (&json!(1), &json!([])));
     let again = site.ok(&with(package)).await;
-    let skipped = again["notes"].as_array().unwrap().iter().any(|note| note.as_str().unwrap().contains("is skipped"));
+    let skipped =
+        again["notes"].as_array().unwrap().iter().any(|note| note.as_str().unwrap().contains("is skipped"));
     assert!(skipped, "M18: {again}");
     site.ok(&["deploy", "stop", "XYZ20002"]).await;
     site.refused("DEPLOYMENT_OVER", &["deploy", "change", "XYZ20002", "--expires", "9d"]).await;
@@ -119,11 +171,10 @@ async fn a_deployment_is_refused_made_heard_reported_and_counted() {
     assert_eq!((&checked["devices"], &checked["eligible"]), (&json!(2), &json!(1)), "{checked}");
     assert_eq!(checked["reasons"][0]["why"], "no-facts");
     assert_eq!(checked["groups"][0]["means"], "reachable");
-    let message = |number: u64, deployment: &str, state: &str| {
-        json!({"number": number, "time": "2026-11-02T20:00:00Z", "deployment": deployment, "run": 1, "state": state})
-    };
+    let message = |number: u64, deployment: &str, state: &str| json!({"number": number, "time": "2026-11-02T20:00:00Z", "deployment": deployment, "run": 1, "state": state});
     let mut failed = message(2, "XYZ20001", "failed");
-    failed["step"] = json!({"number": 2, "name": "Upgrade Operating System", "kind": "upgrade-os", "state": "failed"});
+    failed["step"] =
+        json!({"number": 2, "name": "Upgrade Operating System", "kind": "upgrade-os", "state": "failed"});
     failed["exit"] = json!(0xC190_0208_u32);
     let batch = json!({"series": "00000000-0000-0000-0000-000000000001", "messages": [message(1, "XYZ20001", "running"), failed]});
     for _ in 0..2 {

@@ -29,16 +29,23 @@ impl Places {
         if standing.groups.iter().any(|group| has(*group)) {
             return Reach::Now;
         }
-        let later = self.neighbours(&standing.groups).into_iter().filter_map(|(group, (fallback, _))| match fallback {
-            Fallback::After(time) if has(group) => Some(Reach::After(time)),
-            _ => None,
-        });
+        let later =
+            self.neighbours(&standing.groups).into_iter().filter_map(
+                |(group, (fallback, _))| match fallback {
+                    Fallback::After(time) if has(group) => Some(Reach::After(time)),
+                    _ => None,
+                },
+            );
         later.min().unwrap_or(Reach::Never)
     }
 
     /// The number of the point of this name.
     pub fn point_called(&self, name: &str) -> Option<u32> {
-        self.points.iter().zip(0..).find(|(point, _)| point.name.eq_ignore_ascii_case(name)).map(|(_, number)| number)
+        self.points
+            .iter()
+            .zip(0..)
+            .find(|(point, _)| point.name.eq_ignore_ascii_case(name))
+            .map(|(_, number)| number)
     }
 }
 
@@ -54,7 +61,10 @@ mod tests {
         let group = |name: &str, points: &[u32], neighbours: &[(u32, i64)]| Group {
             name: name.to_owned(),
             points: points.to_vec(),
-            neighbours: neighbours.iter().map(|(to, minutes)| (*to, Fallback::from_minutes(*minutes))).collect(),
+            neighbours: neighbours
+                .iter()
+                .map(|(to, minutes)| (*to, Fallback::from_minutes(*minutes)))
+                .collect(),
             ..Group::default()
         };
         let groups = vec![
@@ -62,10 +72,12 @@ mod tests {
             group("lyon", &[1], &[(2, 30)]),
             group("rome", &[2], &[(0, -1)]),
         ];
-        let boundaries =
-            [("10.1.0.0/16", 1), ("10.2.0.0/16", 2)].map(|(text, group)| (text.parse().unwrap(), vec![group]));
-        let point = |name: &str, maintenance| Point { maintenance, ..Point::new(name, format!("http://{name}")) };
-        let points = vec![point("site", false), point("lyon", false), point("rome", false), point("idle", true)];
+        let boundaries = [("10.1.0.0/16", 1), ("10.2.0.0/16", 2)]
+            .map(|(text, group)| (text.parse().unwrap(), vec![group]));
+        let point =
+            |name: &str, maintenance| Point { maintenance, ..Point::new(name, format!("http://{name}")) };
+        let points =
+            vec![point("site", false), point("lyon", false), point("rome", false), point("idle", true)];
         let places = Places::new(&boundaries, groups, 0, points, HashMap::new());
         let after = |minutes: u64| Reach::After(Duration::from_secs(minutes * 60));
         for (client, held, expected) in [

@@ -31,7 +31,8 @@ pub async fn change(site: &Arc<Site>, wanted: Change, caller: &Caller) -> Result
         chosen.extend(wanted.options.clone());
     }
     let mut options: Options = serde_json::from_value(chosen).map_err(|error| {
-        Problem::new(Code::InvalidOption, "an option has a value that is not accepted").because(error.to_string())
+        Problem::new(Code::InvalidOption, "an option has a value that is not accepted")
+            .because(error.to_string())
     })?;
     let document = sequence(site, row.sequence.as_str()).await?.document;
     let notes = options::settle(row.purpose, &mut times, &mut options, &Sequence::parse(&document)?)?;
@@ -58,7 +59,12 @@ fn not_over(row: &DeploymentRow) -> Result<(), Problem> {
     }
 }
 
-async fn save(site: &Arc<Site>, row: DeploymentRow, what: &'static str, caller: &Caller) -> Result<(), Problem> {
+async fn save(
+    site: &Arc<Site>,
+    row: DeploymentRow,
+    what: &'static str,
+    caller: &Caller,
+) -> Result<(), Problem> {
     let who = caller.who.clone();
     site.write(move |w| {
         w.save_deployment(&row)?;

@@ -183,7 +183,12 @@ pub fn judge(world: &World, places: &Places, about: &About<'_>) -> Checked {
         clients.push(ClientLine {
             device: name,
             eligible: judged.is_eligible(),
-            takes: judged.updates.iter().map(ToString::to_string).chain(judged.packages.iter().map(ToString::to_string)).collect(),
+            takes: judged
+                .updates
+                .iter()
+                .map(ToString::to_string)
+                .chain(judged.packages.iter().map(ToString::to_string))
+                .collect(),
             reasons: judged.reasons,
             bytes: judged.bytes,
             groups: places.names(&groups).into_iter().map(str::to_owned).collect(),
@@ -194,9 +199,17 @@ pub fn judge(world: &World, places: &Places, about: &About<'_>) -> Checked {
         collection: about.collection.name.clone(),
         devices: clients.len() as u64,
         eligible: askers.len() as u64,
-        reasons: why.into_iter().map(|(why, devices)| WhyLine { why, words: why.words().to_owned(), devices }).collect(),
+        reasons: why
+            .into_iter()
+            .map(|(why, devices)| WhyLine { why, words: why.words().to_owned(), devices })
+            .collect(),
         groups: reaching::lines(places, &contents.all, &askers),
-        largest_download: clients.iter().filter(|line| line.eligible).map(|line| line.bytes).max().unwrap_or_default(),
+        largest_download: clients
+            .iter()
+            .filter(|line| line.eligible)
+            .map(|line| line.bytes)
+            .max()
+            .unwrap_or_default(),
         risk: None,
         notes: Vec::new(),
         clients,
@@ -211,7 +224,8 @@ struct Contents {
 
 impl Contents {
     fn of(about: &About<'_>, places: &Places) -> Self {
-        let planned: BTreeSet<u32> = about.planned.iter().filter_map(|name| places.point_called(name)).collect();
+        let planned: BTreeSet<u32> =
+            about.planned.iter().filter_map(|name| places.point_called(name)).collect();
         let mut made = Self { all: Vec::new(), of: HashMap::new() };
         let none = BTreeSet::new();
         for update in &about.references.feature_updates {
@@ -226,7 +240,14 @@ impl Contents {
         made
     }
 
-    fn add(&mut self, id: String, files: &[ContentFile], places: &Places, planned: &BTreeSet<u32>, cloud: bool) {
+    fn add(
+        &mut self,
+        id: String,
+        files: &[ContentFile],
+        places: &Places,
+        planned: &BTreeSet<u32>,
+        cloud: bool,
+    ) {
         for file in files {
             let held = file.sha256.and_then(|sha256| places.holds(sha256));
             let wanted = Wanted {

@@ -35,7 +35,11 @@ pub enum Choice {
 ///
 /// # Errors
 /// `CONFLICTING_OPTIONS`, `DEPLOYMENT_PACKAGE_CHOICE_REQUIRED`.
-pub fn decide(asked: &Asked, missing: &[String], uses_updates: bool) -> Result<(Choice, Option<String>), Problem> {
+pub fn decide(
+    asked: &Asked,
+    missing: &[String],
+    uses_updates: bool,
+) -> Result<(Choice, Option<String>), Problem> {
     let given = [asked.package.is_some(), asked.new_package.is_some(), asked.no_package];
     let given = given.into_iter().filter(|given| *given).count();
     if given > 1 {
@@ -43,14 +47,20 @@ pub fn decide(asked: &Asked, missing: &[String], uses_updates: bool) -> Result<(
         return Err(Problem::new(Code::ConflictingOptions, message));
     }
     if asked.no_package && !asked.to.is_empty() {
-        return Err(Problem::new(Code::ConflictingOptions, "without a package there is nothing to send with --to"));
+        return Err(Problem::new(
+            Code::ConflictingOptions,
+            "without a package there is nothing to send with --to",
+        ));
     }
     if missing.is_empty() {
         let why = match uses_updates {
             true => "every feature update is in the site's library",
             false => "it uses no feature update",
         };
-        return Ok((Choice::Nothing, (given > 0).then(|| format!("the choice of a package is skipped: {why}"))));
+        return Ok((
+            Choice::Nothing,
+            (given > 0).then(|| format!("the choice of a package is skipped: {why}")),
+        ));
     }
     let choice = match asked {
         Asked { package: Some(name), .. } => Choice::Existing(name.clone()),
@@ -59,7 +69,10 @@ pub fn decide(asked: &Asked, missing: &[String], uses_updates: bool) -> Result<(
         _ => {
             let message = format!("{} of its feature updates are not downloaded", missing.len());
             let refused = Problem::new(Code::DeploymentPackageChoiceRequired, message);
-            return Err(missing.iter().take(5).fold(refused, |problem, title| problem.because(title.clone())));
+            return Err(missing
+                .iter()
+                .take(5)
+                .fold(refused, |problem, title| problem.because(title.clone())));
         }
     };
     Ok((choice, None))

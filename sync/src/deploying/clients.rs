@@ -148,7 +148,8 @@ pub struct Happened {
 pub async fn history(site: &Arc<Site>, name: &str, limit: u32) -> Result<Answer, Problem> {
     let device = named(site, name).await?.device;
     let wanted = device.clone();
-    let (runs, messages) = site.read(move |r| Ok((r.runs_on(&wanted)?, r.messages_of(&wanted, limit)?))).await?;
+    let (runs, messages) =
+        site.read(move |r| Ok((r.runs_on(&wanted)?, r.messages_of(&wanted, limit)?))).await?;
     let happened = messages.into_iter().filter_map(|row| {
         let message: StatusMessage = serde_json::from_value(row.body).ok()?;
         Some(Happened {
@@ -163,7 +164,11 @@ pub async fn history(site: &Arc<Site>, name: &str, limit: u32) -> Result<Answer,
             error: codes::named(message.code.as_deref(), message.exit).map(|named| named.code),
             exit: message.exit,
             details: message.details,
-            bytes: message.bytes.iter().map(|from| format!("{} {} {}", from.origin.word(), from.name, from.bytes)).collect(),
+            bytes: message
+                .bytes
+                .iter()
+                .map(|from| format!("{} {} {}", from.origin.word(), from.name, from.bytes))
+                .collect(),
         })
     });
     Answer::of(&History { device, runs, happened: happened.collect() })

@@ -57,9 +57,10 @@ pub fn named(code: Option<&str>, exit: Option<i64>) -> Option<Named> {
         code: code.to_owned(),
         meaning: Code::from_str(code).map_or_else(|_| String::new(), |known| known.page().meaning.to_owned()),
     });
-    let bare = exit
-        .filter(|exit| *exit != 0)
-        .map(|exit| Named { code: unsigned(exit).map_or_else(|| exit.to_string(), written), meaning: String::new() });
+    let bare = exit.filter(|exit| *exit != 0).map(|exit| Named {
+        code: unsigned(exit).map_or_else(|| exit.to_string(), written),
+        meaning: String::new(),
+    });
     documented.or(ours).or(bare)
 }
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
+use schema::Writer;
 use schema::collections::Collection;
 use schema::deployments::{ContentState, DeploymentRow, Purpose};
 use schema::packages::{Access, NewMember, NewPackage};
 use schema::sequences::SequenceRow;
-use schema::Writer;
 use serde::{Deserialize, Serialize};
 
 use super::check::{self, World};
@@ -113,7 +113,14 @@ pub async fn create_and(
     };
     let confirmed = wanted.confirm_high_risk;
     let settled = settle(
-        site, &world, &wanted.sequence, &wanted.collection, wanted.purpose, times, wanted.options.clone(), confirmed,
+        site,
+        &world,
+        &wanted.sequence,
+        &wanted.collection,
+        wanted.purpose,
+        times,
+        wanted.options.clone(),
+        confirmed,
     )
     .await?;
     let references = world.references(&settled.sequence);
@@ -304,7 +311,8 @@ async fn reached(site: &Arc<Site>, world: &World, collection: &Collection) -> Re
         points.iter().any(|point| point.name.eq_ignore_ascii_case(name))
             || host.as_ref().is_some_and(|host| host.eq_ignore_ascii_case(name))
     };
-    let is_server = |name: &String| world.facts(name).is_some_and(|facts: &Facts| facts.os_type == OsType::Server);
+    let is_server =
+        |name: &String| world.facts(name).is_some_and(|facts: &Facts| facts.os_type == OsType::Server);
     Ok(Reached {
         collection: collection.name.clone(),
         built_in: collection.built_in,
@@ -357,7 +365,8 @@ fn fill(
         Package::None => return Ok(None),
         Package::Existing(id, members) => (id, members),
         Package::New(name, members) => {
-            let new = NewPackage { name, description: String::new(), source_dir: None, access: Access::Public };
+            let new =
+                NewPackage { name, description: String::new(), source_dir: None, access: Access::Public };
             let id = w.create_package(code, &new, now)?;
             w.audit(who, "package.create", id.as_str(), now)?;
             (id, members)

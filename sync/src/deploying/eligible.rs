@@ -191,7 +191,10 @@ impl<'a> Needs<'a> {
     /// Judges a device.
     pub fn judge(&mut self, facts: Option<&Facts>) -> Judged {
         let Some(facts) = facts else {
-            return Judged { reasons: vec![reason(Why::NoFacts, "it has not said what it is")], ..Judged::default() };
+            return Judged {
+                reasons: vec![reason(Why::NoFacts, "it has not said what it is")],
+                ..Judged::default()
+            };
         };
         let class = Class::of(facts);
         if let Some(known) = self.judged.get(&class) {
@@ -228,7 +231,8 @@ impl<'a> Needs<'a> {
         }
         let needed = judged.bytes.div_ceil(MIB) + if upgrades && !room_checked { SETUP_ROOM_MB } else { 0 };
         if facts.free_disk_mb > 0 && facts.free_disk_mb < needed {
-            let text = format!("{} MiB are free, downloading and upgrading need {needed}", facts.free_disk_mb);
+            let text =
+                format!("{} MiB are free, downloading and upgrading need {needed}", facts.free_disk_mb);
             judged.reasons.push(reason(Why::Disk, text));
         }
         judged
@@ -247,7 +251,8 @@ impl<'a> Needs<'a> {
             judged.updates.push(id);
             return true;
         }
-        let all: Option<Vec<_>> = candidates.iter().map(|candidate| choose::why_not(candidate, &device)).collect();
+        let all: Option<Vec<_>> =
+            candidates.iter().map(|candidate| choose::why_not(candidate, &device)).collect();
         let nearest = all.map(|all| all.into_iter().max_by_key(|(why, _)| *why));
         judged.reasons.push(match nearest {
             Some(Some((why, text))) => reason(why.into(), text),
@@ -269,9 +274,13 @@ fn by_image(upgrade: &UpgradeOs, image: &Image, facts: &Facts, judged: &mut Judg
     }
     let same = |one: &str, other: &str| one.eq_ignore_ascii_case(other);
     if edition.architecture.as_ref().is_some_and(|architecture| !same(architecture, &facts.architecture)) {
-        judged.reasons.push(reason(Why::Architecture, format!("`{}` is not for {}", image.name, facts.architecture)));
+        judged
+            .reasons
+            .push(reason(Why::Architecture, format!("`{}` is not for {}", image.name, facts.architecture)));
     }
-    if !edition.languages.is_empty() && !edition.languages.iter().any(|language| same(language, &facts.language)) {
+    if !edition.languages.is_empty()
+        && !edition.languages.iter().any(|language| same(language, &facts.language))
+    {
         let text = format!("`{}` is in {}", image.name, edition.languages.join(", "));
         judged.reasons.push(reason(Why::Language, text));
     }
@@ -299,10 +308,15 @@ fn readiness(check: &CheckReadiness, facts: &Facts, reasons: &mut Vec<Reason>) {
         }
     }
     let same = |one: &str, other: &str| one.eq_ignore_ascii_case(other);
-    let differs = |wanted: &Option<String>, has: &str| wanted.as_ref().is_some_and(|wanted| !same(wanted, has));
+    let differs =
+        |wanted: &Option<String>, has: &str| wanted.as_ref().is_some_and(|wanted| !same(wanted, has));
     let below = |version: &str, bound: &str| numbers(version) < numbers(bound);
     let failing = [
-        (check.os_type.is_some_and(|wanted| wanted != facts.os_type), Why::OsType, "it is a server or a client, unlike what is needed"),
+        (
+            check.os_type.is_some_and(|wanted| wanted != facts.os_type),
+            Why::OsType,
+            "it is a server or a client, unlike what is needed",
+        ),
         (differs(&check.architecture, &facts.architecture), Why::Architecture, "it has another architecture"),
         (differs(&check.language, &facts.language), Why::Language, "it is in another language"),
         (
@@ -362,14 +376,16 @@ mod tests {
             superseded_by: Vec::new(),
             undeployable: None,
         };
-        let file = ContentFile { name: "x.esd".parse().expect("a name"), size: 4 << 30, sha256: None, sha1: None };
+        let file =
+            ContentFile { name: "x.esd".parse().expect("a name"), size: 4 << 30, sha256: None, sha1: None };
         FeatureUpdate { facts, release: None, files: vec![file] }
     }
 
     fn sequence(check: CheckReadiness, common: Common, updates: &[FeatureUpdate]) -> Sequence {
         let feature_updates = updates.iter().map(FeatureUpdate::id).collect();
         let upgrade = Action::UpgradeOs(UpgradeOs { feature_updates, ..UpgradeOs::default() });
-        let checks = Node::Step(Step { common: Common::named("check"), action: Action::CheckReadiness(check) });
+        let checks =
+            Node::Step(Step { common: Common::named("check"), action: Action::CheckReadiness(check) });
         let nodes = vec![
             Node::Group(Group { common, nodes: vec![checks] }),
             Node::Step(Step { common: Common::named("upgrade"), action: upgrade }),
@@ -381,14 +397,24 @@ mod tests {
     fn eligibility_table() {
         let updates = [update("en-us", "x64"), update("de-de", "x64"), update("en-us", "arm64")];
         let references = References { feature_updates: updates.to_vec(), ..References::default() };
-        let check = CheckReadiness { ac_power: true, wired: true, uefi: true, tpm: true, ..CheckReadiness::default() };
+        let check = CheckReadiness {
+            ac_power: true,
+            wired: true,
+            uefi: true,
+            tpm: true,
+            ..CheckReadiness::default()
+        };
         let sequence = sequence(check, Common::named("prepare"), &updates);
         let mut needs = Needs::of(&sequence, &references, false);
         let base = facts;
         let rows: Vec<(&str, Facts, Vec<Why>)> = vec![
             ("fits", base(), vec![]),
             ("German", Facts { language: "de-DE".to_owned(), ..base() }, vec![]),
-            ("French: the nearest says why", Facts { language: "fr-fr".to_owned(), ..base() }, vec![Why::Language]),
+            (
+                "French: the nearest says why",
+                Facts { language: "fr-fr".to_owned(), ..base() },
+                vec![Why::Language],
+            ),
             ("x86", Facts { architecture: "x86".to_owned(), ..base() }, vec![Why::Architecture]),
             ("Home", Facts { edition: "Core".to_owned(), ..base() }, vec![Why::Edition]),
             ("is there already", Facts { version: "10.0.26200".to_owned(), ..base() }, vec![Why::Path]),
@@ -427,6 +453,10 @@ mod tests {
         let lenient = self::sequence(CheckReadiness::default(), lenient, &updates);
         let slow = Facts { processor_mhz: 900, ..facts() };
         assert!(Needs::of(&lenient, &references, true).judge(Some(&slow)).is_eligible());
-        assert!(Needs::of(&lenient, &references, true).judge(Some(&Facts { internet: true, ..facts() })).is_eligible());
+        assert!(
+            Needs::of(&lenient, &references, true)
+                .judge(Some(&Facts { internet: true, ..facts() }))
+                .is_eligible()
+        );
     }
 }

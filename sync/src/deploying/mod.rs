@@ -32,7 +32,7 @@ use std::sync::Arc;
 use catalog::problem::{Code, Problem};
 use schema::deployments::DeploymentRow;
 
-pub use clients::{History, ShownClient, Happened};
+pub use clients::{Happened, History, ShownClient};
 pub use content::keep_time;
 pub use create::Created;
 pub use request::{Change, CheckArgs, Create, DeployRequest, NewPhase, PhaseChange, PhasedCreate};
@@ -66,7 +66,9 @@ pub async fn answer(site: &Arc<Site>, request: DeployRequest, caller: &Caller) -
         DeployRequest::PhasedDelete { name } => phases::delete(site, &name, caller).await?.into(),
         DeployRequest::ClientList => clients::list(site).await?.into(),
         DeployRequest::ClientShow { device } => clients::show(site, &device).await?.into(),
-        DeployRequest::ClientHistory { device, limit } => clients::history(site, &device, limit).await?.into(),
+        DeployRequest::ClientHistory { device, limit } => {
+            clients::history(site, &device, limit).await?.into()
+        }
     })
 }
 
@@ -80,9 +82,10 @@ pub async fn named(site: &Arc<Site>, name: &str) -> Result<DeploymentRow, Proble
     let mut found = all.into_iter().filter(|row| !wanted.is_empty() && row.id.as_str().starts_with(&wanted));
     match (found.next(), found.next()) {
         (Some(one), None) => Ok(one),
-        (Some(_), Some(_)) => {
-            Err(Problem::new(Code::Ambiguous, format!("several deployments have ids that begin with `{name}`")))
-        }
+        (Some(_), Some(_)) => Err(Problem::new(
+            Code::Ambiguous,
+            format!("several deployments have ids that begin with `{name}`"),
+        )),
         _ => Err(Problem::new(Code::DeploymentNotFound, format!("no deployment has the id `{name}`"))),
     }
 }

@@ -157,7 +157,8 @@ pub fn settle(
     }
     let media = options.offered_to != OfferedTo::Clients;
     if options.internet && media {
-        let message = "on the internet a task sequence starts from the running system only, not from media or PXE";
+        let message =
+            "on the internet a task sequence starts from the running system only, not from media or PXE";
         return Err(Problem::new(Code::InternetStartUnsupported, message));
     }
     let upgrades = deploys_os(sequence);
@@ -169,7 +170,8 @@ pub fn settle(
     } else if options.metered && upgrades {
         return conflict("an upgrade of the operating system does not go over metered connections");
     }
-    let brings = sequence.steps().iter().any(|at| at.enabled && matches!(at.step.action, Action::DownloadContent(_)));
+    let brings =
+        sequence.steps().iter().any(|at| at.enabled && matches!(at.step.action, Action::DownloadContent(_)));
     match options.delivery {
         None => {
             let whole = !media && !brings;
@@ -193,11 +195,15 @@ pub fn settle(
             let page = Code::PredownloadHasNoEffect.page();
             notes.push(format!("{}: {}", Code::PredownloadHasNoEffect, page.meaning));
         } else if purpose == Purpose::Required {
-            notes.push("a required deployment downloads when it is available; nothing comes earlier".to_owned());
+            notes.push(
+                "a required deployment downloads when it is available; nothing comes earlier".to_owned(),
+            );
         }
     }
     if sequence.uses_feature_updates() && media {
-        notes.push("feature updates need a running system: started from media the upgrade step fails".to_owned());
+        notes.push(
+            "feature updates need a running system: started from media the upgrade step fails".to_owned(),
+        );
     }
     Ok(notes)
 }
@@ -250,41 +256,112 @@ mod tests {
         let rows: Vec<(&str, Purpose, Times, Options, Sequence, Option<Code>)> = vec![
             ("plain", available, times(None, None), base(), by_update(), None),
             ("due", required, times(Some(200), Some(300)), base(), by_update(), None),
-            ("available with deadline", available, times(Some(200), None), base(), by_update(), Some(Code::ConflictingOptions)),
-            ("deadline too early", required, times(Some(99), None), base(), by_update(), Some(Code::InvalidOption)),
-            ("expires before due", required, times(Some(200), Some(200)), base(), by_update(), Some(Code::InvalidOption)),
-            ("expires before available", available, times(None, Some(100)), base(), by_update(), Some(Code::InvalidOption)),
-            ("wakes nobody", available, times(None, None), Options { wake_up: true, ..base() }, by_update(), Some(Code::ConflictingOptions)),
-            ("wakes", required, times(None, None), Options { wake_up: true, ..base() }, by_update(), None),
-            ("metered OS", required, times(None, None), Options { metered: true, ..base() }, by_image(), Some(Code::ConflictingOptions)),
-            ("metered", required, times(None, None), Options { metered: true, ..base() }, with(vec![]), None),
             (
-                "internet from media", available, times(None, None),
-                Options { internet: true, offered_to: OfferedTo::ClientsAndMedia, ..base() }, by_image(),
-                Some(Code::InternetStartUnsupported),
-            ),
-            ("internet", available, times(None, None), Options { internet: true, ..base() }, by_image(), None),
-            (
-                "from the point", required, times(None, None),
-                Options { delivery: Some(Delivery::FromPoint), ..base() }, by_update(), Some(Code::RunFromDpFeatureUpdate),
-            ),
-            (
-                "an image from the point", required, times(None, None),
-                Options { delivery: Some(Delivery::FromPoint), ..base() }, by_image(), None,
-            ),
-            (
-                "all before, from media", available, times(None, None),
-                Options { delivery: Some(Delivery::BeforeStart), offered_to: OfferedTo::Media, ..base() }, by_image(),
+                "available with deadline",
+                available,
+                times(Some(200), None),
+                base(),
+                by_update(),
                 Some(Code::ConflictingOptions),
             ),
             (
-                "all before, with a step that downloads", available, times(None, None),
-                Options { delivery: Some(Delivery::BeforeStart), ..base() }, downloads(), Some(Code::ConflictingOptions),
+                "deadline too early",
+                required,
+                times(Some(99), None),
+                base(),
+                by_update(),
+                Some(Code::InvalidOption),
+            ),
+            (
+                "expires before due",
+                required,
+                times(Some(200), Some(200)),
+                base(),
+                by_update(),
+                Some(Code::InvalidOption),
+            ),
+            (
+                "expires before available",
+                available,
+                times(None, Some(100)),
+                base(),
+                by_update(),
+                Some(Code::InvalidOption),
+            ),
+            (
+                "wakes nobody",
+                available,
+                times(None, None),
+                Options { wake_up: true, ..base() },
+                by_update(),
+                Some(Code::ConflictingOptions),
+            ),
+            ("wakes", required, times(None, None), Options { wake_up: true, ..base() }, by_update(), None),
+            (
+                "metered OS",
+                required,
+                times(None, None),
+                Options { metered: true, ..base() },
+                by_image(),
+                Some(Code::ConflictingOptions),
+            ),
+            ("metered", required, times(None, None), Options { metered: true, ..base() }, with(vec![]), None),
+            (
+                "internet from media",
+                available,
+                times(None, None),
+                Options { internet: true, offered_to: OfferedTo::ClientsAndMedia, ..base() },
+                by_image(),
+                Some(Code::InternetStartUnsupported),
+            ),
+            (
+                "internet",
+                available,
+                times(None, None),
+                Options { internet: true, ..base() },
+                by_image(),
+                None,
+            ),
+            (
+                "from the point",
+                required,
+                times(None, None),
+                Options { delivery: Some(Delivery::FromPoint), ..base() },
+                by_update(),
+                Some(Code::RunFromDpFeatureUpdate),
+            ),
+            (
+                "an image from the point",
+                required,
+                times(None, None),
+                Options { delivery: Some(Delivery::FromPoint), ..base() },
+                by_image(),
+                None,
+            ),
+            (
+                "all before, from media",
+                available,
+                times(None, None),
+                Options { delivery: Some(Delivery::BeforeStart), offered_to: OfferedTo::Media, ..base() },
+                by_image(),
+                Some(Code::ConflictingOptions),
+            ),
+            (
+                "all before, with a step that downloads",
+                available,
+                times(None, None),
+                Options { delivery: Some(Delivery::BeforeStart), ..base() },
+                downloads(),
+                Some(Code::ConflictingOptions),
             ),
             ("a step that downloads", available, times(None, None), base(), downloads(), None),
             (
-                "a long comment", available, times(None, None),
-                Options { comment: "x".repeat(513), ..base() }, by_update(), Some(Code::DescriptionTooLong),
+                "a long comment",
+                available,
+                times(None, None),
+                Options { comment: "x".repeat(513), ..base() },
+                by_update(),
+                Some(Code::DescriptionTooLong),
             ),
         ];
         for (name, purpose, mut times, mut options, sequence, expected) in rows {

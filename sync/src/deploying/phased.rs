@@ -113,7 +113,8 @@ impl Success {
     pub fn is_met(self, tally: Tally) -> bool {
         match self {
             Self::Percent(percent) => {
-                tally.devices > 0 && u64::from(tally.succeeded) * 100 >= u64::from(percent) * u64::from(tally.devices)
+                tally.devices > 0
+                    && u64::from(tally.succeeded) * 100 >= u64::from(percent) * u64::from(tally.devices)
             }
             Self::Devices(devices) => tally.succeeded >= devices,
         }
@@ -129,7 +130,9 @@ impl Plan {
         }
         let tally = |position: usize| tallies.get(position).copied().unwrap_or_default();
         for position in 0..self.phases.len() {
-            if self.phases[position].state == State::Active && self.phases[position].success.is_met(tally(position)) {
+            if self.phases[position].state == State::Active
+                && self.phases[position].success.is_met(tally(position))
+            {
                 self.enter(position, State::Done, now);
             }
         }
@@ -142,7 +145,8 @@ impl Plan {
         match (phase.state, phase.begin) {
             (State::Deferred, Begin::After(pause)) => {
                 let since = *phase.since.get_or_insert(now);
-                (now.duration_since(since).as_secs() >= i64::try_from(pause).unwrap_or(i64::MAX)).then_some(next)
+                (now.duration_since(since).as_secs() >= i64::try_from(pause).unwrap_or(i64::MAX))
+                    .then_some(next)
             }
             _ => None,
         }
@@ -159,7 +163,8 @@ impl Plan {
     /// `PHASE_REFUSED` where nothing is left, or it is suspended.
     pub fn advance(&self) -> Result<usize, Problem> {
         if self.suspended {
-            return Err(Problem::new(Code::PhaseRefused, "it is suspended").help("`spsync deploy phased resume` first"));
+            return Err(Problem::new(Code::PhaseRefused, "it is suspended")
+                .help("`spsync deploy phased resume` first"));
         }
         self.next().ok_or_else(|| Problem::new(Code::PhaseRefused, "every phase has begun"))
     }
@@ -205,7 +210,8 @@ pub fn check(phases: &[Phase]) -> Result<(), Problem> {
     }
     for (position, phase) in phases.iter().enumerate() {
         let number = position + 1;
-        let twice = phases[..position].iter().any(|other| other.collection.eq_ignore_ascii_case(&phase.collection));
+        let twice =
+            phases[..position].iter().any(|other| other.collection.eq_ignore_ascii_case(&phase.collection));
         if twice {
             return invalid(format!("phase {number}: `{}` has a phase already", phase.collection));
         }
@@ -259,7 +265,7 @@ mod tests {
     /// Mission row M67: two phases, 95 percent, a day later.
     #[test]
     fn phased_default_two() {
-        let usual = |name| phase(name, Success::default(), Begin::default());
+        let usual = |name: &str| phase(name, Success::default(), Begin::default());
         let mut plan = Plan { phases: vec![usual("pilot"), usual("all")], suspended: false };
         check(&plan.phases).unwrap();
         assert_eq!(plan.at(&[], at(0)), Some(0), "the first begins at once");
@@ -283,7 +289,7 @@ mod tests {
 
     #[test]
     fn plans_that_cannot_be() {
-        let usual = |name| phase(name, Success::default(), Begin::default());
+        let usual = |name: &str| phase(name, Success::default(), Begin::default());
         for (name, phases) in [
             ("one", vec![usual("a")]),
             ("thirteen", (0..13).map(|n| usual(&n.to_string())).collect()),

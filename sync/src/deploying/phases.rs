@@ -107,7 +107,14 @@ pub async fn create(site: &Arc<Site>, wanted: PhasedCreate, caller: &Caller) -> 
         let times = times(wanted.purpose, phase, now);
         let options = wanted.options.clone();
         let one = create::settle(
-            site, &world, &wanted.sequence, &phase.collection, wanted.purpose, times, options, wanted.confirm_high_risk,
+            site,
+            &world,
+            &wanted.sequence,
+            &phase.collection,
+            wanted.purpose,
+            times,
+            options,
+            wanted.confirm_high_risk,
         )
         .await?;
         let reasons = one.risk().reasons.iter().map(|reason| format!("phase {}: {reason}", number + 1));
@@ -118,7 +125,8 @@ pub async fn create(site: &Arc<Site>, wanted: PhasedCreate, caller: &Caller) -> 
         return Err(Problem::new(Code::PhasesInvalid, "a phased deployment has phases"));
     };
     distributed(site, &world, settled.sequence())?;
-    let chosen = Chosen { purpose: wanted.purpose, options: wanted.options, confirmed: wanted.confirm_high_risk };
+    let chosen =
+        Chosen { purpose: wanted.purpose, options: wanted.options, confirmed: wanted.confirm_high_risk };
     let row = PhasedRow {
         name,
         sequence: settled.row().id.clone(),
@@ -170,7 +178,8 @@ fn times(purpose: Purpose, phase: &Phase, now: Timestamp) -> Times {
 async fn tallies(site: &Arc<Site>, world: &World, plan: &Plan) -> Result<Vec<Tally>, Problem> {
     let mut tallies = Vec::new();
     for phase in &plan.phases {
-        let collection = world.collections.iter().find(|one| one.name.eq_ignore_ascii_case(&phase.collection));
+        let collection =
+            world.collections.iter().find(|one| one.name.eq_ignore_ascii_case(&phase.collection));
         let members = collection.map(|collection| world.members(collection)).unwrap_or_default();
         let id: Option<PackageId> = phase.deployment.as_ref().and_then(|id| id.parse().ok());
         let runs = match id {
@@ -338,7 +347,12 @@ pub async fn advance(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<An
 ///
 /// # Errors
 /// `DEPLOYMENT_NOT_FOUND`.
-pub async fn suspend(site: &Arc<Site>, name: &str, suspend: bool, caller: &Caller) -> Result<Answer, Problem> {
+pub async fn suspend(
+    site: &Arc<Site>,
+    name: &str,
+    suspend: bool,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
     let row = named(site, name).await?;
     let plan = Plan { suspended: suspend, ..plan_of(&row)? };
     let what = if suspend { "deploy.phased-suspend" } else { "deploy.phased-resume" };

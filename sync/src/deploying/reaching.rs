@@ -111,7 +111,15 @@ fn line(
     let bytes = wanted().map(|(content, count)| content.size * count).sum();
     let Some(address) = address else {
         let (means, groups) = (Means::Unknown, Vec::new());
-        return GroupLine { groups, devices, means, after_seconds: None, peers: false, bytes, link_bytes: bytes };
+        return GroupLine {
+            groups,
+            devices,
+            means,
+            after_seconds: None,
+            peers: false,
+            bytes,
+            link_bytes: bytes,
+        };
     };
     let standing = places.standing(address);
     let mut worst = (Means::Reachable, None);
@@ -161,7 +169,10 @@ mod tests {
             name: name.to_owned(),
             options,
             points: points.to_vec(),
-            neighbours: neighbours.iter().map(|(to, minutes)| (*to, Fallback::from_minutes(*minutes))).collect(),
+            neighbours: neighbours
+                .iter()
+                .map(|(to, minutes)| (*to, Fallback::from_minutes(*minutes)))
+                .collect(),
         };
         let on = Options::default;
         let groups = vec![
@@ -191,7 +202,8 @@ mod tests {
             planned: planned.iter().copied().collect(),
             cloud: true,
         };
-        let (here, later, cloud, nowhere) = (Means::Reachable, Means::Fallback, Means::Cloud, Means::NotReachable);
+        let (here, later, cloud, nowhere) =
+            (Means::Reachable, Means::Fallback, Means::Cloud, Means::NotReachable);
         for (name, group, content, means, after, link) in [
             ("a point has it", 1, esd(&[1], &[]), here, None, 0),
             ("a point will have it", 1, esd(&[], &[1]), here, None, 5 * GIB),

@@ -6,7 +6,9 @@ use catalog::digest::{Digests, Sha1Digest, Sha256Digest};
 use schema::software::{AppRow, ImageRow};
 
 use crate::authoring::surroundings::Known;
-use crate::policy::{Application, ContentFile, Edition, FeatureUpdate, Image, References, SealedSecret, SecretOf};
+use crate::policy::{
+    Application, ContentFile, Edition, FeatureUpdate, Image, References, SealedSecret, SecretOf,
+};
 use crate::sequence::refs::Target;
 use crate::sequence::{Action, Sequence};
 use crate::software::{apps, images};
@@ -80,7 +82,12 @@ fn image(row: &ImageRow) -> Image {
         name: row.name.clone(),
         os_type: images::os_type(&row.info),
         editions: editions.collect(),
-        file: ContentFile { name: row.file_name.clone(), size: row.size, sha256: Some(row.content), sha1: None },
+        file: ContentFile {
+            name: row.file_name.clone(),
+            size: row.size,
+            sha256: Some(row.content),
+            sha1: None,
+        },
     }
 }
 
@@ -98,7 +105,8 @@ fn application(row: &AppRow) -> Application {
         name: row.name.clone(),
         install: text("install"),
         detect: text("detect"),
-        success_codes: codes.map_or_else(|| vec![0, 3010], |codes| codes.iter().filter_map(|c| c.as_i64()).collect()),
+        success_codes: codes
+            .map_or_else(|| vec![0, 3010], |codes| codes.iter().filter_map(|c| c.as_i64()).collect()),
         usable: apps::is_usable(row),
         files: files.collect(),
     }
@@ -115,7 +123,5 @@ pub fn secrets(sequence: &Sequence, filled: &[u32]) -> Vec<SealedSecret> {
         Action::SetVariable(set) => set.hidden_value.clone().map(|place| (place, SecretOf::Variable)),
         _ => None,
     });
-    named
-        .map(|(place, of)| SealedSecret { present: filled.contains(&place.number()), place, of })
-        .collect()
+    named.map(|(place, of)| SealedSecret { present: filled.contains(&place.number()), place, of }).collect()
 }

@@ -46,18 +46,27 @@ pub struct Risk {
 ///
 /// # Errors
 /// `HIGH_RISK_COLLECTION`, `HIGH_RISK_TOO_LARGE`, `HIGH_RISK_SITE_SYSTEM`: no confirmation helps.
-pub fn judge(purpose: Purpose, deploys_os: bool, reached: &Reached, allowed: Allowed) -> Result<Risk, Problem> {
+pub fn judge(
+    purpose: Purpose,
+    deploys_os: bool,
+    reached: &Reached,
+    allowed: Allowed,
+) -> Result<Risk, Problem> {
     if purpose != Purpose::Required || !deploys_os {
         return Ok(Risk::default());
     }
     let name = &reached.collection;
     if reached.built_in {
-        let message = format!("a required upgrade of the operating system does not go to `{name}`, which holds every device");
+        let message = format!(
+            "a required upgrade of the operating system does not go to `{name}`, which holds every device"
+        );
         return Err(Problem::new(Code::HighRiskCollection, message));
     }
     if allowed.most > 0 && reached.devices > allowed.most {
-        let message =
-            format!("`{name}` has {} devices, and a high-risk deployment reaches at most {}", reached.devices, allowed.most);
+        let message = format!(
+            "`{name}` has {} devices, and a high-risk deployment reaches at most {}",
+            reached.devices, allowed.most
+        );
         return Err(Problem::new(Code::HighRiskTooLarge, message));
     }
     if allowed.block_site_systems && !reached.site_systems.is_empty() {
@@ -102,7 +111,8 @@ mod tests {
 
     #[test]
     fn high_risk_table() {
-        let reached = |devices: usize| Reached { collection: "ring".to_owned(), devices, ..Reached::default() };
+        let reached =
+            |devices: usize| Reached { collection: "ring".to_owned(), devices, ..Reached::default() };
         let servers = Reached { servers: vec!["srv1".to_owned()], ..reached(1) };
         let systems = Reached { site_systems: vec!["lyon".to_owned()], ..reached(1) };
         let every = Reached { built_in: true, ..reached(1) };

@@ -63,7 +63,8 @@ pub async fn one(site: &Arc<Site>, name: &str) -> Result<Shown, Problem> {
     let row = named(site, name).await?;
     let progress = progress(site, &row).await?;
     let mut all = shown(site, vec![row]).await?;
-    let shown = all.pop().ok_or_else(|| Problem::new(catalog::problem::Code::Internal, "a deployment is lost"))?;
+    let shown =
+        all.pop().ok_or_else(|| Problem::new(catalog::problem::Code::Internal, "a deployment is lost"))?;
     Ok(Shown { progress, ..shown })
 }
 
@@ -80,11 +81,11 @@ pub async fn list(site: &Arc<Site>) -> Result<Answer, Problem> {
 pub(super) async fn shown(site: &Arc<Site>, rows: Vec<DeploymentRow>) -> Result<Vec<Shown>, Problem> {
     let (sequences, collections, counts, everybody) = site
         .read(|r| {
-            let mut everybody: Vec<String> = r.devices()?.into_iter().map(|device| device.name.to_lowercase()).collect();
+            let mut everybody: Vec<String> =
+                r.devices()?.into_iter().map(|device| device.name.to_lowercase()).collect();
             let principals = r.principals()?.into_iter();
-            let devices = principals.filter(|one| {
-                one.kind == schema::keys::PrincipalKind::Device && one.revoked.is_none()
-            });
+            let devices = principals
+                .filter(|one| one.kind == schema::keys::PrincipalKind::Device && one.revoked.is_none());
             everybody.extend(devices.map(|one| one.name.to_lowercase()));
             everybody.sort();
             everybody.dedup();

@@ -137,9 +137,8 @@ pub fn lines(members: Vec<String>, runs: Vec<DeviceRun>) -> Vec<DeviceLine> {
     let mut all: BTreeMap<String, DeviceLine> =
         members.into_iter().map(|device| (device.to_lowercase(), silent(device))).collect();
     for run in runs {
-        let error = codes::named(run.code.as_deref(), run.exit).filter(|_| {
-            !matches!(state_of(&run.state).bucket(), Bucket::Success)
-        });
+        let error = codes::named(run.code.as_deref(), run.exit)
+            .filter(|_| !matches!(state_of(&run.state).bucket(), Bucket::Success));
         let (error, meaning) = error.map(|named| (named.code, named.meaning)).unzip();
         let line = DeviceLine {
             device: run.device,
@@ -213,9 +212,11 @@ pub async fn status(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
 
 /// How a phase is doing: devices of its collection, and those of them that succeeded. Pure.
 pub fn tally(members: &[String], runs: &[DeviceRun]) -> Tally {
-    let members_lower: std::collections::HashSet<String> = members.iter().map(|member| member.to_lowercase()).collect();
+    let members_lower: std::collections::HashSet<String> =
+        members.iter().map(|member| member.to_lowercase()).collect();
     let is_in = |device: &str| members_lower.contains(&device.to_lowercase());
-    let succeeded = runs.iter().filter(|run| state_of(&run.state) == RunState::Succeeded && is_in(&run.device)).count();
+    let succeeded =
+        runs.iter().filter(|run| state_of(&run.state) == RunState::Succeeded && is_in(&run.device)).count();
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     Tally { devices: number(members.len()), succeeded: number(succeeded) }
 }

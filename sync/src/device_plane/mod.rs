@@ -159,14 +159,17 @@ pub async fn begin(site: &Arc<Site>) -> Result<(), Problem> {
 pub async fn pass(site: &Arc<Site>, now: Timestamp) -> Result<(), Problem> {
     let seen = std::mem::take(&mut *site.policies.seen.lock().unwrap_or_else(PoisonError::into_inner));
     if !seen.is_empty() {
-        let rows: Vec<_> =
-            seen.into_iter().map(|(name, (address, at))| (name, address.to_canonical().to_string(), at)).collect();
+        let rows: Vec<_> = seen
+            .into_iter()
+            .map(|(name, (address, at))| (name, address.to_canonical().to_string(), at))
+            .collect();
         site.write(move |w| w.devices_seen(&rows)).await?;
     }
     let due = site.policies.snapshot().next_change.is_some_and(|at| at <= now);
     let made = *site.policies.made.lock().unwrap_or_else(PoisonError::into_inner);
     let old = made.is_none_or(|made| now.duration_since(made).as_secs().abs() >= EVERY_SECONDS);
-    if due || old {
+    // Where nothing is deployed, nothing that ends by itself changes anything.
+    if due || (old && !site.read(|r| r.deployments()).await?.is_empty()) {
         make(site, now).await?;
     }
     Ok(())

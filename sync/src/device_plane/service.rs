@@ -87,7 +87,8 @@ impl DeviceService {
 
     async fn carry_out(&self, route: Route, call: &mut Call<'_>) -> Result<Response<ContentBody>, Problem> {
         let (address, now) = (call.peer.ip(), clock::now());
-        let allowed = self.site.settings().server.allow_plain_enrolment && !matches!(route, Route::Secrets(_));
+        let allowed =
+            self.site.settings().server.allow_plain_enrolment && !matches!(route, Route::Secrets(_));
         if !takes_secrets(call.secure, address, allowed) {
             return Err(Problem::new(Code::PlainHttpRefused, "keys and secrets travel over https only"));
         }
@@ -159,7 +160,8 @@ impl DeviceService {
         };
         report.facts.check()?;
         self.site.policies.says(device, &report.facts);
-        let facts = serde_json::to_value(&report.facts).map_err(|error| Problem::of(Code::Internal, &error))?;
+        let facts =
+            serde_json::to_value(&report.facts).map_err(|error| Problem::of(Code::Internal, &error))?;
         let (name, address) = (device.to_owned(), call.peer.ip().to_canonical().to_string());
         self.site.write(move |w| w.put_facts(&name, &facts, &address, clock::now())).await?;
         Ok(answer::empty(StatusCode::NO_CONTENT))
@@ -179,8 +181,13 @@ impl DeviceService {
     }
 
     /// `GET /client/secrets/{deployment}`: 200, or 403 for what is not offered to the device now.
-    async fn secrets(&self, device: &str, deployment: &DeploymentId) -> Result<Response<ContentBody>, Problem> {
-        let refused = || Problem::new(Code::NotTargeted, format!("{deployment} is not deployed to `{device}` now"));
+    async fn secrets(
+        &self,
+        device: &str,
+        deployment: &DeploymentId,
+    ) -> Result<Response<ContentBody>, Problem> {
+        let refused =
+            || Problem::new(Code::NotTargeted, format!("{deployment} is not deployed to `{device}` now"));
         let id: PackageId = deployment.as_str().parse().map_err(|_| refused())?;
         if !self.site.policies.snapshot().offers(device, &id) {
             return Err(refused());

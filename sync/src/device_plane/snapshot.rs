@@ -16,8 +16,8 @@ use schema::sequences::SequenceRow;
 use crate::deploying::options::{Delivery as Brings, OfferedTo, Options, Rerun as Again};
 use crate::deploying::resolve;
 use crate::policy::{
-    Assignment, ContentOptions, Delivery, DeploymentId, DeviceSettings, FORMAT, MOST_ASSIGNMENTS, Purpose, References, Rerun,
-    UserOptions,
+    Assignment, ContentOptions, Delivery, DeploymentId, DeviceSettings, FORMAT, MOST_ASSIGNMENTS, Purpose,
+    References, Rerun, UserOptions,
 };
 use crate::sequence::Sequence;
 use crate::software::settings::effective_of;
@@ -90,8 +90,10 @@ struct Offered {
 impl Snapshot {
     /// Makes a snapshot.
     pub fn of(inputs: &Inputs, now: Timestamp) -> Self {
-        let next_change = inputs.deployments.iter().filter_map(|row| row.expires).filter(|at| *at > now).min();
-        let offered: Vec<Offered> = inputs.deployments.iter().filter_map(|row| offered(inputs, row, now)).collect();
+        let next_change =
+            inputs.deployments.iter().filter_map(|row| row.expires).filter(|at| *at > now).min();
+        let offered: Vec<Offered> =
+            inputs.deployments.iter().filter_map(|row| offered(inputs, row, now)).collect();
         let mut in_which: HashMap<String, Vec<usize>> = HashMap::new();
         let mut everybody = Vec::new();
         for (position, collection) in inputs.collections.iter().enumerate() {
@@ -182,8 +184,10 @@ fn class(inputs: &Inputs, offered: &[Offered], which: &[usize], device: &str) ->
     let settings = DeviceSettings::of(&effective_of(device, &inputs.settings, &inputs.collections));
     let settings = serde_json::to_string(&settings).unwrap_or_else(|_| "{}".to_owned());
     let told = |away: bool| {
-        let begin =
-            format!("\"refresh_seconds\":{},\"settings\":{settings},\"assignments\":[", inputs.refresh_seconds);
+        let begin = format!(
+            "\"refresh_seconds\":{},\"settings\":{settings},\"assignments\":[",
+            inputs.refresh_seconds
+        );
         let mut parts = vec![Bytes::from(begin)];
         let some = own.iter().filter(|one| one.internet || !away).filter_map(|one| one.part.clone());
         for (position, part) in some.take(MOST_ASSIGNMENTS).enumerate() {

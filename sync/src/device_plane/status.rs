@@ -18,7 +18,12 @@ use crate::site::Site;
 ///
 /// # Errors
 /// `STATUS_INVALID` for a batch that is none; those of the database.
-pub async fn take(site: &Arc<Site>, device: &str, batch: StatusBatch, now: Timestamp) -> Result<StatusAck, Problem> {
+pub async fn take(
+    site: &Arc<Site>,
+    device: &str,
+    batch: StatusBatch,
+    now: Timestamp,
+) -> Result<StatusAck, Problem> {
     batch.check()?;
     let (device, snapshot) = (device.to_owned(), site.policies.snapshot());
     site.write(move |w| take_down(w, &device, &snapshot, batch, now)).await

@@ -17,7 +17,9 @@ use crate::admin::{self, Envelope, Event, Request};
 use crate::config::{Loaded, Settings, Source};
 use crate::deploying::{DeployRequest, phases};
 use crate::fixture::{Origin, demo_catalog};
-use crate::policy::{BytesFrom, Origin as From, Policy, RunState, StatusBatch, StatusMessage, StepReport, StepState};
+use crate::policy::{
+    BytesFrom, Origin as From, Policy, RunState, StatusBatch, StatusMessage, StepReport, StepState,
+};
 use crate::site::Site;
 use crate::software::SoftwareRequest;
 
@@ -58,7 +60,9 @@ async fn asked(site: &Arc<Site>, request: Value) -> Result<Value, Problem> {
         match event {
             Event::Task { .. } => {}
             Event::Done { body, problem: None } => ended = Some(Ok(body)),
-            Event::Done { problem: Some(problem), .. } | Event::Failed { problem } => ended = Some(Err(problem)),
+            Event::Done { problem: Some(problem), .. } | Event::Failed { problem } => {
+                ended = Some(Err(problem))
+            }
         }
     }
     answering.await.unwrap();
@@ -209,7 +213,8 @@ async fn a_roll_out_to_a_thousand_devices_adds_up() {
     let sequence = prepared(&site, began).await;
     let refused = asked(&site, create(&sequence, "ring", json!({}))).await.unwrap_err();
     assert_eq!(refused.code, Code::DeploymentPackageChoiceRequired);
-    let package = json!({"package": {"new_package": "upgrades", "to": ["site"]}, "options": {"fallback": true}});
+    let package =
+        json!({"package": {"new_package": "upgrades", "to": ["site"]}, "options": {"fallback": true}});
     let made = ok(&site, create(&sequence, "ring", package)).await;
     let deployment = made["id"].as_str().unwrap().to_owned();
     assert_eq!((&made["content"], &made["progress"]["pending"]), (&json!("ready"), &json!([])), "{made}");
@@ -223,7 +228,10 @@ async fn a_roll_out_to_a_thousand_devices_adds_up() {
     let groups = checked["groups"].as_array().unwrap();
     assert_eq!(groups.len(), GROUPS as usize);
     assert_eq!(groups.iter().map(|group| group["devices"].as_u64().unwrap()).sum::<u64>(), able as u64);
-    assert!(groups.iter().all(|group| group["means"] == "fallback" && group["after_seconds"] == 7_200), "{groups:?}");
+    assert!(
+        groups.iter().all(|group| group["means"] == "fallback" && group["after_seconds"] == 7_200),
+        "{groups:?}"
+    );
     let size = checked["largest_download"].as_u64().unwrap();
     assert!(groups.iter().all(|group| group["link_bytes"] == size), "with peers the content comes in once");
 
@@ -254,22 +262,35 @@ async fn a_roll_out_to_a_thousand_devices_adds_up() {
         }
     }
     let told = ok(&site, deploy(DeployRequest::Status { deployment: deployment.clone() })).await;
-    let states: BTreeMap<&str, u64> =
-        told["states"].as_object().unwrap().iter().map(|(state, count)| (state.as_str(), count.as_u64().unwrap())).collect();
+    let states: BTreeMap<&str, u64> = told["states"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(state, count)| (state.as_str(), count.as_u64().unwrap()))
+        .collect();
     assert_eq!(states, expected);
-    let sums: BTreeMap<&str, u64> =
-        told["bytes"].as_object().unwrap().iter().map(|(from, count)| (from.as_str(), count.as_u64().unwrap())).collect();
+    let sums: BTreeMap<&str, u64> = told["bytes"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(from, count)| (from.as_str(), count.as_u64().unwrap()))
+        .collect();
     assert_eq!(sums, bytes);
     let lines = told["devices"].as_array().unwrap();
     assert_eq!(lines.len(), DEVICES as usize);
     for (device, line) in (0..DEVICES).zip(lines) {
-        assert_eq!((line["device"].as_str(), line["state"].as_str()), (Some(&*name(device)), Some(end(device).word())));
+        assert_eq!(
+            (line["device"].as_str(), line["state"].as_str()),
+            (Some(&*name(device)), Some(end(device).word()))
+        );
     }
     let buckets = &told["deployment"]["buckets"];
     let all: u64 = buckets.as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
     assert_eq!(all, u64::from(DEVICES));
     let errors = told["errors"].as_array().unwrap();
-    let explained = |code: &str| errors.iter().any(|line| line["code"] == code && !line["meaning"].as_str().unwrap().is_empty());
+    let explained = |code: &str| {
+        errors.iter().any(|line| line["code"] == code && !line["meaning"].as_str().unwrap().is_empty())
+    };
     assert!(explained("0xC1900208") && explained("0xC190020E") && explained("0xC1900204"), "{errors:?}");
     assert!(explained("UPGRADE_PATH_UNSUPPORTED"), "{errors:?}");
     let history = ok(&site, deploy(DeployRequest::ClientHistory { device: name(0), limit: 100 })).await;
@@ -297,7 +318,10 @@ async fn phases_begin_by_the_clock_and_what_devices_said() {
     ok(&site, create(&sequence, "pilot", package)).await;
     let made = ok(&site, phased).await;
     let first = made["phases"][0]["deployment"].as_str().expect("the first begins at once").to_owned();
-    assert_eq!((&made["phases"][0]["state"], &made["phases"][1]["state"]), (&json!("active"), &json!("waiting")));
+    assert_eq!(
+        (&made["phases"][0]["state"], &made["phases"][1]["state"]),
+        (&json!("active"), &json!("waiting"))
+    );
 
     let now = crate::clock::now();
     let succeed = async |devices: std::ops::Range<u32>| {
@@ -326,19 +350,24 @@ async fn phases_begin_by_the_clock_and_what_devices_said() {
     succeed(89..90).await;
     phases::pass(&site, later(31)).await.unwrap();
     let shown = ok(&site, show.clone()).await;
-    assert_eq!((&shown["phases"][0]["state"], &shown["phases"][1]["state"]), (&json!("done"), &json!("deferred")));
+    assert_eq!(
+        (&shown["phases"][0]["state"], &shown["phases"][1]["state"]),
+        (&json!("done"), &json!("deferred"))
+    );
     ok(&site, json!({"verb": "deploy", "action": "phased-suspend", "name": "autumn", "suspend": true})).await;
     phases::pass(&site, later(40)).await.unwrap();
     let shown = ok(&site, show.clone()).await;
     assert_eq!((&shown["state"], &shown["phases"][1]["state"]), (&json!("suspended"), &json!("deferred")));
-    ok(&site, json!({"verb": "deploy", "action": "phased-suspend", "name": "autumn", "suspend": false})).await;
+    ok(&site, json!({"verb": "deploy", "action": "phased-suspend", "name": "autumn", "suspend": false}))
+        .await;
     phases::pass(&site, later(40)).await.unwrap();
     let shown = ok(&site, show.clone()).await;
     assert_eq!(shown["phases"][1]["state"], "active", "{shown}");
     phases::pass(&site, later(41)).await.unwrap();
     let all = ok(&site, deploy(DeployRequest::List)).await;
     assert_eq!(all.as_array().unwrap().len(), 3, "no phase begins twice");
-    let change = json!({"verb": "deploy", "action": "phased-change", "name": "autumn", "phase": 2, "due_after": 0});
+    let change =
+        json!({"verb": "deploy", "action": "phased-change", "name": "autumn", "phase": 2, "due_after": 0});
     assert_eq!(asked(&site, change).await.unwrap_err().code, Code::PhaseActive);
     let deleted = asked(&site, json!({"verb": "ts", "action": "delete", "sequence": sequence})).await;
     assert_eq!(deleted.unwrap_err().code, Code::TaskSequenceDeployed);
@@ -350,7 +379,8 @@ async fn what_a_device_says_is_its_own_and_said_once() {
     let (_folder, _origin, site) = site().await;
     let now = crate::clock::now();
     let sequence = prepared(&site, now).await;
-    let package = json!({"purpose": "available", "package": {"no_package": true}, "options": {"internet": false}});
+    let package =
+        json!({"purpose": "available", "package": {"no_package": true}, "options": {"internet": false}});
     let made = ok(&site, create(&sequence, "pilot", package)).await;
     assert_eq!(made["content"], "none");
     let deployment = made["id"].as_str().unwrap().to_owned();
@@ -360,7 +390,10 @@ async fn what_a_device_says_is_its_own_and_said_once() {
         Policy::parse(&snapshot.answer(device, away).expect("a policy").body(device)).expect("it can be read")
     };
     assert_eq!(policy(&inside, false).assignments.len(), 1);
-    assert!(policy(&inside, false).assignments[0].content.cloud, "without a package the cloud is what is left");
+    assert!(
+        policy(&inside, false).assignments[0].content.cloud,
+        "without a package the cloud is what is left"
+    );
     assert_eq!(policy(&inside.to_uppercase(), false).assignments.len(), 1);
     assert_eq!(policy(&outside, false).assignments, []);
     // M66: on the internet it is not seen without the flag.
@@ -383,13 +416,19 @@ async fn what_a_device_says_is_its_own_and_said_once() {
         StatusBatch { series: Uuid::from_u128(series), messages: numbers.iter().map(message).collect() }
     };
     let take = async |device: &str, batch| status::take(&site, device, batch, now).await;
-    let codes = |ack: &crate::policy::StatusAck| -> Vec<String> { ack.refused.iter().map(|one| one.code.clone()).collect() };
+    let codes = |ack: &crate::policy::StatusAck| -> Vec<String> {
+        ack.refused.iter().map(|one| one.code.clone()).collect()
+    };
     let foreign = take(&outside, batch(1, &[1], &deployment)).await.unwrap();
     assert_eq!((foreign.through, codes(&foreign)), (1, vec!["NOT_TARGETED".to_owned()]));
     let unknown = take(&inside, batch(1, &[1], "XYZ2FFFF")).await.unwrap();
     assert_eq!(codes(&unknown), ["DEPLOYMENT_NOT_FOUND"]);
     assert_eq!(take(&inside, batch(1, &[2, 4], &deployment)).await.unwrap().through, 4);
-    assert_eq!(take(&inside, batch(1, &[3], &deployment)).await.unwrap().through, 4, "a number that was passed is late");
+    assert_eq!(
+        take(&inside, batch(1, &[3], &deployment)).await.unwrap().through,
+        4,
+        "a number that was passed is late"
+    );
     let disordered = take(&inside, batch(1, &[6, 5], &deployment)).await.unwrap_err();
     assert_eq!(disordered.code, Code::StatusInvalid);
     // Set up anew, it counts from 1 again; and what it said before stays late.

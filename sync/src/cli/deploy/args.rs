@@ -144,7 +144,8 @@ impl OptionArgs {
 
     /// The options with everything else at its default.
     pub fn options(self) -> Result<Options, Problem> {
-        serde_json::from_value(Value::Object(self.said())).map_err(|error| Problem::of(Code::Internal, &error))
+        serde_json::from_value(Value::Object(self.said()))
+            .map_err(|error| Problem::of(Code::Internal, &error))
     }
 }
 

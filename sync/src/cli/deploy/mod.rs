@@ -122,12 +122,16 @@ impl Deploy {
             Self::Change(args) => DeployRequest::Change(Box::new(args.into_request()?)),
             Self::Stop { deployment } => DeployRequest::Stop { deployment },
             Self::Delete { deployment } => {
-                confirm(global, &format!("forget deployment `{deployment}` and how far devices were with it"))?;
+                confirm(
+                    global,
+                    &format!("forget deployment `{deployment}` and how far devices were with it"),
+                )?;
                 DeployRequest::Delete { deployment }
             }
             Self::Check(args) => {
                 let by = args.by;
-                let called = call(DeployRequest::Check(Box::new(args.into())), settings, global, output).await?;
+                let called =
+                    call(DeployRequest::Check(Box::new(args.into())), settings, global, output).await?;
                 print::checked(&called.body, by, output);
                 return Ok(called.finish(output));
             }
@@ -157,7 +161,9 @@ impl AtSite {
         let (request, print): (_, fn(&Value, &Output)) = match self {
             Self::List => (DeployRequest::ClientList, print::clients),
             Self::Show { device } => (DeployRequest::ClientShow { device }, print::client),
-            Self::History { device, limit } => (DeployRequest::ClientHistory { device, limit }, print::history),
+            Self::History { device, limit } => {
+                (DeployRequest::ClientHistory { device, limit }, print::history)
+            }
         };
         let called = call(request, settings, global, output).await?;
         print(&called.body, output);

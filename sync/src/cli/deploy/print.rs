@@ -30,8 +30,18 @@ fn counts(buckets: &Buckets) -> String {
 /// All deployments.
 pub fn list(body: &Value, output: &Output) {
     let all: Vec<Shown> = read(body).unwrap_or_default();
-    let mut rows =
-        Rows::new(&["ID", "TASK SEQUENCE", "COLLECTION", "PURPOSE", "STATE", "DEADLINE", "CONTENT", "OK", "FAILED", "DEVICES"]);
+    let mut rows = Rows::new(&[
+        "ID",
+        "TASK SEQUENCE",
+        "COLLECTION",
+        "PURPOSE",
+        "STATE",
+        "DEADLINE",
+        "CONTENT",
+        "OK",
+        "FAILED",
+        "DEVICES",
+    ]);
     for one in &all {
         rows.push([
             one.row.id.to_string(),
@@ -64,8 +74,17 @@ pub fn one(body: &Value, output: &Output) -> bool {
         created.purpose
     ));
     if let Some(package) = &created.package {
-        let places = if created.places.is_empty() { "the site's own point".to_owned() } else { created.places.join(", ") };
-        output.line(format!("  package {}: {} to download, sent to {}", safe(package), created.downloads.len(), safe(&places)));
+        let places = if created.places.is_empty() {
+            "the site's own point".to_owned()
+        } else {
+            created.places.join(", ")
+        };
+        output.line(format!(
+            "  package {}: {} to download, sent to {}",
+            safe(package),
+            created.downloads.len(),
+            safe(&places)
+        ));
     }
     created.risk.reasons.iter().for_each(|reason| output.line(format!("  high risk: {}", safe(reason))));
     created.notes.iter().for_each(|note| output.line(format!("  note: {}", safe(note))));
@@ -109,11 +128,21 @@ fn shown_lines(shown: &Shown, output: &Output) {
 pub fn checked(body: &Value, by: By, output: &Output) {
     let Some(checked) = read::<Checked>(body) else { return };
     if output.for_people() {
-        let reasons: Vec<_> = checked.reasons.iter().map(|line| format!(" · {} {}", line.devices, line.words)).collect();
-        output.line(format!("{} devices: {} eligible{}", checked.devices, checked.eligible, reasons.concat()));
+        let reasons: Vec<_> =
+            checked.reasons.iter().map(|line| format!(" · {} {}", line.devices, line.words)).collect();
+        output.line(format!(
+            "{} devices: {} eligible{}",
+            checked.devices,
+            checked.eligible,
+            reasons.concat()
+        ));
         output.line(format!("largest download: {}", size(checked.largest_download)));
         if let Some(risk) = checked.risk.as_ref().filter(|risk| risk.high) {
-            let reasons = if risk.reasons.is_empty() { "nothing to confirm".to_owned() } else { risk.reasons.join("; ") };
+            let reasons = if risk.reasons.is_empty() {
+                "nothing to confirm".to_owned()
+            } else {
+                risk.reasons.join("; ")
+            };
             output.line(format!("high risk: {}", safe(&reasons)));
         }
         checked.notes.iter().for_each(|note| output.line(format!("note: {}", safe(note))));
@@ -143,7 +172,8 @@ pub fn checked(body: &Value, by: By, output: &Output) {
         By::Group => {
             let mut rows = Rows::new(&["GROUP", "DEVICES", "CONTENT", "PEERS", "LINK", "DOWNLOADED"]);
             for line in &checked.groups {
-                let after = line.after_seconds.map_or_else(String::new, |after| format!(" ({}m)", after / 60));
+                let after =
+                    line.after_seconds.map_or_else(String::new, |after| format!(" ({}m)", after / 60));
                 rows.push([
                     if line.groups.is_empty() { "-".to_owned() } else { safe(&line.groups.join(", ")) },
                     line.devices.to_string(),
@@ -163,7 +193,8 @@ pub fn status(body: &Value, by: By, output: &Output) {
     let Some(status) = read::<Status>(body) else { return };
     if output.for_people() {
         shown_lines(&status.deployment, output);
-        let bytes: Vec<_> = status.bytes.iter().map(|(source, bytes)| format!("{source} {}", size(*bytes))).collect();
+        let bytes: Vec<_> =
+            status.bytes.iter().map(|(source, bytes)| format!("{source} {}", size(*bytes))).collect();
         if !bytes.is_empty() {
             output.line(format!("  bytes: {}", bytes.join(" · ")));
         }
@@ -190,7 +221,12 @@ pub fn status(body: &Value, by: By, output: &Output) {
         By::Step => {
             let mut rows = Rows::new(&["STEP", "NAME", "STATE", "DEVICES"]);
             for line in &status.steps {
-                rows.push([line.step.to_string(), safe(&line.name), line.state.clone(), line.devices.to_string()]);
+                rows.push([
+                    line.step.to_string(),
+                    safe(&line.name),
+                    line.state.clone(),
+                    line.devices.to_string(),
+                ]);
             }
             output.list(body, &status.steps, |line| line.step.to_string(), rows);
         }
@@ -242,7 +278,14 @@ pub fn plans(body: &Value, output: &Output) {
 /// One phased deployment. Answers whether it was one.
 pub fn plan(body: &Value, output: &Output) -> bool {
     let Some(plan) = read::<ShownPlan>(body) else { return false };
-    output.line(format!("`{}` · {} `{}` · {} · {}", safe(&plan.name), plan.sequence, safe(&plan.sequence_name), plan.purpose, plan.state));
+    output.line(format!(
+        "`{}` · {} `{}` · {} · {}",
+        safe(&plan.name),
+        plan.sequence,
+        safe(&plan.sequence_name),
+        plan.purpose,
+        plan.state
+    ));
     let mut rows = Rows::new(&["PHASE", "COLLECTION", "STATE", "SINCE", "DEPLOYMENT", "OK", "DEVICES"]);
     let word = |value: Value| value.as_str().unwrap_or_default().to_owned();
     for (number, one) in plan.phases.iter().enumerate() {
@@ -267,8 +310,18 @@ pub fn plan(body: &Value, output: &Output) -> bool {
 /// All devices.
 pub fn clients(body: &Value, output: &Output) {
     let all: Vec<ShownClient> = read(body).unwrap_or_default();
-    let mut rows =
-        Rows::new(&["DEVICE", "ENROLLED", "WINDOWS", "EDITION", "ARCH", "LANGUAGE", "FREE DISK", "ADDRESS", "ASKED", "COLLECTIONS"]);
+    let mut rows = Rows::new(&[
+        "DEVICE",
+        "ENROLLED",
+        "WINDOWS",
+        "EDITION",
+        "ARCH",
+        "LANGUAGE",
+        "FREE DISK",
+        "ADDRESS",
+        "ASKED",
+        "COLLECTIONS",
+    ]);
     let dash = || "-".to_owned();
     for one in &all {
         let facts = one.facts.as_ref();
@@ -290,15 +343,20 @@ pub fn clients(body: &Value, output: &Output) {
 
 /// One device.
 pub fn client(body: &Value, output: &Output) {
-    output.one(body, |body| body["device"].as_str().unwrap_or_default().to_owned(), |output| {
-        super::say(body, output);
-    });
+    output.one(
+        body,
+        |body| body["device"].as_str().unwrap_or_default().to_owned(),
+        |output| {
+            super::say(body, output);
+        },
+    );
 }
 
 /// What happened on a device.
 pub fn history(body: &Value, output: &Output) {
     let Some(history) = read::<History>(body) else { return };
-    let mut rows = Rows::new(&["AT", "DEPLOYMENT", "RUN", "STATE", "STEP", "NAME", "STEP STATE", "ERROR", "DETAILS"]);
+    let mut rows =
+        Rows::new(&["AT", "DEPLOYMENT", "RUN", "STATE", "STEP", "NAME", "STEP STATE", "ERROR", "DETAILS"]);
     let dash = || "-".to_owned();
     for one in &history.happened {
         rows.push([
@@ -310,7 +368,13 @@ pub fn history(body: &Value, output: &Output) {
             one.step_name.as_deref().map_or_else(dash, safe),
             one.step_state.clone().unwrap_or_else(dash),
             one.error.as_deref().map_or_else(dash, safe),
-            safe(&[one.details.clone(), one.bytes.join(", ")].into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>().join("; ")),
+            safe(
+                &[one.details.clone(), one.bytes.join(", ")]
+                    .into_iter()
+                    .filter(|t| !t.is_empty())
+                    .collect::<Vec<_>>()
+                    .join("; "),
+            ),
         ]);
     }
     output.list(body, &history.happened, |one| one.at.to_string(), rows);
