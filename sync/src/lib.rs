@@ -12,6 +12,7 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod demo;
+pub mod device;
 pub mod download;
 pub mod export;
 pub mod fixture;
