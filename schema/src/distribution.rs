@@ -139,6 +139,11 @@ impl Reader<'_> {
             },
         )
     }
+
+    /// Every content that only private packages have, wherever it is.
+    pub fn private_contents(&self) -> Result<Vec<Sha256Digest>, SchemaError> {
+        self.all("SELECT content FROM private_content ORDER BY content", [], |row| sha256(row, "content"))
+    }
 }
 
 impl Writer<'_> {

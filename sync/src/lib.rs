@@ -13,6 +13,7 @@ pub mod config;
 pub mod daemon;
 pub mod demo;
 pub mod deploying;
+pub mod device;
 pub mod device_plane;
 pub mod download;
 pub mod export;

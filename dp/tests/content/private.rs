@@ -1,10 +1,9 @@
 //! Private content: for those with a key, and for all others as if it were not there.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use dp::server::LocationKind::{Cloud, DistributionPoint};
-use dp::server::{Access, ContentServer, Gate, Refusal, Servable, ServerLimits};
+use dp::server::LocationKind::{Cloud, DistributionPoint, Peer};
+use dp::server::{Access, Asker, ContentServer, Gate, Refusal, Servable, ServerLimits};
 
 use crate::stage::{Content, Point, fields};
 
@@ -12,8 +11,8 @@ use crate::stage::{Content, Point, fields};
 struct OneKey(&'static str);
 
 impl Gate for OneKey {
-    fn may(&self, token: Option<&str>, client: IpAddr) -> bool {
-        token == Some(self.0) && client.is_loopback()
+    fn may(&self, token: Option<&str>, asker: Asker) -> bool {
+        token == Some(self.0) && asker.address.is_loopback()
     }
 }
 
@@ -33,7 +32,11 @@ fn start() -> (Point, Content) {
     keep_private(&point, &content);
     point.tell(
         &content,
-        &[(DistributionPoint, content.path()), (Cloud, "http://cloud.example/secret".to_owned())],
+        &[
+            (DistributionPoint, content.path()),
+            (Cloud, "http://cloud.example/secret".to_owned()),
+            (Peer, "http://peer.example/secret".to_owned()),
+        ],
     );
     (point, content)
 }
@@ -101,11 +104,12 @@ fn who_has_a_key_gets_it_by_every_name_and_no_cache_keeps_it() {
         let answer = point.ask("GET", path, &[key]);
         assert_eq!(answer.status, 200, "{path}");
         let text = String::from_utf8(answer.body).unwrap();
-        assert!(!text.contains("cloud.example"), "{path} asks strangers for what is private: {text}");
+        assert!(!text.contains("example"), "{path} asks strangers for what is private: {text}");
+        assert_eq!(text.contains(r#""private":true"#), path.starts_with("/locations"), "{text}");
         assert!(!answer.fields.iter().any(|(_, value)| value.contains("public")), "{path}");
     }
     let head = point.ask("HEAD", &content.path(), &[key]);
-    assert!(!head.fields.iter().any(|(_, value)| value.contains("cloud.example")), "{head:?}");
+    assert!(!head.fields.iter().any(|(_, value)| value.contains("example")), "{head:?}");
 }
 
 #[test]

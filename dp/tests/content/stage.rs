@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use catalog::digest::{Checker, Digests, Sha1Digest, Sha256Digest, Wanted};
+use dp::client::{CacheLimits, ClientSettings};
 use dp::library::{Library, Settings};
 use dp::server::{
     ContentServer, Location, LocationKind, LocationsAnswer, Locator, Servable, ServerLimits, Service, Shelf,
@@ -124,6 +125,7 @@ impl Locator for Here {
             size: servable.size,
             sha1: servable.sha1,
             file_name: servable.name.clone(),
+            private: false,
             locations: told.unwrap_or_else(|| {
                 vec![Location {
                     kind: LocationKind::DistributionPoint,
@@ -245,6 +247,27 @@ impl Point {
         let content = self.store(seed, size);
         self.offer(&content);
         content
+    }
+
+    /// A client of this point, that keeps its content in this folder.
+    pub fn client(&self, dir: &std::path::Path) -> ClientSettings {
+        ClientSettings {
+            site: self.url("/").parse().unwrap(),
+            dir: dir.to_owned(),
+            ca_file: None,
+            allow_networks: Vec::new(),
+            min_free: 0,
+            address: None,
+            wait: false,
+            key: None,
+            plain_key: false,
+            limits: CacheLimits::default(),
+        }
+    }
+
+    /// Bytes that were sent.
+    pub fn sent(&self) -> u64 {
+        self.server.served.bytes_as(dp::server::Source::Point)
     }
 
     /// Where the library keeps content.

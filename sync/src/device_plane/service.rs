@@ -1,7 +1,7 @@
 //! The routes of the device plane. Every request shows the key of a device; over plain HTTP keys are taken from this machine
 //! alone, unless the operator allowed more, and secrets are never given that way.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
@@ -9,16 +9,12 @@ use dp::peers::Devices as _;
 use dp::server::body::ContentBody;
 use dp::server::{Answering, Call, Remark, Service};
 use http::{HeaderValue, Response, StatusCode, header};
-use schema::keys::PrincipalKind;
-use tracing::warn;
 
 use super::status;
 use crate::authoring::secrets::Vault;
 use crate::clock;
 use crate::deploying::resolve;
 use crate::plane::answer;
-use crate::plane::limit::Mistakes;
-use crate::points::{principal_of, takes_secrets};
 use crate::policy::{DeploymentId, FactsReport, MostOf, Secrets, StatusBatch};
 use crate::sequence::Sequence;
 use crate::site::Site;
@@ -29,7 +25,6 @@ const LARGEST_FACTS: u64 = 64 << 10;
 /// The device plane of a site.
 pub struct DeviceService {
     site: Arc<Site>,
-    mistakes: Mutex<Mistakes>,
 }
 
 enum Route {
@@ -61,7 +56,7 @@ impl Route {
 impl DeviceService {
     /// The plane of `site`.
     pub fn new(site: Arc<Site>) -> Self {
-        Self { site, mistakes: Mutex::default() }
+        Self { site }
     }
 
     async fn serve(&self, call: &mut Call<'_>) -> Response<ContentBody> {
@@ -81,31 +76,14 @@ impl DeviceService {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Mistakes> {
-        self.mistakes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn carry_out(&self, route: Route, call: &mut Call<'_>) -> Result<Response<ContentBody>, Problem> {
-        let (address, now) = (call.peer.ip(), clock::now());
-        let allowed =
-            self.site.settings().server.allow_plain_enrolment && !matches!(route, Route::Secrets(_));
-        if !takes_secrets(call.secure, address, allowed) {
-            return Err(Problem::new(Code::PlainHttpRefused, "keys and secrets travel over https only"));
+        let (asker, now) = (call.asker(), clock::now());
+        // Whatever the operator allows for keys: secrets are not read on the way.
+        if matches!(route, Route::Secrets(_)) && !asker.secure && !asker.address.to_canonical().is_loopback()
+        {
+            return Err(Problem::new(Code::PlainHttpRefused, "secrets travel over https only"));
         }
-        if self.lock().too_many(address, now) {
-            return Err(Problem::new(Code::TooManyTries, "too many wrong keys of this address"));
-        }
-        let device = match self.device(call).await {
-            Ok(device) => device,
-            Err(problem) => {
-                // Who has a key that was revoked does not guess.
-                if problem.code == Code::KeyRefused {
-                    self.lock().count(address, now);
-                    warn!(client = %address, "{problem}");
-                }
-                return Err(problem);
-            }
-        };
+        let (device, address) = (self.site.keys.device(call.bearer(), asker)?.0, asker.address);
         match route {
             Route::Policy => {
                 self.site.policies.asked(&device, address, now);
@@ -115,20 +93,6 @@ impl DeviceService {
             Route::Status => self.status(&device, call).await,
             Route::Secrets(Some(deployment)) => self.secrets(&device, &deployment).await,
             Route::Secrets(None) => Ok(answer::empty(StatusCode::NOT_FOUND)),
-        }
-    }
-
-    /// Whose key it is: known in memory, and only a key that is not is looked up.
-    async fn device(&self, call: &Call<'_>) -> Result<String, Problem> {
-        if let Some(token) = call.bearer()
-            && let Some(device) = self.site.locations.devices.device(token)
-        {
-            return Ok(device.0);
-        }
-        let principal = principal_of(&self.site, call).await?;
-        match principal.kind {
-            PrincipalKind::Device => Ok(principal.name),
-            PrincipalKind::Point => Err(Problem::new(Code::KeyRefused, "this key is not that of a device")),
         }
     }
 

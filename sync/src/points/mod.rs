@@ -29,7 +29,7 @@ pub use group::{
 };
 pub use send::{Act, Acted, Sent, act, send_to, targets, withdraw_from};
 pub(crate) use send::{line, partly};
-pub use service::{PointService, principal_of, takes_secrets};
+pub use service::{PointService, principal_of};
 
 use crate::admin::{Answer, Caller};
 use crate::clock;
