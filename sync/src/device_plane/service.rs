@@ -7,7 +7,7 @@ use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
 use dp::peers::Devices as _;
 use dp::server::body::ContentBody;
-use dp::server::{Answering, Call, Remark, Service};
+use dp::server::{Answering, Asker, Call, Remark, Service};
 use http::{HeaderValue, Response, StatusCode, header};
 
 use super::status;
@@ -78,9 +78,7 @@ impl DeviceService {
 
     async fn carry_out(&self, route: Route, call: &mut Call<'_>) -> Result<Response<ContentBody>, Problem> {
         let (asker, now) = (call.asker(), clock::now());
-        // Whatever the operator allows for keys: secrets are not read on the way.
-        if matches!(route, Route::Secrets(_)) && !asker.secure && !asker.address.to_canonical().is_loopback()
-        {
+        if matches!(route, Route::Secrets(_)) && !takes_secrets_home(asker) {
             return Err(Problem::new(Code::PlainHttpRefused, "secrets travel over https only"));
         }
         let (device, address) = (self.site.keys.device(call.bearer(), asker)?.0, asker.address);
@@ -191,5 +189,47 @@ impl Service for DeviceService {
 
     fn answer<'s>(&'s self, call: &'s mut Call<'_>) -> Answering<'s> {
         Box::pin(self.serve(call))
+    }
+}
+
+/// Whatever the operator allows for keys: secrets are not to be read on their way.
+fn takes_secrets_home(asker: Asker) -> bool {
+    asker.secure || asker.address.to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_go_over_tls_or_stay_on_this_machine() {
+        for (address, secure, expected) in [
+            ("10.0.0.1", true, true),
+            ("10.0.0.1", false, false),
+            ("::ffff:10.0.0.1", false, false),
+            ("127.0.0.9", false, true),
+            ("::1", false, true),
+            ("::ffff:127.0.0.1", false, true),
+        ] {
+            let asker = Asker { address: address.parse().unwrap(), secure };
+            assert_eq!(takes_secrets_home(asker), expected, "{address} {secure}");
+        }
+    }
+
+    #[test]
+    fn only_these_are_routes() {
+        for (path, method) in [
+            (crate::policy::route::POLICY, Some("GET")),
+            (crate::policy::route::FACTS, Some("POST")),
+            (crate::policy::route::STATUS, Some("POST")),
+            ("client/secrets/XYZ20001", Some("GET")),
+            ("client/secrets", None),
+            ("client/policy/x", None),
+            ("client", None),
+            ("Client/policy", None),
+        ] {
+            let segments: Vec<_> = path.split('/').collect();
+            assert_eq!(Route::of(&segments).map(|route| route.method()), method, "{path}");
+        }
     }
 }
