@@ -17,7 +17,7 @@ use crate::admin::{Answer, Caller};
 use crate::clock;
 use crate::sequence::action::Sealed;
 use crate::sequence::edit::{self, Place};
-use crate::sequence::key::{ProductKey, HiddenText};
+use crate::sequence::key::{HiddenText, ProductKey};
 use crate::sequence::lint::{self, Finding, Severity};
 use crate::sequence::{Action, Node, Sequence};
 use crate::site::Site;

@@ -80,12 +80,7 @@ pub struct Fetch {
 }
 
 impl Client {
-    pub(super) async fn run(
-        self,
-        settings: Loaded,
-        global: &Global,
-        output: &Output,
-    ) -> Result<u8, Problem> {
+    pub(super) async fn run(self, settings: Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
         let settings = settings.settings;
         match self {
             Self::Fetch(fetch) => fetch.run(&settings, output).await,
@@ -101,7 +96,8 @@ impl Client {
                 let limits = CacheLimits { size: max_size.or(own.size), age: max_age.or(own.age) };
                 let dry_run = global.dry_run;
                 let removed =
-                    in_cache(&settings, move |cache| cache.clean(limits, 0, all, clock::now(), dry_run)).await?;
+                    in_cache(&settings, move |cache| cache.clean(limits, 0, all, clock::now(), dry_run))
+                        .await?;
                 cleaned(&removed, dry_run, output);
                 Ok(0)
             }

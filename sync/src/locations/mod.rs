@@ -36,11 +36,7 @@ pub struct Locations {
 
 impl Default for Locations {
     fn default() -> Self {
-        Self {
-            places: ArcSwap::default(),
-            register: Arc::default(),
-            started: Instant::now(),
-        }
+        Self { places: ArcSwap::default(), register: Arc::default(), started: Instant::now() }
     }
 }
 
