@@ -159,7 +159,7 @@ async fn a_point_enrols_is_sent_a_package_and_serves_it_without_its_site() {
     // A point is told the hashes of pieces, so that another point that lies costs one of them.
     let key = std::fs::read_to_string(lyon.path("point/point.key")).unwrap();
     let told = async |key: Option<&str>| {
-        let asked = support::http().get(format!("{}/point{content}/pieceshash", site.url));
+        let asked = http().get(format!("{}/point{content}/pieceshash", site.url));
         let asked = if let Some(key) = key { asked.bearer_auth(key.trim()) } else { asked };
         let answer = asked.send().await.unwrap();
         let status = answer.status().as_u16();
