@@ -110,6 +110,11 @@ impl Reader<'_> {
              WHERE f.point_id = 1 ORDER BY f.package_id, f.file_name";
         self.all(SQL, [], shelf_row)
     }
+
+    /// Every content that only private packages have, wherever it is.
+    pub fn private_contents(&self) -> Result<Vec<Sha256Digest>, SchemaError> {
+        self.all("SELECT content FROM private_content ORDER BY content", [], |row| sha256(row, "content"))
+    }
 }
 
 impl Writer<'_> {

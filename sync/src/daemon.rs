@@ -24,7 +24,7 @@ use crate::points::{self, PointService};
 use crate::schedule::Schedule;
 use crate::site::{self, Site};
 use crate::update_point::UpdatePoint;
-use crate::{point, run, tls};
+use crate::{packages, point, run, tls};
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -108,10 +108,11 @@ impl Daemon {
         if settings.dp.is_site() {
             let update_point = Arc::new(UpdatePoint::open(&site).await?);
             let points = Arc::new(PointService::new(site.clone()));
-            let peers = Arc::new(site.locations.service());
+            let peers = Arc::new(site.locations.service(site.keys.clone()));
             server = server.with_service(update_point).with_service(points).with_service(peers);
             parts.push(tokio::spawn(points::keep_time(site.clone(), wait(stopped.clone()))));
             parts.push(tokio::spawn(schedule(site.clone(), wait(stopped.clone()))));
+            parts.push(tokio::spawn(packages::maps::keep(site.clone(), wait(stopped.clone()))));
         } else {
             parts.push(point::start(&site, wait(stopped.clone())).await?);
         }

@@ -728,9 +728,9 @@ codes! {
         "set `[client] site = \"http://SITE:8530\"`";
     DeviceKeyMissing "DEVICE_KEY_MISSING" Refused 409 None,
         "this device has no key, so the site does not believe what it says",
-        "[client] key_file is not set, or cannot be read",
+        "it never enrolled, or [client] key_file cannot be read",
         "spsync config show",
-        "enrol the device and set `[client] key_file`";
+        "enrol the device with `spsync client enrol`";
     SiteAnswerInvalid "SITE_ANSWER_INVALID" Failed 502 None,
         "the site's answer cannot be understood",
         "another program listens at that address, or another version",

@@ -4,11 +4,14 @@
 //! staging/<digest>-<size>.part ──check──▶ hashes/ab/<sha256> ──▶ blobs/ab/<sha256>      quarantine/<sha256>
 //!      grows, resumable                    written first          appears by rename        once good, now bad
 //! ```
+//! `maps/ab/<sha256>` are made later, for content that is offered ([`crate::delta`]).
+//!
 //! A file is synced before it is renamed and its folder after, so a crash at any point leaves either nothing or a whole
 //! file. Names are made of digests that we computed: no client and no upstream names a path. Everything here blocks;
 //! async callers use a blocking thread.
 
 mod growth;
+mod maps;
 mod sidecar;
 mod staged;
 #[cfg(test)]
@@ -78,7 +81,7 @@ pub enum LibraryError {
 }
 
 impl LibraryError {
-    fn io(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { act, path, source }
     }
@@ -223,7 +226,7 @@ impl Library {
     /// [`LibraryError::Io`].
     pub fn open(dir: &Path, settings: Settings) -> Result<Self, LibraryError> {
         let library = Self { inner: Arc::new(Inner { dir: dir.to_owned(), settings }) };
-        for name in ["blobs", "hashes", "staging", "quarantine"] {
+        for name in ["blobs", "hashes", "maps", "staging", "quarantine"] {
             let path = dir.join(name);
             fs::create_dir_all(&path).map_err(LibraryError::io("create", &path))?;
         }
@@ -241,12 +244,12 @@ impl Library {
     }
 
     fn sweep(&self) -> Result<(), LibraryError> {
-        for room in ["blobs", "hashes"] {
+        for room in ["blobs", "hashes", "maps"] {
             for path in files_below(&self.inner.dir.join(room))? {
                 let digest = name_of(&path).and_then(|name| name.parse::<Sha256Digest>().ok());
                 let useless = match digest {
                     None => true,
-                    Some(digest) => room == "hashes" && !self.blob(digest).exists(),
+                    Some(digest) => room != "blobs" && !self.blob(digest).exists(),
                 };
                 if useless && is_left_over(&path) {
                     remove_if_there(&path)?;
@@ -456,6 +459,7 @@ impl Library {
             _ => {}
         }
         remove_if_there(&self.fanned("hashes", digest))?;
+        remove_if_there(&self.fanned("maps", digest))?;
         sync_folder(&path)
     }
 
@@ -467,6 +471,7 @@ impl Library {
         let path = self.blob(digest);
         remove_if_there(&path)?;
         remove_if_there(&self.fanned("hashes", digest))?;
+        remove_if_there(&self.fanned("maps", digest))?;
         if path.parent().is_some_and(Path::exists) { sync_folder(&path) } else { Ok(()) }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use catalog::id::SiteCode;
 use catalog::problem::{Code, Problem};
+use dp::client::CacheLimits;
 use ipnet::IpNet;
 use schema::points::PointRole;
 use serde::{Deserialize, Serialize};
@@ -323,8 +324,16 @@ section! {
         address: String = String::new(),
         /// The port at which it serves other clients.
         peer_port: u16 = 8533,
-        /// File with the key of this device, which it needs to share; empty: none.
+        /// File with the key of this device, which it needs to share and for private content; empty: that of its enrolment.
         key_file: String = String::new(),
+        /// Show the key over plain HTTP to other machines too.
+        allow_plain_key: bool = false,
+        /// Bytes of all content that it keeps; 0: no limit.
+        #[serde(with = "units::size")]
+        cache_size: u64 = 0,
+        /// How long what nobody uses is kept; 0: for ever.
+        #[serde(with = "units::duration")]
+        cache_age: Duration = Duration::ZERO,
     }
 }
 section! {
@@ -542,6 +551,14 @@ impl Client {
     /// The file with the device's key, if one is configured.
     pub fn key_file(&self) -> Option<PathBuf> {
         given(&self.key_file)
+    }
+
+    /// How much it keeps.
+    pub fn limits(&self) -> CacheLimits {
+        CacheLimits {
+            size: Some(self.cache_size).filter(|size| *size > 0),
+            age: Some(self.cache_age).filter(|age| !age.is_zero()),
+        }
     }
 
     /// The address from which it asks, if one is configured.

@@ -3,8 +3,6 @@
 //! [`Locations`] answers `GET /locations/{sha256}` without a database. Its [`Places`] are built whole from one consistent
 //! state and swapped whole, with the shelf ([`Site::refresh_shelf`]) and after each change of boundaries and groups.
 
-mod devices;
-
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,14 +14,12 @@ use catalog::problem::{Code, Problem};
 use dp::locate::{
     self, Boundary, Detail, Fallback, Group, Held, Options, Order, Peer, Places, Point, Request, State,
 };
-use dp::peers::{self, PeerService, Register};
+use dp::peers::{self, Devices, PeerService, Register};
 use dp::server::{LocationKind, LocationsAnswer, Locator};
 use jiff::Timestamp;
 use schema::boundaries::BoundaryGroupRow;
 use schema::{Reader, SchemaError};
 use serde::{Deserialize, Serialize};
-
-pub use devices::{KnownDevices, devices};
 
 use crate::admin::Answer;
 use crate::clock;
@@ -34,27 +30,20 @@ pub struct Locations {
     places: ArcSwap<Places>,
     /// What clients say that they hold. Its time begins with [`Locations::started`].
     pub register: Arc<Register>,
-    /// Who may announce.
-    pub devices: Arc<KnownDevices>,
     /// When this was made.
     pub started: Instant,
 }
 
 impl Default for Locations {
     fn default() -> Self {
-        Self {
-            places: ArcSwap::default(),
-            register: Arc::default(),
-            devices: Arc::default(),
-            started: Instant::now(),
-        }
+        Self { places: ArcSwap::default(), register: Arc::default(), started: Instant::now() }
     }
 }
 
 impl Locations {
-    /// The routes by which clients announce and report.
-    pub fn service(&self) -> PeerService {
-        PeerService::new(self.register.clone(), self.devices.clone(), self.started)
+    /// The routes by which clients announce, as `devices` knows them, and report.
+    pub fn service(&self, devices: Arc<dyn Devices>) -> PeerService {
+        PeerService::new(self.register.clone(), devices, self.started)
     }
 
     /// Replaces what answers are made of.

@@ -142,7 +142,8 @@ pub async fn withdraw(
 /// # Errors
 /// Those of the database.
 pub fn shelf(reader: &Reader<'_>) -> Result<Shelf, SchemaError> {
-    let mut shelf = Shelf::default();
+    let mut shelf =
+        Shelf { private_elsewhere: reader.private_contents()?.into_iter().collect(), ..Shelf::default() };
     for row in reader.shelf()? {
         shelf.packages.insert((row.package, row.file_name.as_str().to_ascii_lowercase()), row.sha256);
         let access = if row.private { Access::Private } else { Access::Public };
