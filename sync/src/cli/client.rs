@@ -57,6 +57,9 @@ pub enum Client {
         #[arg(long, value_name = "TIME", value_parser = crate::config::parse_duration)]
         max_age: Option<Duration>,
     },
+    /// What the site knows of devices
+    #[command(flatten)]
+    AtSite(super::deploy::AtSite),
 }
 
 /// How a content is fetched.
@@ -81,8 +84,12 @@ pub struct Fetch {
 
 impl Client {
     pub(super) async fn run(self, settings: Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
+        if let Self::AtSite(verb) = self {
+            return verb.run(&settings, global, output).await;
+        }
         let settings = settings.settings;
         match self {
+            Self::AtSite(_) => Ok(0), // it was asked of the site
             Self::Fetch(fetch) => fetch.run(&settings, output).await,
             Self::Share { max_rate } => share(&settings, max_rate, output).await,
             Self::Enrol { token_file } => enrol(&settings, &token_file, output).await,

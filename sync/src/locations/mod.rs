@@ -145,6 +145,13 @@ fn contents(
         let entry = contents.entry(row.sha256).or_insert_with(|| held(row.size, row.sha1, row.file_name));
         entry.cloud.push(row.url);
     }
+    for row in reader.deployed_content()? {
+        let entry =
+            contents.entry(row.sha256).or_insert_with(|| held(row.size, Some(row.sha1), row.file_name));
+        if let Some(point) = point_of.get(&schema::points::OWN_POINT) {
+            entry.points.insert(*point, Timestamp::UNIX_EPOCH);
+        }
+    }
     for row in reader.held()? {
         let entry =
             contents.entry(row.sha256).or_insert_with(|| held(row.size, Some(row.sha1), row.file_name));
