@@ -327,3 +327,20 @@ async fn share(settings: &Settings, max_rate: Option<u64>, output: &Output) -> R
     dp::client::share(&settings, ready, stop).await.map_err(|error| error.problem())?;
     Ok(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_or_a_word_say_where_parts_are_taken_from() {
+        let read = |from: &[&str]| delta(from.iter().map(PathBuf::from).collect());
+        assert_eq!(read(&["auto"]), Ok(Delta::Auto));
+        assert_eq!(read(&["off"]), Ok(Delta::Off));
+        assert_eq!(read(&["./auto", "b.esd"]), Ok(Delta::From(vec!["./auto".into(), "b.esd".into()])));
+        assert!(read(&["auto", "b.esd"]).is_err() && read(&["off", "auto"]).is_err());
+        assert!(read(&["x"; MOST_NAMED]).is_ok() && read(&["x"; MOST_NAMED + 1]).is_err());
+        assert_eq!(rate("2MiB/s"), Ok(2 << 20));
+        assert!(rate("").is_err() && rate("2MiB").is_err());
+    }
+}
