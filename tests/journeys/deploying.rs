@@ -106,7 +106,7 @@ async fn a_deployment_is_refused_made_heard_reported_and_counted() {
         "a",
     ];
     site.refused("HIGH_RISK_COLLECTION", &all).await;
-    site.ok(&["license", "decline", &update]).await;
+    site.ok(&["--yes", "license", "decline", &update]).await;
     site.refused("LICENSE_DECLINED", &with(package)).await;
     site.ok(&["license", "accept", &update]).await;
     let required = with(&[
