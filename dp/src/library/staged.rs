@@ -243,6 +243,7 @@ impl Staged {
     /// # Errors
     /// [`LibraryError::Io`].
     pub fn rewind(&mut self) -> Result<(), LibraryError> {
+        self.leave_to_followers()?;
         let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
         emptied.map_err(LibraryError::io("empty", &self.path))?;
         self.checker = Checker::new();
@@ -251,13 +252,42 @@ impl Staged {
         remove_if_there(&self.path.with_extension("json"))
     }
 
+    /// Who was promised bytes may be sending them still: they keep their file, which nobody writes to any more, and learn
+    /// that nothing follows. This transfer goes on with a new one.
+    fn leave_to_followers(&mut self) -> Result<(), LibraryError> {
+        let Some(growth) = self.growth.take_if(|growth| growth.file().is_some()) else { return Ok(()) };
+        growth.fail();
+        let failed = |act| LibraryError::io(act, &self.path);
+        fs::remove_file(&self.path).map_err(failed("remove"))?;
+        let file = File::options().read(true).write(true).create_new(true).open(&self.path);
+        let file = file.map_err(failed("create"))?;
+        file.try_lock().map_err(|error| match error {
+            fs::TryLockError::WouldBlock => LibraryError::Busy { path: self.path.clone() },
+            fs::TryLockError::Error(error) => failed("lock")(error),
+        })?;
+        self.file = file;
+        Ok(())
+    }
+
     /// Compares what is here with what was wanted. Whatever the answer, what follows is [`Self::commit`] or
     /// [`Self::rewind`]: nothing can be added any more.
     ///
     /// # Errors
     /// The [`Mismatch`].
     pub fn check(&mut self, wanted: &Wanted) -> Result<Verified, Mismatch> {
-        std::mem::take(&mut self.checker).finish(wanted)
+        let verified = std::mem::take(&mut self.checker).finish(wanted)?;
+        // Right, if not durable yet: nobody who reads it meanwhile has to wait for the disk.
+        if let Some(growth) = &self.growth {
+            if growth.file().is_none()
+                && let Ok(file) = File::open(&self.path)
+            {
+                growth.set_file(file);
+            }
+            if growth.file().is_some() {
+                growth.verified(wanted.size);
+            }
+        }
+        Ok(verified)
     }
 
     /// Makes the bytes visible under their digest. Where they are already, this copy is dropped.

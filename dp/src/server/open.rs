@@ -59,6 +59,13 @@ impl OpenContent {
         Arc::new(Self::new(stored).expect("it can be read"))
     }
 
+    /// Content that still arrives: of `file` only what is verified may be read, which its readers see to.
+    pub(super) fn arriving(file: &Arc<File>, digest: Sha256Digest, size: u64) -> io::Result<Arc<Self>> {
+        let identity = Identity::of(&file.metadata()?);
+        let region = if size > SMALL { region(file, size) } else { None };
+        Ok(Arc::new(Self { digest, size, file: file.clone(), small: None, region, identity }))
+    }
+
     /// The open file.
     pub(super) fn file(&self) -> &Arc<File> {
         &self.file
@@ -88,7 +95,8 @@ fn region(file: &File, size: u64) -> Option<Bytes> {
     let length = usize::try_from(size).ok()?;
     // SAFETY: the map is private and read-only, and it lives as long as the `Bytes` that own it. What must not happen to a
     // mapped file is that it is cut or written to while somebody reads the map: content is written under another name,
-    // protected (0444) before it gets its own, and removed by unlinking only (`library::Staged::commit`). If an
+    // protected (0444) before it gets its own, and removed by unlinking only (`library::Staged::commit`); of content that
+    // still arrives only slices are made that were written and verified, and those bytes are never written again. If an
     // administrator does it all the same, nothing is read through the map: `push` reads the file by `preadv2`, where a cut
     // file is a short count and never a signal. Answers over TLS and all other bodies read the file too, see `body`.
     #[expect(unsafe_code, reason = "a map is the token by which the socket knows a file's bytes")]
