@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use catalog::digest::{Verified, Wanted};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::fault::Fault;
 use super::folder::{self, FileBody};
@@ -21,8 +21,8 @@ use crate::library::{Appended, LibraryError, Note, Staged, Stored};
 /// Bytes that are hashed and written at once: enough to be hashed on two cores, and no more, because what the
 /// kernel holds for a fast connection (about 6 MiB on loopback) is lost with a killed process too.
 const GATHER: usize = 512 * 1024;
-/// A slow source's bytes are written at least this often.
-const GATHER_FOR: Duration = Duration::from_secs(1);
+/// A slow source's bytes are written at least this often: somebody may wait for them.
+const GATHER_FOR: Duration = Duration::from_millis(100);
 
 /// Why the machine's own side failed: no other source can help.
 #[derive(Debug)]
@@ -103,6 +103,12 @@ impl<'a> Lane<'a> {
             && (gathered.is_empty() || began.elapsed() < GATHER_FOR)
         {
             let next = match &mut self.incoming {
+                Some(Incoming::Web(body)) if !gathered.is_empty() => {
+                    match timeout_at(began + GATHER_FOR, body.next()).await {
+                        Ok(next) => next,
+                        Err(_) => break,
+                    }
+                }
                 Some(incoming) => incoming.next().await,
                 None => Ok(None),
             };

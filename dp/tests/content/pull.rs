@@ -274,7 +274,7 @@ fn play() -> impl Strategy<Value = Play> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(16))]
+    #![proptest_config(ProptestConfig::with_cases(10))]
     /// Whatever the sources do and whoever asks: the right bytes, or fewer of them and an end that shows it.
     #[test]
     fn no_client_completes_with_wrong_bytes(
@@ -307,12 +307,10 @@ proptest! {
                 completed += usize::from(status == Some(206) && body.len() == content.bytes.len() - start);
             }
         });
-        let is_well = |plays: &[Play]| plays.last().is_none_or(|play| *play == Play::Well);
         if first.is_empty() || second.is_empty() {
             prop_assert_eq!(completed, starts.len(), "an honest source is there, whose bytes arrive");
         }
         prop_assert!(here.pulls.counts.begun.load(Ordering::Relaxed) >= 1);
-        let _ = is_well;
         let stored = here.point.library.verify(content.sha256).unwrap();
         prop_assert!(matches!(stored, Verdict::Good | Verdict::Missing));
     }
