@@ -113,6 +113,9 @@ impl Daemon {
             parts.push(tokio::spawn(points::keep_time(site.clone(), wait(stopped.clone()))));
             parts.push(tokio::spawn(schedule(site.clone(), wait(stopped.clone()))));
         } else {
+            if let Some(pulls) = point::demand::open(&site)? {
+                server = server.with_pulls(pulls);
+            }
             parts.push(point::start(&site, wait(stopped.clone())).await?);
         }
         let server = Arc::new(server);

@@ -120,6 +120,8 @@ pub struct Point {
     pub maintenance: bool,
     /// Where it is, if its address says so.
     pub address: Option<IpAddr>,
+    /// It fetches what it is asked for and lacks.
+    pub on_demand: bool,
 }
 
 impl Point {
@@ -131,7 +133,7 @@ impl Point {
             url::Host::Ipv6(address) => Some(IpAddr::from(address).to_canonical()),
             url::Host::Domain(_) => None,
         });
-        Self { name: name.into(), url, maintenance: false, address }
+        Self { name: name.into(), url, maintenance: false, address, on_demand: false }
     }
 }
 
@@ -146,6 +148,8 @@ pub struct Held {
     pub file_name: FileName,
     /// Numbers of the points that have it, verified, and since when.
     pub points: BTreeMap<u32, Timestamp>,
+    /// Points that fetch what they are asked for may have it.
+    pub offered: bool,
     /// Links of the upstream.
     pub cloud: Vec<String>,
 }

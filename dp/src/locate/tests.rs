@@ -86,6 +86,7 @@ impl Site {
             sha1: None,
             file_name: "x.esd".parse().expect("a name"),
             points: self.holds.iter().map(|point| (*point, Timestamp::UNIX_EPOCH)).collect(),
+            offered: true,
             cloud: self.cloud.clone(),
         };
         let contents = HashMap::from([(CONTENT, held)]);

@@ -50,7 +50,10 @@ pub trait Origin: Send + Sync {
     fn find(&self, content: Sha256Digest) -> Eventually<'_, Result<Option<Offer>, Refusal>>;
 
     /// So many bytes are about to arrive: what was pulled before may have to go.
-    fn make_room(&self, bytes: u64) -> Eventually<'_, ()>;
+    ///
+    /// # Errors
+    /// There is no room for so many.
+    fn make_room(&self, bytes: u64) -> Eventually<'_, Result<(), Refusal>>;
 
     /// A content has arrived and is in the library. When this is over, it is on the shelf.
     fn stored<'s>(
@@ -191,6 +194,12 @@ impl Arrival {
     }
 }
 
+impl fmt::Debug for Pulls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pulls").field("counts", &self.counts).finish_non_exhaustive()
+    }
+}
+
 impl Pulls {
     /// Nothing arrives yet.
     pub fn new(library: Library, origin: Arc<dyn Origin>, limits: PullLimits, policy: Policy) -> Self {
@@ -213,6 +222,11 @@ impl Pulls {
     pub fn is_in_use(&self, content: Sha256Digest) -> bool {
         let state = self.lock();
         state.in_use.contains_key(&content) || state.arriving.contains_key(&content)
+    }
+
+    /// Bytes of the contents that arrive now, when they are whole.
+    pub fn arriving_bytes(&self) -> u64 {
+        self.lock().arriving.values().map(|arrival| arrival.offer.servable.size).sum()
     }
 
     /// Says so for as long as the answer lives.
@@ -287,7 +301,11 @@ impl Pulls {
         let wanted = Wanted { size: servable.size, digests };
         let job = Job { file_name: servable.name.clone(), wanted, sources: sources.clone() };
         let policy = Policy { rate: rate.clone(), ..self.policy.clone() };
-        self.origin.make_room(servable.size).await;
+        if let Err(refusal) = self.origin.make_room(servable.size).await {
+            warn!(content.sha256 = %content, size_bytes = servable.size, "{} was asked for, and there is no room for it", servable.name);
+            counts.failed.fetch_add(1, Ordering::Relaxed);
+            return Err(refusal);
+        }
         let began = Instant::now();
         let (pieces, growth) = (pieces.clone(), Some(arrival.growth.clone()));
         match fetch_by_pieces(&self.library, job, pieces, growth, &policy, |_| {}).await {

@@ -158,8 +158,8 @@ impl Origin for Said {
         Box::pin(async move { Ok(found) })
     }
 
-    fn make_room(&self, _: u64) -> Eventually<'_, ()> {
-        Box::pin(async {})
+    fn make_room(&self, _: u64) -> Eventually<'_, Result<(), Refusal>> {
+        Box::pin(async { Ok(()) })
     }
 
     fn stored<'s>(&'s self, content: Sha256Digest, offer: &'s Offer, _: &'s Fetched) -> Eventually<'s, ()> {

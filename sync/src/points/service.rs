@@ -17,7 +17,7 @@ use schema::keys::{Principal, PrincipalKind};
 use tracing::{info, warn};
 
 use super::wire::{Enrolled, Enrolment, LARGEST_ENROLMENT, LARGEST_REPORT, LONGEST_WAIT, Report};
-use super::{assign, report};
+use super::{assign, offer, report};
 use crate::clock;
 use crate::keys::Secret;
 use crate::plane::answer;
@@ -35,6 +35,7 @@ enum Route {
     Assignment,
     Report,
     Content(Option<Sha256Digest>),
+    Offer(Option<Sha256Digest>),
 }
 
 impl Route {
@@ -44,6 +45,7 @@ impl Route {
             ["point", "assignment"] => Some(Self::Assignment),
             ["point", "report"] => Some(Self::Report),
             ["point", "content", digest] => Some(Self::Content(digest.parse().ok())),
+            ["point", "offer", digest] => Some(Self::Offer(digest.parse().ok())),
             _ => None,
         }
     }
@@ -51,7 +53,7 @@ impl Route {
     fn methods(&self) -> &'static str {
         match self {
             Self::Enrol | Self::Report => "POST",
-            Self::Assignment => "GET",
+            Self::Assignment | Self::Offer(_) => "GET",
             Self::Content(_) => "GET, HEAD",
         }
     }
@@ -186,7 +188,7 @@ impl PointService {
             }
             Route::Content(Some(content)) => {
                 let id = point.id;
-                let Some(row) = self.site.read(move |r| r.assigned_content(content, id)).await? else {
+                let Some(row) = offer::row(&self.site, content, id).await? else {
                     return Ok(answer::empty(StatusCode::NOT_FOUND));
                 };
                 let servable = Servable::new(row.size, Some(row.sha1), row.file_name);
@@ -195,7 +197,16 @@ impl PointService {
                 response.extensions_mut().insert(Remark(format!("to point {}", point.name)));
                 Ok(response)
             }
-            Route::Content(None) | Route::Enrol => Ok(answer::empty(StatusCode::NOT_FOUND)),
+            Route::Offer(Some(content)) => {
+                let with_pieces = query(call, "pieces") != Some("no");
+                Ok(match offer::of(&self.site, content, point.id, with_pieces).await? {
+                    Some(offer) => answer::json(StatusCode::OK, &offer),
+                    None => answer::empty(StatusCode::NOT_FOUND),
+                })
+            }
+            Route::Content(None) | Route::Offer(None) | Route::Enrol => {
+                Ok(answer::empty(StatusCode::NOT_FOUND))
+            }
         }
     }
 
@@ -241,7 +252,7 @@ impl Service for PointService {
         Some(match Route::of(path)? {
             Route::Enrol => LARGEST_ENROLMENT,
             Route::Report => LARGEST_REPORT,
-            Route::Assignment | Route::Content(_) => 0,
+            Route::Assignment | Route::Content(_) | Route::Offer(_) => 0,
         })
     }
 
@@ -311,6 +322,7 @@ mod tests {
             ("point/assignment", Some("GET")),
             ("point/report", Some("POST")),
             ("point/content/x", Some("GET, HEAD")),
+            ("point/offer/x", Some("GET")),
             ("point/content", None),
             ("point", None),
             ("Enrol", None),
