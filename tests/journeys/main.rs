@@ -12,6 +12,7 @@ mod mission;
 mod peers;
 mod points;
 mod private;
+mod pulling;
 mod refusals;
 mod sequences;
 mod servers;

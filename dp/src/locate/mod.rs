@@ -166,7 +166,7 @@ pub struct Peer {
 }
 
 /// Everything that answers are made of, but for peers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Places {
     index: Index,
     groups: Vec<Group>,
@@ -188,6 +188,13 @@ pub struct Standing {
     pub subnet: Option<IpNet>,
     /// What its groups allow and prefer together.
     pub options: Options,
+}
+
+impl Default for Places {
+    /// Nobody has anything. There is a group all the same, in which every client is.
+    fn default() -> Self {
+        Self::new(&[], Vec::new(), 0, Vec::new(), HashMap::new())
+    }
 }
 
 impl Places {

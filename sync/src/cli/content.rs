@@ -62,7 +62,7 @@ impl Content {
                 for Listed { row, pulled } in &all {
                     let by = if row.sha1_only { "sha1-only" } else { "sha256" };
                     let kept = pulled.as_ref().map_or_else(
-                        || "until withdrawn".to_owned(),
+                        || "-".to_owned(),
                         |kept| format!("on demand, used {}", when(kept.used)),
                     );
                     rows.push([

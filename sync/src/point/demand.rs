@@ -89,7 +89,8 @@ pub fn open(site: &Arc<Site>) -> Result<Option<Arc<Pulls>>, Problem> {
     }
     let cloud = Cloud::new(&settings)?;
     let demand = Demand { site: Arc::downgrade(site), cloud, rate: Mutex::default() };
-    let limits = PullLimits { wait: settings.dp.on_demand_wait, ..PullLimits::default() };
+    let (wait, usual) = (settings.dp.on_demand_wait, PullLimits::default());
+    let limits = PullLimits { wait, remembered: usual.remembered.min(wait), ..usual };
     // Clients wait: who does not answer soon is passed by.
     let policy = Policy {
         attempts_per_source: settings.sync.retry.max.min(3),

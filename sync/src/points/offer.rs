@@ -1,4 +1,5 @@
-//! What a point may fetch because it is asked for it: what it was given, and public content that any point was given.
+//! What a point may fetch because it is asked for it: what it was given; and public content that any point was given, if the
+//! point says that it works so. Its word is enough for what anybody may have; private content only goes where it was sent.
 
 use std::sync::Arc;
 
@@ -9,14 +10,14 @@ use schema::distribution::ShelfRow;
 use super::wire::OfferAnswer;
 use crate::site::Site;
 
-/// What a content is, if `point` may have it. Private content only goes where it was sent.
+/// What a content is, if `point` may have it.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn row(site: &Arc<Site>, content: Sha256Digest, point: i64) -> Result<Option<ShelfRow>, Problem> {
     site.read(move |r| match r.assigned_content(content, point)? {
         Some(row) => Ok(Some(row)),
-        None => r.offered_content(content),
+        None => r.offered_content(content, point),
     })
     .await
 }
