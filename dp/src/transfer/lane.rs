@@ -163,9 +163,14 @@ impl<'a> Lane<'a> {
             self.disk = Disk::Here(staged);
             return Ok(event);
         }
-        let checked = staged.check(wanted);
+        let wanted = *wanted;
+        let checking = tokio::task::spawn_blocking(move || {
+            let checked = staged.catch_up().map(|()| staged.check(&wanted));
+            (staged, checked)
+        });
+        let (staged, checked) = checking.await.map_err(LocalError::Stopped)?;
         self.disk = Disk::Here(staged);
-        Ok(checked.map_or_else(Event::Differs, Event::Matched))
+        Ok(checked.map_err(LocalError::Library)?.map_or_else(Event::Differs, Event::Matched))
     }
 
     pub(super) async fn commit(&mut self, verified: Verified) -> Result<Stored, LocalError> {
