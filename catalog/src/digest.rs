@@ -183,6 +183,28 @@ impl Pieces {
     }
 }
 
+/// Hashes one piece, for whoever needs to know no more of it at the moment.
+#[derive(Clone, Default)]
+pub struct PieceHasher(Sha256);
+
+impl PieceHasher {
+    /// Takes the next bytes of the piece.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash of all of them.
+    pub fn finish(self) -> Sha256Digest {
+        Sha256Digest(self.0.finalize().into())
+    }
+}
+
+impl fmt::Debug for PieceHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PieceHasher").finish_non_exhaustive()
+    }
+}
+
 /// Proof that bytes are what was wanted. Only [`Checker::finish`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified(Fingerprint);

@@ -68,6 +68,8 @@ pub struct PlaceRow {
     pub url: String,
     /// Clients are not sent there now.
     pub maintenance: bool,
+    /// It fetches what it is asked for.
+    pub on_demand: bool,
 }
 
 /// A content that a point has.
@@ -85,6 +87,8 @@ pub struct HeldRow {
     pub point: i64,
     /// Since when.
     pub since: Timestamp,
+    /// Only for those with a key.
+    pub private: bool,
 }
 
 /// A file that the site knows by its SHA-256 without having it.
@@ -172,20 +176,26 @@ impl Reader<'_> {
 
     /// Distribution points as places, the site's own first.
     pub fn places(&self) -> Result<Vec<PlaceRow>, SchemaError> {
-        self.all("SELECT point_id, name, url, maintenance FROM point ORDER BY point_id", [], |row| {
-            Ok(PlaceRow {
-                id: row.get("point_id")?,
-                name: row.get("name")?,
-                url: row.get("url")?,
-                maintenance: row.get("maintenance")?,
-            })
-        })
+        self.all(
+            "SELECT point_id, name, url, maintenance, on_demand FROM point ORDER BY point_id",
+            [],
+            |row| {
+                Ok(PlaceRow {
+                    id: row.get("point_id")?,
+                    name: row.get("name")?,
+                    url: row.get("url")?,
+                    maintenance: row.get("maintenance")?,
+                    on_demand: row.get("on_demand")?,
+                })
+            },
+        )
     }
 
     /// Which point has which content.
     pub fn held(&self) -> Result<Vec<HeldRow>, SchemaError> {
         const SQL: &str = "
             SELECT content.sha256, content.sha1, content.size, held.point_id, held.since,
+                   content.sha256 IN (SELECT content FROM private_content) AS private,
                    (SELECT min(f.file_name) FROM distributed_file AS f
                      WHERE f.content = held.content AND f.point_id = held.point_id) AS file_name
               FROM held_content AS held JOIN content ON content.sha256 = held.content
@@ -198,6 +208,7 @@ impl Reader<'_> {
                 file_name: text(row, "file_name")?,
                 point: row.get("point_id")?,
                 since: time(row, "since")?,
+                private: row.get("private")?,
             })
         })
     }

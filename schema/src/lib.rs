@@ -21,6 +21,7 @@ pub mod metadata;
 mod open;
 pub mod packages;
 pub mod points;
+pub mod pulled;
 pub mod retention;
 pub mod runs;
 pub mod sequences;

@@ -87,6 +87,9 @@ pub struct PointRow {
     pub free: Option<u64>,
     /// Version of its program.
     pub program: Option<String>,
+    /// It says that it fetches what it is asked for.
+    #[serde(default)]
+    pub on_demand: bool,
     /// Packages that it is to hold.
     pub packages: u64,
     /// Different contents among their files.
@@ -190,6 +193,7 @@ fn point(row: &Row<'_>) -> Result<PointRow, SchemaError> {
         last_seen: time_or_none(row, "last_seen")?,
         free: optional(row.get("free")?),
         program: row.get("program")?,
+        on_demand: row.get("on_demand")?,
         packages: 0,
         contents: 0,
         bytes: 0,

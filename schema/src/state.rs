@@ -8,7 +8,7 @@ use rusqlite::types::ValueRef;
 use crate::{Reader, SchemaError};
 
 /// What is dumped: a heading and a question whose columns and order are part of the text.
-const PARTS: [(&str, &str); 26] = [
+const PARTS: [(&str, &str); 27] = [
     ("update", "SELECT update_id, latest, declined, held, expired_at IS NOT NULL FROM update_item ORDER BY 1"),
     (
         "revision",
@@ -90,6 +90,7 @@ const PARTS: [(&str, &str); 26] = [
         "SELECT c.name, m.device FROM collection AS c LEFT JOIN collection_member AS m USING (collection_id) ORDER BY 1, 2",
     ),
     ("client settings", "SELECT name, priority, chosen FROM client_settings ORDER BY 1"),
+    ("pulled", "SELECT sha256, file_name, private FROM pulled_content ORDER BY 1"),
     (
         "deployment",
         "SELECT d.deployment_id, d.sequence_id, c.name, d.purpose, d.options, d.package_id, d.content, d.places,

@@ -123,6 +123,9 @@ impl Daemon {
             parts.push(tokio::spawn(deploying::keep_time(site.clone(), wait(stopped.clone()))));
             parts.push(tokio::spawn(packages::maps::keep(site.clone(), wait(stopped.clone()))));
         } else {
+            if let Some(pulls) = point::demand::open(&site)? {
+                server = server.with_pulls(pulls);
+            }
             parts.push(point::start(&site, wait(stopped.clone())).await?);
         }
         let server = Arc::new(server);

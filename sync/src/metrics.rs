@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use catalog::problem::Problem;
-use dp::server::{Outcome, Refusal, Served, Source};
+use dp::server::{Outcome, Pulled, Refusal, Served, Source};
 
 use crate::site::Site;
 
@@ -45,10 +45,12 @@ pub(crate) async fn of(site: &Arc<Site>) -> Result<String, Problem> {
         free_bytes: usage.free,
         tasks: site.tasks.running().len() as u64,
     };
-    Ok(text(&facts, &site.served))
+    let none = Pulled::default();
+    let pulled = site.point.pulls.get().map_or(&none, |pulls| &pulls.counts);
+    Ok(text(&facts, &site.served, pulled))
 }
 
-fn text(facts: &Facts, served: &Served) -> String {
+fn text(facts: &Facts, served: &Served, pulled: &Pulled) -> String {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let mut out = Exposition(String::with_capacity(4096));
     out.family("spsync_build", "info", "The program that answers.");
@@ -88,6 +90,19 @@ fn text(facts: &Facts, served: &Served) -> String {
     out.gauge("spsync_connections", "Connections of clients.", load(&served.connections));
     out.gauge("spsync_transfers", "Bodies above 64 KiB that are being sent.", load(&served.transfers));
     out.gauge("spsync_transfers_waiting", "Requests that wait for their turn.", load(&served.waiting));
+    for (name, help, counter) in [
+        ("spsync_pulls", "Contents that began to arrive because they were asked for.", &pulled.begun),
+        ("spsync_pulls_stored", "Those of them that were verified and stored.", &pulled.stored),
+        ("spsync_pulls_failed", "Those that nobody could give, or that could not be kept.", &pulled.failed),
+        ("spsync_pulled_bytes", "Bytes that came so.", &pulled.bytes),
+        ("spsync_pull_followers", "Requests answered while their content arrived.", &pulled.followers),
+        ("spsync_evictions", "Contents that made room.", &pulled.evicted),
+        ("spsync_evicted_bytes", "Bytes of those.", &pulled.evicted_bytes),
+    ] {
+        out.family(name, "counter", help);
+        out.sample(&format!("{name}_total"), &[], load(counter));
+    }
+    out.gauge("spsync_pulls_running", "Contents that arrive now.", load(&pulled.running));
     out.0.push_str("# EOF\n");
     out.0
 }
@@ -124,7 +139,7 @@ mod tests {
     fn the_text_is_open_metrics() {
         let served = Served::default();
         let facts = Facts { version: "1.2.3", started: 1.5, last_sync: Some(2.0), ..Facts::default() };
-        let text = text(&facts, &served);
+        let text = text(&facts, &served, &Pulled::default());
         assert!(text.ends_with("\n# EOF\n"));
         assert!(text.contains("\nspsync_build_info{version=\"1.2.3\"} 1\n"), "{text}");
         assert!(text.contains("\nspsync_start_time_seconds 1.5\n"), "{text}");

@@ -443,7 +443,10 @@ pub async fn status(site: &Arc<Site>) -> Result<Status, Problem> {
     let mut points = points::all(site).await?;
     points.retain(|shown| shown.point.id != schema::points::OWN_POINT);
     warnings.extend(points::warnings(&points));
-    let point = (!is_site).then(|| site.point.status(&settings.dp.site));
+    let mut point = (!is_site).then(|| site.point.status(&settings.dp.site));
+    if let Some(point) = &mut point {
+        point.on_demand = crate::point::demand::status(site).await?;
+    }
     if let Some(problem) = point.as_ref().and_then(|point| point.problem.as_ref()) {
         warnings.push(format!("the site {} cannot be asked: {problem}", settings.dp.site));
     }

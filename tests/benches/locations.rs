@@ -92,6 +92,7 @@ fn places() -> Places {
                 sha1: None,
                 file_name: "install.esd".parse().expect("a name"),
                 points: held,
+                offered: false,
                 cloud: vec!["http://cloud.example/install.esd".to_owned()],
             };
             (content(number), held)

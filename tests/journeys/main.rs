@@ -13,6 +13,7 @@ mod mission;
 mod peers;
 mod points;
 mod private;
+mod pulling;
 mod refusals;
 mod sequences;
 mod servers;

@@ -621,6 +621,16 @@ codes! {
         "more clients at once than [server] allows, in all or from one address",
         "spsync status; spsync config show",
         "raise the limits of [server], or let clients come back later as they are told";
+    ServeNotYet "SERVE_NOT_YET" Refused 503 None,
+        "a content is being fetched because it was asked for, and has not come far enough yet",
+        "it is large, the way to its source is slow, the hashes of its pieces are not known, or nothing may be fetched now",
+        "spsync status on the machine of the point",
+        "nothing: clients come back as they are told; or raise `[dp] on_demand_wait`, or distribute the package before it is needed";
+    ServeUpstreamFailed "SERVE_UPSTREAM_FAILED" Refused 503 None,
+        "a content was asked for that nobody could give this point",
+        "the site and the other sources do not answer, or sent something else",
+        "the log of the point; spsync status on its machine",
+        "bring a source back; clients go elsewhere meanwhile";
     ServeMalformed "SERVE_MALFORMED" Refused 400 None,
         "a request is not one, or could be read in two ways",
         "a broken client, a scanner, or an attempt to smuggle requests past a proxy",

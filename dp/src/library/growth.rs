@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -44,6 +45,21 @@ impl Growth {
     /// The file itself, once anything of it may be read. It stays the same file when it is stored.
     pub fn file(&self) -> Option<&Arc<File>> {
         self.file.get()
+    }
+
+    /// Waits until the byte at `offset` of a file of `size` bytes may be read: how far it may be read then. `None` where it
+    /// will not come, or where nothing has changed for as long as `patience`.
+    pub async fn beyond(&self, offset: u64, size: u64, patience: Duration) -> Option<u64> {
+        let mut changes = self.watch();
+        loop {
+            let grown = *changes.borrow_and_update();
+            match grown.readable(size) {
+                readable if readable > offset => return Some(readable),
+                _ if matches!(grown, Grown::Verified(_)) => {}
+                _ => return None,
+            }
+            tokio::time::timeout(patience, changes.changed()).await.ok()?.ok()?;
+        }
     }
 
     /// Tells of every change.

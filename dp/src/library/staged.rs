@@ -2,11 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
-use catalog::digest::{Checker, Mismatch, PIECE_SIZE, PieceMark, Pieces, Verified, Wanted};
+use catalog::digest::{Checker, Mismatch, PIECE_SIZE, PieceHasher, Pieces, Verified, Wanted};
 use serde::{Deserialize, Serialize};
 
 use super::growth::Growth;
@@ -28,13 +29,19 @@ pub struct Staged {
     library: Library,
     path: PathBuf,
     file: File,
+    /// Bytes that are here.
+    have: u64,
+    /// Has seen all of them, unless pieces are checked: then each is hashed alone as it comes, so that nobody waits for
+    /// more than that, and the rest of the work is done at the end.
     checker: Checker,
     /// Bytes from which the system is asked to write to the disk; an uninterrupted stream of dirty pages would stall
     /// the last sync for minutes.
     flushed: u64,
+    /// The disk at work. What it says counts: an error is told to one who syncs, and to nobody after.
+    flushing: Option<JoinHandle<io::Result<()>>>,
     pieces: Option<Pieces>,
-    /// The end of the last piece that was right.
-    mark: Option<PieceMark>,
+    /// The piece that is not complete.
+    piece: PieceHasher,
     growth: Option<Arc<Growth>>,
 }
 
@@ -116,8 +123,19 @@ impl Staged {
         if needed > 0 && needed.saturating_add(kept) > free {
             return Err(LibraryError::Full { needed, free, kept });
         }
-        let flushed = checker.seen();
-        Ok(Self { library, path, file, checker, flushed, pieces: None, mark: None, growth: None })
+        let have = checker.seen();
+        Ok(Self {
+            library,
+            path,
+            file,
+            have,
+            checker,
+            flushed: have,
+            flushing: None,
+            pieces: None,
+            piece: PieceHasher::default(),
+            growth: None,
+        })
     }
 
     /// Checks every piece from now on, and those that are here; the first wrong one and all after it are dropped. Who reads
@@ -130,12 +148,17 @@ impl Staged {
             .zip(self.checker.pieces())
             .take_while(|(index, found)| pieces.hash(*index) == Some(**found));
         let right = right.count();
+        let checked = (right * PIECE_SIZE) as u64;
         if right < self.checker.pieces().len() {
-            self.cut((right * PIECE_SIZE) as u64)?;
+            self.cut(checked)?;
         }
+        let mut tail = vec![0; (self.have - checked) as usize];
+        self.file.read_exact_at(&mut tail, checked).map_err(LibraryError::io("read", &self.path))?;
+        self.piece = PieceHasher::default();
+        self.piece.update(&tail);
         if let Some(growth) = &growth {
             growth.set_file(File::open(&self.path).map_err(LibraryError::io("open again", &self.path))?);
-            growth.verified((right * PIECE_SIZE) as u64);
+            growth.verified(checked);
         }
         (self.pieces, self.growth) = (Some(pieces), growth);
         Ok(())
@@ -146,47 +169,38 @@ impl Staged {
         self.growth = growth;
     }
 
-    /// Drops what is here from `offset` on.
+    /// Drops what is here from `offset` on, where a piece begins.
     fn cut(&mut self, offset: u64) -> Result<(), LibraryError> {
         let failed = |act| LibraryError::io(act, &self.path);
         self.file.set_len(offset).map_err(failed("cut"))?;
-        match self.mark.as_ref().filter(|mark| mark.offset() == offset) {
-            Some(mark) => self.checker.return_to(mark),
-            None => {
-                self.checker = Checker::new();
-                self.file.seek(SeekFrom::Start(0)).map_err(failed("read"))?;
-                let mut buffer = vec![0; 4 << 20];
-                while let count @ 1.. = self.file.read(&mut buffer).map_err(failed("read"))? {
-                    self.checker.update(&buffer[..count]);
-                }
-            }
+        self.file.seek(SeekFrom::Start(offset)).map_err(failed("cut"))?;
+        if self.checker.seen() > offset {
+            self.checker = Checker::new();
         }
-        self.file.seek(SeekFrom::Start(offset)).map_err(failed("read"))?;
+        self.piece = PieceHasher::default();
+        self.have = offset;
         self.flushed = self.flushed.min(offset);
         Ok(())
     }
 
     /// The piece that was completed last is right, or it is dropped.
     fn check_piece(&mut self) -> Result<Appended, LibraryError> {
-        let Some((pieces, index)) = self.pieces.as_ref().zip(self.checker.pieces().len().checked_sub(1))
-        else {
-            return Ok(Appended::All);
-        };
-        if pieces.hash(index) != self.checker.pieces().last().copied() {
-            let offset = (index * PIECE_SIZE) as u64;
+        let Some(pieces) = &self.pieces else { return Ok(Appended::All) };
+        let index = (self.have - 1) / PIECE_SIZE as u64;
+        if pieces.hash(index as usize) != Some(std::mem::take(&mut self.piece).finish()) {
+            let offset = index * PIECE_SIZE as u64;
             self.cut(offset)?;
             return Ok(Appended::WrongPiece { offset });
         }
-        self.mark = self.checker.mark();
         if let Some(growth) = &self.growth {
-            growth.verified(self.checker.seen());
+            growth.verified(self.have);
         }
         Ok(Appended::All)
     }
 
     /// Bytes that are here.
     pub fn have(&self) -> u64 {
-        self.checker.seen()
+        self.have
     }
 
     /// Where they came from.
@@ -209,11 +223,13 @@ impl Staged {
     /// # Errors
     /// [`LibraryError::Io`]; the file then has what it had before, or a part of the new bytes that is dropped.
     pub fn append(&mut self, mut bytes: &[u8]) -> Result<Appended, LibraryError> {
-        while self.pieces.is_some() && !bytes.is_empty() {
-            let room = PIECE_SIZE - (self.have() % PIECE_SIZE as u64) as usize;
+        while let Some(size) = self.pieces.as_ref().map(Pieces::size)
+            && !bytes.is_empty()
+        {
+            let room = PIECE_SIZE - (self.have % PIECE_SIZE as u64) as usize;
             let (now, later) = bytes.split_at(room.min(bytes.len()));
             self.write(now)?;
-            if now.len() == room
+            if (now.len() == room || self.have == size)
                 && let wrong @ Appended::WrongPiece { .. } = self.check_piece()?
             {
                 return Ok(wrong);
@@ -224,18 +240,37 @@ impl Staged {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), LibraryError> {
-        let have = self.have();
+        let have = self.have;
         if let Err(error) = self.file.write_all(bytes) {
             // Half-written bytes were not hashed: without them file and hash agree again.
             let _ = self.file.set_len(have).and_then(|()| self.file.seek(SeekFrom::Start(have)).map(drop));
             return Err(LibraryError::io("write", &self.path)(error));
         }
-        self.checker.update(bytes);
-        if self.have() - self.flushed >= FLUSH_EVERY {
-            self.file.sync_data().map_err(LibraryError::io("sync", &self.path))?;
-            self.flushed = self.have();
+        self.have += bytes.len() as u64;
+        if self.pieces.is_some() {
+            self.piece.update(bytes);
+        } else {
+            self.checker.update(bytes);
+        }
+        if self.have - self.flushed >= FLUSH_EVERY {
+            self.flush()?;
         }
         Ok(())
+    }
+
+    /// Sets the disk to work, once it is done with what it was given before.
+    fn flush(&mut self) -> Result<(), LibraryError> {
+        self.settle().map_err(LibraryError::io("sync", &self.path))?;
+        let file = self.file.try_clone().map_err(LibraryError::io("sync", &self.path))?;
+        self.flushing = Some(std::thread::spawn(move || file.sync_data()));
+        self.flushed = self.have;
+        Ok(())
+    }
+
+    /// Waits for the disk.
+    fn settle(&mut self) -> io::Result<()> {
+        let Some(flushing) = self.flushing.take() else { return Ok(()) };
+        flushing.join().unwrap_or_else(|_| Err(io::Error::other("the thread that syncs has died")))
     }
 
     /// Forgets all bytes.
@@ -243,33 +278,82 @@ impl Staged {
     /// # Errors
     /// [`LibraryError::Io`].
     pub fn rewind(&mut self) -> Result<(), LibraryError> {
+        self.settle().map_err(LibraryError::io("sync", &self.path))?;
+        self.leave_to_followers()?;
         let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
         emptied.map_err(LibraryError::io("empty", &self.path))?;
         self.checker = Checker::new();
-        self.mark = None;
-        self.flushed = 0;
+        self.piece = PieceHasher::default();
+        (self.have, self.flushed) = (0, 0);
         remove_if_there(&self.path.with_extension("json"))
     }
 
-    /// Compares what is here with what was wanted. Whatever the answer, what follows is [`Self::commit`] or
-    /// [`Self::rewind`]: nothing can be added any more.
+    /// Who was promised bytes may be sending them still: they keep their file, which nobody writes to any more, and learn
+    /// that nothing follows. This transfer goes on with a new one.
+    fn leave_to_followers(&mut self) -> Result<(), LibraryError> {
+        let Some(growth) = self.growth.take_if(|growth| growth.file().is_some()) else { return Ok(()) };
+        growth.fail();
+        let failed = |act| LibraryError::io(act, &self.path);
+        fs::remove_file(&self.path).map_err(failed("remove"))?;
+        let file = File::options().read(true).write(true).create_new(true).open(&self.path);
+        let file = file.map_err(failed("create"))?;
+        file.try_lock().map_err(|error| match error {
+            fs::TryLockError::WouldBlock => LibraryError::Busy { path: self.path.clone() },
+            fs::TryLockError::Error(error) => failed("lock")(error),
+        })?;
+        self.file = file;
+        Ok(())
+    }
+
+    /// Hashes what was not hashed as it came. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn catch_up(&mut self) -> Result<(), LibraryError> {
+        let mut buffer = vec![0; (self.have - self.checker.seen()).min(4 << 20) as usize];
+        while self.checker.seen() < self.have {
+            let count = (self.have - self.checker.seen()).min(buffer.len() as u64) as usize;
+            let part = &mut buffer[..count];
+            self.file
+                .read_exact_at(part, self.checker.seen())
+                .map_err(LibraryError::io("read", &self.path))?;
+            self.checker.update(part);
+        }
+        Ok(())
+    }
+
+    /// Compares what is here with what was wanted, after [`Self::catch_up`]. Whatever the answer, what follows is
+    /// [`Self::commit`] or [`Self::rewind`]: nothing can be added any more.
     ///
     /// # Errors
     /// The [`Mismatch`].
     pub fn check(&mut self, wanted: &Wanted) -> Result<Verified, Mismatch> {
-        std::mem::take(&mut self.checker).finish(wanted)
+        let verified = std::mem::take(&mut self.checker).finish(wanted)?;
+        // Right, if not durable yet: nobody who reads it meanwhile has to wait for the disk.
+        if let Some(growth) = &self.growth {
+            if growth.file().is_none()
+                && let Ok(file) = File::open(&self.path)
+            {
+                growth.set_file(file);
+            }
+            if growth.file().is_some() {
+                growth.verified(wanted.size);
+            }
+        }
+        Ok(verified)
     }
 
     /// Makes the bytes visible under their digest. Where they are already, this copy is dropped.
     ///
     /// # Errors
     /// [`LibraryError::Io`]. After a failed sync the staged bytes are dropped: what the disk really has is unknown.
-    pub fn commit(self, verified: Verified) -> Result<Stored, LibraryError> {
+    pub fn commit(mut self, verified: Verified) -> Result<Stored, LibraryError> {
         let print = verified.fingerprint();
         let stored = Stored { digest: print.sha256, size: print.size };
         let blob = self.library.blob(stored.digest);
+        let settled = self.settle();
         let failed = |act| LibraryError::io(act, &self.path);
-        if let Err(error) = self.file.sync_all() {
+        if let Err(error) = settled.and_then(|()| self.file.sync_all()) {
             let _ = fs::remove_file(&self.path);
             return Err(failed("sync")(error));
         }

@@ -122,6 +122,8 @@ pub struct Point {
     pub maintenance: bool,
     /// Where it is, if its address says so.
     pub address: Option<IpAddr>,
+    /// It fetches what it is asked for and lacks.
+    pub on_demand: bool,
 }
 
 impl Point {
@@ -133,7 +135,7 @@ impl Point {
             url::Host::Ipv6(address) => Some(IpAddr::from(address).to_canonical()),
             url::Host::Domain(_) => None,
         });
-        Self { name: name.into(), url, maintenance: false, address }
+        Self { name: name.into(), url, maintenance: false, address, on_demand: false }
     }
 }
 
@@ -148,6 +150,8 @@ pub struct Held {
     pub file_name: FileName,
     /// Numbers of the points that have it, verified, and since when.
     pub points: BTreeMap<u32, Timestamp>,
+    /// Points that fetch what they are asked for may have it.
+    pub offered: bool,
     /// Links of the upstream.
     pub cloud: Vec<String>,
 }
@@ -164,7 +168,7 @@ pub struct Peer {
 }
 
 /// Everything that answers are made of, but for peers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Places {
     index: Index,
     groups: Vec<Group>,
@@ -186,6 +190,13 @@ pub struct Standing {
     pub subnet: Option<IpNet>,
     /// What its groups allow and prefer together.
     pub options: Options,
+}
+
+impl Default for Places {
+    /// Nobody has anything. There is a group all the same, in which every client is.
+    fn default() -> Self {
+        Self::new(&[], Vec::new(), 0, Vec::new(), HashMap::new())
+    }
 }
 
 impl Places {

@@ -211,8 +211,10 @@ impl Making<'_> {
 
     fn push(&mut self, candidate: Candidate, after: Duration) {
         let place = self.place(candidate.rank);
-        let key =
-            (candidate.state, place, after, shuffled(self.client, self.request.content, &candidate.url));
+        let shuffled = shuffled(self.client, self.request.content, &candidate.url) >> 1;
+        // Among equals a point that would have to fetch it comes last.
+        let fetches = candidate.kind == LocationKind::DistributionPoint && candidate.since.is_none();
+        let key = (candidate.state, place, after, shuffled | (u64::from(fetches) << 63));
         self.sorted.push(Sorted { candidate, key });
     }
 
@@ -293,6 +295,7 @@ impl Making<'_> {
         if state != State::Out {
             let instead = match since {
                 _ if place.maintenance => Some(Reason::Maintenance),
+                None if place.on_demand && self.held.offered => None,
                 None => Some(Reason::NotThere),
                 Some(_) => None,
             };

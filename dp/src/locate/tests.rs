@@ -86,6 +86,7 @@ impl Site {
             sha1: None,
             file_name: "x.esd".parse().expect("a name"),
             points: self.holds.iter().map(|point| (*point, Timestamp::UNIX_EPOCH)).collect(),
+            offered: true,
             cloud: self.cloud.clone(),
         };
         let contents = HashMap::from([(CONTENT, held)]);
@@ -501,4 +502,13 @@ proptest! {
         };
         prop_assert_eq!(asked(&some), asked(&all));
     }
+}
+
+#[test]
+fn where_nothing_is_known_nobody_has_anything() {
+    let places = Places::default();
+    let client = "10.0.0.1".parse().unwrap();
+    let request = Request { client, content: CONTENT, elapsed: Duration::ZERO, order: Order::Client };
+    assert!(places.find(&request, &[], Detail::All).is_none());
+    assert!(places.standing(client).by_default && places.networks(&places.standing(client), 9).is_empty());
 }

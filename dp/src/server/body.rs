@@ -2,7 +2,7 @@
 //!
 //! Small content and regions go out as slices of memory (the socket sends a region from its file, see [`super::push`]).
 //! Where there is neither, over TLS and on other systems, parts are read on the blocking pool, one step ahead of what is
-//! being sent.
+//! being sent. Content that still arrives is followed: what is not verified yet is waited for ([`super::follow`]).
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,7 +15,9 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
+use super::follow::Follower;
 use super::open::OpenContent;
+use super::pull::InUse;
 use super::range::ByteRange;
 
 /// Bytes of one read: small steps cost several times as much.
@@ -30,6 +32,17 @@ pub enum Segment {
     File(ByteRange),
 }
 
+impl Segment {
+    /// Bytes.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File(range) => range.len(),
+        }
+    }
+}
+
 /// A body of known length.
 #[derive(Debug)]
 pub struct ContentBody {
@@ -37,13 +50,23 @@ pub struct ContentBody {
     segments: VecDeque<Segment>,
     ahead: Option<JoinHandle<io::Result<Bytes>>>,
     by_region: bool,
+    follower: Option<Follower>,
+    _in_use: Option<InUse>,
     left: u64,
 }
 
 impl ContentBody {
     /// Nothing.
     pub fn empty() -> Self {
-        Self { content: None, segments: VecDeque::new(), ahead: None, by_region: false, left: 0 }
+        Self {
+            content: None,
+            segments: VecDeque::new(),
+            ahead: None,
+            by_region: false,
+            follower: None,
+            _in_use: None,
+            left: 0,
+        }
     }
 
     /// Bytes in memory.
@@ -61,12 +84,35 @@ impl ContentBody {
 
     /// Parts of a content, and what stands between them.
     pub fn content(content: Arc<OpenContent>, segments: Vec<Segment>) -> Self {
-        let length = |segment: &Segment| match segment {
-            Segment::Bytes(bytes) => bytes.len() as u64,
-            Segment::File(range) => range.len(),
-        };
-        let left = segments.iter().map(length).sum();
+        let left = segments.iter().map(Segment::len).sum();
         Self { content: Some(content), segments: segments.into(), left, ..Self::empty() }
+    }
+
+    /// The same of content that still arrives: no byte before `follower` says that it may be read.
+    pub(super) fn following(self, follower: Follower) -> Self {
+        Self { follower: Some(follower), ..self }
+    }
+
+    /// Says so for as long as this body lives.
+    pub(super) fn using(self, in_use: InUse) -> Self {
+        Self { _in_use: Some(in_use), ..self }
+    }
+
+    /// Waits until some of what comes next may be read, and divides it where the rest may not.
+    fn poll_verified(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (Some(follower), Some(&Segment::File(range))) = (&mut self.follower, self.segments.front())
+        else {
+            return Poll::Ready(Ok(()));
+        };
+        let readable = ready!(follower.poll_beyond(context, range.start()))?;
+        if let (Some(now), Some(later)) = (
+            ByteRange::new(range.start(), readable.min(range.end()), range.end()),
+            ByteRange::new(readable, range.end(), range.end()),
+        ) {
+            self.segments[0] = Segment::File(later);
+            self.segments.push_front(Segment::File(now));
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Gives out the content's region instead of bytes that were read, if it has one, and says whose region that is. Only
@@ -98,7 +144,8 @@ impl ContentBody {
         else {
             return;
         };
-        if content.small().is_some() || self.by_region {
+        let may_be_read = self.follower.as_ref().is_none_or(|follower| follower.readable() >= range.end());
+        if content.small().is_some() || self.by_region || !may_be_read {
             return;
         }
         let end = range.end().min(range.start() + STEP);
@@ -124,6 +171,9 @@ impl Body for ContentBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.ahead.is_none() {
+            ready!(self.poll_verified(context))?;
+        }
         self.read_ahead();
         let bytes = match &mut self.ahead {
             // A short file is an error, and an error closes the connection: better than bytes that are not there.

@@ -14,7 +14,8 @@ pub(super) fn map(file: &File, size: u64) -> Option<Bytes> {
     let length = usize::try_from(size).ok()?;
     // SAFETY: the map is private and read-only, and it lives as long as the `Bytes` that own it. What must not happen to a
     // mapped file is that it is cut or written to while somebody reads the map: content is written under another name,
-    // protected (0444) before it gets its own, and removed by unlinking only (`library::Staged::commit`). If an
+    // protected (0444) before it gets its own, and removed by unlinking only (`library::Staged::commit`); of content that
+    // still arrives only slices are made that were written and verified, and those bytes are never written again. If an
     // administrator does it all the same, nothing is read through the map: `push` takes bytes from the file itself, where a
     // cut file is a short count and never a signal. Answers over TLS and all other bodies read the file too, see `body`.
     let map = unsafe { memmap2::MmapOptions::new().len(length).map(file) };

@@ -13,6 +13,7 @@ pub mod conditional;
 mod connection;
 mod counters;
 mod facts;
+mod follow;
 mod framing;
 #[cfg(target_os = "linux")]
 mod kernel;
@@ -25,6 +26,7 @@ pub mod open;
 mod outgoing;
 #[cfg(target_os = "linux")]
 mod pace;
+mod pull;
 #[cfg(target_os = "linux")]
 mod push;
 pub mod range;
@@ -64,6 +66,7 @@ pub use metalink::{hash_file, read_hash_file};
 use mirrors::KeptPieces;
 use open::OpenContents;
 use outgoing::{Line, Outgoing};
+pub use pull::{Eventually, Offer, Origin, PullLimits, Pulled, Pulls};
 pub use refusal::Refusal;
 pub use respond::{carrying, empty, problem};
 use service::Room;
@@ -138,6 +141,7 @@ pub struct ContentServer {
     gate: Arc<dyn Gate>,
     source: Source,
     pieces: KeptPieces,
+    pulls: Option<Arc<Pulls>>,
     /// What was served.
     pub served: Arc<Served>,
 }
@@ -157,6 +161,7 @@ impl ContentServer {
             gate: Arc::new(access::Shut),
             source: Source::Point,
             pieces: KeptPieces::default(),
+            pulls: None,
             served: Arc::default(),
         }
     }
@@ -349,7 +354,11 @@ impl ContentServer {
         {
             return respond::bad_request();
         }
-        self.answer_about(head, &segments, peer.asker()).await.unwrap_or_else(respond::refuse)
+        self.answer_about(head, &segments, peer.asker()).await.unwrap_or_else(|refusal| match refusal {
+            // Many wait for one content: they shall not all come back at once.
+            Refusal::NotYet | Refusal::Upstream => respond::refuse_for(refusal, self.admission.retry_after()),
+            other => respond::refuse(other),
+        })
     }
 
     /// The routes of content and of what is told about it.
@@ -444,8 +453,17 @@ impl ContentServer {
         digest: Sha256Digest,
         client: Asker,
     ) -> Result<Response<ContentBody>, Refusal> {
-        let servable = self.servable(head, shelf, digest, client)?;
-        let mut response = self.deliver(head, digest, servable).await?;
+        let servable = match self.servable(head, shelf, digest, client) {
+            Err(lacking @ Refusal::Absent) => return self.pull_through(head, digest, client, lacking).await,
+            servable => servable?,
+        };
+        let mut response = match self.deliver(head, digest, servable).await {
+            Err(lacking @ Refusal::Missing) => return self.pull_through(head, digest, client, lacking).await,
+            response => response?,
+        };
+        if servable.pulled && head.method == Method::GET {
+            response = self.as_pulled(response, digest);
+        }
         if response.status().is_success() {
             self.link_duplicates(&mut response, head, shelf, digest, client);
         }

@@ -63,6 +63,22 @@ impl OpenContent {
         Arc::new(Self::new(stored, &Arc::default()).expect("it can be read"))
     }
 
+    /// Content that still arrives: of `file` only what is verified may be read, which its readers see to.
+    /// It is open for writing, so there is no lease on it, and its bytes are copied.
+    pub(super) fn arriving(file: &Arc<File>, digest: Sha256Digest, size: u64) -> io::Result<Arc<Self>> {
+        let identity = Identity::of(&file.metadata()?);
+        let region = if size > SMALL { map(file, size) } else { None };
+        Ok(Arc::new(Self {
+            digest,
+            size,
+            file: file.clone(),
+            small: None,
+            region,
+            identity,
+            leased: Leased::default(),
+        }))
+    }
+
     /// The open file.
     pub(super) fn file(&self) -> &Arc<File> {
         &self.file

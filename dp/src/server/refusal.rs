@@ -48,6 +48,12 @@ refusals! {
     Busy "busy" ServeBusy;
     /// This client has all the transfers that it may have.
     ClientBusy "client-busy" ServeBusy;
+    /// Content that is being fetched, and has not come as far as was asked for in the time that a request waits.
+    NotYet "not-yet" ServeNotYet;
+    /// Content that nobody who was asked for it could give.
+    Upstream "upstream" ServeUpstreamFailed;
+    /// Content for which there is no room here.
+    NoRoom "no-room" DpDiskFull;
     /// A connection beyond those allowed.
     Connections "connections" ServeBusy;
     /// A connection of one client beyond those allowed.

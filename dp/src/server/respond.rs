@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::body::{ContentBody, Segment};
 use super::conditional::Reply;
 use super::facts::Facts;
+use super::follow::Follower;
 use super::open::OpenContent;
 use super::range::ByteRange;
 use super::refusal::Refusal;
@@ -20,7 +21,10 @@ const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream")
 
 /// A file that is about to be served.
 pub(super) struct ServedFile {
-    content: Arc<OpenContent>,
+    /// Not there where only its head is wanted.
+    content: Option<Arc<OpenContent>>,
+    /// Where it still arrives.
+    follower: Option<Follower>,
     digest: Sha256Digest,
     pub(super) size: u64,
     pub(super) facts: Arc<Facts>,
@@ -29,7 +33,17 @@ pub(super) struct ServedFile {
 impl ServedFile {
     pub(super) fn new(content: Arc<OpenContent>, facts: Arc<Facts>) -> Self {
         let (digest, size) = (content.digest, content.size);
-        Self { content, digest, size, facts }
+        Self { content: Some(content), follower: None, digest, size, facts }
+    }
+
+    /// Content of which no byte is here: for answers without a body.
+    pub(super) fn described(digest: Sha256Digest, size: u64, facts: Arc<Facts>) -> Self {
+        Self { content: None, follower: None, digest, size, facts }
+    }
+
+    /// Content that still arrives.
+    pub(super) fn arriving(content: Arc<OpenContent>, follower: Follower, facts: Arc<Facts>) -> Self {
+        Self { follower: Some(follower), ..Self::new(content, facts) }
     }
 }
 
@@ -52,7 +66,10 @@ pub(super) fn refuse(refusal: Refusal) -> Response<ContentBody> {
             empty(StatusCode::NOT_FOUND)
         }
         Refusal::Unreadable => later(StatusCode::SERVICE_UNAVAILABLE, 10),
-        Refusal::Busy | Refusal::Connections => later(StatusCode::SERVICE_UNAVAILABLE, 10),
+        Refusal::NoRoom => empty(StatusCode::INSUFFICIENT_STORAGE),
+        Refusal::Busy | Refusal::Connections | Refusal::NotYet | Refusal::Upstream => {
+            later(StatusCode::SERVICE_UNAVAILABLE, 10)
+        }
         Refusal::ClientBusy | Refusal::ClientConnections => later(StatusCode::TOO_MANY_REQUESTS, 10),
     };
     response.extensions_mut().insert(refusal);
@@ -157,17 +174,17 @@ pub(super) fn file(file: ServedFile, reply: Reply, head: bool) -> Response<Conte
         }
         Reply::Whole => {
             let segments = ByteRange::new(0, size, size).map(Segment::File).into_iter().collect();
-            full(StatusCode::OK, &file, segments, BINARY, head)
+            full(StatusCode::OK, file, segments, BINARY, head)
         }
         Reply::Parts(parts) => match parts.as_slice() {
             [part] => {
                 let content_range = content_range(part, size);
                 let segments = vec![Segment::File(*part)];
-                let mut response = full(StatusCode::PARTIAL_CONTENT, &file, segments, BINARY, head);
+                let mut response = full(StatusCode::PARTIAL_CONTENT, file, segments, BINARY, head);
                 insert(&mut response, header::CONTENT_RANGE, content_range);
                 response
             }
-            parts => multipart(&file, parts, head),
+            parts => multipart(file, parts, head),
         },
     }
 }
@@ -178,7 +195,7 @@ fn content_range(part: &ByteRange, size: u64) -> String {
 
 /// `multipart/byteranges` (section 14.6). BITS wants at most 180 bytes of other fields in a part and at most two line ends
 /// before the first boundary; zsync wants one, and asks for ever where there is none.
-fn multipart(file: &ServedFile, parts: &[ByteRange], head: bool) -> Response<ContentBody> {
+fn multipart(file: ServedFile, parts: &[ByteRange], head: bool) -> Response<ContentBody> {
     // The digest cannot be part of its own content but for a collision.
     let boundary = format!("spsync-{}", &file.digest.to_string()[..32]);
     let mut segments = Vec::with_capacity(parts.len() * 2 + 1);
@@ -210,14 +227,19 @@ fn described(status: StatusCode, file: &ServedFile) -> Response<ContentBody> {
 
 fn full(
     status: StatusCode,
-    file: &ServedFile,
+    file: ServedFile,
     segments: Vec<Segment>,
     kind: HeaderValue,
     head: bool,
 ) -> Response<ContentBody> {
-    let body = ContentBody::content(file.content.clone(), segments);
-    let length = http_body::Body::size_hint(&body).exact().unwrap_or_default();
-    let mut response = Response::new(if head { ContentBody::empty() } else { body });
+    let length: u64 = segments.iter().map(Segment::len).sum();
+    let body = match (file.content, file.follower) {
+        _ if head => ContentBody::empty(),
+        (Some(content), None) => ContentBody::content(content, segments),
+        (Some(content), Some(follower)) => ContentBody::content(content, segments).following(follower),
+        (None, _) => ContentBody::empty(),
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.reserve(12);

@@ -29,11 +29,16 @@ impl Shelf {
     /// Offers a content.
     pub fn offer(&mut self, digest: Sha256Digest, servable: Servable) {
         if let Some(sha1) = servable.sha1 {
-            let named = self.by_sha1.entry(sha1).or_insert(Some(digest));
-            // Somebody has made a collision: whoever asks by SHA-1 could be given the wrong one.
-            *named = named.filter(|named| *named == digest);
+            self.name(sha1, digest);
         }
         self.contents.insert(digest, servable);
+    }
+
+    /// Says which content has this SHA-1, whether it is here or not.
+    pub fn name(&mut self, sha1: Sha1Digest, digest: Sha256Digest) {
+        let named = self.by_sha1.entry(sha1).or_insert(Some(digest));
+        // Somebody has made a collision: whoever asks by SHA-1 could be given the wrong one.
+        *named = named.filter(|named| *named == digest);
     }
 
     /// For whom a content is; what nobody said anything of is public.
@@ -57,6 +62,8 @@ pub struct Servable {
     pub name: FileName,
     /// For whom it is.
     pub access: Access,
+    /// It is here because somebody asked for it, and only as long as there is room.
+    pub pulled: bool,
     /// What answers say of it; worded when somebody first asks.
     facts: OnceLock<Arc<Facts>>,
 }
@@ -64,12 +71,17 @@ pub struct Servable {
 impl Servable {
     /// Public content.
     pub fn new(size: u64, sha1: Option<Sha1Digest>, name: FileName) -> Self {
-        Self { size, sha1, name, access: Access::Public, facts: OnceLock::new() }
+        Self { size, sha1, name, access: Access::Public, pulled: false, facts: OnceLock::new() }
     }
 
     /// The same, for others.
     pub fn with_access(self, access: Access) -> Self {
         Self { access, facts: OnceLock::new(), ..self }
+    }
+
+    /// The same, fetched because it was asked for.
+    pub fn on_demand(self) -> Self {
+        Self { pulled: true, ..self }
     }
 
     /// What answers say of it, whose digest this is.

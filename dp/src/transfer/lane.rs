@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use catalog::digest::{Verified, Wanted};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::earlier::EarlierBody;
 use super::fault::Fault;
@@ -24,8 +24,8 @@ use crate::library::{Appended, LibraryError, Note, Staged, Stored};
 /// Bytes that are hashed and written at once: enough to be hashed on two cores, and no more, because what the
 /// kernel holds for a fast connection (about 6 MiB on loopback) is lost with a killed process too.
 const GATHER: usize = 512 * 1024;
-/// A slow source's bytes are written at least this often.
-const GATHER_FOR: Duration = Duration::from_secs(1);
+/// A slow source's bytes are written at least this often: somebody may wait for them.
+const GATHER_FOR: Duration = Duration::from_millis(100);
 
 /// Why the machine's own side failed: no other source can help.
 #[derive(Debug)]
@@ -129,6 +129,12 @@ impl<'a> Lane<'a> {
             && (gathered.is_empty() || began.elapsed() < GATHER_FOR)
         {
             let next = match &mut self.incoming {
+                Some(Incoming::Web(body)) if !gathered.is_empty() => {
+                    match timeout_at(began + GATHER_FOR, body.next()).await {
+                        Ok(next) => next,
+                        Err(_) => break,
+                    }
+                }
                 Some(incoming) => incoming.next().await,
                 None => Ok(None),
             };
@@ -183,9 +189,14 @@ impl<'a> Lane<'a> {
             self.disk = Disk::Here(staged);
             return Ok(event);
         }
-        let checked = staged.check(wanted);
+        let wanted = *wanted;
+        let checking = tokio::task::spawn_blocking(move || {
+            let checked = staged.catch_up().map(|()| staged.check(&wanted));
+            (staged, checked)
+        });
+        let (staged, checked) = checking.await.map_err(LocalError::Stopped)?;
         self.disk = Disk::Here(staged);
-        Ok(checked.map_or_else(Event::Differs, Event::Matched))
+        Ok(checked.map_err(LocalError::Library)?.map_or_else(Event::Differs, Event::Matched))
     }
 
     pub(super) async fn commit(&mut self, verified: Verified) -> Result<Stored, LocalError> {

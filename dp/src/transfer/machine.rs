@@ -391,7 +391,8 @@ impl Machine {
     fn too_long(&mut self, now: Duration) -> Step {
         let all_its_own = self.sources[self.current].report.bytes == self.have;
         self.blame(now, Fault::TooLong { limit: self.wanted.size });
-        if all_its_own && self.have > 0 { self.discard() } else { self.ask_next(now) }
+        // By pieces only its last one can be wrong, and will be found to be.
+        if all_its_own && self.have > 0 && !self.by_pieces { self.discard() } else { self.ask_next(now) }
     }
 
     fn wrong_range(&mut self, now: Duration, actual: String) -> Step {

@@ -10,6 +10,8 @@ mod limits;
 mod mirrors;
 mod peers;
 mod private;
+mod pull;
+mod pull_upstream;
 mod ranges;
 mod services;
 mod stage;

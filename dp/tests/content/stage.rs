@@ -44,7 +44,7 @@ pub struct Content {
 }
 
 impl Content {
-    fn new(bytes: Vec<u8>) -> Self {
+    pub fn new(bytes: Vec<u8>) -> Self {
         let mut checker = Checker::new();
         checker.update(&bytes);
         let print = checker.into_fingerprint();
@@ -181,14 +181,23 @@ impl Point {
     }
 
     pub fn open(limits: ServerLimits, finish: impl FnOnce(ContentServer) -> ContentServer) -> Self {
+        Self::open_over(limits, Settings::default(), |server, _, _| finish(server))
+    }
+
+    /// One that is finished with a view of its library and its shelf.
+    pub fn open_over(
+        limits: ServerLimits,
+        settings: Settings,
+        finish: impl FnOnce(ContentServer, &Library, &Arc<ArcSwap<Shelf>>) -> ContentServer,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let library = Library::open(folder.path(), Settings::default()).unwrap();
+        let library = Library::open(folder.path(), settings).unwrap();
         let shelf = Arc::new(ArcSwap::from_pointee(Shelf::default()));
         let server = ContentServer::new(library.clone(), shelf.clone(), limits);
         let told = Told::default();
         let elsewhere = Elsewhere::default();
         let here = Here { shelf: shelf.clone(), told: told.clone(), elsewhere: elsewhere.clone() };
-        let server = Arc::new(finish(server.with_locator(Arc::new(here))));
+        let server = Arc::new(finish(server.with_locator(Arc::new(here)), &library, &shelf));
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();

@@ -6,7 +6,6 @@ use catalog::problem::Problem;
 use clap::Subcommand;
 use dp::server::LocationKind;
 use jiff::Timestamp;
-use schema::content::ContentRow;
 use schema::points::Placement;
 use serde_json::Value;
 
@@ -15,6 +14,7 @@ use super::{Global, Output, connect};
 use crate::admin::{PointVerb, Request};
 use crate::config::Loaded;
 use crate::locations::{Explained, Verdict};
+use crate::packages::content::Listed;
 
 /// The content library
 #[derive(Debug, Subcommand)]
@@ -56,15 +56,24 @@ impl Content {
     ) -> Result<u8, Problem> {
         match self {
             Self::List => {
-                let all = connect::call::<Vec<ContentRow>>(settings, global, output, Request::ContentList)
-                    .await?
-                    .body;
-                let mut rows = Rows::new(&["SHA256", "SIZE", "STORED", "VERIFIED BY"]);
-                for row in &all {
+                let all =
+                    connect::call::<Vec<Listed>>(settings, global, output, Request::ContentList).await?.body;
+                let mut rows = Rows::new(&["SHA256", "SIZE", "STORED", "VERIFIED BY", "KEPT"]);
+                for Listed { row, pulled } in &all {
                     let by = if row.sha1_only { "sha1-only" } else { "sha256" };
-                    rows.push([row.sha256.to_string(), size(row.size), when(row.stored_at), by.to_owned()]);
+                    let kept = pulled.as_ref().map_or_else(
+                        || "-".to_owned(),
+                        |kept| format!("on demand, used {}", when(kept.used)),
+                    );
+                    rows.push([
+                        row.sha256.to_string(),
+                        size(row.size),
+                        when(row.stored_at),
+                        by.to_owned(),
+                        kept,
+                    ]);
                 }
-                output.list(&all, &all, |row| row.sha256.to_string(), rows);
+                output.list(&all, &all, |listed| listed.row.sha256.to_string(), rows);
                 if all.is_empty() && output.for_people() {
                     output.line("the content library is empty");
                 }

@@ -221,6 +221,9 @@ fn show(shown: &PointWithContent, output: &Output) {
     let rate = point.rate.map_or_else(|| "none".to_owned(), |rate| size(rate) + "/s");
     let schedule = if point.schedule.is_empty() { "open" } else { &point.schedule };
     output.line(format!("  rate limit {rate}; schedule {}", safe(schedule)));
+    if point.on_demand {
+        output.line("  fetches what it is asked for and lacks");
+    }
     if !point.pull_from.is_empty() {
         output.line(format!("  asks {} before the site", safe(&point.pull_from.join(", "))));
     }

@@ -91,11 +91,35 @@ fn show(status: &crate::site::Status, output: &Output) {
         for said in &point.packages {
             output.line(format!("          {} {} {}", said.package, said.state, size(said.done)));
         }
+        if let Some(all) = &point.on_demand {
+            on_demand(all, output);
+        }
     }
     for task in &status.tasks {
         output.line(format!(" TASK     {} {} since {}", task.id, task.title, when(task.created)));
     }
     status.warnings.iter().chain(&c.notes).for_each(|warning| output.line(format!(" WARN     {warning}")));
+}
+
+/// What is there lasts; what came and went is counted since the daemon began.
+fn on_demand(all: &crate::point::demand::OnDemand, output: &Output) {
+    let room = all.room.map_or_else(String::new, |room| format!(" of {}", size(room)));
+    output.line(format!(
+        " PULLED   {} contents, {}{room}, for {} after their last use · {} arrive now",
+        all.contents,
+        size(all.bytes),
+        crate::config::show_duration(std::time::Duration::from_secs(all.keep_seconds)),
+        all.arriving
+    ));
+    output.line(format!(
+        "          since the start: {} in {} pulls, {} failed, {} requests followed, {} ({}) made room",
+        size(all.fetched_bytes),
+        all.stored,
+        all.failed,
+        all.followers,
+        all.evicted,
+        size(all.evicted_bytes)
+    ));
 }
 
 /// Counters start with the daemon, so the line says since when.

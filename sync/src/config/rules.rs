@@ -52,9 +52,21 @@ pub(super) fn broken(settings: &Settings) -> Vec<(String, String)> {
     rules.lasts("clients.poll_interval", s.clients.poll_interval, 10 * SECOND, DAY);
     rules.within("dp.retry.max", s.dp.retry.max as usize, 0, 10_000);
     rules.lasts("dp.retry.delay", s.dp.retry.delay, Duration::from_millis(1), 7 * DAY);
+    rules.lasts("dp.on_demand_wait", s.dp.on_demand_wait, Duration::from_millis(1), Duration::from_secs(600));
+    rules.lasts("dp.on_demand_keep", s.dp.on_demand_keep, SECOND, 3_650 * DAY);
+    for host in &s.dp.cloud_hosts {
+        let plain =
+            !host.is_empty() && !host.contains(['/', ':', '@']) && !host.chars().any(char::is_whitespace);
+        rules.hold("dp.cloud_hosts", plain, || {
+            format!("expected a host or `*.` and a host, actual `{}`", cut(host))
+        });
+    }
     if s.dp.is_site() {
         rules.hold("dp.site", s.dp.site.is_empty(), || {
             "expected nothing where `dp.role` is `site`: this is the site".to_owned()
+        });
+        rules.hold("dp.on_demand", !s.dp.on_demand, || {
+            "expected false where `dp.role` is `site`: it downloads by packages".to_owned()
         });
     } else {
         rules.reads("dp.site", web_address(&s.dp.site));

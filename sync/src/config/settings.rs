@@ -294,6 +294,22 @@ section! {
         key_file: String = "point.key".to_owned(),
         /// Sending again to points what failed.
         retry: PointRetry = PointRetry::default(),
+        /// Fetch what clients ask for and what is not here, if the site lets it be had.
+        on_demand: bool = false,
+        /// How long a request waits for that.
+        #[serde(with = "units::duration")]
+        on_demand_wait: Duration = Duration::from_secs(30),
+        /// What was fetched so goes when nobody has asked for it for so long.
+        #[serde(with = "units::duration")]
+        on_demand_keep: Duration = Duration::from_secs(30 * 86_400),
+        /// Bytes that it may take; 0: all but `[download] min_free`.
+        #[serde(with = "units::size")]
+        on_demand_room: u64 = 0,
+        /// Hosts of upstreams that may be asked for public content when the site and other points cannot give it.
+        cloud_hosts: Vec<String> = Vec::new(),
+        /// Private networks in which they may be.
+        #[serde(with = "units::networks")]
+        cloud_networks: Vec<IpNet> = Vec::new(),
     }
 }
 section! {

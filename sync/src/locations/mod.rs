@@ -94,7 +94,7 @@ pub fn places(reader: &Reader<'_>, public_url: &str) -> Result<Places, SchemaErr
     let point_of: HashMap<i64, u32> = rows.iter().zip(0..).map(|(row, at)| (row.id, at)).collect();
     let points = rows.iter().map(|row| {
         let url = if row.url.is_empty() { public_url } else { &row.url };
-        Point { maintenance: row.maintenance, ..Point::new(row.name.clone(), url) }
+        Point { maintenance: row.maintenance, on_demand: row.on_demand, ..Point::new(row.name.clone(), url) }
     });
     let groups = reader.boundary_groups()?;
     let group_of: HashMap<i64, u32> = groups.iter().zip(0..).map(|(row, at)| (row.id, at)).collect();
@@ -134,8 +134,14 @@ fn contents(
     point_of: &HashMap<i64, u32>,
 ) -> Result<HashMap<Sha256Digest, Held>, SchemaError> {
     let mut contents: HashMap<Sha256Digest, Held> = HashMap::new();
-    let held =
-        |size, sha1, file_name| Held { size, sha1, file_name, points: BTreeMap::new(), cloud: Vec::new() };
+    let held = |size, sha1, file_name| Held {
+        size,
+        sha1,
+        file_name,
+        points: BTreeMap::new(),
+        offered: false,
+        cloud: Vec::new(),
+    };
     for row in reader.content_sources()? {
         let entry =
             contents.entry(row.sha256).or_insert_with(|| held(row.size, Some(row.sha1), row.file_name));
@@ -155,6 +161,7 @@ fn contents(
     for row in reader.held()? {
         let entry =
             contents.entry(row.sha256).or_insert_with(|| held(row.size, Some(row.sha1), row.file_name));
+        entry.offered |= !row.private;
         if let Some(point) = point_of.get(&row.point) {
             entry.points.insert(*point, row.since);
         }

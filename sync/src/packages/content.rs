@@ -7,6 +7,11 @@ use catalog::problem::{Code, Problem};
 use dp::library::{Library, LibraryError};
 use dp::server::Locator as _;
 
+use jiff::Timestamp;
+use schema::content::ContentRow;
+use schema::pulled::PulledRow;
+use serde::{Deserialize, Serialize};
+
 use crate::admin::Answer;
 use crate::site::{Site, problem};
 
@@ -15,7 +20,38 @@ use crate::site::{Site, problem};
 /// # Errors
 /// Those of the database.
 pub async fn list(site: &Arc<Site>) -> Result<Answer, Problem> {
-    Answer::of(&site.read(|r| r.contents()).await?)
+    let (rows, pulled) = site.read(|r| Ok((r.contents()?, r.pulled_contents()?))).await?;
+    let listed = rows.into_iter().map(|row| Listed {
+        pulled: pulled.iter().find(|pulled| pulled.sha256 == row.sha256).map(Kept::of),
+        row,
+    });
+    Answer::of(&listed.collect::<Vec<_>>())
+}
+
+/// A content of the library.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Listed {
+    /// What it is.
+    #[serde(flatten)]
+    pub row: ContentRow,
+    /// That it is here because somebody asked for it, and will go again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pulled: Option<Kept>,
+}
+
+/// Since when, and for what, a content is kept that was pulled.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Kept {
+    /// When it came.
+    pub since: Timestamp,
+    /// When it was sent last, late by half a minute at most.
+    pub used: Timestamp,
+}
+
+impl Kept {
+    fn of(row: &PulledRow) -> Self {
+        Self { since: row.pulled, used: row.used }
+    }
 }
 
 /// One content: what is known of it, who uses it, and where clients are sent for it.
@@ -30,13 +66,16 @@ pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
     match found.as_slice() {
         [one] => {
             let sha256 = one.sha256;
-            let users = site.read(move |r| r.packages_of_content(sha256)).await?;
+            let (users, pulled) =
+                site.read(move |r| Ok((r.packages_of_content(sha256)?, r.pulled_contents()?))).await?;
+            let pulled = pulled.iter().find(|row| row.sha256 == sha256).map(Kept::of);
             let shelf = site.shelf.load();
             // As a client on this machine is told.
             let here = std::net::IpAddr::from(std::net::Ipv4Addr::LOCALHOST);
             Answer::of(&serde_json::json!({
                 "content": one,
                 "packages": users,
+                "pulled": pulled,
                 "served": shelf.contents.contains_key(&sha256),
                 "locations": site.locations.locate(here, sha256),
             }))

@@ -223,6 +223,7 @@ impl Link {
                 assignment: inner.etag.clone(),
                 program: env!("CARGO_PKG_VERSION").to_owned(),
                 free: free.saturating_sub(kept),
+                on_demand: self.site.settings().dp.on_demand,
                 packages: inner.said.values().cloned().collect(),
             }
         };

@@ -8,18 +8,19 @@
 //! and after its key was revoked: content is public, and only its site can take it off.
 
 pub mod call;
+pub mod demand;
 pub mod enrol;
+mod evict;
 mod link;
 mod work;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use catalog::digest::Sha256Digest;
 use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
-use dp::server::{Access, Servable, Shelf};
+use dp::server::{Access, Pulls, Servable, Shelf};
 use jiff::Timestamp;
 use schema::{Reader, SchemaError};
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,8 @@ pub struct Live {
     assigned: watch::Sender<u64>,
     /// Counted up when there is something to say.
     news: watch::Sender<u64>,
+    /// What it fetches because it is asked for it, where that is on.
+    pub pulls: OnceLock<Arc<Pulls>>,
 }
 
 #[derive(Debug, Default)]
@@ -48,11 +51,18 @@ struct Inner {
     said: BTreeMap<PackageId, Said>,
     contact: Option<Timestamp>,
     refused: Option<Problem>,
+    /// When contents that were pulled were used last, as far as that is not written down.
+    used: HashMap<Sha256Digest, Timestamp>,
 }
 
 impl Default for Live {
     fn default() -> Self {
-        Self { inner: Mutex::default(), assigned: watch::Sender::new(0), news: watch::Sender::new(0) }
+        Self {
+            inner: Mutex::default(),
+            assigned: watch::Sender::new(0),
+            news: watch::Sender::new(0),
+            pulls: OnceLock::new(),
+        }
     }
 }
 
@@ -73,6 +83,9 @@ pub struct PointStatus {
     pub paused: Option<String>,
     /// How each package is.
     pub packages: Vec<Said>,
+    /// What it fetched because it was asked for it, where that is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_demand: Option<demand::OnDemand>,
 }
 
 impl Live {
@@ -90,6 +103,7 @@ impl Live {
             problem: inner.refused.clone(),
             paused: inner.assignment.paused.clone(),
             packages: inner.said.values().cloned().collect(),
+            on_demand: None,
         }
     }
 
@@ -174,6 +188,13 @@ pub async fn start(
             () = link.listen() => {}
             () = link.tell() => {}
             () = work::run(&site) => {}
+            () = demand::tidy(&site) => {}
+        }
+        if let Some(pulls) = site.point.pulls.get() {
+            pulls.stop();
+            if let Err(problem) = demand::write_used(&site).await {
+                error!("when contents were used last is not written down: {problem}");
+            }
         }
     }))
 }
@@ -193,7 +214,8 @@ pub fn instance(path: &std::path::Path) -> Result<Uuid, Problem> {
     Ok(instance)
 }
 
-/// What a point may serve: those files of its assignment that are here.
+/// What a point may serve: those files of its assignment that are here, and what was pulled. The names of the others are
+/// known, so that they can be asked for.
 ///
 /// # Errors
 /// Those of the database.
@@ -201,13 +223,21 @@ pub fn shelf(reader: &Reader<'_>) -> Result<Shelf, SchemaError> {
     let mut shelf = Shelf::default();
     for package in assignment(reader)?.packages {
         for file in package.files {
+            let name = file.name.as_str().to_ascii_lowercase();
+            shelf.packages.insert((package.package.clone(), name), file.sha256);
+            shelf.name(file.sha1, file.sha256);
             if reader.has_content(file.sha256)? {
-                let name = file.name.as_str().to_ascii_lowercase();
-                shelf.packages.insert((package.package.clone(), name), file.sha256);
                 let access = if file.private { Access::Private } else { Access::Public };
                 let servable = Servable::new(file.size, Some(file.sha1), file.name).with_access(access);
                 shelf.offer(file.sha256, servable);
             }
+        }
+    }
+    for row in reader.pulled_contents()? {
+        if !shelf.contents.contains_key(&row.sha256) {
+            let access = if row.private { Access::Private } else { Access::Public };
+            let servable = Servable::new(row.size, Some(row.sha1), row.file_name).with_access(access);
+            shelf.offer(row.sha256, servable.on_demand());
         }
     }
     Ok(shelf)

@@ -152,8 +152,17 @@ async fn here(site: &Arc<Site>, package: &Assigned) -> Result<u64, Problem> {
 async fn drop_the_rest(site: &Arc<Site>, assignment: &Assignment) -> Result<(), Problem> {
     let wanted: HashSet<_> =
         assignment.packages.iter().flat_map(|package| &package.files).map(|file| file.sha256).collect();
+    let mut pulled = HashSet::new();
+    for row in site.read(|r| r.pulled_contents()).await? {
+        pulled.insert(row.sha256);
+        // It stays from now on until it is taken off.
+        if wanted.contains(&row.sha256) {
+            site.write(move |w| w.pulled_is_assigned(row.sha256)).await?;
+            site.refresh_shelf().await?;
+        }
+    }
     for row in site.read(|r| r.contents()).await? {
-        if !wanted.contains(&row.sha256) {
+        if !wanted.contains(&row.sha256) && !pulled.contains(&row.sha256) {
             let sha256 = row.sha256;
             site.write(move |w| w.forget_content(sha256)).await?;
             take_away(site, sha256, Library::remove).await?;
@@ -239,6 +248,8 @@ async fn fetch_what_is_missing(
         first_delay: settings.sync.retry.first,
         longest_delay: settings.sync.retry.longest,
         rate: assignment.rate.map(RateLimit::new).map(Arc::new),
+        // A client may have asked for it before: then it arrives already.
+        busy_wait: Duration::from_secs(3_600),
         ..Policy::default()
     };
     for file in missing {
@@ -301,14 +312,14 @@ async fn enough_space(site: &Arc<Site>, package: &Assigned, lacking: u64) -> Res
 }
 
 /// Where files are fetched from: the points that were named, in order, then the site.
-struct Sources {
-    base: Url,
-    site: Arc<Web>,
+pub(super) struct Sources {
+    pub(super) base: Url,
+    pub(super) site: Arc<Web>,
     points: Vec<(Url, Arc<Web>)>,
 }
 
 impl Sources {
-    fn new(site: &Site, assignment: &Assignment) -> Result<Self, Problem> {
+    pub(super) fn new(site: &Site, assignment: &Assignment) -> Result<Self, Problem> {
         let settings = site.settings();
         let key = Secret::of_file(&settings.point_key_file())?;
         let mut points = Vec::new();
@@ -338,7 +349,7 @@ impl Sources {
         }
     }
 
-    fn of(&self, content: Sha256Digest) -> Result<Vec<Source>, Problem> {
+    pub(super) fn of(&self, content: Sha256Digest) -> Result<Vec<Source>, Problem> {
         let source = |url: Url, web: &Arc<Web>| Source {
             kind: SourceKind::DistributionPoint,
             name: url.origin().ascii_serialization(),

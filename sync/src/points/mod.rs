@@ -8,6 +8,7 @@ pub mod grid;
 mod group;
 pub mod hub;
 pub mod job;
+mod offer;
 mod report;
 mod send;
 mod service;

@@ -50,7 +50,9 @@ pub async fn take(
             gone = removing.map(|placed| placed.package.clone()).filter(|p| absent(p.clone())).collect();
         }
     }
-    if !write_seen && changed.is_empty() && gone.is_empty() {
+    let on_demand = report.on_demand;
+    let said = site.read(|r| r.point_settings()).await?.iter().any(|row| row.id == point && row.on_demand);
+    if !write_seen && changed.is_empty() && gone.is_empty() && said == on_demand {
         return Ok(());
     }
     for (before, next) in changed.iter().filter(|(before, next)| *before != next.state) {
@@ -61,12 +63,14 @@ pub async fn take(
             None => info!("package {} on {}: {before} → {}", next.package, next.point, next.state),
         }
     }
-    let moved = !gone.is_empty() || changed.iter().any(|(before, next)| *before != next.state);
+    let moved =
+        said != on_demand || !gone.is_empty() || changed.iter().any(|(before, next)| *before != next.state);
     let (id, free, program) = (principal.id, report.free, report.program);
     let program: String = program.chars().filter(|c| !c.is_control()).take(40).collect();
     site.write(move |w| {
         w.principal_seen(id, now)?;
         w.point_seen(point, Some(free), Some(&program), now)?;
+        w.point_on_demand(point, on_demand)?;
         for (_, next) in &changed {
             // Decided on what was read before: an operator's change in between has another order, or another state.
             if w.placement(&next.package, point)?.is_some_and(|placed| {

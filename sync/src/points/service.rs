@@ -16,7 +16,7 @@ use schema::keys::{Principal, PrincipalKind};
 use tracing::info;
 
 use super::wire::{Enrolled, Enrolment, LARGEST_ENROLMENT, LARGEST_REPORT, LONGEST_WAIT, Report};
-use super::{assign, report};
+use super::{assign, offer, report};
 use crate::clock;
 use crate::keys::Secret;
 use crate::plane::answer;
@@ -32,6 +32,7 @@ enum Route {
     Assignment,
     Report,
     Content(Option<Sha256Digest>),
+    Offer(Option<Sha256Digest>),
     Pieces(Option<Sha256Digest>),
 }
 
@@ -42,6 +43,7 @@ impl Route {
             ["point", "assignment"] => Some(Self::Assignment),
             ["point", "report"] => Some(Self::Report),
             ["point", "content", digest] => Some(Self::Content(digest.parse().ok())),
+            ["point", "offer", digest] => Some(Self::Offer(digest.parse().ok())),
             ["point", "content", digest, "pieceshash"] => Some(Self::Pieces(digest.parse().ok())),
             _ => None,
         }
@@ -50,7 +52,7 @@ impl Route {
     fn methods(&self) -> &'static str {
         match self {
             Self::Enrol | Self::Report => "POST",
-            Self::Assignment => "GET",
+            Self::Assignment | Self::Offer(_) => "GET",
             Self::Content(_) | Self::Pieces(_) => "GET, HEAD",
         }
     }
@@ -164,7 +166,7 @@ impl PointService {
             }
             Route::Content(Some(content)) => {
                 let id = point.id;
-                let Some(row) = self.site.read(move |r| r.assigned_content(content, id)).await? else {
+                let Some(row) = offer::row(&self.site, content, id).await? else {
                     return Ok(answer::empty(StatusCode::NOT_FOUND));
                 };
                 let access = if row.private { Access::Private } else { Access::Public };
@@ -173,6 +175,13 @@ impl PointService {
                 response.extensions_mut().insert(Deliver { content, servable });
                 response.extensions_mut().insert(Remark(format!("to point {}", point.name)));
                 Ok(response)
+            }
+            Route::Offer(Some(content)) => {
+                let with_pieces = query(call, "pieces") != Some("no");
+                Ok(match offer::of(&self.site, content, point.id, with_pieces).await? {
+                    Some(offer) => answer::json(StatusCode::OK, &offer),
+                    None => answer::empty(StatusCode::NOT_FOUND),
+                })
             }
             Route::Pieces(Some(content)) => {
                 let id = point.id;
@@ -191,7 +200,7 @@ impl PointService {
                     call.head.method == Method::HEAD,
                 ))
             }
-            Route::Content(None) | Route::Pieces(None) | Route::Enrol => {
+            Route::Content(None) | Route::Pieces(None) | Route::Offer(None) | Route::Enrol => {
                 Ok(answer::empty(StatusCode::NOT_FOUND))
             }
         }
@@ -239,7 +248,7 @@ impl Service for PointService {
         Some(match Route::of(path)? {
             Route::Enrol => LARGEST_ENROLMENT,
             Route::Report => LARGEST_REPORT,
-            Route::Assignment | Route::Content(_) | Route::Pieces(_) => 0,
+            Route::Assignment | Route::Content(_) | Route::Pieces(_) | Route::Offer(_) => 0,
         })
     }
 
@@ -295,6 +304,7 @@ mod tests {
             ("point/assignment", Some("GET")),
             ("point/report", Some("POST")),
             ("point/content/x", Some("GET, HEAD")),
+            ("point/offer/x", Some("GET")),
             ("point/content/x/pieceshash", Some("GET, HEAD")),
             ("point/content/x/y", None),
             ("point/content", None),

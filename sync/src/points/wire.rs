@@ -14,6 +14,8 @@ pub const LARGEST_ENROLMENT: u64 = 4 << 10;
 pub const LARGEST_REPORT: u64 = 1 << 20;
 /// A thousand packages of a hundred files.
 pub const LARGEST_ASSIGNMENT: u64 = 32 << 20;
+/// The pieces of 64 GiB.
+pub const LARGEST_OFFER: u64 = 8 << 20;
 /// The longest that a question for an assignment waits for another one, in seconds.
 pub const LONGEST_WAIT: u64 = 25;
 /// How often a point says that it is alive, in seconds.
@@ -111,6 +113,9 @@ pub struct Report {
     pub program: String,
     /// Bytes that it may still fill.
     pub free: u64,
+    /// It fetches what it is asked for and lacks.
+    #[serde(default)]
+    pub on_demand: bool,
     /// Each package of the assignment.
     pub packages: Vec<Said>,
 }
@@ -129,4 +134,26 @@ pub struct Said {
     /// Why not well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
+}
+
+/// `GET /point/offer/{sha256}`: a content that a point may fetch because it is asked for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferAnswer {
+    /// The content.
+    pub sha256: Sha256Digest,
+    /// Its SHA-1.
+    pub sha1: Sha1Digest,
+    /// Bytes.
+    pub size: u64,
+    /// A name for it.
+    pub name: FileName,
+    /// Only for those with a key.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub private: bool,
+    /// SHA-256 of each 1 MiB; none where they are not known, or were not asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pieces: Vec<Sha256Digest>,
+    /// Links of the upstream; none where it is private.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cloud: Vec<String>,
 }

@@ -20,21 +20,23 @@ pub struct Body {
     /// reader took for itself (disk, a limit on the rate) is not held against the source.
     waited: Duration,
     came: u64,
+    /// Since when the next bytes are waited for; a reader may leave and come back.
+    asked: Option<Instant>,
 }
 
 impl Body {
     pub(super) fn new(response: reqwest::Response, from: u64, stall: Duration, least_rate: u64) -> Self {
         let end = response.content_length().map(|length| from.saturating_add(length));
-        Self { response, end, at: from, stall, least_rate, waited: Duration::ZERO, came: 0 }
+        Self { response, end, at: from, stall, least_rate, waited: Duration::ZERO, came: 0, asked: None }
     }
 
-    /// The next bytes; `None` at the end.
+    /// The next bytes; `None` at the end. Nothing is lost where the future is dropped.
     ///
     /// # Errors
     /// [`Fault::Stalled`], [`Fault::CutShort`] where the head promised more, or the fault of the connection.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
-        let began = Instant::now();
-        let bytes = match timeout(self.stall, self.response.chunk()).await {
+        let began = *self.asked.get_or_insert_with(Instant::now);
+        let bytes = match timeout(self.stall.saturating_sub(began.elapsed()), self.response.chunk()).await {
             Err(_) => return Err(Fault::Stalled),
             Ok(Err(error)) => return Err(self.broken(&error)),
             Ok(Ok(None)) => return Ok(None),
@@ -43,6 +45,7 @@ impl Body {
         self.at += bytes.len() as u64;
         self.came += bytes.len() as u64;
         self.waited += began.elapsed();
+        self.asked = None;
         if self.waited >= self.stall {
             if self.came < self.least_rate.saturating_mul(self.waited.as_secs()) {
                 return Err(Fault::Stalled);

@@ -363,7 +363,7 @@ impl Web {
 }
 
 /// Whether `pattern` (a host, or `*.` and a host) names `host`.
-fn names(pattern: &str, host: &str) -> bool {
+pub fn names(pattern: &str, host: &str) -> bool {
     match pattern.strip_prefix('*') {
         Some(suffix) if suffix.starts_with('.') => {
             host.len() > suffix.len()

@@ -1,0 +1,468 @@
+//! Content that this point lacks, fetched because somebody asks for it: once, however many ask.
+//!
+//! ```text
+//! asked ──▶ known: what it is, who has it ──▶ arriving ──▶ stored ──▶ served like any other
+//!   │           one question for all             │  all who ask follow the verified mark (`follow`)
+//!   └─▶ not for this point: 404                  └─▶ failed: 503, and for a moment nobody tries again
+//! ```
+//! No byte leaves before its piece, or the whole file, is verified. A content that has begun to arrive arrives to its end,
+//! also when nobody waits for it any more: whoever was told to come back finds it, and what is fetched is bounded by the
+//! number of pulls, by the room there is, and by what the [`Origin`] vouches for. Answers that need no bytes (HEAD, 304,
+//! 412, 416) fetch none.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use catalog::digest::{Digests, Pieces, Sha256Digest, Wanted};
+use catalog::problem::{Code, Coded as _};
+use http::request::Parts;
+use http::{Method, Response};
+use tokio::sync::{OnceCell, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+use tracing::{info, warn};
+
+use super::access::Asker;
+use super::body::ContentBody;
+use super::conditional::{self, Reply};
+use super::counters::{Counted, Source as ServedAs};
+use super::follow::Follower;
+use super::open::OpenContent;
+use super::refusal::Refusal;
+use super::shelf::Servable;
+use super::{ContentServer, access, respond};
+use crate::library::{Growth, Library};
+use crate::transfer::{FetchError, Fetched, Job, Policy, RateLimit, Source, fetch_by_pieces};
+
+/// What comes of something that takes time.
+pub type Eventually<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Who knows what this point may serve although it lacks it.
+pub trait Origin: Send + Sync {
+    /// What a content is and who has it; `None` where it is not for this point. Asked once for all who want it.
+    ///
+    /// # Errors
+    /// Why that cannot be said now.
+    fn find(&self, content: Sha256Digest) -> Eventually<'_, Result<Option<Offer>, Refusal>>;
+
+    /// So many bytes are about to arrive: what was pulled before may have to go.
+    ///
+    /// # Errors
+    /// There is no room for so many.
+    fn make_room(&self, bytes: u64) -> Eventually<'_, Result<(), Refusal>>;
+
+    /// A content has arrived and is in the library. When this is over, it is on the shelf.
+    fn stored<'s>(
+        &'s self,
+        content: Sha256Digest,
+        offer: &'s Offer,
+        fetched: &'s Fetched,
+    ) -> Eventually<'s, ()>;
+
+    /// A content that was pulled is being sent. Told at the beginning and at the end; must not wait.
+    fn used(&self, content: Sha256Digest);
+}
+
+/// A content that this point may serve and lacks.
+#[derive(Clone)]
+pub struct Offer {
+    /// What it is.
+    pub servable: Servable,
+    /// Who has it, in the order in which to ask.
+    pub sources: Vec<Source>,
+    /// What its pieces must be, if that is known.
+    pub pieces: Option<Pieces>,
+    /// How fast it may come.
+    pub rate: Option<Arc<RateLimit>>,
+}
+
+/// How patient a point is for its clients.
+#[derive(Debug, Clone, Copy)]
+pub struct PullLimits {
+    /// How long a request waits for its first byte, and between any two.
+    pub wait: Duration,
+    /// Contents that arrive at once.
+    pub most: usize,
+    /// How long is remembered what the origin said, and that a pull failed.
+    pub remembered: Duration,
+}
+
+impl Default for PullLimits {
+    fn default() -> Self {
+        Self { wait: Duration::from_secs(30), most: 8, remembered: Duration::from_secs(10) }
+    }
+}
+
+/// Contents about which something is remembered, and questions to the origin at once. Beyond the first the oldest go.
+const MOST_KNOWN: usize = 1024;
+const MOST_QUESTIONS: usize = 16;
+
+/// What was pulled since the start, in numbers.
+#[derive(Debug, Default)]
+pub struct Pulled {
+    /// Contents that began to arrive.
+    pub begun: AtomicU64,
+    /// Those that were verified and stored.
+    pub stored: AtomicU64,
+    /// Those that nobody could give, or that could not be kept.
+    pub failed: AtomicU64,
+    /// Requests that were answered from content while it arrived.
+    pub followers: AtomicU64,
+    /// Bytes that came from sources and were stored.
+    pub bytes: AtomicU64,
+    /// Contents that arrive now.
+    pub running: AtomicU64,
+    /// Contents that had to go again, and their bytes.
+    pub evicted: AtomicU64,
+    /// Bytes of those.
+    pub evicted_bytes: AtomicU64,
+}
+
+/// All that arrives because it was asked for.
+pub struct Pulls {
+    library: Library,
+    origin: Arc<dyn Origin>,
+    limits: PullLimits,
+    policy: Policy,
+    questions: Semaphore,
+    state: Mutex<State>,
+    /// What was pulled.
+    pub counts: Pulled,
+}
+
+#[derive(Default)]
+struct State {
+    known: HashMap<Sha256Digest, Known>,
+    arriving: HashMap<Sha256Digest, Arc<Arrival>>,
+    in_use: HashMap<Sha256Digest, usize>,
+    tasks: JoinSet<()>,
+}
+
+/// What the origin said, or will say.
+#[derive(Clone)]
+struct Known {
+    said: Arc<OnceCell<Result<Arc<Offer>, Refusal>>>,
+    until: Instant,
+}
+
+/// A content that arrives.
+struct Arrival {
+    offer: Arc<Offer>,
+    growth: Arc<Growth>,
+    /// Opened once for all who follow.
+    content: OnceLock<Arc<OpenContent>>,
+    /// Why it ended without the content.
+    ended: watch::Sender<Option<Refusal>>,
+}
+
+impl Arrival {
+    fn new(offer: Arc<Offer>) -> Self {
+        Self { offer, growth: Arc::default(), content: OnceLock::new(), ended: watch::Sender::new(None) }
+    }
+
+    /// Waits until the byte at `offset` is verified.
+    async fn reaches(&self, offset: u64, patience: Duration) -> Result<(), Refusal> {
+        let until = Instant::now() + patience;
+        let size = self.offer.servable.size;
+        match tokio::time::timeout_at(until, self.growth.beyond(offset, size, patience)).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => {
+                let mut ended = self.ended.subscribe();
+                match tokio::time::timeout_at(until, ended.wait_for(Option::is_some)).await {
+                    Ok(Ok(refusal)) => Err(refusal.unwrap_or(Refusal::Upstream)),
+                    _ => Err(Refusal::NotYet),
+                }
+            }
+            Err(_) => Err(Refusal::NotYet),
+        }
+    }
+
+    fn opened(&self, content: Sha256Digest) -> Result<Arc<OpenContent>, Refusal> {
+        if let Some(opened) = self.content.get() {
+            return Ok(opened.clone());
+        }
+        let file = self.growth.file().ok_or(Refusal::Unreadable)?;
+        let opened = OpenContent::arriving(file, content, self.offer.servable.size).map_err(|error| {
+            warn!(content.sha256 = %content, "{content} cannot be read while it arrives: {error}");
+            Refusal::Unreadable
+        })?;
+        Ok(self.content.get_or_init(|| opened).clone())
+    }
+}
+
+impl fmt::Debug for Pulls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pulls").field("counts", &self.counts).finish_non_exhaustive()
+    }
+}
+
+impl Pulls {
+    /// Nothing arrives yet.
+    pub fn new(library: Library, origin: Arc<dyn Origin>, limits: PullLimits, policy: Policy) -> Self {
+        Self {
+            library,
+            origin,
+            limits,
+            policy,
+            questions: Semaphore::new(MOST_QUESTIONS),
+            state: Mutex::default(),
+            counts: Pulled::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a content is being sent, or arrives.
+    pub fn is_in_use(&self, content: Sha256Digest) -> bool {
+        let state = self.lock();
+        state.in_use.contains_key(&content) || state.arriving.contains_key(&content)
+    }
+
+    /// Bytes of the contents that arrive now, when they are whole.
+    pub fn arriving_bytes(&self) -> u64 {
+        self.lock().arriving.values().map(|arrival| arrival.offer.servable.size).sum()
+    }
+
+    /// Says so for as long as the answer lives.
+    pub(super) fn using(self: &Arc<Self>, content: Sha256Digest) -> InUse {
+        *self.lock().in_use.entry(content).or_default() += 1;
+        self.origin.used(content);
+        InUse { pulls: self.clone(), content }
+    }
+
+    /// Forgets what the origin said about contents: it may say something else now.
+    pub fn forget_answers(&self) {
+        self.lock().known.clear();
+    }
+
+    /// Nothing arrives any more. What has arrived so far stays staged, and is gone on from.
+    pub fn stop(&self) {
+        self.lock().tasks.abort_all();
+    }
+
+    /// What a content is that this point lacks and may serve.
+    async fn offer(&self, content: Sha256Digest) -> Result<Arc<Offer>, Refusal> {
+        let said = {
+            let mut state = self.lock();
+            if let Some(arrival) = state.arriving.get(&content) {
+                return Ok(arrival.offer.clone());
+            }
+            state.remember(content, self.limits.remembered).said
+        };
+        let asked = said.get_or_init(|| async {
+            let asking = async {
+                let _permit = self.questions.acquire().await;
+                self.origin.find(content).await
+            };
+            match timeout(self.limits.wait, asking).await {
+                Ok(Ok(Some(offer))) => Ok(Arc::new(offer)),
+                Ok(Ok(None)) => Err(Refusal::Absent),
+                Ok(Err(refusal)) => Err(refusal),
+                Err(_) => Err(Refusal::NotYet),
+            }
+        });
+        asked.await.clone()
+    }
+
+    /// The arrival of a content, which begins now unless it has begun.
+    fn join(self: &Arc<Self>, content: Sha256Digest, offer: &Arc<Offer>) -> Result<Arc<Arrival>, Refusal> {
+        let mut state = self.lock();
+        if let Some(arrival) = state.arriving.get(&content) {
+            return Ok(arrival.clone());
+        }
+        while state.tasks.try_join_next().is_some() {}
+        if state.arriving.len() >= self.limits.most {
+            return Err(Refusal::Busy);
+        }
+        let arrival = Arc::new(Arrival::new(offer.clone()));
+        state.arriving.insert(content, arrival.clone());
+        let (pulls, coming) = (self.clone(), arrival.clone());
+        state.tasks.spawn(async move {
+            let end = End { pulls: &pulls, content, arrival: &coming };
+            let refusal = pulls.bring(content, &coming).await.err();
+            end.is(refusal);
+        });
+        Ok(arrival)
+    }
+
+    /// Fetches a content, verifies it and puts it on the shelf.
+    async fn bring(&self, content: Sha256Digest, arrival: &Arrival) -> Result<(), Refusal> {
+        let counts = &self.counts;
+        counts.begun.fetch_add(1, Ordering::Relaxed);
+        let _running = Counted::new(&counts.running);
+        let Offer { servable, sources, pieces, rate } = &*arrival.offer;
+        let digests = Digests { sha256: Some(content), sha1: servable.sha1 };
+        let wanted = Wanted { size: servable.size, digests };
+        let job = Job { file_name: servable.name.clone(), wanted, sources: sources.clone() };
+        let policy = Policy { rate: rate.clone(), ..self.policy.clone() };
+        if let Err(refusal) = self.origin.make_room(servable.size).await {
+            warn!(content.sha256 = %content, size_bytes = servable.size, "{} was asked for, and there is no room for it", servable.name);
+            counts.failed.fetch_add(1, Ordering::Relaxed);
+            return Err(refusal);
+        }
+        let began = Instant::now();
+        let (pieces, growth) = (pieces.clone(), Some(arrival.growth.clone()));
+        match fetch_by_pieces(&self.library, job, pieces, growth, &policy, |_| {}).await {
+            Ok(fetched) => {
+                let bytes: u64 = fetched.served.iter().map(|source| source.bytes).sum();
+                counts.stored.fetch_add(1, Ordering::Relaxed);
+                counts.bytes.fetch_add(bytes, Ordering::Relaxed);
+                let names: Vec<_> = fetched.served.iter().map(|source| source.name.as_str()).collect();
+                info!(
+                    content.sha256 = %content, size_bytes = servable.size, millis = began.elapsed().as_millis() as u64,
+                    "{} was asked for and is here now, from {}", servable.name, names.join(", ")
+                );
+                self.origin.stored(content, &arrival.offer, &fetched).await;
+                Ok(())
+            }
+            Err(error) => {
+                counts.failed.fetch_add(1, Ordering::Relaxed);
+                warn!(content.sha256 = %content, "{} was asked for and could not be had: {}", servable.name, error.problem());
+                Err(refusal_of(&error))
+            }
+        }
+    }
+}
+
+/// What clients are told when a content could not be had.
+fn refusal_of(error: &FetchError) -> Refusal {
+    match error.code() {
+        Code::DiskFull => Refusal::NoRoom,
+        Code::DiskError => Refusal::Unreadable,
+        // Somebody else fetches it into this library.
+        Code::SiteLocked => Refusal::NotYet,
+        _ => Refusal::Upstream,
+    }
+}
+
+impl State {
+    /// What is known of a content; a question that was not asked yet, where nothing is.
+    fn remember(&mut self, content: Sha256Digest, lasts: Duration) -> Known {
+        let now = Instant::now();
+        if let Some(known) = self.known.get(&content).filter(|known| known.until > now) {
+            return known.clone();
+        }
+        if self.known.len() >= MOST_KNOWN {
+            self.known.retain(|_, known| known.until > now);
+            let oldest = self.known.iter().min_by_key(|(_, known)| known.until).map(|(content, _)| *content);
+            if let Some(oldest) = oldest.filter(|_| self.known.len() >= MOST_KNOWN) {
+                self.known.remove(&oldest);
+            }
+        }
+        let known = Known { said: Arc::default(), until: now + lasts };
+        self.known.insert(content, known.clone());
+        known
+    }
+}
+
+/// The end of an arrival, however it comes: whoever asks from now on asks anew.
+struct End<'a> {
+    pulls: &'a Pulls,
+    content: Sha256Digest,
+    arrival: &'a Arrival,
+}
+
+impl End<'_> {
+    /// After a failure nobody tries again for a while.
+    fn is(self, refusal: Option<Refusal>) {
+        let Some(refusal) = refusal else { return };
+        self.arrival.ended.send_replace(Some(refusal));
+        let said = Arc::new(OnceCell::new_with(Some(Err(refusal))));
+        let until = Instant::now() + self.pulls.limits.remembered;
+        self.pulls.lock().known.insert(self.content, Known { said, until });
+    }
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.arrival.growth.fail();
+        self.arrival
+            .ended
+            .send_if_modified(|ended| ended.replace(ended.unwrap_or(Refusal::Upstream)).is_none());
+        self.pulls.lock().arriving.remove(&self.content);
+    }
+}
+
+/// A content that was pulled is being sent.
+pub(super) struct InUse {
+    pulls: Arc<Pulls>,
+    content: Sha256Digest,
+}
+
+impl fmt::Debug for InUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("InUse").field(&self.content).finish()
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        let mut state = self.pulls.lock();
+        if let Some(count) = state.in_use.get_mut(&self.content) {
+            *count -= 1;
+            if *count == 0 {
+                state.in_use.remove(&self.content);
+            }
+        }
+        drop(state);
+        self.pulls.origin.used(self.content);
+    }
+}
+
+impl ContentServer {
+    /// The same server, which fetches what it lacks and may serve.
+    pub fn with_pulls(self, pulls: Arc<Pulls>) -> Self {
+        Self { pulls: Some(pulls), ..self }
+    }
+
+    /// Marks an answer whose bytes are here because somebody asked for them.
+    pub(super) fn as_pulled(
+        &self,
+        response: Response<ContentBody>,
+        content: Sha256Digest,
+    ) -> Response<ContentBody> {
+        let Some(pulls) = &self.pulls else { return response };
+        let mut response = response.map(|body| body.using(pulls.using(content)));
+        response.extensions_mut().insert(ServedAs::PullThrough);
+        response
+    }
+
+    /// `GET` or `HEAD` of a content that is not here: as if it were, or 404, 503, 507.
+    pub(super) async fn pull_through(
+        &self,
+        head: &Parts,
+        content: Sha256Digest,
+        client: Asker,
+        lacking: Refusal,
+    ) -> Result<Response<ContentBody>, Refusal> {
+        let Some(pulls) = &self.pulls else { return Err(lacking) };
+        let offer = pulls.offer(content).await?;
+        let servable = &offer.servable;
+        if !access::may(&*self.gate, servable.access, head, client) {
+            return Err(Refusal::Forbidden);
+        }
+        let (size, facts) = (servable.size, servable.facts(content).clone());
+        let reply = conditional::decide(&head.method, &head.headers, &facts.validators, size);
+        let first = match &reply {
+            Reply::Whole if head.method == Method::GET && size > 0 => Some(0),
+            Reply::Parts(parts) => parts.first().map(|part| part.start()),
+            _ => None,
+        };
+        let Some(first) = first else {
+            let described = respond::ServedFile::described(content, size, facts);
+            return Ok(respond::file(described, reply, head.method == Method::HEAD));
+        };
+        let arrival = pulls.join(content, &offer)?;
+        pulls.counts.followers.fetch_add(1, Ordering::Relaxed);
+        arrival.reaches(first, pulls.limits.wait).await?;
+        let follower = Follower::new(arrival.growth.clone(), size, pulls.limits.wait);
+        let file = respond::ServedFile::arriving(arrival.opened(content)?, follower, facts);
+        Ok(self.as_pulled(respond::file(file, reply, false), content))
+    }
+}

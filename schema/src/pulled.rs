@@ -1,0 +1,134 @@
+//! Content that a point fetches because it is asked for: what a site gives out so, and what a point holds so.
+
+use catalog::digest::{Sha1Digest, Sha256Digest};
+use catalog::id::FileName;
+use jiff::Timestamp;
+use rusqlite::named_params;
+use serde::{Deserialize, Serialize};
+
+use crate::column::{sha1_or_none, sha256, size, text, time};
+use crate::distribution::{ShelfRow, shelf_row};
+use crate::{Reader, SchemaError, Writer};
+
+/// One content that is here because it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PulledRow {
+    /// Its name.
+    pub sha256: Sha256Digest,
+    /// Its SHA-1.
+    pub sha1: Sha1Digest,
+    /// Bytes.
+    pub size: u64,
+    /// A name for it.
+    pub file_name: FileName,
+    /// Only for those with a key.
+    pub private: bool,
+    /// When it came.
+    pub pulled: Timestamp,
+    /// When it was sent last.
+    pub used: Timestamp,
+    /// When the site said last that it is for this point.
+    pub checked: Timestamp,
+}
+
+impl Reader<'_> {
+    /// At a site: public content that was given to some point and is not to be taken off there, for a point that says it
+    /// fetches what it is asked for. Any other is given what it is to hold, and nothing else.
+    pub fn offered_content(
+        &self,
+        content: Sha256Digest,
+        point: i64,
+    ) -> Result<Option<ShelfRow>, SchemaError> {
+        const SQL: &str = "
+            SELECT f.package_id, f.file_name, f.content AS sha256, f.sha1, f.size, 0 AS private
+              FROM distributed_file AS f JOIN distribution USING (package_id, point_id)
+             WHERE f.content = ?1 AND state NOT IN ('removing', 'cancelled')
+               AND EXISTS (SELECT 1 FROM point WHERE point.point_id = ?2 AND on_demand)
+               AND f.content IN (SELECT sha256 FROM content)
+               AND f.content NOT IN (SELECT content FROM private_content) LIMIT 1";
+        self.first(SQL, (content.0, point), shelf_row)
+    }
+
+    /// At a site: links of one content; none where it is private.
+    pub fn links_of(&self, content: Sha256Digest) -> Result<Vec<String>, SchemaError> {
+        const SQL: &str = "
+            SELECT DISTINCT url FROM file JOIN file_url USING (file_id)
+             WHERE file.content = ?1 AND file.content NOT IN (SELECT content FROM private_content) ORDER BY url";
+        self.all(SQL, [content.0], |row| Ok(row.get("url")?))
+    }
+
+    /// On a point: everything that is here because it was asked for, least recently used first.
+    pub fn pulled_contents(&self) -> Result<Vec<PulledRow>, SchemaError> {
+        const SQL: &str = "
+            SELECT pulled.*, content.sha1, content.size
+              FROM pulled_content AS pulled JOIN content USING (sha256) ORDER BY pulled.used, pulled.sha256";
+        self.all(SQL, [], |row| {
+            Ok(PulledRow {
+                sha256: sha256(row, "sha256")?,
+                sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
+                size: size(row, "size")?,
+                file_name: text(row, "file_name")?,
+                private: row.get("private")?,
+                pulled: time(row, "pulled")?,
+                used: time(row, "used")?,
+                checked: time(row, "checked")?,
+            })
+        })
+    }
+}
+
+impl Writer<'_> {
+    /// On a point: this content, which is recorded, is here because it was asked for.
+    pub fn record_pulled(
+        &self,
+        content: Sha256Digest,
+        file_name: &FileName,
+        private: bool,
+        now: Timestamp,
+    ) -> Result<(), SchemaError> {
+        self.execute(
+            "INSERT INTO pulled_content (sha256, file_name, private, pulled, used, checked)
+             VALUES (:sha256, :name, :private, :now, :now, :now)
+             ON CONFLICT DO UPDATE SET private = excluded.private, checked = excluded.checked",
+            named_params! {
+                ":sha256": content.0, ":name": file_name.as_str(), ":private": private, ":now": now.as_millisecond(),
+            },
+        )?;
+        Ok(())
+    }
+
+    /// It was sent.
+    pub fn pulled_used(&self, content: Sha256Digest, at: Timestamp) -> Result<(), SchemaError> {
+        self.execute(
+            "UPDATE pulled_content SET used = max(used, ?2) WHERE sha256 = ?1",
+            (content.0, at.as_millisecond()),
+        )?;
+        Ok(())
+    }
+
+    /// The site said that it is for this point, and for whom there.
+    pub fn pulled_checked(
+        &self,
+        content: Sha256Digest,
+        private: bool,
+        now: Timestamp,
+    ) -> Result<(), SchemaError> {
+        self.execute(
+            "UPDATE pulled_content SET private = ?2, checked = ?3 WHERE sha256 = ?1",
+            (content.0, private, now.as_millisecond()),
+        )?;
+        Ok(())
+    }
+
+    /// It was given to this point: it stays until it is taken off.
+    pub fn pulled_is_assigned(&self, content: Sha256Digest) -> Result<(), SchemaError> {
+        self.execute("DELETE FROM pulled_content WHERE sha256 = ?1", [content.0])?;
+        Ok(())
+    }
+
+    /// At a site: whether a point says that it fetches what it is asked for.
+    pub fn point_on_demand(&self, point: i64, on_demand: bool) -> Result<(), SchemaError> {
+        self.execute("UPDATE point SET on_demand = ?2 WHERE point_id = ?1", (point, on_demand))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,420 @@
+//! What a point fetches because it is asked for it: who is asked, what is written down, what goes again.
+//!
+//! The site says whether a content is for this point, what its pieces are and where it may be. The points that were named are
+//! asked first, then the site, then the upstream's own links, of hosts on the operator's list alone. Private content comes
+//! from the site and nowhere else, and only where it was sent; it stays private here. Every few minutes the site is asked
+//! whether what was pulled is still for this point: what was withdrawn everywhere goes.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use catalog::digest::{Pieces, Sha256Digest};
+use catalog::problem::{Code, Coded as _, Problem};
+use dp::library::Library;
+use dp::server::{Access, Eventually, Offer, Origin, PullLimits, Pulls, Refusal, Servable};
+use dp::transfer::web::{Exchange, Web, WebPolicy, names};
+use dp::transfer::{At, Fetched, Policy, RateLimit, Source, SourceKind};
+use http::StatusCode;
+use jiff::Timestamp;
+use schema::pulled::PulledRow;
+use serde::{Deserialize, Serialize};
+use tracing::{debug, error, info, warn};
+use url::Url;
+
+use super::call;
+use super::evict::{self, Held, Wish};
+use super::work::Sources;
+use crate::clock;
+use crate::config::Settings;
+use crate::packages::content::take_away;
+use crate::points::wire::{AssignedFile, Assignment, LARGEST_OFFER, OfferAnswer};
+use crate::site::Site;
+
+/// How often what was used is written down, and what is too old goes.
+const TIDY: Duration = Duration::from_secs(30);
+/// How often the site is asked whether a content that was pulled is still for this point.
+const CHECK: Duration = Duration::from_secs(15 * 60);
+
+/// The way to what this point lacks.
+struct Demand {
+    site: Weak<Site>,
+    cloud: Option<Cloud>,
+    /// The rate of the assignment, shared by all that comes so.
+    rate: Mutex<Option<(u64, Arc<RateLimit>)>>,
+}
+
+/// Upstreams on the internet, by an allow-list of hosts.
+struct Cloud {
+    hosts: Vec<String>,
+    web: Arc<Web>,
+}
+
+impl Cloud {
+    /// None where no host is allowed.
+    fn new(settings: &Settings) -> Result<Option<Self>, Problem> {
+        let hosts = settings.dp.cloud_hosts.clone();
+        if hosts.is_empty() {
+            return Ok(None);
+        }
+        let policy = WebPolicy {
+            allow_networks: settings.dp.cloud_networks.clone(),
+            redirect_hosts: Some(hosts.clone()),
+            extra_ca_file: settings.tls.extra_ca_file(),
+            proxy: settings.download.proxy(),
+            ..WebPolicy::default()
+        };
+        let web = Web::new(policy).map(Arc::new).map_err(crate::site::problem)?;
+        Ok(Some(Self { hosts, web }))
+    }
+
+    fn source(&self, link: &str) -> Option<Source> {
+        let url = Url::parse(link).ok()?;
+        let host = url.host_str()?;
+        let allowed = matches!(url.scheme(), "http" | "https") && self.hosts.iter().any(|it| names(it, host));
+        let name = url.origin().ascii_serialization();
+        allowed.then(|| Source { kind: SourceKind::Cloud, name, at: At::Url(url), web: self.web.clone() })
+    }
+}
+
+/// What pulls for this point; `None` where that is off.
+///
+/// # Errors
+/// Those of the certificates for the cloud.
+pub fn open(site: &Arc<Site>) -> Result<Option<Arc<Pulls>>, Problem> {
+    let settings = site.settings();
+    if !settings.dp.on_demand || settings.dp.is_site() {
+        return Ok(None);
+    }
+    let cloud = Cloud::new(&settings)?;
+    let demand = Demand { site: Arc::downgrade(site), cloud, rate: Mutex::default() };
+    let (wait, usual) = (settings.dp.on_demand_wait, PullLimits::default());
+    let limits = PullLimits { wait, remembered: usual.remembered.min(wait), ..usual };
+    // Clients wait: who does not answer soon is passed by.
+    let policy = Policy {
+        attempts_per_source: settings.sync.retry.max.min(3),
+        attempts_in_total: 20,
+        first_delay: settings.sync.retry.first.min(Duration::from_millis(500)),
+        longest_delay: settings.sync.retry.longest.min(Duration::from_secs(15)),
+        longest_retry_after: Duration::from_secs(60),
+        busy_wait: Duration::from_secs(3_600),
+        rate: None,
+    };
+    let pulls = Arc::new(Pulls::new(site.library.clone(), Arc::new(demand), limits, policy));
+    Ok(Some(site.point.pulls.get_or_init(|| pulls).clone()))
+}
+
+impl Origin for Demand {
+    fn find(&self, content: Sha256Digest) -> Eventually<'_, Result<Option<Offer>, Refusal>> {
+        Box::pin(async move {
+            let site = self.site.upgrade().ok_or(Refusal::NotYet)?;
+            let (_, assignment) = site.point.assignment();
+            if site.point.is_shut_out() || assignment.paused.is_some() {
+                return Err(Refusal::NotYet);
+            }
+            self.offer(&site, &assignment, content).await.map_err(|problem| {
+                warn!(content.sha256 = %content, "nobody can say where {content} is: {problem}");
+                Refusal::Upstream
+            })
+        })
+    }
+
+    fn make_room(&self, _: u64) -> Eventually<'_, Result<(), Refusal>> {
+        Box::pin(async move {
+            let site = self.site.upgrade().ok_or(Refusal::NotYet)?;
+            // Of all that arrives at once each must have its room.
+            let coming = site.point.pulls.get().map_or(0, |pulls| pulls.arriving_bytes());
+            match evict(&site, coming).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(Refusal::NoRoom),
+                Err(problem) => {
+                    error!("room cannot be made: {problem}");
+                    Err(Refusal::Unreadable)
+                }
+            }
+        })
+    }
+
+    fn stored<'s>(
+        &'s self,
+        content: Sha256Digest,
+        offer: &'s Offer,
+        fetched: &'s Fetched,
+    ) -> Eventually<'s, ()> {
+        Box::pin(async move {
+            let Some(site) = self.site.upgrade() else { return };
+            if let Err(problem) = record(&site, content, offer, fetched).await {
+                error!(content.sha256 = %content, "{content} has arrived and cannot be recorded: {problem}");
+            }
+        })
+    }
+
+    fn used(&self, content: Sha256Digest) {
+        if let Some(site) = self.site.upgrade() {
+            site.point.lock().used.insert(content, clock::now());
+        }
+    }
+}
+
+impl Demand {
+    async fn offer(
+        &self,
+        site: &Arc<Site>,
+        assignment: &Assignment,
+        content: Sha256Digest,
+    ) -> Result<Option<Offer>, Problem> {
+        let sources = Sources::new(site, assignment)?;
+        let said = match (ask(&sources, content, true).await, assigned(assignment, content)) {
+            (Ok(said), _) => said,
+            // What was given to this point is known here, but for its pieces; other points may have it.
+            (Err(problem), Some(file)) => {
+                debug!("the site does not say what {content} is: {problem}");
+                Some(OfferAnswer {
+                    sha256: content,
+                    sha1: file.sha1,
+                    size: file.size,
+                    name: file.name.clone(),
+                    private: file.private,
+                    pieces: Vec::new(),
+                    cloud: Vec::new(),
+                })
+            }
+            (Err(problem), None) => return Err(problem),
+        };
+        let Some(said) = said else { return Ok(None) };
+        let mut all = sources.of(content)?;
+        if said.private {
+            all.retain(|source| Arc::ptr_eq(&source.web, &sources.site));
+        } else if let Some(cloud) = &self.cloud {
+            all.extend(said.cloud.iter().filter_map(|link| cloud.source(link)));
+        }
+        let access = if said.private { Access::Private } else { Access::Public };
+        Ok(Some(Offer {
+            servable: Servable::new(said.size, Some(said.sha1), said.name).with_access(access),
+            sources: all,
+            pieces: Pieces::new(said.size, said.pieces),
+            rate: assignment.rate.map(|rate| self.rate(rate)),
+        }))
+    }
+
+    fn rate(&self, rate: u64) -> Arc<RateLimit> {
+        let mut shared = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*shared {
+            Some((same, limit)) if *same == rate => limit.clone(),
+            _ => shared.insert((rate, Arc::new(RateLimit::new(rate)))).1.clone(),
+        }
+    }
+}
+
+fn assigned(assignment: &Assignment, content: Sha256Digest) -> Option<&AssignedFile> {
+    assignment.packages.iter().flat_map(|package| &package.files).find(|file| file.sha256 == content)
+}
+
+/// What the site says of a content; `None` where it is not for this point.
+async fn ask(
+    sources: &Sources,
+    content: Sha256Digest,
+    with_pieces: bool,
+) -> Result<Option<OfferAnswer>, Problem> {
+    let mut url = call::join(&sources.base, &format!("point/offer/{content}"))?;
+    if !with_pieces {
+        url.set_query(Some("pieces=no"));
+    }
+    let exchange =
+        Exchange { body: None, known: None, deadline: Duration::from_secs(20), cap_bytes: LARGEST_OFFER };
+    let (reply, _) = sources.site.exchange(&url, exchange).await.map_err(|fault| fault.problem())?;
+    let invalid = |what: String| Problem::new(Code::SiteAnswerInvalid, what);
+    match StatusCode::from_u16(reply.status) {
+        Ok(StatusCode::OK) => {
+            let said: OfferAnswer =
+                serde_json::from_slice(&reply.body).map_err(|error| invalid(error.to_string()))?;
+            if said.sha256 != content {
+                return Err(invalid(format!("expected {content}, it is about {}", said.sha256)));
+            }
+            Ok(Some(said))
+        }
+        Ok(StatusCode::NOT_FOUND) => Ok(None),
+        _ => Err(call::refusal(&sources.base.origin().ascii_serialization(), reply.status, &reply.body)),
+    }
+}
+
+/// The bytes are in the library: they may be served, and have to go some day, unless they were given to this point.
+async fn record(
+    site: &Arc<Site>,
+    content: Sha256Digest,
+    offer: &Offer,
+    fetched: &Fetched,
+) -> Result<(), Problem> {
+    let (_, assignment) = site.point.assignment();
+    let is_assigned = assigned(&assignment, content).is_some();
+    let servable = &offer.servable;
+    let sha1 = servable.sha1.ok_or_else(|| Problem::new(Code::Internal, "the site named no SHA-1"))?;
+    let (size, name, private) =
+        (fetched.stored.size(), servable.name.clone(), servable.access == Access::Private);
+    site.write(move |w| {
+        let was_here = w.has_content(content)?;
+        w.record_content(content, sha1, size, false, clock::now())?;
+        // What was here already, and not so, is somebody else's.
+        if !is_assigned && !was_here {
+            w.record_pulled(content, &name, private, clock::now())?;
+        }
+        Ok(())
+    })
+    .await?;
+    site.refresh_shelf().await
+}
+
+/// Writes down what was used, asks the site about what was pulled, and lets go what nobody wants any more; for ever.
+pub(super) async fn tidy(site: &Arc<Site>) {
+    if site.point.pulls.get().is_none() {
+        return std::future::pending().await;
+    }
+    loop {
+        let tidied = async {
+            write_used(site).await?;
+            check(site).await?;
+            evict(site, 0).await
+        };
+        if let Err(problem) = tidied.await {
+            warn!("what was pulled cannot be looked after: {problem}");
+        }
+        tokio::time::sleep(TIDY).await;
+    }
+}
+
+/// Writes down when contents were used last. Lost with a process that is killed: at most half a minute of it.
+pub(super) async fn write_used(site: &Arc<Site>) -> Result<(), Problem> {
+    let used = std::mem::take(&mut site.point.lock().used);
+    if used.is_empty() {
+        return Ok(());
+    }
+    site.write(move |w| used.iter().try_for_each(|(content, at)| w.pulled_used(*content, *at))).await
+}
+
+/// Asks the site about contents of which it has said nothing for long. Where it cannot be asked, they stay.
+async fn check(site: &Arc<Site>) -> Result<(), Problem> {
+    let now = clock::now();
+    let is_due = |row: &PulledRow| now.duration_since(row.checked).unsigned_abs() >= CHECK;
+    let due: Vec<_> = site.read(|r| r.pulled_contents()).await?.into_iter().filter(is_due).collect();
+    let (_, assignment) = site.point.assignment();
+    if due.is_empty() || site.point.is_shut_out() {
+        return Ok(());
+    }
+    let sources = Sources::new(site, &assignment)?;
+    for row in due {
+        let sha256 = row.sha256;
+        match ask(&sources, sha256, false).await? {
+            None => {
+                info!(content.sha256 = %sha256, "{} is no longer for this point", row.file_name);
+                remove(site, sha256).await?;
+            }
+            Some(said) => {
+                site.write(move |w| w.pulled_checked(sha256, said.private, clock::now())).await?;
+                if said.private != row.private {
+                    site.refresh_shelf().await?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Lets go what has to; whether `coming` bytes have room then.
+async fn evict(site: &Arc<Site>, coming: u64) -> Result<bool, Problem> {
+    let Some(pulls) = site.point.pulls.get() else { return Ok(false) };
+    let settings = site.settings();
+    let library = site.library.clone();
+    let free = tokio::task::spawn_blocking(move || library.free())
+        .await
+        .map_err(|died| Problem::of(Code::Internal, &died))?
+        .map_err(crate::site::problem)?;
+    let used: HashMap<Sha256Digest, Timestamp> = site.point.lock().used.clone();
+    let held = site.read(|r| r.pulled_contents()).await?.into_iter().map(|row| Held {
+        sha256: row.sha256,
+        size: row.size,
+        used: used.get(&row.sha256).map_or(row.used, |at| row.used.max(*at)),
+        in_use: pulls.is_in_use(row.sha256),
+    });
+    let held: Vec<_> = held.collect();
+    let wish = Wish {
+        keep: settings.dp.on_demand_keep,
+        room: Some(settings.dp.on_demand_room).filter(|room| *room > 0),
+        coming,
+        free: free.saturating_sub(settings.download.min_free),
+    };
+    let (goes, has_room) = evict::decide(held.clone(), &wish, clock::now());
+    for sha256 in goes {
+        let size = held.iter().find(|one| one.sha256 == sha256).map_or(0, |one| one.size);
+        info!(content.sha256 = %sha256, size_bytes = size, "{sha256} makes room");
+        remove(site, sha256).await?;
+        pulls.counts.evicted.fetch_add(1, Ordering::Relaxed);
+        pulls.counts.evicted_bytes.fetch_add(size, Ordering::Relaxed);
+    }
+    Ok(has_room)
+}
+
+/// Not served from now on, then gone. Whoever is being sent it has it open.
+async fn remove(site: &Arc<Site>, sha256: Sha256Digest) -> Result<(), Problem> {
+    site.write(move |w| w.forget_content(sha256)).await?;
+    site.refresh_shelf().await?;
+    take_away(site, sha256, Library::remove).await
+}
+
+/// What is here because it was asked for, and how that went since the start.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct OnDemand {
+    /// Contents.
+    pub contents: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The most bytes that they may take, if there is a limit.
+    pub room: Option<u64>,
+    /// Seconds after which what nobody asks for goes.
+    pub keep_seconds: u64,
+    /// Contents that arrive now.
+    pub arriving: u64,
+    /// Those that were stored since the start.
+    pub stored: u64,
+    /// Those that could not be had or kept.
+    pub failed: u64,
+    /// Bytes that came.
+    pub fetched_bytes: u64,
+    /// Requests that were answered while their content arrived.
+    pub followers: u64,
+    /// Contents that had to go again.
+    pub evicted: u64,
+    /// Their bytes.
+    pub evicted_bytes: u64,
+}
+
+/// How pulling goes; `None` where that is off.
+///
+/// # Errors
+/// Those of the database.
+pub async fn status(site: &Arc<Site>) -> Result<Option<OnDemand>, Problem> {
+    let settings = site.settings();
+    if !settings.dp.on_demand || settings.dp.is_site() {
+        return Ok(None);
+    }
+    let rows = site.read(|r| r.pulled_contents()).await?;
+    let mut all = OnDemand {
+        contents: rows.len() as u64,
+        bytes: rows.iter().map(|row| row.size).sum(),
+        room: Some(settings.dp.on_demand_room).filter(|room| *room > 0),
+        keep_seconds: settings.dp.on_demand_keep.as_secs(),
+        ..OnDemand::default()
+    };
+    if let Some(pulls) = site.point.pulls.get() {
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let counts = &pulls.counts;
+        all.arriving = count(&counts.running);
+        all.stored = count(&counts.stored);
+        all.failed = count(&counts.failed);
+        all.fetched_bytes = count(&counts.bytes);
+        all.followers = count(&counts.followers);
+        all.evicted = count(&counts.evicted);
+        all.evicted_bytes = count(&counts.evicted_bytes);
+    }
+    Ok(Some(all))
+}

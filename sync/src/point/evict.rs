@@ -1,0 +1,150 @@
+//! Which content that was pulled has to go. Pure.
+//!
+//! What nobody has asked for in `keep` goes. Where room is wanted, the least recently used goes first. What is being sent
+//! stays, and what was given to this point is none of this at all.
+
+use std::time::Duration;
+
+use catalog::digest::Sha256Digest;
+use jiff::Timestamp;
+
+/// One content that was pulled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Its name.
+    pub sha256: Sha256Digest,
+    /// Bytes.
+    pub size: u64,
+    /// When it was sent last.
+    pub used: Timestamp,
+    /// It is being sent now.
+    pub in_use: bool,
+}
+
+/// What is wanted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish {
+    /// How long what nobody asks for stays.
+    pub keep: Duration,
+    /// The most bytes of all together, if there is such a limit.
+    pub room: Option<u64>,
+    /// Bytes that are about to come.
+    pub coming: u64,
+    /// Bytes that are free on the disk beside those that stay free.
+    pub free: u64,
+}
+
+/// What goes, and whether what comes has room then. Where it could not have any, nothing goes for it.
+pub fn decide(mut held: Vec<Held>, wish: &Wish, now: Timestamp) -> (Vec<Sha256Digest>, bool) {
+    held.sort_by_key(|one| (one.used, one.sha256));
+    let is_old = |one: &Held| {
+        let age = now.duration_since(one.used);
+        !one.in_use && Duration::try_from(age).is_ok_and(|age| age > wish.keep)
+    };
+    let (old, held): (Vec<_>, Vec<_>) = held.into_iter().partition(is_old);
+    let mut goes: Vec<_> = old.iter().map(|one| one.sha256).collect();
+    let mut taken: u64 = held.iter().map(|one| one.size).sum();
+    let mut free = wish.free.saturating_add(old.iter().map(|one| one.size).sum());
+    let fits = |taken: u64, free: u64| {
+        wish.room.is_none_or(|room| taken.saturating_add(wish.coming) <= room) && wish.coming <= free
+    };
+    let mut for_it = Vec::new();
+    for one in held.iter().filter(|one| !one.in_use) {
+        if fits(taken, free) {
+            break;
+        }
+        (taken, free) = (taken - one.size, free.saturating_add(one.size));
+        for_it.push(one.sha256);
+    }
+    let has_room = fits(taken, free);
+    // A limit that was lowered is kept also where nothing comes.
+    if has_room || wish.coming == 0 {
+        goes.extend(for_it);
+    }
+    (goes, has_room)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn one(name: u8, size: u64, used: i64, in_use: bool) -> Held {
+        let used = Timestamp::from_second(used).unwrap();
+        Held { sha256: Sha256Digest([name; 32]), size, used, in_use }
+    }
+
+    fn names(goes: &[Sha256Digest]) -> Vec<u8> {
+        goes.iter().map(|sha256| sha256.0[0]).collect()
+    }
+
+    #[test]
+    fn the_table_of_what_goes() {
+        let held = || {
+            vec![
+                one(1, 10, 900, false),
+                one(2, 10, 100, false),
+                one(3, 10, 500, true),
+                one(4, 10, 600, false),
+            ]
+        };
+        let long = Duration::from_secs(10_000);
+        let wish = Wish { keep: long, room: None, coming: 0, free: 100 };
+        for (what, wish, expected, room) in [
+            ("nothing is wanted", wish, vec![], true),
+            ("age", Wish { keep: Duration::from_secs(450), ..wish }, vec![2], true),
+            (
+                "age, but for what is being sent",
+                Wish { keep: Duration::from_secs(150), ..wish },
+                vec![2, 4],
+                true,
+            ),
+            ("a limit", Wish { room: Some(45), coming: 10, ..wish }, vec![2], true),
+            ("a tight limit", Wish { room: Some(35), coming: 20, ..wish }, vec![2, 4, 1], true),
+            ("no room beside what is being sent", Wish { room: Some(25), coming: 20, ..wish }, vec![], false),
+            ("larger than the limit", Wish { room: Some(25), coming: 26, ..wish }, vec![], false),
+            ("a limit that was lowered", Wish { room: Some(30), ..wish }, vec![2], true),
+            ("a limit that cannot be kept", Wish { room: Some(5), ..wish }, vec![2, 4, 1], false),
+            ("the disk", Wish { coming: 105, ..wish }, vec![2], true),
+            ("the disk is too small", Wish { coming: 131, ..wish }, vec![], false),
+        ] {
+            let (goes, has_room) = decide(held(), &wish, Timestamp::from_second(1_000).unwrap());
+            assert_eq!((names(&goes), has_room), (expected, room), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_jumps_back_makes_nothing_old() {
+        let wish = Wish { keep: Duration::from_secs(1), room: None, coming: 0, free: 0 };
+        assert_eq!(decide(vec![one(1, 1, 5_000, false)], &wish, Timestamp::from_second(10).unwrap()).0, []);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sent_stays_and_nothing_goes_in_vain(
+            held in prop::collection::vec((0..50_u64, 0..1_000_i64, any::<bool>()), 0..12),
+            room in proptest::option::of(0..300_u64),
+            coming in 0..100_u64,
+            free in 0..200_u64,
+            keep in 0..2_000_u64,
+        ) {
+            let held: Vec<_> = held.iter().zip(0..).map(|((size, used, in_use), name)| one(name, *size, *used, *in_use)).collect();
+            let wish = Wish { keep: Duration::from_secs(keep), room, coming, free };
+            let (goes, has_room) = decide(held.clone(), &wish, Timestamp::from_second(1_000).unwrap());
+            let of = |sha256: &Sha256Digest| held.iter().find(|one| one.sha256 == *sha256).unwrap();
+            prop_assert!(goes.iter().all(|sha256| !of(sha256).in_use));
+            let left: u64 = held.iter().filter(|one| !goes.contains(&one.sha256)).map(|one| one.size).sum();
+            let gone: u64 = goes.iter().map(|sha256| of(sha256).size).sum();
+            if has_room {
+                prop_assert!(room.is_none_or(|room| left + coming <= room) && coming <= free + gone);
+            }
+            // Whatever goes was used no later than whatever could have gone and stays, but for age.
+            let latest_gone = goes.iter().map(|sha256| of(sha256).used).max();
+            let earliest_left = held.iter().filter(|one| !one.in_use && !goes.contains(&one.sha256)).map(|one| one.used).min();
+            if let (Some(gone), Some(left)) = (latest_gone, earliest_left) {
+                prop_assert!(gone <= left);
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What a point may fetch because it is asked for it: what it was given; and public content that any point was given, if the
+//! point says that it works so. Its word is enough for what anybody may have; private content only goes where it was sent.
+
+use std::sync::Arc;
+
+use catalog::digest::Sha256Digest;
+use catalog::problem::{Code, Problem};
+use schema::distribution::ShelfRow;
+
+use super::wire::OfferAnswer;
+use crate::site::Site;
+
+/// What a content is, if `point` may have it.
+///
+/// # Errors
+/// Those of the database.
+pub async fn row(site: &Arc<Site>, content: Sha256Digest, point: i64) -> Result<Option<ShelfRow>, Problem> {
+    site.read(move |r| match r.assigned_content(content, point)? {
+        Some(row) => Ok(Some(row)),
+        None => r.offered_content(content, point),
+    })
+    .await
+}
+
+/// All that a point needs to fetch it. Nothing is hashed for that.
+///
+/// # Errors
+/// Those of the database.
+pub async fn of(
+    site: &Arc<Site>,
+    content: Sha256Digest,
+    point: i64,
+    with_pieces: bool,
+) -> Result<Option<OfferAnswer>, Problem> {
+    let Some(row) = row(site, content, point).await? else { return Ok(None) };
+    let (mut cloud, mut pieces) = (Vec::new(), Vec::new());
+    if with_pieces {
+        if !row.private {
+            cloud = site.read(move |r| r.links_of(content)).await?;
+        }
+        let library = site.library.clone();
+        let known = tokio::task::spawn_blocking(move || library.known_fingerprint(content))
+            .await
+            .map_err(|died| Problem::of(Code::Internal, &died))?;
+        pieces = known.filter(|print| print.size == row.size).map(|print| print.pieces).unwrap_or_default();
+    }
+    Ok(Some(OfferAnswer {
+        sha256: content,
+        sha1: row.sha1,
+        size: row.size,
+        name: row.file_name,
+        private: row.private,
+        pieces,
+        cloud,
+    }))
+}
