@@ -23,6 +23,7 @@ use dp::server::{
 };
 use dp::transfer::web::{Web, WebPolicy};
 use dp::transfer::{At, Fetched, Policy, Source, SourceKind};
+use support::contest::{Gates, free_port, is_root, load_average, noise, percentile, wait_for_port};
 
 const MIB: usize = 1 << 20;
 /// Clients that want one file at once.
@@ -57,37 +58,7 @@ fn main() {
     let mut first: Vec<f64> = many.iter().flat_map(|(ours, _)| ours.first.clone()).collect();
     gates.at_most("first byte, p99 ms", percentile(&mut first, 0.99), 20.0);
 
-    // The load that others make; the minute's average holds our own work by the end.
-    if quick || before > 1.5 {
-        println!(
-            "not judged: {}",
-            if quick { "a quick run".to_owned() } else { format!("the load average was {before}") }
-        );
-    } else if !gates.failed.is_empty() {
-        println!("failed: {}", gates.failed.join("; "));
-        std::process::exit(1);
-    }
-}
-
-#[derive(Default)]
-struct Gates {
-    failed: Vec<String>,
-}
-
-impl Gates {
-    fn at_least(&mut self, what: &str, value: f64, gate: f64) {
-        println!("{what}: {value:.2} (gate: at least {gate})");
-        if value < gate {
-            self.failed.push(what.to_owned());
-        }
-    }
-
-    fn at_most(&mut self, what: &str, value: f64, gate: f64) {
-        println!("{what}: {value:.2} (gate: at most {gate})");
-        if value > gate {
-            self.failed.push(what.to_owned());
-        }
-    }
+    gates.judge(quick, before);
 }
 
 /// Who stands between the origin and the clients.
@@ -198,11 +169,7 @@ impl Stage {
         let mut point = point.stdout(Stdio::piped()).spawn().expect("it starts");
         let said = BufReader::new(point.stdout.take().expect("it is piped"));
         for port in urls {
-            let began = Instant::now();
-            while TcpStream::connect(("127.0.0.1", port)).is_err() {
-                assert!(began.elapsed() < PATIENCE, "nobody listens at {port}");
-                std::thread::sleep(Duration::from_millis(20));
-            }
+            wait_for_port(port);
         }
         let (said, runs) = (std::cell::RefCell::new(said), std::cell::Cell::new(0));
         Self { folder: folder.to_owned(), files, point, said, origin, cache, urls, runs }
@@ -315,39 +282,6 @@ fn get(port: u16, path: &str, size: u64, barrier: &Barrier) -> (f64, f64) {
 /// The median of the ratios, pair by pair.
 fn ratio(pairs: &[(Run, Run)], of: impl Fn(&Run) -> f64) -> f64 {
     percentile(&mut pairs.iter().map(|(ours, other)| of(ours) / of(other)).collect::<Vec<_>>(), 0.5)
-}
-
-fn percentile(values: &mut [f64], part: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let at = ((values.len() as f64 * part).ceil() as usize).clamp(1, values.len());
-    values[at - 1]
-}
-
-fn noise(seed: u64, size: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut bytes = Vec::with_capacity(size + 8);
-    while bytes.len() < size {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(size);
-    bytes
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port").port()
-}
-
-fn is_root() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status.lines().any(|line| line.starts_with("Uid:\t0\t"))
-}
-
-fn load_average() -> f64 {
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').next().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 /// CPU seconds of a process and its children.
