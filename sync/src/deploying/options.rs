@@ -253,7 +253,8 @@ mod tests {
             deadline: deadline.map(at),
             expires: expires.map(at),
         };
-        let rows: Vec<(&str, Purpose, Times, Options, Sequence, Option<Code>)> = vec![
+        type Row = (&'static str, Purpose, Times, Options, Sequence, Option<Code>);
+        let rows: Vec<Row> = vec![
             ("plain", available, times(None, None), base(), by_update(), None),
             ("due", required, times(Some(200), Some(300)), base(), by_update(), None),
             (

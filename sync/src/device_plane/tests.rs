@@ -194,7 +194,7 @@ fn story(device: u32, deployment: &str, began: Timestamp) -> Vec<StatusMessage> 
     match last {
         RunState::Failed => say(last, &|message| {
             message.step = step(2, StepState::Failed);
-            message.exit = Some(if device % 2 == 0 { 0xC190_0208 } else { 0xC190_020E });
+            message.exit = Some(if device.is_multiple_of(2) { 0xC190_0208 } else { 0xC190_020E });
         }),
         RunState::RolledBack => say(last, &|message| message.exit = Some(0xC190_0204)),
         RunState::Running => {}
