@@ -71,7 +71,7 @@ impl Machine<'_> {
 
     pub(super) fn ended(&mut self, outcome: Outcome, said: &mut Vec<Said>) -> Option<Act> {
         let Phase::Running { part, mut failed, attempt } = self.progress.phase.clone() else { return None };
-        let Some(action) = self.action() else { return None };
+        let action = self.action()?;
         let exit = match &outcome {
             Outcome::Exit { code, .. } => Some(setup::unsigned(*code)),
             _ => None,
