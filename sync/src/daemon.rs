@@ -20,6 +20,7 @@ use crate::admin::{Caller, wire};
 use crate::clock;
 use crate::config::{self, Level, Loaded, Settings};
 use crate::health;
+use crate::locations::taken::TakenService;
 use crate::points::{self, PointService};
 use crate::schedule::Schedule;
 use crate::site::{self, Site};
@@ -104,12 +105,15 @@ impl Daemon {
         let mut server = server
             .counting(Source::Point, site.served.clone())
             .with_gate(site.keys.clone())
-            .with_locator(site.locations.clone());
+            .with_locator(site.locations.clone())
+            .with_grouping(site.locations.clone());
         if settings.dp.is_site() {
             let update_point = Arc::new(UpdatePoint::open(&site).await?);
             let points = Arc::new(PointService::new(site.clone()));
             let peers = Arc::new(site.locations.service());
-            server = server.with_service(update_point).with_service(points).with_service(peers);
+            let taken = Arc::new(TakenService::new(site.clone()));
+            server = server.with_service(update_point).with_service(points);
+            server = server.with_service(peers).with_service(taken);
             parts.push(tokio::spawn(points::keep_time(site.clone(), wait(stopped.clone()))));
             parts.push(tokio::spawn(schedule(site.clone(), wait(stopped.clone()))));
         } else {

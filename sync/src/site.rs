@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 use catalog::id::SiteCode;
 use catalog::problem::{Code, Coded, Problem};
 use dp::library::Library;
+use dp::server::tally::Tally;
 use dp::server::{Keys, Refusal, Served, Shelf, Source};
 use jiff::Timestamp;
 use schema::{Reader, SchemaError, Store, Writer};
@@ -25,6 +26,7 @@ use crate::clock;
 use crate::config::{Loaded, Settings, ShownKey};
 use crate::locations::{self, Locations};
 use crate::point::{Live, PointStatus};
+use crate::points::delivered::{self, Groups};
 use crate::points::hub::Hub;
 use crate::points::{self, ShownPoint};
 use crate::tasks::Tasks;
@@ -218,11 +220,11 @@ impl Site {
             .read(move |r| match settings.dp.is_site() {
                 true => Ok((crate::packages::shelf(r)?, locations::places(r, &settings.public_url())?)),
                 // Where else content is, only the site knows.
-                false => Ok((crate::point::shelf(r)?, dp::locate::Places::default())),
+                false => Ok((crate::point::shelf(r)?, crate::point::groups(r)?)),
             })
             .await?;
         self.shelf.store(Arc::new(shelf));
-        self.locations.store(places);
+        self.relocate(places);
         Ok(())
     }
 
@@ -251,8 +253,15 @@ impl Site {
     pub async fn refresh_locations(&self) -> Result<(), Problem> {
         let settings = self.settings();
         let places = self.read(move |r| locations::places(r, &settings.public_url())).await?;
-        self.locations.store(places);
+        self.relocate(places);
         Ok(())
+    }
+
+    /// Points are told of other groups, to count their clients by.
+    fn relocate(&self, places: dp::locate::Places) {
+        if self.locations.store(places) {
+            self.points.changed();
+        }
     }
 
     /// Ends the work: tasks are marked interrupted, the database is closed, the lock is free.
@@ -360,6 +369,13 @@ pub struct Status {
     /// What was served; `None` where nothing serves, because no daemon runs.
     #[serde(default)]
     pub served: Option<ServedNow>,
+    /// Bytes by boundary group of the client and by who served: of this point and of all others, as far as they have said so
+    /// since this process started.
+    #[serde(default)]
+    pub delivered: Groups,
+    /// Bytes that clients say they took, by their boundary group and by kind of source, since this process started.
+    #[serde(default)]
+    pub taken: Groups,
     /// Distribution points on other machines.
     #[serde(default)]
     pub points: Vec<ShownPoint>,
@@ -379,6 +395,9 @@ pub struct ServedNow {
     pub requests: u64,
     /// Bytes by who served them; those that served nothing are left out.
     pub bytes: BTreeMap<String, u64>,
+    /// The same by the boundary group of the client's address.
+    #[serde(default)]
+    pub groups: Groups,
     /// What was not served, by reason; see `spsync explain` for their codes in the access log.
     pub refused: BTreeMap<String, u64>,
     /// Connections now.
@@ -396,11 +415,21 @@ impl ServedNow {
             since,
             requests: served.requests.load(Ordering::Relaxed),
             bytes: sources.filter(some).collect(),
+            groups: groups_of(&served.groups, &Source::ALL.map(Source::name)),
             refused: reasons.filter(some).collect(),
             connections: served.connections.load(Ordering::Relaxed),
             transfers: served.transfers.load(Ordering::Relaxed),
         }
     }
+}
+
+/// The numbers of each group that are more than nothing, by these names of their kinds.
+fn groups_of<const N: usize>(tally: &Tally<N>, names: &[&str; N]) -> Groups {
+    let rows = tally.rows().into_iter().map(|row| {
+        let kinds = names.iter().enumerate().map(|(kind, name)| ((*name).to_owned(), row.of(kind)));
+        (row.group().to_owned(), kinds.filter(|(_, count)| *count > 0).collect::<BTreeMap<_, _>>())
+    });
+    rows.filter(|(_, kinds)| !kinds.is_empty()).collect()
 }
 
 /// What the content library holds.
@@ -455,7 +484,11 @@ pub async fn status(site: &Arc<Site>) -> Result<Status, Problem> {
             alarms.len()
         ));
     }
+    let mut all = groups_of(&site.served.groups, &Source::ALL.map(Source::name));
+    points.iter().for_each(|shown| delivered::add(&mut all, &shown.served));
     Ok(Status {
+        delivered: all,
+        taken: groups_of(&site.locations.taken, &locations::taken::KINDS.map(locations::taken::name)),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         site: site.code().to_string(),
         data_dir: settings.site.data_dir.clone(),

@@ -9,6 +9,7 @@ mod everyday;
 mod feature_updates;
 mod imports;
 mod mission;
+mod morning;
 mod peers;
 mod points;
 mod private;

@@ -10,13 +10,13 @@ use support::{TestSite, Way, program};
 use tokio::process::Command;
 
 /// A machine that only runs the client.
-struct Device {
-    folder: tempfile::TempDir,
+pub(crate) struct Device {
+    pub(crate) folder: tempfile::TempDir,
     config: PathBuf,
 }
 
 impl Device {
-    fn new(site: &TestSite, address: &str) -> Self {
+    pub(crate) fn new(site: &TestSite, address: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = folder.path().join("config.toml");
         let text = format!(
@@ -31,7 +31,7 @@ impl Device {
         Self { folder, config }
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(program());
         command.arg("--config").arg(&self.config).args(["-o", "json"]).args(args);
         command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
@@ -44,7 +44,7 @@ impl Device {
         serde_json::from_slice(&ran.stdout).expect("JSON")
     }
 
-    async fn enrol(&self, site: &TestSite, name: &str) {
+    pub(crate) async fn enrol(&self, site: &TestSite, name: &str) {
         let made = site.ok(&["key", "enrol", name]).await;
         let file = self.folder.path().join("token");
         std::fs::write(&file, made["token"].as_str().expect("a token")).expect("it is written");
@@ -52,7 +52,7 @@ impl Device {
     }
 
     /// Who gave how many bytes.
-    async fn fetch(&self, content: &str) -> Vec<(String, u64)> {
+    pub(crate) async fn fetch(&self, content: &str) -> Vec<(String, u64)> {
         let fetched = self.ok(&["client", "fetch", "--no-later", content]).await;
         let served = fetched["served"].as_array().expect("a list").iter();
         served

@@ -12,16 +12,16 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 /// A machine with a distribution point.
-struct Machine {
+pub(crate) struct Machine {
     folder: TempDir,
-    url: String,
-    log: Arc<Mutex<String>>,
+    pub(crate) url: String,
+    pub(crate) log: Arc<Mutex<String>>,
     process: Option<Child>,
 }
 
 impl Machine {
     /// A machine at `ip`, below `site`, with the token in a file.
-    fn new(ip: &str, site: &str, token: &str, more: &str) -> Self {
+    pub(crate) fn new(ip: &str, site: &str, token: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let port = std::net::TcpListener::bind((ip, 0)).and_then(|l| l.local_addr()).expect("a port").port();
         std::fs::write(folder.path().join("token"), token).expect("the token is written");
@@ -38,11 +38,11 @@ impl Machine {
         Self { folder, url, log: Arc::default(), process: None }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    async fn start(&mut self) {
+    pub(crate) async fn start(&mut self) {
         let mut process = spawn(&self.path("config.toml"), &["serve"]);
         let mut lines = BufReader::new(process.stderr.take().expect("it is piped")).lines();
         let ready = async {
@@ -63,7 +63,14 @@ impl Machine {
         self.process = Some(process);
     }
 
-    async fn stop(&mut self) {
+    /// SIGKILL: nothing of it can clean up.
+    pub(crate) async fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().await.expect("it dies");
+        }
+    }
+
+    pub(crate) async fn stop(&mut self) {
         let Some(mut process) = self.process.take() else { return };
         let id = process.id().expect("it runs").to_string();
         Command::new("kill").args(["-TERM", &id]).status().await.expect("kill is there");
@@ -74,13 +81,13 @@ impl Machine {
     }
 
     /// What `spsync status` says there.
-    async fn status(&self) -> Value {
+    pub(crate) async fn status(&self) -> Value {
         let process = spawn(&self.path("config.toml"), &["-o", "json", "status"]);
         let output = process.wait_with_output().await.expect("it ends");
         serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
-    async fn get(&self, path: &str) -> Option<Vec<u8>> {
+    pub(crate) async fn get(&self, path: &str) -> Option<Vec<u8>> {
         let answer = http().get(format!("{}{path}", self.url)).send().await.ok()?;
         (answer.status() == 200).then_some(answer.bytes().await.ok()?.to_vec())
     }
@@ -93,7 +100,7 @@ fn spawn(config: &Path, args: &[&str]) -> Child {
 }
 
 /// Changes one bit of stored content.
-fn break_file(path: &Path) {
+pub(crate) fn break_file(path: &Path) {
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("it is ours");
     let mut bytes = std::fs::read(path).expect("it is there");
     bytes[1_000] ^= 1;
@@ -101,7 +108,7 @@ fn break_file(path: &Path) {
 }
 
 /// Waits for `holds`, at most 20 s.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     for _ in 0..200 {
         if holds().await {
             return;
@@ -124,13 +131,13 @@ async fn site_with_package() -> (TestSite, String, Vec<u8>) {
     (site, esd.fingerprint.sha256.to_string(), bytes.to_vec())
 }
 
-async fn state(site: &TestSite, point: &str) -> String {
+pub(crate) async fn state(site: &TestSite, point: &str) -> String {
     let all = site.ok(&["content", "status", "p"]).await;
     let placed = all.as_array().expect("a list").iter().find(|placed| placed["point"] == point);
     placed.map_or_else(|| "none".to_owned(), |placed| placed["state"].as_str().expect("a state").to_owned())
 }
 
-async fn token(site: &TestSite, dp: &str) -> String {
+pub(crate) async fn token(site: &TestSite, dp: &str) -> String {
     site.ok(&["dp", "enrol", dp]).await["token"].as_str().expect("a token").to_owned()
 }
 

@@ -4,6 +4,7 @@
 //! about bytes: only the digest that was asked for makes them good. Links to the cloud are held to public addresses, as
 //! those of any other source.
 
+mod account;
 mod fallback;
 mod share;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use tokio::time::sleep;
 use tracing::{debug, warn};
 use url::Url;
 
+pub use self::account::{Taken, TakenReport, report};
 use self::fallback::{Clock, Started};
 pub use self::share::{ShareSettings, share};
 use crate::library::{Library, LibraryError, Settings};
@@ -166,7 +168,21 @@ pub async fn fetch_content(
     target: Option<&Path>,
     progress: impl Fn(Progress) + Send + Sync,
 ) -> Result<ClientFetched, ClientError> {
-    fetch_by(settings, &Policy::default(), &Started(Instant::now()), content, target, progress).await
+    fetch_content_by(settings, &Policy::default(), content, target, progress).await
+}
+
+/// The same, as patiently as `policy` says.
+///
+/// # Errors
+/// [`ClientError`]. What was received is kept, and used next time.
+pub async fn fetch_content_by(
+    settings: &ClientSettings,
+    policy: &Policy,
+    content: Sha256Digest,
+    target: Option<&Path>,
+    progress: impl Fn(Progress) + Send + Sync,
+) -> Result<ClientFetched, ClientError> {
+    fetch_by(settings, policy, &Started(Instant::now()), content, target, progress).await
 }
 
 async fn fetch_by(

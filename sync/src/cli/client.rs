@@ -67,6 +67,12 @@ impl Client {
                 return Err(Problem::new(Code::Interrupted, "interrupted").keeping("what was received is kept"));
             }
         };
+        // A device that enrolled says who gave what; that is for the site's numbers, and not worth a word if it fails.
+        if let Ok(key) = std::fs::read_to_string(key_file(&settings))
+            && let Err(fault) = dp::client::report(&client, key.trim(), &fetched).await
+        {
+            tracing::debug!("the site took no report: {fault}");
+        }
         if let Some(bar) = bar {
             bar.finish_and_clear();
         }
@@ -130,6 +136,10 @@ async fn enrol(settings: &Settings, token_file: &Path, output: &Output) -> Resul
     Ok(0)
 }
 
+fn key_file(settings: &Settings) -> PathBuf {
+    settings.client.key_file().unwrap_or_else(|| settings.client_dir().join(KEY_FILE))
+}
+
 fn settings_of(settings: &Settings, wait: bool) -> Result<ClientSettings, Problem> {
     let site = settings.client_site();
     let site = Url::parse(&site).map_err(|error| {
@@ -150,7 +160,7 @@ fn settings_of(settings: &Settings, wait: bool) -> Result<ClientSettings, Proble
 async fn share(settings: &Settings, output: &Output) -> Result<u8, Problem> {
     let client = settings_of(settings, false)?;
     // An enrolled device has its key in its folder.
-    let path = settings.client.key_file().unwrap_or_else(|| settings.client_dir().join(KEY_FILE));
+    let path = key_file(settings);
     let key = std::fs::read_to_string(&path).map_err(|error| {
         let message = "this device has no key to share with; `spsync client enrol` gives it one";
         Problem::new(Code::DeviceKeyMissing, message).because(format!("`{}`: {error}", path.display()))

@@ -19,6 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use catalog::digest::Sha256Digest;
 use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
+use dp::locate::Places;
 use dp::server::{Access, Servable, Shelf};
 use jiff::Timestamp;
 use schema::{Reader, SchemaError};
@@ -28,6 +29,7 @@ use tracing::{error, info};
 use uuid::Uuid;
 
 use crate::clock;
+use crate::locations;
 use crate::points::wire::{Assignment, Said};
 use crate::site::Site;
 
@@ -211,6 +213,14 @@ pub fn shelf(reader: &Reader<'_>) -> Result<Shelf, SchemaError> {
         }
     }
     Ok(shelf)
+}
+
+/// The boundary groups, as the site told them last.
+///
+/// # Errors
+/// Those of the database.
+pub fn groups(reader: &Reader<'_>) -> Result<Places, SchemaError> {
+    Ok(locations::told(&assignment(reader)?.groups))
 }
 
 /// The hashes of the keys that open what is private here.

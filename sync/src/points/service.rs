@@ -251,7 +251,7 @@ impl Service for PointService {
 }
 
 /// Whether a secret may come over this connection.
-fn takes_secrets(secure: bool, from: IpAddr, plain_allowed: bool) -> bool {
+pub(crate) fn takes_secrets(secure: bool, from: IpAddr, plain_allowed: bool) -> bool {
     secure || plain_allowed || from.to_canonical().is_loopback()
 }
 
