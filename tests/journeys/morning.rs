@@ -60,8 +60,8 @@ impl World {
         let mut contents = Vec::new();
         let draft = || esd("Windows 11", "en-us");
         for draft in [
-            draft().of_size(3 * MIB / 2 + 17),
-            draft().group("consumer").of_size(6 * MIB + 1),
+            draft().of_size(2 * MIB),
+            draft().group("consumer").of_size(8 * MIB + 1),
             draft().architecture(Architecture::Arm64).of_size(MIB + 4_321),
         ] {
             contents.push(site.origin.publish(draft).await);
@@ -321,9 +321,9 @@ async fn play(world: &World, clients: &[Client]) -> Told {
     };
     let rome = async {
         all(&[Part::Scout], 1).await;
-        all(&[Part::Early], 8).await;
         let many = clients.iter().filter(|client| client.part == Part::Cut).count();
         let mut running = begin(&stage, clients, &[Part::Cut], many);
+        all(&[Part::Early], 8).await;
         while stage.in_the_middle.load(Ordering::Relaxed) < many {
             tokio::select! {
                 Some(ended) = running.join_next() => panic!("it ended before the point died: {ended:?}"),
@@ -373,10 +373,10 @@ async fn two_hundred_clients_one_morning() {
     let has = |text: &str| first.values().filter(|decision| decision.contains(text)).count();
     // The story really took place.
     assert_eq!(has("desk-2: HASH_MISMATCH"), 2, "the liar was met twice");
-    assert_eq!(has("out peer desk-2 distrusted"), 58, "and asked by nobody after that");
+    assert_eq!(has("out peer desk-2 distrusted"), 48, "and asked by nobody after that");
     assert_eq!(has("Cut"), 10);
     assert_eq!(has("rome: "), 10 + 40, "a dead point is noticed by all who asked it then");
-    assert!(has("asked lyon;") > 5 && has("asked site;") > 5, "equal places share the load");
+    assert!(has("then lyon;") > 5 && has("then site;") > 5, "equal places share the load");
 }
 
 async fn morning(world: &mut World, seed: u64, first: bool) -> BTreeMap<usize, Decision> {
@@ -411,7 +411,7 @@ async fn morning(world: &mut World, seed: u64, first: bool) -> BTreeMap<usize, D
     let own = |status: &Value| groups_of(&status["served"]["groups"]);
     let sum = |groups: &BTreeMap<String, Sums>| groups.values().flat_map(BTreeMap::values).sum::<u64>();
     assert_eq!(sum(&own(&lyon)), taken("lyon"), "nothing of Lyon's point was in vain");
-    assert_eq!(own(&lyon).keys().map(String::as_str).collect::<Vec<_>>(), ["LYON", "ROME"]);
+    assert_eq!(own(&lyon).keys().map(String::as_str).collect::<Vec<_>>(), ["ROME"]);
     assert_eq!(honest.served(), taken("desk-1"), "nor of the honest peer");
     assert_eq!(sent_now - sent_before, taken("upstream"), "nor of the cloud");
     let (from_site, from_liar) = (sum(&own(&status)), liar.served());
