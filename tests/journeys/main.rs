@@ -12,6 +12,7 @@ mod mission;
 mod morning;
 mod peers;
 mod points;
+mod power_cut;
 mod private;
 mod refusals;
 mod sequences;
