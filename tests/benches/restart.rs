@@ -45,7 +45,11 @@ fn side_file(print: &Fingerprint) -> Vec<u8> {
 fn fill(library: &Path) -> Vec<Assigned> {
     for room in ["blobs", "hashes", "staging", "quarantine"] {
         for number in 0..=255_u8 {
-            let folder = if matches!(room, "blobs" | "hashes") { format!("{room}/{number:02x}") } else { room.to_owned() };
+            let folder = if matches!(room, "blobs" | "hashes") {
+                format!("{room}/{number:02x}")
+            } else {
+                room.to_owned()
+            };
             fs::create_dir_all(library.join(folder)).expect("a folder");
         }
     }
@@ -83,12 +87,8 @@ async fn record(data: &Path, packages: Vec<Assigned>) {
     let store = Store::open(&data.join("spsync.db"), 1).expect("a database");
     let now = Timestamp::now();
     let ids: Vec<PackageId> = packages.iter().map(|package| package.package.clone()).collect();
-    let assignment = Assignment {
-        point: "lyon".to_owned(),
-        site: "XYZ".to_owned(),
-        packages,
-        ..Assignment::default()
-    };
+    let assignment =
+        Assignment { point: "lyon".to_owned(), site: "XYZ".to_owned(), packages, ..Assignment::default() };
     let body = serde_json::to_string(&assignment).expect("JSON");
     let recorded = store.write(move |w| {
         w.record_assignment("\"bench\"", &body, &ids, now)?;
@@ -97,7 +97,12 @@ async fn record(data: &Path, packages: Vec<Assigned>) {
                 w.record_content(file.sha256, file.sha1, file.size, false, now)?;
             }
             let (package, order) = (package.package, package.order);
-            w.record_assigned_work(&AssignedWork { package, order, state: ContentState::Success, problem: None })?;
+            w.record_assigned_work(&AssignedWork {
+                package,
+                order,
+                state: ContentState::Success,
+                problem: None,
+            })?;
         }
         Ok(())
     });
@@ -148,7 +153,8 @@ async fn main() {
     let last = packages.last().and_then(|package| package.files.last()).expect("files").clone();
     record(&data, packages).await;
     println!("{} files made in {:.1?}", files(), began.elapsed());
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
     let config = folder.path().join("config.toml");
     let text = format!(
         "[site]\ndata_dir = {data:?}\n[server]\nlisten = [\"127.0.0.1:{port}\"]\n[admin]\nsocket = \"\"\nlisten = \"\"\n\

@@ -70,14 +70,22 @@ impl World {
         let document = CatalogDocument {
             version: CatalogVersion::Sha256,
             esds: contents.to_vec(),
-            licenses: site.published.licenses.iter().map(|it| (it.language.clone(), it.url.clone())).collect(),
+            licenses: site
+                .published
+                .licenses
+                .iter()
+                .map(|it| (it.language.clone(), it.url.clone()))
+                .collect(),
         };
-        let catalog =
-            site.origin.publish_catalog_document("morning.cab", &document, CatalogFormat::Cabinet);
+        let catalog = site.origin.publish_catalog_document("morning.cab", &document, CatalogFormat::Cabinet);
         // The line to the site is narrow, for all together.
         site.configure(|text| {
             let text = text.replace("\"placeholder\"", &format!("{catalog:?}"));
-            text.replacen("[server]", "[server]\nrate_limit = \"60MiB/s\"\nmax_connections_per_client = 32", 1)
+            text.replacen(
+                "[server]",
+                "[server]\nrate_limit = \"60MiB/s\"\nmax_connections_per_client = 32",
+                1,
+            )
         });
         site.start_daemon().await;
         site.ok(&["now"]).await;

@@ -115,10 +115,12 @@ impl Subject<'_> {
     fn paths(&self, trial: &Trial) -> Vec<PathBuf> {
         let library = trial.path(self.library);
         let sha256 = self.esd.fingerprint.sha256.to_string();
-        let strongest = self.esd.wanted.digests.sha256.map_or_else(
-            || self.esd.fingerprint.sha1.to_string(),
-            |sha256| sha256.to_string(),
-        );
+        let strongest = self
+            .esd
+            .wanted
+            .digests
+            .sha256
+            .map_or_else(|| self.esd.fingerprint.sha1.to_string(), |sha256| sha256.to_string());
         let staged = |of: &str, end: &str| format!("staging/{of}-{}.{end}", self.esd.wanted.size);
         let mut names = vec!["staging".to_owned(), format!("files/{}", self.esd.file_name)];
         names.extend(["files".to_owned(), format!("files/.{}.spsync-tmp", self.esd.file_name)]);
@@ -199,7 +201,13 @@ impl Subject<'_> {
         while !all.is_empty() && (kills.len() < most || every_kill()) {
             kills.push(all.swap_remove(rng.within(0..all.len() as u64) as usize));
         }
-        println!("{:?}: {} calls in {} places, {} kills", self.args, counts.values().sum::<usize>(), places.len(), kills.len());
+        println!(
+            "{:?}: {} calls in {} places, {} kills",
+            self.args,
+            counts.values().sum::<usize>(),
+            places.len(),
+            kills.len()
+        );
         let mut visited = BTreeSet::new();
         let mut died = 0;
         for (call, nth) in kills {
@@ -210,7 +218,9 @@ impl Subject<'_> {
             let root = std::fs::canonicalize(trial.folder.path()).expect("it is there");
             if watched.ran.status == 137 {
                 died += 1;
-                visited.extend(watched.calls.iter().filter(|call| call.ended.is_none()).map(|call| call.place(&root)));
+                visited.extend(
+                    watched.calls.iter().filter(|call| call.ended.is_none()).map(|call| call.place(&root)),
+                );
             } else {
                 assert_eq!(watched.ran.status, 0, "{what}: {:?}", watched.ran);
             }

@@ -15,7 +15,7 @@ pub use https::HttpsFront;
 pub use records::{WsusRecord, license_id, stand_in};
 pub use rng::TestRng;
 pub use scripted::{Recorded, recorded_server};
-pub use strace::{CHANGES, Call, Disturbance, Strace, Watched};
 pub use site::{Ran, TestSite, Way, http, program};
 pub use spsync::fixture::*;
+pub use strace::{CHANGES, Call, Disturbance, Strace, Watched};
 pub use surroundings::{data_dir, tool};

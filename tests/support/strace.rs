@@ -131,7 +131,10 @@ impl Call {
                 if digits == name.len() && digits == 2 {
                     "*".to_owned()
                 } else if digits >= 40 {
-                    format!("*{}", name.rsplit_once('.').map_or_else(String::new, |(_, end)| format!(".{end}")))
+                    format!(
+                        "*{}",
+                        name.rsplit_once('.').map_or_else(String::new, |(_, end)| format!(".{end}"))
+                    )
                 } else {
                     name.to_owned()
                 }
@@ -139,7 +142,8 @@ impl Call {
             names.collect::<Vec<_>>().join("/")
         };
         let paths = self.args.split(root.as_ref()).skip(1);
-        let named: Vec<_> = paths.map(|rest| shape(rest.split(['>', '"', ',']).next().unwrap_or(""))).collect();
+        let named: Vec<_> =
+            paths.map(|rest| shape(rest.split(['>', '"', ',']).next().unwrap_or(""))).collect();
         format!("{} {}", self.name, named.join(" → "))
     }
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use catalog::problem::{Code, Problem};
 use dp::client::TakenReport;
+use dp::peers::Devices as _;
 use dp::server::body::ContentBody;
 use dp::server::tally::Grouping as _;
 use dp::server::{Answering, Call, LocationKind, Remark, Service};
-use dp::peers::Devices as _;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
 use crate::plane::answer;
@@ -78,7 +78,9 @@ impl TakenService {
         let mut response = answer::empty(StatusCode::NO_CONTENT);
         let what = if counted { "took" } else { "says what cannot be: it took" };
         let bytes = all.map_or_else(|| "too much".to_owned(), |all| format!("{all} bytes"));
-        response.extensions_mut().insert(Remark(format!("{} {what} {bytes} of {}", device.0, report.content)));
+        response
+            .extensions_mut()
+            .insert(Remark(format!("{} {what} {bytes} of {}", device.0, report.content)));
         response
     }
 }

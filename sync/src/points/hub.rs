@@ -42,7 +42,11 @@ struct Seen {
 
 impl Default for Hub {
     fn default() -> Self {
-        Self { changes: watch::Sender::new(Change::default()), seen: Mutex::default(), delivered: Mutex::default() }
+        Self {
+            changes: watch::Sender::new(Change::default()),
+            seen: Mutex::default(),
+            delivered: Mutex::default(),
+        }
     }
 }
 
