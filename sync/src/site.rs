@@ -25,7 +25,7 @@ use tracing::info;
 use crate::clock;
 use crate::config::{Loaded, Settings, ShownKey};
 use crate::locations::{self, Locations};
-use crate::point::{Live, PointStatus};
+use crate::point::{self, Live, PointStatus};
 use crate::points::delivered::{self, Groups};
 use crate::points::hub::Hub;
 use crate::points::{self, ShownPoint};
@@ -131,6 +131,11 @@ impl Site {
             started: clock::now(),
             lock,
         });
+        if !site.settings().dp.is_site()
+            && let Some((etag, assignment)) = site.read(point::recorded).await?
+        {
+            site.point.adopt(etag, assignment);
+        }
         site.refresh_shelf().await?;
         Ok(site)
     }
@@ -215,17 +220,23 @@ impl Site {
     /// # Errors
     /// Those of the database.
     pub async fn refresh_shelf(&self) -> Result<(), Problem> {
-        let settings = self.settings();
-        let (shelf, places) = self
-            .read(move |r| match settings.dp.is_site() {
-                true => Ok((crate::packages::shelf(r)?, locations::places(r, &settings.public_url())?)),
-                // Where else content is, only the site knows.
-                false => Ok((crate::point::shelf(r)?, crate::point::groups(r)?)),
-            })
-            .await?;
-        self.shelf.store(Arc::new(shelf));
-        self.relocate(places);
-        Ok(())
+        loop {
+            let settings = self.settings();
+            let (tag, assignment) = self.point.assignment();
+            let (shelf, places) = self
+                .read(move |r| match settings.dp.is_site() {
+                    true => Ok((crate::packages::shelf(r)?, locations::places(r, &settings.public_url())?)),
+                    // Where else content is, only the site knows.
+                    false => Ok((point::shelf(r, &assignment)?, locations::told(&assignment.groups))),
+                })
+                .await?;
+            self.shelf.store(Arc::new(shelf));
+            self.relocate(places);
+            // A point that was told something else meanwhile must not go on with what it was told before.
+            if self.point.assignment().0 == tag {
+                return Ok(());
+            }
+        }
     }
 
     /// Lets in whoever has a key that is in force now. Who serves calls it at the start and after each change of keys; a
@@ -235,10 +246,11 @@ impl Site {
     /// Those of the database.
     pub async fn refresh_keys(&self) -> Result<(), Problem> {
         let settings = self.settings();
+        let (_, assignment) = self.point.assignment();
         let (keys, devices) = self
             .read(move |r| match settings.dp.is_site() {
                 true => Ok((r.valid_keys()?, locations::devices(r)?)),
-                false => Ok((crate::point::keys(r)?, HashMap::new())),
+                false => Ok((assignment.keys.clone(), HashMap::new())),
             })
             .await?;
         self.keys.replace(keys);

@@ -16,10 +16,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use catalog::digest::Sha256Digest;
 use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
-use dp::locate::Places;
 use dp::server::{Access, Servable, Shelf};
 use jiff::Timestamp;
 use schema::{Reader, SchemaError};
@@ -29,7 +27,6 @@ use tracing::{error, info};
 use uuid::Uuid;
 
 use crate::clock;
-use crate::locations;
 use crate::points::wire::{Assignment, Said};
 use crate::site::Site;
 
@@ -95,7 +92,8 @@ impl Live {
         }
     }
 
-    fn assignment(&self) -> (Option<String>, Arc<Assignment>) {
+    /// The assignment in force, and its tag.
+    pub fn assignment(&self) -> (Option<String>, Arc<Assignment>) {
         let inner = self.lock();
         (inner.etag.clone(), inner.assignment.clone())
     }
@@ -109,7 +107,8 @@ impl Live {
             .is_some_and(|why| why.code == Code::PointIdentityTaken || link::is_without_key(why))
     }
 
-    fn adopt(&self, etag: String, assignment: Assignment) {
+    /// Takes over another assignment.
+    pub fn adopt(&self, etag: String, assignment: Assignment) {
         let mut inner = self.lock();
         let named = |package: &PackageId| assignment.packages.iter().any(|it| it.package == *package);
         inner.said.retain(|package, _| named(package));
@@ -163,11 +162,6 @@ pub async fn start(
 ) -> Result<tokio::task::JoinHandle<()>, Problem> {
     let instance = instance(&site.settings().site.data_dir.join("point.instance"))?;
     let who = link::Who { instance, boot: Uuid::new_v4() };
-    if let Some((etag, body)) = site.read(|r| r.assignment()).await? {
-        let assignment = serde_json::from_str(&body).map_err(|error| Problem::of(Code::Internal, &error))?;
-        site.point.adopt(etag, assignment);
-    }
-    site.refresh_shelf().await?;
     let link = link::Link::new(site, who)?;
     let site = site.clone();
     Ok(tokio::spawn(async move {
@@ -199,40 +193,29 @@ pub fn instance(path: &std::path::Path) -> Result<Uuid, Problem> {
 ///
 /// # Errors
 /// Those of the database.
-pub fn shelf(reader: &Reader<'_>) -> Result<Shelf, SchemaError> {
+pub fn shelf(reader: &Reader<'_>, assignment: &Assignment) -> Result<Shelf, SchemaError> {
     let mut shelf = Shelf::default();
-    for package in assignment(reader)?.packages {
-        for file in package.files {
-            if reader.has_content(file.sha256)? {
-                let name = file.name.as_str().to_ascii_lowercase();
-                shelf.packages.insert((package.package.clone(), name), file.sha256);
-                let access = if file.private { Access::Private } else { Access::Public };
-                let servable = Servable::new(file.size, Some(file.sha1), file.name).with_access(access);
-                shelf.offer(file.sha256, servable);
-            }
+    let here = reader.content_digests()?;
+    for package in &assignment.packages {
+        for file in package.files.iter().filter(|file| here.contains(&file.sha256)) {
+            let name = file.name.as_str().to_ascii_lowercase();
+            shelf.packages.insert((package.package.clone(), name), file.sha256);
+            let access = if file.private { Access::Private } else { Access::Public };
+            let servable = Servable::new(file.size, Some(file.sha1), file.name.clone()).with_access(access);
+            shelf.offer(file.sha256, servable);
         }
     }
     Ok(shelf)
 }
 
-/// The boundary groups, as the site told them last.
+/// What the site asked of this point last, with its tag; nothing before it ever did. It may be long: it is read once, at the
+/// start, and kept in [`Live`] from then on.
 ///
 /// # Errors
 /// Those of the database.
-pub fn groups(reader: &Reader<'_>) -> Result<Places, SchemaError> {
-    Ok(locations::told(&assignment(reader)?.groups))
-}
-
-/// The hashes of the keys that open what is private here.
-///
-/// # Errors
-/// Those of the database.
-pub fn keys(reader: &Reader<'_>) -> Result<Vec<Sha256Digest>, SchemaError> {
-    Ok(assignment(reader)?.keys)
-}
-
-/// What the site asked of this point last; nothing before it ever did.
-fn assignment(reader: &Reader<'_>) -> Result<Assignment, SchemaError> {
-    let Some((_, body)) = reader.assignment()? else { return Ok(Assignment::default()) };
-    serde_json::from_str(&body).map_err(|error| SchemaError::Value(format!("assignment: {error}")))
+pub fn recorded(reader: &Reader<'_>) -> Result<Option<(String, Assignment)>, SchemaError> {
+    let Some((etag, body)) = reader.assignment()? else { return Ok(None) };
+    let assignment =
+        serde_json::from_str(&body).map_err(|error| SchemaError::Value(format!("assignment: {error}")))?;
+    Ok(Some((etag, assignment)))
 }
