@@ -76,6 +76,22 @@ async fn no_package_peer_then_cloud() {
     let first = Device::new(&site, "127.0.0.7");
     first.enrol(&site, "desk-7").await;
     assert_eq!(first.fetch(&content).await, [("cloud".to_owned(), size)], "nobody else has it");
+    // It has told the site so; what cannot be is not counted, and what is no report is refused.
+    let key = std::fs::read_to_string(first.folder.path().join("device/device.key")).expect("it enrolled");
+    let report = async |key: &str, body: String| {
+        let asked = support::http().post(format!("{}/client/report", site.url)).bearer_auth(key).body(body);
+        asked.send().await.expect("it answers").status().as_u16()
+    };
+    let said =
+        |bytes: u64| format!(r#"{{"content":"{content}","taken":[{{"kind":"peer","bytes":{bytes}}}]}}"#);
+    assert_eq!(report(key.trim(), said(size + 1)).await, 204);
+    assert_eq!(report(key.trim(), said(1).replace(&content, &"0".repeat(64))).await, 204);
+    assert_eq!(report(key.trim(), said(1).replace("peer", "moon")).await, 400);
+    assert_eq!(report("spsync_x", said(1)).await, 401);
+    let taken = async || site.ok(&["status"]).await["taken"].clone();
+    assert_eq!(taken().await, serde_json::json!({ "LYON": { "cloud": size } }));
+    assert_eq!(report(key.trim(), said(1)).await, 204);
+    assert_eq!(taken().await["LYON"]["peer"], 1);
     let mut sharing = first.command(&["client", "share"]).spawn().expect("the program runs");
     let offered = async || {
         let located = site.ok(&["content", "locate", "--ip", "127.0.0.8", &content]).await;
@@ -98,7 +114,7 @@ async fn no_package_peer_then_cloud() {
 
     // A key that was taken back opens nothing, and what was announced with it is forgotten in time.
     site.ok(&["--yes", "key", "revoke", "desk-7"]).await;
-    let key = std::fs::read_to_string(first.folder.path().join("device/device.key")).expect("it enrolled");
+    assert_eq!(report(key.trim(), said(1)).await, 401);
     let announce = support::http()
         .post(format!("{}/peers/announce", site.url))
         .bearer_auth(key.trim())

@@ -238,12 +238,12 @@ impl Places {
         let mut left = most;
         let first = self.default_group;
         let rest = (0..self.groups.len() as u32).filter(|group| *group != first);
-        let mut named = |group: u32| {
+        let named = |group: u32| {
             let networks: Vec<_> = self.networks[group as usize].iter().copied().take(left).collect();
             left -= networks.len();
             (self.groups[group as usize].name.clone(), networks)
         };
-        std::iter::once(first).chain(rest).map(|group| named(group)).collect()
+        std::iter::once(first).chain(rest).map(named).collect()
     }
 
     /// Names of the groups with these numbers.
