@@ -23,6 +23,7 @@
 //! ```
 //! Nothing is kept but what is asked for: names, values and texts are borrowed from the document wherever they can be.
 
+pub mod escape;
 #[cfg(test)]
 mod tests;
 

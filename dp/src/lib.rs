@@ -2,9 +2,10 @@
 //!
 //! [`library`] holds content that was verified, once each. [`transfer`] moves a file there from any of several sources.
 //! [`server`] serves it over HTTP. [`client`] is the reference client, [`locate`] decides where it is to
-//! look, [`peers`] knows what clients hold.
+//! look, [`peers`] knows what clients hold, [`delta`] finds what content that is here has in common with another one.
 
 pub mod client;
+pub mod delta;
 pub mod library;
 pub mod locate;
 pub mod peers;

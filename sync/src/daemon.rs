@@ -19,13 +19,15 @@ use tracing::{error, info, warn};
 use crate::admin::{Caller, wire};
 use crate::clock;
 use crate::config::{self, Level, Loaded, Settings};
+use crate::deploying;
+use crate::device_plane::{self, DeviceService};
 use crate::health;
 use crate::locations::taken::TakenService;
 use crate::points::{self, PointService};
 use crate::schedule::Schedule;
 use crate::site::{self, Site};
 use crate::update_point::UpdatePoint;
-use crate::{point, run, tls};
+use crate::{packages, point, run, tls};
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -110,12 +112,20 @@ impl Daemon {
         if settings.dp.is_site() {
             let update_point = Arc::new(UpdatePoint::open(&site).await?);
             let points = Arc::new(PointService::new(site.clone()));
-            let peers = Arc::new(site.locations.service());
+            let peers = Arc::new(site.locations.service(site.keys.clone()));
+            let devices = Arc::new(DeviceService::new(site.clone()));
             let taken = Arc::new(TakenService::new(site.clone()));
-            server = server.with_service(update_point).with_service(points);
-            server = server.with_service(peers).with_service(taken);
+            server = server
+                .with_service(update_point)
+                .with_service(points)
+                .with_service(peers)
+                .with_service(taken)
+                .with_service(devices);
+            device_plane::begin(&site).await?;
             parts.push(tokio::spawn(points::keep_time(site.clone(), wait(stopped.clone()))));
             parts.push(tokio::spawn(schedule(site.clone(), wait(stopped.clone()))));
+            parts.push(tokio::spawn(deploying::keep_time(site.clone(), wait(stopped.clone()))));
+            parts.push(tokio::spawn(packages::maps::keep(site.clone(), wait(stopped.clone()))));
         } else {
             parts.push(point::start(&site, wait(stopped.clone())).await?);
         }

@@ -10,7 +10,7 @@ use catalog::esd_catalog::Architecture;
 use catalog::image::ImageInfo;
 use catalog::limits::Limits;
 use catalog::problem::{Code, Coded as _, Problem};
-use dp::client::ClientSettings;
+use dp::client::{CacheLimits, ClientSettings};
 use dp::transfer::Served;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -286,6 +286,9 @@ impl Demo<'_> {
             min_free: 0,
             address: None,
             wait: false,
+            key: None,
+            plain_key: false,
+            limits: CacheLimits::default(),
         };
         let fetched = dp::client::fetch_content(&client, content, None, |_| {})
             .await

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use cab::{CabinetBuilder, CompressionType};
 use catalog::problem::{Code, Problem};
+use catalog::xml::escape::{Place, escaped};
 use schema::metadata::Exported;
 use schema::tasks::Unit;
 use schema::{Reader, SchemaError};
@@ -136,7 +137,8 @@ fn package(
     .map_err(failed)?;
     for file in reader.metadata_files()? {
         let digest = base64::engine::general_purpose::STANDARD.encode(file.sha1.0);
-        let (url, name) = (escaped(file.url.as_deref().unwrap_or_default()), escaped(&file.name));
+        let value = |text| escaped(text, Place::Attribute);
+        let (url, name) = (value(file.url.as_deref().unwrap_or_default()), value(file.name.as_str()));
         write!(out, "<File Digest=\"{digest}\" MUUrl=\"{url}\" Name=\"{name}\" />").map_err(failed)?;
     }
     write!(out, "</Files><Updates>").map_err(failed)?;
@@ -150,18 +152,4 @@ fn package(
         .map_err(failed)?;
     }
     write!(out, "</Updates></ExportPackage>").map_err(failed)
-}
-
-/// An attribute's value; characters that XML cannot hold are left out (XML 1.0, section 2.2).
-fn escaped(text: &str) -> String {
-    text.chars()
-        .filter(|c| !c.is_control())
-        .map(|c| match c {
-            '<' => "&lt;".to_owned(),
-            '>' => "&gt;".to_owned(),
-            '&' => "&amp;".to_owned(),
-            '"' => "&quot;".to_owned(),
-            c => c.to_string(),
-        })
-        .collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! Whoever holds a [`Site`] holds the site lock: there is one at a time, the daemon or one command.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -16,7 +16,7 @@ use catalog::id::SiteCode;
 use catalog::problem::{Code, Coded, Problem};
 use dp::library::Library;
 use dp::server::tally::Tally;
-use dp::server::{Keys, Refusal, Served, Shelf, Source};
+use dp::server::{Refusal, Served, Shelf, Source};
 use jiff::Timestamp;
 use schema::{Reader, SchemaError, Store, Writer};
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,9 @@ use tracing::info;
 
 use crate::clock;
 use crate::config::{Loaded, Settings, ShownKey};
+use crate::device_plane::Policies;
 use crate::locations::{self, Locations};
+use crate::plane::door::{self, Holder, KeyRing};
 use crate::point::{self, Live, PointStatus};
 use crate::points::delivered::{self, Groups};
 use crate::points::hub::Hub;
@@ -52,12 +54,16 @@ pub struct Site {
     pub shelf: Arc<ArcSwap<Shelf>>,
     /// What it has served.
     pub served: Arc<Served>,
-    /// Who may have private content. Nobody, until keys are filled in.
-    pub keys: Arc<Keys>,
+    /// Told when the shelf is another one.
+    pub shelf_changed: tokio::sync::Notify,
+    /// Who has keys, and how they are shown. Nobody, until they are filled in.
+    pub keys: Arc<KeyRing>,
     /// Since when it serves, in this process; a command that works without the daemon serves nobody.
     pub serving_since: OnceLock<Timestamp>,
     /// Where clients find content.
     pub locations: Arc<Locations>,
+    /// What devices are told.
+    pub policies: Policies,
     /// Long work.
     pub tasks: Tasks,
     /// The distribution points on other machines, from moment to moment.
@@ -124,10 +130,12 @@ impl Site {
             store,
             library,
             shelf: Arc::default(),
+            shelf_changed: tokio::sync::Notify::default(),
             served: Arc::default(),
             keys: Arc::default(),
             serving_since: OnceLock::new(),
             locations: Arc::default(),
+            policies: Policies::default(),
             started: clock::now(),
             lock,
         });
@@ -136,6 +144,7 @@ impl Site {
         {
             site.point.adopt(etag, assignment);
         }
+        site.keys.door.allow_plain(settings.server.allow_plain_enrolment);
         site.refresh_shelf().await?;
         Ok(site)
     }
@@ -160,6 +169,7 @@ impl Site {
 
     /// Takes other settings into force; the caller has checked them.
     pub fn reload(&self, loaded: Loaded) {
+        self.keys.door.allow_plain(loaded.settings.server.allow_plain_enrolment);
         self.loaded.store(Arc::new(loaded));
         self.webs.reset();
     }
@@ -231,6 +241,7 @@ impl Site {
                 })
                 .await?;
             self.shelf.store(Arc::new(shelf));
+            self.shelf_changed.notify_one();
             self.relocate(places);
             // A point that was told something else meanwhile must not go on with what it was told before.
             if self.point.assignment().0 == tag {
@@ -247,14 +258,13 @@ impl Site {
     pub async fn refresh_keys(&self) -> Result<(), Problem> {
         let settings = self.settings();
         let (_, assignment) = self.point.assignment();
-        let (keys, devices) = self
+        let holders = self
             .read(move |r| match settings.dp.is_site() {
-                true => Ok((r.valid_keys()?, locations::devices(r)?)),
-                false => Ok((assignment.keys.clone(), HashMap::new())),
+                true => door::holders(r),
+                false => Ok(assignment.keys.iter().map(|hash| (*hash, Holder::Other)).collect()),
             })
             .await?;
-        self.keys.replace(keys);
-        self.locations.devices.store(devices);
+        self.keys.replace(holders);
         Ok(())
     }
 

@@ -4,6 +4,7 @@ mod bad_servers;
 mod boundaries;
 mod catalogs;
 mod daemon;
+mod deploying;
 mod downloads;
 mod everyday;
 mod feature_updates;

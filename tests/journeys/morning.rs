@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use catalog::digest::Sha256Digest;
 use catalog::esd_catalog::Architecture;
-use dp::client::{ClientFetched, ClientSettings};
+use dp::client::{CacheLimits, ClientFetched, ClientSettings, DeviceKey, FetchOptions};
 use dp::transfer::{Doing, Policy};
 use serde_json::Value;
 use support::{CatalogDocument, CatalogFormat, CatalogVersion, Fault, MIB, PublishedEsd, TestSite, Way, esd};
@@ -239,11 +239,14 @@ impl Stage {
             min_free: 0,
             address: Some(client.address),
             wait: false,
+            key: Some(DeviceKey::new(&self.key)),
+            plain_key: false,
+            limits: CacheLimits::default(),
         };
         let asked = Mutex::new(Vec::<String>::new());
         let middle = AtomicBool::new(false);
-        let policy = policy();
-        let fetching = dp::client::fetch_content_by(&settings, &policy, content, None, |at| {
+        let (policy, options) = (policy(), FetchOptions::default());
+        let fetching = dp::client::fetch_content_by(&settings, &policy, content, &options, |at| {
             if let Doing::Asking { source } = &at.doing {
                 let mut asked = asked.lock().expect("nobody panics");
                 if asked.last() != Some(source) {
@@ -257,7 +260,7 @@ impl Stage {
         let fetched = fetching.await.unwrap_or_else(|error| panic!("{client:?}: {error} {error:?}"));
         let there = std::fs::read(&fetched.path).expect("it was placed");
         assert!(there == esd.content.read(0, there.len() + 1), "{client:?} has something else");
-        dp::client::report(&settings, &self.key, &fetched).await.expect("the site takes the report");
+        dp::client::report(&settings, &fetched).await.expect("the site takes the report");
         std::fs::remove_dir_all(dir).expect("it is ours");
         let asked = asked.into_inner().expect("nobody panics");
         self.tell(&client, &offered, &asked, &fetched);

@@ -728,9 +728,9 @@ codes! {
         "set `[client] site = \"http://SITE:8530\"`";
     DeviceKeyMissing "DEVICE_KEY_MISSING" Refused 409 None,
         "this device has no key, so the site does not believe what it says",
-        "[client] key_file is not set, or cannot be read",
+        "it never enrolled, or [client] key_file cannot be read",
         "spsync config show",
-        "enrol the device and set `[client] key_file`";
+        "enrol the device with `spsync client enrol`";
     SiteAnswerInvalid "SITE_ANSWER_INVALID" Failed 502 None,
         "the site's answer cannot be understood",
         "another program listens at that address, or another version",
@@ -746,6 +746,141 @@ codes! {
         "-",
         "run it again with -v",
         "report it with the output of `spsync demo -v`";
+    PolicyInvalid "POLICY_INVALID" Failed 422 None,
+        "what the site told a device cannot be used",
+        "a site of a newer release, or an answer that was damaged on its way",
+        "-",
+        "bring the device and its site to the same release";
+    StatusInvalid "STATUS_INVALID" Refused 422 None,
+        "what a device reported cannot be taken down",
+        "a client of another make or a much newer release",
+        "-",
+        "bring the device and its site to the same release";
+    ClientBusy "CLIENT_BUSY" Conflict 409 None,
+        "another client works with this folder",
+        "a second `client run`, or one that still ends",
+        "-",
+        "wait for the other one, or give this one a folder of its own with `--state-dir`";
+    ClientStateDamaged "CLIENT_STATE_DAMAGED" Failed 500 None,
+        "what the client remembers of its runs cannot be read",
+        "a disk that lost data, or a newer release that wrote it",
+        "-",
+        "repair the disk; without the file the client begins anew, and may run again what it ran before";
+    SimulationInvalid "SIMULATION_INVALID" Config 422 None,
+        "the file that describes a simulated device cannot be used",
+        "an unknown key, or a value of another type",
+        "-",
+        "correct the line that is named";
+    InternetNotAllowed "INTERNET_NOT_ALLOWED" Refused 409 None,
+        "the device is on the internet, where this deployment is not offered",
+        "a deployment that was made for the own networks only",
+        "-",
+        "allow internet clients when deploying, or bring the device into the own network";
+    DeploymentExpired "DEPLOYMENT_EXPIRED" Refused 409 None,
+        "the time of the deployment is over",
+        "a device that was away for long",
+        "-",
+        "deploy again, with a later end";
+    NoWindow "NO_MAINTENANCE_WINDOW" Refused 409 None,
+        "no maintenance window is as long as the task sequence may take",
+        "`max_runtime` is longer than every window",
+        "-",
+        "make a longer window, or let the deployment run outside of them";
+    NoFeatureUpdateApplies "NO_FEATURE_UPDATE_APPLIES" Refused 409 Some("0xC1900200"),
+        "no feature update or image of the step fits the device",
+        "another language, architecture or edition; a build that the device has already",
+        "spsync updates list",
+        "add what fits the device to the step";
+    StepFailed "STEP_FAILED" Failed 500 None,
+        "a step ended with an exit code that does not mean success",
+        "the program of the step",
+        "spsync client log",
+        "see the exit code and the end of the output in the log of the device";
+    StepTimedOut "STEP_TIMED_OUT" Failed 504 None,
+        "a step took longer than it may, and was ended with all that it had started",
+        "a program that waits for somebody",
+        "spsync client log",
+        "give the step more minutes, or make its program run unattended";
+    StepInterrupted "STEP_INTERRUPTED" Failed 500 None,
+        "the device lost power or the client was ended while the step ran, and nobody knows whether it did its work",
+        "a power cut, a crash, somebody who switched it off",
+        "spsync client log",
+        "look at the device; a command that may be run twice can be given `retries`";
+    RunTimedOut "RUN_TIMED_OUT" Failed 504 None,
+        "the task sequence took longer than it may",
+        "a step without a time-out of its own",
+        "spsync client log",
+        "set `max_runtime`, and time-outs of steps";
+    RestartLoop "RESTART_LOOP" Failed 500 None,
+        "the device was interrupted again and again without getting any further",
+        "a step that restarts the device by itself, or a device that crashes",
+        "spsync client log",
+        "look at the step that the log names last";
+    RestartFailed "RESTART_FAILED" Failed 500 None,
+        "the device was asked to restart, and did not",
+        "a program that keeps it from doing so",
+        "spsync client log",
+        "restart it by hand";
+    ReadinessFailed "READINESS_FAILED" Refused 409 Some("4316"),
+        "the device is not ready for the upgrade",
+        "too little memory or disk, no mains power, another Windows than expected",
+        "spsync client log",
+        "mend what is named, then run the deployment again";
+    SetupBlocked "SETUP_BLOCKED" Failed 409 Some("0xC1900208"),
+        "Setup found an application or driver that blocks the upgrade",
+        "incompatible software",
+        "spsync client log",
+        "remove or update what Setup names in its compatibility report";
+    SetupChoiceUnavailable "SETUP_CHOICE_UNAVAILABLE" Failed 409 Some("0xC1900204"),
+        "Setup cannot keep what the step wants to keep",
+        "another edition, architecture or language than the device has",
+        "spsync updates list",
+        "deploy what fits the device";
+    SetupNotEligible "SETUP_NOT_ELIGIBLE" Failed 409 Some("0xC1900200"),
+        "the device is not eligible for the upgrade",
+        "hardware that the target does not support",
+        "spsync client log",
+        "see the requirements of the target";
+    SetupDiskSpace "SETUP_DISK_SPACE" Failed 507 Some("0xC190020E"),
+        "Setup found too little space on the disk",
+        "20 GiB or more are needed",
+        "spsync client log",
+        "make room, then run the deployment again";
+    SetupRolledBack "SETUP_ROLLED_BACK" Failed 500 Some("0xC1900101"),
+        "Setup failed and put the old Windows back",
+        "a driver, mostly",
+        "spsync client log",
+        "see Setup's own logs on the device ($WINDOWS.~BT\\Sources\\Rollback)";
+    SetupFailed "SETUP_FAILED" Failed 500 None,
+        "Setup did not upgrade the device",
+        "see its exit code",
+        "spsync client log",
+        "see Setup's own logs on the device";
+    SetupWaitingForUser "SETUP_WAITING_FOR_USER" Failed 504 None,
+        "Setup waited for somebody to confirm a compatibility message until its time was over",
+        "an upgrade to Windows Server 2016 or later without ignoring dismissable messages",
+        "spsync ts lint",
+        "set `ignore_dismissable` in the step";
+    SetupMediaMissing "SETUP_MEDIA_MISSING" Failed 422 None,
+        "there is no Setup in what the step upgrades from",
+        "an image without setup media, such as a bare install.wim",
+        "spsync image inspect",
+        "use an ESD or a WIM with setup media, or a folder with Setup";
+    SetupFormUnsupported "SETUP_FORM_UNSUPPORTED" Refused 501 None,
+        "a feature update of this form cannot be installed by this client",
+        "a file set, which only Windows' own update agent can put together",
+        "spsync updates list",
+        "use an ESD or an enablement package";
+    SecretMissing "SECRET_MISSING" Refused 409 None,
+        "a step needs a secret that the device was not given",
+        "the site has none at this place, or could not be asked",
+        "spsync ts show",
+        "give the secret again with `spsync ts step set`";
+    ToolMissing "TOOL_MISSING" Failed 501 None,
+        "a program that the client needs is not there",
+        "wimlib-imagex on Linux, DISM on Windows",
+        "-",
+        "install it";
     TaskSequenceNotFound "TASK_SEQUENCE_NOT_FOUND" NotFound 404 None,
         "no task sequence has this id or name",
         "a misspelt name, or it was deleted",
@@ -946,6 +1081,86 @@ codes! {
         "the folder NAME_files was not copied together with NAME.zip",
         "ls beside the file named",
         "copy the folder too";
+    DeploymentNotFound "DEPLOYMENT_NOT_FOUND" NotFound 404 None,
+        "no deployment has this id or name",
+        "a misspelt id, or it was deleted",
+        "spsync deploy list; spsync deploy phased list",
+        "use an id from the list";
+    DeploymentOver "DEPLOYMENT_OVER" Refused 409 None,
+        "the deployment is not offered any more",
+        "it was stopped, or it has expired",
+        "spsync deploy list",
+        "make another deployment with `spsync deploy create`";
+    DeploymentPackageChoiceRequired "DEPLOYMENT_PACKAGE_CHOICE_REQUIRED" Refused 422 None,
+        "feature updates of the task sequence are not downloaded, and nothing says where they shall come from",
+        "-",
+        "spsync updates list",
+        "add one of --package P, --new-package NAME --to DP, or --no-package to `spsync deploy create`";
+    ContentNotReachable "CONTENT_NOT_REACHABLE" Refused 409 None,
+        "devices of some boundary groups reach no place that has the content",
+        "no distribution point of their group or of a neighbour has it, and the cloud is not allowed",
+        "spsync boundary group list; spsync dp status",
+        "distribute the package to a point in their reach, or allow the cloud";
+    ContentNotDistributed "CONTENT_NOT_DISTRIBUTED" Refused 409 None,
+        "the content is on no distribution point",
+        "a phased deployment begins by itself later, so its content must be there before",
+        "spsync dp status; spsync package list",
+        "`spsync package distribute` sends it";
+    HighRiskCollection "HIGH_RISK_COLLECTION" Refused 409 None,
+        "a required upgrade of the operating system does not go to a built-in collection",
+        "-",
+        "spsync collection list",
+        "make a collection with `spsync collection create`, and deploy to that";
+    HighRiskTooLarge "HIGH_RISK_TOO_LARGE" Refused 409 None,
+        "the collection has more devices than a high-risk deployment may reach",
+        "[limits] deployment_maximum_size",
+        "spsync collection list; spsync config show",
+        "deploy to a smaller collection, or in phases with `spsync deploy phased create`";
+    HighRiskSiteSystem "HIGH_RISK_SITE_SYSTEM" Refused 409 None,
+        "the collection holds machines of the site itself",
+        "[limits] deploy_to_site_systems is `block`",
+        "spsync collection list; spsync dp list",
+        "take them out with `spsync collection remove`";
+    HighRiskUnconfirmed "HIGH_RISK_UNCONFIRMED" Refused 409 None,
+        "a required upgrade of the operating system reaches more than usual, and nobody has said that it is meant",
+        "many devices, servers, or machines of the site are in the collection",
+        "spsync deploy list",
+        "look at `spsync deploy check`, then add --confirm-high-risk; the audit keeps who did";
+    InternetStartUnsupported "INTERNET_START_UNSUPPORTED" Refused 422 None,
+        "on the internet a task sequence starts from the running system only",
+        "-",
+        "-",
+        "leave out --internet, or offer it to clients only";
+    PhaseActive "PHASE_ACTIVE" Conflict 409 None,
+        "a phase that has begun cannot be changed",
+        "-",
+        "spsync deploy phased list",
+        "change its deployment with `spsync deploy change`, or a later phase";
+    PhaseRefused "PHASE_REFUSED" Refused 409 None,
+        "the phased deployment does not allow this now",
+        "it is suspended, or every phase has begun",
+        "spsync deploy phased list",
+        "look at it with `spsync deploy phased show`";
+    PhasesInvalid "PHASES_INVALID" Refused 422 None,
+        "these phases cannot be",
+        "fewer than two or more than twelve, a collection twice, a success criterion that nothing can meet",
+        "spsync deploy phased list",
+        "see `spsync deploy phased create --help`";
+    TaskSequenceDeployed "TASK_SEQUENCE_DEPLOYED" Conflict 409 None,
+        "the task sequence is deployed",
+        "-",
+        "spsync deploy list",
+        "delete its deployments with `spsync deploy delete` first";
+    DeviceNotFound "DEVICE_NOT_FOUND" NotFound 404 None,
+        "no device of this name is known",
+        "a misspelt name, or it has never asked this site for anything",
+        "spsync client list; spsync key list",
+        "use a name from the list";
+    NotTargeted "NOT_TARGETED" NotPermitted 403 None,
+        "this is not deployed to the device",
+        "its collections changed, or the message is about another device's deployment",
+        "spsync collection list; spsync deploy list",
+        "put the device into the collection with `spsync collection add`, if it is meant";
     CollectionNotFound "COLLECTION_NOT_FOUND" NotFound 404 None,
         "no collection has this name",
         "a misspelt name, or it was deleted",

@@ -8,6 +8,7 @@ use super::MessageError;
 use crate::digest::Sha1Digest;
 use crate::id::{RevisionId, RevisionNumber, UpdateId};
 use crate::limits::Limits;
+use crate::xml::escape::{self, Place};
 use crate::xml::{Element, Reader, XSI, shown};
 
 /// Namespace of SOAP 1.1.
@@ -251,7 +252,7 @@ impl Writer {
     /// An element with a text.
     pub(super) fn leaf(&mut self, name: &str, text: &str) {
         self.start(name);
-        self.escape(text);
+        escape::push(&mut self.text, text, Place::Text);
         self.end(name);
     }
 
@@ -280,26 +281,5 @@ impl Writer {
             xml.leaf("UpdateID", &id.update.to_string());
             xml.number("RevisionNumber", id.number.0);
         });
-    }
-
-    /// XML has no way to write most control characters, so they are left out: they are never in what we read.
-    fn escape(&mut self, text: &str) {
-        let mut rest = text;
-        let special = |c: char| matches!(c, '&' | '<' | '>' | '\r') || (c < ' ' && c != '\t' && c != '\n');
-        while let Some(at) = rest.find(special) {
-            let (plain, from) = rest.split_at(at);
-            self.text.push_str(plain);
-            let mut characters = from.chars();
-            self.text.push_str(match characters.next() {
-                Some('&') => "&amp;",
-                Some('<') => "&lt;",
-                Some('>') => "&gt;",
-                // A bare one would be read back as an end of line (XML 1.0 section 2.11).
-                Some('\r') => "&#13;",
-                _ => "",
-            });
-            rest = characters.as_str();
-        }
-        self.text.push_str(rest);
     }
 }

@@ -1,14 +1,18 @@
 //! Telling the site who gave what: so that it can say how much went over which line. Nothing depends on it.
 
+use std::time::Duration;
+
 use catalog::digest::Sha256Digest;
 use serde::{Deserialize, Serialize};
-use url::Url;
 
-use super::{ClientFetched, ClientSettings, LARGEST_ANSWER, REPORT_DEADLINE, Reach};
+use super::reach::Reach;
+use super::{ClientFetched, ClientSettings, LARGEST_ANSWER};
 use crate::server::LocationKind;
 use crate::transfer::SourceKind;
 use crate::transfer::fault::Fault;
-use crate::transfer::web::Bearer;
+
+/// Nobody waits long for it.
+const DEADLINE: Duration = Duration::from_secs(5);
 
 /// `POST /client/report`: who gave which bytes of one content that this client has now, verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,34 +55,21 @@ impl TakenReport {
     }
 }
 
-/// Whether a key may be shown to this site: over TLS, or without leaving this machine.
-fn may_show_a_key(site: &Url) -> bool {
-    let loopback = match site.host() {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
-        None => false,
-    };
-    site.scheme() == "https" || loopback
-}
-
-/// Tells the site, as the device that has `key`. A site that cannot be told that safely is told nothing.
+/// Tells the site, with the device's key. A site that may not be shown the key, or a device without one, is told nothing.
 ///
 /// # Errors
 /// What the site answered instead; it is a courtesy, so nobody tries twice.
-pub async fn report(settings: &ClientSettings, key: &str, fetched: &ClientFetched) -> Result<(), Fault> {
+pub async fn report(settings: &ClientSettings, fetched: &ClientFetched) -> Result<(), Fault> {
     let Some(report) = TakenReport::of(fetched) else { return Ok(()) };
     let site = Reach::new(settings);
-    if !may_show_a_key(&site.base) {
+    if site.key_for(&site.base).is_none() {
         return Ok(());
     }
     let failed = |what: String| Fault::Failed(what);
-    let key = Bearer::new(site.base.clone(), key)
-        .ok_or_else(|| Fault::Refused("the key is no plain text".to_owned()))?;
     let url = site.join("client/report").map_err(failed)?;
-    let web = site.web_as(key).map_err(|error| failed(error.to_string()))?;
+    let web = site.site().map_err(|error| failed(error.to_string()))?;
     let message = serde_json::to_vec(&report).map_err(|error| failed(error.to_string()))?;
-    web.tell(&url, message, REPORT_DEADLINE, LARGEST_ANSWER).await.map(drop)
+    web.tell(&url, message, DEADLINE, LARGEST_ANSWER).await.map(drop)
 }
 
 #[cfg(test)]
@@ -103,6 +94,8 @@ mod tests {
             path: std::path::PathBuf::new(),
             already_there: false,
             resumed_from: 0,
+            private: false,
+            bytes: super::super::BytesFrom::default(),
             served: vec![
                 served(SourceKind::Peer, 0),
                 served(SourceKind::DistributionPoint, 3),
@@ -115,19 +108,5 @@ mod tests {
         assert_eq!(report.taken, [taken(LocationKind::DistributionPoint, 8), taken(LocationKind::Cloud, 2)]);
         fetched.served.clear();
         assert_eq!(TakenReport::of(&fetched), None);
-    }
-
-    #[test]
-    fn a_key_leaves_the_machine_over_tls_only() {
-        for (site, expected) in [
-            ("https://site01:8531/", true),
-            ("http://site01:8530/", false),
-            ("http://127.0.0.1:8530/", true),
-            ("http://[::1]:8530/", true),
-            ("http://localhost/", true),
-            ("http://10.0.0.1/", false),
-        ] {
-            assert_eq!(may_show_a_key(&site.parse().unwrap()), expected, "{site}");
-        }
     }
 }

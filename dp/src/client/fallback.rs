@@ -78,6 +78,7 @@ mod tests {
             size: 1,
             sha1: None,
             file_name: "x.esd".parse().expect("a name"),
+            private: false,
             locations: locations
                 .iter()
                 .map(|(kind, name)| Location {

@@ -3,47 +3,52 @@
 //! The site's address is configured, so it is trusted to name distribution points, wherever they are. It is not trusted
 //! about bytes: only the digest that was asked for makes them good. Links to the cloud are held to public addresses, as
 //! those of any other source.
+//!
+//! What is private is asked of places of the site alone, with the key of this device, which goes nowhere else and never
+//! where others could read it; and what came as private is never shared.
 
 mod account;
+mod bases;
+mod cache;
 mod fallback;
+mod key;
+mod reach;
 mod share;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use catalog::digest::{Digests, PIECE_SIZE, Pieces, Sha256Digest, Wanted};
 use catalog::id::FileName;
 use catalog::problem::{Code, Coded, Problem};
 use ipnet::IpNet;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
-use tracing::{debug, warn};
+use tracing::warn;
 use url::Url;
 
 pub use self::account::{Taken, TakenReport, report};
+pub use self::bases::{Delta, MOST_NAMED};
+pub use self::cache::{Cache, CacheLimits, CachedContent, Removed, Why};
 use self::fallback::{Clock, Started};
+pub use self::key::DeviceKey;
+use self::reach::Reach;
 pub use self::share::{ShareSettings, share};
-use crate::library::{Library, LibraryError, Settings};
-use crate::peers::ReportRequest;
-use crate::server::metalink::read_hash_file;
-use crate::server::{Location, LocationKind, LocationsAnswer};
+use crate::library::LibraryError;
+use crate::server::LocationsAnswer;
+use crate::server::read_hash_file;
 use crate::transfer::fault::Fault;
-use crate::transfer::web::{Bearer, Proxy, Small, Web, WebError, WebPolicy, as_folder};
-use crate::transfer::{self, At, Doing, FetchError, Job, Policy, Progress, Served, Source, SourceKind};
+use crate::transfer::web::{Small, WebError};
+use crate::transfer::{self, Doing, FetchError, Job, Known, Policy, Progress, Served, SourceKind};
 
 /// Endless answers: the most bytes a site's answer may have.
 const LARGEST_ANSWER: u64 = 1 << 20;
 /// The same of a file with the hashes of pieces: enough for contents of 80 GiB.
 const LARGEST_HASH_FILE: u64 = 4 << 20;
-/// Location flood: more are not asked.
-const MOST_LOCATIONS: usize = 64;
-/// A report is a courtesy: nobody waits long for it.
-const REPORT_DEADLINE: Duration = Duration::from_secs(5);
 /// Pauses after which the site is asked again.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 
@@ -64,6 +69,23 @@ pub struct ClientSettings {
     pub address: Option<IpAddr>,
     /// Wait for places that may be asked later, where nothing else worked.
     pub wait: bool,
+    /// The key with which this device enrolled; without one there is no private content.
+    pub key: Option<DeviceKey>,
+    /// Show the key over plain HTTP to other machines too, where everybody on the way can read it.
+    pub plain_key: bool,
+    /// How much is kept.
+    pub limits: CacheLimits,
+}
+
+/// How one content is fetched.
+#[derive(Debug, Clone, Default)]
+pub struct FetchOptions {
+    /// The folder in which it is placed under its name; the client's own if not given.
+    pub target: Option<PathBuf>,
+    /// What of it may be taken from content that is here.
+    pub delta: Delta,
+    /// Who needs it: it stays in the cache until [`Cache::unpin`]. A word of at most 64 letters, digits and hyphens.
+    pub pin: Option<String>,
 }
 
 /// A content that the client has now.
@@ -83,6 +105,40 @@ pub struct ClientFetched {
     pub resumed_from: u64,
     /// Who gave which bytes.
     pub served: Vec<Served>,
+    /// It is for those with a key, and is not shared.
+    #[serde(default)]
+    pub private: bool,
+    /// The same bytes by the sort of place that they came from.
+    #[serde(default)]
+    pub bytes: BytesFrom,
+}
+
+/// Bytes of one content by the sort of place that they came from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BytesFrom {
+    /// Saved: they were in content that this machine had.
+    pub earlier: u64,
+    /// From other clients.
+    pub peers: u64,
+    /// From distribution points.
+    pub points: u64,
+    /// From the cloud.
+    pub cloud: u64,
+}
+
+impl BytesFrom {
+    fn of(served: &[Served]) -> Self {
+        let mut bytes = Self::default();
+        for one in served {
+            *match one.kind {
+                SourceKind::Earlier | SourceKind::Folder => &mut bytes.earlier,
+                SourceKind::Peer => &mut bytes.peers,
+                SourceKind::DistributionPoint => &mut bytes.points,
+                SourceKind::Cloud | SourceKind::Upstream | SourceKind::Mirror => &mut bytes.cloud,
+            } += one.bytes;
+        }
+        bytes
+    }
 }
 
 /// Why a client could not get a content.
@@ -168,7 +224,21 @@ pub async fn fetch_content(
     target: Option<&Path>,
     progress: impl Fn(Progress) + Send + Sync,
 ) -> Result<ClientFetched, ClientError> {
-    fetch_content_by(settings, &Policy::default(), content, target, progress).await
+    let options = FetchOptions { target: target.map(Path::to_owned), ..FetchOptions::default() };
+    fetch_content_with(settings, content, &options, progress).await
+}
+
+/// The same, with a choice of how.
+///
+/// # Errors
+/// [`ClientError`]. What was received is kept, and used next time.
+pub async fn fetch_content_with(
+    settings: &ClientSettings,
+    content: Sha256Digest,
+    options: &FetchOptions,
+    progress: impl Fn(Progress) + Send + Sync,
+) -> Result<ClientFetched, ClientError> {
+    fetch_content_by(settings, &Policy::default(), content, options, progress).await
 }
 
 /// The same, as patiently as `policy` says.
@@ -179,10 +249,10 @@ pub async fn fetch_content_by(
     settings: &ClientSettings,
     policy: &Policy,
     content: Sha256Digest,
-    target: Option<&Path>,
+    options: &FetchOptions,
     progress: impl Fn(Progress) + Send + Sync,
 ) -> Result<ClientFetched, ClientError> {
-    fetch_by(settings, policy, &Started(Instant::now()), content, target, progress).await
+    fetch_by(settings, policy, &Started(Instant::now()), content, options, progress).await
 }
 
 async fn fetch_by(
@@ -190,28 +260,32 @@ async fn fetch_by(
     policy: &Policy,
     clock: &impl Clock,
     content: Sha256Digest,
-    target: Option<&Path>,
+    options: &FetchOptions,
     progress: impl Fn(Progress) + Send + Sync,
 ) -> Result<ClientFetched, ClientError> {
     let (dir, min_free) = (settings.dir.clone(), settings.min_free);
-    let library = blocking(move || Library::open(&dir, Settings { min_free })).await?;
+    let cache = blocking(move || Cache::open(&dir, min_free)).await?;
+    if let Some(holder) = options.pin.clone() {
+        let cache = cache.clone();
+        blocking(move || cache.pin(content, &holder)).await?;
+    }
     let site = Reach::new(settings);
     let mut before: Vec<Served> = Vec::new();
     let mut resumed_from = None;
-    let mut known: Option<Option<Pieces>> = None;
+    let mut known: Option<Known> = None;
     let (answer, mut fetched) = loop {
         let answer = ask(&site, content).await?;
+        remember(&cache, settings.limits, &answer).await?;
         let elapsed = clock.elapsed();
         let digests = Digests { sha256: Some(content), sha1: None };
         let wanted = Wanted { size: answer.size, digests };
-        let sources = site.sources(&fallback::due(&answer, elapsed))?;
+        let sources = site.sources(&fallback::due(&answer, elapsed), answer.private)?;
         let job = Job { file_name: answer.file_name.clone(), wanted, sources };
-        if known.is_none() {
-            known = Some(pieces(&site, content, answer.size).await);
-        }
-        let fetching =
-            transfer::fetch_by_pieces(&library, job, known.clone().flatten(), None, policy, &progress);
-        let error = match fetching.await {
+        let known = match &known {
+            Some(known) => known.clone(),
+            None => known.insert(what_is_known(&site, &cache, &answer, &options.delta).await).clone(),
+        };
+        let error = match transfer::fetch_with(&cache.library, job, known, policy, &progress).await {
             Ok(fetched) => break (answer, fetched),
             Err(error) => error,
         };
@@ -247,9 +321,9 @@ async fn fetch_by(
         fetched.served = before;
         fetched.resumed_from = resumed_from.unwrap_or_default();
     }
-    let folder = target.map_or_else(|| settings.dir.join("files"), Path::to_owned);
+    let folder = options.target.clone().unwrap_or_else(|| cache.files());
     let path = folder.join(answer.file_name.as_str());
-    let placed = path.clone();
+    let (placed, library) = (path.clone(), cache.library.clone());
     blocking(move || {
         let failed = |source| LibraryError::Io { act: "create", path: folder.clone(), source };
         std::fs::create_dir_all(&folder).map_err(failed)?;
@@ -263,8 +337,39 @@ async fn fetch_by(
         path,
         already_there: fetched.already_there,
         resumed_from: fetched.resumed_from,
+        bytes: BytesFrom::of(&fetched.served),
         served: fetched.served,
+        private: answer.private,
     })
+}
+
+/// Writes down what is coming, before any of it is here, and makes room for it.
+async fn remember(cache: &Cache, limits: CacheLimits, answer: &LocationsAnswer) -> Result<(), ClientError> {
+    let (cache, content, size) = (cache.clone(), answer.content, answer.size);
+    let (name, private) = (answer.file_name.clone(), answer.private);
+    blocking(move || {
+        let now = Timestamp::now();
+        cache.note(content, &name, private, now)?;
+        if limits != CacheLimits::default() {
+            let here = cache.library.open_content(content).is_ok_and(|here| here.is_some());
+            for gone in cache.clean(limits, if here { 0 } else { size }, false, now, false)? {
+                tracing::info!("removed {} from the cache ({:?})", gone.content.content, gone.why);
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// What helps beside the sources: the hashes of pieces, and what of the content is here already.
+async fn what_is_known(site: &Reach<'_>, cache: &Cache, answer: &LocationsAnswer, delta: &Delta) -> Known {
+    let pieces = pieces(site, answer.content, answer.size).await;
+    // Without the hashes of pieces there is nobody to say what of it is right.
+    let reuse = match &pieces {
+        Some(_) => bases::reuse(site, cache, answer, delta).await,
+        None => None,
+    };
+    Known { pieces, growth: None, reuse }
 }
 
 async fn blocking<T: Send + 'static>(
@@ -279,13 +384,18 @@ async fn ask(site: &Reach<'_>, content: Sha256Digest) -> Result<LocationsAnswer,
     let named = || site.shown();
     let invalid = |what: String| ClientError::Answer { site: named(), what };
     let url = site.join(&format!("locations/{content}")).map_err(invalid)?;
-    let web = site.web(Some(&site.base), false)?;
+    let web = site.site()?;
     let mut pauses = PAUSES.iter();
     let bytes = loop {
         match web.get_small(&url, LARGEST_ANSWER, None).await {
             Ok(Small::Body { bytes, .. }) => break bytes,
             Ok(Small::NotModified) => return Err(invalid("304 to an unconditional question".to_owned())),
-            Err(Fault::NotFound(_)) => return Err(ClientError::NotOffered { site: named(), content }),
+            Err(Fault::NotFound(_)) => {
+                if site.keeps_key_back() {
+                    warn!("the key of this device is not shown to {} over plain HTTP", named());
+                }
+                return Err(ClientError::NotOffered { site: named(), content });
+            }
             Err(source) => match pauses.next().filter(|_| source.is_transient()) {
                 Some(pause) => {
                     warn!("the site {} did not answer ({source}); asking again", named());
@@ -310,124 +420,8 @@ async fn pieces(site: &Reach<'_>, content: Sha256Digest, size: u64) -> Option<Pi
         return None; // its one piece is the whole
     }
     let url = site.join(&format!("content/{content}/pieceshash")).ok()?;
-    match site.web(Some(&site.base), false).ok()?.get_small(&url, LARGEST_HASH_FILE, None).await {
+    match site.site().ok()?.get_small(&url, LARGEST_HASH_FILE, None).await {
         Ok(Small::Body { bytes, .. }) => read_hash_file(&bytes, size),
         _ => None,
-    }
-}
-
-/// The address in the URL of a peer.
-fn socket_address(url: &Url) -> Option<SocketAddr> {
-    let address = match url.host()? {
-        url::Host::Ipv4(address) => IpAddr::from(address),
-        url::Host::Ipv6(address) => IpAddr::from(address),
-        url::Host::Domain(_) => return None,
-    };
-    Some(SocketAddr::new(address, url.port_or_known_default()?))
-}
-
-/// What the client may reach, and how.
-struct Reach<'a> {
-    settings: &'a ClientSettings,
-    /// The site's address, as a folder to which paths can be joined.
-    base: Url,
-}
-
-impl<'a> Reach<'a> {
-    fn new(settings: &'a ClientSettings) -> Self {
-        Self { settings, base: as_folder(settings.site.clone()) }
-    }
-
-    /// The site's address for messages, without credentials.
-    fn shown(&self) -> String {
-        At::Url(self.base.clone()).to_string()
-    }
-
-    fn join(&self, relative: &str) -> Result<Url, String> {
-        self.base.join(relative).map_err(|error| format!("`{relative}` is no address: {error}"))
-    }
-
-    /// A client that may reach the site's host and that of `other`, wherever they are, and besides them what is public
-    /// or was named in the settings. `through_proxy` as the environment says.
-    fn web(&self, other: Option<&Url>, through_proxy: bool) -> Result<Arc<Web>, ClientError> {
-        Web::new(self.policy(other, through_proxy)).map(Arc::new).map_err(ClientError::Web)
-    }
-
-    /// The same to the site alone, with this device's key.
-    fn web_as(&self, key: Bearer) -> Result<Web, ClientError> {
-        Web::new(WebPolicy { bearer: Some(key), ..self.policy(None, false) }).map_err(ClientError::Web)
-    }
-
-    fn policy(&self, other: Option<&Url>, through_proxy: bool) -> WebPolicy {
-        let hosts = [Some(&self.base), other];
-        let trusted_hosts: HashSet<_> =
-            hosts.into_iter().flatten().filter_map(|url| url.host_str().map(str::to_owned)).collect();
-        WebPolicy {
-            allow_networks: self.settings.allow_networks.clone(),
-            trusted_hosts,
-            extra_ca_file: self.settings.ca_file.clone(),
-            proxy: if through_proxy { Proxy::System } else { Proxy::None },
-            local_address: self.settings.address,
-            ..WebPolicy::default()
-        }
-    }
-
-    /// As for points, but in less time: a machine in the same building answers at once or is gone.
-    fn peer_web(&self, peer: &Url) -> Result<Arc<Web>, ClientError> {
-        let policy = WebPolicy {
-            trusted_hosts: peer.host_str().map(str::to_owned).into_iter().collect(),
-            redirect_hosts: Some(Vec::new()),
-            local_address: self.settings.address,
-            connect_timeout: Duration::from_secs(3),
-            stall_timeout: Duration::from_secs(10),
-            ..WebPolicy::default()
-        };
-        Web::new(policy).map(Arc::new).map_err(ClientError::Web)
-    }
-
-    fn sources(&self, locations: &[Location]) -> Result<Vec<Source>, ClientError> {
-        locations.iter().take(MOST_LOCATIONS).map(|location| self.source(location)).collect()
-    }
-
-    /// Tells the site of peers that did not give what they promised. Whether it listens does not matter here.
-    async fn report(
-        &self,
-        content: Sha256Digest,
-        sources: impl Iterator<Item = (SourceKind, &At, Option<&Fault>)>,
-    ) {
-        let codes = sources.filter_map(|(kind, at, fault)| Some((kind, at, fault?.code())));
-        self.report_codes(content, codes).await;
-    }
-
-    async fn report_codes(
-        &self,
-        content: Sha256Digest,
-        sources: impl Iterator<Item = (SourceKind, &At, Code)>,
-    ) {
-        for (kind, at, code) in sources {
-            let (SourceKind::Peer, At::Url(url)) = (kind, at) else { continue };
-            let Some(peer) = socket_address(url) else { continue };
-            let report = ReportRequest { content, peer, fault: code.to_string() };
-            let (Ok(url), Ok(web), Ok(json)) =
-                (self.join("peers/report"), self.web(None, false), serde_json::to_vec(&report))
-            else {
-                continue;
-            };
-            if let Err(fault) = web.tell(&url, json, REPORT_DEADLINE, LARGEST_ANSWER).await {
-                debug!("the site took no report of {peer}: {fault}");
-            }
-        }
-    }
-
-    fn source(&self, location: &Location) -> Result<Source, ClientError> {
-        let url =
-            self.join(&location.url).map_err(|what| ClientError::Answer { site: self.shown(), what })?;
-        let at_the_site = url.host() == self.base.host();
-        let (kind, web) = match location.kind {
-            LocationKind::Peer => (SourceKind::Peer, self.peer_web(&url)?),
-            LocationKind::DistributionPoint => (SourceKind::DistributionPoint, self.web(Some(&url), false)?),
-            LocationKind::Cloud => (SourceKind::Cloud, self.web(None, !at_the_site)?),
-        };
-        Ok(Source { kind, name: location.name.clone(), at: At::Url(url), web })
     }
 }

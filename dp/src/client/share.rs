@@ -1,7 +1,7 @@
 //! Serving to other clients what this one holds, and saying so to the site.
 //!
 //! The content comes from the client's own library through the same server as that of a distribution point: only verified
-//! files, by digest. The site is told every few minutes; when sharing ends it is told that too, and if that is lost the
+//! files, by digest, and never what came as private. The site is told every few minutes; when sharing ends it is told that too, and if that is lost the
 //! announcement ends by itself.
 
 use std::hash::{BuildHasher as _, RandomState};
@@ -15,12 +15,10 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use super::{ClientError, ClientSettings, LARGEST_ANSWER, Reach, blocking};
-use crate::library::{Library, Settings};
+use super::{Cache, ClientError, ClientSettings, LARGEST_ANSWER, Reach, blocking};
 use crate::peers::{AnnounceRequest, Announced};
 use crate::server::{ContentServer, Servable, ServerLimits, Shelf};
 use crate::transfer::fault::Fault;
-use crate::transfer::web::Bearer;
 
 /// Other clients that are served at once, and connections of one of them: a desk is no server.
 const MOST_CONNECTIONS: usize = 16;
@@ -40,8 +38,8 @@ pub struct ShareSettings {
     pub client: ClientSettings,
     /// Where it serves. The site believes the port, and takes the address from the connection.
     pub listen: SocketAddr,
-    /// The key with which this device enrolled.
-    pub key: String,
+    /// Bytes per second of all that is sent together.
+    pub max_rate: Option<u64>,
 }
 
 /// Shares until `stop`. `ready` is told where, once others are answered.
@@ -54,7 +52,7 @@ pub async fn share(
     stop: impl Future<Output = ()>,
 ) -> Result<(), ClientError> {
     let (dir, min_free) = (settings.client.dir.clone(), settings.client.min_free);
-    let library = blocking(move || Library::open(&dir, Settings { min_free })).await?;
+    let cache = blocking(move || Cache::open(&dir, min_free)).await?;
     let failed = |source| ClientError::Listen { address: settings.listen, source };
     let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
@@ -62,10 +60,11 @@ pub async fn share(
     let limits = ServerLimits {
         max_connections: MOST_CONNECTIONS,
         max_connections_per_client: MOST_PER_CLIENT,
+        rate_limit: settings.max_rate,
         shutdown_grace: Duration::from_secs(10),
         ..ServerLimits::default()
     };
-    let server = Arc::new(ContentServer::new(library.clone(), shelf.clone(), limits));
+    let server = Arc::new(ContentServer::new(cache.library.clone(), shelf.clone(), limits));
     let (end, ended) = oneshot::channel::<()>();
     let serving = tokio::spawn(server.serve(listener, async {
         // A dropped sender ends it too.
@@ -75,10 +74,10 @@ pub async fn share(
     let site = Reach::new(&settings.client);
     tokio::pin!(stop);
     loop {
-        let held = held(&library).await?;
+        let held = held(&cache).await?;
         shelf.store(Arc::new(shelf_of(&held)));
         let contents: Vec<_> = held.iter().map(|(content, _)| *content).take(MOST_ANNOUNCED).collect();
-        let pause = match announce(&site, settings, address.port(), contents).await {
+        let pause = match announce(&site, address.port(), contents).await {
             Ok(announced) => Duration::from_secs(announced.again_in_seconds).clamp(SHORTEST, LONGEST),
             Err(fault) => {
                 warn!("the site {} took no announcement: {fault}", site.shown());
@@ -90,7 +89,7 @@ pub async fn share(
             () = tokio::time::sleep(jittered(pause)) => {}
         }
     }
-    if let Err(fault) = announce(&site, settings, address.port(), Vec::new()).await {
+    if let Err(fault) = announce(&site, address.port(), Vec::new()).await {
         info!("the site was not told that sharing ends: {fault}");
     }
     let _ = end.send(());
@@ -103,9 +102,14 @@ fn jittered(pause: Duration) -> Duration {
     pause * (900 + random as u32) / 1_000
 }
 
-async fn held(library: &Library) -> Result<Vec<(Sha256Digest, u64)>, ClientError> {
-    let library = library.clone();
-    blocking(move || library.contents()).await
+/// What may be shared: never what came as private.
+async fn held(cache: &Cache) -> Result<Vec<(Sha256Digest, u64)>, ClientError> {
+    let cache = cache.clone();
+    blocking(move || {
+        let all = cache.library.contents()?;
+        Ok(all.into_iter().filter(|(content, _)| !cache.is_private(*content)).collect())
+    })
+    .await
 }
 
 fn shelf_of(held: &[(Sha256Digest, u64)]) -> Shelf {
@@ -119,17 +123,13 @@ fn shelf_of(held: &[(Sha256Digest, u64)]) -> Shelf {
     shelf
 }
 
-async fn announce(
-    site: &Reach<'_>,
-    settings: &ShareSettings,
-    port: u16,
-    contents: Vec<Sha256Digest>,
-) -> Result<Announced, Fault> {
+async fn announce(site: &Reach<'_>, port: u16, contents: Vec<Sha256Digest>) -> Result<Announced, Fault> {
     let invalid = |what: String| Fault::Failed(what);
     let url = site.join("peers/announce").map_err(invalid)?;
-    let key = Bearer::new(site.base.clone(), &settings.key)
-        .ok_or_else(|| Fault::Refused("the key is no plain text".to_owned()))?;
-    let web = site.web_as(key).map_err(|error| invalid(error.to_string()))?;
+    if site.key_for(&site.base).is_none() {
+        return Err(Fault::Refused("there is no key that may be shown over this connection".to_owned()));
+    }
+    let web = site.site().map_err(|error| invalid(error.to_string()))?;
     let message =
         serde_json::to_vec(&AnnounceRequest { port, contents }).map_err(|e| invalid(e.to_string()))?;
     let answer = web.tell(&url, message, DEADLINE, LARGEST_ANSWER).await?;

@@ -39,6 +39,9 @@ fn device(site: SocketAddr) -> Device {
         min_free: 0,
         address: None,
         wait: false,
+        key: None,
+        plain_key: false,
+        limits: CacheLimits::default(),
     };
     Device { dir, settings }
 }
@@ -75,7 +78,8 @@ impl Device {
         let policy =
             Policy { attempts_per_source: 2, first_delay: Duration::from_millis(5), ..Policy::default() };
         let content = wanted(bytes).digests.sha256.unwrap();
-        fetch_by(&self.settings, &policy, clock, content, target, |_| {}).await
+        let options = FetchOptions { target: target.map(Path::to_owned), ..FetchOptions::default() };
+        fetch_by(&self.settings, &policy, clock, content, &options, |_| {}).await
     }
 }
 

@@ -4,11 +4,14 @@
 //! staging/<digest>-<size>.part ──check──▶ hashes/ab/<sha256> ──▶ blobs/ab/<sha256>      quarantine/<sha256>
 //!      grows, resumable                    written first          appears by rename        once good, now bad
 //! ```
+//! `maps/ab/<sha256>` are made later, for content that is offered ([`crate::delta`]).
+//!
 //! A file is synced before it is renamed and its folder after, so a crash at any point leaves either nothing or a whole
 //! file. Names are made of digests that we computed: no client and no upstream names a path. Everything here blocks;
 //! async callers use a blocking thread.
 
 mod growth;
+mod maps;
 mod sidecar;
 mod staged;
 #[cfg(test)]
@@ -80,7 +83,7 @@ pub enum LibraryError {
 }
 
 impl LibraryError {
-    fn io(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { act, path, source }
     }
@@ -225,7 +228,7 @@ impl Library {
     /// [`LibraryError::Io`].
     pub fn open(dir: &Path, settings: Settings) -> Result<Self, LibraryError> {
         let library = Self { inner: Arc::new(Inner { dir: dir.to_owned(), settings }) };
-        for name in ["blobs", "hashes", "staging", "quarantine"] {
+        for name in ["blobs", "hashes", "maps", "staging", "quarantine"] {
             let path = dir.join(name);
             fs::create_dir_all(&path).map_err(LibraryError::io("create", &path))?;
         }
@@ -244,9 +247,8 @@ impl Library {
 
     /// Names are compared as the folders list them: of 100,000 contents not one is looked at.
     fn sweep(&self) -> Result<(), LibraryError> {
-        let (blobs, hashes) = (self.inner.dir.join("blobs"), self.inner.dir.join("hashes"));
         let mut contents: HashSet<OsString> = HashSet::new();
-        for path in files_below(&blobs)? {
+        for path in files_below(&self.inner.dir.join("blobs"))? {
             match path.file_name().filter(|_| is_digest(&path)) {
                 Some(name) => {
                     contents.insert(name.to_owned());
@@ -255,10 +257,12 @@ impl Library {
                 None => {}
             }
         }
-        for path in files_below(&hashes)? {
-            let useful = path.file_name().is_some_and(|name| contents.contains(name));
-            if !useful && is_left_over(&path) {
-                remove_if_there(&path)?;
+        for room in ["hashes", "maps"] {
+            for path in files_below(&self.inner.dir.join(room))? {
+                let useful = path.file_name().is_some_and(|name| contents.contains(name));
+                if !useful && is_left_over(&path) {
+                    remove_if_there(&path)?;
+                }
             }
         }
         let staging = self.inner.dir.join("staging");
@@ -464,6 +468,7 @@ impl Library {
             _ => {}
         }
         remove_if_there(&self.fanned("hashes", digest))?;
+        remove_if_there(&self.fanned("maps", digest))?;
         sync_folder(&path)
     }
 
@@ -475,6 +480,7 @@ impl Library {
         let path = self.blob(digest);
         remove_if_there(&path)?;
         remove_if_there(&self.fanned("hashes", digest))?;
+        remove_if_there(&self.fanned("maps", digest))?;
         if path.parent().is_some_and(Path::exists) { sync_folder(&path) } else { Ok(()) }
     }
 

@@ -18,6 +18,7 @@ pub fn answer(content: Sha256Digest, found: Found<'_>, now: Timestamp) -> Locati
         size: found.held.size,
         sha1: found.held.sha1,
         file_name: found.held.file_name.clone(),
+        private: false,
         locations: Vec::new(),
         later: Vec::new(),
         out: Vec::new(),

@@ -16,8 +16,10 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use catalog::digest::Sha256Digest;
+use catalog::problem::Problem;
 
 use crate::locate::Peer;
+use crate::server::Asker;
 pub use service::{AnnounceRequest, Announced, PeerService, ReportRequest};
 
 /// Who a device is, as its key says.
@@ -26,8 +28,11 @@ pub struct DeviceId(pub String);
 
 /// Who knows the keys of devices. It is asked from async code: it looks up, it does not wait.
 pub trait Devices: Send + Sync {
-    /// The device that has this key.
-    fn device(&self, token: &str) -> Option<DeviceId>;
+    /// The device that shows this key, from there.
+    ///
+    /// # Errors
+    /// What its asker is told: that it needs another key, another connection, or patience.
+    fn device(&self, token: Option<&str>, asker: Asker) -> Result<DeviceId, Problem>;
 }
 
 /// How much is kept.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Devices, Full, Register};
 use crate::server::body::ContentBody;
-use crate::server::{Answering, Call, Remark, Service, carrying, empty};
+use crate::server::{Answering, Call, Remark, Service, carrying, empty, problem};
 
 /// 4,096 digests in JSON, and room to spare.
 const LARGEST_ANNOUNCEMENT: u64 = 512 * 1024;
@@ -71,19 +71,21 @@ impl PeerService {
         }
         let announces = call.path.last() == Some(&"announce");
         // Before a byte of its body is read.
-        let device = call.bearer().and_then(|token| self.devices.device(token));
-        if announces && device.is_none() {
-            let mut response = empty(StatusCode::UNAUTHORIZED);
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            return response;
-        }
+        let device = match announces.then(|| self.devices.device(call.bearer(), call.asker())).transpose() {
+            Ok(device) => device,
+            Err(refused) => {
+                let mut response = problem(&refused);
+                response.extensions_mut().insert(Remark(refused.code.name().to_owned()));
+                return response;
+            }
+        };
         let peer = call.peer.ip();
         let body = match call.body.read().await {
             Ok(body) => body,
             Err(refused) => return refused.response(),
         };
         let now = self.started.elapsed();
-        match device.filter(|_| announces) {
+        match device {
             Some(device) => match serde_json::from_slice(&body) {
                 Ok(AnnounceRequest { port, contents }) if port != 0 => {
                     let address = SocketAddr::new(peer, port);

@@ -1,11 +1,7 @@
 //! Who may have private content. From outside, what one may not have looks exactly like what is not there (threat T4).
 
-use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use catalog::digest::Sha256Digest;
 use http::request::Parts;
 use http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
@@ -21,37 +17,27 @@ pub enum Access {
     Private,
 }
 
+/// Who asks, and whether others on the way can read what is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asker {
+    /// The address that the connection comes from.
+    pub address: IpAddr,
+    /// It came over TLS.
+    pub secure: bool,
+}
+
 /// Decides who may have private content. Asked on every request for it, whatever name it is asked for by.
 pub trait Gate: Send + Sync {
     /// Whether who shows this token, from there, may. It compares secrets in constant time and does not wait.
-    fn may(&self, token: Option<&str>, client: IpAddr) -> bool;
+    fn may(&self, token: Option<&str>, asker: Asker) -> bool;
 }
 
 /// Nobody may: how it is until somebody decides.
 pub(super) struct Shut;
 
 impl Gate for Shut {
-    fn may(&self, _: Option<&str>, _: IpAddr) -> bool {
+    fn may(&self, _: Option<&str>, _: Asker) -> bool {
         false
-    }
-}
-
-/// Keys of devices and points of a site, by their SHA-256: a copy in memory of what the database has.
-#[derive(Debug, Default)]
-pub struct Keys(ArcSwap<HashSet<Sha256Digest>>);
-
-impl Keys {
-    /// These are valid from now on, and no others.
-    pub fn replace(&self, hashes: impl IntoIterator<Item = Sha256Digest>) {
-        self.0.store(Arc::new(hashes.into_iter().collect()));
-    }
-}
-
-impl Gate for Keys {
-    /// Which digest is found takes the same time whatever the token: who could measure it would learn about a digest, and
-    /// digests of tokens cannot be steered.
-    fn may(&self, token: Option<&str>, _: IpAddr) -> bool {
-        token.is_some_and(|token| self.0.load().contains(&Sha256Digest::of(token.as_bytes())))
     }
 }
 
@@ -70,8 +56,9 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Whether a request may have content of this access.
-pub(super) fn may(gate: &dyn Gate, access: Access, head: &Parts, client: IpAddr) -> bool {
-    access == Access::Public || gate.may(bearer(&head.headers), client.to_canonical())
+pub(super) fn may(gate: &dyn Gate, access: Access, head: &Parts, asker: Asker) -> bool {
+    let asker = Asker { address: asker.address.to_canonical(), ..asker };
+    access == Access::Public || gate.may(bearer(&head.headers), asker)
 }
 
 #[cfg(test)]
@@ -107,21 +94,10 @@ mod tests {
     }
 
     #[test]
-    fn a_key_counts_until_it_is_revoked() {
-        let (keys, client) = (Keys::default(), IpAddr::from([127, 0, 0, 1]));
-        assert!(!keys.may(Some("a"), client));
-        keys.replace([Sha256Digest::of(b"a"), Sha256Digest::of(b"b")]);
-        assert!(keys.may(Some("a"), client) && keys.may(Some("b"), client));
-        assert!(!keys.may(Some("c"), client) && !keys.may(Some(""), client) && !keys.may(None, client));
-        keys.replace([Sha256Digest::of(b"b")]);
-        assert!(!keys.may(Some("a"), client) && keys.may(Some("b"), client));
-    }
-
-    #[test]
     fn without_a_gate_nobody_has_private_content() {
         let head =
             http::Request::builder().header("authorization", "Bearer x").body(()).unwrap().into_parts().0;
-        let client = IpAddr::from([127, 0, 0, 1]);
+        let client = Asker { address: IpAddr::from([127, 0, 0, 1]), secure: true };
         assert!(may(&Shut, Access::Public, &head, client));
         assert!(!may(&Shut, Access::Private, &head, client));
     }

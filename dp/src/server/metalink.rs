@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use catalog::digest::{PIECE_SIZE, Sha256Digest};
+use catalog::xml::escape::{Place, escaped};
 use serde::Deserialize;
 
 /// What of a content's descriptions is the same for everybody: its pieces, in both forms.
@@ -38,7 +39,7 @@ fn element(hashes: &[Sha256Digest]) -> String {
 
 /// The JSON that Windows checks pieces with. `HashOfHashes` is over a head of 16 bytes, little-endian, and every hash:
 /// `u16 1 | u16 0 | u64 size | u32 size of a piece | SHA-256 of each piece`.
-fn hash_file(size: u64, hashes: &[Sha256Digest]) -> String {
+pub fn hash_file(size: u64, hashes: &[Sha256Digest]) -> String {
     let pieces: Vec<String> = hashes.iter().map(|hash| format!("\"{}\"", hash.to_base64())).collect();
     format!(
         r#"{{"MajorVersion":1,"MinorVersion":0,"HashOfHashes":"{}","ContentLength":{size},"PieceSize":{PIECE_SIZE},"Pieces":[{}]}}"#,
@@ -66,7 +67,7 @@ struct HashFile {
 }
 
 /// The pieces that such a file tells of a content of `size` bytes; `None` where it is another one, or damaged.
-pub(crate) fn read_hash_file(json: &[u8], size: u64) -> Option<catalog::digest::Pieces> {
+pub fn read_hash_file(json: &[u8], size: u64) -> Option<catalog::digest::Pieces> {
     let read: HashFile = serde_json::from_slice(json).ok()?;
     let hashes: Result<Vec<_>, _> = read.pieces.iter().map(|text| Sha256Digest::from_base64(text)).collect();
     let hashes = hashes.ok()?;
@@ -87,31 +88,15 @@ pub(super) fn document(
     let head = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<metalink xmlns=\"urn:ietf:params:xml:ns:metalink\">\n\
          <file name=\"{}\">\n<size>{size}</size>\n<hash type=\"sha-256\">{digest}</hash>\n",
-        escaped(name)
+        escaped(name, Place::Attribute)
     );
     let mut tail = String::new();
     for (index, url) in urls.iter().enumerate() {
-        tail.push_str(&format!("<url priority=\"{}\">{}</url>\n", index + 1, escaped(url)));
+        tail.push_str(&format!("<url priority=\"{}\">{}</url>\n", index + 1, escaped(url, Place::Text)));
     }
     tail.push_str("</file>\n</metalink>\n");
     let pieces = pieces.filter(|pieces| !pieces.is_empty());
     [Some(head.into()), pieces, Some(tail.into())].into_iter().flatten().collect()
-}
-
-/// Text as it stands in XML. Names and addresses have no control characters: they were checked at the door.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            c if c.is_control() => out.push('\u{FFFD}'),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 /// `Link` to one more place that has the same bytes (RFC 6249 section 3); `None` for an address that cannot stand there.

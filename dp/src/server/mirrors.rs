@@ -11,7 +11,7 @@ use catalog::digest::Sha256Digest;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Response, header};
 
-use super::access::Access;
+use super::access::{Access, Asker};
 use super::body::ContentBody;
 use super::metalink::{self, Pieces};
 use super::refusal::Refusal;
@@ -68,10 +68,12 @@ impl ContentServer {
         content: Sha256Digest,
     ) -> Option<LocationsAnswer> {
         let mut answer = self.locator.as_ref()?.locate(client, content)?;
-        // Whoever made the answer should not have named any: private content is never asked of strangers.
+        // Whoever made the answer should not have named any: private content is never asked of strangers, and the key that
+        // opens it is never shown to another client.
         if shelf.access(content) == Access::Private {
-            answer.locations.retain(|location| location.kind != LocationKind::Cloud);
-            answer.later.retain(|location| location.kind != LocationKind::Cloud);
+            answer.private = true;
+            answer.locations.retain(|location| location.kind == LocationKind::DistributionPoint);
+            answer.later.retain(|location| location.kind == LocationKind::DistributionPoint);
         }
         Some(answer)
     }
@@ -82,13 +84,13 @@ impl ContentServer {
         head: &Parts,
         shelf: &Shelf,
         digest: Sha256Digest,
-        client: IpAddr,
+        client: Asker,
     ) -> Result<Response<ContentBody>, Refusal> {
-        // What is not on the shelf may still be elsewhere, and is public then.
+        // What is not on the shelf may still be elsewhere.
         if !access::may(&*self.gate, shelf.access(digest), head, client) {
             return Err(Refusal::Forbidden);
         }
-        let answer = self.locate(shelf, client, digest).ok_or(Refusal::Absent)?;
+        let answer = self.locate(shelf, client.address, digest).ok_or(Refusal::Absent)?;
         Ok(respond::json(&answer, head.method == Method::HEAD))
     }
 
@@ -99,7 +101,7 @@ impl ContentServer {
         shelf: &Shelf,
         digest: Sha256Digest,
         name: Option<&str>,
-        client: IpAddr,
+        client: Asker,
     ) -> Result<Response<ContentBody>, Refusal> {
         let servable = self.servable(head, shelf, digest, client)?;
         let name = name.unwrap_or(servable.name.as_str());
@@ -121,25 +123,60 @@ impl ContentServer {
         Ok(response)
     }
 
+    /// Bytes of a content whose hashes this client may know: what it may be served here, and what it is sent to others for.
+    fn described(
+        &self,
+        head: &Parts,
+        shelf: &Shelf,
+        digest: Sha256Digest,
+        client: Asker,
+    ) -> Result<u64, Refusal> {
+        if shelf.contents.contains_key(&digest) {
+            return Ok(self.servable(head, shelf, digest, client)?.size);
+        }
+        if !access::may(&*self.gate, shelf.access(digest), head, client) {
+            return Err(Refusal::Forbidden);
+        }
+        Ok(self.locate(shelf, client.address, digest).ok_or(Refusal::Absent)?.size)
+    }
+
     /// `GET` or `HEAD` of `…/pieceshash`: 200 or 404.
     pub(super) async fn pieces_hash(
         &self,
         head: &Parts,
         shelf: &Shelf,
         digest: Sha256Digest,
-        client: IpAddr,
+        client: Asker,
     ) -> Result<Response<ContentBody>, Refusal> {
-        let servable = self.servable(head, shelf, digest, client)?;
-        let Some(pieces) = self.pieces.of(&self.library, digest, servable.size).await else {
-            return Err(Refusal::Missing);
-        };
-        let cache = match servable.access {
-            Access::Public => "public, max-age=31536000, immutable",
-            Access::Private => "private, max-age=31536000, immutable",
+        let size = self.described(head, shelf, digest, client)?;
+        let Some(pieces) = self.pieces.of(&self.library, digest, size).await else {
+            return Err(if shelf.contents.contains_key(&digest) {
+                Refusal::Missing
+            } else {
+                Refusal::Absent
+            });
         };
         let parts = vec![pieces.hash_file.clone()];
-        let kind = HeaderValue::from_static("application/json");
+        let (kind, cache) = (HeaderValue::from_static("application/json"), cache_of(shelf.access(digest)));
         Ok(respond::document(parts, kind, cache, head.method == Method::HEAD))
+    }
+
+    /// `GET` or `HEAD` of `…/blocks`: 200 or 404.
+    pub(super) async fn block_map(
+        &self,
+        head: &Parts,
+        shelf: &Shelf,
+        digest: Sha256Digest,
+        client: Asker,
+    ) -> Result<Response<ContentBody>, Refusal> {
+        self.described(head, shelf, digest, client)?;
+        let library = self.library.clone();
+        let read = tokio::task::spawn_blocking(move || library.block_map(digest)).await;
+        // Not made yet, or never: nothing is missing that should be here.
+        let Some(map) = read.ok().flatten() else { return Err(Refusal::Absent) };
+        let kind = HeaderValue::from_static("application/octet-stream");
+        let cache = cache_of(shelf.access(digest));
+        Ok(respond::document(vec![map.into()], kind, cache, head.method == Method::HEAD))
     }
 
     /// Adds `Link` fields with the other places, for clients that understand them: those that say so, and HEAD. Everybody
@@ -150,13 +187,13 @@ impl ContentServer {
         head: &Parts,
         shelf: &Shelf,
         digest: Sha256Digest,
-        client: IpAddr,
+        client: Asker,
     ) {
         if !(head.method == Method::HEAD || understands_links(head)) {
             return;
         }
-        let Some(answer) = self.locate(shelf, client, digest) else { return };
-        let own = own_url(head, digest);
+        let Some(answer) = self.locate(shelf, client.address, digest) else { return };
+        let own = own_url(head, client.secure, digest);
         let others = answer.locations.iter().filter(|place| !is_own(&place.url, own.as_deref(), digest));
         for (index, place) in others.take(MOST_LINKS).enumerate() {
             let link = metalink::duplicate(&place.url, index + 1);
@@ -172,10 +209,11 @@ impl ContentServer {
         head: &Parts,
         shelf: &Shelf,
         digest: Sha256Digest,
-        client: IpAddr,
+        client: Asker,
     ) -> Vec<String> {
-        let own = own_url(head, digest);
-        let told = self.locate(shelf, client, digest).map(|answer| answer.locations).unwrap_or_default();
+        let own = own_url(head, client.secure, digest);
+        let told =
+            self.locate(shelf, client.address, digest).map(|answer| answer.locations).unwrap_or_default();
         let mut urls: Vec<String> = Vec::with_capacity(told.len() + 1);
         for place in told {
             let url = if is_own(&place.url, own.as_deref(), digest) { own.clone() } else { Some(place.url) };
@@ -187,6 +225,14 @@ impl ContentServer {
             urls.insert(0, own);
         }
         urls
+    }
+}
+
+/// What never changes may be kept; what is private by its asker only.
+fn cache_of(access: Access) -> &'static str {
+    match access {
+        Access::Public => "public, max-age=31536000, immutable",
+        Access::Private => "private, max-age=31536000, immutable",
     }
 }
 
@@ -203,9 +249,10 @@ fn names_metalink(accept: &[u8]) -> bool {
 }
 
 /// This point as the client addressed it. `Host` was checked: it is an authority.
-fn own_url(head: &Parts, digest: Sha256Digest) -> Option<String> {
+fn own_url(head: &Parts, secure: bool, digest: Sha256Digest) -> Option<String> {
     let host = head.headers.get(header::HOST)?.to_str().ok().filter(|host| !host.is_empty())?;
-    Some(format!("http://{host}/content/{digest}"))
+    let scheme = if secure { "https" } else { "http" };
+    Some(format!("{scheme}://{host}/content/{digest}"))
 }
 
 /// Whether a place is this very point: said relative to it, or by the address that the client used.
@@ -236,6 +283,16 @@ mod tests {
             ("äääää", None),
         ] {
             assert_eq!(without_suffix(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_own_address_has_the_scheme_of_the_listener() {
+        let head = http::Request::builder().header("host", "dp:8531").body(()).unwrap().into_parts().0;
+        let digest = Sha256Digest::of(b"data");
+        for (secure, scheme) in [(false, "http"), (true, "https")] {
+            let expected = format!("{scheme}://dp:8531/content/{digest}");
+            assert_eq!(own_url(&head, secure, digest), Some(expected));
         }
     }
 

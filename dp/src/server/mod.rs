@@ -7,16 +7,24 @@
 mod access;
 mod admission;
 pub mod body;
+#[cfg(target_os = "linux")]
+mod cold;
 pub mod conditional;
 mod connection;
 mod counters;
 mod facts;
 mod framing;
+#[cfg(target_os = "linux")]
+mod kernel;
+#[cfg(target_os = "linux")]
+mod lease;
 pub mod limit;
 pub(crate) mod metalink;
 mod mirrors;
 pub mod open;
 mod outgoing;
+#[cfg(target_os = "linux")]
+mod pace;
 #[cfg(target_os = "linux")]
 mod push;
 pub mod range;
@@ -28,7 +36,7 @@ mod socket;
 pub mod tally;
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -48,17 +56,18 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::library::{Library, LibraryError};
-pub use access::{Access, Gate, Keys};
+pub use access::{Access, Asker, Gate};
 use admission::{Admission, Client, Place};
 use body::ContentBody;
 use connection::Signals;
 use counters::GroupRow;
 pub use counters::{Outcome, Served, Source};
+pub use metalink::{hash_file, read_hash_file};
 use mirrors::KeptPieces;
 use open::OpenContents;
 use outgoing::{Line, Outgoing};
 pub use refusal::Refusal;
-pub use respond::{carrying, empty};
+pub use respond::{carrying, empty, problem};
 use service::Room;
 pub use service::{Answering, Call, Deliver, Received, Refused, Remark, RequestBody, Service};
 pub use shelf::{
@@ -354,7 +363,7 @@ impl ContentServer {
         {
             return respond::bad_request();
         }
-        self.answer_about(head, &segments, peer.address.ip()).await.unwrap_or_else(respond::refuse)
+        self.answer_about(head, &segments, peer.asker()).await.unwrap_or_else(respond::refuse)
     }
 
     /// The routes of content and of what is told about it.
@@ -362,7 +371,7 @@ impl ContentServer {
         &self,
         head: &Parts,
         segments: &[&str],
-        client: IpAddr,
+        client: Asker,
     ) -> Result<Response<ContentBody>, Refusal> {
         let readable = matches!(head.method, Method::GET | Method::HEAD);
         let shelf = self.shelf.load();
@@ -376,6 +385,10 @@ impl ContentServer {
             ["content", digest, "pieceshash"] => {
                 let digest = digest.parse().map_err(|_| Refusal::Absent)?;
                 self.pieces_hash(head, &shelf, digest, client).await
+            }
+            ["content", digest, "blocks"] => {
+                let digest = digest.parse().map_err(|_| Refusal::Absent)?;
+                self.block_map(head, &shelf, digest, client).await
             }
             // As update servers name content; they take no regard to case ([MS-WSUSSS] section 2.1).
             [content, folder, file] if content.eq_ignore_ascii_case("content") => {
@@ -443,7 +456,7 @@ impl ContentServer {
         head: &Parts,
         shelf: &Shelf,
         digest: Sha256Digest,
-        client: IpAddr,
+        client: Asker,
     ) -> Result<Response<ContentBody>, Refusal> {
         let servable = self.servable(head, shelf, digest, client)?;
         let mut response = self.deliver(head, digest, servable).await?;
@@ -486,7 +499,7 @@ impl ContentServer {
         head: &Parts,
         shelf: &'s Shelf,
         digest: Sha256Digest,
-        client: IpAddr,
+        client: Asker,
     ) -> Result<&'s Servable, Refusal> {
         let servable = shelf.contents.get(&digest).ok_or(Refusal::Absent)?;
         if access::may(&*self.gate, servable.access, head, client) {
@@ -528,4 +541,10 @@ fn sha1_of(folder: &str, file: &str) -> Option<Sha1Digest> {
 struct Peer {
     address: SocketAddr,
     secure: bool,
+}
+
+impl Peer {
+    fn asker(self) -> Asker {
+        Asker { address: self.address.ip(), secure: self.secure }
+    }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use catalog::digest::Sha256Digest;
+use catalog::problem::Problem;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
@@ -93,6 +94,20 @@ fn method_not_allowed() -> Response<ContentBody> {
 /// 503: no room in memory now.
 pub(super) fn try_later() -> Response<ContentBody> {
     refuse(Refusal::Busy)
+}
+
+/// A problem with the status of its code (RFC 9457).
+pub fn problem(problem: &Problem) -> Response<ContentBody> {
+    let status = StatusCode::from_u16(problem.code.page().http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let bytes = serde_json::to_vec(problem).unwrap_or_default();
+    let mut response = carrying(status, bytes.into(), "application/problem+json", false);
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+    }
+    response
 }
 
 /// An answer that is for this asker alone; `head`: without its body.

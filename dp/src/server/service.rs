@@ -20,6 +20,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::access::Asker;
 use super::body::ContentBody;
 use super::respond;
 use super::shelf::Servable;
@@ -54,6 +55,11 @@ pub struct Call<'r> {
 }
 
 impl Call<'_> {
+    /// Who asks.
+    pub fn asker(&self) -> Asker {
+        Asker { address: self.peer.ip(), secure: self.secure }
+    }
+
     /// The key that the request shows, if it shows one.
     pub fn bearer(&self) -> Option<&str> {
         super::access::bearer(&self.head.headers)

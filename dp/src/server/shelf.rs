@@ -1,6 +1,6 @@
 //! What a distribution point may serve at one moment, and what clients are told about where content is.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use super::access::Access;
 use super::facts::Facts;
 
-/// What may be served, and what clients are told about where content is. Replaced whole, never changed.
 /// What may be served. Replaced whole, never changed.
 #[derive(Debug, Clone, Default)]
 pub struct Shelf {
@@ -22,6 +21,8 @@ pub struct Shelf {
     pub by_sha1: HashMap<Sha1Digest, Option<Sha256Digest>>,
     /// Files of packages: names in lower case, because clients differ in it.
     pub packages: HashMap<(PackageId, String), Sha256Digest>,
+    /// Private content that others may serve: nobody is told here where that is without a key.
+    pub private_elsewhere: HashSet<Sha256Digest>,
 }
 
 impl Shelf {
@@ -35,9 +36,13 @@ impl Shelf {
         self.contents.insert(digest, servable);
     }
 
-    /// For whom a content is; what is not on the shelf is nobody's business, and public by itself.
+    /// For whom a content is; what nobody said anything of is public.
     pub fn access(&self, digest: Sha256Digest) -> Access {
-        self.contents.get(&digest).map_or(Access::Public, |servable| servable.access)
+        match self.contents.get(&digest) {
+            Some(servable) => servable.access,
+            None if self.private_elsewhere.contains(&digest) => Access::Private,
+            None => Access::Public,
+        }
     }
 }
 
@@ -151,6 +156,9 @@ pub struct LocationsAnswer {
     pub sha1: Option<Sha1Digest>,
     /// A name for it.
     pub file_name: FileName,
+    /// It is for those with a key: never to be asked of peers and the cloud, and never to be shared.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub private: bool,
     /// Where it is, in the order in which to ask.
     pub locations: Vec<Location>,
     /// Where it may be asked for later, in order.

@@ -3,6 +3,7 @@
 //! Bytes are gathered into [`GATHER`] before they are hashed and written, on a blocking thread, while the next
 //! are received. So a process that is killed loses at most twice that.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -10,12 +11,14 @@ use catalog::digest::{Verified, Wanted};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::earlier::EarlierBody;
 use super::fault::Fault;
 use super::folder::{self, FileBody};
-use super::machine::Event;
+use super::machine::{Answer, Event};
 use super::rate::RateLimit;
 use super::web::{Body, Opened};
 use super::{At, Source};
+use crate::delta::Reuse;
 use crate::library::{Appended, LibraryError, Note, Staged, Stored};
 
 /// Bytes that are hashed and written at once: enough to be hashed on two cores, and no more, because what the
@@ -35,6 +38,7 @@ pub(super) enum LocalError {
 enum Incoming {
     Web(Box<Body>),
     File(FileBody),
+    Earlier(EarlierBody),
 }
 
 impl Incoming {
@@ -42,6 +46,7 @@ impl Incoming {
         match self {
             Self::Web(body) => body.next().await,
             Self::File(body) => body.next().await,
+            Self::Earlier(body) => body.next().await,
         }
     }
 }
@@ -65,21 +70,41 @@ pub(super) struct Lane<'a> {
     note: Option<Note>,
     /// Where a piece began that was wrong.
     wrong: Option<u64>,
+    /// What is here of the file, and the number of the source that stands for that.
+    reuse: Option<(usize, Arc<Reuse>)>,
 }
 
 impl<'a> Lane<'a> {
-    pub(super) fn new(sources: &'a [Source], rate: Option<&'a RateLimit>, staged: Box<Staged>) -> Self {
-        Self { sources, rate, disk: Disk::Here(staged), incoming: None, end: None, note: None, wrong: None }
+    pub(super) fn new(
+        sources: &'a [Source],
+        rate: Option<&'a RateLimit>,
+        staged: Box<Staged>,
+        reuse: Option<(usize, Arc<Reuse>)>,
+    ) -> Self {
+        let disk = Disk::Here(staged);
+        Self { sources, rate, disk, incoming: None, end: None, note: None, wrong: None, reuse }
     }
 
-    pub(super) async fn ask(&mut self, source: usize, from: u64, if_range: Option<String>) -> Event {
+    pub(super) async fn ask(
+        &mut self,
+        source: usize,
+        from: u64,
+        until: Option<u64>,
+        if_range: Option<String>,
+    ) -> Event {
         (self.incoming, self.end) = (None, None);
+        if let Some((_, reuse)) = self.reuse.as_ref().filter(|(number, _)| *number == source) {
+            let total = reuse.size();
+            self.incoming =
+                Some(Incoming::Earlier(EarlierBody::new(reuse.clone(), from..until.unwrap_or(total))));
+            return Event::Answered(Answer::From { offset: from, total: Some(total), etag: None });
+        }
         let source = &self.sources[source];
         let opened = match &source.at {
             At::File(path) => {
                 folder::open(path.clone(), from).await.map(|(answer, body)| (answer, Incoming::File(body)))
             }
-            At::Url(url) => match source.web.open(url, from, if_range.as_deref()).await {
+            At::Url(url) => match source.web.open_part(url, from, until, if_range.as_deref()).await {
                 Ok(Opened { answer, body }) => Ok((answer, Incoming::Web(Box::new(body)))),
                 Err(fault) => Err(fault),
             },
@@ -98,6 +123,7 @@ impl<'a> Lane<'a> {
     pub(super) async fn read(&mut self) -> Event {
         let mut gathered = BytesMut::new();
         let began = Instant::now();
+        let is_network = !matches!(self.incoming, Some(Incoming::Earlier(_)));
         while self.end.is_none()
             && gathered.len() < GATHER
             && (gathered.is_empty() || began.elapsed() < GATHER_FOR)
@@ -108,7 +134,7 @@ impl<'a> Lane<'a> {
             };
             match next {
                 Ok(Some(bytes)) => {
-                    if let Some(rate) = self.rate {
+                    if let Some(rate) = self.rate.filter(|_| is_network) {
                         rate.spend(bytes.len()).await;
                     }
                     gathered.reserve(GATHER.saturating_sub(gathered.len()).max(bytes.len()));

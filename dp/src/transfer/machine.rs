@@ -15,18 +15,25 @@
 //!   next. A lasting one, or too many, excludes the source. Every run ends.
 //! - Where the hashes of pieces are known, a wrong piece is dropped alone, and costs its only sender all further trust;
 //!   what is staged before it is right, so it is never sent again: of a whole answer that part is skipped.
+//! - What this machine has of the file already, in other content, is one more source: it is asked for exactly that, and
+//!   nobody else is. Where it is wrong or gone, that part comes from the others.
 //! - A wrong digest says that someone lied, not who: nothing is kept, a source that sent every byte is excluded,
 //!   and one that only shared in it is asked again alone, after all others.
 
+mod earlier;
+mod step;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
-use catalog::digest::{Mismatch, PIECE_SIZE, Verified, Wanted};
+use catalog::digest::{BLOCK_SIZE, Mismatch, PIECE_SIZE, Wanted};
 
+use self::earlier::Earlier;
+pub use self::step::{Answer, Event, Patience, Report, Step};
 use super::fault::Fault;
 use super::jitter::Jitter;
 
@@ -38,147 +45,6 @@ const BUSY_WINDOW: Duration = Duration::from_secs(60);
 const PROGRESS: u64 = 1 << 20;
 /// Wrong pieces that a source may share in with others before it is not asked any more.
 const MOST_SHARED_LIES: u32 = 3;
-
-/// How patient a [`Machine`] is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    /// Attempts at one source, one after the other, that bring nothing.
-    pub attempts_per_source: u32,
-    /// Such attempts in all, whatever the source.
-    pub attempts_in_total: u32,
-    /// The most that the first pause lasts; each one after it may last twice as long.
-    pub first_delay: Duration,
-    /// The most that any pause of our own choice lasts.
-    pub longest_delay: Duration,
-    /// A source that asks to be left alone for longer than this is given up.
-    pub longest_retry_after: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            attempts_per_source: 5,
-            attempts_in_total: 60,
-            first_delay: Duration::from_secs(1),
-            longest_delay: Duration::from_secs(15 * 60),
-            longest_retry_after: Duration::from_secs(6 * 60 * 60),
-        }
-    }
-}
-
-/// What a source answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// The rest, from `offset` on (206), of a file of `total` bytes if it says so.
-    From {
-        /// First byte that will come.
-        offset: u64,
-        /// Bytes of the whole file.
-        total: Option<u64>,
-        /// Its strong entity tag.
-        etag: Option<String>,
-    },
-    /// The whole file (200), of `total` bytes if it says so.
-    Whole {
-        /// Bytes of the whole file.
-        total: Option<u64>,
-        /// Its strong entity tag.
-        etag: Option<String>,
-    },
-    /// Nothing that begins so late (416), of a file of `total` bytes if it says so.
-    NothingThere {
-        /// Bytes of the whole file.
-        total: Option<u64>,
-    },
-}
-
-impl Answer {
-    /// The strong entity tag of what comes.
-    pub fn etag(&self) -> Option<&str> {
-        match self {
-            Self::From { etag, .. } | Self::Whole { etag, .. } => etag.as_deref(),
-            Self::NothingThere { .. } => None,
-        }
-    }
-}
-
-/// What happened.
-#[derive(Debug)]
-pub enum Event {
-    /// The staged file is open and holds `have` bytes from before. `tag` is the entity tag under which the
-    /// source of that number sent the last of them.
-    Started {
-        /// Bytes staged.
-        have: u64,
-        /// Source and its strong entity tag.
-        tag: Option<(usize, String)>,
-    },
-    /// The source answered.
-    Answered(Answer),
-    /// Nothing is staged any more.
-    Rewound,
-    /// Bytes came.
-    Chunk(Bytes),
-    /// The answer ended as its sender meant it to.
-    Ended,
-    /// The bytes are on their way to the disk.
-    Written,
-    /// All staged bytes are what was wanted.
-    Matched(Verified),
-    /// They are not.
-    Differs(Mismatch),
-    /// A piece is not what it must be: it and all after it is staged no more.
-    WrongPiece {
-        /// Where it begins.
-        offset: u64,
-    },
-    /// The pause is over.
-    Waited,
-    /// The source did something wrong, or nothing at all.
-    Failed(Fault),
-}
-
-/// What to do next.
-#[derive(Debug)]
-pub enum Step {
-    /// Ask `source` for the bytes from `from` on; without a range where that is 0.
-    Ask {
-        /// The number of the source.
-        source: usize,
-        /// The offset to go on from.
-        from: u64,
-        /// For the `If-Range` field.
-        if_range: Option<String>,
-    },
-    /// Forget what is staged.
-    Rewind,
-    /// Take the next bytes of the answer.
-    Read,
-    /// Stage these.
-    Write(Bytes),
-    /// Compare what is staged with what was wanted.
-    Check,
-    /// Make it visible.
-    Commit(Verified),
-    /// Pause before `source` is asked.
-    Wait {
-        /// The number of the source.
-        source: usize,
-        /// How long.
-        pause: Duration,
-    },
-    /// No source is left.
-    GiveUp,
-}
-
-/// What became of one source.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Bytes of the staged file that are from this source.
-    pub bytes: u64,
-    /// Everything it did wrong, in order.
-    pub faults: Vec<Fault>,
-}
 
 #[derive(Default)]
 struct Source {
@@ -228,6 +94,11 @@ pub struct Machine {
     open: bool,
     /// Where the answer that is asked for should begin.
     from: u64,
+    /// Where it should end, if not with the file.
+    until: Option<u64>,
+    earlier: Option<Earlier>,
+    /// The source that was asked last, but for this machine itself.
+    preferred: usize,
     have: u64,
     /// The current attempt brought something.
     fruitful: bool,
@@ -254,6 +125,9 @@ impl Machine {
             current: 0,
             open: false,
             from: 0,
+            until: None,
+            earlier: None,
+            preferred: 0,
             have: 0,
             fruitful: false,
             furthest: 0,
@@ -268,6 +142,12 @@ impl Machine {
     /// Says that the hashes of all pieces are known: [`Event::WrongPiece`] may come.
     pub fn by_pieces(&mut self) {
         self.by_pieces = true;
+    }
+
+    /// Says that source number `source` is this machine, which has these parts of the file in other content. It is asked for
+    /// nothing else.
+    pub fn reuse(&mut self, source: usize, spans: Vec<Range<u64>>) {
+        self.earlier = Some(Earlier { source, spans });
     }
 
     /// Gives one source fewer attempts than the others.
@@ -315,8 +195,13 @@ impl Machine {
                 self.wrong_range(now, format!("those from {offset}"))
             }
             Event::Answered(Answer::Whole { etag, .. }) => match self.have {
-                0 => self.read(etag),
+                0 => {
+                    self.until = None;
+                    self.read(etag)
+                }
                 have if self.by_pieces => {
+                    // It is on its way, and sent again for each part it would be for nothing.
+                    self.until = None;
                     self.skip = have;
                     self.read(etag)
                 }
@@ -334,9 +219,15 @@ impl Machine {
             Event::Chunk(bytes) => self.accept(bytes),
             Event::WrongPiece { offset } => self.wrong_piece(now, offset),
             Event::Written => Step::Read,
+            Event::Ended if self.until.is_some_and(|until| self.have >= until) => self.part_is_here(now),
+            Event::Ended | Event::Failed(_)
+                if self.open && self.is_earlier(self.current) && self.have < self.wanted.size =>
+            {
+                self.changed(now)
+            }
             Event::Ended if self.have < self.wanted.size => {
-                let fault = Fault::CutShort { expected: self.wanted.size, actual: self.have };
-                self.fall_back(now, fault)
+                let expected = self.until.unwrap_or(self.wanted.size);
+                self.fall_back(now, Fault::CutShort { expected, actual: self.have })
             }
             Event::Ended => self.check(),
             // Every byte is there: how the answer ends does not matter any more, the digest does.
@@ -367,8 +258,13 @@ impl Machine {
         if self.fruitless >= self.patience.attempts_in_total {
             return Step::GiveUp;
         }
-        let current = self.current;
-        let next = self.sources.iter().enumerate().filter(|(_, source)| !source.out).min_by_key(
+        if let Some(earlier) = self.earlier.as_ref().filter(|earlier| earlier.end(self.have).is_some()) {
+            self.current = earlier.source;
+            return self.ask(now);
+        }
+        let current = self.preferred;
+        let others = self.sources.iter().enumerate();
+        let next = others.filter(|(number, source)| !source.out && !self.is_earlier(*number)).min_by_key(
             |(number, source)| {
                 let wish = if source.asked_for_pause {
                     source.not_before.saturating_sub(now)
@@ -380,12 +276,17 @@ impl Machine {
         );
         let Some((next, source)) = next else { return Step::GiveUp };
         let pause = source.ready_at().saturating_sub(now);
-        self.current = next;
+        (self.current, self.preferred) = (next, next);
         if pause.is_zero() { self.ask(now) } else { Step::Wait { source: next, pause } }
     }
 
     fn ask(&mut self, now: Duration) -> Step {
-        self.from = if self.may_continue(self.current) { self.have } else { 0 };
+        let is_earlier = self.is_earlier(self.current);
+        self.from = if is_earlier || self.may_continue(self.current) { self.have } else { 0 };
+        self.until = self.earlier.as_ref().filter(|_| self.from == self.have).and_then(|earlier| {
+            let until = if is_earlier { earlier.end(self.have) } else { earlier.next(self.have) };
+            until.filter(|until| *until < self.wanted.size)
+        });
         let source = &mut self.sources[self.current];
         self.fruitful = false;
         self.skip = 0;
@@ -395,7 +296,30 @@ impl Machine {
         }
         source.asked_at.push_back(now);
         let if_range = if self.from > 0 { source.etag.clone() } else { None };
-        Step::Ask { source: self.current, from: self.from, if_range }
+        Step::Ask { source: self.current, from: self.from, until: self.until, if_range }
+    }
+
+    fn is_earlier(&self, number: usize) -> bool {
+        self.earlier.as_ref().is_some_and(|earlier| earlier.source == number)
+    }
+
+    /// Everything that was asked for has come, and more is wanted: that is no attempt that failed.
+    fn part_is_here(&mut self, now: Duration) -> Step {
+        self.open = false;
+        let source = &mut self.sources[self.current];
+        source.asked_at.pop_back();
+        source.fruitless = 0;
+        self.ask_next(now)
+    }
+
+    /// What this machine had is not there any more, or not right: others give it.
+    fn changed(&mut self, now: Duration) -> Step {
+        self.open = false;
+        let block = BLOCK_SIZE as u64;
+        if let Some(earlier) = &mut self.earlier {
+            earlier.forget(self.have / block * block..(self.have / block + 1) * block);
+        }
+        self.ask_next(now)
     }
 
     /// Whether `number` may add to what is staged. A suspect neither continues the bytes of others nor are
@@ -492,6 +416,9 @@ impl Machine {
             source.suspect = true;
             source.report.faults.push(Fault::Digest(mismatch));
         }
+        if let Some(earlier) = &mut self.earlier {
+            earlier.spans.clear();
+        }
         self.latest_fault = Some((self.current, Fault::Digest(mismatch)));
         self.fruitless += 1;
         self.discard()
@@ -508,6 +435,18 @@ impl Machine {
             .filter(|((_, from), to)| *from < end && *to > offset)
             .map(|((source, _), _)| *source)
             .collect();
+        // What this machine had may be what was wrong. Without it there is no doubt, the next time.
+        let own = self.earlier.as_mut().filter(|earlier| liars.contains(&earlier.source));
+        let liars = match own {
+            Some(earlier) => {
+                earlier.forget(offset..end);
+                BTreeSet::new()
+            }
+            None => {
+                self.fruitless += 1;
+                liars
+            }
+        };
         // Bytes of an earlier transfer have no sender here, and may have been the wrong ones.
         let all_sent = self.senders.first().is_some_and(|(_, from)| *from <= offset);
         for number in &liars {
@@ -520,7 +459,6 @@ impl Machine {
         self.senders.retain(|(_, from)| *from < offset);
         self.have = offset;
         self.open = false;
-        self.fruitless += 1;
         let mut end = self.have;
         for source in &mut self.sources {
             source.report.bytes = 0;

@@ -3,6 +3,7 @@
 //!
 //! [`machine`] decides, a lane (one connection, one staged file) does, and [`fetch`] drives the two.
 
+mod earlier;
 pub mod fault;
 mod folder;
 mod jitter;
@@ -31,7 +32,8 @@ use self::lane::{Lane, LocalError};
 use self::machine::{Event, Machine, Patience, Step};
 pub use self::rate::RateLimit;
 pub use self::report::{FetchError, Served, SourceFailure};
-use self::web::Web;
+use self::web::{Web, WebPolicy};
+use crate::delta::Reuse;
 use crate::library::{Growth, Library, LibraryError, Staged, Stored};
 
 /// How often somebody else's transfer of the same file is looked at.
@@ -41,6 +43,8 @@ const BUSY_POLL: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SourceKind {
+    /// Content that is on this machine already, and has parts of the file.
+    Earlier,
     /// A folder of this machine.
     Folder,
     /// A copy of the upstream's files, named by the operator.
@@ -58,6 +62,7 @@ pub enum SourceKind {
 impl fmt::Display for SourceKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Earlier => "earlier content",
             Self::Folder => "folder",
             Self::Mirror => "mirror",
             Self::Upstream => "catalog",
@@ -227,7 +232,18 @@ pub async fn fetch(
     policy: &Policy,
     progress: impl Fn(Progress) + Send + Sync,
 ) -> Result<Fetched, FetchError> {
-    fetch_by_pieces(library, job, None, None, policy, progress).await
+    fetch_with(library, job, Known::default(), policy, progress).await
+}
+
+/// What is known beside the sources.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// The hashes of the file's pieces: a source that lies costs one piece.
+    pub pieces: Option<Pieces>,
+    /// Who reads the file while it arrives.
+    pub growth: Option<Arc<Growth>>,
+    /// What of it is here in other content. Of use only where `pieces` are known.
+    pub reuse: Option<Arc<Reuse>>,
 }
 
 /// The same, where the hashes of the file's pieces are known: a source that lies costs one piece, and whoever holds
@@ -244,8 +260,25 @@ pub async fn fetch_by_pieces(
     policy: &Policy,
     progress: impl Fn(Progress) + Send + Sync,
 ) -> Result<Fetched, FetchError> {
+    fetch_with(library, job, Known { pieces, growth, reuse: None }, policy, progress).await
+}
+
+/// The same, with everything that is known.
+///
+/// # Errors
+/// [`FetchError`]: with the faults of every source that was asked, or the local reason.
+pub async fn fetch_with(
+    library: &Library,
+    mut job: Job,
+    known: Known,
+    policy: &Policy,
+    progress: impl Fn(Progress) + Send + Sync,
+) -> Result<Fetched, FetchError> {
+    let Known { pieces, growth, reuse } = known;
     let _end = EndOf(growth.clone());
     let pieces = pieces.filter(|pieces| pieces.size() == job.wanted.size);
+    let reuse = reuse.filter(|reuse| pieces.is_some() && reuse.size() == job.wanted.size);
+    let reuse = reuse.and_then(|reuse| Some((add_earlier(&mut job, &reuse)?, reuse)));
     let span = info_span!("content.transfer", file = %job.file_name, size_bytes = job.wanted.size);
     let local = |error| FetchError::local(job.file_name.clone(), error);
     async {
@@ -262,10 +295,23 @@ pub async fn fetch_by_pieces(
         if job.sources.is_empty() && staged.have() < job.wanted.size {
             return Err(FetchError::NoSource { file: job.file_name.clone() });
         }
-        drive(&job, policy, staged, pieces.is_some(), &progress).await
+        drive(&job, policy, staged, pieces.is_some(), reuse, &progress).await
     }
     .instrument(span)
     .await
+}
+
+/// This machine becomes the last source; its number.
+fn add_earlier(job: &mut Job, reuse: &Reuse) -> Option<usize> {
+    let path = reuse.name();
+    let name = path.file_name().map_or_else(|| "?".to_owned(), |name| name.to_string_lossy().into_owned());
+    // Nothing is fetched through it.
+    let web = match job.sources.first() {
+        Some(source) => source.web.clone(),
+        None => Arc::new(Web::new(WebPolicy::default()).ok()?),
+    };
+    job.sources.push(Source { kind: SourceKind::Earlier, name, at: At::File(path), web });
+    Some(job.sources.len() - 1)
 }
 
 /// Followers learn of the end, however it comes.
@@ -320,6 +366,7 @@ async fn drive(
     policy: &Policy,
     staged: Box<Staged>,
     by_pieces: bool,
+    reuse: Option<(usize, Arc<Reuse>)>,
     progress: &(impl Fn(Progress) + Send + Sync),
 ) -> Result<Fetched, FetchError> {
     let local = |error| FetchError::local(job.file_name.clone(), error);
@@ -339,7 +386,10 @@ async fn drive(
     for (number, _) in job.sources.iter().enumerate().filter(|(_, source)| source.kind == SourceKind::Peer) {
         machine.limit_attempts(number, 1);
     }
-    let mut lane = Lane::new(&job.sources, policy.rate.as_deref(), staged);
+    if let Some((number, reuse)) = &reuse {
+        machine.reuse(*number, reuse.spans());
+    }
+    let mut lane = Lane::new(&job.sources, policy.rate.as_deref(), staged, reuse);
     let mut event = Event::Started { have: resumed_from, tag };
     loop {
         let step = machine.on(began.elapsed(), event);
@@ -349,10 +399,10 @@ async fn drive(
         }
         let tell = |doing| progress(Progress { have: machine.have(), size: job.wanted.size, doing });
         event = match step {
-            Step::Ask { source, from, if_range } => {
+            Step::Ask { source, from, until, if_range } => {
                 debug!(from, "asking {} for {}", job.sources[source].name, job.file_name);
                 tell(Doing::Asking { source: named(source) });
-                lane.ask(source, from, if_range).await
+                lane.ask(source, from, until, if_range).await
             }
             Step::Rewind => {
                 resumed_from = 0;

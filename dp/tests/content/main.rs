@@ -3,6 +3,7 @@
 
 mod answers;
 mod bounds;
+mod clients;
 mod feet;
 mod hostile;
 mod limits;

@@ -4,17 +4,26 @@ use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dp::client::{ClientSettings, ShareSettings, share};
+use catalog::problem::{Code, Problem};
+use dp::client::{Cache, ClientSettings, DeviceKey, ShareSettings, share};
 use dp::peers::{Announced, DeviceId, Devices, PeerService, Register};
-use dp::server::ServerLimits;
+use dp::server::{Asker, ServerLimits};
 
 use crate::stage::{Point, Wire, request};
 
 struct Keys;
 
 impl Devices for Keys {
-    fn device(&self, token: &str) -> Option<DeviceId> {
-        matches!(token, "one" | "two").then(|| DeviceId(format!("desk-{token}")))
+    fn device(&self, token: Option<&str>, _: Asker) -> Result<DeviceId, Problem> {
+        let known = token.filter(|token| matches!(*token, "one" | "two"));
+        known.map(|token| DeviceId(format!("desk-{token}"))).ok_or(Problem::new(
+            match token {
+                Some("plain") => Code::PlainHttpRefused,
+                Some("guess") => Code::TooManyTries,
+                _ => Code::KeyRefused,
+            },
+            "no",
+        ))
     }
 }
 
@@ -40,6 +49,8 @@ fn devices_announce_for_their_own_address_and_anybody_reports() {
         ("no key", "", announce.as_str(), 401),
         ("another key", "Authorization: Bearer three\r\n", &announce, 401),
         ("another scheme", "Authorization: Basic one\r\n", &announce, 401),
+        ("not over this connection", "Authorization: Bearer plain\r\n", &announce, 403),
+        ("not now", "Authorization: Bearer guess\r\n", &announce, 429),
         ("no JSON", one, "{", 400),
         ("an address of its own choice", one, r#"{"port":8533,"contents":[],"address":"10.0.0.1"}"#, 400),
         ("port 0", one, r#"{"port":0,"contents":[]}"#, 400),
@@ -90,18 +101,18 @@ fn a_client_serves_what_it_holds_and_takes_it_back_at_the_end() {
     // In the library and not distributed: only the peer gives it.
     let content = site.store(2, 3_000);
     assert_eq!(site.get(&content.path()).status, 404);
+    // What came as private is neither announced nor served.
+    let private = site.store(3, 2_000);
+    let cache = Cache::open(site.folder.path(), 0).unwrap();
+    cache.note(private.sha256, &"boot.wim".parse().unwrap(), true, jiff::Timestamp::now()).unwrap();
     let settings = ShareSettings {
         client: ClientSettings {
-            site: site.url("/").parse().unwrap(),
-            dir: site.folder.path().to_owned(),
-            ca_file: None,
-            allow_networks: Vec::new(),
-            min_free: 0,
             address: Some("127.0.0.2".parse().unwrap()),
-            wait: false,
+            key: Some(DeviceKey::new("two")),
+            ..site.client(site.folder.path())
         },
         listen: "127.0.0.2:0".parse().unwrap(),
-        key: "two".to_owned(),
+        max_rate: None,
     };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let (tell, told) = std::sync::mpsc::channel();
@@ -126,6 +137,9 @@ fn a_client_serves_what_it_holds_and_takes_it_back_at_the_end() {
     assert!(wire.answer(false).body == content.bytes);
     wire.send(&request("GET", &format!("/locations/{}", content.sha256), &[]));
     assert_eq!(wire.answer(false).status, 404, "a peer knows bytes, nothing else");
+    wire.send(&request("GET", &private.path(), &[]));
+    assert_eq!(wire.answer(false).status, 404);
+    assert!(register.near(private.sha256, client, &[], started.elapsed()).is_empty());
     drop(wire);
     stop.send(()).unwrap();
     site.runtime.block_on(sharing).unwrap().unwrap();

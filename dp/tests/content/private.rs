@@ -1,10 +1,9 @@
 //! Private content: for those with a key, and for all others as if it were not there.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use dp::server::LocationKind::{Cloud, DistributionPoint};
-use dp::server::{Access, ContentServer, Gate, Refusal, Servable, ServerLimits};
+use dp::server::LocationKind::{Cloud, DistributionPoint, Peer};
+use dp::server::{Access, Asker, ContentServer, Gate, Refusal, Servable, ServerLimits};
 
 use crate::stage::{Content, Point, fields};
 
@@ -12,8 +11,8 @@ use crate::stage::{Content, Point, fields};
 struct OneKey(&'static str);
 
 impl Gate for OneKey {
-    fn may(&self, token: Option<&str>, client: IpAddr) -> bool {
-        token == Some(self.0) && client.is_loopback()
+    fn may(&self, token: Option<&str>, asker: Asker) -> bool {
+        token == Some(self.0) && asker.address.is_loopback()
     }
 }
 
@@ -33,7 +32,11 @@ fn start() -> (Point, Content) {
     keep_private(&point, &content);
     point.tell(
         &content,
-        &[(DistributionPoint, content.path()), (Cloud, "http://cloud.example/secret".to_owned())],
+        &[
+            (DistributionPoint, content.path()),
+            (Cloud, "http://cloud.example/secret".to_owned()),
+            (Peer, "http://peer.example/secret".to_owned()),
+        ],
     );
     (point, content)
 }
@@ -101,11 +104,35 @@ fn who_has_a_key_gets_it_by_every_name_and_no_cache_keeps_it() {
         let answer = point.ask("GET", path, &[key]);
         assert_eq!(answer.status, 200, "{path}");
         let text = String::from_utf8(answer.body).unwrap();
-        assert!(!text.contains("cloud.example"), "{path} asks strangers for what is private: {text}");
+        assert!(!text.contains("example"), "{path} asks strangers for what is private: {text}");
+        assert_eq!(text.contains(r#""private":true"#), path.starts_with("/locations"), "{text}");
         assert!(!answer.fields.iter().any(|(_, value)| value.contains("public")), "{path}");
     }
     let head = point.ask("HEAD", &content.path(), &[key]);
-    assert!(!head.fields.iter().any(|(_, value)| value.contains("cloud.example")), "{head:?}");
+    assert!(!head.fields.iter().any(|(_, value)| value.contains("example")), "{head:?}");
+}
+
+#[test]
+fn hashes_of_what_others_serve_are_told_and_of_what_is_private_there_to_those_with_a_key() {
+    let (point, _) = start();
+    let elsewhere = point.store(7, 2_000_000);
+    let path = format!("{}/pieceshash", elsewhere.path());
+    assert_eq!(point.get(&path).status, 404, "nobody is sent anywhere for it");
+    point.locate_elsewhere(&elsewhere);
+    assert_eq!(point.get(&path).status, 200);
+    point.change(|shelf| {
+        shelf.private_elsewhere.insert(elsewhere.sha256);
+    });
+    for path in [path, format!("{}/blocks", elsewhere.path()), format!("/locations/{}", elsewhere.sha256)] {
+        assert_eq!(point.get(&path).status, 404, "{path}");
+    }
+    let key = ("Authorization", "Bearer right");
+    let told = point.ask("GET", &format!("{}/pieceshash", elsewhere.path()), &[key]);
+    assert_eq!(
+        (told.status, told.field("cache-control")),
+        (200, Some("private, max-age=31536000, immutable"))
+    );
+    assert_eq!(point.ask("GET", &elsewhere.path(), &[key]).status, 404, "the bytes are elsewhere");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::admin::{Answer, Caller};
 use crate::clock;
 use crate::sequence::action::Sealed;
 use crate::sequence::edit::{self, Place};
-use crate::sequence::key::{ProductKey, Secret};
+use crate::sequence::key::{HiddenText, ProductKey};
 use crate::sequence::lint::{self, Finding, Severity};
 use crate::sequence::{Action, Node, Sequence};
 use crate::site::Site;
@@ -26,7 +26,7 @@ use crate::site::Site;
 struct NewSecret {
     number: u32,
     label: &'static str,
-    secret: Secret,
+    secret: HiddenText,
 }
 
 /// Saves `changed` in place of `row`.
@@ -123,7 +123,7 @@ pub async fn step_add(
     kind: &str,
     place: &Place,
     changes: &[(String, String)],
-    value: Option<Secret>,
+    value: Option<HiddenText>,
     caller: &Caller,
 ) -> Result<Answer, Problem> {
     let row = sequence(site, name).await?;
@@ -200,7 +200,7 @@ pub async fn step_set(site: &Arc<Site>, set: StepSet, caller: &Caller) -> Result
 }
 
 /// Gives a Set Variable step a value that nobody sees.
-fn hidden(node: &mut Node, value: Option<Secret>, place: u32) -> Result<Option<NewSecret>, Problem> {
+fn hidden(node: &mut Node, value: Option<HiddenText>, place: u32) -> Result<Option<NewSecret>, Problem> {
     let Some(value) = value else { return Ok(None) };
     if let Node::Step(step) = node
         && let Action::SetVariable(set) = &mut step.action
@@ -328,6 +328,12 @@ pub async fn enable(site: &Arc<Site>, name: &str, enabled: bool, caller: &Caller
 pub async fn delete(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Answer, Problem> {
     let row = sequence(site, name).await?;
     let shown = show::one(site, &row.id).await?;
+    let id = row.id.clone();
+    let deployed = site.read(move |r| r.deployments_of(&id)).await?;
+    if !deployed.is_empty() {
+        let message = format!("task sequence {} `{}` is deployed", row.id, row.name);
+        return Err(Problem::new(Code::TaskSequenceDeployed, message).because(deployed.join(", ")));
+    }
     if !caller.dry_run {
         let who = caller.who.clone();
         site.write(move |w| {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::admin::UpdateFilter;
 use crate::sequence::choose::Device;
 use crate::sequence::edit::Place;
-use crate::sequence::key::Secret;
+use crate::sequence::key::HiddenText;
 
 /// Every verb about task sequences.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ pub enum TsRequest {
         kind: String,
         place: Place,
         changes: Vec<(String, String)>,
-        value: Option<Secret>,
+        value: Option<HiddenText>,
     },
     /// Changes a step or group.
     StepSet(Box<StepSet>),
@@ -87,7 +87,7 @@ pub struct Create {
     /// Do not wait for compatibility messages to be dismissed.
     pub ignore_dismissable: bool,
     /// The product key.
-    pub product_key: Option<Secret>,
+    pub product_key: Option<HiddenText>,
     /// It is an opaque volume key.
     pub encoded_key: bool,
     /// Warnings refuse too.
@@ -124,11 +124,11 @@ pub struct StepSet {
     /// Which edition of it.
     pub index: Option<u32>,
     /// The product key.
-    pub product_key: Option<Secret>,
+    pub product_key: Option<HiddenText>,
     /// It is an opaque volume key.
     pub encoded_key: bool,
     /// The hidden value of a variable.
-    pub value: Option<Secret>,
+    pub value: Option<HiddenText>,
 }
 
 /// What happens to things of an import that the site has already.

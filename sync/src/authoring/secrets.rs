@@ -13,7 +13,7 @@ use catalog::problem::{Code, Problem};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
 use crate::keys::store_private;
-use crate::sequence::key::Secret;
+use crate::sequence::key::HiddenText;
 
 const KEY_FILE: &str = "secrets.key";
 const KEY_BYTES: usize = 32;
@@ -53,7 +53,7 @@ impl Vault {
     ///
     /// # Errors
     /// `INTERNAL` where the system has no randomness.
-    pub fn seal(&self, sequence: &PackageId, number: u32, secret: &Secret) -> Result<Vec<u8>, Problem> {
+    pub fn seal(&self, sequence: &PackageId, number: u32, secret: &HiddenText) -> Result<Vec<u8>, Problem> {
         let failed = || Problem::new(Code::Internal, "a secret cannot be sealed");
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce).map_err(|_| failed())?;
@@ -72,7 +72,7 @@ impl Vault {
     ///
     /// # Errors
     /// `SECRET_KEY_UNUSABLE`.
-    pub fn open(&self, sequence: &PackageId, number: u32, sealed: &[u8]) -> Result<Secret, Problem> {
+    pub fn open(&self, sequence: &PackageId, number: u32, sealed: &[u8]) -> Result<HiddenText, Problem> {
         let failed = || {
             let message =
                 format!("secret {number} of task sequence {sequence} does not open with this site's key");
@@ -83,7 +83,7 @@ impl Vault {
         let mut bytes = rest.to_vec();
         let opened =
             self.key.open_in_place(nonce, place(sequence, number), &mut bytes).map_err(|_| failed())?;
-        std::str::from_utf8(opened).map(Secret::new).map_err(|_| failed())
+        std::str::from_utf8(opened).map(HiddenText::new).map_err(|_| failed())
     }
 }
 
@@ -124,7 +124,7 @@ mod tests {
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (one, two) = ("XYZ00001".parse().unwrap(), "XYZ00002".parse().unwrap());
         let vault = Vault::of(here.path()).unwrap();
-        let secret = Secret::new("ABCDE-12345-FGHIJ-67890-KLMNO");
+        let secret = HiddenText::new("ABCDE-12345-FGHIJ-67890-KLMNO");
         let sealed = vault.seal(&one, 1, &secret).unwrap();
         assert!(!sealed.windows(5).any(|part| part == b"ABCDE"));
         assert_ne!(sealed, vault.seal(&one, 1, &secret).unwrap(), "each time another nonce");

@@ -2,17 +2,23 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Coded as _, Problem};
-use clap::Subcommand;
-use dp::client::{ClientSettings, ShareSettings};
+use clap::{Args, Subcommand};
+use dp::client::{
+    Cache, CacheLimits, CachedContent, ClientFetched, ClientSettings, Delta, DeviceKey, FetchOptions,
+    MOST_NAMED, Removed, ShareSettings, Why,
+};
+use dp::library::LibraryError;
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
-use super::Output;
-use super::output::{safe, size};
-use crate::config::{Loaded, Settings};
+use super::output::{Rows, safe, size, when};
+use super::{Global, Output};
+use crate::clock;
+use crate::config::{Loaded, Settings, parse_rate};
 use crate::keys::Secret;
 use crate::point;
 use crate::point::enrol::Place;
@@ -24,38 +30,98 @@ pub const KEY_FILE: &str = "device.key";
 #[derive(Debug, Subcommand)]
 pub enum Client {
     /// Fetch a content by its SHA-256 from wherever the site says: peers, distribution points, the cloud; verified
-    Fetch {
-        /// SHA-256 of the content
-        content: Sha256Digest,
-        /// Also place the file here under its name
-        #[arg(long, value_name = "DIR")]
-        to: Option<PathBuf>,
-        /// Fail at once where nobody gives it now, though others might be asked after their fallback time
-        #[arg(long)]
-        no_later: bool,
-    },
+    Fetch(Fetch),
     /// Enrol this device at its site, with the token of `spsync key enrol`
     Enrol {
         /// The file with the token
         #[arg(long, value_name = "FILE")]
         token_file: PathBuf,
     },
-    /// Serve what this client holds to other clients, and say so to the site, until interrupted
-    Share,
+    /// Serve what this client holds to other clients, and say so to the site, until interrupted; never what is private
+    Share {
+        /// The most that is sent, to all together: 2MiB/s
+        #[arg(long, value_name = "RATE", value_parser = rate)]
+        max_rate: Option<u64>,
+    },
+    /// What this client keeps, used last first
+    Content,
+    /// Remove what is beyond `[client] cache_size` and `cache_age`, never what a task needs or what was used within ten minutes
+    Clean {
+        /// Remove everything else
+        #[arg(long)]
+        all: bool,
+        /// Instead of `cache_size`: 40GiB
+        #[arg(long, value_name = "SIZE", value_parser = crate::config::parse_size)]
+        max_size: Option<u64>,
+        /// Instead of `cache_age`: 90d
+        #[arg(long, value_name = "TIME", value_parser = crate::config::parse_duration)]
+        max_age: Option<Duration>,
+    },
+    /// What the site knows of devices
+    #[command(flatten)]
+    AtSite(super::deploy::AtSite),
+}
+
+/// How a content is fetched.
+#[derive(Debug, Args)]
+pub struct Fetch {
+    /// SHA-256 of the content
+    content: Sha256Digest,
+    /// Also place the file here under its name
+    #[arg(long, value_name = "DIR")]
+    to: Option<PathBuf>,
+    /// Fail at once where nobody gives it now, though others might be asked after their fallback time
+    #[arg(long)]
+    no_later: bool,
+    /// The key of this device, for private content; that of its enrolment if not given
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// Take what it has in common with this file, read whole; `auto`: with what this client keeps, as far as that is
+    /// promising; `off`: fetch all of it
+    #[arg(long, value_name = "FILE|auto|off", default_value = "auto")]
+    delta_from: Vec<PathBuf>,
 }
 
 impl Client {
-    pub(super) async fn run(self, settings: Loaded, output: &Output) -> Result<u8, Problem> {
+    pub(super) async fn run(self, settings: Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
+        if let Self::AtSite(verb) = self {
+            return verb.run(&settings, global, output).await;
+        }
         let settings = settings.settings;
-        let (content, to, no_later) = match self {
-            Self::Fetch { content, to, no_later } => (content, to, no_later),
-            Self::Share => return share(&settings, output).await,
-            Self::Enrol { token_file } => return enrol(&settings, &token_file, output).await,
-        };
-        let client = settings_of(&settings, !no_later)?;
+        match self {
+            Self::AtSite(_) => Ok(0), // it was asked of the site
+            Self::Fetch(fetch) => fetch.run(&settings, output).await,
+            Self::Share { max_rate } => share(&settings, max_rate, output).await,
+            Self::Enrol { token_file } => enrol(&settings, &token_file, output).await,
+            Self::Content => {
+                let all = in_cache(&settings, |cache| cache.list()).await?;
+                list(&all, output);
+                Ok(0)
+            }
+            Self::Clean { all, max_size, max_age } => {
+                let own = settings.client.limits();
+                let limits = CacheLimits { size: max_size.or(own.size), age: max_age.or(own.age) };
+                let dry_run = global.dry_run;
+                let removed =
+                    in_cache(&settings, move |cache| cache.clean(limits, 0, all, clock::now(), dry_run))
+                        .await?;
+                cleaned(&removed, dry_run, output);
+                Ok(0)
+            }
+        }
+    }
+}
+
+impl Fetch {
+    async fn run(self, settings: &Settings, output: &Output) -> Result<u8, Problem> {
+        let mut client = settings_of(settings, !self.no_later)?;
+        if let Some(path) = &self.key_file {
+            client.key = Some(key_in(path)?);
+        }
+        let options = FetchOptions { target: self.to, delta: delta(self.delta_from)?, pin: None };
         let bar = output.bars.then(indicatif::ProgressBar::no_length);
         let told = bar.clone();
-        let fetching = dp::client::fetch_content(&client, content, to.as_deref(), move |at| {
+        let fetching = dp::client::fetch_content_with(&client, self.content, &options, move |at| {
             if let Some(bar) = &told {
                 bar.set_length(at.size);
                 bar.set_position(at.have);
@@ -68,42 +134,108 @@ impl Client {
             }
         };
         // A device that enrolled says who gave what; that is for the site's numbers, and not worth a word if it fails.
-        if let Ok(key) = std::fs::read_to_string(key_file(&settings))
-            && let Err(fault) = dp::client::report(&client, key.trim(), &fetched).await
-        {
+        if let Err(fault) = dp::client::report(&client, &fetched).await {
             tracing::debug!("the site took no report: {fault}");
         }
         if let Some(bar) = bar {
             bar.finish_and_clear();
         }
-        output.one(
-            &fetched,
-            |f| f.content.to_string(),
-            |output| {
-                output.line(format!(
-                    " ✔ {} {} verified: {}",
-                    safe(fetched.file_name.as_str()),
-                    size(fetched.size),
-                    fetched.path.display()
-                ));
-                if fetched.resumed_from > 0 {
-                    output.line(format!("     resumed from {}", size(fetched.resumed_from)));
-                }
-                for served in &fetched.served {
-                    output.line(format!(
-                        "     {} from {} {}: {}",
-                        size(served.bytes),
-                        served.kind,
-                        safe(&served.name),
-                        safe(&served.outcome)
-                    ));
-                }
-                if fetched.already_there {
-                    output.line("     it was there already");
-                }
-            },
-        );
+        output.one(&fetched, |f| f.content.to_string(), |output| print(&fetched, output));
         Ok(0)
+    }
+}
+
+fn print(fetched: &ClientFetched, output: &Output) {
+    output.line(format!(
+        " ✔ {} {} verified: {}",
+        safe(fetched.file_name.as_str()),
+        size(fetched.size),
+        fetched.path.display()
+    ));
+    if fetched.resumed_from > 0 {
+        output.line(format!("     resumed from {}", size(fetched.resumed_from)));
+    }
+    for served in &fetched.served {
+        output.line(format!(
+            "     {} from {} {}: {}",
+            size(served.bytes),
+            served.kind,
+            safe(&served.name),
+            safe(&served.outcome)
+        ));
+    }
+    if fetched.bytes.earlier > 0 {
+        output.line(format!("     saved {} of {}", size(fetched.bytes.earlier), size(fetched.size)));
+    }
+    if fetched.private {
+        output.line("     it is private, and is not shared");
+    }
+    if fetched.already_there {
+        output.line("     it was there already");
+    }
+}
+
+/// Files from which may be taken, or a word.
+fn delta(from: Vec<PathBuf>) -> Result<Delta, Problem> {
+    let words: Vec<_> = from.iter().filter(|path| matches!(path.to_str(), Some("auto" | "off"))).collect();
+    match (from.as_slice(), words.as_slice()) {
+        ([one], [word]) if one == *word => {
+            Ok(if one.as_os_str() == "off" { Delta::Off } else { Delta::Auto })
+        }
+        (files, []) if files.len() <= MOST_NAMED => Ok(Delta::From(from)),
+        (_, []) => Err(Problem::new(Code::Usage, format!("`--delta-from` takes at most {MOST_NAMED} files"))),
+        _ => Err(Problem::new(Code::Usage, "`auto` and `off` stand alone in `--delta-from`")
+            .help("a file of that name is `./auto`")),
+    }
+}
+
+fn rate(text: &str) -> Result<u64, String> {
+    parse_rate(text)?.ok_or_else(|| "expected a rate such as `2MiB/s`".to_owned())
+}
+
+async fn in_cache<T: Send + 'static>(
+    settings: &Settings,
+    work: impl FnOnce(&Cache) -> Result<T, LibraryError> + Send + 'static,
+) -> Result<T, Problem> {
+    let (dir, min_free) = (settings.client_dir(), settings.download.min_free);
+    let done = tokio::task::spawn_blocking(move || work(&Cache::open(&dir, min_free)?)).await;
+    done.map_err(|died| Problem::of(Code::Internal, &died))?.map_err(crate::site::problem)
+}
+
+fn list(all: &[CachedContent], output: &Output) {
+    let mut rows = Rows::new(&["SHA256", "NAME", "SIZE", "USED", "KEPT FOR", "SHARED"]);
+    for one in all {
+        rows.push([
+            one.content.to_string(),
+            one.file_name.as_ref().map_or_else(|| "-".to_owned(), |name| safe(name.as_str())),
+            size(one.size),
+            one.used.map_or_else(|| "-".to_owned(), when),
+            if one.pinned_by.is_empty() { "-".to_owned() } else { safe(&one.pinned_by.join(", ")) },
+            if one.private { "never, it is private" } else { "may be" }.to_owned(),
+        ]);
+    }
+    output.list(&all, all, |one| one.content.to_string(), rows);
+    if all.is_empty() && output.for_people() {
+        output.line("this client keeps nothing");
+    }
+}
+
+fn cleaned(removed: &[Removed], dry_run: bool, output: &Output) {
+    let mut rows = Rows::new(&["SHA256", "NAME", "SIZE", "WHY"]);
+    for Removed { content: one, why } in removed {
+        let why = match why {
+            Why::Age => "nobody used it for too long",
+            Why::Size => "there is too much",
+            Why::All => "everything goes",
+        };
+        let name = one.file_name.as_ref().map_or_else(|| "-".to_owned(), |name| safe(name.as_str()));
+        rows.push([one.content.to_string(), name, size(one.size), why.to_owned()]);
+    }
+    output.list(&removed, removed, |one| one.content.content.to_string(), rows);
+    if output.for_people() {
+        let bytes = removed.iter().map(|one| one.content.size).sum();
+        let done = if dry_run { "would be removed" } else { "removed" };
+        output.line(format!("{} contents, {} {done}", removed.len(), size(bytes)));
     }
 }
 
@@ -136,11 +268,11 @@ async fn enrol(settings: &Settings, token_file: &Path, output: &Output) -> Resul
     Ok(0)
 }
 
-fn key_file(settings: &Settings) -> PathBuf {
-    settings.client.key_file().unwrap_or_else(|| settings.client_dir().join(KEY_FILE))
-}
-
-fn settings_of(settings: &Settings, wait: bool) -> Result<ClientSettings, Problem> {
+/// What the client on this machine knows before it asks; with its key, if it enrolled.
+///
+/// # Errors
+/// `CLIENT_NO_SITE`, `CONFIG_INVALID`, `DEVICE_KEY_MISSING` where a key is configured and cannot be read.
+pub fn settings_of(settings: &Settings, wait: bool) -> Result<ClientSettings, Problem> {
     let site = settings.client_site();
     let site = Url::parse(&site).map_err(|error| {
         Problem::new(Code::ClientNoSite, format!("`{site}` is no address of a site")).because_of(Some(&error))
@@ -153,24 +285,42 @@ fn settings_of(settings: &Settings, wait: bool) -> Result<ClientSettings, Proble
         min_free: settings.download.min_free,
         address: settings.client.address()?,
         wait,
+        key: key_of(settings)?,
+        plain_key: settings.client.allow_plain_key,
+        limits: settings.client.limits(),
     })
 }
 
-/// Shares until Ctrl-C or SIGTERM.
-async fn share(settings: &Settings, output: &Output) -> Result<u8, Problem> {
-    let client = settings_of(settings, false)?;
-    // An enrolled device has its key in its folder.
-    let path = key_file(settings);
-    let key = std::fs::read_to_string(&path).map_err(|error| {
-        let message = "this device has no key to share with; `spsync client enrol` gives it one";
+/// The key of this device. An enrolled one has it in its folder; one that never enrolled needs none for what is public.
+fn key_of(settings: &Settings) -> Result<Option<DeviceKey>, Problem> {
+    if let Some(path) = settings.client.key_file() {
+        return key_in(&path).map(Some);
+    }
+    let path = settings.client_dir().join(KEY_FILE);
+    if path.exists() { key_in(&path).map(Some) } else { Ok(None) }
+}
+
+fn key_in(path: &Path) -> Result<DeviceKey, Problem> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let message = "the key of this device cannot be read; `spsync client enrol` gives it one";
         Problem::new(Code::DeviceKeyMissing, message).because(format!("`{}`: {error}", path.display()))
     })?;
+    Ok(DeviceKey::new(&text))
+}
+
+/// Shares until Ctrl-C or SIGTERM.
+async fn share(settings: &Settings, max_rate: Option<u64>, output: &Output) -> Result<u8, Problem> {
+    let client = settings_of(settings, false)?;
+    if client.key.is_none() {
+        let message = "this device has no key to share with; `spsync client enrol` gives it one";
+        return Err(Problem::new(Code::DeviceKeyMissing, message));
+    }
     let everywhere = IpAddr::from(Ipv6Addr::UNSPECIFIED);
     let listen = SocketAddr::new(client.address.unwrap_or(everywhere), settings.client.peer_port);
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| {
         Problem::new(Code::Internal, "signals cannot be handled").because_of(Some(&error))
     })?;
-    let settings = ShareSettings { client, listen, key: key.trim().to_owned() };
+    let settings = ShareSettings { client, listen, max_rate };
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -180,4 +330,21 @@ async fn share(settings: &Settings, output: &Output) -> Result<u8, Problem> {
     let ready = |address: SocketAddr| output.note(format!("other clients are served at {address}"));
     dp::client::share(&settings, ready, stop).await.map_err(|error| error.problem())?;
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_or_a_word_say_where_parts_are_taken_from() {
+        let read = |from: &[&str]| delta(from.iter().map(PathBuf::from).collect());
+        assert_eq!(read(&["auto"]), Ok(Delta::Auto));
+        assert_eq!(read(&["off"]), Ok(Delta::Off));
+        assert_eq!(read(&["./auto", "b.esd"]), Ok(Delta::From(vec!["./auto".into(), "b.esd".into()])));
+        assert!(read(&["auto", "b.esd"]).is_err() && read(&["off", "auto"]).is_err());
+        assert!(read(&["x"; MOST_NAMED]).is_ok() && read(&["x"; MOST_NAMED + 1]).is_err());
+        assert_eq!(rate("2MiB/s"), Ok(2 << 20));
+        assert!(rate("").is_err() && rate("2MiB").is_err());
+    }
 }

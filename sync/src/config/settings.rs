@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use catalog::id::SiteCode;
 use catalog::problem::{Code, Problem};
+use dp::client::CacheLimits;
 use ipnet::IpNet;
 use schema::points::PointRole;
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,10 @@ pub struct Settings {
     pub update_point: UpdatePoint,
     /// `[client]`
     pub client: Client,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[clients]`
+    pub clients: Clients,
     /// `[log]`
     pub log: Log,
     /// Where the daemon of this process really listens: port 0 has become a number. No key.
@@ -68,6 +73,8 @@ impl Default for Settings {
             dp: Dp::default(),
             update_point: UpdatePoint::default(),
             client: Client::default(),
+            limits: Limits::default(),
+            clients: Clients::default(),
             log: Log::default(),
             listening: Vec::new(),
         }
@@ -323,8 +330,37 @@ section! {
         address: String = String::new(),
         /// The port at which it serves other clients.
         peer_port: u16 = 8533,
-        /// File with the key of this device, which it needs to share; empty: none.
+        /// File with the key of this device, which it needs to share and for private content; empty: that of its enrolment.
         key_file: String = String::new(),
+        /// Show the key over plain HTTP to other machines too.
+        allow_plain_key: bool = false,
+        /// Bytes of all content that it keeps; 0: no limit.
+        #[serde(with = "units::size")]
+        cache_size: u64 = 0,
+        /// How long what nobody uses is kept; 0: for ever.
+        #[serde(with = "units::duration")]
+        cache_age: Duration = Duration::ZERO,
+    }
+}
+section! {
+    /// What deployments that could do harm to many may reach.
+    Limits {
+        /// More devices need a confirmation; 0: any number.
+        #[serde(with = "units::count")]
+        deployment_default_size: usize = 100,
+        /// More devices are refused; 0: any number.
+        #[serde(with = "units::count")]
+        deployment_maximum_size: usize = 0,
+        /// Machines of the site among them.
+        deploy_to_site_systems: SiteSystems = SiteSystems::Warn,
+    }
+}
+section! {
+    /// What devices are told beside deployments.
+    Clients {
+        /// How often they ask for their policy.
+        #[serde(with = "units::duration")]
+        poll_interval: Duration = Duration::from_secs(3600),
     }
 }
 section! {
@@ -366,6 +402,17 @@ impl Source {
             SourceKind::MicrosoftUpdate | SourceKind::Wsus => Url::parse(&self.url).ok(),
         }
     }
+}
+
+/// What happens where a high-risk deployment reaches machines of the site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SiteSystems {
+    /// It has to be confirmed.
+    #[default]
+    Warn,
+    /// It is refused.
+    Block,
 }
 
 /// How the log is written.
@@ -542,6 +589,14 @@ impl Client {
     /// The file with the device's key, if one is configured.
     pub fn key_file(&self) -> Option<PathBuf> {
         given(&self.key_file)
+    }
+
+    /// How much it keeps.
+    pub fn limits(&self) -> CacheLimits {
+        CacheLimits {
+            size: Some(self.cache_size).filter(|size| *size > 0),
+            age: Some(self.cache_age).filter(|age| !age.is_zero()),
+        }
     }
 
     /// The address from which it asks, if one is configured.

@@ -3,7 +3,6 @@
 //! [`Locations`] answers `GET /locations/{sha256}` without a database. Its [`Places`] are built whole from one consistent
 //! state and swapped whole, with the shelf ([`Site::refresh_shelf`]) and after each change of boundaries and groups.
 
-mod devices;
 pub mod taken;
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,15 +16,13 @@ use catalog::problem::{Code, Problem};
 use dp::locate::{
     self, Boundary, Detail, Fallback, Group, Held, Options, Order, Peer, Places, Point, Request, State,
 };
-use dp::peers::{self, PeerService, Register};
+use dp::peers::{self, Devices, PeerService, Register};
 use dp::server::tally::{Grouping, Tally};
 use dp::server::{LocationKind, LocationsAnswer, Locator};
 use jiff::Timestamp;
 use schema::boundaries::BoundaryGroupRow;
 use schema::{Reader, SchemaError};
 use serde::{Deserialize, Serialize};
-
-pub use devices::{KnownDevices, devices};
 
 use crate::admin::Answer;
 use crate::clock;
@@ -40,8 +37,6 @@ pub struct Locations {
     places: ArcSwap<Places>,
     /// What clients say that they hold. Its time begins with [`Locations::started`].
     pub register: Arc<Register>,
-    /// Who may announce.
-    pub devices: Arc<KnownDevices>,
     /// What clients say that they took from whom, by their groups and by [`taken::KINDS`].
     pub taken: Tally<{ taken::KINDS.len() }>,
     /// The groups and their networks, as points are told them.
@@ -55,7 +50,6 @@ impl Default for Locations {
         Self {
             places: ArcSwap::default(),
             register: Arc::default(),
-            devices: Arc::default(),
             taken: Tally::default(),
             map: ArcSwap::default(),
             started: Instant::now(),
@@ -64,9 +58,9 @@ impl Default for Locations {
 }
 
 impl Locations {
-    /// The routes by which clients announce and report.
-    pub fn service(&self) -> PeerService {
-        PeerService::new(self.register.clone(), self.devices.clone(), self.started)
+    /// The routes by which clients announce, as `devices` knows them, and report.
+    pub fn service(&self, devices: Arc<dyn Devices>) -> PeerService {
+        PeerService::new(self.register.clone(), devices, self.started)
     }
 
     /// Replaces what answers are made of. Whether the groups or their networks are others than before.
@@ -194,6 +188,13 @@ fn contents(
     for row in reader.published_elsewhere()? {
         let entry = contents.entry(row.sha256).or_insert_with(|| held(row.size, row.sha1, row.file_name));
         entry.cloud.push(row.url);
+    }
+    for row in reader.deployed_content()? {
+        let entry =
+            contents.entry(row.sha256).or_insert_with(|| held(row.size, Some(row.sha1), row.file_name));
+        if let Some(point) = point_of.get(&schema::points::OWN_POINT) {
+            entry.points.insert(*point, Timestamp::UNIX_EPOCH);
+        }
     }
     for row in reader.held()? {
         let entry =

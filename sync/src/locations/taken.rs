@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use catalog::problem::{Code, Problem};
 use dp::client::TakenReport;
 use dp::peers::Devices as _;
 use dp::server::body::ContentBody;
@@ -14,7 +13,6 @@ use dp::server::{Answering, Call, LocationKind, Remark, Service};
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
 use crate::plane::answer;
-use crate::points::takes_secrets;
 use crate::site::Site;
 
 /// A digest, and three kinds with their bytes.
@@ -51,13 +49,10 @@ impl TakenService {
             refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
             return refused;
         }
-        let allowed = self.site.settings().server.allow_plain_enrolment;
-        if !takes_secrets(call.secure, call.peer.ip(), allowed) {
-            return answer::problem(&Problem::new(Code::PlainHttpRefused, "keys are taken over https only"));
-        }
         let locations = &self.site.locations;
-        let Some(device) = call.bearer().and_then(|key| locations.devices.device(key)) else {
-            return answer::problem(&Problem::new(Code::KeyRefused, "no device of this site has this key"));
+        let device = match self.site.keys.device(call.bearer(), call.asker()) {
+            Ok(device) => device,
+            Err(problem) => return answer::problem(&problem),
         };
         let body = match call.body.read().await {
             Ok(body) => body,

@@ -142,12 +142,21 @@ pub async fn withdraw(
 /// # Errors
 /// Those of the database.
 pub fn shelf(reader: &Reader<'_>) -> Result<Shelf, SchemaError> {
-    let mut shelf = Shelf::default();
+    let mut shelf =
+        Shelf { private_elsewhere: reader.private_contents()?.into_iter().collect(), ..Shelf::default() };
     for row in reader.shelf()? {
         shelf.packages.insert((row.package, row.file_name.as_str().to_ascii_lowercase()), row.sha256);
         let access = if row.private { Access::Private } else { Access::Public };
         let servable = Servable::new(row.size, Some(row.sha1), row.file_name).with_access(access);
         shelf.offer(row.sha256, servable);
+    }
+    // What deployments need besides is for devices alone, unless a package offers it to everybody.
+    for row in reader.deployed_content()? {
+        if !shelf.contents.contains_key(&row.sha256) {
+            let servable =
+                Servable::new(row.size, Some(row.sha1), row.file_name).with_access(Access::Private);
+            shelf.offer(row.sha256, servable);
+        }
     }
     Ok(shelf)
 }

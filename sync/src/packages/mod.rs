@@ -2,6 +2,7 @@
 
 pub mod content;
 mod distribute;
+pub mod maps;
 mod validate;
 
 use std::collections::HashSet;

@@ -1,9 +1,9 @@
 //! Answers in JSON, and problems as answers.
 
 use bytes::Bytes;
-use catalog::problem::Problem;
 use dp::server::body::ContentBody;
 use dp::server::carrying;
+pub use dp::server::problem;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
@@ -29,18 +29,4 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response<ContentBody> 
 /// JSON that was made before.
 pub fn bytes_of(status: StatusCode, bytes: Bytes, kind: &'static str) -> Response<ContentBody> {
     carrying(status, bytes, kind, false)
-}
-
-/// A problem with the status of its code (RFC 9457).
-pub fn problem(problem: &Problem) -> Response<ContentBody> {
-    let status = StatusCode::from_u16(problem.code.page().http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let bytes = serde_json::to_vec(problem).unwrap_or_default();
-    let mut response = bytes_of(status, bytes.into(), "application/problem+json");
-    if status == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
-    if status == StatusCode::TOO_MANY_REQUESTS {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
-    }
-    response
 }

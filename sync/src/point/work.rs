@@ -8,15 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use catalog::digest::{Digests, Sha256Digest, Wanted};
+use catalog::digest::{Digests, PIECE_SIZE, Pieces, Sha256Digest, Wanted};
 use catalog::id::PackageId;
 use catalog::problem::{Code, Coded as _, Problem};
 use dp::library::{Library, Verdict};
-use dp::transfer::web::Web;
-use dp::transfer::{At, Doing, Job, Policy, RateLimit, Source, SourceKind};
+use dp::server::read_hash_file;
+use dp::transfer::web::{Small, Web};
+use dp::transfer::{At, Doing, Job, Known, Policy, RateLimit, Source, SourceKind};
 use schema::assignment::AssignedWork;
 use schema::points::{ContentState, Work};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 use url::Url;
 
 use super::call;
@@ -30,6 +31,9 @@ use crate::site::{Site, problem};
 const SAY: Duration = Duration::from_secs(1);
 /// After a failure of our own, as a disk that does not answer.
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// The most bytes of a file with the hashes of pieces: enough for contents of 80 GiB.
+const LARGEST_HASH_FILE: u64 = 4 << 20;
 
 /// Works for ever.
 pub(super) async fn run(site: &Arc<Site>) {
@@ -244,7 +248,8 @@ async fn fetch_what_is_missing(
         let (live, id, order) = (site.clone(), package.package.clone(), package.order);
         let (began, told) = (Instant::now(), AtomicU64::new(0));
         let before = done;
-        let fetched = dp::transfer::fetch(&site.library, job, &policy, move |at| {
+        let known = Known { pieces: sources.pieces(file.sha256, file.size).await, ..Known::default() };
+        let fetched = dp::transfer::fetch_with(&site.library, job, known, &policy, move |at| {
             let state = match at.doing {
                 Doing::Verifying => ContentState::Verifying,
                 _ => ContentState::Sending,
@@ -314,6 +319,23 @@ impl Sources {
         }
         let base = call::base(&settings.dp.site)?;
         Ok(Self { site: call::web(&base, settings.dp.ca_file(), Some(&key))?, base, points })
+    }
+
+    /// What the site says that the pieces are, so that a point that lies costs one of them and not the file. Without an answer
+    /// the digest of the whole decides alone.
+    async fn pieces(&self, content: Sha256Digest, size: u64) -> Option<Pieces> {
+        if size <= PIECE_SIZE as u64 {
+            return None; // its one piece is the whole
+        }
+        let url = call::join(&self.base, &format!("point/content/{content}/pieceshash")).ok()?;
+        match self.site.get_small(&url, LARGEST_HASH_FILE, None).await {
+            Ok(Small::Body { bytes, .. }) => read_hash_file(&bytes, size),
+            Ok(Small::NotModified) => None,
+            Err(fault) => {
+                debug!("the site tells no pieces of {content}: {fault}");
+                None
+            }
+        }
     }
 
     fn of(&self, content: Sha256Digest) -> Result<Vec<Source>, Problem> {

@@ -30,7 +30,6 @@ pub use group::{
 };
 pub use send::{Act, Acted, Sent, act, send_to, targets, withdraw_from};
 pub(crate) use send::{line, partly};
-pub(crate) use service::takes_secrets;
 pub use service::{PointService, principal_of};
 
 use crate::admin::{Answer, Caller};

@@ -4,30 +4,27 @@
 //! the operator allowed it: whoever is on the way could read them. Bytes of content need no such care, but a point asks
 //! for them with its key too, because the site gives a point what it has not offered to everybody.
 
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 use dp::server::body::ContentBody;
-use dp::server::{Answering, Call, Deliver, Remark, Servable, Service};
-use http::{HeaderValue, Response, StatusCode, header};
+use dp::server::{Access, Answering, Call, Deliver, Remark, Servable, Service, carrying, hash_file};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use schema::keys::{Principal, PrincipalKind};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::wire::{Enrolled, Enrolment, LARGEST_ENROLMENT, LARGEST_REPORT, LONGEST_WAIT, Report};
 use super::{assign, report};
 use crate::clock;
 use crate::keys::Secret;
 use crate::plane::answer;
-use crate::plane::limit::Mistakes;
 use crate::site::Site;
 
 /// The point plane of a site.
 pub struct PointService {
     site: Arc<Site>,
-    mistakes: Mutex<Mistakes>,
 }
 
 enum Route {
@@ -35,6 +32,7 @@ enum Route {
     Assignment,
     Report,
     Content(Option<Sha256Digest>),
+    Pieces(Option<Sha256Digest>),
 }
 
 impl Route {
@@ -44,6 +42,7 @@ impl Route {
             ["point", "assignment"] => Some(Self::Assignment),
             ["point", "report"] => Some(Self::Report),
             ["point", "content", digest] => Some(Self::Content(digest.parse().ok())),
+            ["point", "content", digest, "pieceshash"] => Some(Self::Pieces(digest.parse().ok())),
             _ => None,
         }
     }
@@ -52,7 +51,7 @@ impl Route {
         match self {
             Self::Enrol | Self::Report => "POST",
             Self::Assignment => "GET",
-            Self::Content(_) => "GET, HEAD",
+            Self::Content(_) | Self::Pieces(_) => "GET, HEAD",
         }
     }
 }
@@ -60,7 +59,7 @@ impl Route {
 impl PointService {
     /// The plane of `site`.
     pub fn new(site: Arc<Site>) -> Self {
-        Self { site, mistakes: Mutex::default() }
+        Self { site }
     }
 
     async fn serve(&self, call: &mut Call<'_>) -> Response<ContentBody> {
@@ -81,33 +80,17 @@ impl PointService {
     }
 
     async fn carry_out(&self, route: Route, call: &mut Call<'_>) -> Result<Response<ContentBody>, Problem> {
-        let allowed = self.site.settings().server.allow_plain_enrolment;
-        if !takes_secrets(call.secure, call.peer.ip(), allowed) {
-            return Err(Problem::new(Code::PlainHttpRefused, "keys and tokens are taken over https only"));
+        if !matches!(route, Route::Enrol) {
+            let principal = principal_of(&self.site, call).await?;
+            return self.of_point(route, principal, call).await;
         }
-        let (address, now) = (call.peer.ip(), clock::now());
-        if self.lock().too_many(address, now) {
-            return Err(Problem::new(Code::TooManyTries, "too many wrong keys or tokens of this address"));
-        }
-        let done = match route {
-            Route::Enrol => self.enrol(call).await,
-            route => match self.principal(call).await {
-                Ok(principal) => return self.of_point(route, principal, call).await,
-                Err(problem) => Err(problem),
-            },
-        };
-        // Who has a key that was revoked does not guess.
-        if let Err(problem) = &done
-            && matches!(problem.code, Code::KeyRefused | Code::TokenRefused)
-        {
-            self.lock().count(address, now);
-            warn!(client = %address, "{problem}");
+        let (door, asker, now) = (&self.site.keys.door, call.asker(), clock::now());
+        door.admits(asker, now)?;
+        let done = self.enrol(call).await;
+        if let Err(problem) = &done {
+            door.counts(asker, problem, now);
         }
         done
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Mistakes> {
-        self.mistakes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `POST /enrol`: 200, 400, 403.
@@ -139,11 +122,6 @@ impl PointService {
         let enrolled =
             Enrolled { kind: principal.kind, name: principal.name, site: self.site.code().to_string() };
         Ok(answer::json(StatusCode::OK, &enrolled))
-    }
-
-    /// Who shows a key.
-    async fn principal(&self, call: &Call<'_>) -> Result<Principal, Problem> {
-        principal_of(&self.site, call).await
     }
 
     async fn of_point(
@@ -189,13 +167,33 @@ impl PointService {
                 let Some(row) = self.site.read(move |r| r.assigned_content(content, id)).await? else {
                     return Ok(answer::empty(StatusCode::NOT_FOUND));
                 };
-                let servable = Servable::new(row.size, Some(row.sha1), row.file_name);
+                let access = if row.private { Access::Private } else { Access::Public };
+                let servable = Servable::new(row.size, Some(row.sha1), row.file_name).with_access(access);
                 let mut response = answer::empty(StatusCode::OK);
                 response.extensions_mut().insert(Deliver { content, servable });
                 response.extensions_mut().insert(Remark(format!("to point {}", point.name)));
                 Ok(response)
             }
-            Route::Content(None) | Route::Enrol => Ok(answer::empty(StatusCode::NOT_FOUND)),
+            Route::Pieces(Some(content)) => {
+                let id = point.id;
+                let row = self.site.read(move |r| r.assigned_content(content, id)).await?;
+                let library = self.site.library.clone();
+                let known = tokio::task::spawn_blocking(move || library.known_fingerprint(content));
+                let print = known.await.map_err(|died| Problem::of(Code::Internal, &died))?;
+                let Some((_, print)) = row.zip(print) else {
+                    return Ok(answer::empty(StatusCode::NOT_FOUND));
+                };
+                let json = hash_file(print.size, &print.pieces);
+                Ok(carrying(
+                    StatusCode::OK,
+                    json.into(),
+                    "application/json",
+                    call.head.method == Method::HEAD,
+                ))
+            }
+            Route::Content(None) | Route::Pieces(None) | Route::Enrol => {
+                Ok(answer::empty(StatusCode::NOT_FOUND))
+            }
         }
     }
 
@@ -241,7 +239,7 @@ impl Service for PointService {
         Some(match Route::of(path)? {
             Route::Enrol => LARGEST_ENROLMENT,
             Route::Report => LARGEST_REPORT,
-            Route::Assignment | Route::Content(_) => 0,
+            Route::Assignment | Route::Content(_) | Route::Pieces(_) => 0,
         })
     }
 
@@ -250,22 +248,28 @@ impl Service for PointService {
     }
 }
 
-/// Whether a secret may come over this connection.
-pub(crate) fn takes_secrets(secure: bool, from: IpAddr, plain_allowed: bool) -> bool {
-    secure || plain_allowed || from.to_canonical().is_loopback()
-}
-
 /// A value of the query; ours have nothing that would be encoded.
 fn query<'c>(call: &'c Call<'_>, key: &str) -> Option<&'c str> {
     let pairs = call.head.uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
     pairs.filter(|(name, _)| *name == key).map(|(_, value)| value).next()
 }
 
-/// Who shows a key in `Authorization`: a point or a device of this site, whose key is in force.
+/// Who shows a key in `Authorization`: a point or a device of this site, whose key is in force. Wrong ones are counted, and none
+/// is looked at that came where others could read it ([`crate::plane::door`]).
 ///
 /// # Errors
-/// `KEY_REFUSED`, `KEY_REVOKED`, those of the database.
+/// `PLAIN_HTTP_REFUSED`, `TOO_MANY_TRIES`, `KEY_REFUSED`, `KEY_REVOKED`, those of the database.
 pub async fn principal_of(site: &Arc<Site>, call: &Call<'_>) -> Result<Principal, Problem> {
+    let (door, asker, now) = (&site.keys.door, call.asker(), clock::now());
+    door.admits(asker, now)?;
+    let found = find_principal(site, call).await;
+    if let Err(problem) = &found {
+        door.counts(asker, problem, now);
+    }
+    found
+}
+
+async fn find_principal(site: &Arc<Site>, call: &Call<'_>) -> Result<Principal, Problem> {
     let refused = |why: &str| Problem::new(Code::KeyRefused, why.to_owned());
     let text = call.bearer().ok_or_else(|| refused("a key is needed"))?;
     let secret: Secret = text.parse().map_err(|()| refused("this is no key"))?;
@@ -285,32 +289,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_come_over_tls_or_from_this_machine_unless_the_operator_says_otherwise() {
-        for (secure, from, allowed, expected) in [
-            (false, "127.0.0.9", false, true),
-            (false, "::1", false, true),
-            (false, "::ffff:127.0.0.1", false, true),
-            (false, "10.0.0.1", false, false),
-            (false, "fd00::1", false, false),
-            (false, "::ffff:10.0.0.1", false, false),
-            (true, "10.0.0.1", false, true),
-            (false, "10.0.0.1", true, true),
-        ] {
-            assert_eq!(
-                takes_secrets(secure, from.parse().unwrap(), allowed),
-                expected,
-                "{secure} {from} {allowed}"
-            );
-        }
-    }
-
-    #[test]
     fn only_these_are_routes() {
         for (path, methods) in [
             ("enrol", Some("POST")),
             ("point/assignment", Some("GET")),
             ("point/report", Some("POST")),
             ("point/content/x", Some("GET, HEAD")),
+            ("point/content/x/pieceshash", Some("GET, HEAD")),
+            ("point/content/x/y", None),
             ("point/content", None),
             ("point", None),
             ("Enrol", None),

@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 /// the admin socket, from the command that read it to the site that seals it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Secret(String);
+pub struct HiddenText(String);
 
 /// What is shown in its place.
 pub const MASK: &str = "*****";
 
-impl Secret {
+impl HiddenText {
     /// Takes a text in, without the line end that files have.
     pub fn new(text: &str) -> Self {
         Self(text.trim_end_matches(['\r', '\n']).to_owned())
@@ -26,13 +26,13 @@ impl Secret {
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for HiddenText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(MASK)
     }
 }
 
-impl fmt::Display for Secret {
+impl fmt::Display for HiddenText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(MASK)
     }
@@ -85,7 +85,7 @@ const LONGEST_ENCODED: usize = 512;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProductKey {
     /// The key.
-    pub secret: Secret,
+    pub secret: HiddenText,
     /// What sort it is.
     pub kind: KeyKind,
 }
@@ -95,7 +95,7 @@ impl ProductKey {
     ///
     /// # Errors
     /// `PRODUCT_KEY_FORMAT`, which never repeats the key.
-    pub fn parse(text: &Secret, encoded: bool) -> Result<Self, Problem> {
+    pub fn parse(text: &HiddenText, encoded: bool) -> Result<Self, Problem> {
         let refused = |why: &str| {
             Err(Problem::new(Code::ProductKeyFormat, "the product key cannot be used")
                 .because(why.to_owned()))
@@ -105,7 +105,7 @@ impl ProductKey {
             return match text.len() {
                 0 => refused("it is empty"),
                 1..=LONGEST_ENCODED if text.bytes().all(|b| b.is_ascii_graphic()) => {
-                    Ok(Self { secret: Secret::new(text), kind: KeyKind::Encoded })
+                    Ok(Self { secret: HiddenText::new(text), kind: KeyKind::Encoded })
                 }
                 _ => refused("an encoded key is at most 512 printable characters without blanks"),
             };
@@ -122,7 +122,7 @@ impl ProductKey {
             return refused("it has a character that is neither a letter nor a digit");
         }
         let kind = if GVLKS.contains(&upper.as_str()) { KeyKind::Gvlk } else { KeyKind::MakOrOther };
-        Ok(Self { secret: Secret::new(&upper), kind })
+        Ok(Self { secret: HiddenText::new(&upper), kind })
     }
 }
 
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn product_key_table() {
-        let parse = |text: &str| ProductKey::parse(&Secret::new(text), false);
+        let parse = |text: &str| ProductKey::parse(&HiddenText::new(text), false);
         let good = parse("abcde-12345-fghij-67890-klmno\n").unwrap();
         assert_eq!(good.secret.reveal(), "ABCDE-12345-FGHIJ-67890-KLMNO");
         assert_eq!(good.kind, KeyKind::MakOrOther);
@@ -151,14 +151,14 @@ mod tests {
             assert_eq!(problem.code, Code::ProductKeyFormat, "{bad}");
             assert!(bad.is_empty() || !format!("{problem:?}").contains(bad), "the key is never repeated");
         }
-        let encoded = |text: &str| ProductKey::parse(&Secret::new(text), true);
+        let encoded = |text: &str| ProductKey::parse(&HiddenText::new(text), true);
         assert_eq!(encoded("AgAAAA+/=").unwrap().kind, KeyKind::Encoded);
         assert!(encoded("").is_err() && encoded("a b").is_err() && encoded(&"x".repeat(513)).is_err());
     }
 
     #[test]
     fn a_secret_masks_itself() {
-        let secret = Secret::new("ABCDE-12345-FGHIJ-67890-KLMNO");
+        let secret = HiddenText::new("ABCDE-12345-FGHIJ-67890-KLMNO");
         assert_eq!(format!("{secret} {secret:?} {:?}", Some(&secret)), "***** ***** Some(*****)");
     }
 }

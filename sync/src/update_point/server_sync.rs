@@ -21,6 +21,7 @@ use catalog::server_sync::{
     ErrorCode, Fault, FileUrl, Filter, IdAndDelta, Operation, PLUG_IN, PROTOCOL_VERSION, PlugIn, Pong,
     Request, Response, RevisionIdList, UpdateData,
 };
+use catalog::xml::escape::{Place, escaped_len};
 use catalog::xml::utf8;
 use jiff::{SignedDuration, Timestamp};
 use schema::update_point::{Membership, Offered, RevisionFilter};
@@ -326,7 +327,7 @@ fn documents(reader: &Reader<'_>, offered: &[Offered]) -> Result<(Vec<u8>, usize
         let document = reader.metadata_document(one.id)?.ok_or_else(gone)?;
         let document = plain(document).ok_or_else(gone)?;
         let digests = reader.file_digests(one.row)?;
-        bytes += escaped(&document) + digests.len() as u64 * FILE_BYTES;
+        bytes += escaped_len(&document, Place::Text) + digests.len() as u64 * FILE_BYTES;
         if bytes > MOST_BYTES && !data.updates.is_empty() {
             break;
         }
@@ -356,16 +357,6 @@ fn plain(document: Vec<u8>) -> Option<String> {
         None => whole,
     };
     if rest.len() == text.len() { Some(text) } else { Some(rest.to_owned()) }
-}
-
-/// Bytes of a text inside of XML.
-fn escaped(text: &str) -> u64 {
-    let more = |byte: u8| match byte {
-        b'<' | b'>' => 3,
-        b'&' | b'\r' => 4,
-        _ => 0,
-    };
-    text.len() as u64 + text.bytes().map(more).sum::<u64>()
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod reuse;
+
 const PATIENCE: Patience = Patience {
     attempts_per_source: 3,
     attempts_in_total: 60,
@@ -55,9 +57,10 @@ fn bytes(count: usize) -> Event {
 /// What a step looks like in a table.
 fn shown(step: Step) -> String {
     match step {
-        Step::Ask { source, from, if_range } => {
+        Step::Ask { source, from, until, if_range } => {
             format!(
-                "ask {source} from {from}{}",
+                "ask {source} from {from}{}{}",
+                until.map(|until| format!(" to {until}")).unwrap_or_default(),
                 if_range.map(|tag| format!(" if {tag}")).unwrap_or_default()
             )
         }

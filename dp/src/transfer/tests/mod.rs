@@ -1,5 +1,6 @@
 //! Transfers over real sockets and into a real library, against a server that misbehaves on request.
 
+mod delta;
 mod origin;
 mod pieces;
 mod web;

@@ -123,9 +123,11 @@ async fn answer(
     count: impl Fn(usize),
 ) -> Option<()> {
     let asked = head.lines().find_map(|line| line.strip_prefix("range: bytes="));
-    let from: usize = asked.and_then(|range| range.strip_suffix('-')).map_or(0, |from| from.parse().unwrap());
+    let (from, last) = asked.and_then(|range| range.split_once('-')).unwrap_or(("0", ""));
+    let from: usize = from.parse().unwrap();
+    let end = last.parse().map_or(file.len(), |last: usize| (last + 1).min(file.len()));
     let partial = asked.is_some() && !matches!(play, Play::IgnoresRange);
-    let mut body = if partial { file[from.min(file.len())..].to_vec() } else { file.to_vec() };
+    let mut body = if partial { file[from.min(end)..end].to_vec() } else { file.to_vec() };
     let mut close = false;
     let mut lines = String::new();
     match play {
@@ -152,7 +154,7 @@ async fn answer(
     }
     if partial {
         let first = if matches!(play, Play::WrongRange) { from + 1 } else { from };
-        lines.push_str(&format!("content-range: bytes {first}-{}/{}\r\n", file.len() - 1, file.len()));
+        lines.push_str(&format!("content-range: bytes {first}-{}/{}\r\n", end - 1, file.len()));
     }
     if !close {
         lines.push_str(&format!("content-length: {}\r\n", body.len()));

@@ -266,9 +266,24 @@ impl Web {
     /// # Errors
     /// The fault that came instead of an answer.
     pub async fn open(&self, url: &Url, from: u64, if_range: Option<&str>) -> Result<Opened, Fault> {
+        self.open_part(url, from, None, if_range).await
+    }
+
+    /// The same, for the bytes before `until` only, where that is given.
+    ///
+    /// # Errors
+    /// The fault that came instead of an answer.
+    pub async fn open_part(
+        &self,
+        url: &Url,
+        from: u64,
+        until: Option<u64>,
+        if_range: Option<&str>,
+    ) -> Result<Opened, Fault> {
         let mut headers = HeaderMap::new();
-        if from > 0 {
-            put(&mut headers, RANGE, Some(&format!("bytes={from}-")));
+        let last = until.map(|until| until.saturating_sub(1).to_string());
+        if from > 0 || last.is_some() {
+            put(&mut headers, RANGE, Some(&format!("bytes={from}-{}", last.as_deref().unwrap_or_default())));
             put(&mut headers, IF_RANGE, if_range);
         }
         let (response, _) = self.follow(url, headers, Downgrade::Accepted).await?;
@@ -283,7 +298,7 @@ impl Web {
                     return Err(Fault::WrongRange { expected: from, actual });
                 }
             },
-            StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => {
+            StatusCode::RANGE_NOT_SATISFIABLE if from > 0 || until.is_some() => {
                 (Answer::NothingThere { total: answer::unsatisfied_total(response.headers()) }, 0)
             }
             status => return Err(answer::fault_of_status(status, response.headers())),

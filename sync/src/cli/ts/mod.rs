@@ -19,7 +19,7 @@ use crate::admin::UpdateFilter;
 use crate::authoring::{Create, Duplicates, StepSet, TsRequest, Updates};
 use crate::config::Loaded;
 use crate::sequence::edit::Place;
-use crate::sequence::key::Secret;
+use crate::sequence::key::HiddenText;
 
 /// Task sequences
 #[derive(Debug, Subcommand)]
@@ -418,8 +418,8 @@ fn absolute(path: PathBuf) -> PathBuf {
 }
 
 /// A secret from a file; never from an argument, which every user of the machine may see.
-fn secret(path: Option<&Path>) -> Result<Option<Secret>, Problem> {
-    path.map(|path| read_small(path, 4096).map(|text| Secret::new(&text))).transpose()
+fn secret(path: Option<&Path>) -> Result<Option<HiddenText>, Problem> {
+    path.map(|path| read_small(path, 4096).map(|text| HiddenText::new(&text))).transpose()
 }
 
 /// A text file of at most `most` bytes.

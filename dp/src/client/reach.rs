@@ -1,0 +1,162 @@
+//! Whom a client may reach, how, and what it shows to whom.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use catalog::digest::Sha256Digest;
+use catalog::problem::{Code, Coded as _};
+use tracing::debug;
+use url::Url;
+
+use super::{ClientError, ClientSettings, LARGEST_ANSWER};
+use crate::peers::ReportRequest;
+use crate::server::{Location, LocationKind};
+use crate::transfer::fault::Fault;
+use crate::transfer::web::{Bearer, Proxy, Web, WebPolicy, as_folder};
+use crate::transfer::{At, Source, SourceKind};
+
+/// Location flood: more are not asked.
+const MOST_LOCATIONS: usize = 64;
+/// A report is a courtesy: nobody waits long for it.
+const REPORT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The address in the URL of a peer.
+fn socket_address(url: &Url) -> Option<SocketAddr> {
+    let address = match url.host()? {
+        url::Host::Ipv4(address) => IpAddr::from(address),
+        url::Host::Ipv6(address) => IpAddr::from(address),
+        url::Host::Domain(_) => return None,
+    };
+    Some(SocketAddr::new(address, url.port_or_known_default()?))
+}
+
+/// What the client may reach, and how.
+pub(super) struct Reach<'a> {
+    settings: &'a ClientSettings,
+    /// The site's address, as a folder to which paths can be joined.
+    pub(super) base: Url,
+}
+
+impl<'a> Reach<'a> {
+    pub(super) fn new(settings: &'a ClientSettings) -> Self {
+        Self { settings, base: as_folder(settings.site.clone()) }
+    }
+
+    /// The site's address for messages, without credentials.
+    pub(super) fn shown(&self) -> String {
+        At::Url(self.base.clone()).to_string()
+    }
+
+    pub(super) fn join(&self, relative: &str) -> Result<Url, String> {
+        self.base.join(relative).map_err(|error| format!("`{relative}` is no address: {error}"))
+    }
+
+    /// A client that may reach the site's host and that of `other`, wherever they are, and besides them what is public
+    /// or was named in the settings. `through_proxy` as the environment says. It shows no key.
+    fn web(&self, other: Option<&Url>, through_proxy: bool) -> Result<Arc<Web>, ClientError> {
+        Web::new(self.policy(other, through_proxy)).map(Arc::new).map_err(ClientError::Web)
+    }
+
+    /// The same to `to`, a place of the site, which is shown this device's key where nobody on the way can read it.
+    fn web_with_key(&self, to: &Url) -> Result<Arc<Web>, ClientError> {
+        let policy = WebPolicy { bearer: self.key_for(to), ..self.policy(Some(to), false) };
+        Web::new(policy).map(Arc::new).map_err(ClientError::Web)
+    }
+
+    /// The site itself, with the key.
+    pub(super) fn site(&self) -> Result<Arc<Web>, ClientError> {
+        self.web_with_key(&self.base)
+    }
+
+    /// Whether there is a key that the site is not shown.
+    pub(super) fn keeps_key_back(&self) -> bool {
+        self.settings.key.is_some() && self.key_for(&self.base).is_none()
+    }
+
+    /// The device's key for a place of the site, if it has one and may show it there.
+    pub(super) fn key_for(&self, to: &Url) -> Option<Bearer> {
+        self.settings.key.as_ref()?.shown_to(to, self.settings.plain_key)
+    }
+
+    fn policy(&self, other: Option<&Url>, through_proxy: bool) -> WebPolicy {
+        let hosts = [Some(&self.base), other];
+        let trusted_hosts: HashSet<_> =
+            hosts.into_iter().flatten().filter_map(|url| url.host_str().map(str::to_owned)).collect();
+        WebPolicy {
+            allow_networks: self.settings.allow_networks.clone(),
+            trusted_hosts,
+            extra_ca_file: self.settings.ca_file.clone(),
+            proxy: if through_proxy { Proxy::System } else { Proxy::None },
+            local_address: self.settings.address,
+            ..WebPolicy::default()
+        }
+    }
+
+    /// As for points, but in less time: a machine in the same building answers at once or is gone.
+    fn peer_web(&self, peer: &Url) -> Result<Arc<Web>, ClientError> {
+        let policy = WebPolicy {
+            trusted_hosts: peer.host_str().map(str::to_owned).into_iter().collect(),
+            redirect_hosts: Some(Vec::new()),
+            local_address: self.settings.address,
+            connect_timeout: Duration::from_secs(3),
+            stall_timeout: Duration::from_secs(10),
+            ..WebPolicy::default()
+        };
+        Web::new(policy).map(Arc::new).map_err(ClientError::Web)
+    }
+
+    /// The sources that these locations are. What is private is asked of places of the site alone, with the key; everything
+    /// else is asked without.
+    pub(super) fn sources(&self, locations: &[Location], private: bool) -> Result<Vec<Source>, ClientError> {
+        let may = |location: &&Location| !private || location.kind == LocationKind::DistributionPoint;
+        let asked = locations.iter().filter(may).take(MOST_LOCATIONS);
+        asked.map(|location| self.source(location, private)).collect()
+    }
+
+    /// Tells the site of peers that did not give what they promised. Whether it listens does not matter here.
+    pub(super) async fn report(
+        &self,
+        content: Sha256Digest,
+        sources: impl Iterator<Item = (SourceKind, &At, Option<&Fault>)>,
+    ) {
+        let codes = sources.filter_map(|(kind, at, fault)| Some((kind, at, fault?.code())));
+        self.report_codes(content, codes).await;
+    }
+
+    pub(super) async fn report_codes(
+        &self,
+        content: Sha256Digest,
+        sources: impl Iterator<Item = (SourceKind, &At, Code)>,
+    ) {
+        for (kind, at, code) in sources {
+            let (SourceKind::Peer, At::Url(url)) = (kind, at) else { continue };
+            let Some(peer) = socket_address(url) else { continue };
+            let report = ReportRequest { content, peer, fault: code.to_string() };
+            let (Ok(url), Ok(web), Ok(json)) =
+                (self.join("peers/report"), self.web(None, false), serde_json::to_vec(&report))
+            else {
+                continue;
+            };
+            if let Err(fault) = web.tell(&url, json, REPORT_DEADLINE, LARGEST_ANSWER).await {
+                debug!("the site took no report of {peer}: {fault}");
+            }
+        }
+    }
+
+    fn source(&self, location: &Location, private: bool) -> Result<Source, ClientError> {
+        let url =
+            self.join(&location.url).map_err(|what| ClientError::Answer { site: self.shown(), what })?;
+        let at_the_site = url.host() == self.base.host();
+        let (kind, web) = match location.kind {
+            LocationKind::Peer => (SourceKind::Peer, self.peer_web(&url)?),
+            LocationKind::DistributionPoint if private => {
+                (SourceKind::DistributionPoint, self.web_with_key(&url)?)
+            }
+            LocationKind::DistributionPoint => (SourceKind::DistributionPoint, self.web(Some(&url), false)?),
+            LocationKind::Cloud => (SourceKind::Cloud, self.web(None, !at_the_site)?),
+        };
+        Ok(Source { kind, name: location.name.clone(), at: At::Url(url), web })
+    }
+}

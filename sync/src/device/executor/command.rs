@@ -1,0 +1,526 @@
+//! A device that is real: what a step says is run, with its time-outs. Setup is put together from the ESD or WIM by an
+//! outside tool (`wimlib-imagex`), and then told what [`setup::command_line`] makes.
+//!
+//! A secret stands on no command line. A product key is in a configuration file that only its owner may read, from just
+//! before Setup starts until it has ended; command lines with secret variables come by the environment of their shell.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use catalog::image::{Image as WimImage, ImageInfo};
+use catalog::limits::Limits;
+use catalog::problem::{Code, Coded as _, Problem};
+use jiff::Timestamp;
+
+use super::process::{self, Ended, Program};
+use super::{Executor, Moment, Restarted, Stopped, Work};
+use crate::device::judge::{Probe, numbers};
+use crate::device::machine::{Failure, Found, Outcome};
+use crate::device::plan::targeted;
+use crate::device::scripts::OUTCOME;
+use crate::device::setup::{self, CommandLine, From, Places};
+use crate::device::variables::Masker;
+use crate::policy::{Application, ContentFile, Facts};
+use crate::sequence::Action;
+use crate::sequence::action::{RunCommand, UpgradeOs};
+use crate::sequence::key::MASK;
+
+/// The tool that opens ESDs and WIMs.
+pub const WIMLIB: &str = "wimlib-imagex";
+/// How long a detection may take.
+const DETECTION: Duration = Duration::from_secs(300);
+/// Characters of output that a variable gets.
+const OUTPUT: usize = 1000;
+/// The configuration file with the product key.
+const KEY_FILE: &str = "setup-key.ini";
+
+/// How a real device is worked on.
+#[derive(Debug, Clone)]
+pub struct CommandSettings {
+    /// The folder of the client.
+    pub folder: PathBuf,
+    /// A TOML file with what the device is; it is read again whenever that is asked.
+    pub facts: PathBuf,
+    /// The command that restarts the device.
+    pub restart: String,
+    /// A file whose text says which start of the device this is.
+    pub boot_id: PathBuf,
+}
+
+/// The real device.
+pub struct Real {
+    settings: CommandSettings,
+    facts: Facts,
+    started: Instant,
+}
+
+/// What a device is, from a file.
+///
+/// # Errors
+/// `SIMULATION_INVALID`.
+pub fn facts_of(path: &Path) -> Result<Facts, Problem> {
+    let invalid = |why: String| {
+        Problem::new(Code::SimulationInvalid, format!("`{}` does not say what the device is", path.display())).because(why)
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| invalid(error.to_string()))?;
+    toml::from_str(&text).map_err(|error: toml::de::Error| invalid(error.message().to_owned()))
+}
+
+impl Real {
+    /// A device of these settings. What a run that was killed has left of secrets goes first.
+    ///
+    /// # Errors
+    /// `SIMULATION_INVALID`.
+    pub fn new(settings: CommandSettings) -> Result<Self, Problem> {
+        let facts = facts_of(&settings.facts)?;
+        Ok(Self { settings, facts, started: Instant::now() })
+    }
+
+    fn work(&self) -> PathBuf {
+        self.settings.folder.join("work")
+    }
+
+    fn program(&self, work: Work<'_>, line: Vec<String>, folder: Option<PathBuf>) -> Program {
+        let order = work.order;
+        let name = format!("run-{}-{}-{}-{}", work.frame.run, work.node.number, order.part, order.attempt);
+        Program { mark: self.work().join(name), line, folder, environment: Vec::new() }
+    }
+
+    fn shell(&self, work: Work<'_>, command: &str, folder: Option<PathBuf>) -> Program {
+        let mut program = self.program(work, vec!["sh".into(), "-c".into(), process::SHELL.into()], folder);
+        program.environment = vec![(process::COMMAND.to_owned(), command.to_owned())];
+        program
+    }
+
+    async fn run_command(&self, work: Work<'_>, command: &RunCommand) -> Outcome {
+        let folder = (!command.start_in.is_empty()).then(|| PathBuf::from(work.variables.fill(&command.start_in, work.secrets)));
+        let line = work.variables.fill(&command.command, work.secrets);
+        let program = self.shell(work, &line, folder);
+        finish(work, &program, program.run(work.order.limit).await)
+    }
+
+    async fn install(&self, work: Work<'_>, app: &Application) -> Outcome {
+        let place = self.work().join(format!("app-{}", app.id));
+        if let Err(problem) = gather(&place, &app.files, work) {
+            return failed(&problem);
+        }
+        if !app.detect.is_empty() {
+            let mut detect = self.shell(work, &app.detect, Some(place.clone()));
+            detect.mark = self.work().join("detect");
+            let found = detect.run(DETECTION.min(work.order.limit)).await;
+            detect.forget();
+            if matches!(found, Ok(Ended::Exit(0))) {
+                return Outcome::AlreadyThere;
+            }
+        }
+        let program = self.shell(work, &app.install, Some(place.clone()));
+        let ended = program.run(work.order.limit).await;
+        let _ = std::fs::remove_dir_all(place);
+        finish(work, &program, ended)
+    }
+
+    async fn upgrade(&self, work: Work<'_>, upgrade: &UpgradeOs) -> Outcome {
+        let began = Instant::now();
+        let prepared = match self.media(work, upgrade).await {
+            Ok(prepared) => prepared,
+            Err(failure) => return Outcome::Failed(failure),
+        };
+        let (media, from) = prepared;
+        let _ = std::fs::remove_file(self.settings.folder.join(OUTCOME));
+        if from == From::FeatureUpdate {
+            let path = self.settings.folder.join("SetupConfig.ini");
+            let now = std::fs::read_to_string(&path).unwrap_or_default();
+            let text = setup::setup_config(&now, &work.frame.settings);
+            if text != now
+                && let Err(problem) = crate::keys::write_private(&path, text.as_bytes())
+            {
+                return failed(&problem);
+            }
+        }
+        let key = work.secrets.zip(upgrade.product_key.as_ref()).and_then(|(all, place)| all.at(place));
+        let mut config = None;
+        if let (Some(key), From::Image { .. }) = (key, from) {
+            let path = self.work().join(KEY_FILE);
+            let text = format!("[SetupConfig]\r\nPKey={}\r\n", key.reveal());
+            if let Err(problem) = crate::keys::write_private(&path, text.as_bytes()) {
+                return failed(&problem);
+            }
+            config = Some(path.display().to_string());
+        }
+        let places = places(&self.settings.folder, media.display().to_string(), config);
+        let line = setup::command_line(upgrade, from, &work.frame.settings, &places, work.variables);
+        let CommandLine { program, arguments } = line;
+        let line = std::iter::once(program).chain(arguments).collect();
+        let program = self.program(work, line, Some(media));
+        let ended = program.run(work.order.limit.saturating_sub(began.elapsed()).max(Duration::from_secs(1))).await;
+        self.forget_key();
+        finish(work, &program, ended)
+    }
+
+    fn forget_key(&self) {
+        let _ = std::fs::remove_file(self.work().join(KEY_FILE));
+    }
+
+    /// Setup's media: put together from an image, or a folder that somebody named.
+    async fn media(&self, work: Work<'_>, upgrade: &UpgradeOs) -> Result<(PathBuf, From), Failure> {
+        let missing = |details: String| Failure { code: Code::SetupMediaMissing, exit: None, details };
+        if let Some(path) = &upgrade.source_path {
+            let folder = PathBuf::from(work.variables.fill(path, work.secrets));
+            return match folder.join("setup.exe").exists() {
+                true => Ok((folder, From::Folder)),
+                false => Err(missing(format!("there is no setup.exe in `{}`", folder.display()))),
+            };
+        }
+        let file = image_file(work, upgrade)?;
+        let path = file.sha256.and_then(|digest| work.files.get(&digest)).cloned();
+        let path = path.ok_or_else(|| missing(format!("`{}` is not on the device", file.name)))?;
+        let info = std::fs::File::open(&path)
+            .map_err(|error| missing(format!("`{}`: {error}", path.display())))
+            .and_then(|mut opened| {
+                ImageInfo::read(&mut opened, &Limits::default()).map_err(|error| Failure {
+                    code: error.code(),
+                    exit: None,
+                    details: error.to_string(),
+                })
+            })?;
+        let (wanted, from) = self.editions(&info, work, upgrade)?;
+        let media = info.images.iter().find(|image| is_media(image));
+        let media = media.ok_or_else(|| missing(format!("`{}` has no setup media", file.name)))?;
+        let whole = self.work().join("media");
+        let part = self.work().join("media.part");
+        let _ = std::fs::remove_dir_all(&whole);
+        let _ = std::fs::remove_dir_all(&part);
+        let image = path.display().to_string();
+        let folder = part.display().to_string();
+        self.wimlib(work, &["apply", &image, &media.index.to_string(), &folder]).await?;
+        let sources = part.join("sources");
+        std::fs::create_dir_all(&sources).map_err(|error| missing(error.to_string()))?;
+        let install = sources.join("install.esd").display().to_string();
+        for index in wanted {
+            self.wimlib(work, &["export", &image, &index.to_string(), &install]).await?;
+        }
+        let program = part.join("setup.exe");
+        if !program.is_file() {
+            return Err(missing(format!("the setup media of `{}` have no setup.exe", file.name)));
+        }
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let _ = std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755));
+        }
+        std::fs::rename(&part, &whole).map_err(|error| missing(error.to_string()))?;
+        Ok((whole, from))
+    }
+
+    /// The indexes that go onto the media: of a feature update the edition of the device; of an OS upgrade package all, of
+    /// which the step means one.
+    fn editions(&self, info: &ImageInfo, work: Work<'_>, upgrade: &UpgradeOs) -> Result<(Vec<u32>, From), Failure> {
+        let editions = crate::software::images::editions(info);
+        if upgrade.image.is_none() {
+            let facts = self.facts();
+            let mine = |image: &&&WimImage| {
+                image.edition_id.as_ref().is_some_and(|edition| edition.eq_ignore_ascii_case(&facts.edition))
+            };
+            let found = editions.iter().find(mine).ok_or_else(|| Failure {
+                code: Code::SetupChoiceUnavailable,
+                exit: Some(0xC190_0204),
+                details: format!("the feature update has no edition {}", facts.edition),
+            })?;
+            return Ok((vec![found.index], From::FeatureUpdate));
+        }
+        let known = work.frame.assignment.references.images.iter();
+        let known = known.filter(|image| Some(&image.id) == upgrade.image.as_ref());
+        let wanted = upgrade
+            .edition_index
+            .or(known.flat_map(|image| image.edition(None)).map(|edition| edition.index).next())
+            .or(editions.first().map(|image| image.index));
+        let place = editions.iter().position(|image| Some(image.index) == wanted).ok_or_else(|| Failure {
+            code: Code::EditionIndexInvalid,
+            exit: None,
+            details: "the image has no edition with this index".to_owned(),
+        })?;
+        let index = u32::try_from(place + 1).unwrap_or(1);
+        Ok((editions.iter().map(|image| image.index).collect(), From::Image { index }))
+    }
+
+    async fn wimlib(&self, work: Work<'_>, arguments: &[&str]) -> Result<(), Failure> {
+        let line = std::iter::once(WIMLIB).chain(arguments.iter().copied()).map(str::to_owned).collect();
+        let mut program = self.program(work, line, None);
+        program.mark = self.work().join("expand");
+        let ended = program.run(work.order.limit).await;
+        let output = program.take_output();
+        let fails = |code, details: String| Err(Failure { code, exit: None, details });
+        match ended {
+            Ok(Ended::Exit(0)) => Ok(()),
+            Ok(Ended::Exit(127)) => fails(Code::ToolMissing, format!("`{WIMLIB}` is not installed")),
+            Ok(Ended::Exit(code)) => {
+                let line = output.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+                fails(Code::SetupMediaMissing, format!("`{WIMLIB} {}` ended with {code}: {line}", arguments[0]))
+            }
+            Ok(Ended::TimedOut) => fails(Code::StepTimedOut, "the image was not unpacked in time".to_owned()),
+            Err(error) => fails(Code::ToolMissing, error.to_string()),
+        }
+    }
+}
+
+/// The image among the files of what an upgrade takes.
+fn image_file<'a>(work: Work<'a>, upgrade: &UpgradeOs) -> Result<&'a ContentFile, Failure> {
+    let references = &work.frame.assignment.references;
+    let chosen = work.choice.and_then(|choice| choice.chosen);
+    let nothing = || Failure {
+        code: Code::NoFeatureUpdateApplies,
+        exit: Some(0xC190_0200),
+        details: work.choice.map(crate::device::evaluate::reasons).unwrap_or_default(),
+    };
+    if let Some(id) = &upgrade.image {
+        return references.images.iter().find(|image| image.id == *id).map(|image| &image.file).ok_or_else(nothing);
+    }
+    let update = references.feature_updates.iter().find(|update| Some(update.id()) == chosen).ok_or_else(nothing)?;
+    let esd = |file: &&ContentFile| {
+        let name = file.name.as_str().to_ascii_lowercase();
+        name.ends_with(".esd") || name.ends_with(".wim")
+    };
+    update.files.iter().find(esd).ok_or_else(|| Failure {
+        code: Code::SetupFormUnsupported,
+        exit: None,
+        details: format!("`{}` has no image; only Windows' own update agent installs it", update.facts.title),
+    })
+}
+
+/// The setup media are the image that is no edition and no Windows PE.
+fn is_media(image: &WimImage) -> bool {
+    let pe = image.installation_type.as_ref().is_some_and(|kind| kind.eq_ignore_ascii_case("WindowsPE"))
+        || image.edition_id.as_ref().is_some_and(|edition| edition.eq_ignore_ascii_case("WindowsPE"));
+    image.edition_id.is_none() && !pe
+}
+
+fn places(folder: &Path, media: String, config: Option<String>) -> Places {
+    let kind = if cfg!(windows) { "cmd" } else { "sh" };
+    let script = |name: &str| folder.join("scripts").join(format!("{name}.{kind}")).display().to_string();
+    Places { media, complete: script("setupcomplete"), rollback: script("setuprollback"), config }
+}
+
+fn failed(problem: &Problem) -> Outcome {
+    Outcome::Failed(Failure { code: problem.code, exit: None, details: problem.to_string() })
+}
+
+fn finish(work: Work<'_>, program: &Program, ended: std::io::Result<Ended>) -> Outcome {
+    let output = Masker::of(work.secrets).mask(&program.take_output());
+    let skip = output.chars().count().saturating_sub(OUTPUT);
+    let output: String = output.chars().skip(skip).collect();
+    match ended {
+        Ok(Ended::Exit(code)) => Outcome::Exit { code, output: Some(output) },
+        Ok(Ended::TimedOut) => Outcome::TimedOut,
+        Err(error) => Outcome::Failed(Failure {
+            code: Code::StepFailed,
+            exit: None,
+            details: format!("it could not be started: {error}"),
+        }),
+    }
+}
+
+/// The files of an application under their names, in a folder of their own.
+fn gather(place: &Path, files: &[ContentFile], work: Work<'_>) -> Result<(), Problem> {
+    let wrong = |error: std::io::Error| {
+        Problem::new(Code::DiskError, format!("`{}` cannot be filled", place.display())).because_of(Some(&error))
+    };
+    std::fs::create_dir_all(place).map_err(wrong)?;
+    for file in files {
+        let Some(from) = file.sha256.and_then(|digest| work.files.get(&digest)) else { continue };
+        let to = place.join(file.name.as_str());
+        let _ = std::fs::remove_file(&to);
+        // A copy: what an installer does to its files must not reach the library.
+        std::fs::copy(from, &to).map_err(wrong)?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o755)).map_err(wrong)?;
+        }
+    }
+    Ok(())
+}
+
+/// What would be run, secrets masked.
+pub fn shown(work: Work<'_>, folder: &str) -> Vec<String> {
+    match work.action {
+        Action::RunCommand(command) => vec![work.variables.masked(&command.command)],
+        Action::InstallApplication(install) => {
+            let apps = &work.frame.assignment.references.applications;
+            let line = |id| apps.iter().find(|app| app.id == *id).map(|app| app.install.clone());
+            install.applications.iter().filter_map(line).collect()
+        }
+        Action::InstallUpdates(install) => {
+            targeted(install.mode, &work.frame.updates).map(|update| format!("install {}", update.title)).collect()
+        }
+        Action::UpgradeOs(upgrade) => {
+            let mut lines = Vec::new();
+            let work_folder = setup::join(folder, "work");
+            let mut media = setup::join(&work_folder, "media");
+            let mut from = From::Folder;
+            if let Some(path) = &upgrade.source_path {
+                media = work.variables.masked(path);
+            } else {
+                match image_file(work, upgrade) {
+                    Ok(file) => lines.push(format!("{WIMLIB} apply {} <setup media> {media}", file.name)),
+                    Err(failure) => lines.push(format!("nothing: [{}] {}", failure.code, failure.details)),
+                }
+                from = match &upgrade.image {
+                    None => From::FeatureUpdate,
+                    Some(id) => {
+                        let images = &work.frame.assignment.references.images;
+                        let image = images.iter().find(|image| image.id == *id);
+                        let edition = image.and_then(|image| image.edition(upgrade.edition_index));
+                        let place = image.and_then(|image| {
+                            image.editions.iter().position(|one| Some(one) == edition)
+                        });
+                        From::Image { index: u32::try_from(place.unwrap_or(0) + 1).unwrap_or(1) }
+                    }
+                };
+            }
+            let key = upgrade.product_key.is_some() && matches!(from, From::Image { .. });
+            let config = key.then(|| setup::join(&work_folder, KEY_FILE));
+            if let Some(config) = &config {
+                lines.push(format!("write {config}: [SetupConfig] PKey={MASK}; removed when Setup has ended"));
+            }
+            let mut places = places(Path::new(folder), media, config);
+            if folder.contains('\\') {
+                places.complete = setup::join(&setup::join(folder, "scripts"), "setupcomplete.cmd");
+                places.rollback = setup::join(&setup::join(folder, "scripts"), "setuprollback.cmd");
+            }
+            let line = setup::command_line(upgrade, from, &work.frame.settings, &places, work.variables);
+            lines.push(line.to_string());
+            lines
+        }
+        Action::Restart(restart) => vec![format!("restart after {} s", restart.delay)],
+        _ => Vec::new(),
+    }
+}
+
+impl Probe for Real {
+    fn file(&self, path: &str) -> bool {
+        Path::new(path).is_file()
+    }
+
+    fn folder(&self, path: &str) -> bool {
+        Path::new(path).is_dir()
+    }
+
+    // There is no registry, no WMI and no installer database on the machines that this client runs on today.
+    fn registry(&self, _key: &str, _value_name: &str) -> Option<String> {
+        None
+    }
+
+    fn wmi(&self, _namespace: &str, _query: &str) -> bool {
+        false
+    }
+
+    fn software(&self, _product_code: &str) -> bool {
+        false
+    }
+}
+
+impl Executor for Real {
+    fn facts(&self) -> Facts {
+        facts_of(&self.settings.facts).unwrap_or_else(|_| self.facts.clone())
+    }
+
+    fn now(&self) -> Timestamp {
+        crate::clock::now()
+    }
+
+    fn passed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn boot(&self) -> String {
+        let text = std::fs::read_to_string(&self.settings.boot_id).unwrap_or_default();
+        text.trim().chars().take(64).collect()
+    }
+
+    async fn pause(&mut self, pause: Duration) {
+        tokio::time::sleep(pause).await;
+    }
+
+    async fn run(&mut self, work: Work<'_>) -> Result<Outcome, Stopped> {
+        Ok(match work.action {
+            Action::RunCommand(command) => self.run_command(work, command).await,
+            Action::UpgradeOs(upgrade) => self.upgrade(work, upgrade).await,
+            Action::InstallApplication(install) => {
+                let id = install.applications.get(work.order.part);
+                let apps = &work.frame.assignment.references.applications;
+                match id.and_then(|id| apps.iter().find(|app| app.id == *id)) {
+                    Some(app) => self.install(work, app).await,
+                    None => Outcome::Failed(Failure {
+                        code: Code::ApplicationNotFound,
+                        exit: None,
+                        details: "the policy does not name the application".to_owned(),
+                    }),
+                }
+            }
+            _ => Outcome::Failed(Failure {
+                code: Code::ToolMissing,
+                exit: None,
+                details: "only Windows' own update agent installs updates".to_owned(),
+            }),
+        })
+    }
+
+    async fn look(&mut self, work: Work<'_>) -> Result<Found, Stopped> {
+        let program = self.program(work, Vec::new(), None);
+        if let Some(ended) = program.look(work.order.limit).await {
+            self.forget_key();
+            return Ok(Found::Ended(finish(work, &program, Ok(ended))));
+        }
+        self.forget_key();
+        program.forget();
+        self.settle(work).await
+    }
+
+    async fn settle(&mut self, work: Work<'_>) -> Result<Found, Stopped> {
+        let Action::UpgradeOs(upgrade) = work.action else { return Ok(Found::Lost) };
+        let said = std::fs::read_to_string(self.settings.folder.join(OUTCOME)).unwrap_or_default();
+        match said.trim() {
+            "upgraded" => return Ok(Found::Upgraded),
+            "rolled-back" => return Ok(Found::RolledBack { exit: None }),
+            _ => {}
+        }
+        let references = &work.frame.assignment.references;
+        let chosen = work.choice.and_then(|choice| choice.chosen);
+        let update = references.feature_updates.iter().find(|update| Some(update.id()) == chosen);
+        let image = references.images.iter().find(|image| Some(&image.id) == upgrade.image.as_ref());
+        let build = update
+            .and_then(|update| update.facts.build)
+            .or(image.and_then(|image| image.edition(upgrade.edition_index)).and_then(|edition| edition.build));
+        let now = numbers(&self.facts().version)[2];
+        Ok(match build {
+            Some((major, _)) if now >= major => Found::Upgraded,
+            _ => Found::Lost,
+        })
+    }
+
+    async fn restart(&mut self, _delay: u16, boot_image: bool) -> Result<Restarted, Stopped> {
+        if boot_image {
+            let message = "this client cannot start Windows PE";
+            return Err(Problem::new(Code::BootImageMissing, message).into());
+        }
+        let mark = self.work().join("restart");
+        let line = vec!["sh".to_owned(), "-c".to_owned(), self.settings.restart.clone()];
+        let program = Program { mark, line, folder: None, environment: Vec::new() };
+        let ended = program.run(Duration::from_secs(60)).await;
+        program.forget();
+        tracing::info!("the device was told to restart: {ended:?}");
+        Ok(Restarted::GoingDown)
+    }
+
+    fn show(&self, work: Work<'_>) -> Vec<String> {
+        shown(work, &self.settings.folder.display().to_string())
+    }
+
+    fn assumes(&self, _file: &ContentFile) -> Option<Result<PathBuf, Problem>> {
+        None
+    }
+
+    fn reached(&mut self, _moment: Moment) -> Result<(), Stopped> {
+        Ok(())
+    }
+}

@@ -1,0 +1,280 @@
+//! All that a device remembers, in one small file that is replaced as a whole: a run and how far it is, runs before it, and
+//! messages that the site does not have yet. Whoever dies, dies before or after, never between.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use catalog::problem::{Code, Problem};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::evaluate::Past;
+use super::machine::{Frame, Progress, Said};
+use super::scripts::Scripts;
+use super::variables::Masker;
+use crate::keys;
+use crate::policy::{DeploymentId, Facts, MostOf, RunState, StatusMessage, StepState};
+
+/// The form that this release writes.
+const FORMAT: u32 = 1;
+/// Messages that are kept for a site that is away; then those about steps go first.
+const MOST_MESSAGES: usize = 4_000;
+/// Runs that are remembered.
+const MOST_PAST: usize = 500;
+/// More is no journal.
+const LARGEST: u64 = 64 << 20;
+
+/// What a device remembers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    format: u32,
+    /// Which numbering of messages.
+    pub series: Uuid,
+    next_message: u64,
+    next_run: u64,
+    /// The run that is not over.
+    #[serde(default)]
+    pub current: Option<Current>,
+    /// Runs that are.
+    #[serde(default)]
+    pub history: Vec<Past>,
+    /// Messages that the site does not have, in their order.
+    #[serde(default)]
+    pub outbox: VecDeque<StatusMessage>,
+    /// Messages that were given up because there were too many.
+    #[serde(default)]
+    pub dropped: u64,
+    /// What was said last of deployments that do not run.
+    #[serde(default)]
+    pub told: BTreeMap<DeploymentId, String>,
+    /// What Setup runs at its end.
+    #[serde(default)]
+    pub scripts: Option<Scripts>,
+    /// What the site knows of the device.
+    #[serde(default)]
+    pub facts: Option<Facts>,
+}
+
+/// A run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Current {
+    /// Its number; what it is about is in a file of its own.
+    pub run: u64,
+    /// The deployment.
+    pub deployment: DeploymentId,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it was worked on last.
+    pub seen: Timestamp,
+    /// How far it is.
+    pub progress: Progress,
+}
+
+impl Memory {
+    fn new() -> Self {
+        Self {
+            format: FORMAT,
+            series: Uuid::new_v4(),
+            next_message: 1,
+            next_run: 1,
+            current: None,
+            history: Vec::new(),
+            outbox: VecDeque::new(),
+            dropped: 0,
+            told: BTreeMap::new(),
+            scripts: None,
+            facts: None,
+        }
+    }
+
+    /// The number of the next run.
+    pub fn number_a_run(&mut self) -> u64 {
+        let run = self.next_run;
+        self.next_run += 1;
+        run
+    }
+
+    /// Puts into the outbox what is to be told.
+    pub fn tell(&mut self, deployment: &DeploymentId, run: u64, said: Said, now: Timestamp, masker: &Masker) {
+        let cut = |text: String, most: usize| -> String {
+            masker.mask(&text).chars().filter(|c| !c.is_control() || *c == '\n').take(most).collect()
+        };
+        let mut bytes = said.bytes;
+        bytes.truncate(MostOf::SOURCES);
+        let mut step = said.step;
+        if let Some(step) = &mut step {
+            step.groups.truncate(MostOf::GROUPS);
+        }
+        self.outbox.push_back(StatusMessage {
+            number: self.next_message,
+            time: now,
+            deployment: deployment.clone(),
+            run,
+            state: said.state,
+            step,
+            code: said.code.map(|code| code.name().to_owned()),
+            exit: said.exit,
+            details: cut(said.details, MostOf::DETAILS),
+            bytes,
+        });
+        self.next_message += 1;
+        if self.outbox.len() > MOST_MESSAGES {
+            // How a run ended is the last that goes; what a step did on its way is the first.
+            let minor = |message: &StatusMessage| {
+                message.step.as_ref().is_some_and(|step| {
+                    matches!(step.state, StepState::Skipped | StepState::Running | StepState::Succeeded)
+                })
+            };
+            let at = self.outbox.iter().position(minor).unwrap_or(0);
+            self.outbox.remove(at);
+            self.dropped += 1;
+        }
+    }
+
+    /// The site has everything up to this number.
+    pub fn forget_through(&mut self, number: u64) {
+        self.outbox.retain(|message| message.number > number);
+    }
+
+    /// The run is over.
+    pub fn close(&mut self, frame: &Frame, state: RunState, code: Option<Code>, now: Timestamp) {
+        let Some(current) = self.current.take() else { return };
+        self.history.push(Past {
+            deployment: current.deployment,
+            run: current.run,
+            revision: frame.assignment.revision,
+            deadline: frame.assignment.deadline,
+            started: current.started,
+            ended: now,
+            state,
+            code: code.map(|code| code.name().to_owned()),
+        });
+        if self.history.len() > MOST_PAST {
+            self.history.remove(0);
+        }
+    }
+}
+
+/// The folder in which a device remembers.
+#[derive(Debug)]
+pub struct Journal {
+    folder: PathBuf,
+    /// Held as long as this lives: one client for each folder.
+    _lock: File,
+}
+
+fn disk(path: &Path, error: &std::io::Error) -> Problem {
+    Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be used", path.display())).because_of(Some(error))
+}
+
+fn damaged(path: &Path, why: impl Into<String>) -> Problem {
+    Problem::new(Code::ClientStateDamaged, format!("`{}` cannot be understood", path.display())).because(why)
+}
+
+impl Journal {
+    /// Opens the folder, made the first time, for this process alone.
+    ///
+    /// # Errors
+    /// `DATA_DIR_NOT_WRITABLE`, `CLIENT_BUSY`.
+    pub fn open(folder: &Path) -> Result<Self, Problem> {
+        std::fs::create_dir_all(folder).map_err(|error| disk(folder, &error))?;
+        let path = folder.join("lock");
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(|error| disk(&path, &error))?;
+        if lock.try_lock().is_err() {
+            let message = format!("another client works with `{}`", folder.display());
+            return Err(Problem::new(Code::ClientBusy, message));
+        }
+        Ok(Self { folder: folder.to_owned(), _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What was remembered; a new memory the first time.
+    ///
+    /// # Errors
+    /// `CLIENT_STATE_DAMAGED`: nobody begins anew by accident, because what was run before would be run again.
+    pub fn load(&self) -> Result<Memory, Problem> {
+        read_memory(&self.folder)?.map_or_else(|| Ok(Memory::new()), Ok)
+    }
+
+    /// Writes down what is remembered, durable when this returns.
+    ///
+    /// # Errors
+    /// `DATA_DIR_NOT_WRITABLE`.
+    pub fn save(&self, memory: &Memory) -> Result<(), Problem> {
+        self.write("device.json", memory)
+    }
+
+    /// What a run is about.
+    ///
+    /// # Errors
+    /// `CLIENT_STATE_DAMAGED`.
+    pub fn frame(&self, run: u64) -> Result<Frame, Problem> {
+        let path = self.folder.join(format!("run-{run}.json"));
+        read(&path)?.ok_or_else(|| damaged(&path, "it is missing"))
+    }
+
+    /// Keeps what a run is about, before the run begins; that of runs before it goes.
+    ///
+    /// # Errors
+    /// `DATA_DIR_NOT_WRITABLE`.
+    pub fn keep_frame(&self, frame: &Frame) -> Result<(), Problem> {
+        self.write(&format!("run-{}.json", frame.run), frame)?;
+        if let Some(before) = frame.run.checked_sub(1) {
+            let _ = std::fs::remove_file(self.folder.join(format!("run-{before}.json")));
+        }
+        Ok(())
+    }
+
+    /// A further file.
+    ///
+    /// # Errors
+    /// `DATA_DIR_NOT_WRITABLE`.
+    pub fn write(&self, name: &str, value: &impl Serialize) -> Result<(), Problem> {
+        let bytes = serde_json::to_vec(value).map_err(|error| Problem::of(Code::Internal, &error))?;
+        keys::write_private(&self.folder.join(name), &bytes)
+    }
+
+    /// Reads a further file.
+    ///
+    /// # Errors
+    /// `CLIENT_STATE_DAMAGED`.
+    pub fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Problem> {
+        read(&self.folder.join(name))
+    }
+}
+
+/// What a device remembers, for those who only look.
+///
+/// # Errors
+/// `CLIENT_STATE_DAMAGED`.
+pub fn read_memory(folder: &Path) -> Result<Option<Memory>, Problem> {
+    let path = folder.join("device.json");
+    let memory: Option<Memory> = read(&path)?;
+    match memory {
+        Some(memory) if memory.format != FORMAT => Err(damaged(&path, "another release wrote it")),
+        memory => Ok(memory),
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, Problem> {
+    use std::io::Read as _;
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(damaged(path, error.to_string())),
+    };
+    let mut bytes = Vec::new();
+    file.take(LARGEST).read_to_end(&mut bytes).map_err(|error| damaged(path, error.to_string()))?;
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(path, format!("line {}", error.line())))
+}

@@ -1,0 +1,161 @@
+//! Whether a condition holds on a device, and whether the device is ready. Pure but for what a [`Probe`] looks up.
+
+use crate::policy::{Facts, NetworkKind, Power, Secrets};
+use crate::sequence::action::CheckReadiness;
+use crate::sequence::condition::{Comparison, Condition, Os};
+
+use super::variables::Variables;
+
+/// What conditions ask of a device.
+pub trait Probe {
+    /// A file is there.
+    fn file(&self, path: &str) -> bool;
+    /// A folder is there.
+    fn folder(&self, path: &str) -> bool;
+    /// A value of the registry.
+    fn registry(&self, key: &str, value_name: &str) -> Option<String>;
+    /// A query has an answer.
+    fn wmi(&self, namespace: &str, query: &str) -> bool;
+    /// A product is installed.
+    fn software(&self, product_code: &str) -> bool;
+}
+
+/// Whether `condition` holds now.
+pub fn holds(
+    condition: &Condition,
+    variables: &Variables,
+    secrets: Option<&Secrets>,
+    facts: &Facts,
+    probe: &dyn Probe,
+) -> bool {
+    let inner = |condition: &Condition| holds(condition, variables, secrets, facts, probe);
+    let filled = |text: &str| variables.fill(text, secrets);
+    match condition {
+        Condition::All(all) => all.iter().all(inner),
+        Condition::Any(all) => all.iter().any(inner),
+        Condition::None(all) => !all.iter().any(inner),
+        Condition::Variable(variable) => {
+            let value = variables.value(&variable.name, secrets);
+            compared(value.as_deref(), variable.is, &filled(&variable.value))
+        }
+        Condition::Os(os) => os_is(os, facts),
+        Condition::File(place) => probe.file(&filled(&place.path)),
+        Condition::Folder(place) => probe.folder(&filled(&place.path)),
+        Condition::Registry(registry) => {
+            let value = probe.registry(&filled(&registry.key), &registry.value_name);
+            compared(value.as_deref(), registry.is, &filled(&registry.value))
+        }
+        Condition::Wmi(query) => probe.wmi(&query.namespace, &filled(&query.query)),
+        Condition::Software(software) => probe.software(&software.product_code),
+    }
+}
+
+/// A variable that is not there is unequal to everything, and nothing else holds of it.
+fn compared(found: Option<&str>, is: Comparison, value: &str) -> bool {
+    let Some(found) = found else { return is == Comparison::NotEquals };
+    if is == Comparison::Exists {
+        return true;
+    }
+    if is == Comparison::Like {
+        return like(&found.to_lowercase(), &value.to_lowercase());
+    }
+    let order = match (found.trim().parse::<i64>(), value.trim().parse::<i64>()) {
+        (Ok(found), Ok(value)) => found.cmp(&value),
+        _ => found.to_lowercase().cmp(&value.to_lowercase()),
+    };
+    match is {
+        Comparison::Equals => order.is_eq(),
+        Comparison::NotEquals => order.is_ne(),
+        Comparison::Less => order.is_lt(),
+        Comparison::LessOrEqual => order.is_le(),
+        Comparison::Greater => order.is_gt(),
+        Comparison::GreaterOrEqual => order.is_ge(),
+        Comparison::Exists | Comparison::Like => true,
+    }
+}
+
+/// `*` stands for anything, `?` for one sign. Takes no longer than the product of both lengths.
+fn like(text: &str, pattern: &str) -> bool {
+    let (text, pattern): (Vec<char>, Vec<char>) = (text.chars().collect(), pattern.chars().collect());
+    let (mut at, mut sign, mut star, mut mark) = (0, 0, None, 0);
+    while at < text.len() {
+        if sign < pattern.len() && pattern[sign] == '*' {
+            (star, mark) = (Some(sign), at);
+            sign += 1;
+        } else if sign < pattern.len() && (pattern[sign] == '?' || pattern[sign] == text[at]) {
+            (at, sign) = (at + 1, sign + 1);
+        } else if let Some(star) = star {
+            mark += 1;
+            (at, sign) = (mark, star + 1);
+        } else {
+            return false;
+        }
+    }
+    pattern[sign..].iter().all(|sign| *sign == '*')
+}
+
+fn os_is(os: &Os, facts: &Facts) -> bool {
+    let same = |wanted: &Option<String>, is: &str| {
+        wanted.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(is))
+    };
+    let version = numbers(&facts.version);
+    os.at_least.as_ref().is_none_or(|least| version >= numbers(least))
+        && os.below.as_ref().is_none_or(|below| version < numbers(below))
+        && same(&os.architecture, &facts.architecture)
+        && same(&os.language, &facts.language)
+}
+
+/// A version as numbers; what is no number is 0.
+pub fn numbers(version: &str) -> [u32; 4] {
+    let mut all = [0; 4];
+    for (place, part) in all.iter_mut().zip(version.split('.')) {
+        *place = part.trim().parse().unwrap_or_default();
+    }
+    all
+}
+
+/// Every check that fails; all are made.
+pub fn not_ready(check: &CheckReadiness, facts: &Facts) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut least = |what: &str, wanted: Option<u32>, is: u64| {
+        if let Some(wanted) = wanted.filter(|wanted| is < u64::from(*wanted)) {
+            wrong.push(format!("{what}: {is}, at least {wanted} is needed"));
+        }
+    };
+    least("MiB of memory", check.memory_mb, facts.memory_mb);
+    least("MHz of the processor", check.processor_mhz, facts.processor_mhz.into());
+    least("MiB free on the disk", check.free_disk_mb, facts.free_disk_mb);
+    if check.os_type.is_some_and(|wanted| wanted != facts.os_type) {
+        wrong.push(format!(
+            "the device is a {}",
+            if check.os_type == Some(crate::sequence::action::OsType::Client) { "server" } else { "client" }
+        ));
+    }
+    let version = numbers(&facts.version);
+    if check.os_at_least.as_ref().is_some_and(|least| version < numbers(least)) {
+        wrong.push(format!("version {} is too old", facts.version));
+    }
+    if check.os_at_most.as_ref().is_some_and(|most| version > numbers(most)) {
+        wrong.push(format!("version {} is too new", facts.version));
+    }
+    for (what, wanted, is) in [
+        ("architecture", &check.architecture, &facts.architecture),
+        ("language", &check.language, &facts.language),
+    ] {
+        if wanted.as_ref().is_some_and(|wanted| !wanted.eq_ignore_ascii_case(is)) {
+            wrong.push(format!("the {what} is {is}"));
+        }
+    }
+    for (wanted, fails, what) in [
+        (check.ac_power, facts.power == Power::Battery, "it runs on its battery"),
+        (check.network, facts.network == NetworkKind::None, "it is on no network"),
+        (check.wired, facts.network != NetworkKind::Wired, "its network has no cable"),
+        (check.uefi, facts.firmware != crate::policy::Firmware::Uefi, "its firmware is not UEFI"),
+        (check.tpm, facts.tpm != Some(true), "it has no TPM 2.0 that is enabled"),
+    ] {
+        if wanted && fails {
+            wrong.push(what.to_owned());
+        }
+    }
+    wrong
+}

@@ -1,0 +1,578 @@
+//! One run of a task sequence, decided without a disk, a clock or a program.
+//!
+//! ```text
+//! fetching ──▶ next ──▶ running ──▶ next …  ──▶ ended
+//!                │         │ 3010, Restart Computer
+//!                │         ▼
+//!                └──── restarting ──▶ (another boot) ──▶ settling: what became of Setup? ──▶ next
+//! ```
+//! The driver writes [`Progress`] down before it performs the [`Act`] that it was told. So whoever wakes up knows what was
+//! being done. A step that is written down as finished is never begun again. One that was running is looked at first; where
+//! nobody can tell how it ended, [`Machine::lost`] decides by the type of the step, and says so.
+//!
+//! Three bounds end every run: minutes (as the task sequence says), wakings without progress, and tries of each step.
+
+mod end;
+mod steps;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use catalog::problem::Code;
+use serde::{Deserialize, Serialize};
+
+use super::evaluate;
+use super::plan::{Plan, Planned, SETUP_MINUTES};
+use super::variables::{ROLLED_BACK, Variables};
+use crate::policy::{
+    Assignment, BytesFrom, Delivery, DeployedUpdate, DeviceSettings, Facts, RunState, StepReport, StepState,
+};
+use crate::sequence::Action;
+use crate::sequence::action::{Restart, Target};
+use crate::sequence::choose::Choice;
+
+/// Wakings in a row without a step that finished.
+const MOST_WAKINGS: u32 = 20;
+/// Restarts that were asked for and did not happen.
+const MOST_ASKED: u32 = 3;
+/// Tries of a step that power cuts interrupted.
+const MOST_STARTS: u32 = 5;
+/// Tries to fetch content, and seconds between.
+const FETCHES: (u32, u64) = (2, 15);
+
+/// What a run is about. It does not change while it runs, whatever a newer policy says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Frame {
+    /// Its number on this device.
+    pub run: u64,
+    /// The deployment.
+    pub assignment: Assignment,
+    /// The client settings.
+    pub settings: DeviceSettings,
+    /// Updates that are deployed to the device.
+    pub updates: Vec<DeployedUpdate>,
+}
+
+/// How far a run is: all that a journal keeps of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    phase: Phase,
+    /// The node that comes next, or that is worked on.
+    cursor: usize,
+    /// The start of the device in which it was worked on last.
+    boot: String,
+    variables: Variables,
+    /// What each upgrade step takes, by its number, with the reasons.
+    choices: BTreeMap<u32, Choice>,
+    /// Milliseconds that count.
+    spent: u64,
+    wakings: u32,
+    /// Setup has succeeded, and waits for the restart in which it does its work.
+    setup: Option<Pending>,
+    /// An upgrade has failed: whatever follows, the run has failed too.
+    failure: Option<End>,
+    /// Steps whose content is there.
+    fetched: BTreeSet<usize>,
+}
+
+/// Setup between its two halves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Pending {
+    node: usize,
+    /// The start of the device in which its first half ran.
+    boot: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum Phase {
+    /// Content is fetched: of one step, or of all.
+    Fetching {
+        node: Option<usize>,
+        tries: u32,
+    },
+    /// The node at the cursor is about to begin, with one of its parts.
+    Next {
+        part: usize,
+        failed: Vec<String>,
+        judged: bool,
+        attempt: u32,
+    },
+    /// It runs.
+    Running {
+        part: usize,
+        failed: Vec<String>,
+        attempt: u32,
+    },
+    /// A restart is asked for; then this.
+    Restarting {
+        asked: u32,
+        delay: u16,
+        boot_image: bool,
+        resume: Box<Phase>,
+    },
+    /// What became of Setup is looked at; then this.
+    Settling(Box<Phase>),
+    Ended(End),
+}
+
+impl Phase {
+    fn next() -> Self {
+        Self::Next { part: 0, failed: Vec::new(), judged: false, attempt: 1 }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// How.
+    pub state: RunState,
+    /// Why, where it failed.
+    pub code: Option<Code>,
+    /// The exit code of what failed.
+    pub exit: Option<i64>,
+    /// For people.
+    pub details: String,
+}
+
+/// What just happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The run begins, or the client is there again, in this start of the device.
+    Woke {
+        /// Which start.
+        boot: String,
+    },
+    /// Content is there, or is not.
+    Fetched(Result<Vec<BytesFrom>, Failure>),
+    /// Whether the condition of a node holds.
+    Judged(bool),
+    /// What was run has ended.
+    Ended(Outcome),
+    /// What is found of a step, or of Setup, that nobody watched to its end.
+    Found(Found),
+}
+
+/// How something that ran has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// With an exit code, and the end of its output.
+    Exit {
+        /// The code.
+        code: i64,
+        /// The end of its output, without secrets.
+        output: Option<String>,
+    },
+    /// It was there already.
+    AlreadyThere,
+    /// It was ended after its time.
+    TimedOut,
+    /// It could not be carried out.
+    Failed(Failure),
+}
+
+/// Why something could not be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The code.
+    pub code: Code,
+    /// An exit code, if there is one.
+    pub exit: Option<i64>,
+    /// For people, without secrets.
+    pub details: String,
+}
+
+/// What is found of something that nobody watched to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// It has ended, so.
+    Ended(Outcome),
+    /// The device runs the new Windows.
+    Upgraded,
+    /// Setup has put the old Windows back.
+    RolledBack {
+        /// What it said.
+        exit: Option<i64>,
+    },
+    /// Nothing is known of it; of Setup: the device runs the old Windows, and nothing says that it was put back.
+    Lost,
+}
+
+/// What is to be done next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Act {
+    /// Fetch the content of a step, or of all, after a pause.
+    Fetch {
+        /// Which; none: all.
+        node: Option<usize>,
+        /// The pause.
+        pause: Duration,
+    },
+    /// Look whether the condition of this node holds.
+    Judge(usize),
+    /// Run this.
+    Run(Order),
+    /// Look what became of this.
+    Look(Order),
+    /// Look what became of Setup after the restart.
+    Settle,
+    /// Restart the device.
+    Restart {
+        /// After so many seconds.
+        delay: u16,
+        /// Into Windows PE.
+        boot_image: bool,
+    },
+    /// Nothing: it has ended.
+    End(End),
+}
+
+/// One act of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// The position of the step.
+    pub node: usize,
+    /// Which of its parts.
+    pub part: usize,
+    /// Which try, from 1.
+    pub attempt: u32,
+    /// How long it may take.
+    pub limit: Duration,
+}
+
+/// What the site is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Said {
+    /// How the run stands.
+    pub state: RunState,
+    /// The step that it is about.
+    pub step: Option<StepReport>,
+    /// What went wrong.
+    pub code: Option<Code>,
+    /// The exit code of what ran.
+    pub exit: Option<i64>,
+    /// For people.
+    pub details: String,
+    /// Who gave which bytes.
+    pub bytes: Vec<BytesFrom>,
+}
+
+impl Said {
+    fn run(state: RunState, details: impl Into<String>) -> Self {
+        Self { state, step: None, code: None, exit: None, details: details.into(), bytes: Vec::new() }
+    }
+}
+
+/// What to do next, and what to tell.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Turn {
+    /// The act. [`Progress`] is written down before it is performed.
+    pub act: Act,
+    /// In this order.
+    pub said: Vec<Said>,
+}
+
+/// A run.
+#[derive(Debug)]
+pub struct Machine<'a> {
+    plan: &'a Plan,
+    frame: &'a Frame,
+    /// How far it is.
+    pub progress: Progress,
+}
+
+impl Progress {
+    /// Before the first act. What each upgrade takes is decided once, from what the device is now.
+    pub fn begin(plan: &Plan, frame: &Frame, facts: &Facts, boot: &str) -> Self {
+        let deployed: Vec<_> = frame.updates.iter().map(|update| update.id).collect();
+        let choose = |(_, node, action): (usize, &Planned, &Action)| match action {
+            Action::UpgradeOs(upgrade) => {
+                Some((node.number, evaluate::choice(&frame.assignment, upgrade, facts, &deployed)?))
+            }
+            _ => None,
+        };
+        let phase = match frame.assignment.content.delivery {
+            Delivery::AllFirst => Phase::Fetching { node: None, tries: 0 },
+            Delivery::WhenNeeded => Phase::next(),
+        };
+        Self {
+            phase,
+            cursor: 0,
+            boot: boot.to_owned(),
+            variables: Variables::default(),
+            choices: plan.steps().filter_map(choose).collect(),
+            spent: 0,
+            wakings: 0,
+            setup: None,
+            failure: None,
+            fetched: BTreeSet::new(),
+        }
+    }
+
+    /// The variables of the run.
+    pub fn variables(&self) -> &Variables {
+        &self.variables
+    }
+
+    /// What the upgrade step with this number takes.
+    pub fn choice(&self, number: u32) -> Option<&Choice> {
+        self.choices.get(&number)
+    }
+
+    /// How it ended, if it has.
+    pub fn end(&self) -> Option<&End> {
+        match &self.phase {
+            Phase::Ended(end) => Some(end),
+            _ => None,
+        }
+    }
+
+    /// The position of the upgrade whose second half the restart brings.
+    pub fn pending_setup(&self) -> Option<usize> {
+        self.setup.as_ref().map(|pending| pending.node)
+    }
+
+    /// How it stands, for messages.
+    pub fn state(&self) -> RunState {
+        match &self.phase {
+            Phase::Fetching { .. } => RunState::Downloading,
+            Phase::Restarting { .. } => RunState::Restarting,
+            Phase::Ended(end) => end.state,
+            Phase::Next { .. } | Phase::Running { .. } | Phase::Settling(_) => RunState::Running,
+        }
+    }
+}
+
+impl<'a> Machine<'a> {
+    /// A run that is so far.
+    pub fn new(plan: &'a Plan, frame: &'a Frame, progress: Progress) -> Self {
+        Self { plan, frame, progress }
+    }
+
+    /// The only way in: what just happened and how long it took; and so what to do next.
+    pub fn on(&mut self, event: Event, took: Duration) -> Turn {
+        // Downloads have their own bounds (a slow line is no slow task sequence).
+        if !matches!(self.progress.phase, Phase::Fetching { .. } | Phase::Ended(_)) {
+            let took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+            self.progress.spent = self.progress.spent.saturating_add(took);
+        }
+        let mut said = Vec::new();
+        let act = match event {
+            Event::Woke { boot } => self.woke(boot, &mut said),
+            Event::Fetched(fetched) => self.fetched(fetched, &mut said),
+            Event::Judged(holds) => self.judged(holds, &mut said),
+            Event::Ended(outcome) => self.ended(outcome, &mut said),
+            Event::Found(found) => self.found(found, &mut said),
+        };
+        let act = act.unwrap_or_else(|| self.next(&mut said));
+        Turn { act, said }
+    }
+
+    fn node(&self) -> Option<&'a Planned> {
+        self.plan.at(self.progress.cursor)
+    }
+
+    fn action(&self) -> Option<&'a Action> {
+        self.node().and_then(|node| node.action.as_ref())
+    }
+
+    fn left(&self) -> Duration {
+        self.plan.bound.saturating_sub(Duration::from_millis(self.progress.spent))
+    }
+
+    /// How long the step at the cursor may take: what it says, and no longer than the run.
+    fn order(&self, part: usize, attempt: u32) -> Order {
+        let own = self.node().and_then(|node| match (node.common.timeout, &node.action) {
+            (Some(minutes), _) => Some(u64::from(minutes)),
+            (None, Some(Action::UpgradeOs(_))) => Some(SETUP_MINUTES),
+            _ => None,
+        });
+        let left = self.left();
+        let limit = own.map_or(left, |minutes| left.min(Duration::from_secs(minutes * 60)));
+        Order { node: self.progress.cursor, part, attempt, limit: limit.max(Duration::from_secs(1)) }
+    }
+
+    fn woke(&mut self, boot: String, said: &mut Vec<Said>) -> Option<Act> {
+        let restarted = self.progress.boot != boot;
+        self.progress.boot = boot;
+        let phase = self.progress.phase.clone();
+        if let Phase::Restarting { asked, delay, boot_image, resume } = phase {
+            if restarted {
+                said.push(Said::run(RunState::Running, "the device has restarted"));
+                self.progress.phase = *resume;
+                self.settle_if_pending();
+            } else if asked >= MOST_ASKED {
+                let details = format!("the device was asked {asked} times to restart, and did not");
+                self.progress.phase = Phase::next();
+                self.end(
+                    End { state: RunState::Failed, code: Some(Code::RestartFailed), exit: None, details },
+                    said,
+                );
+            } else {
+                self.progress.phase = Phase::Restarting { asked: asked + 1, delay, boot_image, resume };
+            }
+            return None;
+        }
+        if matches!(phase, Phase::Ended(_)) {
+            return None;
+        }
+        if phase == (Phase::Fetching { node: None, tries: 0 }) && self.progress.wakings == 0 {
+            said.push(Said::run(RunState::Downloading, "its content is fetched"));
+        }
+        self.progress.wakings += 1;
+        if self.progress.wakings > MOST_WAKINGS {
+            let details = format!("interrupted {MOST_WAKINGS} times without getting any further");
+            self.end(
+                End { state: RunState::Failed, code: Some(Code::RestartLoop), exit: None, details },
+                said,
+            );
+            return None;
+        }
+        match phase {
+            Phase::Running { part, attempt, .. } => Some(Act::Look(self.order(part, attempt))),
+            Phase::Next { .. } | Phase::Fetching { .. } if restarted => {
+                self.settle_if_pending();
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// After a restart in which Setup had work to do, its outcome comes before anything else.
+    fn settle_if_pending(&mut self) {
+        if self.progress.setup.as_ref().is_some_and(|pending| pending.boot != self.progress.boot) {
+            let phase = std::mem::replace(&mut self.progress.phase, Phase::next());
+            self.progress.phase = Phase::Settling(Box::new(phase));
+        }
+    }
+
+    fn fetched(&mut self, fetched: Result<Vec<BytesFrom>, Failure>, said: &mut Vec<Said>) -> Option<Act> {
+        let Phase::Fetching { node, tries } = self.progress.phase.clone() else { return None };
+        match fetched {
+            Ok(bytes) => {
+                said.push(Said {
+                    bytes,
+                    ..Said::run(RunState::Running, "its content is there, and verified")
+                });
+                self.progress.phase = Phase::next();
+                if let Some(node) = node {
+                    self.progress.fetched.insert(node);
+                    self.progress.phase =
+                        Phase::Next { part: 0, failed: Vec::new(), judged: true, attempt: 1 };
+                }
+            }
+            Err(_) if tries < self.fetches() => {
+                self.progress.phase = Phase::Fetching { node, tries: tries + 1 };
+            }
+            Err(failure) if node.is_some() => {
+                self.progress.phase = Phase::next();
+                self.fail(failure, 1, said);
+            }
+            Err(Failure { code, exit, details }) => {
+                self.end(End { state: RunState::Failed, code: Some(code), exit, details }, said);
+            }
+        }
+        None
+    }
+
+    fn fetches(&self) -> u32 {
+        let said = self.progress.variables.value(super::variables::DOWNLOAD_RETRIES, None);
+        said.and_then(|text| text.parse().ok()).unwrap_or(FETCHES.0).min(100)
+    }
+
+    fn judged(&mut self, holds: bool, said: &mut Vec<Said>) -> Option<Act> {
+        if let (Phase::Next { judged, .. }, Some(node)) =
+            (&mut self.progress.phase, self.plan.at(self.progress.cursor))
+        {
+            *judged = true;
+            if !holds {
+                let why = match &node.common.when {
+                    Some(when) => format!("its condition does not hold: {}", when.words()),
+                    None => "its condition does not hold".to_owned(),
+                };
+                self.skip(node, &why, said);
+            }
+        }
+        None
+    }
+
+    fn skip(&mut self, node: &Planned, why: &str, said: &mut Vec<Said>) {
+        let from = self.progress.cursor;
+        for position in from..node.end {
+            let why = if position == from { why.to_owned() } else { format!("its group is skipped: {why}") };
+            if let Some(step) = self.report(position, StepState::Skipped, 1) {
+                said.push(Said { step: Some(step), ..Said::run(RunState::Running, why) });
+            }
+        }
+        self.progress.cursor = node.end;
+        self.progress.phase = Phase::next();
+    }
+
+    fn report(&self, position: usize, state: StepState, attempt: u32) -> Option<StepReport> {
+        let node = self.plan.at(position)?;
+        let action = node.action.as_ref()?;
+        Some(StepReport {
+            number: node.number,
+            name: node.common.name.clone(),
+            groups: self.plan.groups(position),
+            kind: action.kind().to_owned(),
+            state,
+            attempt,
+        })
+    }
+
+    /// What the phase asks for.
+    fn next(&mut self, said: &mut Vec<Said>) -> Act {
+        loop {
+            match self.progress.phase.clone() {
+                Phase::Ended(end) => return Act::End(end),
+                Phase::Settling(_) => return Act::Settle,
+                Phase::Restarting { delay, boot_image, .. } => return Act::Restart { delay, boot_image },
+                Phase::Running { part, attempt, .. } => return Act::Run(self.order(part, attempt)),
+                Phase::Fetching { node, tries } => {
+                    let seconds = self.progress.variables.value(super::variables::DOWNLOAD_DELAY, None);
+                    let seconds = seconds.and_then(|text| text.parse().ok()).unwrap_or(FETCHES.1).min(3_600);
+                    let pause = Duration::from_secs(if tries == 0 { 0 } else { seconds });
+                    return Act::Fetch { node, pause };
+                }
+                Phase::Next { part, failed, judged, attempt } => {
+                    if self.left().is_zero() {
+                        self.out_of_time(said);
+                        continue;
+                    }
+                    let Some(node) = self.node() else {
+                        self.finish(said);
+                        continue;
+                    };
+                    if node.common.disabled {
+                        self.skip(node, "it is disabled", said);
+                        continue;
+                    }
+                    if node.common.when.is_some() && !judged {
+                        return Act::Judge(self.progress.cursor);
+                    }
+                    match &node.action {
+                        None => {
+                            self.progress.cursor += 1;
+                            self.progress.phase = Phase::next();
+                        }
+                        Some(action) => self.begin(node, action, (part, failed, attempt), said),
+                    }
+                }
+            }
+        }
+    }
+
+    /// A restart that a step asks for; its own step is finished with it.
+    fn restart(&mut self, restart: &Restart, resume: Phase, said: &mut Vec<Said>) {
+        let boot_image = restart.target == Target::BootImage;
+        said.push(Said::run(RunState::Restarting, format!("the device restarts in {} s", restart.delay)));
+        self.progress.phase =
+            Phase::Restarting { asked: 1, delay: restart.delay, boot_image, resume: Box::new(resume) };
+    }
+
+    fn rolled_back(&mut self) {
+        self.progress.variables.set(ROLLED_BACK, "true");
+    }
+}

@@ -1,0 +1,17 @@
+//! The client that runs task sequences, on the device itself.
+//!
+//! ```text
+//! plane: policy ──▶ evaluate ──▶ machine (decides) ◀──▶ drive (does) ──▶ executor: simulate | command
+//!   ▲                               │
+//!   └── outbox ◀── journal ◀────────┘   written down before anything is done
+//! ```
+//! What it decides is pure: [`evaluate`] when, [`machine`] what next, [`setup`] with which words, [`judge`] under which
+//! conditions. One small file holds all that it remembers, replaced as a whole; messages for the site are in it, so that
+//! none is lost or told twice whatever ends the process.
+
+pub mod evaluate;
+pub mod judge;
+pub mod machine;
+pub mod plan;
+pub mod setup;
+pub mod variables;

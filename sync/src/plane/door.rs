@@ -1,0 +1,229 @@
+//! Where secrets are shown, and how often one may be wrong: one rule and one memory for every route of a site.
+//!
+//! Over plain HTTP neither keys nor tokens are taken from other machines, unless the operator allowed it: whoever is on the
+//! way could read them. An address that was wrong too often is not listened to for a while.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use catalog::digest::Sha256Digest;
+use catalog::problem::{Code, Problem};
+use dp::peers::{DeviceId, Devices};
+use dp::server::{Asker, Gate};
+use jiff::Timestamp;
+use schema::keys::{Principal, PrincipalKind};
+use schema::{Reader, SchemaError};
+use tracing::warn;
+
+use super::limit::Mistakes;
+use crate::clock;
+
+/// The rule, and who broke it lately.
+#[derive(Debug, Default)]
+pub struct Door {
+    plain_allowed: AtomicBool,
+    mistakes: Mutex<Mistakes>,
+}
+
+impl Door {
+    /// Takes secrets over plain HTTP from other machines, or not (`[server] allow_plain_enrolment`).
+    pub fn allow_plain(&self, allowed: bool) {
+        self.plain_allowed.store(allowed, Ordering::Relaxed);
+    }
+
+    /// Whether a secret of this asker is looked at.
+    ///
+    /// # Errors
+    /// `PLAIN_HTTP_REFUSED`, `TOO_MANY_TRIES`.
+    pub fn admits(&self, asker: Asker, now: Timestamp) -> Result<(), Problem> {
+        if !takes_secrets(asker.secure, asker.address, self.plain_allowed.load(Ordering::Relaxed)) {
+            return Err(Problem::new(Code::PlainHttpRefused, "keys and tokens are taken over https only"));
+        }
+        if self.lock().too_many(asker.address.to_canonical(), now) {
+            return Err(Problem::new(Code::TooManyTries, "too many wrong keys or tokens of this address"));
+        }
+        Ok(())
+    }
+
+    /// Counts what was wrong with a secret. Who has a key that was revoked does not guess.
+    pub fn counts(&self, asker: Asker, problem: &Problem, now: Timestamp) {
+        if matches!(problem.code, Code::KeyRefused | Code::TokenRefused) {
+            self.lock().count(asker.address.to_canonical(), now);
+            warn!(client = %asker.address, "{problem}");
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Mistakes> {
+        self.mistakes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a secret may come over this connection.
+fn takes_secrets(secure: bool, from: IpAddr, plain_allowed: bool) -> bool {
+    secure || plain_allowed || from.to_canonical().is_loopback()
+}
+
+/// Whose key it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holder {
+    /// A device of the site.
+    Device(DeviceId),
+    /// A distribution point; or, at a point, anybody whose key the site has told.
+    Other,
+    /// Nobody any more.
+    Revoked,
+}
+
+/// The keys of a site, by their SHA-256: a copy in memory of what the database has, for those who cannot wait for it. Until
+/// it is filled nobody is known.
+#[derive(Debug, Default)]
+pub struct KeyRing {
+    /// The rule under which keys are shown.
+    pub door: Door,
+    holders: ArcSwap<HashMap<Sha256Digest, Holder>>,
+}
+
+impl KeyRing {
+    /// These are all, from now on.
+    pub fn replace(&self, holders: HashMap<Sha256Digest, Holder>) {
+        self.holders.store(Arc::new(holders));
+    }
+
+    /// Who shows this key. Which digest is found takes the same time whatever the key: who could measure it would learn about
+    /// a digest, and digests of keys cannot be steered.
+    fn show(&self, token: Option<&str>, asker: Asker, now: Timestamp) -> Result<Holder, Problem> {
+        self.door.admits(asker, now)?;
+        let refused = |why: &str| Problem::new(Code::KeyRefused, why.to_owned());
+        let found = match token {
+            None => Err(refused("a key is needed")),
+            Some(token) => match self.holders.load().get(&Sha256Digest::of(token.as_bytes())) {
+                None => Err(refused("nobody here has this key")),
+                Some(Holder::Revoked) => Err(Problem::new(Code::KeyRevoked, "this key was revoked")),
+                Some(holder) => Ok(holder.clone()),
+            },
+        };
+        if let Err(problem) = &found {
+            self.door.counts(asker, problem, now);
+        }
+        found
+    }
+}
+
+/// Everybody who ever enrolled at the site.
+///
+/// # Errors
+/// Those of the database.
+pub fn holders(reader: &Reader<'_>) -> Result<HashMap<Sha256Digest, Holder>, SchemaError> {
+    let holder = |one: Principal| match (one.revoked, one.kind) {
+        (Some(_), _) => (one.hash, Holder::Revoked),
+        (None, PrincipalKind::Device) => (one.hash, Holder::Device(DeviceId(one.name))),
+        (None, PrincipalKind::Point) => (one.hash, Holder::Other),
+    };
+    Ok(reader.principals()?.into_iter().map(holder).collect())
+}
+
+impl Gate for KeyRing {
+    fn may(&self, token: Option<&str>, asker: Asker) -> bool {
+        // Who shows none asks for what is not there, which is no mistake.
+        token.is_some() && self.show(token, asker, clock::now()).is_ok()
+    }
+}
+
+impl Devices for KeyRing {
+    fn device(&self, token: Option<&str>, asker: Asker) -> Result<DeviceId, Problem> {
+        match self.show(token, asker, clock::now())? {
+            Holder::Device(device) => Ok(device),
+            Holder::Other | Holder::Revoked => {
+                Err(Problem::new(Code::KeyRefused, "this key is not that of a device"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asker(address: &str, secure: bool) -> Asker {
+        Asker { address: address.parse().unwrap(), secure }
+    }
+
+    fn ring() -> KeyRing {
+        let ring = KeyRing::default();
+        let device = Holder::Device(DeviceId("desk-7".to_owned()));
+        ring.replace(HashMap::from([
+            (Sha256Digest::of(b"device"), device),
+            (Sha256Digest::of(b"point"), Holder::Other),
+            (Sha256Digest::of(b"old"), Holder::Revoked),
+        ]));
+        ring
+    }
+
+    #[test]
+    fn secrets_come_over_tls_or_from_this_machine_unless_the_operator_says_otherwise() {
+        for (secure, from, allowed, expected) in [
+            (false, "127.0.0.9", false, true),
+            (false, "::1", false, true),
+            (false, "::ffff:127.0.0.1", false, true),
+            (false, "10.0.0.1", false, false),
+            (false, "fd00::1", false, false),
+            (false, "::ffff:10.0.0.1", false, false),
+            (true, "10.0.0.1", false, true),
+            (false, "10.0.0.1", true, true),
+        ] {
+            let ring = ring();
+            ring.door.allow_plain(allowed);
+            let asker = asker(from, secure);
+            assert_eq!(ring.door.admits(asker, clock::now()).is_ok(), expected, "{secure} {from} {allowed}");
+            assert_eq!(
+                ring.may(Some("device"), asker),
+                expected,
+                "private content: {secure} {from} {allowed}"
+            );
+            let announces = ring.device(Some("device"), asker).map_err(|problem| problem.code);
+            assert_eq!(announces.is_ok(), expected, "announcements: {secure} {from} {allowed}");
+            assert!(expected || announces == Err(Code::PlainHttpRefused));
+        }
+    }
+
+    #[test]
+    fn a_key_opens_what_it_is_for_until_it_is_revoked() {
+        let (ring, here) = (ring(), asker("127.0.0.1", false));
+        for (key, content, device) in [
+            (Some("device"), true, Ok("desk-7")),
+            (Some("point"), true, Err(Code::KeyRefused)),
+            (Some("old"), false, Err(Code::KeyRevoked)),
+            (Some("other"), false, Err(Code::KeyRefused)),
+            (Some(""), false, Err(Code::KeyRefused)),
+            (None, false, Err(Code::KeyRefused)),
+        ] {
+            assert_eq!(ring.may(key, here), content, "{key:?}");
+            let found = ring.device(key, here).map(|device| device.0).map_err(|problem| problem.code);
+            assert_eq!(found, device.map(str::to_owned), "{key:?}");
+        }
+        ring.replace(HashMap::new());
+        assert!(!ring.may(Some("device"), here));
+    }
+
+    #[test]
+    fn who_is_wrong_too_often_is_not_listened_to_on_any_route() {
+        let (ring, guesser) = (ring(), asker("10.0.0.1", true));
+        let now = Timestamp::from_second(100).unwrap();
+        for _ in 0..20 {
+            assert_eq!(ring.show(Some("old"), guesser, now).unwrap_err().code, Code::KeyRevoked, "no guess");
+            assert!(!ring.may(None, guesser), "no key is no guess");
+        }
+        for number in 0..10 {
+            let code = ring.show(Some(&format!("guess {number}")), guesser, now).unwrap_err().code;
+            assert_eq!(code, Code::KeyRefused);
+        }
+        assert_eq!(ring.show(Some("device"), guesser, now).unwrap_err().code, Code::TooManyTries);
+        assert_eq!(ring.door.admits(guesser, now).unwrap_err().code, Code::TooManyTries);
+        assert!(ring.show(Some("device"), asker("10.0.0.2", true), now).is_ok(), "another address");
+        let later = Timestamp::from_second(161).unwrap();
+        assert!(ring.show(Some("device"), guesser, later).is_ok(), "a minute later");
+    }
+}
