@@ -1,5 +1,7 @@
 //! Verified content, and which file it is the content of.
 
+use std::collections::HashSet;
+
 use catalog::digest::{Sha1Digest, Sha256Digest};
 use catalog::id::FileName;
 use jiff::Timestamp;
@@ -91,7 +93,14 @@ impl Reader<'_> {
         self.all(SQL, [], |row| sha256(row, "sha256"))
     }
 
-    /// Whether the library is believed to hold a content.
+    /// Every content that the library is said to hold.
+    pub fn content_digests(&self) -> Result<HashSet<Sha256Digest>, SchemaError> {
+        let all: Vec<Sha256Digest> =
+            self.all("SELECT sha256 FROM content", [], |row| sha256(row, "sha256"))?;
+        Ok(all.into_iter().collect())
+    }
+
+    /// Whether it is said to hold this one.
     pub fn has_content(&self, content: Sha256Digest) -> Result<bool, SchemaError> {
         Ok(self.first("SELECT 1 FROM content WHERE sha256 = ?1", [content.0], |_| Ok(()))?.is_some())
     }

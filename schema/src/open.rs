@@ -92,8 +92,9 @@ impl Coded for SchemaError {
         match self {
             Self::TooNew { .. } => Code::DatabaseTooNew,
             Self::Refused(problem) => problem.code,
-            Self::Sql(rusqlite::Error::SqliteFailure(error, _))
-                if error.code == rusqlite::ErrorCode::DiskFull =>
+            Self::Sql(error) | Self::Open { source: error, .. } if is_full(error) => Code::DiskFull,
+            Self::Migrate { source: rusqlite_migration::Error::RusqliteError { err, .. }, .. }
+                if is_full(err) =>
             {
                 Code::DiskFull
             }
@@ -107,6 +108,11 @@ impl Coded for SchemaError {
             other => Problem::of(other.code(), other),
         }
     }
+}
+
+/// Whether the disk had no room.
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
 }
 
 /// The writer's connection, with every step applied.

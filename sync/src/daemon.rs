@@ -22,6 +22,7 @@ use crate::config::{self, Level, Loaded, Settings};
 use crate::deploying;
 use crate::device_plane::{self, DeviceService};
 use crate::health;
+use crate::locations::taken::TakenService;
 use crate::points::{self, PointService};
 use crate::schedule::Schedule;
 use crate::site::{self, Site};
@@ -106,16 +107,19 @@ impl Daemon {
         let mut server = server
             .counting(Source::Point, site.served.clone())
             .with_gate(site.keys.clone())
-            .with_locator(site.locations.clone());
+            .with_locator(site.locations.clone())
+            .with_grouping(site.locations.clone());
         if settings.dp.is_site() {
             let update_point = Arc::new(UpdatePoint::open(&site).await?);
             let points = Arc::new(PointService::new(site.clone()));
             let peers = Arc::new(site.locations.service(site.keys.clone()));
             let devices = Arc::new(DeviceService::new(site.clone()));
+            let taken = Arc::new(TakenService::new(site.clone()));
             server = server
                 .with_service(update_point)
                 .with_service(points)
                 .with_service(peers)
+                .with_service(taken)
                 .with_service(devices);
             device_plane::begin(&site).await?;
             parts.push(tokio::spawn(points::keep_time(site.clone(), wait(stopped.clone()))));

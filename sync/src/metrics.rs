@@ -1,13 +1,15 @@
-//! The numbers of `/metrics`, in the text form of OpenMetrics 1.0. Labels are words of ours: nothing foreign becomes one,
-//! so their number is fixed.
+//! The numbers of `/metrics`, in the text form of OpenMetrics 1.0. Labels are words of ours, and names of boundary groups, of
+//! which there is an end (`dp::server::tally`): nothing foreign becomes one.
 
 use std::fmt::{Display, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use catalog::problem::Problem;
+use dp::server::tally::Tally;
 use dp::server::{Outcome, Pulled, Refusal, Served, Source};
 
+use crate::locations::taken::{KINDS, name};
 use crate::site::Site;
 
 /// The media type.
@@ -47,10 +49,10 @@ pub(crate) async fn of(site: &Arc<Site>) -> Result<String, Problem> {
     };
     let none = Pulled::default();
     let pulled = site.point.pulls.get().map_or(&none, |pulls| &pulls.counts);
-    Ok(text(&facts, &site.served, pulled))
+    Ok(text(&facts, &site.served, pulled, &site.locations.taken))
 }
 
-fn text(facts: &Facts, served: &Served, pulled: &Pulled) -> String {
+fn text(facts: &Facts, served: &Served, pulled: &Pulled, taken: &Tally<{ KINDS.len() }>) -> String {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let mut out = Exposition(String::with_capacity(4096));
     out.family("spsync_build", "info", "The program that answers.");
@@ -75,6 +77,22 @@ fn text(facts: &Facts, served: &Served, pulled: &Pulled) -> String {
     out.family("spsync_served_bytes", "counter", "Bytes of bodies sent, by who served.");
     for source in Source::ALL {
         out.sample("spsync_served_bytes_total", &[("source", source.name())], served.bytes_as(source));
+    }
+    out.family("spsync_group_served_bytes", "counter", "The same, by the boundary group of the client.");
+    for row in served.groups.rows() {
+        let group = escaped(row.group());
+        for source in Source::ALL {
+            let labels = [("group", group.as_str()), ("source", source.name())];
+            out.sample("spsync_group_served_bytes_total", &labels, row.of(source as usize));
+        }
+    }
+    out.family("spsync_group_taken_bytes", "counter", "Bytes that clients say they took, by who gave them.");
+    for row in taken.rows() {
+        let group = escaped(row.group());
+        for (kind, of) in KINDS.into_iter().enumerate() {
+            let labels = [("group", group.as_str()), ("source", name(of))];
+            out.sample("spsync_group_taken_bytes_total", &labels, row.of(kind));
+        }
     }
     out.family(
         "spsync_served_from_file_bytes",
@@ -105,6 +123,11 @@ fn text(facts: &Facts, served: &Served, pulled: &Pulled) -> String {
     out.gauge("spsync_pulls_running", "Contents that arrive now.", load(&pulled.running));
     out.0.push_str("# EOF\n");
     out.0
+}
+
+/// The value of a label as OpenMetrics writes it.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// Text that grows. Writing to a string cannot fail.
@@ -139,7 +162,16 @@ mod tests {
     fn the_text_is_open_metrics() {
         let served = Served::default();
         let facts = Facts { version: "1.2.3", started: 1.5, last_sync: Some(2.0), ..Facts::default() };
-        let text = text(&facts, &served, &Pulled::default());
+        served.groups.row(Some("a \"b\" \\c"));
+        let taken = Tally::default();
+        taken.row(Some("LYON")).add(2, 7);
+        let text = text(&facts, &served, &Pulled::default(), &taken);
+        let odd = r#"spsync_group_served_bytes_total{group="a \"b\" \\c",source="peer"} 0"#;
+        assert!(text.contains(odd), "{text}");
+        assert!(
+            text.contains("spsync_group_taken_bytes_total{group=\"LYON\",source=\"cloud\"} 7\n"),
+            "{text}"
+        );
         assert!(text.ends_with("\n# EOF\n"));
         assert!(text.contains("\nspsync_build_info{version=\"1.2.3\"} 1\n"), "{text}");
         assert!(text.contains("\nspsync_start_time_seconds 1.5\n"), "{text}");

@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 use catalog::id::SiteCode;
 use catalog::problem::{Code, Coded, Problem};
 use dp::library::Library;
+use dp::server::tally::Tally;
 use dp::server::{Refusal, Served, Shelf, Source};
 use jiff::Timestamp;
 use schema::{Reader, SchemaError, Store, Writer};
@@ -26,7 +27,8 @@ use crate::config::{Loaded, Settings, ShownKey};
 use crate::device_plane::Policies;
 use crate::locations::{self, Locations};
 use crate::plane::door::{self, Holder, KeyRing};
-use crate::point::{Live, PointStatus};
+use crate::point::{self, Live, PointStatus};
+use crate::points::delivered::{self, Groups};
 use crate::points::hub::Hub;
 use crate::points::{self, ShownPoint};
 use crate::tasks::Tasks;
@@ -137,6 +139,11 @@ impl Site {
             started: clock::now(),
             lock,
         });
+        if !site.settings().dp.is_site()
+            && let Some((etag, assignment)) = site.read(point::recorded).await?
+        {
+            site.point.adopt(etag, assignment);
+        }
         site.keys.door.allow_plain(settings.server.allow_plain_enrolment);
         site.refresh_shelf().await?;
         Ok(site)
@@ -223,18 +230,24 @@ impl Site {
     /// # Errors
     /// Those of the database.
     pub async fn refresh_shelf(&self) -> Result<(), Problem> {
-        let settings = self.settings();
-        let (shelf, places) = self
-            .read(move |r| match settings.dp.is_site() {
-                true => Ok((crate::packages::shelf(r)?, locations::places(r, &settings.public_url())?)),
-                // Where else content is, only the site knows.
-                false => Ok((crate::point::shelf(r)?, dp::locate::Places::default())),
-            })
-            .await?;
-        self.shelf.store(Arc::new(shelf));
-        self.shelf_changed.notify_one();
-        self.locations.store(places);
-        Ok(())
+        loop {
+            let settings = self.settings();
+            let (tag, assignment) = self.point.assignment();
+            let (shelf, places) = self
+                .read(move |r| match settings.dp.is_site() {
+                    true => Ok((crate::packages::shelf(r)?, locations::places(r, &settings.public_url())?)),
+                    // Where else content is, only the site knows.
+                    false => Ok((point::shelf(r, &assignment)?, locations::told(&assignment.groups))),
+                })
+                .await?;
+            self.shelf.store(Arc::new(shelf));
+            self.shelf_changed.notify_one();
+            self.relocate(places);
+            // A point that was told something else meanwhile must not go on with what it was told before.
+            if self.point.assignment().0 == tag {
+                return Ok(());
+            }
+        }
     }
 
     /// Lets in whoever has a key that is in force now. Who serves calls it at the start and after each change of keys; a
@@ -244,10 +257,11 @@ impl Site {
     /// Those of the database.
     pub async fn refresh_keys(&self) -> Result<(), Problem> {
         let settings = self.settings();
+        let (_, assignment) = self.point.assignment();
         let holders = self
             .read(move |r| match settings.dp.is_site() {
                 true => door::holders(r),
-                false => Ok(crate::point::keys(r)?.into_iter().map(|hash| (hash, Holder::Other)).collect()),
+                false => Ok(assignment.keys.iter().map(|hash| (*hash, Holder::Other)).collect()),
             })
             .await?;
         self.keys.replace(holders);
@@ -261,8 +275,15 @@ impl Site {
     pub async fn refresh_locations(&self) -> Result<(), Problem> {
         let settings = self.settings();
         let places = self.read(move |r| locations::places(r, &settings.public_url())).await?;
-        self.locations.store(places);
+        self.relocate(places);
         Ok(())
+    }
+
+    /// Points are told of other groups, to count their clients by.
+    fn relocate(&self, places: dp::locate::Places) {
+        if self.locations.store(places) {
+            self.points.changed();
+        }
     }
 
     /// Ends the work: tasks are marked interrupted, the database is closed, the lock is free.
@@ -370,6 +391,13 @@ pub struct Status {
     /// What was served; `None` where nothing serves, because no daemon runs.
     #[serde(default)]
     pub served: Option<ServedNow>,
+    /// Bytes by boundary group of the client and by who served: of this point and of all others, as far as they have said so
+    /// since this process started.
+    #[serde(default)]
+    pub delivered: Groups,
+    /// Bytes that clients say they took, by their boundary group and by kind of source, since this process started.
+    #[serde(default)]
+    pub taken: Groups,
     /// Distribution points on other machines.
     #[serde(default)]
     pub points: Vec<ShownPoint>,
@@ -389,6 +417,9 @@ pub struct ServedNow {
     pub requests: u64,
     /// Bytes by who served them; those that served nothing are left out.
     pub bytes: BTreeMap<String, u64>,
+    /// The same by the boundary group of the client's address.
+    #[serde(default)]
+    pub groups: Groups,
     /// What was not served, by reason; see `spsync explain` for their codes in the access log.
     pub refused: BTreeMap<String, u64>,
     /// Connections now.
@@ -406,11 +437,21 @@ impl ServedNow {
             since,
             requests: served.requests.load(Ordering::Relaxed),
             bytes: sources.filter(some).collect(),
+            groups: groups_of(&served.groups, &Source::ALL.map(Source::name)),
             refused: reasons.filter(some).collect(),
             connections: served.connections.load(Ordering::Relaxed),
             transfers: served.transfers.load(Ordering::Relaxed),
         }
     }
+}
+
+/// The numbers of each group that are more than nothing, by these names of their kinds.
+fn groups_of<const N: usize>(tally: &Tally<N>, names: &[&str; N]) -> Groups {
+    let rows = tally.rows().into_iter().map(|row| {
+        let kinds = names.iter().enumerate().map(|(kind, name)| ((*name).to_owned(), row.of(kind)));
+        (row.group().to_owned(), kinds.filter(|(_, count)| *count > 0).collect::<BTreeMap<_, _>>())
+    });
+    rows.filter(|(_, kinds)| !kinds.is_empty()).collect()
 }
 
 /// What the content library holds.
@@ -445,7 +486,7 @@ pub async fn status(site: &Arc<Site>) -> Result<Status, Problem> {
     warnings.extend(points::warnings(&points));
     let mut point = (!is_site).then(|| site.point.status(&settings.dp.site));
     if let Some(point) = &mut point {
-        point.on_demand = crate::point::demand::status(site).await?;
+        point.on_demand = point::demand::status(site).await?;
     }
     if let Some(problem) = point.as_ref().and_then(|point| point.problem.as_ref()) {
         warnings.push(format!("the site {} cannot be asked: {problem}", settings.dp.site));
@@ -468,7 +509,11 @@ pub async fn status(site: &Arc<Site>) -> Result<Status, Problem> {
             alarms.len()
         ));
     }
+    let mut all = groups_of(&site.served.groups, &Source::ALL.map(Source::name));
+    points.iter().for_each(|shown| delivered::add(&mut all, &shown.served));
     Ok(Status {
+        delivered: all,
+        taken: groups_of(&site.locations.taken, &locations::taken::KINDS.map(locations::taken::name)),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         site: site.code().to_string(),
         data_dir: settings.site.data_dir.clone(),

@@ -10,13 +10,13 @@ use support::{TestSite, Way, program};
 use tokio::process::Command;
 
 /// A machine that only runs the client.
-struct Device {
-    folder: tempfile::TempDir,
+pub(crate) struct Device {
+    pub(crate) folder: tempfile::TempDir,
     config: PathBuf,
 }
 
 impl Device {
-    fn new(site: &TestSite, address: &str) -> Self {
+    pub(crate) fn new(site: &TestSite, address: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = folder.path().join("config.toml");
         let text = format!(
@@ -31,7 +31,7 @@ impl Device {
         Self { folder, config }
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(program());
         command.arg("--config").arg(&self.config).args(["-o", "json"]).args(args);
         command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
@@ -44,7 +44,7 @@ impl Device {
         serde_json::from_slice(&ran.stdout).expect("JSON")
     }
 
-    async fn enrol(&self, site: &TestSite, name: &str) {
+    pub(crate) async fn enrol(&self, site: &TestSite, name: &str) {
         let made = site.ok(&["key", "enrol", name]).await;
         let file = self.folder.path().join("token");
         std::fs::write(&file, made["token"].as_str().expect("a token")).expect("it is written");
@@ -52,7 +52,7 @@ impl Device {
     }
 
     /// Who gave how many bytes.
-    async fn fetch(&self, content: &str) -> Vec<(String, u64)> {
+    pub(crate) async fn fetch(&self, content: &str) -> Vec<(String, u64)> {
         let fetched = self.ok(&["client", "fetch", "--no-later", content]).await;
         let served = fetched["served"].as_array().expect("a list").iter();
         served
@@ -76,6 +76,22 @@ async fn no_package_peer_then_cloud() {
     let first = Device::new(&site, "127.0.0.7");
     first.enrol(&site, "desk-7").await;
     assert_eq!(first.fetch(&content).await, [("cloud".to_owned(), size)], "nobody else has it");
+    // It has told the site so; what cannot be is not counted, and what is no report is refused.
+    let key = std::fs::read_to_string(first.folder.path().join("device/device.key")).expect("it enrolled");
+    let report = async |key: &str, body: String| {
+        let asked = support::http().post(format!("{}/client/report", site.url)).bearer_auth(key).body(body);
+        asked.send().await.expect("it answers").status().as_u16()
+    };
+    let said =
+        |bytes: u64| format!(r#"{{"content":"{content}","taken":[{{"kind":"peer","bytes":{bytes}}}]}}"#);
+    assert_eq!(report(key.trim(), said(size + 1)).await, 204);
+    assert_eq!(report(key.trim(), said(1).replace(&content, &"0".repeat(64))).await, 204);
+    assert_eq!(report(key.trim(), said(1).replace("peer", "moon")).await, 400);
+    assert_eq!(report("spsync_x", said(1)).await, 401);
+    let taken = async || site.ok(&["status"]).await["taken"].clone();
+    assert_eq!(taken().await, serde_json::json!({ "LYON": { "cloud": size } }));
+    assert_eq!(report(key.trim(), said(1)).await, 204);
+    assert_eq!(taken().await["LYON"]["peer"], 1);
     let mut sharing = first.command(&["client", "share"]).spawn().expect("the program runs");
     let offered = async || {
         let located = site.ok(&["content", "locate", "--ip", "127.0.0.8", &content]).await;
@@ -98,7 +114,7 @@ async fn no_package_peer_then_cloud() {
 
     // A key that was taken back opens nothing, and what was announced with it is forgotten in time.
     site.ok(&["--yes", "key", "revoke", "desk-7"]).await;
-    let key = std::fs::read_to_string(first.folder.path().join("device/device.key")).expect("it enrolled");
+    assert_eq!(report(key.trim(), said(1)).await, 401);
     let announce = support::http()
         .post(format!("{}/peers/announce", site.url))
         .bearer_auth(key.trim())

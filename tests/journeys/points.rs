@@ -63,6 +63,13 @@ impl Machine {
         self.process = Some(process);
     }
 
+    /// SIGKILL: nothing of it can clean up.
+    pub(crate) async fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().await.expect("it dies");
+        }
+    }
+
     pub(crate) async fn stop(&mut self) {
         let Some(mut process) = self.process.take() else { return };
         let id = process.id().expect("it runs").to_string();
@@ -93,7 +100,7 @@ pub(crate) fn spawn(config: &Path, args: &[&str]) -> Child {
 }
 
 /// Changes one bit of stored content.
-fn break_file(path: &Path) {
+pub(crate) fn break_file(path: &Path) {
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("it is ours");
     let mut bytes = std::fs::read(path).expect("it is there");
     bytes[1_000] ^= 1;

@@ -8,6 +8,7 @@ mod records;
 mod rng;
 mod scripted;
 mod site;
+mod strace;
 mod surroundings;
 
 pub use export::{export, export_drafts};
@@ -17,4 +18,5 @@ pub use rng::TestRng;
 pub use scripted::{Recorded, recorded_server};
 pub use site::{Ran, TestSite, Way, http, program};
 pub use spsync::fixture::*;
+pub use strace::{CHANGES, Call, Disturbance, Strace, Watched};
 pub use surroundings::{data_dir, tool};

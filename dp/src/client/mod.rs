@@ -7,6 +7,7 @@
 //! What is private is asked of places of the site alone, with the key of this device, which goes nowhere else and never
 //! where others could read it; and what came as private is never shared.
 
+mod account;
 mod bases;
 mod cache;
 mod fallback;
@@ -30,6 +31,7 @@ use tokio::time::sleep;
 use tracing::warn;
 use url::Url;
 
+pub use self::account::{Taken, TakenReport, report};
 pub use self::bases::{Delta, MOST_NAMED};
 pub use self::cache::{Cache, CacheLimits, CachedContent, Removed, Why};
 use self::fallback::{Clock, Started};
@@ -236,7 +238,21 @@ pub async fn fetch_content_with(
     options: &FetchOptions,
     progress: impl Fn(Progress) + Send + Sync,
 ) -> Result<ClientFetched, ClientError> {
-    fetch_by(settings, &Policy::default(), &Started(Instant::now()), content, options, progress).await
+    fetch_content_by(settings, &Policy::default(), content, options, progress).await
+}
+
+/// The same, as patiently as `policy` says.
+///
+/// # Errors
+/// [`ClientError`]. What was received is kept, and used next time.
+pub async fn fetch_content_by(
+    settings: &ClientSettings,
+    policy: &Policy,
+    content: Sha256Digest,
+    options: &FetchOptions,
+    progress: impl Fn(Progress) + Send + Sync,
+) -> Result<ClientFetched, ClientError> {
+    fetch_by(settings, policy, &Started(Instant::now()), content, options, progress).await
 }
 
 async fn fetch_by(

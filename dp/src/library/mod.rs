@@ -17,6 +17,8 @@ mod staged;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -243,15 +245,22 @@ impl Library {
         self.inner.dir.join(room).join(&name[..2]).join(name)
     }
 
+    /// Names are compared as the folders list them: of 100,000 contents not one is looked at.
     fn sweep(&self) -> Result<(), LibraryError> {
-        for room in ["blobs", "hashes", "maps"] {
+        let mut contents: HashSet<OsString> = HashSet::new();
+        for path in files_below(&self.inner.dir.join("blobs"))? {
+            match path.file_name().filter(|_| is_digest(&path)) {
+                Some(name) => {
+                    contents.insert(name.to_owned());
+                }
+                None if is_left_over(&path) => remove_if_there(&path)?,
+                None => {}
+            }
+        }
+        for room in ["hashes", "maps"] {
             for path in files_below(&self.inner.dir.join(room))? {
-                let digest = name_of(&path).and_then(|name| name.parse::<Sha256Digest>().ok());
-                let useless = match digest {
-                    None => true,
-                    Some(digest) => room != "blobs" && !self.blob(digest).exists(),
-                };
-                if useless && is_left_over(&path) {
+                let useful = path.file_name().is_some_and(|name| contents.contains(name));
+                if !useful && is_left_over(&path) {
                     remove_if_there(&path)?;
                 }
             }
@@ -536,6 +545,13 @@ const LEFT_OVER_AFTER: Duration = Duration::from_secs(600);
 fn is_left_over(path: &Path) -> bool {
     let modified = fs::symlink_metadata(path).and_then(|found| found.modified());
     modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > LEFT_OVER_AFTER))
+}
+
+/// Whether a file has the name of a content.
+fn is_digest(path: &Path) -> bool {
+    name_of(path).is_some_and(|name| {
+        name.len() == 64 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
 }
 
 fn name_of(path: &Path) -> Option<&str> {

@@ -239,6 +239,26 @@ impl Places {
         all.copied().take(most).collect()
     }
 
+    /// The group that a client is counted with: the first of those around it, so that nothing is counted twice.
+    pub fn group_of(&self, client: IpAddr) -> &str {
+        let group = self.standing(client).groups.first().copied().unwrap_or(self.default_group);
+        &self.groups[group as usize].name
+    }
+
+    /// Every group by name with first and last addresses of its boundaries, the default group first: what
+    /// [`Self::group_of`] is made of. Of networks at most `most`.
+    pub fn map(&self, most: usize) -> Vec<(String, Vec<(IpAddr, IpAddr)>)> {
+        let mut left = most;
+        let first = self.default_group;
+        let rest = (0..self.groups.len() as u32).filter(|group| *group != first);
+        let named = |group: u32| {
+            let networks: Vec<_> = self.networks[group as usize].iter().copied().take(left).collect();
+            left -= networks.len();
+            (self.groups[group as usize].name.clone(), networks)
+        };
+        std::iter::once(first).chain(rest).map(named).collect()
+    }
+
     /// Names of the groups with these numbers.
     pub fn names(&self, groups: &[u32]) -> Vec<&str> {
         groups.iter().map(|group| self.groups[*group as usize].name.as_str()).collect()

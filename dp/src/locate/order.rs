@@ -360,9 +360,6 @@ impl Making<'_> {
             if address == self.client {
                 return Err(Reason::Itself);
             }
-            if peer.distrusted {
-                return Err(Reason::Distrusted);
-            }
             if boundary::says_nothing(address) || boundary::says_nothing(self.client) {
                 return Err(Reason::Nowhere);
             }
@@ -374,6 +371,10 @@ impl Making<'_> {
             let theirs = self.places.standing(address);
             let shared = self.standing.groups.iter().find(|group| theirs.groups.contains(group));
             let Some(shared) = shared else { return Err(Reason::OtherGroup) };
+            // Only where it would be offered: peers of other groups are not spoken of, trusted or not.
+            if peer.distrusted {
+                return Err(Reason::Distrusted);
+            }
             match near {
                 Some(subnet) => Ok(Reason::SameSubnet(subnet)),
                 // Nobody knows how far from each other two clients are that no boundary knows.

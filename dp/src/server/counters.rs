@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::StatusCode;
 
 use super::refusal::Refusal;
+use super::tally::{Row, Tally};
 
 /// As what content was served.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -91,7 +92,12 @@ pub struct Served {
     bytes_by: [AtomicU64; Source::ALL.len()],
     requests_by: [[AtomicU64; Outcome::ALL.len()]; Source::ALL.len()],
     refused_by: [AtomicU64; Refusal::ALL.len()],
+    /// Bytes by the boundary group of the client's address, then by [`Source`].
+    pub groups: Tally<{ Source::ALL.len() }>,
 }
+
+/// What clients of one group were sent.
+pub(super) type GroupRow = Row<{ Source::ALL.len() }>;
 
 impl Served {
     /// Bytes served so.
@@ -114,7 +120,8 @@ impl Served {
         self.requests_by[source as usize][Outcome::of(status) as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn sent(&self, source: Source, bytes: u64) {
+    pub(super) fn sent(&self, source: Source, group: &GroupRow, bytes: u64) {
+        group.add(source as usize, bytes);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.bytes_by[source as usize].fetch_add(bytes, Ordering::Relaxed);
     }

@@ -35,6 +35,7 @@ mod respond;
 mod service;
 mod shelf;
 mod socket;
+pub mod tally;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -61,6 +62,7 @@ pub use access::{Access, Asker, Gate};
 use admission::{Admission, Client, Place};
 use body::ContentBody;
 use connection::Signals;
+use counters::GroupRow;
 pub use counters::{Outcome, Served, Source};
 pub use metalink::{hash_file, read_hash_file};
 use mirrors::KeptPieces;
@@ -75,6 +77,7 @@ pub use shelf::{
     LaterLocation, Location, LocationKind, LocationsAnswer, Locator, OutLocation, Servable, Shelf,
 };
 use socket::Socket;
+use tally::Grouping;
 
 /// How much one server takes on.
 #[derive(Debug, Clone, Copy)]
@@ -135,6 +138,7 @@ pub struct ContentServer {
     shelf: Arc<ArcSwap<Shelf>>,
     limits: ServerLimits,
     locator: Option<Arc<dyn Locator>>,
+    grouping: Option<Arc<dyn Grouping>>,
     services: Vec<Arc<dyn Service>>,
     room: Room,
     admission: Arc<Admission>,
@@ -155,6 +159,7 @@ impl ContentServer {
             shelf,
             limits,
             locator: None,
+            grouping: None,
             services: Vec::new(),
             room: Room::default(),
             admission: Arc::new(Admission::new(limits)),
@@ -175,6 +180,11 @@ impl ContentServer {
     /// The same server, which also says where content is. Without this nobody is told.
     pub fn with_locator(self, locator: Arc<dyn Locator>) -> Self {
         Self { locator: Some(locator), ..self }
+    }
+
+    /// The same server, with who knows the boundary groups of its clients. Without this all are counted as others.
+    pub fn with_grouping(self, grouping: Arc<dyn Grouping>) -> Self {
+        Self { grouping: Some(grouping), ..self }
     }
 
     /// The same server, with who decides about private content. Without one nobody gets any.
@@ -260,11 +270,14 @@ impl ContentServer {
         mut stopped: watch::Receiver<bool>,
     ) {
         let peer = Peer { address, secure: stream.is_secure() };
+        let group = self.grouping.as_ref().and_then(|known| known.group_of(address.ip()));
+        let group = self.served.groups.row(group.as_deref());
         let signals = Arc::new(Signals::default());
         let stream = connection::Guarded::new(stream, self.limits.write_stall, signals.clone());
         let service = service_fn(|request| {
             let (server, signals, client) = (self.clone(), signals.clone(), place.client.clone());
-            async move { Ok::<_, Infallible>(server.handle(request, peer, &client, &signals).await) }
+            let group = group.clone();
+            async move { Ok::<_, Infallible>(server.handle(request, peer, &client, group, &signals).await) }
         });
         let mut builder = hyper::server::conn::http1::Builder::new();
         // Without a timer the timeout of the head would silently be off.
@@ -293,6 +306,7 @@ impl ContentServer {
         request: Request<Incoming>,
         peer: Peer,
         client: &Arc<Client>,
+        group: Arc<GroupRow>,
         signals: &Signals,
     ) -> Response<Outgoing> {
         let since = Instant::now();
@@ -322,7 +336,7 @@ impl ContentServer {
             }
         }
         let pace = if length > 0 { self.admission.pace(client) } else { None };
-        Outgoing::new(response, self.source, self.served.clone(), line, pace, turn)
+        Outgoing::new(response, self.source, self.served.clone(), group, line, pace, turn)
     }
 
     async fn route(&self, head: &Parts, body: &mut Incoming, peer: Peer) -> Response<ContentBody> {

@@ -18,7 +18,7 @@ use tracing::info;
 
 use super::admission::Turn;
 use super::body::ContentBody;
-use super::counters::{Served, Source};
+use super::counters::{GroupRow, Served, Source};
 use super::limit::Pace;
 use super::refusal::Refusal;
 use super::service::Remark;
@@ -43,6 +43,7 @@ pub(super) struct Outgoing {
 /// Where it is entered what was sent, at the end.
 struct Account {
     served: Arc<Served>,
+    group: Arc<GroupRow>,
     source: Source,
     sent: u64,
     line: Option<Box<Line>>,
@@ -95,6 +96,7 @@ impl Outgoing {
         mut response: Response<ContentBody>,
         source: Source,
         served: Arc<Served>,
+        group: Arc<GroupRow>,
         line: Option<Box<Line>>,
         pace: Option<Pace>,
         turn: Option<Turn>,
@@ -113,7 +115,7 @@ impl Outgoing {
             line.remark = remark.map_or_else(String::new, |remark| format!(" {}", remark.0));
             line
         });
-        let account = Account { served, source, sent: 0, line };
+        let account = Account { served, group, source, sent: 0, line };
         response.map(|body| Self { body, rest: Bytes::new(), pace, account, _turn: turn })
     }
 }
@@ -158,12 +160,14 @@ impl Body for Outgoing {
 impl Drop for Account {
     fn drop(&mut self) {
         if self.sent > 0 {
-            self.served.sent(self.source, self.sent);
+            self.served.sent(self.source, &self.group, self.sent);
         }
         let Some(line) = self.line.take() else { return };
         info!(
             target: "spsync::access",
             client = %line.client,
+            group = self.group.group(),
+            source = self.source.name(),
             status = line.status,
             size_bytes = self.sent,
             range = line.range,

@@ -133,6 +133,10 @@ impl Fetch {
                 return Err(Problem::new(Code::Interrupted, "interrupted").keeping("what was received is kept"));
             }
         };
+        // A device that enrolled says who gave what; that is for the site's numbers, and not worth a word if it fails.
+        if let Err(fault) = dp::client::report(&client, &fetched).await {
+            tracing::debug!("the site took no report: {fault}");
+        }
         if let Some(bar) = bar {
             bar.finish_and_clear();
         }

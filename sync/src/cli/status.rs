@@ -1,5 +1,7 @@
 //! `spsync status` and `spsync state dump`.
 
+use std::collections::BTreeMap;
+
 use catalog::problem::Problem;
 use clap::{Args, Subcommand};
 
@@ -74,6 +76,12 @@ fn show(status: &crate::site::Status, output: &Output) {
         Some(now) => served(now),
         None => " SERVED   nothing: no daemon runs".to_owned(),
     });
+    for (group, served) in &status.delivered {
+        output.line(format!(" SERVED   to {}: {}", safe(group), list(served, &size)));
+    }
+    for (group, taken) in &status.taken {
+        output.line(format!(" TAKEN    by {}: {}", safe(group), list(taken, &size)));
+    }
     for shown in &status.points {
         output.line(format!(
             " DP       {} {} · seen {} · {} packages, {} on the way, {} failed",
@@ -122,11 +130,12 @@ fn on_demand(all: &crate::point::demand::OnDemand, output: &Output) {
     ));
 }
 
+fn list(counts: &BTreeMap<String, u64>, shown: &dyn Fn(u64) -> String) -> String {
+    counts.iter().map(|(name, count)| format!("{name} {}", shown(*count))).collect::<Vec<_>>().join(", ")
+}
+
 /// Counters start with the daemon, so the line says since when.
 fn served(now: &crate::site::ServedNow) -> String {
-    let list = |counts: &std::collections::BTreeMap<String, u64>, shown: &dyn Fn(u64) -> String| {
-        counts.iter().map(|(name, count)| format!("{name} {}", shown(*count))).collect::<Vec<_>>().join(", ")
-    };
     let bytes = if now.bytes.is_empty() { "nothing".to_owned() } else { list(&now.bytes, &size) };
     let refused = match now.refused.values().sum::<u64>() {
         0 => String::new(),

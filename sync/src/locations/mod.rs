@@ -3,6 +3,8 @@
 //! [`Locations`] answers `GET /locations/{sha256}` without a database. Its [`Places`] are built whole from one consistent
 //! state and swapped whole, with the shelf ([`Site::refresh_shelf`]) and after each change of boundaries and groups.
 
+pub mod taken;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use dp::locate::{
     self, Boundary, Detail, Fallback, Group, Held, Options, Order, Peer, Places, Point, Request, State,
 };
 use dp::peers::{self, Devices, PeerService, Register};
+use dp::server::tally::{Grouping, Tally};
 use dp::server::{LocationKind, LocationsAnswer, Locator};
 use jiff::Timestamp;
 use schema::boundaries::BoundaryGroupRow;
@@ -23,20 +26,34 @@ use serde::{Deserialize, Serialize};
 
 use crate::admin::Answer;
 use crate::clock;
+use crate::points::wire::NetworkGroup;
 use crate::site::Site;
+
+/// Networks that points are told; clients in others are counted with the default group there.
+const MOST_NETWORKS: usize = 10_000;
 
 /// Answers where content is.
 pub struct Locations {
     places: ArcSwap<Places>,
     /// What clients say that they hold. Its time begins with [`Locations::started`].
     pub register: Arc<Register>,
+    /// What clients say that they took from whom, by their groups and by [`taken::KINDS`].
+    pub taken: Tally<{ taken::KINDS.len() }>,
+    /// The groups and their networks, as points are told them.
+    map: ArcSwap<Vec<NetworkGroup>>,
     /// When this was made.
     pub started: Instant,
 }
 
 impl Default for Locations {
     fn default() -> Self {
-        Self { places: ArcSwap::default(), register: Arc::default(), started: Instant::now() }
+        Self {
+            places: ArcSwap::default(),
+            register: Arc::default(),
+            taken: Tally::default(),
+            map: ArcSwap::default(),
+            started: Instant::now(),
+        }
     }
 }
 
@@ -46,9 +63,18 @@ impl Locations {
         PeerService::new(self.register.clone(), devices, self.started)
     }
 
-    /// Replaces what answers are made of.
-    pub fn store(&self, places: Places) {
+    /// Replaces what answers are made of. Whether the groups or their networks are others than before.
+    pub fn store(&self, places: Places) -> bool {
+        let map: Vec<_> = places.map(MOST_NETWORKS).into_iter().map(NetworkGroup::from).collect();
         self.places.store(Arc::new(places));
+        let changed = **self.map.load() != map;
+        self.map.store(Arc::new(map));
+        changed
+    }
+
+    /// The groups and their networks.
+    pub fn map(&self) -> Arc<Vec<NetworkGroup>> {
+        self.map.load_full()
     }
 
     /// Peers that say they have `content` and may be near `client`.
@@ -71,6 +97,24 @@ impl Locator for Locations {
         let found = places.find(&request, &peers, Detail::InReach)?;
         Some(locate::answer(content, found, clock::now()))
     }
+}
+
+impl Grouping for Locations {
+    fn group_of(&self, client: IpAddr) -> Option<String> {
+        Some(self.places.load().group_of(client).to_owned())
+    }
+}
+
+/// What a point counts its clients by: groups and networks, as its site told it.
+pub fn told(groups: &[NetworkGroup]) -> Places {
+    let mut boundaries = Vec::new();
+    for (number, group) in (0..).zip(groups) {
+        // What cannot be read is a network of a newer site's own kind.
+        let networks = group.networks.iter().filter_map(|text| text.parse::<Boundary>().ok());
+        boundaries.extend(networks.map(|boundary| (boundary, vec![number])));
+    }
+    let groups = groups.iter().map(|group| Group { name: group.name.clone(), ..Group::default() });
+    Places::new(&boundaries, groups.collect(), 0, Vec::new(), HashMap::new())
 }
 
 /// The options of a group.

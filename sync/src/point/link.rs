@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use catalog::problem::{Code, Coded as _, Problem};
+use dp::server::Source;
+use dp::server::tally::Row;
 use dp::transfer::web::{Exchange, Web};
 use http::StatusCode;
 use tracing::info;
@@ -14,7 +16,7 @@ use uuid::Uuid;
 use super::{call, enrol};
 use crate::clock;
 use crate::keys::Secret;
-use crate::points::wire::{Assignment, HEART_BEAT, LARGEST_ASSIGNMENT, LONGEST_WAIT, Report};
+use crate::points::wire::{Assignment, HEART_BEAT, LARGEST_ASSIGNMENT, LONGEST_WAIT, Report, ServedBytes};
 use crate::site::Site;
 
 /// Pauses after failures: the first, and the longest.
@@ -207,6 +209,18 @@ impl Link {
         }
     }
 
+    /// What this process has served, by the groups that the site told.
+    fn served(&self) -> Vec<ServedBytes> {
+        let said = |row: &Row<_>, source: &Source| ServedBytes {
+            group: row.group().to_owned(),
+            source: source.name().to_owned(),
+            bytes: row.of(*source as usize),
+        };
+        let rows = self.site.served.groups.rows();
+        let all = rows.iter().flat_map(|row| Source::ALL.iter().map(move |source| said(row, source)));
+        all.filter(|one| one.bytes > 0).collect()
+    }
+
     async fn report(&self) -> Result<(), Problem> {
         let web = self.web()?;
         let library = self.site.library.clone();
@@ -225,6 +239,7 @@ impl Link {
                 free: free.saturating_sub(kept),
                 on_demand: self.site.settings().dp.on_demand,
                 packages: inner.said.values().cloned().collect(),
+                served: self.served(),
             }
         };
         let url = call::join(&self.base, "point/report")?;

@@ -107,7 +107,8 @@ impl Live {
         }
     }
 
-    fn assignment(&self) -> (Option<String>, Arc<Assignment>) {
+    /// The assignment in force, and its tag.
+    pub fn assignment(&self) -> (Option<String>, Arc<Assignment>) {
         let inner = self.lock();
         (inner.etag.clone(), inner.assignment.clone())
     }
@@ -121,7 +122,8 @@ impl Live {
             .is_some_and(|why| why.code == Code::PointIdentityTaken || link::is_without_key(why))
     }
 
-    fn adopt(&self, etag: String, assignment: Assignment) {
+    /// Takes over another assignment.
+    pub fn adopt(&self, etag: String, assignment: Assignment) {
         let mut inner = self.lock();
         let named = |package: &PackageId| assignment.packages.iter().any(|it| it.package == *package);
         inner.said.retain(|package, _| named(package));
@@ -175,11 +177,6 @@ pub async fn start(
 ) -> Result<tokio::task::JoinHandle<()>, Problem> {
     let instance = instance(&site.settings().site.data_dir.join("point.instance"))?;
     let who = link::Who { instance, boot: Uuid::new_v4() };
-    if let Some((etag, body)) = site.read(|r| r.assignment()).await? {
-        let assignment = serde_json::from_str(&body).map_err(|error| Problem::of(Code::Internal, &error))?;
-        site.point.adopt(etag, assignment);
-    }
-    site.refresh_shelf().await?;
     let link = link::Link::new(site, who)?;
     let site = site.clone();
     Ok(tokio::spawn(async move {
@@ -219,16 +216,18 @@ pub fn instance(path: &std::path::Path) -> Result<Uuid, Problem> {
 ///
 /// # Errors
 /// Those of the database.
-pub fn shelf(reader: &Reader<'_>) -> Result<Shelf, SchemaError> {
+pub fn shelf(reader: &Reader<'_>, assignment: &Assignment) -> Result<Shelf, SchemaError> {
     let mut shelf = Shelf::default();
-    for package in assignment(reader)?.packages {
-        for file in package.files {
+    let here = reader.content_digests()?;
+    for package in &assignment.packages {
+        for file in &package.files {
             let name = file.name.as_str().to_ascii_lowercase();
             shelf.packages.insert((package.package.clone(), name), file.sha256);
             shelf.name(file.sha1, file.sha256);
-            if reader.has_content(file.sha256)? {
+            if here.contains(&file.sha256) {
                 let access = if file.private { Access::Private } else { Access::Public };
-                let servable = Servable::new(file.size, Some(file.sha1), file.name).with_access(access);
+                let servable =
+                    Servable::new(file.size, Some(file.sha1), file.name.clone()).with_access(access);
                 shelf.offer(file.sha256, servable);
             }
         }
@@ -243,16 +242,14 @@ pub fn shelf(reader: &Reader<'_>) -> Result<Shelf, SchemaError> {
     Ok(shelf)
 }
 
-/// The hashes of the keys that open what is private here.
+/// What the site asked of this point last, with its tag; nothing before it ever did. It may be long: it is read once, at the
+/// start, and kept in [`Live`] from then on.
 ///
 /// # Errors
 /// Those of the database.
-pub fn keys(reader: &Reader<'_>) -> Result<Vec<Sha256Digest>, SchemaError> {
-    Ok(assignment(reader)?.keys)
-}
-
-/// What the site asked of this point last; nothing before it ever did.
-fn assignment(reader: &Reader<'_>) -> Result<Assignment, SchemaError> {
-    let Some((_, body)) = reader.assignment()? else { return Ok(Assignment::default()) };
-    serde_json::from_str(&body).map_err(|error| SchemaError::Value(format!("assignment: {error}")))
+pub fn recorded(reader: &Reader<'_>) -> Result<Option<(String, Assignment)>, SchemaError> {
+    let Some((etag, body)) = reader.assignment()? else { return Ok(None) };
+    let assignment =
+        serde_json::from_str(&body).map_err(|error| SchemaError::Value(format!("assignment: {error}")))?;
+    Ok(Some((etag, assignment)))
 }

@@ -33,7 +33,8 @@ pub async fn make(site: &Arc<Site>, point: i64) -> Result<Made, Problem> {
     let settings = site.settings();
     let code = site.code().to_string();
     let now = clock::now();
-    let assignment = site.read(move |r| read(r, point, &settings, &code, now)).await?;
+    let mut assignment = site.read(move |r| read(r, point, &settings, &code, now)).await?;
+    assignment.groups = site.locations.map().to_vec();
     let body = serde_json::to_vec(&assignment).map_err(|error| Problem::of(Code::Internal, &error))?;
     let etag = format!("\"{}\"", &Sha256Digest::of(&body).to_string()[..32]);
     Ok(Made { body: body.into(), etag })
@@ -79,6 +80,7 @@ fn read(
     let keys = if is_private { reader.valid_keys()? } else { Vec::new() };
     Ok(Assignment {
         keys,
+        groups: Vec::new(),
         point: point.name.clone(),
         site: code.to_owned(),
         paused: paused(point, settings, now),

@@ -10,6 +10,9 @@ use schema::points::PointRow;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::delivered::{Delivered, Groups};
+use super::wire::ServedBytes;
+
 /// How often "was heard of" is written down where nothing else changes.
 const WRITE: Duration = Duration::from_secs(30);
 
@@ -18,6 +21,7 @@ const WRITE: Duration = Duration::from_secs(30);
 pub struct Hub {
     changes: watch::Sender<Change>,
     seen: Mutex<HashMap<i64, Seen>>,
+    delivered: Mutex<HashMap<i64, Delivered>>,
 }
 
 /// What whoever waits is told.
@@ -38,7 +42,11 @@ struct Seen {
 
 impl Default for Hub {
     fn default() -> Self {
-        Self { changes: watch::Sender::new(Change::default()), seen: Mutex::default() }
+        Self {
+            changes: watch::Sender::new(Change::default()),
+            seen: Mutex::default(),
+            delivered: Mutex::default(),
+        }
     }
 }
 
@@ -98,8 +106,21 @@ impl Hub {
         })
     }
 
+    /// A point says what its process `boot` has served.
+    pub fn served(&self, point: i64, boot: Uuid, said: &[ServedBytes]) {
+        let mut all = self.delivered.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(point).or_default().say(boot, said);
+    }
+
+    /// What each point has served, as far as it was heard of.
+    pub fn delivered(&self, point: i64) -> Groups {
+        let all = self.delivered.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&point).map(Delivered::all).unwrap_or_default()
+    }
+
     /// Forgets what was heard of a point.
     pub fn forget(&self, point: i64) {
+        self.delivered.lock().unwrap_or_else(PoisonError::into_inner).remove(&point);
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&point);
     }
 

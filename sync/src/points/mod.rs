@@ -4,6 +4,7 @@
 //! it is written, and `assign` makes of all rows of a point what that point is told to hold.
 
 pub mod assign;
+pub mod delivered;
 pub mod grid;
 mod group;
 pub mod hub;
@@ -58,6 +59,9 @@ pub struct ShownPoint {
     pub failed: u64,
     /// Packages on their way.
     pub under_way: u64,
+    /// Bytes that it has served by boundary group and by who served, as far as the site was told since it started.
+    #[serde(default, skip_serializing_if = "delivered::Groups::is_empty")]
+    pub served: delivered::Groups,
 }
 
 /// All points.
@@ -90,6 +94,7 @@ pub async fn all(site: &Arc<Site>) -> Result<Vec<ShownPoint>, Problem> {
                 ContentState::Validating,
                 ContentState::Removing,
             ]),
+            served: site.points.delivered(point.id),
             point,
         }
     });

@@ -29,6 +29,7 @@ pub async fn take(
         return Err(Problem::new(Code::PointIdentityTaken, message));
     }
     site.points.heard(point, report.boot, now)?;
+    site.points.served(point, report.boot, &report.served);
     let write_seen = site.points.is_to_be_written(point, now);
     let placements = site.read(move |r| r.placements_on(point)).await?;
     let retry = site.settings().dp.retry.clone();

@@ -1,5 +1,7 @@
 //! What a site and its distribution points tell each other (docs/PROTOCOL.md, "Points").
 
+use std::net::IpAddr;
+
 use catalog::digest::{Sha1Digest, Sha256Digest};
 use catalog::id::{FileName, PackageId};
 use catalog::problem::Problem;
@@ -62,8 +64,27 @@ pub struct Assignment {
     /// SHA-256 of the keys that open private content; none where nothing is private.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<Sha256Digest>,
+    /// Boundary groups and their networks, the default one first: by them the point counts whom it serves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<NetworkGroup>,
     /// In the order of the work.
     pub packages: Vec<Assigned>,
+}
+
+/// A boundary group, as points need to know it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkGroup {
+    /// Its name.
+    pub name: String,
+    /// First and last addresses, as `10.20.4.0-10.20.4.255`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<String>,
+}
+
+impl From<(String, Vec<(IpAddr, IpAddr)>)> for NetworkGroup {
+    fn from((name, networks): (String, Vec<(IpAddr, IpAddr)>)) -> Self {
+        Self { name, networks: networks.iter().map(|(first, last)| format!("{first}-{last}")).collect() }
+    }
 }
 
 /// One package to hold.
@@ -118,6 +139,20 @@ pub struct Report {
     pub on_demand: bool,
     /// Each package of the assignment.
     pub packages: Vec<Said>,
+    /// What this process has served so far.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub served: Vec<ServedBytes>,
+}
+
+/// Bytes served to clients of one boundary group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedBytes {
+    /// The group.
+    pub group: String,
+    /// As what it was served, as counters name it.
+    pub source: String,
+    /// The bytes.
+    pub bytes: u64,
 }
 
 /// How one package is doing.

@@ -8,6 +8,7 @@ mod body;
 mod call;
 mod exchange;
 mod guard;
+mod trust;
 
 use std::collections::HashSet;
 use std::fs;
@@ -199,7 +200,11 @@ impl Web {
             proxy_hosts: proxy_hosts(&policy.proxy),
         });
         let roots = extra_roots(&policy)?;
-        let platform = builder(&policy, &guard)?.tls_certs_merge(roots.clone()).build();
+        let trusting = builder(&policy, &guard)?;
+        let platform = match trust::of_this_machine().filter(|_| roots.is_empty()) {
+            Some(known) => trusting.tls_backend_preconfigured(known).build(),
+            None => trusting.tls_certs_merge(roots.clone()).build(),
+        };
         let client = match platform {
             Err(error) if roots.is_empty() => {
                 // A machine without any root can still fetch by http; https fails as untrusted, one by one.

@@ -1,0 +1,91 @@
+//! `POST /client/report`: what clients took from whom, counted by their boundary groups.
+//!
+//! It is the word of a device about itself: it is counted and shown, and opens nothing. The group is that of the address of
+//! the connection, and nobody can have taken more of a content than there is of it.
+
+use std::sync::Arc;
+
+use dp::client::TakenReport;
+use dp::peers::Devices as _;
+use dp::server::body::ContentBody;
+use dp::server::tally::Grouping as _;
+use dp::server::{Answering, Call, LocationKind, Remark, Service};
+use http::{HeaderValue, Method, Response, StatusCode, header};
+
+use crate::plane::answer;
+use crate::site::Site;
+
+/// A digest, and three kinds with their bytes.
+const LARGEST: u64 = 4 << 10;
+
+/// Kinds of sources, in the order of their counters.
+pub const KINDS: [LocationKind; 3] =
+    [LocationKind::Peer, LocationKind::DistributionPoint, LocationKind::Cloud];
+
+/// A kind as counters name it.
+pub fn name(kind: LocationKind) -> &'static str {
+    match kind {
+        LocationKind::Peer => "peer",
+        LocationKind::DistributionPoint => "distribution-point",
+        LocationKind::Cloud => "cloud",
+    }
+}
+
+/// The route.
+pub struct TakenService {
+    site: Arc<Site>,
+}
+
+impl TakenService {
+    /// Counts at `site`.
+    pub fn new(site: Arc<Site>) -> Self {
+        Self { site }
+    }
+
+    /// 204 whatever came of a report that is one: nobody learns here what the site knows. 400, 401, 403, 405, 413.
+    async fn serve(&self, call: &mut Call<'_>) -> Response<ContentBody> {
+        if call.head.method != Method::POST {
+            let mut refused = answer::empty(StatusCode::METHOD_NOT_ALLOWED);
+            refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+            return refused;
+        }
+        let locations = &self.site.locations;
+        let device = match self.site.keys.device(call.bearer(), call.asker()) {
+            Ok(device) => device,
+            Err(problem) => return answer::problem(&problem),
+        };
+        let body = match call.body.read().await {
+            Ok(body) => body,
+            Err(refused) => return refused.response(),
+        };
+        let Ok(report) = serde_json::from_slice::<TakenReport>(&body) else {
+            return answer::empty(StatusCode::BAD_REQUEST);
+        };
+        let size = locations.places().holds(report.content).map(|held| held.size);
+        let all = report.taken.iter().try_fold(0_u64, |all, one| all.checked_add(one.bytes));
+        let counted = size.zip(all).is_some_and(|(size, all)| all <= size);
+        if counted {
+            let row = locations.taken.row(locations.group_of(call.peer.ip()).as_deref());
+            for (kind, of) in KINDS.iter().enumerate() {
+                row.add(kind, report.taken.iter().filter(|one| one.kind == *of).map(|one| one.bytes).sum());
+            }
+        }
+        let mut response = answer::empty(StatusCode::NO_CONTENT);
+        let what = if counted { "took" } else { "says what cannot be: it took" };
+        let bytes = all.map_or_else(|| "too much".to_owned(), |all| format!("{all} bytes"));
+        response
+            .extensions_mut()
+            .insert(Remark(format!("{} {what} {bytes} of {}", device.0, report.content)));
+        response
+    }
+}
+
+impl Service for TakenService {
+    fn largest_body(&self, path: &[&str]) -> Option<u64> {
+        (path == ["client", "report"]).then_some(LARGEST)
+    }
+
+    fn answer<'s>(&'s self, call: &'s mut Call<'_>) -> Answering<'s> {
+        Box::pin(self.serve(call))
+    }
+}

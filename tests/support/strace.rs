@@ -1,0 +1,169 @@
+//! A program whose system calls are watched, and disturbed at one of them: by `strace -e inject`.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+use crate::site::Ran;
+use crate::surroundings::tool;
+
+/// The tracer.
+pub struct Strace(PathBuf);
+
+/// What is done to one system call: the `nth` (from 1) of this name in a thread, among those on the paths that are watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disturbance<'d> {
+    /// Its name.
+    pub call: &'d str,
+    /// Which one.
+    pub nth: usize,
+    /// As `signal=SIGKILL`, which comes before the call has done anything, or `error=EIO`.
+    pub with: &'d str,
+}
+
+/// One system call, from where it began to where it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// Its name.
+    pub name: String,
+    /// Its arguments as strace prints them: files of descriptors in `<>`, strings with `\x..` where they are not text.
+    pub args: String,
+    /// Number of the line with which it began.
+    pub began: usize,
+    /// Number of the line with which it ended; none where the program died in it.
+    pub ended: Option<usize>,
+}
+
+/// How a watched program ended.
+pub struct Watched {
+    /// As every other; status 137 where it was killed.
+    pub ran: Ran,
+    /// Its calls, in the order of their beginnings.
+    pub calls: Vec<Call>,
+}
+
+/// What changes files and names. Reading is not among it.
+pub const CHANGES: &str = "write,pwrite64,pwritev,writev,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,\
+    ftruncate,fchmod,link,linkat,mkdir";
+
+impl Strace {
+    /// `None`, and a printed line, where there is none, or it may not trace here.
+    pub fn find() -> Option<Self> {
+        let strace = tool("strace")?;
+        let tries = std::process::Command::new(&strace).args(["-o", "/dev/null", "true"]).output();
+        if tries.is_ok_and(|tried| tried.status.success()) {
+            return Some(Self(strace));
+        }
+        println!("skipped: strace may not trace here");
+        None
+    }
+
+    /// Runs `program` (a command that was not started) to its end; of its calls `traced` are told, of those only that have to
+    /// do with one of `paths`.
+    pub async fn run(
+        &self,
+        program: &Command,
+        traced: &str,
+        paths: &[PathBuf],
+        disturbance: Option<Disturbance<'_>>,
+    ) -> Watched {
+        let log = tempfile::NamedTempFile::new().expect("a temporary file");
+        let mut command = Command::new("timeout");
+        command.args(["-k", "1", "60"]).arg(&self.0);
+        command.args(["-f", "-qq", "-y", "-x", "-s", "4200", "-e", "signal=none", "-o"]).arg(log.path());
+        command.arg("-e").arg(format!("trace={traced}"));
+        for path in paths {
+            command.arg("-P").arg(path);
+        }
+        if let Some(Disturbance { call, nth, with }) = disturbance {
+            command.arg("-e").arg(format!("inject={call}:{with}:when={nth}"));
+        }
+        let program = program.as_std();
+        command.arg("--").arg(program.get_program()).args(program.get_args());
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let output = command.output().await.expect("strace runs");
+        let ran = Ran {
+            status: output.status.code().unwrap_or(137),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        };
+        Watched { ran, calls: calls(&std::fs::read_to_string(log.path()).unwrap_or_default()) }
+    }
+}
+
+/// Reads what strace wrote. A call that another thread interrupts has two lines.
+fn calls(log: &str) -> Vec<Call> {
+    let mut calls: Vec<Call> = Vec::new();
+    let mut open: Vec<(&str, usize)> = Vec::new();
+    for (number, line) in log.lines().enumerate() {
+        let Some((thread, rest)) = line.split_once(' ') else { continue };
+        let rest = rest.trim_start();
+        if rest.starts_with("<... ") {
+            if let Some(at) = open.iter().position(|(other, _)| *other == thread) {
+                calls[open.swap_remove(at).1].ended = Some(number);
+            }
+            continue;
+        }
+        let Some((name, args)) = rest.split_once('(') else { continue };
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            continue;
+        }
+        let unfinished = args.ends_with("<unfinished ...>");
+        let died = args.ends_with("= ?");
+        let ended = (!unfinished && !died).then_some(number);
+        calls.push(Call { name: name.to_owned(), args: args.to_owned(), began: number, ended });
+        if unfinished {
+            open.push((thread, calls.len() - 1));
+        }
+    }
+    calls
+}
+
+impl Call {
+    /// The name of this call and the room of the library or the database that it is about: what tells places in the program
+    /// from each other, whatever is stored.
+    pub fn place(&self, root: &Path) -> String {
+        let root = root.to_string_lossy();
+        let shape = |path: &str| {
+            let names = path.trim_start_matches('/').split('/').map(|name| {
+                let digits = name.bytes().take_while(u8::is_ascii_hexdigit).count();
+                if digits == name.len() && digits == 2 {
+                    "*".to_owned()
+                } else if digits >= 40 {
+                    format!(
+                        "*{}",
+                        name.rsplit_once('.').map_or_else(String::new, |(_, end)| format!(".{end}"))
+                    )
+                } else {
+                    name.to_owned()
+                }
+            });
+            names.collect::<Vec<_>>().join("/")
+        };
+        let paths = self.args.split(root.as_ref()).skip(1);
+        let named: Vec<_> =
+            paths.map(|rest| shape(rest.split(['>', '"', ',']).next().unwrap_or(""))).collect();
+        format!("{} {}", self.name, named.join(" → "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_read_with_its_interruptions() {
+        let log = "\
+            10 write(9</r/staging/ab.part>, \"a(\\x00\", 3 <unfinished ...>\n\
+            11 fsync(4</r/x.db-wal>)             = 0\n\
+            10 <... write resumed>)             = 3\n\
+            10 rename(\"/r/staging/0123456789012345678901234567890123456789-5.part\", \"/r/blobs/ab/0123456789012345678901234567890123456789\") = ?\n\
+            10 +++ killed by SIGKILL +++\n";
+        let calls = calls(log);
+        let told: Vec<_> = calls.iter().map(|call| (call.name.as_str(), call.began, call.ended)).collect();
+        assert_eq!(told, [("write", 0, Some(2)), ("fsync", 1, Some(1)), ("rename", 3, None)]);
+        let place = calls[2].place(Path::new("/r"));
+        assert_eq!(place, "rename staging/*.part → blobs/*/*");
+    }
+}
