@@ -183,14 +183,14 @@ impl Masker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sequence::key::Secret;
+    use crate::sequence::key::HiddenText;
 
     fn secrets() -> Secrets {
         Secrets {
             deployment: "XYZ20001".parse().expect("a number"),
             secrets: vec![
-                (Sealed::numbered(1), Secret::new("hunter2")),
-                (Sealed::numbered(2), Secret::new("hunter")),
+                (Sealed::numbered(1), HiddenText::new("hunter2")),
+                (Sealed::numbered(2), HiddenText::new("hunter")),
             ],
         }
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::reference::{Application, FeatureUpdate, Image};
 use super::{DeploymentId, LONGEST_TEXT, MOST_REFERENCES, few, short};
 use crate::sequence::action::Sealed;
-use crate::sequence::key::Secret;
+use crate::sequence::key::HiddenText;
 use crate::sequence::{LARGEST, Sequence};
 
 /// A deployment, as its device sees it.
@@ -217,12 +217,12 @@ pub struct Secrets {
     /// Whose they are.
     pub deployment: DeploymentId,
     /// Each with its place.
-    pub secrets: Vec<(Sealed, Secret)>,
+    pub secrets: Vec<(Sealed, HiddenText)>,
 }
 
 impl Secrets {
     /// The secret of a place.
-    pub fn at(&self, place: &Sealed) -> Option<&Secret> {
+    pub fn at(&self, place: &Sealed) -> Option<&HiddenText> {
         self.secrets.iter().find(|(found, _)| found == place).map(|(_, secret)| secret)
     }
 }
