@@ -64,6 +64,19 @@ pub(crate) fn shelf_row(row: &Row<'_>) -> Result<ShelfRow, SchemaError> {
     })
 }
 
+/// A file that devices need for a deployment and that is in no deployment package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeployedContent {
+    /// The file.
+    pub sha256: Sha256Digest,
+    /// Its SHA-1.
+    pub sha1: Sha1Digest,
+    /// Its bytes.
+    pub size: u64,
+    /// A name for it.
+    pub file_name: FileName,
+}
+
 impl Reader<'_> {
     /// All points, the site's own first.
     pub fn points(&self) -> Result<Vec<Point>, SchemaError> {
@@ -114,6 +127,22 @@ impl Reader<'_> {
     /// Every content that only private packages have, wherever it is.
     pub fn private_contents(&self) -> Result<Vec<Sha256Digest>, SchemaError> {
         self.all("SELECT content FROM private_content ORDER BY content", [], |row| sha256(row, "content"))
+    }
+
+    /// Content of OS upgrade packages and applications that are deployed: it is in no package, and for devices alone.
+    pub fn deployed_content(&self) -> Result<Vec<DeployedContent>, SchemaError> {
+        self.all(
+            "SELECT sha256, sha1, size, min(file_name) AS file_name FROM deployed_content GROUP BY 1",
+            [],
+            |row| {
+                Ok(DeployedContent {
+                    sha256: sha256(row, "sha256")?,
+                    sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
+                    size: size(row, "size")?,
+                    file_name: text(row, "file_name")?,
+                })
+            },
+        )
     }
 }
 

@@ -10,6 +10,8 @@ pub mod boundaries;
 pub mod collections;
 mod column;
 pub mod content;
+pub mod deployments;
+pub mod devices;
 pub mod distribution;
 pub mod documents;
 mod handle;

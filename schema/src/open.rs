@@ -25,6 +25,7 @@ const STEPS: &[M<'_>] = &[
     M::up(include_str!("../sql/0012_keys.sql")),
     M::up(include_str!("../sql/0013_assignment.sql")),
     M::up(include_str!("../sql/0014_sequences.sql")),
+    M::up(include_str!("../sql/0017_deployments.sql")),
 ];
 
 /// Why the database does not answer.

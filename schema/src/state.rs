@@ -8,7 +8,7 @@ use rusqlite::types::ValueRef;
 use crate::{Reader, SchemaError};
 
 /// What is dumped: a heading and a question whose columns and order are part of the text.
-const PARTS: [(&str, &str); 24] = [
+const PARTS: [(&str, &str); 26] = [
     ("update", "SELECT update_id, latest, declined, held, expired_at IS NOT NULL FROM update_item ORDER BY 1"),
     (
         "revision",
@@ -90,6 +90,13 @@ const PARTS: [(&str, &str); 24] = [
         "SELECT c.name, m.device FROM collection AS c LEFT JOIN collection_member AS m USING (collection_id) ORDER BY 1, 2",
     ),
     ("client settings", "SELECT name, priority, chosen FROM client_settings ORDER BY 1"),
+    (
+        "deployment",
+        "SELECT d.deployment_id, d.sequence_id, c.name, d.purpose, d.options, d.package_id, d.content, d.places,
+                d.stopped IS NOT NULL
+           FROM deployment AS d JOIN collection AS c USING (collection_id) ORDER BY 1",
+    ),
+    ("phased", "SELECT name, sequence_id, options, plan FROM phased ORDER BY 1"),
     ("distributed", "SELECT package_id, point_id, file_name, content FROM distributed_file ORDER BY 1, 2, 3"),
 ];
 

@@ -19,6 +19,8 @@ use tracing::{error, info, warn};
 use crate::admin::{Caller, wire};
 use crate::clock;
 use crate::config::{self, Level, Loaded, Settings};
+use crate::deploying;
+use crate::device_plane::{self, DeviceService};
 use crate::health;
 use crate::points::{self, PointService};
 use crate::schedule::Schedule;
@@ -109,10 +111,17 @@ impl Daemon {
             let update_point = Arc::new(UpdatePoint::open(&site).await?);
             let points = Arc::new(PointService::new(site.clone()));
             let peers = Arc::new(site.locations.service(site.keys.clone()));
-            server = server.with_service(update_point).with_service(points).with_service(peers);
+            let devices = Arc::new(DeviceService::new(site.clone()));
+            server = server
+                .with_service(update_point)
+                .with_service(points)
+                .with_service(peers)
+                .with_service(devices);
+            device_plane::begin(&site).await?;
             parts.push(tokio::spawn(points::keep_time(site.clone(), wait(stopped.clone()))));
             parts.push(tokio::spawn(schedule(site.clone(), wait(stopped.clone()))));
             parts.push(tokio::spawn(packages::maps::keep(site.clone(), wait(stopped.clone()))));
+            parts.push(tokio::spawn(deploying::keep_time(site.clone(), wait(stopped.clone()))));
         } else {
             parts.push(point::start(&site, wait(stopped.clone())).await?);
         }

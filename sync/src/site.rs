@@ -23,6 +23,7 @@ use tracing::info;
 
 use crate::clock;
 use crate::config::{Loaded, Settings, ShownKey};
+use crate::device_plane::Policies;
 use crate::locations::{self, Locations};
 use crate::plane::door::{self, Holder, KeyRing};
 use crate::point::{Live, PointStatus};
@@ -59,6 +60,8 @@ pub struct Site {
     pub serving_since: OnceLock<Timestamp>,
     /// Where clients find content.
     pub locations: Arc<Locations>,
+    /// What devices are told.
+    pub policies: Policies,
     /// Long work.
     pub tasks: Tasks,
     /// The distribution points on other machines, from moment to moment.
@@ -130,6 +133,7 @@ impl Site {
             keys: Arc::default(),
             serving_since: OnceLock::new(),
             locations: Arc::default(),
+            policies: Policies::default(),
             started: clock::now(),
             lock,
         });

@@ -4,6 +4,8 @@ mod bad_servers;
 mod boundaries;
 mod catalogs;
 mod daemon;
+mod deploying;
+mod device_runs;
 mod downloads;
 mod everyday;
 mod feature_updates;

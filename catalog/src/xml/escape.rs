@@ -32,8 +32,7 @@ fn instead(c: char, place: Place) -> Option<&'static str> {
 /// Adds a text.
 pub fn push(out: &mut String, text: &str, place: Place) {
     let mut rest = text;
-    while let Some((at, c, shown)) =
-        rest.char_indices().find_map(|(at, c)| Some((at, c, instead(c, place)?)))
+    while let Some((at, c, shown)) = rest.char_indices().find_map(|(at, c)| Some((at, c, instead(c, place)?)))
     {
         out.push_str(&rest[..at]);
         out.push_str(shown);

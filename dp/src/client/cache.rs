@@ -182,7 +182,11 @@ impl Cache {
         let plain = (1..=LONGEST_HOLDER).contains(&holder.len())
             && holder.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         let path = self.dir.join("pins").join(format!("{content}.{holder}"));
-        if plain { Ok(path) } else { Err(LibraryError::io("write", &path)(std::io::ErrorKind::InvalidInput.into())) }
+        if plain {
+            Ok(path)
+        } else {
+            Err(LibraryError::io("write", &path)(std::io::ErrorKind::InvalidInput.into()))
+        }
     }
 
     /// Who pins what.
@@ -226,9 +230,11 @@ impl Cache {
     /// Cards of contents that are not here, and that nobody has fetched for a while.
     fn forget_what_never_came(&self, all: &[CachedContent], now: Timestamp) -> Result<(), LibraryError> {
         let folder = self.dir.join("cards");
-        for entry in fs::read_dir(&folder).map_err(LibraryError::io("list", &folder))?.filter_map(Result::ok) {
+        for entry in fs::read_dir(&folder).map_err(LibraryError::io("list", &folder))?.filter_map(Result::ok)
+        {
             let content = entry.file_name().to_str().and_then(|name| name.parse::<Sha256Digest>().ok());
-            let Some(content) = content.filter(|content| !all.iter().any(|one| one.content == *content)) else {
+            let Some(content) = content.filter(|content| !all.iter().any(|one| one.content == *content))
+            else {
                 continue;
             };
             let card = self.card(content).ok().flatten();
@@ -260,7 +266,8 @@ impl Cache {
         for Removed { content: gone, .. } in &removed {
             self.library.remove(gone.content)?;
             let stays = |name: &FileName| {
-                let gone = |one: &CachedContent| removed.iter().any(|other| other.content.content == one.content);
+                let gone =
+                    |one: &CachedContent| removed.iter().any(|other| other.content.content == one.content);
                 all.iter().any(|one| one.file_name.as_ref() == Some(name) && !gone(one))
             };
             if let Some(name) = gone.file_name.as_ref().filter(|name| !stays(name)) {
@@ -374,7 +381,8 @@ mod tests {
         let (first, second, third) = (store(b"first"), store(b"second"), store(b"third"));
         let (name, other): (FileName, FileName) = ("a.esd".parse().unwrap(), "b.esd".parse().unwrap());
         fs::create_dir(cache.files()).unwrap();
-        for (content, name, private) in [(first, &name, true), (second, &name, false), (third, &other, false)] {
+        for (content, name, private) in [(first, &name, true), (second, &name, false), (third, &other, false)]
+        {
             cache.note(content, name, private, at(HOUR)).unwrap();
             cache.library.place(content, &cache.files().join(name.as_str())).unwrap();
         }

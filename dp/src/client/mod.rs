@@ -7,6 +7,7 @@
 //! What is private is asked of places of the site alone, with the key of this device, which goes nowhere else and never
 //! where others could read it; and what came as private is never shared.
 
+mod allowed;
 mod bases;
 mod cache;
 mod fallback;
@@ -30,6 +31,7 @@ use tokio::time::sleep;
 use tracing::warn;
 use url::Url;
 
+pub use self::allowed::Allowed;
 pub use self::bases::{Delta, MOST_NAMED};
 pub use self::cache::{Cache, CacheLimits, CachedContent, Removed, Why};
 use self::fallback::{Clock, Started};
@@ -84,6 +86,8 @@ pub struct FetchOptions {
     pub delta: Delta,
     /// Who needs it: it stays in the cache until [`Cache::unpin`]. A word of at most 64 letters, digits and hyphens.
     pub pin: Option<String>,
+    /// Who may be asked.
+    pub allowed: Allowed,
 }
 
 /// A content that the client has now.
@@ -258,7 +262,7 @@ async fn fetch_by(
     let mut resumed_from = None;
     let mut known: Option<Known> = None;
     let (answer, mut fetched) = loop {
-        let answer = ask(&site, content).await?;
+        let answer = options.allowed.of(ask(&site, content).await?);
         remember(&cache, settings.limits, &answer).await?;
         let elapsed = clock.elapsed();
         let digests = Digests { sha256: Some(content), sha1: None };
@@ -361,6 +365,17 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, ClientError> {
     let done = tokio::task::spawn_blocking(work).await.map_err(ClientError::Stopped)?;
     done.map_err(ClientError::Library)
+}
+
+/// Where the site says that `content` is, for this device.
+///
+/// # Errors
+/// [`ClientError`].
+pub async fn locate(
+    settings: &ClientSettings,
+    content: Sha256Digest,
+) -> Result<LocationsAnswer, ClientError> {
+    ask(&Reach::new(settings), content).await
 }
 
 /// Asks the site where `content` is; a few times, where that may help.

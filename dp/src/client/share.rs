@@ -123,11 +123,7 @@ fn shelf_of(held: &[(Sha256Digest, u64)]) -> Shelf {
     shelf
 }
 
-async fn announce(
-    site: &Reach<'_>,
-    port: u16,
-    contents: Vec<Sha256Digest>,
-) -> Result<Announced, Fault> {
+async fn announce(site: &Reach<'_>, port: u16, contents: Vec<Sha256Digest>) -> Result<Announced, Fault> {
     let invalid = |what: String| Fault::Failed(what);
     let url = site.join("peers/announce").map_err(invalid)?;
     if site.key_for(&site.base).is_none() {

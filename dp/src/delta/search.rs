@@ -118,8 +118,13 @@ impl Search {
 
     /// What of a base is not known to be wanted, with room for windows that reach into what is.
     fn gaps(&self, base: usize, size: u64) -> Vec<Range<u64>> {
-        let mut taken: Vec<u64> =
-            self.found.iter().flatten().filter(|place| place.base == base).map(|place| place.offset).collect();
+        let mut taken: Vec<u64> = self
+            .found
+            .iter()
+            .flatten()
+            .filter(|place| place.base == base)
+            .map(|place| place.offset)
+            .collect();
         taken.sort_unstable();
         taken.dedup();
         let (mut gaps, mut at): (Vec<Range<u64>>, u64) = (Vec::new(), 0);

@@ -61,12 +61,20 @@ fn blocks_are_found_at_whatever_offset() {
         ("the same", wanted.clone(), wanted.len()),
         ("shifted by a byte", [&[7][..], &wanted].concat(), wanted.len()),
         ("without its beginning", wanted[5..].to_vec(), wanted.len() - B),
-        ("with something inserted", [&wanted[..3 * B + 9], &noise(2, 1_000), &wanted[3 * B + 9..]].concat(), wanted.len() - B),
-        ("with a byte changed", {
-            let mut other = wanted.clone();
-            other[4 * B + 1] ^= 1;
-            other
-        }, wanted.len() - B),
+        (
+            "with something inserted",
+            [&wanted[..3 * B + 9], &noise(2, 1_000), &wanted[3 * B + 9..]].concat(),
+            wanted.len() - B,
+        ),
+        (
+            "with a byte changed",
+            {
+                let mut other = wanted.clone();
+                other[4 * B + 1] ^= 1;
+                other
+            },
+            wanted.len() - B,
+        ),
         ("in another order", [&wanted[5 * B..], &wanted[..5 * B]].concat(), wanted.len()),
         ("of one block", wanted[2 * B..3 * B].to_vec(), B),
         ("too short for a window", wanted[..B - 1].to_vec(), 0),

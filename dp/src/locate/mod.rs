@@ -22,6 +22,7 @@ mod answer;
 mod boundary;
 mod index;
 mod order;
+mod reach;
 mod reason;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ pub use answer::answer;
 pub use boundary::{Boundary, BoundaryKind, InvalidBoundary};
 pub use index::{Cell, Index};
 pub use order::{Candidate, Detail, Found, Order, Rank, Request, State};
+pub use reach::Reach;
 pub use reason::Reason;
 
 /// After this, where no relationship says anything else, the next group is asked.

@@ -191,7 +191,8 @@ impl ContentServer {
         client: Asker,
     ) -> Vec<String> {
         let own = own_url(head, client.secure, digest);
-        let told = self.locate(shelf, client.address, digest).map(|answer| answer.locations).unwrap_or_default();
+        let told =
+            self.locate(shelf, client.address, digest).map(|answer| answer.locations).unwrap_or_default();
         let mut urls: Vec<String> = Vec::with_capacity(told.len() + 1);
         for place in told {
             let url = if is_own(&place.url, own.as_deref(), digest) { own.clone() } else { Some(place.url) };

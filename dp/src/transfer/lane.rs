@@ -95,7 +95,8 @@ impl<'a> Lane<'a> {
         (self.incoming, self.end) = (None, None);
         if let Some((_, reuse)) = self.reuse.as_ref().filter(|(number, _)| *number == source) {
             let total = reuse.size();
-            self.incoming = Some(Incoming::Earlier(EarlierBody::new(reuse.clone(), from..until.unwrap_or(total))));
+            self.incoming =
+                Some(Incoming::Earlier(EarlierBody::new(reuse.clone(), from..until.unwrap_or(total))));
             return Event::Answered(Answer::From { offset: from, total: Some(total), etag: None });
         }
         let source = &self.sources[source];

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dp::client::{Cache, CacheLimits, ClientFetched, ClientSettings, Delta, DeviceKey, FetchOptions, fetch_content_with};
+use dp::client::{
+    Cache, CacheLimits, ClientFetched, ClientSettings, Delta, DeviceKey, FetchOptions, fetch_content_with,
+};
 use dp::server::LocationKind::{Cloud, DistributionPoint, Peer};
 use dp::server::{Access, Asker, ContentServer, Gate, Servable, ServerLimits};
 use jiff::Timestamp;
@@ -29,7 +31,12 @@ fn gated() -> Point {
     Point::open(limits, |server: ContentServer| server.with_gate(Arc::new(OneKey)))
 }
 
-fn fetch(settings: &ClientSettings, content: &Content, delta: Delta, site: &Point) -> Result<ClientFetched, String> {
+fn fetch(
+    settings: &ClientSettings,
+    content: &Content,
+    delta: Delta,
+    site: &Point,
+) -> Result<ClientFetched, String> {
     let options = FetchOptions { delta, ..FetchOptions::default() };
     let fetched = site.runtime.block_on(fetch_content_with(settings, content.sha256, &options, |_| {}));
     let fetched = fetched.map_err(|error| error.to_string())?;
@@ -64,7 +71,11 @@ fn delta_downloads_fewer_bytes() {
     let device = tempfile::tempdir().unwrap();
     let settings = site.client(device.path());
     let whole = fetch(&settings, &january, Delta::Auto, &site).unwrap();
-    assert_eq!((whole.bytes.points, whole.bytes.earlier), (january.bytes.len() as u64, 0), "nothing was here");
+    assert_eq!(
+        (whole.bytes.points, whole.bytes.earlier),
+        (january.bytes.len() as u64, 0),
+        "nothing was here"
+    );
 
     let before = site.sent();
     let fetched = fetch(&settings, &february, Delta::Auto, &site).unwrap();
@@ -100,7 +111,8 @@ fn witness(site: &Point, address: &str) -> (SocketAddr, Arc<Mutex<Vec<String>>>)
             let mut head = vec![0; 4_096];
             let count = stream.read(&mut head).await.unwrap_or_default();
             seen.lock().unwrap().push(String::from_utf8_lossy(&head[..count]).to_lowercase());
-            let _ = stream.write_all(b"HTTP/1.1 404 x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+            let _ =
+                stream.write_all(b"HTTP/1.1 404 x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
         }
     });
     (address, heads)
@@ -134,7 +146,9 @@ fn private_content_is_asked_of_the_site_with_the_key_and_of_nobody_else() {
     assert_eq!(fetched.bytes.points, content.bytes.len() as u64);
     assert!(asked_peer.lock().unwrap().is_empty(), "neither peers nor the cloud");
     let shown = asked_point.lock().unwrap().clone();
-    assert!(!shown.is_empty() && shown.iter().all(|head| head.contains("authorization: bearer spsync_right")));
+    assert!(
+        !shown.is_empty() && shown.iter().all(|head| head.contains("authorization: bearer spsync_right"))
+    );
     let cache = Cache::open(device.path(), 0).unwrap();
     assert!(cache.is_private(content.sha256) && cache.list().unwrap()[0].private);
 }
@@ -168,7 +182,8 @@ fn the_key_goes_to_the_site_and_not_along_with_public_content() {
 #[test]
 fn what_is_beyond_the_limit_makes_room_and_what_is_pinned_stays() {
     let site = Point::start();
-    let contents: Vec<_> = (1..4).map(|seed| offer(&site, noise(seed, 2 * MIB), &format!("{seed}.esd"))).collect();
+    let contents: Vec<_> =
+        (1..4).map(|seed| offer(&site, noise(seed, 2 * MIB), &format!("{seed}.esd"))).collect();
     let device = tempfile::tempdir().unwrap();
     let settings = site.client(device.path());
     let pinned = FetchOptions { pin: Some("run-7".to_owned()), ..FetchOptions::default() };
@@ -177,7 +192,14 @@ fn what_is_beyond_the_limit_makes_room_and_what_is_pinned_stays() {
     let cache = Cache::open(device.path(), 0).unwrap();
     let hour = Timestamp::now() - Duration::from_secs(3_600);
     for content in &contents[..2] {
-        let name = cache.list().unwrap().into_iter().find(|one| one.content == content.sha256).unwrap().file_name.unwrap();
+        let name = cache
+            .list()
+            .unwrap()
+            .into_iter()
+            .find(|one| one.content == content.sha256)
+            .unwrap()
+            .file_name
+            .unwrap();
         cache.note(content.sha256, &name, false, hour).unwrap();
     }
     let small = CacheLimits { size: Some(5 * MIB as u64), age: None };

@@ -32,7 +32,9 @@ fn start() -> (Point, Content) {
     keep_private(&point, &content);
     point.tell(
         &content,
-        &[(DistributionPoint, content.path()), (Cloud, "http://cloud.example/secret".to_owned()),
+        &[
+            (DistributionPoint, content.path()),
+            (Cloud, "http://cloud.example/secret".to_owned()),
             (Peer, "http://peer.example/secret".to_owned()),
         ],
     );

@@ -40,11 +40,13 @@ impl Reader<'_> {
 
     /// Updates of which a package that is distributed holds a revision: they are in use.
     pub fn updates_in_use(&self) -> Result<Vec<UpdateId>, SchemaError> {
-        self.all(
+        let mut found = self.all(
             "SELECT DISTINCT member.update_id FROM package_file AS member JOIN distribution USING (package_id) ORDER BY 1",
             [],
             |row| update(row, "update_id"),
-        )
+        )?;
+        found.extend(self.deployed_updates()?);
+        Ok(found)
     }
 
     /// What a rule has expired, and when.

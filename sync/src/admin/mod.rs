@@ -16,7 +16,7 @@ pub use points::PointVerb;
 pub use request::{Envelope, Mark, Request, SelectionChange, UpdateFilter};
 
 use crate::site::Site;
-use crate::{boundaries, licensing, locations, packages, run, updates};
+use crate::{boundaries, device_plane, licensing, locations, packages, run, updates};
 
 /// What a site says while and after it carries a request out.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -82,6 +82,7 @@ pub struct Caller {
 /// Carries a request out. Exactly one `Done` or `Failed` ends the events.
 pub async fn answer(site: &Arc<Site>, envelope: Envelope, who: &str, events: mpsc::Sender<Event>) {
     let caller = Caller { who: who.to_owned(), dry_run: envelope.dry_run };
+    let told = device_plane::bears_on(&envelope.request) && !envelope.dry_run;
     let ended = match dispatch(site, envelope.request, &caller).await {
         Ok(Work::Answered(answer)) => Ok(answer),
         Ok(Work::Started(task)) if envelope.no_wait => {
@@ -90,6 +91,9 @@ pub async fn answer(site: &Arc<Site>, envelope: Envelope, who: &str, events: mps
         Ok(Work::Started(task)) => site.tasks.watch(task, &events).await,
         Err(problem) => Err(problem),
     };
+    if told && let Err(problem) = device_plane::refresh(site).await {
+        tracing::error!("policies cannot be made: {problem}");
+    }
     let last = match ended {
         Ok(Answer { body, problem }) => Event::Done { body, problem },
         Err(problem) => Event::Failed { problem },
@@ -204,6 +208,7 @@ async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result
             Answer::of(&site.tasks.cancel(catalog::id::TaskId(task)).await?)?.into()
         }
         Request::Ts(request) => crate::authoring::answer(site, request, caller).await?.into(),
+        Request::Deploy(request) => return crate::deploying::answer(site, request, caller).await,
         Request::Software(request) => crate::software::answer(site, request, caller).await?.into(),
         Request::StateDump => Answer::of(&site.read(|r| r.dump()).await?)?.into(),
         Request::ConfigShow => Answer::of(&site.shown_settings())?.into(),

@@ -306,6 +306,8 @@ pub enum Request {
     },
     /// Everything about task sequences.
     Ts(crate::authoring::TsRequest),
+    /// Everything about deployments, and the devices that they are for.
+    Deploy(crate::deploying::DeployRequest),
     /// Everything else of the software library.
     Software(crate::software::SoftwareRequest),
     /// Canonical text of everything that lasts, for comparisons.

@@ -17,7 +17,7 @@ use crate::admin::{Answer, Caller};
 use crate::clock;
 use crate::sequence::action::Sealed;
 use crate::sequence::edit::{self, Place};
-use crate::sequence::key::{ProductKey, HiddenText};
+use crate::sequence::key::{HiddenText, ProductKey};
 use crate::sequence::lint::{self, Finding, Severity};
 use crate::sequence::{Action, Node, Sequence};
 use crate::site::Site;
@@ -328,6 +328,12 @@ pub async fn enable(site: &Arc<Site>, name: &str, enabled: bool, caller: &Caller
 pub async fn delete(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Answer, Problem> {
     let row = sequence(site, name).await?;
     let shown = show::one(site, &row.id).await?;
+    let id = row.id.clone();
+    let deployed = site.read(move |r| r.deployments_of(&id)).await?;
+    if !deployed.is_empty() {
+        let message = format!("task sequence {} `{}` is deployed", row.id, row.name);
+        return Err(Problem::new(Code::TaskSequenceDeployed, message).because(deployed.join(", ")));
+    }
     if !caller.dry_run {
         let who = caller.who.clone();
         site.write(move |w| {

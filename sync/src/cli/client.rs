@@ -57,6 +57,19 @@ pub enum Client {
         #[arg(long, value_name = "TIME", value_parser = crate::config::parse_duration)]
         max_age: Option<Duration>,
     },
+    /// Run the task sequences that are deployed to this device
+    Run(super::run::Run),
+    /// Where this device would get a content, and who is not asked, with the reasons
+    Explain {
+        /// SHA-256 of the content
+        content: Sha256Digest,
+    },
+    /// What this device keeps of a run: its scripts, and the end of its log
+    #[command(flatten)]
+    Here(super::run::Here),
+    /// What the site knows of devices
+    #[command(flatten)]
+    AtSite(super::deploy::AtSite),
 }
 
 /// How a content is fetched.
@@ -80,17 +93,17 @@ pub struct Fetch {
 }
 
 impl Client {
-    pub(super) async fn run(
-        self,
-        settings: Loaded,
-        global: &Global,
-        output: &Output,
-    ) -> Result<u8, Problem> {
+    pub(super) async fn run(self, settings: Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
         let settings = settings.settings;
         match self {
             Self::Fetch(fetch) => fetch.run(&settings, output).await,
             Self::Share { max_rate } => share(&settings, max_rate, output).await,
             Self::Enrol { token_file } => enrol(&settings, &token_file, output).await,
+            Self::Run(run) => run.run(&settings, output).await,
+            Self::Explain { content } => super::run::explain(&settings, content, output).await,
+            Self::Here(here) => here.run(&settings, output),
+            // Asked of the site, not of this machine: it has been sent there.
+            Self::AtSite(_) => Ok(0),
             Self::Content => {
                 let all = in_cache(&settings, |cache| cache.list()).await?;
                 list(&all, output);
@@ -101,7 +114,8 @@ impl Client {
                 let limits = CacheLimits { size: max_size.or(own.size), age: max_age.or(own.age) };
                 let dry_run = global.dry_run;
                 let removed =
-                    in_cache(&settings, move |cache| cache.clean(limits, 0, all, clock::now(), dry_run)).await?;
+                    in_cache(&settings, move |cache| cache.clean(limits, 0, all, clock::now(), dry_run))
+                        .await?;
                 cleaned(&removed, dry_run, output);
                 Ok(0)
             }
@@ -115,7 +129,12 @@ impl Fetch {
         if let Some(path) = &self.key_file {
             client.key = Some(key_in(path)?);
         }
-        let options = FetchOptions { target: self.to, delta: delta(self.delta_from)?, pin: None };
+        let options = FetchOptions {
+            target: self.to,
+            delta: delta(self.delta_from)?,
+            pin: None,
+            ..FetchOptions::default()
+        };
         let bar = output.bars.then(indicatif::ProgressBar::no_length);
         let told = bar.clone();
         let fetching = dp::client::fetch_content_with(&client, self.content, &options, move |at| {

@@ -7,6 +7,7 @@ mod config;
 mod connect;
 mod content;
 mod demo;
+mod deploy;
 mod dp;
 mod explain;
 mod image;
@@ -16,6 +17,7 @@ mod now;
 mod output;
 mod package;
 mod progress;
+mod run;
 mod serve;
 mod shell;
 mod status;
@@ -63,6 +65,7 @@ pub struct Global {
     #[arg(
         short,
         long,
+        visible_alias = "format",
         global = true,
         env = "SPSYNC_OUTPUT",
         value_enum,
@@ -155,6 +158,9 @@ enum Verb {
     /// Task sequences
     #[command(subcommand)]
     Ts(ts::Ts),
+    /// Deployments: task sequences offered to collections
+    #[command(subcommand)]
+    Deploy(deploy::Deploy),
     /// Stand-alone media
     #[command(subcommand)]
     Media(ts::Media),
@@ -240,10 +246,12 @@ async fn run(cli: Cli, output: &Output) -> Result<u8, Problem> {
         Verb::Collection(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Settings(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Ts(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::Deploy(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Media(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Prestage(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Config(verb) => verb.run(global, output).await,
         Verb::Serve(verb) => verb.run(global, output).await,
+        Verb::Client(client::Client::AtSite(verb)) => verb.run(&settings(global)?, global, output).await,
         Verb::Client(verb) => verb.run(settings(global)?, global, output).await,
         Verb::Now(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Status(verb) => verb.run(&settings(global)?, global, output).await,

@@ -30,8 +30,8 @@ pub use check::{Finding, Level};
 pub use error::ConfigError;
 pub use layers::Origin;
 pub use settings::{
-    Admin, Client, Content, Db, Download, Dp, Log, LogFormat, PointRetry, Retry, Server, Settings, Site,
-    Source, SourceKind, Sync, Tls, UpdatePoint,
+    Admin, Client, Clients, Content, Db, Download, Dp, Limits, Log, LogFormat, PointRetry, Retry, Server,
+    Settings, Site, SiteSystems, Source, SourceKind, Sync, Tls, UpdatePoint,
 };
 pub use units::{
     Proxy, parse_duration, parse_network, parse_rate, parse_size, show_duration, show_size, web_address,

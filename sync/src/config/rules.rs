@@ -43,6 +43,13 @@ pub(super) fn broken(settings: &Settings) -> Vec<(String, String)> {
     rules.hold("tls.key_file", s.tls.cert_file.is_empty() == s.tls.key_file.is_empty(), || {
         "expected `tls.cert_file` and `tls.key_file` both, or neither".to_owned()
     });
+    rules.within("limits.deployment_default_size", s.limits.deployment_default_size, 0, 1_000_000);
+    rules.within("limits.deployment_maximum_size", s.limits.deployment_maximum_size, 0, 1_000_000);
+    let (usual, most) = (s.limits.deployment_default_size, s.limits.deployment_maximum_size);
+    rules.hold("limits.deployment_maximum_size", most == 0 || most > usual, || {
+        format!("expected 0 or more than `limits.deployment_default_size` ({usual}), actual {most}")
+    });
+    rules.lasts("clients.poll_interval", s.clients.poll_interval, 10 * SECOND, DAY);
     rules.within("dp.retry.max", s.dp.retry.max as usize, 0, 10_000);
     rules.lasts("dp.retry.delay", s.dp.retry.delay, Duration::from_millis(1), 7 * DAY);
     if s.dp.is_site() {

@@ -47,6 +47,10 @@ pub struct Settings {
     pub update_point: UpdatePoint,
     /// `[client]`
     pub client: Client,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[clients]`
+    pub clients: Clients,
     /// `[log]`
     pub log: Log,
     /// Where the daemon of this process really listens: port 0 has become a number. No key.
@@ -69,6 +73,8 @@ impl Default for Settings {
             dp: Dp::default(),
             update_point: UpdatePoint::default(),
             client: Client::default(),
+            limits: Limits::default(),
+            clients: Clients::default(),
             log: Log::default(),
             listening: Vec::new(),
         }
@@ -337,6 +343,27 @@ section! {
     }
 }
 section! {
+    /// What deployments that could do harm to many may reach.
+    Limits {
+        /// More devices need a confirmation; 0: any number.
+        #[serde(with = "units::count")]
+        deployment_default_size: usize = 100,
+        /// More devices are refused; 0: any number.
+        #[serde(with = "units::count")]
+        deployment_maximum_size: usize = 0,
+        /// Machines of the site among them.
+        deploy_to_site_systems: SiteSystems = SiteSystems::Warn,
+    }
+}
+section! {
+    /// What devices are told beside deployments.
+    Clients {
+        /// How often they ask for their policy.
+        #[serde(with = "units::duration")]
+        poll_interval: Duration = Duration::from_secs(3600),
+    }
+}
+section! {
     /// The log of the daemon.
     Log {
         /// A level, or filters: `info,spsync::run=debug`.
@@ -375,6 +402,17 @@ impl Source {
             SourceKind::MicrosoftUpdate | SourceKind::Wsus => Url::parse(&self.url).ok(),
         }
     }
+}
+
+/// What happens where a high-risk deployment reaches machines of the site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SiteSystems {
+    /// It has to be confirmed.
+    #[default]
+    Warn,
+    /// It is refused.
+    Block,
 }
 
 /// How the log is written.

@@ -36,11 +36,7 @@ pub struct Locations {
 
 impl Default for Locations {
     fn default() -> Self {
-        Self {
-            places: ArcSwap::default(),
-            register: Arc::default(),
-            started: Instant::now(),
-        }
+        Self { places: ArcSwap::default(), register: Arc::default(), started: Instant::now() }
     }
 }
 
@@ -148,6 +144,13 @@ fn contents(
     for row in reader.published_elsewhere()? {
         let entry = contents.entry(row.sha256).or_insert_with(|| held(row.size, row.sha1, row.file_name));
         entry.cloud.push(row.url);
+    }
+    for row in reader.deployed_content()? {
+        let entry =
+            contents.entry(row.sha256).or_insert_with(|| held(row.size, Some(row.sha1), row.file_name));
+        if let Some(point) = point_of.get(&schema::points::OWN_POINT) {
+            entry.points.insert(*point, Timestamp::UNIX_EPOCH);
+        }
     }
     for row in reader.held()? {
         let entry =

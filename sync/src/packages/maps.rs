@@ -19,7 +19,8 @@ pub async fn keep(site: Arc<Site>, stopped: impl Future<Output = ()>) {
         let offered = site.shelf.load_full();
         // What has one piece is fetched whole.
         let all = offered.contents.iter().filter(|(_, servable)| servable.size > PIECE_SIZE as u64);
-        let missing: Vec<_> = all.map(|(digest, _)| *digest).filter(|digest| !done.contains(digest)).collect();
+        let missing: Vec<_> =
+            all.map(|(digest, _)| *digest).filter(|digest| !done.contains(digest)).collect();
         done.retain(|digest| offered.contents.contains_key(digest));
         drop(offered);
         for digest in missing {
@@ -42,8 +43,12 @@ pub async fn keep(site: Arc<Site>, stopped: impl Future<Output = ()>) {
             };
             match made {
                 Ok(Ok(true)) => debug!(content.sha256 = %digest, "{digest} has its map"),
-                Ok(Ok(false)) => debug!(content.sha256 = %digest, "{digest} cannot have a map: its hashes are not known"),
-                Ok(Err(error)) => warn!(content.sha256 = %digest, "{digest} has no map of its blocks: {error}"),
+                Ok(Ok(false)) => {
+                    debug!(content.sha256 = %digest, "{digest} cannot have a map: its hashes are not known")
+                }
+                Ok(Err(error)) => {
+                    warn!(content.sha256 = %digest, "{digest} has no map of its blocks: {error}")
+                }
                 Err(died) => warn!("a map was not made: {died}"),
             }
         }

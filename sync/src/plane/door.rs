@@ -62,7 +62,7 @@ impl Door {
 }
 
 /// Whether a secret may come over this connection.
-fn takes_secrets(secure: bool, from: IpAddr, plain_allowed: bool) -> bool {
+pub fn takes_secrets(secure: bool, from: IpAddr, plain_allowed: bool) -> bool {
     secure || plain_allowed || from.to_canonical().is_loopback()
 }
 
@@ -178,7 +178,11 @@ mod tests {
             ring.door.allow_plain(allowed);
             let asker = asker(from, secure);
             assert_eq!(ring.door.admits(asker, clock::now()).is_ok(), expected, "{secure} {from} {allowed}");
-            assert_eq!(ring.may(Some("device"), asker), expected, "private content: {secure} {from} {allowed}");
+            assert_eq!(
+                ring.may(Some("device"), asker),
+                expected,
+                "private content: {secure} {from} {allowed}"
+            );
             let announces = ring.device(Some("device"), asker).map_err(|problem| problem.code);
             assert_eq!(announces.is_ok(), expected, "announcements: {secure} {from} {allowed}");
             assert!(expected || announces == Err(Code::PlainHttpRefused));

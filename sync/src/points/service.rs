@@ -191,7 +191,12 @@ impl PointService {
                     return Ok(answer::empty(StatusCode::NOT_FOUND));
                 };
                 let json = hash_file(print.size, &print.pieces);
-                Ok(carrying(StatusCode::OK, json.into(), "application/json", call.head.method == Method::HEAD))
+                Ok(carrying(
+                    StatusCode::OK,
+                    json.into(),
+                    "application/json",
+                    call.head.method == Method::HEAD,
+                ))
             }
             Route::Content(None) | Route::Pieces(None) | Route::Enrol => {
                 Ok(answer::empty(StatusCode::NOT_FOUND))

@@ -81,7 +81,7 @@ pub struct Choice {
 pub fn first_applicable(candidates: &[Candidate], device: &Device, deployed: &[UpdateId]) -> Choice {
     let mut choice = Choice::default();
     for candidate in candidates {
-        let skipped = match (not_for(candidate, device), choice.chosen) {
+        let skipped = match (why_not(candidate, device).map(|(_, reason)| reason), choice.chosen) {
             (Some(reason), _) => Some(reason),
             (None, Some(_)) => Some("one before it was taken".to_owned()),
             (None, None) => superseded(candidate, candidates, deployed),
@@ -102,27 +102,47 @@ fn superseded(candidate: &Candidate, candidates: &[Candidate], deployed: &[Updat
     Some(format!("superseded by {}, which is deployed too", by.short()))
 }
 
+/// Why a candidate does not apply: the sort of reason. A later one is met by fewer devices: they are nearer to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Why {
+    /// It cannot be deployed.
+    NotDeployable,
+    /// From this Windows nothing leads there.
+    Path,
+    /// For another architecture.
+    Architecture,
+    /// In another language.
+    Language,
+    /// For other editions.
+    Edition,
+    /// For devices on another release.
+    Release,
+}
+
 /// Why a candidate does not apply, if so.
-fn not_for(candidate: &Candidate, device: &Device) -> Option<String> {
+pub fn why_not(candidate: &Candidate, device: &Device) -> Option<(Why, String)> {
     if let Some(why) = &candidate.undeployable {
-        return Some(format!("not deployable: {why}"));
+        return Some((Why::NotDeployable, format!("not deployable: {why}")));
     }
     if let Err(problem) = path(device, candidate.os_type, candidate.build) {
-        return Some(problem.message);
+        return Some((Why::Path, problem.message));
     }
     let same = |one: &str, other: &str| one.eq_ignore_ascii_case(other);
     if !same(&candidate.architecture, &device.architecture) {
-        return Some(format!("for {}, the device is {}", candidate.architecture, device.architecture));
+        let text = format!("for {}, the device is {}", candidate.architecture, device.architecture);
+        return Some((Why::Architecture, text));
     }
     if candidate.language != catalog::feature_update::EVERY_LANGUAGE
         && !same(&candidate.language, &device.language)
     {
-        return Some(format!("in {}, the device is in {}", candidate.language, device.language));
+        let text = format!("in {}, the device is in {}", candidate.language, device.language);
+        return Some((Why::Language, text));
     }
     if !candidate.editions.is_empty()
         && !candidate.editions.iter().any(|edition| same(edition, &device.edition))
     {
-        return Some(format!("not for edition {}", device.edition));
+        return Some((Why::Edition, format!("not for edition {}", device.edition)));
     }
     if candidate.shape == Shape::Enablement
         && !device
@@ -130,7 +150,7 @@ fn not_for(candidate: &Candidate, device: &Device) -> Option<String> {
             .as_ref()
             .is_some_and(|release| candidate.bases.iter().any(|base| same(base, release)))
     {
-        return Some(format!("switches on what only {} have", candidate.bases.join(", ")));
+        return Some((Why::Release, format!("switches on what only {} have", candidate.bases.join(", "))));
     }
     None
 }

@@ -50,8 +50,10 @@ async fn only_what_is_lacking_is_asked_for_in_few_requests() {
     let fetched = bench.fetch_delta(sources, reuse).await.unwrap();
     bench.assert_stored(&fetched);
     assert_eq!(origin.ranges(), [format!("bytes={}-{}", 2 * MIB, 2 * MIB + BLOCK_SIZE - 1)]);
-    let expected =
-        [format!("site {BLOCK_SIZE}: verified"), format!("earlier.esd {}: verified", 4 * MIB + 100 - BLOCK_SIZE)];
+    let expected = [
+        format!("site {BLOCK_SIZE}: verified"),
+        format!("earlier.esd {}: verified", 4 * MIB + 100 - BLOCK_SIZE),
+    ];
     assert_eq!(told(&fetched), expected);
 }
 
@@ -76,10 +78,7 @@ async fn a_base_that_changes_under_our_feet_costs_only_what_changed() {
     let fetched = bench.fetch_delta(sources, reuse).await.unwrap();
     bench.assert_stored(&fetched);
     let last = 3 * MIB - BLOCK_SIZE;
-    assert_eq!(
-        origin.ranges(),
-        [format!("bytes={MIB}-{}", MIB + BLOCK_SIZE - 1), format!("bytes={last}-")]
-    );
+    assert_eq!(origin.ranges(), [format!("bytes={MIB}-{}", MIB + BLOCK_SIZE - 1), format!("bytes={last}-")]);
 }
 
 #[tokio::test]
@@ -124,7 +123,8 @@ async fn an_interrupted_transfer_goes_on_and_still_takes_what_is_here() {
     let error = bench.fetch_delta(vec![source(SourceKind::Mirror, "broken", &broken)], reuse.clone()).await;
     assert!(error.is_err());
     let honest = Origin::start(bench.truth.clone(), &[Play::Well]).await;
-    let fetched = bench.fetch_delta(vec![source(SourceKind::Mirror, "honest", &honest)], reuse).await.unwrap();
+    let fetched =
+        bench.fetch_delta(vec![source(SourceKind::Mirror, "honest", &honest)], reuse).await.unwrap();
     bench.assert_stored(&fetched);
     assert_eq!(honest.ranges(), [format!("bytes=1000-{}", MIB - 1)]);
     assert_eq!(fetched.resumed_from, 1_000);

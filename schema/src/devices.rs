@@ -1,0 +1,301 @@
+//! Devices: what they are, and how far each is with what is deployed to it.
+//!
+//! A message is known by device, series and number. It is taken down once: what comes again, or with a number that was
+//! passed, changes nothing.
+
+use catalog::id::PackageId;
+use jiff::Timestamp;
+use rusqlite::{Row, named_params};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+use crate::column::{as_i64, json, size, text, time, time_or_none, to_json};
+use crate::{Reader, SchemaError, Writer};
+
+/// The most series of one device that are remembered; the oldest goes first.
+const MOST_SERIES: u32 = 32;
+/// The most messages of one device that are kept; the oldest go first.
+const MOST_MESSAGES: u32 = 5_000;
+
+/// A device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeviceRow {
+    /// Its name, as it is enrolled.
+    pub name: String,
+    /// What it said of itself.
+    pub facts: Option<Value>,
+    /// When.
+    pub facts_at: Option<Timestamp>,
+    /// Where it asked from last.
+    pub address: Option<String>,
+    /// When it asked for its policy last.
+    pub policy_at: Option<Timestamp>,
+    /// Messages that came again.
+    pub replayed: u64,
+    /// Messages that were refused.
+    pub refused: u64,
+}
+
+/// How far a device is with a deployment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeviceRun {
+    /// The device.
+    pub device: String,
+    /// The deployment.
+    pub deployment: PackageId,
+    /// Which series of the device.
+    pub series: i64,
+    /// Which run of that series.
+    pub run: u64,
+    /// How it stands: a word.
+    pub state: String,
+    /// Number of the step that it is at, or ended at.
+    pub step: Option<u32>,
+    /// Name of that step.
+    pub step_name: Option<String>,
+    /// Code of an error.
+    pub code: Option<String>,
+    /// Exit code of what failed.
+    pub exit: Option<i64>,
+    /// For people.
+    pub details: String,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it changed last, by the clock of the device.
+    pub changed: Timestamp,
+    /// Bytes by kind of source.
+    pub bytes: BTreeMap<String, u64>,
+}
+
+/// A message as it was taken down.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MessageRow {
+    /// Which series of the device.
+    pub series: i64,
+    /// Its number there.
+    pub number: u64,
+    /// When it was taken down.
+    pub received: Timestamp,
+    /// The message.
+    pub body: Value,
+}
+
+/// A series of messages: its row, and the highest number that was heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Series {
+    /// A later one began later.
+    pub id: i64,
+    /// The highest number.
+    pub heard: u64,
+}
+
+fn device(row: &Row<'_>) -> Result<DeviceRow, SchemaError> {
+    Ok(DeviceRow {
+        name: row.get("name")?,
+        facts: json(row, "facts")?,
+        facts_at: time_or_none(row, "facts_at")?,
+        address: row.get("address")?,
+        policy_at: time_or_none(row, "policy_at")?,
+        replayed: size(row, "replayed")?,
+        refused: size(row, "refused")?,
+    })
+}
+
+fn run(row: &Row<'_>) -> Result<DeviceRun, SchemaError> {
+    Ok(DeviceRun {
+        device: row.get("device")?,
+        deployment: text(row, "deployment_id")?,
+        series: row.get("series_id")?,
+        run: size(row, "run")?,
+        state: row.get("state")?,
+        step: row.get("step")?,
+        step_name: row.get("step_name")?,
+        code: row.get("code")?,
+        exit: row.get("exit")?,
+        details: row.get("details")?,
+        started: time(row, "started")?,
+        changed: time(row, "changed")?,
+        bytes: json(row, "bytes")?.unwrap_or_default(),
+    })
+}
+
+impl Reader<'_> {
+    /// All devices that have said anything, by name.
+    pub fn devices(&self) -> Result<Vec<DeviceRow>, SchemaError> {
+        self.all("SELECT * FROM device ORDER BY name", [], device)
+    }
+
+    /// One device.
+    pub fn device(&self, name: &str) -> Result<Option<DeviceRow>, SchemaError> {
+        self.first("SELECT * FROM device WHERE name = ?1", [name], device)
+    }
+
+    /// How far every device is with a deployment.
+    pub fn runs_of(&self, deployment: &PackageId) -> Result<Vec<DeviceRun>, SchemaError> {
+        self.all(
+            "SELECT * FROM device_run WHERE deployment_id = ?1 ORDER BY device",
+            [deployment.as_str()],
+            run,
+        )
+    }
+
+    /// How far a device is with all deployments.
+    pub fn runs_on(&self, device: &str) -> Result<Vec<DeviceRun>, SchemaError> {
+        self.all("SELECT * FROM device_run WHERE device = ?1 ORDER BY deployment_id", [device], run)
+    }
+
+    /// How far a device is with a deployment.
+    pub fn device_run(&self, deployment: &PackageId, device: &str) -> Result<Option<DeviceRun>, SchemaError> {
+        const SQL: &str = "SELECT * FROM device_run WHERE deployment_id = ?1 AND device = ?2";
+        self.first(SQL, (deployment.as_str(), device), run)
+    }
+
+    /// How many runs of each deployment are in which state.
+    pub fn run_counts(&self) -> Result<Vec<(PackageId, String, u32)>, SchemaError> {
+        const SQL: &str = "
+            SELECT deployment_id, state, count(*) AS runs FROM device_run GROUP BY 1, 2 ORDER BY 1, 2";
+        self.all(SQL, [], |row| Ok((text(row, "deployment_id")?, row.get("state")?, row.get("runs")?)))
+    }
+
+    /// The messages of a device, oldest first, at most `most` of the newest.
+    pub fn messages_of(&self, device: &str, most: u32) -> Result<Vec<MessageRow>, SchemaError> {
+        const SQL: &str = "
+            SELECT * FROM (SELECT series_id, number, received, body FROM device_message WHERE device = ?1
+                            ORDER BY series_id DESC, number DESC LIMIT ?2) ORDER BY series_id, number";
+        self.all(SQL, (device, most), |row| {
+            Ok(MessageRow {
+                series: row.get("series_id")?,
+                number: size(row, "number")?,
+                received: time(row, "received")?,
+                body: json(row, "body")?.unwrap_or_default(),
+            })
+        })
+    }
+
+    /// Names of the devices in each collection that is not built-in: all of them in one go.
+    pub fn memberships(&self) -> Result<Vec<(String, String)>, SchemaError> {
+        const SQL: &str = "
+            SELECT m.device, c.name FROM collection_member AS m JOIN collection AS c USING (collection_id)
+             ORDER BY m.device, c.collection_id";
+        self.all(SQL, [], |row| Ok((row.get("device")?, row.get("name")?)))
+    }
+}
+
+impl Writer<'_> {
+    /// A device said what it is.
+    pub fn put_facts(
+        &self,
+        name: &str,
+        facts: &Value,
+        address: &str,
+        now: Timestamp,
+    ) -> Result<(), SchemaError> {
+        self.execute(
+            "INSERT INTO device (name, facts, facts_at, address) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (name) DO UPDATE SET facts = excluded.facts, facts_at = excluded.facts_at, address = excluded.address",
+            (name, to_json(facts)?, now.as_millisecond(), address),
+        )?;
+        Ok(())
+    }
+
+    /// Devices asked for their policies: name, from where, when.
+    pub fn devices_seen(&self, seen: &[(String, String, Timestamp)]) -> Result<(), SchemaError> {
+        for (name, address, at) in seen {
+            self.execute(
+                "INSERT INTO device (name, address, policy_at) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (name) DO UPDATE SET address = excluded.address, policy_at = excluded.policy_at",
+                (name, address, at.as_millisecond()),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// The series of a device, begun if it is new.
+    pub fn series(&self, device: &str, series: &str) -> Result<Series, SchemaError> {
+        self.execute("INSERT OR IGNORE INTO device (name) VALUES (?1)", [device])?;
+        let new = self.execute(
+            "INSERT OR IGNORE INTO device_series (device, series, heard) VALUES (?1, ?2, 0)",
+            (device, series),
+        )?;
+        if new > 0 {
+            self.execute(
+                "DELETE FROM device_series WHERE device = ?1 AND series_id NOT IN
+                    (SELECT series_id FROM device_series WHERE device = ?1 ORDER BY series_id DESC LIMIT ?2)",
+                (device, MOST_SERIES),
+            )?;
+            self.execute(
+                "DELETE FROM device_message WHERE device = ?1 AND series_id NOT IN
+                    (SELECT series_id FROM device_series WHERE device = ?1)",
+                [device],
+            )?;
+        }
+        const SQL: &str = "SELECT series_id, heard FROM device_series WHERE device = ?1 AND series = ?2";
+        let found = self.first(SQL, (device, series), |row| {
+            Ok(Series { id: row.get("series_id")?, heard: size(row, "heard")? })
+        })?;
+        found.ok_or_else(|| SchemaError::Value("device_series".to_owned()))
+    }
+
+    /// So many messages of a series were heard, and what became of those that were not taken down.
+    pub fn heard(
+        &self,
+        device: &str,
+        series: Series,
+        (replayed, refused): (u64, u64),
+    ) -> Result<(), SchemaError> {
+        self.execute(
+            "UPDATE device_series SET heard = max(heard, ?2) WHERE series_id = ?1",
+            (series.id, as_i64(series.heard)?),
+        )?;
+        if replayed + refused > 0 {
+            self.execute(
+                "UPDATE device SET replayed = replayed + ?2, refused = refused + ?3 WHERE name = ?1",
+                (device, as_i64(replayed)?, as_i64(refused)?),
+            )?;
+        }
+        self.execute(
+            "DELETE FROM device_message WHERE device = ?1 AND series_id = ?2 AND number <= ?3",
+            (device, series.id, as_i64(series.heard)?.saturating_sub(i64::from(MOST_MESSAGES))),
+        )?;
+        Ok(())
+    }
+
+    /// Takes a message down.
+    pub fn keep_message(
+        &self,
+        device: &str,
+        message: &MessageRow,
+        at: Timestamp,
+        deployment: &str,
+    ) -> Result<(), SchemaError> {
+        self.execute(
+            "INSERT OR IGNORE INTO device_message (device, series_id, number, at, received, deployment_id, body)
+             VALUES (:device, :series, :number, :at, :received, :deployment, :body)",
+            named_params! {
+                ":device": device, ":series": message.series, ":number": as_i64(message.number)?,
+                ":at": at.as_millisecond(), ":received": message.received.as_millisecond(),
+                ":deployment": deployment, ":body": to_json(&message.body)?,
+            },
+        )?;
+        Ok(())
+    }
+
+    /// How far a device is.
+    pub fn put_device_run(&self, run: &DeviceRun) -> Result<(), SchemaError> {
+        self.execute(
+            "INSERT OR REPLACE INTO device_run (device, deployment_id, series_id, run, state, step, step_name, code, exit,
+                details, started, changed, bytes)
+             VALUES (:device, :deployment, :series, :run, :state, :step, :step_name, :code, :exit, :details, :started,
+                :changed, :bytes)",
+            named_params! {
+                ":device": run.device, ":deployment": run.deployment.as_str(), ":series": run.series,
+                ":run": as_i64(run.run)?, ":state": run.state, ":step": run.step, ":step_name": run.step_name,
+                ":code": run.code, ":exit": run.exit, ":details": run.details,
+                ":started": run.started.as_millisecond(), ":changed": run.changed.as_millisecond(),
+                ":bytes": to_json(&run.bytes)?,
+            },
+        )?;
+        Ok(())
+    }
+}

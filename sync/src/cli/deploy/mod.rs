@@ -1,0 +1,172 @@
+//! `spsync deploy …` and what `spsync client` asks the site.
+
+mod args;
+mod phased;
+mod print;
+
+use catalog::problem::Problem;
+use clap::Subcommand;
+use serde_json::Value;
+
+use super::ts::{id_of, say};
+use super::{Called, Global, Output, confirm, connect};
+use crate::admin::Request;
+use crate::config::Loaded;
+use crate::deploying::DeployRequest;
+
+use args::{ChangeArgs, Checks, CreateArgs};
+pub use phased::Phased;
+
+/// Deployments: task sequences offered to collections
+#[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "one is parsed in a process")]
+pub enum Deploy {
+    /// Offer a task sequence to a collection; its content is downloaded and sent where it is named
+    Create(CreateArgs),
+    /// All deployments
+    List,
+    /// One deployment with what is pending of it
+    Show {
+        /// Its id
+        deployment: String,
+    },
+    /// Change times and options; task sequence, collection and purpose stay
+    Change(ChangeArgs),
+    /// Offer it no more; devices that have begun go on
+    Stop {
+        /// Its id
+        deployment: String,
+    },
+    /// Forget it, and how far devices were with it
+    Delete {
+        /// Its id
+        deployment: String,
+    },
+    /// Who could do it and who not, where content would be found, and bytes over each link
+    Check(Checks),
+    /// How far devices are
+    Status {
+        /// Its id
+        deployment: String,
+        /// What the table has a line for
+        #[arg(long, value_enum, default_value = "state")]
+        by: By,
+    },
+    /// Deployments that go from collection to collection
+    #[command(subcommand)]
+    Phased(Phased),
+}
+
+/// What a table of devices has a line for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum By {
+    /// Each state
+    State,
+    /// Each device
+    Client,
+    /// Each step at which devices are
+    Step,
+    /// Each error, with what it means
+    Error,
+    /// Each boundary group
+    Group,
+    /// Each reason why devices are not eligible
+    Reason,
+}
+
+/// What the site knows of devices.
+#[derive(Debug, Subcommand)]
+pub enum AtSite {
+    /// Devices that the site knows, with what they are
+    List,
+    /// One device: facts, collections, settings, deployments
+    Show {
+        /// Its name
+        device: String,
+    },
+    /// What happened on a device, step by step
+    History {
+        /// Its name
+        device: String,
+        /// How many messages, the newest
+        #[arg(long, default_value_t = 500)]
+        limit: u32,
+    },
+}
+
+async fn call(
+    request: DeployRequest,
+    settings: &Loaded,
+    global: &Global,
+    output: &Output,
+) -> Result<Called<Value>, Problem> {
+    connect::call::<Value>(settings, global, output, Request::Deploy(request)).await
+}
+
+impl Deploy {
+    pub(super) async fn run(
+        self,
+        settings: &Loaded,
+        global: &Global,
+        output: &Output,
+    ) -> Result<u8, Problem> {
+        let request = match self {
+            Self::Phased(verb) => return verb.run(settings, global, output).await,
+            Self::Create(args) => DeployRequest::Create(Box::new(args.into_request()?)),
+            Self::List => {
+                let called = call(DeployRequest::List, settings, global, output).await?;
+                print::list(&called.body, output);
+                return Ok(called.finish(output));
+            }
+            Self::Show { deployment } => DeployRequest::Show { deployment },
+            Self::Change(args) => DeployRequest::Change(Box::new(args.into_request()?)),
+            Self::Stop { deployment } => DeployRequest::Stop { deployment },
+            Self::Delete { deployment } => {
+                confirm(
+                    global,
+                    &format!("forget deployment `{deployment}` and how far devices were with it"),
+                )?;
+                DeployRequest::Delete { deployment }
+            }
+            Self::Check(args) => {
+                let by = args.by;
+                let called =
+                    call(DeployRequest::Check(Box::new(args.into())), settings, global, output).await?;
+                print::checked(&called.body, by, output);
+                return Ok(called.finish(output));
+            }
+            Self::Status { deployment, by } => {
+                let called = call(DeployRequest::Status { deployment }, settings, global, output).await?;
+                print::status(&called.body, by, output);
+                return Ok(called.finish(output));
+            }
+        };
+        let called = call(request, settings, global, output).await?;
+        output.one(&called.body, id_of, |output| {
+            if !print::one(&called.body, output) {
+                say(&called.body, output);
+            }
+        });
+        Ok(called.finish(output))
+    }
+}
+
+impl AtSite {
+    pub(super) async fn run(
+        self,
+        settings: &Loaded,
+        global: &Global,
+        output: &Output,
+    ) -> Result<u8, Problem> {
+        let (request, print): (_, fn(&Value, &Output)) = match self {
+            Self::List => (DeployRequest::ClientList, print::clients),
+            Self::Show { device } => (DeployRequest::ClientShow { device }, print::client),
+            Self::History { device, limit } => {
+                (DeployRequest::ClientHistory { device, limit }, print::history)
+            }
+        };
+        let called = call(request, settings, global, output).await?;
+        print(&called.body, output);
+        Ok(called.finish(output))
+    }
+}

@@ -1,0 +1,109 @@
+//! Changing a deployment that is there. What runs on a device goes on whatever is changed here.
+
+use std::sync::Arc;
+
+use catalog::problem::{Code, Problem};
+use schema::deployments::DeploymentRow;
+
+use super::options::{self, Options, Times};
+use super::request::Change;
+use super::{named, show};
+use crate::admin::{Answer, Caller};
+use crate::authoring::surroundings::sequence;
+use crate::clock;
+use crate::sequence::Sequence;
+use crate::site::Site;
+
+/// Changes times and options. Task sequence, collection and purpose are what a deployment is: those do not change.
+///
+/// # Errors
+/// `DEPLOYMENT_OVER`, `DEPLOYMENT_NOT_FOUND`, those of options.
+pub async fn change(site: &Arc<Site>, wanted: Change, caller: &Caller) -> Result<Answer, Problem> {
+    let row = named(site, &wanted.deployment).await?;
+    not_over(&row)?;
+    let mut times = Times {
+        available: wanted.available.unwrap_or(row.available),
+        deadline: wanted.deadline.or(row.deadline),
+        expires: wanted.expires.or(row.expires),
+    };
+    let mut chosen = row.options.clone();
+    if let serde_json::Value::Object(chosen) = &mut chosen {
+        chosen.extend(wanted.options.clone());
+    }
+    let mut options: Options = serde_json::from_value(chosen).map_err(|error| {
+        Problem::new(Code::InvalidOption, "an option has a value that is not accepted")
+            .because(error.to_string())
+    })?;
+    let document = sequence(site, row.sequence.as_str()).await?.document;
+    let notes = options::settle(row.purpose, &mut times, &mut options, &Sequence::parse(&document)?)?;
+    let options = serde_json::to_value(&options).map_err(|error| Problem::of(Code::Internal, &error))?;
+    let changed = DeploymentRow {
+        available: times.available,
+        deadline: times.deadline,
+        expires: times.expires,
+        options,
+        ..row.clone()
+    };
+    if caller.dry_run {
+        return Answer::of(&serde_json::json!({ "would_change": changed, "notes": notes, "dry_run": true }));
+    }
+    save(site, changed, "deploy.change", caller).await?;
+    let shown = show::Shown { notes, ..show::one(site, row.id.as_str()).await? };
+    Answer::of(&shown)
+}
+
+fn not_over(row: &DeploymentRow) -> Result<(), Problem> {
+    match row.stopped {
+        None => Ok(()),
+        Some(_) => Err(Problem::new(Code::DeploymentOver, format!("deployment {} was stopped", row.id))),
+    }
+}
+
+async fn save(
+    site: &Arc<Site>,
+    row: DeploymentRow,
+    what: &'static str,
+    caller: &Caller,
+) -> Result<(), Problem> {
+    let who = caller.who.clone();
+    site.write(move |w| {
+        w.save_deployment(&row)?;
+        w.audit(&who, what, row.id.as_str(), clock::now())
+    })
+    .await
+}
+
+/// Stops offering it. Devices that have begun go on: once started it cannot be cancelled.
+///
+/// # Errors
+/// `DEPLOYMENT_OVER`, `DEPLOYMENT_NOT_FOUND`.
+pub async fn stop(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Answer, Problem> {
+    let row = named(site, name).await?;
+    not_over(&row)?;
+    if !caller.dry_run {
+        let stopped = DeploymentRow { stopped: Some(clock::now()), ..row.clone() };
+        save(site, stopped, "deploy.stop", caller).await?;
+    }
+    let shown = show::one(site, row.id.as_str()).await?;
+    Answer::of(&serde_json::json!({ "stopped": shown, "dry_run": caller.dry_run }))
+}
+
+/// Forgets it, with how far devices were. What devices reported stays in their histories.
+///
+/// # Errors
+/// `DEPLOYMENT_NOT_FOUND`.
+pub async fn delete(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Answer, Problem> {
+    let row = named(site, name).await?;
+    let shown = show::one(site, row.id.as_str()).await?;
+    if !caller.dry_run {
+        let who = caller.who.clone();
+        site.write(move |w| {
+            w.delete_deployment(&row.id)?;
+            w.audit(&who, "deploy.delete", row.id.as_str(), clock::now())
+        })
+        .await?;
+        // Content of images and applications may have been served for it alone.
+        site.refresh_shelf().await?;
+    }
+    Answer::of(&serde_json::json!({ "deleted": shown, "dry_run": caller.dry_run }))
+}

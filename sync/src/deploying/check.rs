@@ -1,0 +1,336 @@
+//! `spsync deploy check`: who could do it, where the content would be found, and how many bytes would go over which link
+//! (mission row M15). [`judge`] is pure: everything that the site knows is in [`World`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use catalog::problem::{Code, Problem};
+use dp::locate::Places;
+use schema::collections::{Collection, SettingsRow};
+use schema::deployments::Purpose;
+use serde::{Deserialize, Serialize};
+
+use super::eligible::{Judged, Needs, Reason, Why};
+use super::options::Options;
+use super::reaching::{self, Asker, GroupLine, Means, Wanted};
+use super::request::CheckArgs;
+use super::resolve::{self, Stored};
+use super::risk::Risk;
+use super::{create, named};
+use crate::admin::Answer;
+use crate::authoring::surroundings::{Known, sequence};
+use crate::policy::{ContentFile, Facts, References};
+use crate::sequence::Sequence;
+use crate::site::Site;
+use crate::software::collections;
+
+/// What the site knows that deployments are judged by.
+pub struct World {
+    /// What task sequences refer to.
+    pub known: Known,
+    /// Verified content.
+    pub stored: Stored,
+    /// Collections.
+    pub collections: Vec<Collection>,
+    /// Client settings, the strongest first.
+    pub settings: Vec<SettingsRow>,
+    /// Devices by their names in lower case: name, facts, and where they asked from.
+    devices: BTreeMap<String, Device>,
+}
+
+struct Device {
+    name: String,
+    facts: Option<Facts>,
+    address: Option<IpAddr>,
+}
+
+impl World {
+    /// As it is now.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn of(site: &Arc<Site>) -> Result<Self, Problem> {
+        let known = Known::of(site).await?;
+        let (stored, collections, settings, rows, principals) = site
+            .read(|r| {
+                Ok((r.stored_files()?, r.collections()?, r.client_settings()?, r.devices()?, r.principals()?))
+            })
+            .await?;
+        let mut devices: BTreeMap<String, Device> = BTreeMap::new();
+        for row in rows {
+            let facts = row.facts.and_then(|facts| serde_json::from_value(facts).ok());
+            let address = row.address.and_then(|address| address.parse().ok());
+            devices.insert(row.name.to_lowercase(), Device { name: row.name, facts, address });
+        }
+        let enrolled = principals
+            .into_iter()
+            .filter(|one| one.kind == schema::keys::PrincipalKind::Device && one.revoked.is_none());
+        for one in enrolled {
+            let key = one.name.to_lowercase();
+            devices.entry(key).or_insert(Device { name: one.name, facts: None, address: None });
+        }
+        Ok(Self { known, stored: Stored::of(stored), collections, settings, devices })
+    }
+
+    /// Names of the devices in a collection; in a built-in one are all.
+    pub fn members(&self, collection: &Collection) -> Vec<String> {
+        match collection.built_in {
+            true => self.devices.values().map(|device| device.name.clone()).collect(),
+            false => collection.devices.clone(),
+        }
+    }
+
+    /// What a device said of itself.
+    pub fn facts(&self, name: &str) -> Option<&Facts> {
+        self.devices.get(&name.to_lowercase())?.facts.as_ref()
+    }
+
+    fn address(&self, name: &str) -> Option<IpAddr> {
+        self.devices.get(&name.to_lowercase())?.address
+    }
+
+    /// What a sequence refers to.
+    pub fn references(&self, sequence: &Sequence) -> References {
+        resolve::references(sequence, &self.known, &self.stored)
+    }
+}
+
+/// What is checked.
+pub struct About<'a> {
+    /// The task sequence.
+    pub sequence: &'a Sequence,
+    /// What it refers to.
+    pub references: &'a References,
+    /// For whom.
+    pub collection: &'a Collection,
+    /// Feature updates may come from the cloud.
+    pub cloud: bool,
+    /// Devices on the internet are offered it.
+    pub internet: bool,
+    /// Names of points that the content will be sent to.
+    pub planned: Vec<String>,
+}
+
+/// One device.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ClientLine {
+    /// Its name.
+    pub device: String,
+    /// It can do it.
+    pub eligible: bool,
+    /// Why not.
+    pub reasons: Vec<Reason>,
+    /// Ids of what it would take.
+    pub takes: Vec<String>,
+    /// Bytes that it would download.
+    pub bytes: u64,
+    /// Its boundary groups; empty where its address is not known.
+    pub groups: Vec<String>,
+}
+
+/// Devices that one sort of reason keeps back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhyLine {
+    /// The sort.
+    pub why: Why,
+    /// In words.
+    pub words: String,
+    /// How many.
+    pub devices: u64,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Checked {
+    /// The task sequence.
+    pub sequence: String,
+    /// The collection.
+    pub collection: String,
+    /// Devices in it.
+    pub devices: u64,
+    /// Those that can do it.
+    pub eligible: u64,
+    /// Why not the others; each device is counted once, by its first reason.
+    pub reasons: Vec<WhyLine>,
+    /// Boundary groups.
+    pub groups: Vec<GroupLine>,
+    /// The largest download of one device.
+    pub largest_download: u64,
+    /// The risk.
+    pub risk: Option<Risk>,
+    /// Remarks.
+    pub notes: Vec<String>,
+    /// Each device.
+    pub clients: Vec<ClientLine>,
+}
+
+/// Judges.
+pub fn judge(world: &World, places: &Places, about: &About<'_>) -> Checked {
+    let mut needs = Needs::of(about.sequence, about.references, about.internet);
+    let contents = Contents::of(about, places);
+    let mut clients = Vec::new();
+    let mut askers = Vec::new();
+    let mut why: BTreeMap<Why, u64> = BTreeMap::new();
+    for name in world.members(about.collection) {
+        let judged = needs.judge(world.facts(&name));
+        let address = world.address(&name);
+        match judged.reasons.first() {
+            Some(first) => *why.entry(first.why).or_default() += 1,
+            None => askers.push(Asker { address, wants: contents.wanted_by(&judged) }),
+        }
+        let groups = address.map(|address| places.standing(address).groups).unwrap_or_default();
+        clients.push(ClientLine {
+            device: name,
+            eligible: judged.is_eligible(),
+            takes: judged
+                .updates
+                .iter()
+                .map(ToString::to_string)
+                .chain(judged.packages.iter().map(ToString::to_string))
+                .collect(),
+            reasons: judged.reasons,
+            bytes: judged.bytes,
+            groups: places.names(&groups).into_iter().map(str::to_owned).collect(),
+        });
+    }
+    Checked {
+        sequence: about.sequence.name.clone(),
+        collection: about.collection.name.clone(),
+        devices: clients.len() as u64,
+        eligible: askers.len() as u64,
+        reasons: why
+            .into_iter()
+            .map(|(why, devices)| WhyLine { why, words: why.words().to_owned(), devices })
+            .collect(),
+        groups: reaching::lines(places, &contents.all, &askers),
+        largest_download: clients
+            .iter()
+            .filter(|line| line.eligible)
+            .map(|line| line.bytes)
+            .max()
+            .unwrap_or_default(),
+        risk: None,
+        notes: Vec::new(),
+        clients,
+    }
+}
+
+/// Contents of everything that is referred to, and which are whose.
+struct Contents {
+    all: Vec<Wanted>,
+    of: HashMap<String, Vec<usize>>,
+}
+
+impl Contents {
+    fn of(about: &About<'_>, places: &Places) -> Self {
+        let planned: BTreeSet<u32> =
+            about.planned.iter().filter_map(|name| places.point_called(name)).collect();
+        let mut made = Self { all: Vec::new(), of: HashMap::new() };
+        let none = BTreeSet::new();
+        for update in &about.references.feature_updates {
+            made.add(update.id().to_string(), &update.files, places, &planned, about.cloud);
+        }
+        for image in &about.references.images {
+            made.add(image.id.to_string(), std::slice::from_ref(&image.file), places, &none, false);
+        }
+        for app in &about.references.applications {
+            made.add(app.id.to_string(), &app.files, places, &none, false);
+        }
+        made
+    }
+
+    fn add(
+        &mut self,
+        id: String,
+        files: &[ContentFile],
+        places: &Places,
+        planned: &BTreeSet<u32>,
+        cloud: bool,
+    ) {
+        for file in files {
+            let held = file.sha256.and_then(|sha256| places.holds(sha256));
+            let wanted = Wanted {
+                name: file.name.to_string(),
+                size: file.size,
+                held: held.map(|held| held.points.keys().copied().collect()).unwrap_or_default(),
+                planned: planned.clone(),
+                // What was published with a SHA-1 alone cannot be asked for by a device.
+                cloud: cloud && held.is_some_and(|held| !held.cloud.is_empty()),
+            };
+            self.of.entry(id.clone()).or_default().push(self.all.len());
+            self.all.push(wanted);
+        }
+    }
+
+    fn wanted_by(&self, judged: &Judged) -> Vec<usize> {
+        let updates = judged.updates.iter().map(ToString::to_string);
+        let ids = updates.chain(judged.packages.iter().map(ToString::to_string));
+        ids.filter_map(|id| self.of.get(&id)).flatten().copied().collect()
+    }
+}
+
+/// Checks a deployment that is there, or one to make.
+///
+/// # Errors
+/// `DEPLOYMENT_NOT_FOUND`, `TASK_SEQUENCE_NOT_FOUND`, `COLLECTION_NOT_FOUND`, `DP_NOT_FOUND`; `CONTENT_NOT_REACHABLE` with
+/// `strict`, beside the answer.
+pub async fn check(site: &Arc<Site>, args: &CheckArgs) -> Result<Answer, Problem> {
+    let world = World::of(site).await?;
+    let deployment = match named(site, &args.what).await {
+        Ok(row) => Some(row),
+        Err(problem) if problem.code == Code::DeploymentNotFound => None,
+        Err(problem) => return Err(problem),
+    };
+    let row = match &deployment {
+        Some(deployment) => sequence(site, deployment.sequence.as_str()).await?,
+        None => sequence(site, &args.what).await?,
+    };
+    let sequence = Sequence::parse(&row.document)?;
+    let name = args.collection.clone().or_else(|| deployment.as_ref().map(|row| row.collection.clone()));
+    let Some(name) = name else {
+        return Err(Problem::new(Code::ChoiceRequired, "a task sequence is checked for a collection")
+            .help("add --collection C"));
+    };
+    let collection = collections::named(site, &name).await?;
+    let options: Options = deployment
+        .as_ref()
+        .and_then(|row| serde_json::from_value(row.options.clone()).ok())
+        .unwrap_or(Options { cloud: args.cloud, internet: args.internet, ..Options::default() });
+    let references = world.references(&sequence);
+    let to = match &deployment {
+        Some(row) if args.to.is_empty() && row.package.is_some() => Some(row.places.clone()),
+        _ if args.to.is_empty() => None,
+        _ => Some(args.to.clone()),
+    };
+    let planned = match to {
+        Some(to) => crate::points::targets(site, &to).await?.points,
+        None => Vec::new(),
+    };
+    let about = About {
+        sequence: &sequence,
+        references: &references,
+        collection: &collection,
+        cloud: options.cloud || args.cloud,
+        internet: options.internet || args.internet,
+        planned: planned.into_iter().map(|point| point.name).collect(),
+    };
+    let mut checked = judge(&world, &site.locations.places(), &about);
+    let missing = create::missing(&world, &references);
+    if !missing.is_empty() {
+        let titles: Vec<_> = missing.iter().map(|listed| listed.update.title.as_str()).collect();
+        checked.notes.push(format!("not downloaded: {}", titles.join(", ")));
+    }
+    let purpose = args.purpose.or(deployment.as_ref().map(|row| row.purpose)).unwrap_or(Purpose::Available);
+    match create::risk_of(site, &world, &sequence, &collection, purpose).await {
+        Ok(risk) => checked.risk = Some(risk),
+        Err(refused) => checked.notes.push(refused.to_string()),
+    }
+    let out = checked.groups.iter().filter(|line| line.means == Means::NotReachable);
+    let out: Vec<String> = out.flat_map(|line| line.groups.clone()).collect();
+    let problem = (args.strict && !out.is_empty()).then(|| {
+        let message = format!("devices of {} would find its content nowhere", out.join(", "));
+        Problem::new(Code::ContentNotReachable, message)
+    });
+    Answer::partly(&checked, problem)
+}

@@ -1,0 +1,175 @@
+//! Devices, as the site knows them: what they are, and what happened on them.
+
+use std::sync::Arc;
+
+use catalog::problem::{Code, Problem};
+use jiff::Timestamp;
+use schema::devices::{DeviceRow, DeviceRun};
+use schema::keys::PrincipalKind;
+use serde::{Deserialize, Serialize};
+
+use super::codes;
+use crate::admin::Answer;
+use crate::policy::{Facts, StatusMessage};
+use crate::site::Site;
+use crate::software::settings::{self, Effective};
+
+/// A device.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ShownClient {
+    /// Its name.
+    pub device: String,
+    /// It has a key in force.
+    pub enrolled: bool,
+    /// What it said of itself.
+    pub facts: Option<Facts>,
+    /// When.
+    pub facts_at: Option<Timestamp>,
+    /// Where it asked from last.
+    pub address: Option<String>,
+    /// When it asked for its policy last.
+    pub policy_at: Option<Timestamp>,
+    /// Collections that it was put into.
+    pub collections: Vec<String>,
+    /// Messages that came again.
+    pub replayed: u64,
+    /// Messages that were refused.
+    pub refused: u64,
+    /// Of one device: how far it is with what is deployed to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<DeviceRun>,
+    /// Of one device: its client settings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<Effective>,
+}
+
+async fn all(site: &Arc<Site>) -> Result<Vec<ShownClient>, Problem> {
+    let (rows, principals, memberships) =
+        site.read(|r| Ok((r.devices()?, r.principals()?, r.memberships()?))).await?;
+    let mut names: std::collections::BTreeMap<String, ShownClient> = std::collections::BTreeMap::new();
+    let empty = |device: &str| ShownClient {
+        device: device.to_owned(),
+        enrolled: false,
+        facts: None,
+        facts_at: None,
+        address: None,
+        policy_at: None,
+        collections: Vec::new(),
+        replayed: 0,
+        refused: 0,
+        runs: Vec::new(),
+        settings: Vec::new(),
+    };
+    for row in rows {
+        let DeviceRow { name, facts, facts_at, address, policy_at, replayed, refused } = row;
+        let facts = facts.and_then(|facts| serde_json::from_value(facts).ok());
+        let shown = ShownClient { facts, facts_at, address, policy_at, replayed, refused, ..empty(&name) };
+        names.insert(name.to_lowercase(), shown);
+    }
+    for one in principals.iter().filter(|one| one.kind == PrincipalKind::Device && one.revoked.is_none()) {
+        names.entry(one.name.to_lowercase()).or_insert_with(|| empty(&one.name)).enrolled = true;
+    }
+    for (device, collection) in memberships {
+        names.entry(device.to_lowercase()).or_insert_with(|| empty(&device)).collections.push(collection);
+    }
+    Ok(names.into_values().collect())
+}
+
+/// All devices: those that said something, that are enrolled, or that a collection names.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list(site: &Arc<Site>) -> Result<Answer, Problem> {
+    Answer::of(&all(site).await?)
+}
+
+async fn named(site: &Arc<Site>, name: &str) -> Result<ShownClient, Problem> {
+    let found = all(site).await?.into_iter().find(|shown| shown.device.eq_ignore_ascii_case(name.trim()));
+    found.ok_or_else(|| Problem::new(Code::DeviceNotFound, format!("no device is called `{name}`")))
+}
+
+/// One device.
+///
+/// # Errors
+/// `DEVICE_NOT_FOUND`.
+pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
+    let shown = named(site, name).await?;
+    let device = shown.device.clone();
+    let (runs, rows, collections) =
+        site.read(move |r| Ok((r.runs_on(&device)?, r.client_settings()?, r.collections()?))).await?;
+    let settings = settings::effective_of(&shown.device, &rows, &collections);
+    Answer::of(&ShownClient { runs, settings, ..shown })
+}
+
+/// What happened on a device.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct History {
+    /// Its name.
+    pub device: String,
+    /// How far it is with what is deployed to it.
+    pub runs: Vec<DeviceRun>,
+    /// Its messages, oldest first.
+    pub happened: Vec<Happened>,
+}
+
+/// One message.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Happened {
+    /// When, by the clock of the device.
+    pub at: Timestamp,
+    /// When the site heard of it.
+    pub received: Timestamp,
+    /// The deployment.
+    pub deployment: String,
+    /// Which run.
+    pub run: u64,
+    /// How the run stands after it.
+    pub state: String,
+    /// The step.
+    pub step: Option<u32>,
+    /// Its name.
+    pub step_name: Option<String>,
+    /// How the step stands.
+    pub step_state: Option<String>,
+    /// The error.
+    pub error: Option<String>,
+    /// The exit code.
+    pub exit: Option<i64>,
+    /// For people.
+    pub details: String,
+    /// Bytes by who gave them.
+    pub bytes: Vec<String>,
+}
+
+/// What happened on a device: at most `limit` messages, the newest.
+///
+/// # Errors
+/// `DEVICE_NOT_FOUND`.
+pub async fn history(site: &Arc<Site>, name: &str, limit: u32) -> Result<Answer, Problem> {
+    let device = named(site, name).await?.device;
+    let wanted = device.clone();
+    let (runs, messages) =
+        site.read(move |r| Ok((r.runs_on(&wanted)?, r.messages_of(&wanted, limit)?))).await?;
+    let happened = messages.into_iter().filter_map(|row| {
+        let message: StatusMessage = serde_json::from_value(row.body).ok()?;
+        Some(Happened {
+            at: message.time,
+            received: row.received,
+            deployment: message.deployment.to_string(),
+            run: message.run,
+            state: message.state.word().to_owned(),
+            step: message.step.as_ref().map(|step| step.number),
+            step_name: message.step.as_ref().map(|step| step.name.clone()),
+            step_state: message.step.as_ref().map(|step| step.state.word().to_owned()),
+            error: codes::named(message.code.as_deref(), message.exit).map(|named| named.code),
+            exit: message.exit,
+            details: message.details,
+            bytes: message
+                .bytes
+                .iter()
+                .map(|from| format!("{} {} {}", from.origin.word(), from.name, from.bytes))
+                .collect(),
+        })
+    });
+    Answer::of(&History { device, runs, happened: happened.collect() })
+}

@@ -1,0 +1,101 @@
+//! What the codes mean that devices report: those of Windows (design of the domain, section 24), and our own.
+
+use std::str::FromStr as _;
+
+use catalog::problem::Code;
+use serde::{Deserialize, Serialize};
+
+/// A documented code of Windows or of the task sequence engine.
+struct Documented {
+    code: u32,
+    meaning: &'static str,
+}
+
+const DOCUMENTED: [Documented; 19] = [
+    doc(0x8007_0490, "stand-alone media was asked for with a feature update"),
+    doc(4316, "Check Readiness: at least one of its checks failed"),
+    doc(0xC190_0210, "the compatibility scan found nothing: success"),
+    doc(0xC190_0208, "an application or driver blocks the upgrade"),
+    doc(0xC190_0204, "what should be kept cannot be kept: another edition, language or architecture"),
+    doc(0xC190_0200, "the device is not eligible for this upgrade"),
+    doc(0xC190_020E, "there is not enough free disk"),
+    doc(3010, "a restart is needed; the task sequence goes on after it"),
+    doc(0x8009_1007, "a hash is wrong: the content is not what it should be"),
+    doc(0x8024_6002, "the update agent found a wrong hash"),
+    doc(0x8004_0102, "no location of the content is known"),
+    doc(0x8007_0194, "the source does not have the file (404)"),
+    doc(0x87D2_0417, "a rule could not download its content"),
+    doc(12007, "a name could not be resolved"),
+    doc(0x8007_0005, "access was denied"),
+    doc(0x8019_01F4, "the distribution point answered with an error (500), or a firewall stands before it"),
+    doc(0x87D0_0656, "enforcement gave up while Setup still worked"),
+    doc(0x8004_1001, "media at a central site with a step that installs a package"),
+    doc(0x8004_1010, "policy was not compiled after the upgrade: use SetupCompletePause"),
+];
+
+const fn doc(code: u32, meaning: &'static str) -> Documented {
+    Documented { code, meaning }
+}
+
+/// An error as reports name it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Named {
+    /// `HASH_MISMATCH`, `0xC1900208`, `1603`.
+    pub code: String,
+    /// What it means; empty where nobody has written it down.
+    pub meaning: String,
+}
+
+/// Names an error: the exit code of Windows where it is a documented one, else our own code, else the bare number.
+pub fn named(code: Option<&str>, exit: Option<i64>) -> Option<Named> {
+    let documented = exit.and_then(|exit| {
+        let value = unsigned(exit)?;
+        let known = DOCUMENTED.iter().find(|known| known.code == value)?;
+        Some(Named { code: written(value), meaning: known.meaning.to_owned() })
+    });
+    let ours = code.filter(|code| !code.is_empty()).map(|code| Named {
+        code: code.to_owned(),
+        meaning: Code::from_str(code).map_or_else(|_| String::new(), |known| known.page().meaning.to_owned()),
+    });
+    let bare = exit.filter(|exit| *exit != 0).map(|exit| Named {
+        code: unsigned(exit).map_or_else(|| exit.to_string(), written),
+        meaning: String::new(),
+    });
+    documented.or(ours).or(bare)
+}
+
+/// Exit codes of Windows are 32 bits, and some report them as negative numbers.
+fn unsigned(exit: i64) -> Option<u32> {
+    u32::try_from(exit).ok().or_else(|| i32::try_from(exit).ok().map(i32::cast_unsigned))
+}
+
+/// Small ones as numbers, the others as everybody writes them.
+fn written(code: u32) -> String {
+    if code < 0x1_0000 { code.to_string() } else { format!("0x{code:08X}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_have_names() {
+        for (code, exit, expected, explained) in [
+            (None, None, None, false),
+            (None, Some(0), None, false),
+            (None, Some(0xC190_0208), Some("0xC1900208"), true),
+            (None, Some(-1_047_526_904), Some("0xC1900208"), true),
+            (Some("STEP_FAILED"), Some(0xC190_020E), Some("0xC190020E"), true),
+            (Some("HASH_MISMATCH"), None, Some("HASH_MISMATCH"), true),
+            (Some("HASH_MISMATCH"), Some(1), Some("HASH_MISMATCH"), true),
+            (Some("OF_THE_FUTURE"), None, Some("OF_THE_FUTURE"), false),
+            (Some(""), Some(1603), Some("1603"), false),
+            (None, Some(4316), Some("4316"), true),
+            (None, Some(i64::MAX), Some("9223372036854775807"), false),
+        ] {
+            let named = named(code, exit);
+            assert_eq!(named.as_ref().map(|named| named.code.as_str()), expected, "{code:?} {exit:?}");
+            assert_eq!(named.is_some_and(|named| !named.meaning.is_empty()), explained, "{code:?} {exit:?}");
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! Making a deployment: everything is judged first, then recorded in one transaction, then its content is brought.
+
+use std::sync::Arc;
+
+use catalog::id::PackageId;
+use catalog::problem::{Code, Problem};
+use schema::Writer;
+use schema::collections::Collection;
+use schema::deployments::{ContentState, DeploymentRow, Purpose};
+use schema::packages::{Access, NewMember, NewPackage};
+use schema::sequences::SequenceRow;
+use serde::{Deserialize, Serialize};
+
+use super::check::{self, World};
+use super::choice::{self, Choice};
+use super::options::{self, Options, Times};
+use super::reaching::Means;
+use super::request::Create;
+use super::risk::{self, Allowed, Reached};
+use super::{content, show};
+use crate::admin::{Answer, Caller, Work};
+use crate::authoring::surroundings::sequence;
+use crate::clock;
+use crate::config::SiteSystems;
+use crate::points;
+use crate::policy::{Facts, References};
+use crate::sequence::action::OsType;
+use crate::sequence::{Sequence, lint};
+use crate::site::Site;
+use crate::software::collections;
+use crate::updates::Listed;
+
+/// What was made, or would be.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Created {
+    /// Its id; `None` where nothing was changed.
+    pub id: Option<PackageId>,
+    /// The task sequence.
+    pub sequence: PackageId,
+    /// Its name.
+    pub name: String,
+    /// The collection.
+    pub collection: String,
+    /// Devices in it.
+    pub devices: usize,
+    /// Whether it is done by itself.
+    pub purpose: Purpose,
+    /// When.
+    pub times: Times,
+    /// What else was chosen.
+    pub options: Options,
+    /// The package that is filled for it: id, or the name of one that would be made.
+    pub package: Option<String>,
+    /// Titles of the feature updates that are downloaded.
+    pub downloads: Vec<String>,
+    /// Points and groups that the package is sent to.
+    pub places: Vec<String>,
+    /// A high risk, and what was confirmed.
+    pub risk: risk::Risk,
+    /// Warnings and remarks.
+    pub notes: Vec<String>,
+    /// Nothing was changed.
+    pub dry_run: bool,
+}
+
+/// Everything about a deployment that is settled before it is recorded.
+pub(super) struct Settled {
+    row: SequenceRow,
+    sequence: Sequence,
+    collection: Collection,
+    devices: usize,
+    times: Times,
+    options: Options,
+    risk: risk::Risk,
+    notes: Vec<String>,
+}
+
+/// What happens to a package.
+enum Package {
+    None,
+    Existing(PackageId, Vec<NewMember>),
+    New(String, Vec<NewMember>),
+}
+
+/// What else happens in the transaction that makes a deployment.
+pub type Also = Box<dyn FnOnce(&Writer<'_>, &PackageId) -> Result<(), schema::SchemaError> + Send>;
+
+/// Makes a deployment (mission row M65). Where content has to be brought, a task does that, and its answer is the deployment.
+///
+/// # Errors
+/// `BROKEN_REFERENCE` and whatever else keeps the task sequence back; those of options, risk and choice;
+/// `CONTENT_NOT_REACHABLE` with `strict`. Nothing was made then.
+pub async fn create(site: &Arc<Site>, wanted: Create, caller: &Caller) -> Result<Work, Problem> {
+    create_and(site, wanted, caller, Box::new(|_, _| Ok(()))).await
+}
+
+/// The same, and `also` in the same transaction.
+///
+/// # Errors
+/// Those of [`create`].
+pub async fn create_and(
+    site: &Arc<Site>,
+    wanted: Create,
+    caller: &Caller,
+    also: Also,
+) -> Result<Work, Problem> {
+    let now = clock::now();
+    let world = World::of(site).await?;
+    let times = Times {
+        available: wanted.available.unwrap_or(now),
+        deadline: wanted.deadline,
+        expires: wanted.expires,
+    };
+    let confirmed = wanted.confirm_high_risk;
+    let settled = settle(
+        site,
+        &world,
+        &wanted.sequence,
+        &wanted.collection,
+        wanted.purpose,
+        times,
+        wanted.options.clone(),
+        confirmed,
+    )
+    .await?;
+    let references = world.references(&settled.sequence);
+    let missing = missing(&world, &references);
+    let titles: Vec<String> = missing.iter().map(|listed| listed.update.title.clone()).collect();
+    let uses = !references.feature_updates.is_empty();
+    let (choice, skipped) = choice::decide(&wanted.package, &titles, uses)?;
+    let mut notes = settled.notes.clone();
+    notes.extend(skipped);
+    let (package, places) = package(site, &choice, &missing, &wanted.package.to).await?;
+    // Names that nothing has are refused before anything is written.
+    let targets = points::targets(site, &places).await?;
+    let mut options = settled.options.clone();
+    options.cloud |= choice == Choice::NoPackage;
+    let planned = if matches!(package, Package::None) { Vec::new() } else { targets.points };
+    let about = check::About {
+        sequence: &settled.sequence,
+        references: &references,
+        collection: &settled.collection,
+        cloud: options.cloud,
+        internet: options.internet,
+        planned: planned.iter().map(|point| point.name.clone()).collect(),
+    };
+    let checked = check::judge(&world, &site.locations.places(), &about);
+    let out: Vec<&str> = checked
+        .groups
+        .iter()
+        .filter(|line| line.means == Means::NotReachable)
+        .flat_map(|line| line.groups.iter().map(String::as_str))
+        .collect();
+    if !out.is_empty() {
+        let message = format!("devices of {} would find its content nowhere", out.join(", "));
+        if wanted.strict {
+            return Err(Problem::new(Code::ContentNotReachable, message));
+        }
+        notes.push(format!("{}: {message}", Code::ContentNotReachable));
+    }
+    notes.extend(priority_advice(&world, &settled.collection, uses));
+    let state = match (&choice, &package) {
+        (Choice::NoPackage, _) => ContentState::None,
+        (_, Package::None) => ContentState::Ready,
+        _ => ContentState::Pending,
+    };
+    let mut created = Created {
+        id: None,
+        sequence: settled.row.id.clone(),
+        name: settled.row.name.clone(),
+        collection: settled.collection.name.clone(),
+        devices: settled.devices,
+        purpose: wanted.purpose,
+        times: settled.times,
+        options: options.clone(),
+        package: match &package {
+            Package::None => None,
+            Package::Existing(id, _) => Some(id.to_string()),
+            Package::New(name, _) => Some(name.clone()),
+        },
+        downloads: titles,
+        places: places.clone(),
+        risk: settled.risk.clone(),
+        notes,
+        dry_run: caller.dry_run,
+    };
+    let options = serde_json::to_value(&options).map_err(|error| Problem::of(Code::Internal, &error))?;
+    let (code, who, dry_run) = (site.code().clone(), caller.who.clone(), caller.dry_run);
+    let (purpose, times, risk) = (wanted.purpose, settled.times, settled.risk.clone());
+    let (sequence, collection) = (settled.row.id.clone(), settled.collection.name.clone());
+    let made = site
+        .write_unless(dry_run, move |w| {
+            let package = fill(w, &code, package, &who)?;
+            let (id, number) = w.next_deployment_id(&code)?;
+            let row = DeploymentRow {
+                id: id.clone(),
+                sequence,
+                collection,
+                purpose,
+                available: times.available,
+                deadline: times.deadline,
+                expires: times.expires,
+                options,
+                package,
+                content: state,
+                places,
+                problem: None,
+                stopped: None,
+                created: now,
+                created_by: who.clone(),
+            };
+            w.create_deployment(number, &row)?;
+            also(w, &id)?;
+            if risk.high {
+                let what = match risk.reasons.as_slice() {
+                    [] => "deploy.high-risk".to_owned(),
+                    reasons => format!("deploy.high-risk {}", reasons.join("; ")),
+                };
+                w.audit(&who, &what, id.as_str(), now)?;
+            }
+            w.audit(&who, "deploy.create", id.as_str(), now)?;
+            Ok(row)
+        })
+        .await?;
+    if dry_run {
+        return Ok(Answer::of(&created)?.into());
+    }
+    site.refresh_shelf().await?;
+    created.id = Some(made.id.clone());
+    if made.content == ContentState::Pending {
+        return Ok(Work::Started(content::bring(site, &made, &created.notes, caller).await?));
+    }
+    let shown = show::Shown { notes: created.notes, ..show::one(site, made.id.as_str()).await? };
+    Ok(Answer::of(&shown)?.into())
+}
+
+/// Everything that is judged of a task sequence for a collection.
+#[allow(clippy::too_many_arguments, reason = "each is one thing that an administrator says")]
+pub(super) async fn settle(
+    site: &Arc<Site>,
+    world: &World,
+    name: &str,
+    collection: &str,
+    purpose: Purpose,
+    mut times: Times,
+    mut options: Options,
+    confirmed: bool,
+) -> Result<Settled, Problem> {
+    let row = sequence(site, name).await?;
+    let sequence = Sequence::parse(&row.document)?;
+    let findings = lint::about(lint::lint(&sequence, &world.known.surroundings), &row.id);
+    lint::refuse_errors(&findings)?;
+    let collection = collections::named(site, collection).await?;
+    let mut notes = options::settle(purpose, &mut times, &mut options, &sequence)?;
+    if !row.enabled {
+        notes.push(format!("task sequence {} is disabled: nothing is offered until it is enabled", row.id));
+    }
+    let reached = reached(site, world, &collection).await?;
+    let risk = risk::judge(purpose, options::deploys_os(&sequence), &reached, allowed(site))?;
+    risk::confirmed(&risk, &reached, confirmed)?;
+    Ok(Settled { row, sequence, devices: reached.devices, collection, times, options, risk, notes })
+}
+
+impl Settled {
+    /// The task sequence.
+    pub(super) fn row(&self) -> &SequenceRow {
+        &self.row
+    }
+
+    /// What it does.
+    pub(super) fn sequence(&self) -> &Sequence {
+        &self.sequence
+    }
+
+    /// Its risk.
+    pub(super) fn risk(&self) -> &risk::Risk {
+        &self.risk
+    }
+}
+
+fn allowed(site: &Site) -> Allowed {
+    let limits = site.settings().limits.clone();
+    Allowed {
+        usual: limits.deployment_default_size,
+        most: limits.deployment_maximum_size,
+        block_site_systems: limits.deploy_to_site_systems == SiteSystems::Block,
+    }
+}
+
+/// The risk of a deployment that nobody has confirmed.
+///
+/// # Errors
+/// `HIGH_RISK_*` where no confirmation would help.
+pub(super) async fn risk_of(
+    site: &Arc<Site>,
+    world: &World,
+    sequence: &Sequence,
+    collection: &Collection,
+    purpose: Purpose,
+) -> Result<risk::Risk, Problem> {
+    let reached = reached(site, world, collection).await?;
+    risk::judge(purpose, options::deploys_os(sequence), &reached, allowed(site))
+}
+
+async fn reached(site: &Arc<Site>, world: &World, collection: &Collection) -> Result<Reached, Problem> {
+    let members = world.members(collection);
+    let points = site.read(|r| r.places()).await?;
+    let url = url::Url::parse(&site.settings().public_url()).ok();
+    let host = url.as_ref().and_then(|url| url.host_str()).map(str::to_owned);
+    let is_ours = |name: &String| {
+        points.iter().any(|point| point.name.eq_ignore_ascii_case(name))
+            || host.as_ref().is_some_and(|host| host.eq_ignore_ascii_case(name))
+    };
+    let is_server =
+        |name: &String| world.facts(name).is_some_and(|facts: &Facts| facts.os_type == OsType::Server);
+    Ok(Reached {
+        collection: collection.name.clone(),
+        built_in: collection.built_in,
+        devices: members.len(),
+        servers: members.iter().filter(|name| is_server(name)).cloned().collect(),
+        site_systems: members.iter().filter(|name| is_ours(name)).cloned().collect(),
+    })
+}
+
+/// Feature updates whose files are not all in the library.
+pub(super) fn missing<'w>(world: &'w World, references: &References) -> Vec<&'w Listed> {
+    let of = |id| world.known.updates.iter().find(|listed| listed.update.id.update == id);
+    let updates = references.feature_updates.iter().filter_map(|update| of(update.id()));
+    updates.filter(|listed| !listed.update.downloaded).collect()
+}
+
+async fn package(
+    site: &Arc<Site>,
+    choice: &Choice,
+    missing: &[&Listed],
+    to: &[String],
+) -> Result<(Package, Vec<String>), Problem> {
+    let member = |listed: &&Listed| NewMember {
+        revision: listed.update.id,
+        title: listed.update.title.clone(),
+        size: listed.update.size,
+    };
+    let members: Vec<NewMember> = missing.iter().map(member).collect();
+    Ok(match choice {
+        Choice::Nothing | Choice::NoPackage => (Package::None, Vec::new()),
+        Choice::New(name) => (Package::New(name.trim().to_owned(), members), to.to_vec()),
+        Choice::Existing(name) => {
+            let package = crate::packages::named(site, name).await?;
+            let before = crate::packages::shown(site, &package.id).await?.distributed_to;
+            let places = if to.is_empty() { before } else { to.to_vec() };
+            (Package::Existing(package.id, members), places)
+        }
+    })
+}
+
+/// Makes the package, or puts what it lacks into it.
+fn fill(
+    w: &Writer<'_>,
+    code: &catalog::id::SiteCode,
+    package: Package,
+    who: &str,
+) -> Result<Option<PackageId>, schema::SchemaError> {
+    let now = clock::now();
+    let (id, members) = match package {
+        Package::None => return Ok(None),
+        Package::Existing(id, members) => (id, members),
+        Package::New(name, members) => {
+            let new =
+                NewPackage { name, description: String::new(), source_dir: None, access: Access::Public };
+            let id = w.create_package(code, &new, now)?;
+            w.audit(who, "package.create", id.as_str(), now)?;
+            (id, members)
+        }
+    };
+    let present = w.members_present(&id, &members)?;
+    let new: Vec<_> = members.into_iter().filter(|member| !present.contains(&member.revision)).collect();
+    if !new.is_empty() {
+        w.add_members(&id, &new, now)?;
+        w.audit(who, "package.add", id.as_str(), now)?;
+    }
+    Ok(Some(id))
+}
+
+/// The advice of the mission's document, where a feature update would run with another priority (mission row M21).
+fn priority_advice(world: &World, collection: &Collection, uses: bool) -> Option<String> {
+    let first = world.members(collection).into_iter().next().filter(|_| uses)?;
+    let effective = crate::software::settings::effective_of(&first, &world.settings, &world.collections);
+    let priority = effective.iter().find(|one| one.setting == "thread_priority")?;
+    (priority.value != "normal").then(|| {
+        format!(
+            "client setting thread_priority is {} for {first}; `normal` is advised for feature updates",
+            priority.value
+        )
+    })
+}

@@ -1,0 +1,395 @@
+//! Phased deployments of a site: made, shown, pushed, and looked after by the daemon's timer. [`super::phased`] decides.
+
+use std::sync::Arc;
+
+use catalog::id::PackageId;
+use catalog::problem::{Code, Problem};
+use jiff::{SignedDuration, Timestamp};
+use schema::deployments::{PhasedRow, Purpose};
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+use super::check::World;
+use super::choice::Asked;
+use super::options::{Options, Times};
+use super::phased::{self, Phase, Plan, State, Tally};
+use super::request::{Create, PhaseChange, PhasedCreate};
+use super::{create, status};
+use crate::admin::{Answer, Caller};
+use crate::clock;
+use crate::site::Site;
+
+/// What is chosen for each deployment of a plan.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Chosen {
+    purpose: Purpose,
+    options: Options,
+    confirmed: bool,
+}
+
+/// A phased deployment with how its phases are doing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ShownPlan {
+    /// Its name.
+    pub name: String,
+    /// The task sequence.
+    pub sequence: PackageId,
+    /// Its name.
+    pub sequence_name: String,
+    /// Purpose of its deployments.
+    pub purpose: Purpose,
+    /// `active`, `suspended` or `done`.
+    pub state: String,
+    /// Its phases.
+    pub phases: Vec<ShownPhase>,
+    /// Why a phase did not begin.
+    pub problem: Option<Problem>,
+    /// Warnings and remarks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// A phase with its counts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ShownPhase {
+    /// The phase.
+    #[serde(flatten)]
+    pub phase: Phase,
+    /// How it is doing.
+    pub tally: Tally,
+}
+
+fn plan_of(row: &PhasedRow) -> Result<Plan, Problem> {
+    serde_json::from_value(row.plan.clone()).map_err(|error| Problem::of(Code::Internal, &error))
+}
+
+fn chosen_of(row: &PhasedRow) -> Result<Chosen, Problem> {
+    serde_json::from_value(row.options.clone()).map_err(|error| Problem::of(Code::Internal, &error))
+}
+
+fn json(value: &impl Serialize) -> Result<serde_json::Value, Problem> {
+    serde_json::to_value(value).map_err(|error| Problem::of(Code::Internal, &error))
+}
+
+async fn named(site: &Arc<Site>, name: &str) -> Result<PhasedRow, Problem> {
+    let all = site.read(|r| r.phased()).await?;
+    all.into_iter().find(|row| row.name.eq_ignore_ascii_case(name.trim())).ok_or_else(|| {
+        Problem::new(Code::DeploymentNotFound, format!("no phased deployment is called `{name}`"))
+    })
+}
+
+/// Makes a phased deployment (mission row M67); its first phase begins at once. Every phase is judged now, as it will be
+/// when it begins.
+///
+/// # Errors
+/// `PHASES_INVALID`, `CONTENT_NOT_DISTRIBUTED`, `HIGH_RISK_*`, `NAME_*`, those of a deployment.
+pub async fn create(site: &Arc<Site>, wanted: PhasedCreate, caller: &Caller) -> Result<Answer, Problem> {
+    let name = crate::authoring::checked_name(&wanted.name)?;
+    let taken = site.read(|r| r.phased()).await?.into_iter().any(|row| row.name.eq_ignore_ascii_case(&name));
+    if taken {
+        return Err(Problem::new(Code::NameInUse, format!("a phased deployment is called `{name}` already")));
+    }
+    let new = |phase: super::request::NewPhase| Phase {
+        collection: phase.collection,
+        success: phase.success,
+        begin: phase.begin,
+        due_after: phase.due_after,
+        state: State::Waiting,
+        since: None,
+        deployment: None,
+    };
+    let phases: Vec<Phase> = wanted.phases.into_iter().map(new).collect();
+    phased::check(&phases)?;
+    let (world, now) = (World::of(site).await?, clock::now());
+    let mut notes = Vec::new();
+    let mut settled = None;
+    for (number, phase) in phases.iter().enumerate() {
+        let times = times(wanted.purpose, phase, now);
+        let options = wanted.options.clone();
+        let one = create::settle(
+            site,
+            &world,
+            &wanted.sequence,
+            &phase.collection,
+            wanted.purpose,
+            times,
+            options,
+            wanted.confirm_high_risk,
+        )
+        .await?;
+        let reasons = one.risk().reasons.iter().map(|reason| format!("phase {}: {reason}", number + 1));
+        notes.extend(reasons);
+        settled = Some(one);
+    }
+    let Some(settled) = settled else {
+        return Err(Problem::new(Code::PhasesInvalid, "a phased deployment has phases"));
+    };
+    distributed(site, &world, settled.sequence())?;
+    let chosen =
+        Chosen { purpose: wanted.purpose, options: wanted.options, confirmed: wanted.confirm_high_risk };
+    let row = PhasedRow {
+        name,
+        sequence: settled.row().id.clone(),
+        options: json(&chosen)?,
+        plan: json(&Plan { phases, suspended: false })?,
+        problem: None,
+        created: now,
+        created_by: caller.who.clone(),
+    };
+    if caller.dry_run {
+        let shown = ShownPlan { notes, ..shown(site, &world, &row).await? };
+        return Answer::of(&serde_json::json!({ "would_create": shown, "dry_run": true }));
+    }
+    let (saved, who) = (row.clone(), caller.who.clone());
+    site.write(move |w| {
+        w.save_phased(&saved)?;
+        w.audit(&who, "deploy.phased-create", &saved.name, now)
+    })
+    .await?;
+    pass(site, now).await?;
+    let row = named(site, &row.name).await?;
+    Answer::of(&ShownPlan { notes, ..shown(site, &world, &row).await? })
+}
+
+/// What a later phase needs has to be on a point before: nobody is there to ask when it begins.
+fn distributed(site: &Arc<Site>, world: &World, sequence: &crate::sequence::Sequence) -> Result<(), Problem> {
+    let references = world.references(sequence);
+    let places = site.locations.places();
+    let lacks = |update: &&crate::policy::FeatureUpdate| {
+        update.files.iter().any(|file| {
+            file.sha256.and_then(|sha256| places.holds(sha256)).is_none_or(|held| held.points.is_empty())
+        })
+    };
+    match references.feature_updates.iter().find(lacks) {
+        None => Ok(()),
+        Some(update) => {
+            let message = format!("`{}` is on no distribution point", update.facts.title);
+            Err(Problem::new(Code::ContentNotDistributed, message))
+        }
+    }
+}
+
+fn times(purpose: Purpose, phase: &Phase, now: Timestamp) -> Times {
+    let due = SignedDuration::from_secs(i64::try_from(phase.due_after).unwrap_or(i64::MAX));
+    let deadline = (purpose == Purpose::Required).then(|| now.checked_add(due).unwrap_or(Timestamp::MAX));
+    Times { available: now, deadline, expires: None }
+}
+
+async fn tallies(site: &Arc<Site>, world: &World, plan: &Plan) -> Result<Vec<Tally>, Problem> {
+    let mut tallies = Vec::new();
+    for phase in &plan.phases {
+        let collection =
+            world.collections.iter().find(|one| one.name.eq_ignore_ascii_case(&phase.collection));
+        let members = collection.map(|collection| world.members(collection)).unwrap_or_default();
+        let id: Option<PackageId> = phase.deployment.as_ref().and_then(|id| id.parse().ok());
+        let runs = match id {
+            Some(id) => site.read(move |r| r.runs_of(&id)).await?,
+            None => Vec::new(),
+        };
+        tallies.push(status::tally(&members, &runs));
+    }
+    Ok(tallies)
+}
+
+async fn shown(site: &Arc<Site>, world: &World, row: &PhasedRow) -> Result<ShownPlan, Problem> {
+    let (plan, chosen) = (plan_of(row)?, chosen_of(row)?);
+    let tallies = tallies(site, world, &plan).await?;
+    let sequence = row.sequence.clone();
+    let sequence = site.read(move |r| r.sequence(&sequence)).await?;
+    let state = match () {
+        () if plan.suspended => "suspended",
+        () if plan.is_over() => "done",
+        () => "active",
+    };
+    let phases = plan.phases.into_iter().zip(tallies).map(|(phase, tally)| ShownPhase { phase, tally });
+    Ok(ShownPlan {
+        name: row.name.clone(),
+        sequence: row.sequence.clone(),
+        sequence_name: sequence.map(|sequence| sequence.name).unwrap_or_default(),
+        purpose: chosen.purpose,
+        state: state.to_owned(),
+        phases: phases.collect(),
+        problem: row.problem.clone(),
+        notes: Vec::new(),
+    })
+}
+
+/// All of them.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list(site: &Arc<Site>) -> Result<Answer, Problem> {
+    let world = World::of(site).await?;
+    let mut all = Vec::new();
+    for row in site.read(|r| r.phased()).await? {
+        all.push(shown(site, &world, &row).await?);
+    }
+    Answer::of(&all)
+}
+
+/// One of them.
+///
+/// # Errors
+/// `DEPLOYMENT_NOT_FOUND`.
+pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
+    let row = named(site, name).await?;
+    Answer::of(&shown(site, &World::of(site).await?, &row).await?)
+}
+
+/// Lets time have its effect on every plan. Each phase begins in the transaction that makes its deployment; one that is
+/// refused suspends its plan, with the reason.
+///
+/// # Errors
+/// Those of the database.
+pub async fn pass(site: &Arc<Site>, now: Timestamp) -> Result<(), Problem> {
+    let rows = site.read(|r| r.phased()).await?;
+    let waiting = |row: &PhasedRow| plan_of(row).is_ok_and(|plan| !plan.suspended && !plan.is_over());
+    if !rows.iter().any(waiting) {
+        return Ok(());
+    }
+    let world = World::of(site).await?;
+    for row in rows.into_iter().filter(waiting) {
+        let before = plan_of(&row)?;
+        let mut plan = before.clone();
+        let tallies = tallies(site, &world, &plan).await?;
+        match plan.at(&tallies, now) {
+            Some(position) => begin(site, row, plan, position, now).await?,
+            None if plan != before => {
+                let row = PhasedRow { plan: json(&plan)?, ..row };
+                site.write(move |w| w.save_phased(&row)).await?;
+            }
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Makes the deployment of a phase.
+async fn begin(
+    site: &Arc<Site>,
+    row: PhasedRow,
+    plan: Plan,
+    position: usize,
+    now: Timestamp,
+) -> Result<(), Problem> {
+    let chosen = chosen_of(&row)?;
+    let phase = &plan.phases[position];
+    let times = times(chosen.purpose, phase, now);
+    let wanted = Create {
+        sequence: row.sequence.to_string(),
+        collection: phase.collection.clone(),
+        purpose: chosen.purpose,
+        available: Some(times.available),
+        deadline: times.deadline,
+        expires: None,
+        options: chosen.options,
+        package: Asked::default(),
+        strict: false,
+        confirm_high_risk: chosen.confirmed,
+    };
+    let caller = Caller { who: format!("phased {}", row.name), dry_run: false };
+    let (mut begun, saved) = (plan.clone(), row.clone());
+    let also: create::Also = Box::new(move |w, id| {
+        begun.began(position, id.to_string(), now);
+        let plan = serde_json::to_value(&begun).map_err(|error| Problem::of(Code::Internal, &error))?;
+        w.save_phased(&PhasedRow { plan, problem: None, ..saved })
+    });
+    match create::create_and(site, wanted, &caller, also).await {
+        Ok(_) => info!("phase {} of {} begins", position + 1, row.name),
+        Err(problem) => {
+            warn!("phase {} of {} does not begin, which suspends it: {problem}", position + 1, row.name);
+            let plan = json(&Plan { suspended: true, ..plan })?;
+            let row = PhasedRow { plan, problem: Some(problem), ..row };
+            site.write(move |w| w.save_phased(&row)).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn save(
+    site: &Arc<Site>,
+    row: PhasedRow,
+    plan: &Plan,
+    what: &'static str,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let row = PhasedRow { plan: json(plan)?, problem: None, ..row };
+    if !caller.dry_run {
+        let (saved, who) = (row.clone(), caller.who.clone());
+        site.write(move |w| {
+            w.save_phased(&saved)?;
+            w.audit(&who, what, &saved.name, clock::now())
+        })
+        .await?;
+    }
+    Answer::of(&shown(site, &World::of(site).await?, &row).await?)
+}
+
+/// Begins the next phase now, whatever the one before has come to.
+///
+/// # Errors
+/// `PHASE_REFUSED`, `DEPLOYMENT_NOT_FOUND`.
+pub async fn advance(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Answer, Problem> {
+    let (row, now) = (named(site, name).await?, clock::now());
+    let plan = plan_of(&row)?;
+    let position = plan.advance()?;
+    if !caller.dry_run {
+        let (who, object) = (caller.who.clone(), row.name.clone());
+        site.write(move |w| w.audit(&who, "deploy.phased-advance", &object, now)).await?;
+        begin(site, row, plan, position, now).await?;
+    }
+    let row = named(site, name).await?;
+    let problem = row.problem.clone();
+    Answer::partly(&shown(site, &World::of(site).await?, &row).await?, problem)
+}
+
+/// Begins nothing more; or goes on.
+///
+/// # Errors
+/// `DEPLOYMENT_NOT_FOUND`.
+pub async fn suspend(
+    site: &Arc<Site>,
+    name: &str,
+    suspend: bool,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let row = named(site, name).await?;
+    let plan = Plan { suspended: suspend, ..plan_of(&row)? };
+    let what = if suspend { "deploy.phased-suspend" } else { "deploy.phased-resume" };
+    save(site, row, &plan, what, caller).await
+}
+
+/// Changes a phase that has not begun.
+///
+/// # Errors
+/// `PHASE_ACTIVE`, `PHASES_INVALID`, `PHASE_REFUSED`.
+pub async fn change(site: &Arc<Site>, wanted: &PhaseChange, caller: &Caller) -> Result<Answer, Problem> {
+    let row = named(site, &wanted.name).await?;
+    let mut plan = plan_of(&row)?;
+    let position = wanted.phase.checked_sub(1).unwrap_or(usize::MAX);
+    plan.may_change(position)?;
+    let phase = &mut plan.phases[position];
+    phase.success = wanted.success.unwrap_or(phase.success);
+    phase.begin = wanted.begin.unwrap_or(phase.begin);
+    phase.due_after = wanted.due_after.unwrap_or(phase.due_after);
+    phased::check(&plan.phases)?;
+    save(site, row, &plan, "deploy.phased-change", caller).await
+}
+
+/// Forgets it; the deployments that it made stay.
+///
+/// # Errors
+/// `DEPLOYMENT_NOT_FOUND`.
+pub async fn delete(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Answer, Problem> {
+    let row = named(site, name).await?;
+    let shown = shown(site, &World::of(site).await?, &row).await?;
+    if !caller.dry_run {
+        let who = caller.who.clone();
+        site.write(move |w| {
+            w.delete_phased(&row.name)?;
+            w.audit(&who, "deploy.phased-delete", &row.name, clock::now())
+        })
+        .await?;
+    }
+    Answer::of(&serde_json::json!({ "deleted": shown, "dry_run": caller.dry_run }))
+}

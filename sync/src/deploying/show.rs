@@ -1,0 +1,147 @@
+//! Deployments as administrators see them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use catalog::id::PackageId;
+use catalog::problem::Problem;
+use schema::deployments::{ContentState, DeploymentRow};
+use schema::packages::FileState;
+use schema::points::Placement;
+use serde::{Deserialize, Serialize};
+
+use super::named;
+use super::status::Buckets;
+use crate::admin::Answer;
+use crate::clock;
+use crate::packages::each_once;
+use crate::site::Site;
+
+/// A deployment with what it is about and how it is doing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Shown {
+    /// The deployment.
+    #[serde(flatten)]
+    pub row: DeploymentRow,
+    /// Name of its task sequence.
+    pub name: String,
+    /// `scheduled`, `offered`, `due`, `expired`, `stopped` or `disabled`.
+    pub state: String,
+    /// Devices in its collection.
+    pub devices: u64,
+    /// How they are doing.
+    pub buckets: Buckets,
+    /// How its content is doing.
+    pub progress: Option<Progress>,
+    /// Warnings and remarks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// How the content of a deployment is doing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Progress {
+    /// The package.
+    pub package: PackageId,
+    /// Its name; empty where it is gone.
+    pub name: String,
+    /// Files that are downloaded.
+    pub stored: u64,
+    /// All its files.
+    pub files: u64,
+    /// How it is doing on each point.
+    pub points: Vec<Placement>,
+    /// What is pending, in words.
+    pub pending: Vec<String>,
+}
+
+/// One deployment.
+///
+/// # Errors
+/// `DEPLOYMENT_NOT_FOUND`, `AMBIGUOUS`.
+pub async fn one(site: &Arc<Site>, name: &str) -> Result<Shown, Problem> {
+    let row = named(site, name).await?;
+    let progress = progress(site, &row).await?;
+    let mut all = shown(site, vec![row]).await?;
+    let shown =
+        all.pop().ok_or_else(|| Problem::new(catalog::problem::Code::Internal, "a deployment is lost"))?;
+    Ok(Shown { progress, ..shown })
+}
+
+/// All of them.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list(site: &Arc<Site>) -> Result<Answer, Problem> {
+    let rows = site.read(|r| r.deployments()).await?;
+    Answer::of(&shown(site, rows).await?)
+}
+
+/// Those of `rows`, without the progress of their content.
+pub(super) async fn shown(site: &Arc<Site>, rows: Vec<DeploymentRow>) -> Result<Vec<Shown>, Problem> {
+    let (sequences, collections, counts, everybody) = site
+        .read(|r| {
+            let mut everybody: Vec<String> =
+                r.devices()?.into_iter().map(|device| device.name.to_lowercase()).collect();
+            let principals = r.principals()?.into_iter();
+            let devices = principals
+                .filter(|one| one.kind == schema::keys::PrincipalKind::Device && one.revoked.is_none());
+            everybody.extend(devices.map(|one| one.name.to_lowercase()));
+            everybody.sort();
+            everybody.dedup();
+            Ok((r.sequences()?, r.collections()?, r.run_counts()?, everybody.len() as u64))
+        })
+        .await?;
+    let mut reported: HashMap<PackageId, Buckets> = HashMap::new();
+    for (id, state, runs) in counts {
+        reported.entry(id).or_default().add(&state, u64::from(runs));
+    }
+    let now = clock::now();
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let sequence = sequences.iter().find(|sequence| sequence.id == row.sequence);
+            let collection = collections.iter().find(|collection| collection.name == row.collection);
+            let devices = match collection {
+                Some(collection) if collection.built_in => everybody,
+                Some(collection) => collection.devices.len() as u64,
+                None => 0,
+            };
+            let mut buckets = reported.remove(&row.id).unwrap_or_default();
+            buckets.unknown += devices.saturating_sub(buckets.all());
+            let enabled = sequence.is_some_and(|sequence| sequence.enabled);
+            let state = match () {
+                () if row.stopped.is_some() => "stopped",
+                () if row.expires.is_some_and(|expires| expires <= now) => "expired",
+                () if !enabled => "disabled",
+                () if now < row.available => "scheduled",
+                () if row.deadline.is_some_and(|deadline| deadline <= now) => "due",
+                () => "offered",
+            };
+            let name = sequence.map(|sequence| sequence.name.clone()).unwrap_or_default();
+            let state = state.to_owned();
+            Shown { row, name, state, devices, buckets, progress: None, notes: Vec::new() }
+        })
+        .collect())
+}
+
+async fn progress(site: &Arc<Site>, row: &DeploymentRow) -> Result<Option<Progress>, Problem> {
+    let Some(package) = row.package.clone() else { return Ok(None) };
+    let wanted = package.clone();
+    let (found, files, placed) =
+        site.read(move |r| Ok((r.package(&wanted)?, r.package_files(&wanted)?, r.placements()?))).await?;
+    let files = each_once(&files);
+    let stored = files.iter().filter(|file| file.state == FileState::Stored).count() as u64;
+    let points: Vec<Placement> = placed.into_iter().filter(|placed| placed.package == package).collect();
+    let mut pending = Vec::new();
+    if stored < files.len() as u64 {
+        pending.push(format!("{} of {} files are not downloaded", files.len() as u64 - stored, files.len()));
+    }
+    if row.content != ContentState::Ready && points.is_empty() {
+        pending.push("it is on no distribution point".to_owned());
+    }
+    let on_the_way = points.iter().filter(|placed| placed.state != schema::points::ContentState::Success);
+    pending.extend(on_the_way.map(|placed| format!("{}: {}", placed.point, placed.state)));
+    let name = found.map(|package| package.name).unwrap_or_default();
+    Ok(Some(Progress { package, name, stored, files: files.len() as u64, points, pending }))
+}

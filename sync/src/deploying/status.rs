@@ -1,0 +1,222 @@
+//! `spsync deploy status`: how far devices are, by state, client, step and error.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use catalog::problem::Problem;
+use jiff::Timestamp;
+use schema::devices::DeviceRun;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::check::World;
+use super::codes::{self, Named};
+use super::named;
+use super::phased::Tally;
+use super::show::{self, Shown};
+use crate::admin::Answer;
+use crate::policy::{Bucket, RunState};
+use crate::site::Site;
+
+/// Devices by how they are doing: the five columns.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Buckets {
+    pub success: u64,
+    pub in_progress: u64,
+    pub error: u64,
+    pub requirements_not_met: u64,
+    pub unknown: u64,
+}
+
+/// The state that a word stands for.
+pub fn state_of(word: &str) -> RunState {
+    serde_json::from_value(Value::String(word.to_owned())).unwrap_or(RunState::Unknown)
+}
+
+impl Buckets {
+    /// So many devices are in a state.
+    pub fn add(&mut self, state: &str, devices: u64) {
+        let bucket = match state_of(state).bucket() {
+            Bucket::Success => &mut self.success,
+            Bucket::InProgress => &mut self.in_progress,
+            Bucket::Error => &mut self.error,
+            Bucket::RequirementsNotMet => &mut self.requirements_not_met,
+            Bucket::Unknown => &mut self.unknown,
+        };
+        *bucket += devices;
+    }
+
+    /// All devices.
+    pub fn all(&self) -> u64 {
+        self.success + self.in_progress + self.error + self.requirements_not_met + self.unknown
+    }
+}
+
+/// One device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeviceLine {
+    /// Its name.
+    pub device: String,
+    /// How it stands; `unknown` where it has not reported.
+    pub state: String,
+    /// The step that it is at, or ended at.
+    pub step: Option<u32>,
+    /// Its name.
+    pub step_name: Option<String>,
+    /// The error.
+    pub error: Option<String>,
+    /// What that means.
+    pub meaning: Option<String>,
+    /// For people.
+    pub details: String,
+    /// When it began.
+    pub started: Option<Timestamp>,
+    /// When it said so.
+    pub changed: Option<Timestamp>,
+    /// Bytes by kind of source.
+    pub bytes: BTreeMap<String, u64>,
+}
+
+/// Devices at one step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepLine {
+    /// Its number.
+    pub step: u32,
+    /// Its name.
+    pub name: String,
+    /// How they stand.
+    pub state: String,
+    /// How many.
+    pub devices: u64,
+}
+
+/// Devices with one error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorLine {
+    /// The error, and what it means.
+    #[serde(flatten)]
+    pub error: Named,
+    /// How many.
+    pub devices: u64,
+    /// Names of some of them.
+    pub examples: Vec<String>,
+}
+
+/// How far a deployment is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// The deployment.
+    pub deployment: Shown,
+    /// By state: the word, and how many.
+    pub states: BTreeMap<String, u64>,
+    /// By step.
+    pub steps: Vec<StepLine>,
+    /// By error, the most frequent first.
+    pub errors: Vec<ErrorLine>,
+    /// Bytes by kind of source.
+    pub bytes: BTreeMap<String, u64>,
+    /// By device.
+    pub devices: Vec<DeviceLine>,
+}
+
+/// Every device in the collection, and whoever reported and is not in it any more. Pure.
+pub fn lines(members: Vec<String>, runs: Vec<DeviceRun>) -> Vec<DeviceLine> {
+    let silent = |device: String| DeviceLine {
+        device,
+        state: RunState::Unknown.word().to_owned(),
+        step: None,
+        step_name: None,
+        error: None,
+        meaning: None,
+        details: String::new(),
+        started: None,
+        changed: None,
+        bytes: BTreeMap::new(),
+    };
+    let mut all: BTreeMap<String, DeviceLine> =
+        members.into_iter().map(|device| (device.to_lowercase(), silent(device))).collect();
+    for run in runs {
+        let error = codes::named(run.code.as_deref(), run.exit)
+            .filter(|_| !matches!(state_of(&run.state).bucket(), Bucket::Success));
+        let (error, meaning) = error.map(|named| (named.code, named.meaning)).unzip();
+        let line = DeviceLine {
+            device: run.device,
+            state: run.state,
+            step: run.step,
+            step_name: run.step_name,
+            error,
+            meaning: meaning.filter(|meaning| !meaning.is_empty()),
+            details: run.details,
+            started: Some(run.started),
+            changed: Some(run.changed),
+            bytes: run.bytes,
+        };
+        all.insert(line.device.to_lowercase(), line);
+    }
+    all.into_values().collect()
+}
+
+/// The sums of lines. Pure.
+pub fn sums(deployment: Shown, devices: Vec<DeviceLine>) -> Status {
+    let mut states: BTreeMap<String, u64> = BTreeMap::new();
+    let mut steps: BTreeMap<(u32, String, String), u64> = BTreeMap::new();
+    let mut errors: BTreeMap<Named, (u64, Vec<String>)> = BTreeMap::new();
+    let mut bytes: BTreeMap<String, u64> = BTreeMap::new();
+    let mut buckets = Buckets::default();
+    for line in &devices {
+        *states.entry(line.state.clone()).or_default() += 1;
+        buckets.add(&line.state, 1);
+        if let Some(step) = line.step {
+            let name = line.step_name.clone().unwrap_or_default();
+            *steps.entry((step, name, line.state.clone())).or_default() += 1;
+        }
+        if let Some(code) = line.error.clone()
+            && matches!(state_of(&line.state).bucket(), Bucket::Error | Bucket::RequirementsNotMet)
+        {
+            let named = Named { code, meaning: line.meaning.clone().unwrap_or_default() };
+            let entry = errors.entry(named).or_default();
+            entry.0 += 1;
+            if entry.1.len() < 5 {
+                entry.1.push(line.device.clone());
+            }
+        }
+        for (source, count) in &line.bytes {
+            *bytes.entry(source.clone()).or_default() += count;
+        }
+    }
+    let mut errors: Vec<ErrorLine> = errors
+        .into_iter()
+        .map(|(error, (devices, examples))| ErrorLine { error, devices, examples })
+        .collect();
+    errors.sort_by_key(|line| std::cmp::Reverse(line.devices));
+    let step = |((step, name, state), devices)| StepLine { step, name, state, devices };
+    let deployment = Shown { buckets, devices: devices.len() as u64, ..deployment };
+    Status { deployment, states, steps: steps.into_iter().map(step).collect(), errors, bytes, devices }
+}
+
+/// How far devices are.
+///
+/// # Errors
+/// `DEPLOYMENT_NOT_FOUND`, `AMBIGUOUS`.
+pub async fn status(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
+    let row = named(site, name).await?;
+    let world = World::of(site).await?;
+    let collection = world.collections.iter().find(|collection| collection.name == row.collection);
+    let members = collection.map(|collection| world.members(collection)).unwrap_or_default();
+    let id = row.id.clone();
+    let runs = site.read(move |r| r.runs_of(&id)).await?;
+    let shown = show::one(site, row.id.as_str()).await?;
+    Answer::of(&sums(shown, lines(members, runs)))
+}
+
+/// How a phase is doing: devices of its collection, and those of them that succeeded. Pure.
+pub fn tally(members: &[String], runs: &[DeviceRun]) -> Tally {
+    let members_lower: std::collections::HashSet<String> =
+        members.iter().map(|member| member.to_lowercase()).collect();
+    let is_in = |device: &str| members_lower.contains(&device.to_lowercase());
+    let succeeded =
+        runs.iter().filter(|run| state_of(&run.state) == RunState::Succeeded && is_in(&run.device)).count();
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    Tally { devices: number(members.len()), succeeded: number(succeeded) }
+}

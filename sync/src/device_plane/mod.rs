@@ -1,0 +1,190 @@
+//! The device plane: policies down, facts and messages up, for enrolled devices.
+//!
+//! What is told is a [`Snapshot`], made whole after each change and swapped, so that an answer costs no question to the
+//! database. What a device reports is taken down under the name of its key, and nothing of it widens what the device is
+//! told or may fetch: collections decide the one, keys the other.
+
+mod fold;
+mod service;
+pub mod snapshot;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use arc_swap::ArcSwap;
+use catalog::problem::Problem;
+use jiff::Timestamp;
+use schema::{Reader, SchemaError};
+
+pub use fold::fold;
+pub use service::DeviceService;
+pub use snapshot::{Inputs, Snapshot};
+
+use crate::admin::Request;
+use crate::authoring::surroundings::Known;
+use crate::clock;
+use crate::deploying::resolve::{self, Stored};
+use crate::policy::{Facts, REFRESH};
+use crate::sequence::Sequence;
+use crate::site::Site;
+
+/// So often it is made anew though nobody said that anything changed: work that ends by itself changes what is told too.
+const EVERY_SECONDS: i64 = 30;
+
+/// What devices are told, and what is known of them from moment to moment.
+#[derive(Default)]
+pub struct Policies {
+    snapshot: ArcSwap<Snapshot>,
+    made: Mutex<Option<Timestamp>>,
+    /// Devices on the internet, by name in lower case.
+    away: RwLock<HashSet<String>>,
+    /// Who asked since it was written down last.
+    seen: Mutex<HashMap<String, (IpAddr, Timestamp)>>,
+}
+
+impl Policies {
+    /// What devices are told now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Replaces it.
+    pub fn store(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    fn is_away(&self, device: &str) -> bool {
+        let away = self.away.read().unwrap_or_else(PoisonError::into_inner);
+        !away.is_empty() && away.contains(&device.to_lowercase())
+    }
+
+    fn says(&self, device: &str, facts: &Facts) {
+        let mut away = self.away.write().unwrap_or_else(PoisonError::into_inner);
+        match facts.internet {
+            true => away.insert(device.to_lowercase()),
+            false => away.remove(&device.to_lowercase()),
+        };
+    }
+
+    fn asked(&self, device: &str, address: IpAddr, now: Timestamp) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match seen.get_mut(device) {
+            Some(known) => *known = (address, now),
+            None => {
+                seen.insert(device.to_owned(), (address, now));
+            }
+        }
+    }
+}
+
+/// Makes what devices are told follow from what the database says now. A command that works without the daemon tells
+/// nobody anything.
+///
+/// # Errors
+/// Those of the database.
+pub async fn refresh(site: &Arc<Site>) -> Result<(), Problem> {
+    if site.serving_since.get().is_none() || !site.settings().dp.is_site() {
+        return Ok(());
+    }
+    make(site, clock::now()).await
+}
+
+/// The same, whoever asks.
+///
+/// # Errors
+/// Those of the database.
+pub async fn make(site: &Arc<Site>, now: Timestamp) -> Result<(), Problem> {
+    let known = Known::of(site).await?;
+    let settings = site.settings();
+    let seconds = u32::try_from(settings.clients.poll_interval.as_secs()).unwrap_or(u32::MAX);
+    let (mut inputs, stored) = site.read(read).await?;
+    inputs.site = site.code().clone();
+    inputs.refresh_seconds = seconds.clamp(*REFRESH.start(), *REFRESH.end());
+    for row in &inputs.sequences {
+        if inputs.deployments.iter().any(|deployment| deployment.sequence == row.id)
+            && let Ok(sequence) = Sequence::parse(&row.document)
+        {
+            inputs.references.insert(row.id.clone(), resolve::references(&sequence, &known, &stored));
+        }
+    }
+    let snapshot = tokio::task::spawn_blocking(move || Snapshot::of(&inputs, now))
+        .await
+        .map_err(|died| Problem::of(catalog::problem::Code::Internal, &died))?;
+    site.policies.store(snapshot);
+    *site.policies.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    Ok(())
+}
+
+fn read(reader: &Reader<'_>) -> Result<(Inputs, Stored), SchemaError> {
+    let deployments = reader.deployments()?;
+    let mut secrets = HashMap::new();
+    for row in &deployments {
+        let numbers = reader.sequence_secrets(&row.sequence)?.into_iter().map(|secret| secret.number);
+        secrets.insert(row.sequence.clone(), numbers.collect());
+    }
+    let inputs = Inputs {
+        site: "XYZ".parse().map_err(|_| SchemaError::Value("a site code".to_owned()))?,
+        refresh_seconds: 0,
+        deployments,
+        sequences: reader.sequences()?,
+        references: HashMap::new(),
+        secrets,
+        collections: reader.collections()?,
+        settings: reader.client_settings()?,
+    };
+    Ok((inputs, Stored::of(reader.stored_files()?)))
+}
+
+/// Knows again what devices said before this process began, and makes what they are told.
+///
+/// # Errors
+/// Those of the database.
+pub async fn begin(site: &Arc<Site>) -> Result<(), Problem> {
+    for row in site.read(|r| r.devices()).await? {
+        if let Some(facts) = row.facts.and_then(|facts| serde_json::from_value::<Facts>(facts).ok()) {
+            site.policies.says(&row.name, &facts);
+        }
+    }
+    make(site, clock::now()).await
+}
+
+/// Writes down who asked, and makes anew what time changes.
+///
+/// # Errors
+/// Those of the database.
+pub async fn pass(site: &Arc<Site>, now: Timestamp) -> Result<(), Problem> {
+    let seen = std::mem::take(&mut *site.policies.seen.lock().unwrap_or_else(PoisonError::into_inner));
+    if !seen.is_empty() {
+        let rows: Vec<_> = seen
+            .into_iter()
+            .map(|(name, (address, at))| (name, address.to_canonical().to_string(), at))
+            .collect();
+        site.write(move |w| w.devices_seen(&rows)).await?;
+    }
+    let due = site.policies.snapshot().next_change.is_some_and(|at| at <= now);
+    let made = *site.policies.made.lock().unwrap_or_else(PoisonError::into_inner);
+    let old = made.is_none_or(|made| now.duration_since(made).as_secs().abs() >= EVERY_SECONDS);
+    // Where nothing is deployed, nothing that ends by itself changes anything.
+    if due || (old && !site.read(|r| r.deployments()).await?.is_empty()) {
+        make(site, now).await?;
+    }
+    Ok(())
+}
+
+/// Whether a request may change what devices are told.
+pub fn bears_on(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Deploy(_)
+            | Request::Ts(_)
+            | Request::Software(_)
+            | Request::LicenseDecide { .. }
+            | Request::UpdatesMark { .. }
+            | Request::PackageDownload { .. }
+            | Request::PackageDistribute { .. }
+    )
+}
