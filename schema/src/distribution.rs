@@ -124,11 +124,6 @@ impl Reader<'_> {
         self.all(SQL, [], shelf_row)
     }
 
-    /// Every content that only private packages have, wherever it is.
-    pub fn private_contents(&self) -> Result<Vec<Sha256Digest>, SchemaError> {
-        self.all("SELECT content FROM private_content ORDER BY content", [], |row| sha256(row, "content"))
-    }
-
     /// Content of OS upgrade packages and applications that are deployed: it is in no package, and for devices alone.
     pub fn deployed_content(&self) -> Result<Vec<DeployedContent>, SchemaError> {
         self.all(
@@ -143,6 +138,11 @@ impl Reader<'_> {
                 })
             },
         )
+    }
+
+    /// Every content that only private packages have, wherever it is.
+    pub fn private_contents(&self) -> Result<Vec<Sha256Digest>, SchemaError> {
+        self.all("SELECT content FROM private_content ORDER BY content", [], |row| sha256(row, "content"))
     }
 }
 

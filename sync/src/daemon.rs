@@ -120,8 +120,8 @@ impl Daemon {
             device_plane::begin(&site).await?;
             parts.push(tokio::spawn(points::keep_time(site.clone(), wait(stopped.clone()))));
             parts.push(tokio::spawn(schedule(site.clone(), wait(stopped.clone()))));
-            parts.push(tokio::spawn(packages::maps::keep(site.clone(), wait(stopped.clone()))));
             parts.push(tokio::spawn(deploying::keep_time(site.clone(), wait(stopped.clone()))));
+            parts.push(tokio::spawn(packages::maps::keep(site.clone(), wait(stopped.clone()))));
         } else {
             parts.push(point::start(&site, wait(stopped.clone())).await?);
         }

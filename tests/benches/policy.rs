@@ -16,6 +16,7 @@ use spsync::admin::{self, Envelope, Event};
 use spsync::config::{Loaded, Settings};
 use spsync::device_plane::{self, DeviceService};
 use spsync::keys::Secret;
+use spsync::plane::door::Holder;
 use spsync::site::Site;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -90,10 +91,10 @@ async fn site(folder: &std::path::Path) -> (Arc<Site>, Vec<String>) {
     let (mut known, mut keys) = (HashMap::new(), Vec::new());
     for device in 0..DEVICES {
         let key = Secret::new().expect("random numbers").reveal();
-        known.insert(Sha256Digest::of(key.as_bytes()), DeviceId(name(device)));
+        known.insert(Sha256Digest::of(key.as_bytes()), Holder::Device(DeviceId(name(device))));
         keys.push(key);
     }
-    site.locations.devices.store(known);
+    site.keys.replace(known);
     device_plane::begin(&site).await.expect("policies");
     (site, keys)
 }

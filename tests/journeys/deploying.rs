@@ -22,14 +22,14 @@ async fn get(site: &TestSite, path: &str, key: &str) -> (StatusCode, Value) {
     let answer =
         http().get(format!("{}/{path}", site.url)).bearer_auth(key).send().await.expect("it answers");
     let status = answer.status();
-    (status, answer.json().await.unwrap_or_default())
+    (status, serde_json::from_slice(&answer.bytes().await.expect("a body")).unwrap_or_default())
 }
 
 async fn post(site: &TestSite, path: &str, key: &str, body: &Value) -> (StatusCode, Value) {
     let asked = http().post(format!("{}/{path}", site.url)).bearer_auth(key).body(body.to_string());
     let answer = asked.send().await.expect("it answers");
     let status = answer.status();
-    (status, answer.json().await.unwrap_or_default())
+    (status, serde_json::from_slice(&answer.bytes().await.expect("a body")).unwrap_or_default())
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn a_deployment_is_refused_made_heard_reported_and_counted() {
         "a",
     ];
     site.refused("HIGH_RISK_COLLECTION", &all).await;
-    site.ok(&["license", "decline", &update]).await;
+    site.ok(&["--yes", "license", "decline", &update]).await;
     site.refused("LICENSE_DECLINED", &with(package)).await;
     site.ok(&["license", "accept", &update]).await;
     let required = with(&[

@@ -156,6 +156,19 @@ async fn a_point_enrols_is_sent_a_package_and_serves_it_without_its_site() {
     let key = std::fs::metadata(lyon.path("point/point.key")).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::mode(&key) & 0o777, 0o600);
 
+    // A point is told the hashes of pieces, so that another point that lies costs one of them.
+    let key = std::fs::read_to_string(lyon.path("point/point.key")).unwrap();
+    let told = async |key: Option<&str>| {
+        let asked = http().get(format!("{}/point{content}/pieceshash", site.url));
+        let asked = if let Some(key) = key { asked.bearer_auth(key.trim()) } else { asked };
+        let answer = asked.send().await.unwrap();
+        let status = answer.status().as_u16();
+        let told: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        (status, told["ContentLength"].as_u64())
+    };
+    assert_eq!(told(Some(&key)).await, (200, Some(bytes.len() as u64)));
+    assert_eq!(told(None).await, (401, None));
+
     let shown = site.ok(&["package", "show", "p"]).await;
     assert_eq!(
         (&shown["distributed_to"], &shown["points"][0]["state"]),

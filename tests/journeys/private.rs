@@ -44,6 +44,30 @@ async fn a_private_package_is_not_there_for_strangers() {
         asked.send().await.unwrap().status().as_u16()
     };
     assert_eq!((by(&key).await, by(&token).await), (200, 404));
+    let fetched = site.ok(&["client", "fetch", "--no-later", digest]).await;
+    let size = shown["files"][0]["size"].as_u64().unwrap();
+    assert_eq!((&fetched["private"], &fetched["bytes"]["points"]), (&json!(true), &json!(size)));
+    let kept = site.ok(&["client", "content"]).await;
+    assert_eq!((&kept[0]["content"], &kept[0]["private"]), (&json!(digest), &json!(true)));
+    assert_eq!(
+        site.ok(&["--dry-run", "client", "clean", "--all"]).await,
+        json!([]),
+        "it was used a moment ago"
+    );
+
+    // What the site offers gets a map of its blocks, which is as private.
+    let blocks = async |key: Option<&str>| {
+        let asked = http().get(format!("{}{}/blocks", site.url, names[0]));
+        let asked = if let Some(key) = key { asked.bearer_auth(key.trim()) } else { asked };
+        asked.send().await.unwrap().status().as_u16()
+    };
+    let mut tries = 0;
+    while blocks(Some(&key)).await != 200 {
+        tries += 1;
+        assert!(tries < 200, "no map was made");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(blocks(None).await, 404);
     site.ok(&["--yes", "key", "revoke", "desk-7"]).await;
     assert_eq!(by(&key).await, 404);
 
@@ -53,7 +77,7 @@ async fn a_private_package_is_not_there_for_strangers() {
     site.ok(&["package", "set", "p", "access=public"]).await;
     assert_eq!(statuses().await, [200; 6]);
     let served = site.ok(&["status"]).await["served"].clone();
-    assert_eq!(served["refused"]["forbidden"], 14, "{served}");
+    assert_eq!(served["refused"]["forbidden"], 15, "{served}");
     assert!(served["bytes"]["distribution-point"].as_u64().unwrap() > 0, "{served}");
 
     site.ok(&["package", "set", "p", "access=private"]).await;

@@ -1,6 +1,7 @@
 //! What every journey stands on: the one fake upstream, the real data where it is there, outside tools where they are
 //! installed, and chance that can be repeated.
 
+pub mod contest;
 mod export;
 mod https;
 mod records;

@@ -248,31 +248,58 @@ fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     Ok(have)
 }
 
-/// Says of most sums that no block has them, at the price of one look at a table that stays in the cache.
+/// Says of nearly all sums that no block has them: nine of ten by a table that stays near the processor, and most of the rest
+/// by a larger one, which takes other digits of the hash.
 struct Filter {
-    bits: Vec<u64>,
-    shift: u32,
+    near: Vec<u64>,
+    near_shift: u32,
+    far: Vec<u64>,
 }
+
+/// Bits of the two tables, as powers of two: 128 KiB at most, and 1 MiB at most.
+const NEAR: u32 = 20;
+const FAR: u32 = 23;
+/// Where the digits for the second table begin: below those of the first.
+const FAR_SHIFT: u32 = 64 - NEAR - FAR;
 
 impl Filter {
     fn of(sums: impl Iterator<Item = u64>, count: usize) -> Self {
-        let bits = (count * 64).next_power_of_two().clamp(1 << 12, 1 << 23);
-        let mut filter = Self { bits: vec![0; bits / 64], shift: 64 - bits.ilog2() };
+        let near = (count * 64).next_power_of_two().clamp(1 << 12, 1 << NEAR);
+        let far = (count * 64).next_power_of_two().clamp(1 << 12, 1 << FAR);
+        let mut filter =
+            Self { near: vec![0; near / 64], near_shift: 64 - near.ilog2(), far: vec![0; far / 64] };
         for sum in sums {
-            let at = filter.place(sum);
-            filter.bits[at >> 6] |= 1 << (at & 63);
+            let hash = Self::hash(sum);
+            let (near, far) = (filter.near_place(hash), filter.far_place(hash));
+            filter.near[near >> 6] |= 1 << (near & 63);
+            filter.far[far >> 6] |= 1 << (far & 63);
         }
         filter
     }
 
     #[inline(always)]
-    fn place(&self, sum: u64) -> usize {
-        (sum.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize
+    fn hash(sum: u64) -> u64 {
+        sum.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    #[inline(always)]
+    fn near_place(&self, hash: u64) -> usize {
+        (hash >> self.near_shift) as usize
+    }
+
+    #[inline(always)]
+    fn far_place(&self, hash: u64) -> usize {
+        (hash >> FAR_SHIFT) as usize & (self.far.len() * 64 - 1)
     }
 
     #[inline(always)]
     fn may_have(&self, sum: u64) -> bool {
-        let at = self.place(sum);
-        self.bits[at >> 6] & 1 << (at & 63) != 0
+        let hash = Self::hash(sum);
+        let near = self.near_place(hash);
+        if self.near[near >> 6] & 1 << (near & 63) == 0 {
+            return false;
+        }
+        let far = self.far_place(hash);
+        self.far[far >> 6] & 1 << (far & 63) != 0
     }
 }

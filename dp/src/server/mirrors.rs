@@ -123,6 +123,23 @@ impl ContentServer {
         Ok(response)
     }
 
+    /// Bytes of a content whose hashes this client may know: what it may be served here, and what it is sent to others for.
+    fn described(
+        &self,
+        head: &Parts,
+        shelf: &Shelf,
+        digest: Sha256Digest,
+        client: Asker,
+    ) -> Result<u64, Refusal> {
+        if shelf.contents.contains_key(&digest) {
+            return Ok(self.servable(head, shelf, digest, client)?.size);
+        }
+        if !access::may(&*self.gate, shelf.access(digest), head, client) {
+            return Err(Refusal::Forbidden);
+        }
+        Ok(self.locate(shelf, client.address, digest).ok_or(Refusal::Absent)?.size)
+    }
+
     /// `GET` or `HEAD` of `…/pieceshash`: 200 or 404.
     pub(super) async fn pieces_hash(
         &self,
@@ -131,12 +148,16 @@ impl ContentServer {
         digest: Sha256Digest,
         client: Asker,
     ) -> Result<Response<ContentBody>, Refusal> {
-        let servable = self.servable(head, shelf, digest, client)?;
-        let Some(pieces) = self.pieces.of(&self.library, digest, servable.size).await else {
-            return Err(Refusal::Missing);
+        let size = self.described(head, shelf, digest, client)?;
+        let Some(pieces) = self.pieces.of(&self.library, digest, size).await else {
+            return Err(if shelf.contents.contains_key(&digest) {
+                Refusal::Missing
+            } else {
+                Refusal::Absent
+            });
         };
         let parts = vec![pieces.hash_file.clone()];
-        let (kind, cache) = (HeaderValue::from_static("application/json"), cache_of(servable.access));
+        let (kind, cache) = (HeaderValue::from_static("application/json"), cache_of(shelf.access(digest)));
         Ok(respond::document(parts, kind, cache, head.method == Method::HEAD))
     }
 
@@ -148,13 +169,13 @@ impl ContentServer {
         digest: Sha256Digest,
         client: Asker,
     ) -> Result<Response<ContentBody>, Refusal> {
-        let servable = self.servable(head, shelf, digest, client)?;
+        self.described(head, shelf, digest, client)?;
         let library = self.library.clone();
         let read = tokio::task::spawn_blocking(move || library.block_map(digest)).await;
         // Not made yet, or never: nothing is missing that should be here.
         let Some(map) = read.ok().flatten() else { return Err(Refusal::Absent) };
         let kind = HeaderValue::from_static("application/octet-stream");
-        let cache = cache_of(servable.access);
+        let cache = cache_of(shelf.access(digest));
         Ok(respond::document(vec![map.into()], kind, cache, head.method == Method::HEAD))
     }
 

@@ -7,16 +7,24 @@
 mod access;
 mod admission;
 pub mod body;
+#[cfg(target_os = "linux")]
+mod cold;
 pub mod conditional;
 mod connection;
 mod counters;
 mod facts;
 mod framing;
+#[cfg(target_os = "linux")]
+mod kernel;
+#[cfg(target_os = "linux")]
+mod lease;
 pub mod limit;
 pub(crate) mod metalink;
 mod mirrors;
 pub mod open;
 mod outgoing;
+#[cfg(target_os = "linux")]
+mod pace;
 #[cfg(target_os = "linux")]
 mod push;
 pub mod range;

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use catalog::digest::Sha256Digest;
 
+use super::lease::{Lease, Leased, Leases};
 use crate::library::{Identity, Library, LibraryError, StoredFile};
 
 /// Content of at most so many bytes is kept in memory: one write answers it.
@@ -31,19 +32,22 @@ pub struct OpenContent {
     small: Option<Bytes>,
     region: Option<Bytes>,
     identity: Identity,
+    leased: Leased,
 }
 
 impl OpenContent {
     /// Blocks: small content is read here.
-    fn new(stored: StoredFile) -> io::Result<Self> {
+    fn new(stored: StoredFile, leases: &Arc<Leases>) -> io::Result<Self> {
         let StoredFile { file, digest, size, identity } = stored;
-        let mut opened = Self { digest, size, file: Arc::new(file), small: None, region: None, identity };
+        let (file, leased) = (Arc::new(file), Leased::default());
+        let mut opened = Self { digest, size, file, small: None, region: None, identity, leased };
         if size <= SMALL {
             let mut bytes = vec![0; size as usize];
             opened.file.read_exact_at(&mut bytes, 0)?;
             opened.small = Some(Bytes::from(bytes));
         } else {
-            opened.region = region(&opened.file, size);
+            opened.region = map(&opened.file, size);
+            opened.leased.take(leases, &opened.file);
         }
         Ok(opened)
     }
@@ -56,7 +60,7 @@ impl OpenContent {
         let file = File::open(&path).expect("it was written");
         let identity = Identity::of(&file.metadata().expect("it is open"));
         let stored = StoredFile { file, digest: Sha256Digest([7; 32]), size: bytes.len() as u64, identity };
-        Arc::new(Self::new(stored).expect("it can be read"))
+        Arc::new(Self::new(stored, &Arc::default()).expect("it can be read"))
     }
 
     /// The open file.
@@ -74,6 +78,11 @@ impl OpenContent {
         self.region.as_ref()
     }
 
+    /// What makes it safe to send its pages, if there is that.
+    pub(super) fn lease(&self) -> Option<Arc<Lease>> {
+        self.leased.current()
+    }
+
     /// Where in this content the memory at `address` is.
     pub(super) fn offset_of(&self, address: *const u8) -> Option<u64> {
         let region = self.region.as_ref()?;
@@ -82,22 +91,12 @@ impl OpenContent {
     }
 }
 
-/// A map of the whole file; none where the system has no room for it or no such thing. Answers are read then.
 #[cfg(target_os = "linux")]
-fn region(file: &File, size: u64) -> Option<Bytes> {
-    let length = usize::try_from(size).ok()?;
-    // SAFETY: the map is private and read-only, and it lives as long as the `Bytes` that own it. What must not happen to a
-    // mapped file is that it is cut or written to while somebody reads the map: content is written under another name,
-    // protected (0444) before it gets its own, and removed by unlinking only (`library::Staged::commit`). If an
-    // administrator does it all the same, nothing is read through the map: `push` reads the file by `preadv2`, where a cut
-    // file is a short count and never a signal. Answers over TLS and all other bodies read the file too, see `body`.
-    #[expect(unsafe_code, reason = "a map is the token by which the socket knows a file's bytes")]
-    let map = unsafe { memmap2::MmapOptions::new().len(length).map(file) };
-    map.ok().map(Bytes::from_owner)
-}
+use super::kernel::map;
 
+/// Elsewhere answers are read.
 #[cfg(not(target_os = "linux"))]
-fn region(_: &File, _: u64) -> Option<Bytes> {
+fn map(_: &File, _: u64) -> Option<Bytes> {
     None
 }
 
@@ -106,6 +105,7 @@ fn region(_: &File, _: u64) -> Option<Bytes> {
 pub(super) struct OpenContents {
     library: Library,
     kept: Mutex<Kept>,
+    leases: Arc<Leases>,
 }
 
 #[derive(Debug, Default)]
@@ -118,7 +118,7 @@ struct Kept {
 
 impl OpenContents {
     pub(super) fn new(library: Library) -> Self {
-        Self { library, kept: Mutex::default() }
+        Self { library, kept: Mutex::default(), leases: Arc::default() }
     }
 
     /// The content, open; `None` where it is not in the library.
@@ -129,14 +129,17 @@ impl OpenContents {
         if let Some(kept) = self.kept(digest) {
             // One look at the name, on what the kernel has in memory because it was asked for before: no thread hop.
             if self.library.identity(digest).as_ref() == Some(&kept.identity) {
+                if kept.region.is_some() {
+                    kept.leased.renew(&self.leases, &kept.file);
+                }
                 return Ok(Some(kept));
             }
             self.forget(digest);
         }
-        let library = self.library.clone();
+        let (library, leases) = (self.library.clone(), self.leases.clone());
         let opened = tokio::task::spawn_blocking(move || {
             let Some(stored) = library.open_content(digest)? else { return Ok(None) };
-            let opened = OpenContent::new(stored);
+            let opened = OpenContent::new(stored, &leases);
             opened.map(Some).map_err(|source| library.unreadable(digest, source))
         });
         let Some(opened) =

@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::time::Duration;
+
+use rustix::fs::Mode;
 
 use crate::stage::{Content, Point, noise, request};
 
@@ -66,16 +69,64 @@ fn a_disk_that_does_not_answer_is_said_to_be_busy() {
 fn a_file_that_becomes_shorter_ends_the_connection() {
     let point = Point::start();
     let content = point.add(11, LARGE);
+    // Whoever has it open for writing already need not wait for anybody.
+    let writer = writable(&point, &content);
     let mut wire = point.connect();
     wire.send(&request("GET", &content.path(), &[]));
     let head = wire.head().unwrap();
     assert_eq!(head.field("content-length"), Some(&*LARGE.to_string()));
     let mut got = wire.body(1_000);
-    writable(&point, &content).set_len(2_000).unwrap();
+    writer.set_len(2_000).unwrap();
     got.extend(wire.body(LARGE));
     assert!(got.len() < LARGE, "more bytes than the file had");
     assert!(got == content.bytes[..got.len()], "bytes that were never in the file");
     assert_eq!(point.get(&content.path()).status, 404);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn who_cuts_a_file_waits_for_what_is_on_its_way() {
+    let point = Point::start();
+    for (round, cut) in (0..).zip([false, true]) {
+        let content = point.add(20 + round, LARGE);
+        let mut wire = point.connect();
+        wire.send(&request("GET", &content.path(), &[]));
+        assert_eq!(wire.head().unwrap().status, 200);
+        let mut got = wire.body(1_000);
+        let path = point.blob(&content);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        // By its name alone, or by a descriptor.
+        let cutter = std::thread::spawn(move || {
+            if cut {
+                rustix::fs::open(
+                    &path,
+                    rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::TRUNC,
+                    Mode::empty(),
+                )
+                .unwrap();
+            } else {
+                fs::File::options().write(true).open(path).unwrap().set_len(2_000).unwrap();
+            }
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(!cutter.is_finished(), "the file was cut while its pages were on their way");
+        got.extend(wire.body(LARGE));
+        cutter.join().unwrap();
+        assert!(got.len() < LARGE, "the connection should have ended");
+        assert!(got.len() > 2_000, "what is on its way arrives");
+        assert!(got == content.bytes[..got.len()], "bytes that were never in the file");
+        assert_eq!(point.get(&content.path()).status, 404);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_was_only_opened_for_writing_is_served_again() {
+    let point = Point::start();
+    let content = point.add(30, LARGE);
+    assert!(point.get(&content.path()).body == content.bytes);
+    drop(writable(&point, &content));
+    assert!(point.get(&content.path()).body == content.bytes);
 }
 
 #[test]

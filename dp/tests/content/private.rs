@@ -113,6 +113,29 @@ fn who_has_a_key_gets_it_by_every_name_and_no_cache_keeps_it() {
 }
 
 #[test]
+fn hashes_of_what_others_serve_are_told_and_of_what_is_private_there_to_those_with_a_key() {
+    let (point, _) = start();
+    let elsewhere = point.store(7, 2_000_000);
+    let path = format!("{}/pieceshash", elsewhere.path());
+    assert_eq!(point.get(&path).status, 404, "nobody is sent anywhere for it");
+    point.locate_elsewhere(&elsewhere);
+    assert_eq!(point.get(&path).status, 200);
+    point.change(|shelf| {
+        shelf.private_elsewhere.insert(elsewhere.sha256);
+    });
+    for path in [path, format!("{}/blocks", elsewhere.path()), format!("/locations/{}", elsewhere.sha256)] {
+        assert_eq!(point.get(&path).status, 404, "{path}");
+    }
+    let key = ("Authorization", "Bearer right");
+    let told = point.ask("GET", &format!("{}/pieceshash", elsewhere.path()), &[key]);
+    assert_eq!(
+        (told.status, told.field("cache-control")),
+        (200, Some("private, max-age=31536000, immutable"))
+    );
+    assert_eq!(point.ask("GET", &elsewhere.path(), &[key]).status, 404, "the bytes are elsewhere");
+}
+
+#[test]
 fn without_a_gate_private_content_is_nobodys() {
     let point = Point::start();
     let content = point.add(1, 3_000);

@@ -106,6 +106,9 @@ pub fn and(mut base: Vec<(String, String)>, rows: &[(&str, &str)]) -> Vec<(Strin
     base
 }
 
+/// Content that only others serve, with its bytes.
+type Elsewhere = Arc<Mutex<HashMap<Sha256Digest, u64>>>;
+
 /// Places that a test has said, instead of the point itself.
 type Told = Arc<Mutex<HashMap<Sha256Digest, Vec<Location>>>>;
 
@@ -113,12 +116,17 @@ type Told = Arc<Mutex<HashMap<Sha256Digest, Vec<Location>>>>;
 struct Here {
     shelf: Arc<ArcSwap<Shelf>>,
     told: Told,
+    elsewhere: Elsewhere,
 }
 
 impl Locator for Here {
     fn locate(&self, _: IpAddr, content: Sha256Digest) -> Option<LocationsAnswer> {
         let shelf = self.shelf.load();
-        let servable = shelf.contents.get(&content)?;
+        let elsewhere = || {
+            let size = *self.elsewhere.lock().unwrap().get(&content)?;
+            Some(Servable::new(size, None, "elsewhere.esd".parse().unwrap()))
+        };
+        let servable = shelf.contents.get(&content).cloned().or_else(elsewhere)?;
         let told = self.told.lock().unwrap().get(&content).cloned();
         Some(LocationsAnswer {
             content,
@@ -154,6 +162,7 @@ pub struct Point {
     stop: Option<oneshot::Sender<()>>,
     serving: Option<JoinHandle<()>>,
     told: Told,
+    elsewhere: Elsewhere,
 }
 
 impl Point {
@@ -177,7 +186,8 @@ impl Point {
         let shelf = Arc::new(ArcSwap::from_pointee(Shelf::default()));
         let server = ContentServer::new(library.clone(), shelf.clone(), limits);
         let told = Told::default();
-        let here = Here { shelf: shelf.clone(), told: told.clone() };
+        let elsewhere = Elsewhere::default();
+        let here = Here { shelf: shelf.clone(), told: told.clone(), elsewhere: elsewhere.clone() };
         let server = Arc::new(finish(server.with_locator(Arc::new(here))));
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -197,6 +207,7 @@ impl Point {
             stop: Some(stop),
             serving: Some(serving),
             told,
+            elsewhere,
         }
     }
 
@@ -234,6 +245,11 @@ impl Point {
             reason: String::new(),
         };
         self.told.lock().unwrap().insert(content.sha256, urls.iter().map(place).collect());
+    }
+
+    /// Says that others have content which is not served here.
+    pub fn locate_elsewhere(&self, content: &Content) {
+        self.elsewhere.lock().unwrap().insert(content.sha256, content.bytes.len() as u64);
     }
 
     pub fn change(&self, change: impl Fn(&mut Shelf)) {

@@ -43,6 +43,16 @@ pub enum Client {
         #[arg(long, value_name = "RATE", value_parser = rate)]
         max_rate: Option<u64>,
     },
+    /// Run the task sequences that are deployed to this device
+    Run(super::run::Run),
+    /// Where this device would get a content, and who is not asked, with the reasons
+    Explain {
+        /// SHA-256 of the content
+        content: Sha256Digest,
+    },
+    /// What this device keeps of a run: its scripts, and the end of its log
+    #[command(flatten)]
+    Here(super::run::Here),
     /// What this client keeps, used last first
     Content,
     /// Remove what is beyond `[client] cache_size` and `cache_age`, never what a task needs or what was used within ten minutes
@@ -57,16 +67,6 @@ pub enum Client {
         #[arg(long, value_name = "TIME", value_parser = crate::config::parse_duration)]
         max_age: Option<Duration>,
     },
-    /// Run the task sequences that are deployed to this device
-    Run(super::run::Run),
-    /// Where this device would get a content, and who is not asked, with the reasons
-    Explain {
-        /// SHA-256 of the content
-        content: Sha256Digest,
-    },
-    /// What this device keeps of a run: its scripts, and the end of its log
-    #[command(flatten)]
-    Here(super::run::Here),
     /// What the site knows of devices
     #[command(flatten)]
     AtSite(super::deploy::AtSite),
@@ -94,16 +94,18 @@ pub struct Fetch {
 
 impl Client {
     pub(super) async fn run(self, settings: Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
+        if let Self::AtSite(verb) = self {
+            return verb.run(&settings, global, output).await;
+        }
         let settings = settings.settings;
         match self {
+            Self::AtSite(_) => Ok(0), // it was asked of the site
             Self::Fetch(fetch) => fetch.run(&settings, output).await,
             Self::Share { max_rate } => share(&settings, max_rate, output).await,
             Self::Enrol { token_file } => enrol(&settings, &token_file, output).await,
             Self::Run(run) => run.run(&settings, output).await,
             Self::Explain { content } => super::run::explain(&settings, content, output).await,
             Self::Here(here) => here.run(&settings, output),
-            // Asked of the site, not of this machine: it has been sent there.
-            Self::AtSite(_) => Ok(0),
             Self::Content => {
                 let all = in_cache(&settings, |cache| cache.list()).await?;
                 list(&all, output);
@@ -342,4 +344,21 @@ async fn share(settings: &Settings, max_rate: Option<u64>, output: &Output) -> R
     let ready = |address: SocketAddr| output.note(format!("other clients are served at {address}"));
     dp::client::share(&settings, ready, stop).await.map_err(|error| error.problem())?;
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_or_a_word_say_where_parts_are_taken_from() {
+        let read = |from: &[&str]| delta(from.iter().map(PathBuf::from).collect());
+        assert_eq!(read(&["auto"]), Ok(Delta::Auto));
+        assert_eq!(read(&["off"]), Ok(Delta::Off));
+        assert_eq!(read(&["./auto", "b.esd"]), Ok(Delta::From(vec!["./auto".into(), "b.esd".into()])));
+        assert!(read(&["auto", "b.esd"]).is_err() && read(&["off", "auto"]).is_err());
+        assert!(read(&["x"; MOST_NAMED]).is_ok() && read(&["x"; MOST_NAMED + 1]).is_err());
+        assert_eq!(rate("2MiB/s"), Ok(2 << 20));
+        assert!(rate("").is_err() && rate("2MiB").is_err());
+    }
 }

@@ -251,7 +251,6 @@ async fn run(cli: Cli, output: &Output) -> Result<u8, Problem> {
         Verb::Prestage(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Config(verb) => verb.run(global, output).await,
         Verb::Serve(verb) => verb.run(global, output).await,
-        Verb::Client(client::Client::AtSite(verb)) => verb.run(&settings(global)?, global, output).await,
         Verb::Client(verb) => verb.run(settings(global)?, global, output).await,
         Verb::Now(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Status(verb) => verb.run(&settings(global)?, global, output).await,

@@ -83,18 +83,29 @@ pub struct GroupLine {
     pub link_bytes: u64,
 }
 
+/// Devices that stand in the same groups.
+#[derive(Default)]
+struct Standing {
+    /// Where one of them is.
+    address: Option<IpAddr>,
+    devices: u64,
+    /// How many want which content.
+    wants: BTreeMap<usize, u64>,
+}
+
 /// All groups, by name.
 pub fn lines(places: &Places, contents: &[Wanted], askers: &[Asker]) -> Vec<GroupLine> {
-    let mut groups: BTreeMap<Option<Vec<u32>>, (Option<IpAddr>, u64, BTreeMap<usize, u64>)> = BTreeMap::new();
+    let mut groups: BTreeMap<Option<Vec<u32>>, Standing> = BTreeMap::new();
     for asker in askers.iter().filter(|asker| !asker.wants.is_empty()) {
         let key = asker.address.map(|address| places.standing(address).groups);
-        let entry = groups.entry(key).or_insert_with(|| (asker.address, 0, BTreeMap::new()));
-        entry.1 += 1;
-        asker.wants.iter().for_each(|content| *entry.2.entry(*content).or_default() += 1);
+        let standing = groups.entry(key).or_default();
+        standing.address = asker.address;
+        standing.devices += 1;
+        asker.wants.iter().for_each(|content| *standing.wants.entry(*content).or_default() += 1);
     }
     let mut lines: Vec<GroupLine> = groups
         .into_values()
-        .map(|(address, devices, wants)| line(places, contents, address, devices, &wants))
+        .map(|all| line(places, contents, all.address, all.devices, &all.wants))
         .collect();
     lines.sort_by(|one, other| one.groups.cmp(&other.groups));
     lines

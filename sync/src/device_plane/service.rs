@@ -1,25 +1,20 @@
 //! The routes of the device plane. Every request shows the key of a device; over plain HTTP keys are taken from this machine
 //! alone, unless the operator allowed more, and secrets are never given that way.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
 use dp::peers::Devices as _;
 use dp::server::body::ContentBody;
-use dp::server::{Answering, Call, Remark, Service};
+use dp::server::{Answering, Asker, Call, Remark, Service};
 use http::{HeaderValue, Response, StatusCode, header};
-use schema::keys::PrincipalKind;
-use tracing::warn;
 
 use super::status;
 use crate::authoring::secrets::Vault;
 use crate::clock;
 use crate::deploying::resolve;
 use crate::plane::answer;
-use crate::plane::door::takes_secrets;
-use crate::plane::limit::Mistakes;
-use crate::points::principal_of;
 use crate::policy::{DeploymentId, FactsReport, MostOf, Secrets, StatusBatch};
 use crate::sequence::Sequence;
 use crate::site::Site;
@@ -30,7 +25,6 @@ const LARGEST_FACTS: u64 = 64 << 10;
 /// The device plane of a site.
 pub struct DeviceService {
     site: Arc<Site>,
-    mistakes: Mutex<Mistakes>,
 }
 
 enum Route {
@@ -62,7 +56,7 @@ impl Route {
 impl DeviceService {
     /// The plane of `site`.
     pub fn new(site: Arc<Site>) -> Self {
-        Self { site, mistakes: Mutex::default() }
+        Self { site }
     }
 
     async fn serve(&self, call: &mut Call<'_>) -> Response<ContentBody> {
@@ -82,31 +76,12 @@ impl DeviceService {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Mistakes> {
-        self.mistakes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn carry_out(&self, route: Route, call: &mut Call<'_>) -> Result<Response<ContentBody>, Problem> {
-        let (address, now) = (call.peer.ip(), clock::now());
-        let allowed =
-            self.site.settings().server.allow_plain_enrolment && !matches!(route, Route::Secrets(_));
-        if !takes_secrets(call.secure, address, allowed) {
-            return Err(Problem::new(Code::PlainHttpRefused, "keys and secrets travel over https only"));
+        let (asker, now) = (call.asker(), clock::now());
+        if matches!(route, Route::Secrets(_)) && !takes_secrets_home(asker) {
+            return Err(Problem::new(Code::PlainHttpRefused, "secrets travel over https only"));
         }
-        if self.lock().too_many(address, now) {
-            return Err(Problem::new(Code::TooManyTries, "too many wrong keys of this address"));
-        }
-        let device = match self.device(call).await {
-            Ok(device) => device,
-            Err(problem) => {
-                // Who has a key that was revoked does not guess.
-                if problem.code == Code::KeyRefused {
-                    self.lock().count(address, now);
-                    warn!(client = %address, "{problem}");
-                }
-                return Err(problem);
-            }
-        };
+        let (device, address) = (self.site.keys.device(call.bearer(), asker)?.0, asker.address);
         match route {
             Route::Policy => {
                 self.site.policies.asked(&device, address, now);
@@ -116,20 +91,6 @@ impl DeviceService {
             Route::Status => self.status(&device, call).await,
             Route::Secrets(Some(deployment)) => self.secrets(&device, &deployment).await,
             Route::Secrets(None) => Ok(answer::empty(StatusCode::NOT_FOUND)),
-        }
-    }
-
-    /// Whose key it is: known in memory, and only a key that is not is looked up.
-    async fn device(&self, call: &Call<'_>) -> Result<String, Problem> {
-        if let Some(token) = call.bearer()
-            && let Ok(device) = self.site.keys.device(Some(token), call.asker())
-        {
-            return Ok(device.0);
-        }
-        let principal = principal_of(&self.site, call).await?;
-        match principal.kind {
-            PrincipalKind::Device => Ok(principal.name),
-            PrincipalKind::Point => Err(Problem::new(Code::KeyRefused, "this key is not that of a device")),
         }
     }
 
@@ -228,5 +189,47 @@ impl Service for DeviceService {
 
     fn answer<'s>(&'s self, call: &'s mut Call<'_>) -> Answering<'s> {
         Box::pin(self.serve(call))
+    }
+}
+
+/// Whatever the operator allows for keys: secrets are not to be read on their way.
+fn takes_secrets_home(asker: Asker) -> bool {
+    asker.secure || asker.address.to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_go_over_tls_or_stay_on_this_machine() {
+        for (address, secure, expected) in [
+            ("10.0.0.1", true, true),
+            ("10.0.0.1", false, false),
+            ("::ffff:10.0.0.1", false, false),
+            ("127.0.0.9", false, true),
+            ("::1", false, true),
+            ("::ffff:127.0.0.1", false, true),
+        ] {
+            let asker = Asker { address: address.parse().unwrap(), secure };
+            assert_eq!(takes_secrets_home(asker), expected, "{address} {secure}");
+        }
+    }
+
+    #[test]
+    fn only_these_are_routes() {
+        for (path, method) in [
+            (crate::policy::route::POLICY, Some("GET")),
+            (crate::policy::route::FACTS, Some("POST")),
+            (crate::policy::route::STATUS, Some("POST")),
+            ("client/secrets/XYZ20001", Some("GET")),
+            ("client/secrets", None),
+            ("client/policy/x", None),
+            ("client", None),
+            ("Client/policy", None),
+        ] {
+            let segments: Vec<_> = path.split('/').collect();
+            assert_eq!(Route::of(&segments).map(|route| route.method()), method, "{path}");
+        }
     }
 }

@@ -90,11 +90,11 @@ fn group(device: u32) -> u32 {
     device % GROUPS
 }
 
-/// Every twentieth has another edition, every fiftieth a full disk; the others are eligible.
+/// Every twenty-third has another edition, every fiftieth a full disk; the others are eligible.
 fn facts(device: u32) -> Value {
     json!({
         "os_type": "client", "version": "10.0.18363", "architecture": "x64", "language": "en-us",
-        "edition": if device % 20 == 7 { "Core" } else { "Enterprise" },
+        "edition": if device % 23 == 7 { "Core" } else { "Enterprise" },
         "free_disk_mb": if device % 50 == 11 { 100 } else { 90_000 },
     })
 }
@@ -146,7 +146,7 @@ fn create(sequence: &str, collection: &str, more: Value) -> Value {
 /// How a scripted device ends.
 fn end(device: u32) -> RunState {
     match device {
-        _ if device % 20 == 7 || device % 50 == 11 => RunState::NotApplicable,
+        _ if device % 23 == 7 || device % 50 == 11 => RunState::NotApplicable,
         _ if device % 97 == 3 => RunState::RolledBack,
         _ if device % 31 == 5 => RunState::Failed,
         _ if device % 113 == 9 => RunState::Running,

@@ -62,7 +62,7 @@ impl Door {
 }
 
 /// Whether a secret may come over this connection.
-pub fn takes_secrets(secure: bool, from: IpAddr, plain_allowed: bool) -> bool {
+fn takes_secrets(secure: bool, from: IpAddr, plain_allowed: bool) -> bool {
     secure || plain_allowed || from.to_canonical().is_loopback()
 }
 

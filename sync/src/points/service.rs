@@ -80,15 +80,13 @@ impl PointService {
     }
 
     async fn carry_out(&self, route: Route, call: &mut Call<'_>) -> Result<Response<ContentBody>, Problem> {
+        if !matches!(route, Route::Enrol) {
+            let principal = principal_of(&self.site, call).await?;
+            return self.of_point(route, principal, call).await;
+        }
         let (door, asker, now) = (&self.site.keys.door, call.asker(), clock::now());
         door.admits(asker, now)?;
-        let done = match route {
-            Route::Enrol => self.enrol(call).await,
-            route => match self.principal(call).await {
-                Ok(principal) => return self.of_point(route, principal, call).await,
-                Err(problem) => Err(problem),
-            },
-        };
+        let done = self.enrol(call).await;
         if let Err(problem) = &done {
             door.counts(asker, problem, now);
         }
@@ -124,11 +122,6 @@ impl PointService {
         let enrolled =
             Enrolled { kind: principal.kind, name: principal.name, site: self.site.code().to_string() };
         Ok(answer::json(StatusCode::OK, &enrolled))
-    }
-
-    /// Who shows a key.
-    async fn principal(&self, call: &Call<'_>) -> Result<Principal, Problem> {
-        principal_of(&self.site, call).await
     }
 
     async fn of_point(
@@ -261,11 +254,22 @@ fn query<'c>(call: &'c Call<'_>, key: &str) -> Option<&'c str> {
     pairs.filter(|(name, _)| *name == key).map(|(_, value)| value).next()
 }
 
-/// Who shows a key in `Authorization`: a point or a device of this site, whose key is in force.
+/// Who shows a key in `Authorization`: a point or a device of this site, whose key is in force. Wrong ones are counted, and none
+/// is looked at that came where others could read it ([`crate::plane::door`]).
 ///
 /// # Errors
-/// `KEY_REFUSED`, `KEY_REVOKED`, those of the database.
+/// `PLAIN_HTTP_REFUSED`, `TOO_MANY_TRIES`, `KEY_REFUSED`, `KEY_REVOKED`, those of the database.
 pub async fn principal_of(site: &Arc<Site>, call: &Call<'_>) -> Result<Principal, Problem> {
+    let (door, asker, now) = (&site.keys.door, call.asker(), clock::now());
+    door.admits(asker, now)?;
+    let found = find_principal(site, call).await;
+    if let Err(problem) = &found {
+        door.counts(asker, problem, now);
+    }
+    found
+}
+
+async fn find_principal(site: &Arc<Site>, call: &Call<'_>) -> Result<Principal, Problem> {
     let refused = |why: &str| Problem::new(Code::KeyRefused, why.to_owned());
     let text = call.bearer().ok_or_else(|| refused("a key is needed"))?;
     let secret: Secret = text.parse().map_err(|()| refused("this is no key"))?;

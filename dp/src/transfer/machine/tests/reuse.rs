@@ -164,7 +164,7 @@ proptest! {
         let mut machine = with_parts(size as usize, &spans);
         let mut step = machine.on(NO_TIME, started(0));
         let mut acts = acts.into_iter();
-        let (mut now, mut at, mut have, mut asked) = (NO_TIME, 0, 0, 0);
+        let (mut now, mut have, mut asked) = (NO_TIME, 0, 0);
         loop {
             now += Duration::from_secs(1);
             let event = match step {
@@ -172,7 +172,7 @@ proptest! {
                     prop_assert_eq!(from, have);
                     let inside = spans.iter().any(|span| span.contains(&from));
                     prop_assert!(source == 0 || inside, "only what is here is asked of this machine");
-                    (at, asked) = (source, until.unwrap_or(size));
+                    asked = until.unwrap_or(size);
                     part(from, size)
                 }
                 Step::Read => match acts.next() {
@@ -199,9 +199,10 @@ proptest! {
                 Step::GiveUp => break,
             };
             step = machine.on(now, event);
-            prop_assert_eq!(machine.have(), have);
+            if !matches!(step, Step::Write(_)) {
+                prop_assert_eq!(machine.have(), have);
+            }
         }
-        let _ = at;
         let reports = machine.into_reports();
         prop_assert_eq!(reports.iter().map(|report| report.bytes).sum::<u64>(), have);
     }
