@@ -5,6 +5,7 @@ mod boundaries;
 mod catalogs;
 mod daemon;
 mod deploying;
+mod device_runs;
 mod downloads;
 mod everyday;
 mod feature_updates;

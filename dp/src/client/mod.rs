@@ -8,6 +8,7 @@
 //! where others could read it; and what came as private is never shared.
 
 mod account;
+mod allowed;
 mod bases;
 mod cache;
 mod fallback;
@@ -32,6 +33,7 @@ use tracing::warn;
 use url::Url;
 
 pub use self::account::{Taken, TakenReport, report};
+pub use self::allowed::Allowed;
 pub use self::bases::{Delta, MOST_NAMED};
 pub use self::cache::{Cache, CacheLimits, CachedContent, Removed, Why};
 use self::fallback::{Clock, Started};
@@ -86,6 +88,8 @@ pub struct FetchOptions {
     pub delta: Delta,
     /// Who needs it: it stays in the cache until [`Cache::unpin`]. A word of at most 64 letters, digits and hyphens.
     pub pin: Option<String>,
+    /// Who may be asked.
+    pub allowed: Allowed,
 }
 
 /// A content that the client has now.
@@ -274,7 +278,7 @@ async fn fetch_by(
     let mut resumed_from = None;
     let mut known: Option<Known> = None;
     let (answer, mut fetched) = loop {
-        let answer = ask(&site, content).await?;
+        let answer = options.allowed.of(ask(&site, content).await?);
         remember(&cache, settings.limits, &answer).await?;
         let elapsed = clock.elapsed();
         let digests = Digests { sha256: Some(content), sha1: None };
@@ -377,6 +381,17 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, ClientError> {
     let done = tokio::task::spawn_blocking(work).await.map_err(ClientError::Stopped)?;
     done.map_err(ClientError::Library)
+}
+
+/// Where the site says that `content` is, for this device.
+///
+/// # Errors
+/// [`ClientError`].
+pub async fn locate(
+    settings: &ClientSettings,
+    content: Sha256Digest,
+) -> Result<LocationsAnswer, ClientError> {
+    ask(&Reach::new(settings), content).await
 }
 
 /// Asks the site where `content` is; a few times, where that may help.

@@ -43,6 +43,16 @@ pub enum Client {
         #[arg(long, value_name = "RATE", value_parser = rate)]
         max_rate: Option<u64>,
     },
+    /// Run the task sequences that are deployed to this device
+    Run(super::run::Run),
+    /// Where this device would get a content, and who is not asked, with the reasons
+    Explain {
+        /// SHA-256 of the content
+        content: Sha256Digest,
+    },
+    /// What this device keeps of a run: its scripts, and the end of its log
+    #[command(flatten)]
+    Here(super::run::Here),
     /// What this client keeps, used last first
     Content,
     /// Remove what is beyond `[client] cache_size` and `cache_age`, never what a task needs or what was used within ten minutes
@@ -93,6 +103,9 @@ impl Client {
             Self::Fetch(fetch) => fetch.run(&settings, output).await,
             Self::Share { max_rate } => share(&settings, max_rate, output).await,
             Self::Enrol { token_file } => enrol(&settings, &token_file, output).await,
+            Self::Run(run) => run.run(&settings, output).await,
+            Self::Explain { content } => super::run::explain(&settings, content, output).await,
+            Self::Here(here) => here.run(&settings, output),
             Self::Content => {
                 let all = in_cache(&settings, |cache| cache.list()).await?;
                 list(&all, output);
@@ -118,7 +131,12 @@ impl Fetch {
         if let Some(path) = &self.key_file {
             client.key = Some(key_in(path)?);
         }
-        let options = FetchOptions { target: self.to, delta: delta(self.delta_from)?, pin: None };
+        let options = FetchOptions {
+            target: self.to,
+            delta: delta(self.delta_from)?,
+            pin: None,
+            ..FetchOptions::default()
+        };
         let bar = output.bars.then(indicatif::ProgressBar::no_length);
         let told = bar.clone();
         let fetching = dp::client::fetch_content_with(&client, self.content, &options, move |at| {

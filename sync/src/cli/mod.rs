@@ -17,6 +17,7 @@ mod now;
 mod output;
 mod package;
 mod progress;
+mod run;
 mod serve;
 mod shell;
 mod status;

@@ -166,7 +166,8 @@ pub struct Journal {
 }
 
 fn disk(path: &Path, error: &std::io::Error) -> Problem {
-    Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be used", path.display())).because_of(Some(error))
+    Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be used", path.display()))
+        .because_of(Some(error))
 }
 
 fn damaged(path: &Path, why: impl Into<String>) -> Problem {

@@ -328,6 +328,11 @@ impl Progress {
         }
     }
 
+    /// The position that is worked on.
+    pub fn position(&self) -> usize {
+        self.cursor
+    }
+
     /// The position of the upgrade whose second half the restart brings.
     pub fn pending_setup(&self) -> Option<usize> {
         self.setup.as_ref().map(|pending| pending.node)

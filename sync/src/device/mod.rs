@@ -9,9 +9,16 @@
 //! conditions. One small file holds all that it remembers, replaced as a whole; messages for the site are in it, so that
 //! none is lost or told twice whatever ends the process.
 
+pub mod content;
+pub mod drive;
 pub mod evaluate;
+pub mod executor;
+pub mod journal;
 pub mod judge;
+pub mod link;
+pub mod log;
 pub mod machine;
 pub mod plan;
+pub mod scripts;
 pub mod setup;
 pub mod variables;

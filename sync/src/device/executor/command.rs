@@ -60,7 +60,8 @@ pub struct Real {
 /// `SIMULATION_INVALID`.
 pub fn facts_of(path: &Path) -> Result<Facts, Problem> {
     let invalid = |why: String| {
-        Problem::new(Code::SimulationInvalid, format!("`{}` does not say what the device is", path.display())).because(why)
+        Problem::new(Code::SimulationInvalid, format!("`{}` does not say what the device is", path.display()))
+            .because(why)
     };
     let text = std::fs::read_to_string(path).map_err(|error| invalid(error.to_string()))?;
     toml::from_str(&text).map_err(|error: toml::de::Error| invalid(error.message().to_owned()))
@@ -93,7 +94,8 @@ impl Real {
     }
 
     async fn run_command(&self, work: Work<'_>, command: &RunCommand) -> Outcome {
-        let folder = (!command.start_in.is_empty()).then(|| PathBuf::from(work.variables.fill(&command.start_in, work.secrets)));
+        let folder = (!command.start_in.is_empty())
+            .then(|| PathBuf::from(work.variables.fill(&command.start_in, work.secrets)));
         let line = work.variables.fill(&command.command, work.secrets);
         let program = self.shell(work, &line, folder);
         finish(work, &program, program.run(work.order.limit).await)
@@ -152,7 +154,8 @@ impl Real {
         let CommandLine { program, arguments } = line;
         let line = std::iter::once(program).chain(arguments).collect();
         let program = self.program(work, line, Some(media));
-        let ended = program.run(work.order.limit.saturating_sub(began.elapsed()).max(Duration::from_secs(1))).await;
+        let ended =
+            program.run(work.order.limit.saturating_sub(began.elapsed()).max(Duration::from_secs(1))).await;
         self.forget_key();
         finish(work, &program, ended)
     }
@@ -214,7 +217,12 @@ impl Real {
 
     /// The indexes that go onto the media: of a feature update the edition of the device; of an OS upgrade package all, of
     /// which the step means one.
-    fn editions(&self, info: &ImageInfo, work: Work<'_>, upgrade: &UpgradeOs) -> Result<(Vec<u32>, From), Failure> {
+    fn editions(
+        &self,
+        info: &ImageInfo,
+        work: Work<'_>,
+        upgrade: &UpgradeOs,
+    ) -> Result<(Vec<u32>, From), Failure> {
         let editions = crate::software::images::editions(info);
         if upgrade.image.is_none() {
             let facts = self.facts();
@@ -255,7 +263,10 @@ impl Real {
             Ok(Ended::Exit(127)) => fails(Code::ToolMissing, format!("`{WIMLIB}` is not installed")),
             Ok(Ended::Exit(code)) => {
                 let line = output.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-                fails(Code::SetupMediaMissing, format!("`{WIMLIB} {}` ended with {code}: {line}", arguments[0]))
+                fails(
+                    Code::SetupMediaMissing,
+                    format!("`{WIMLIB} {}` ended with {code}: {line}", arguments[0]),
+                )
             }
             Ok(Ended::TimedOut) => fails(Code::StepTimedOut, "the image was not unpacked in time".to_owned()),
             Err(error) => fails(Code::ToolMissing, error.to_string()),
@@ -273,9 +284,15 @@ fn image_file<'a>(work: Work<'a>, upgrade: &UpgradeOs) -> Result<&'a ContentFile
         details: work.choice.map(crate::device::evaluate::reasons).unwrap_or_default(),
     };
     if let Some(id) = &upgrade.image {
-        return references.images.iter().find(|image| image.id == *id).map(|image| &image.file).ok_or_else(nothing);
+        return references
+            .images
+            .iter()
+            .find(|image| image.id == *id)
+            .map(|image| &image.file)
+            .ok_or_else(nothing);
     }
-    let update = references.feature_updates.iter().find(|update| Some(update.id()) == chosen).ok_or_else(nothing)?;
+    let update =
+        references.feature_updates.iter().find(|update| Some(update.id()) == chosen).ok_or_else(nothing)?;
     let esd = |file: &&ContentFile| {
         let name = file.name.as_str().to_ascii_lowercase();
         name.ends_with(".esd") || name.ends_with(".wim")
@@ -322,7 +339,8 @@ fn finish(work: Work<'_>, program: &Program, ended: std::io::Result<Ended>) -> O
 /// The files of an application under their names, in a folder of their own.
 fn gather(place: &Path, files: &[ContentFile], work: Work<'_>) -> Result<(), Problem> {
     let wrong = |error: std::io::Error| {
-        Problem::new(Code::DiskError, format!("`{}` cannot be filled", place.display())).because_of(Some(&error))
+        Problem::new(Code::DiskError, format!("`{}` cannot be filled", place.display()))
+            .because_of(Some(&error))
     };
     std::fs::create_dir_all(place).map_err(wrong)?;
     for file in files {
@@ -346,12 +364,14 @@ pub fn shown(work: Work<'_>, folder: &str) -> Vec<String> {
         Action::RunCommand(command) => vec![work.variables.masked(&command.command)],
         Action::InstallApplication(install) => {
             let apps = &work.frame.assignment.references.applications;
-            let line = |id| apps.iter().find(|app| app.id == *id).map(|app| app.install.clone());
+            let line = |id: &catalog::id::PackageId| {
+                apps.iter().find(|app| app.id == *id).map(|app| app.install.clone())
+            };
             install.applications.iter().filter_map(line).collect()
         }
-        Action::InstallUpdates(install) => {
-            targeted(install.mode, &work.frame.updates).map(|update| format!("install {}", update.title)).collect()
-        }
+        Action::InstallUpdates(install) => targeted(install.mode, &work.frame.updates)
+            .map(|update| format!("install {}", update.title))
+            .collect(),
         Action::UpgradeOs(upgrade) => {
             let mut lines = Vec::new();
             let work_folder = setup::join(folder, "work");
@@ -370,9 +390,8 @@ pub fn shown(work: Work<'_>, folder: &str) -> Vec<String> {
                         let images = &work.frame.assignment.references.images;
                         let image = images.iter().find(|image| image.id == *id);
                         let edition = image.and_then(|image| image.edition(upgrade.edition_index));
-                        let place = image.and_then(|image| {
-                            image.editions.iter().position(|one| Some(one) == edition)
-                        });
+                        let place = image
+                            .and_then(|image| image.editions.iter().position(|one| Some(one) == edition));
                         From::Image { index: u32::try_from(place.unwrap_or(0) + 1).unwrap_or(1) }
                     }
                 };
@@ -380,7 +399,8 @@ pub fn shown(work: Work<'_>, folder: &str) -> Vec<String> {
             let key = upgrade.product_key.is_some() && matches!(from, From::Image { .. });
             let config = key.then(|| setup::join(&work_folder, KEY_FILE));
             if let Some(config) = &config {
-                lines.push(format!("write {config}: [SetupConfig] PKey={MASK}; removed when Setup has ended"));
+                lines
+                    .push(format!("write {config}: [SetupConfig] PKey={MASK}; removed when Setup has ended"));
             }
             let mut places = places(Path::new(folder), media, config);
             if folder.contains('\\') {
@@ -488,9 +508,9 @@ impl Executor for Real {
         let chosen = work.choice.and_then(|choice| choice.chosen);
         let update = references.feature_updates.iter().find(|update| Some(update.id()) == chosen);
         let image = references.images.iter().find(|image| Some(&image.id) == upgrade.image.as_ref());
-        let build = update
-            .and_then(|update| update.facts.build)
-            .or(image.and_then(|image| image.edition(upgrade.edition_index)).and_then(|edition| edition.build));
+        let build = update.and_then(|update| update.facts.build).or(image
+            .and_then(|image| image.edition(upgrade.edition_index))
+            .and_then(|edition| edition.build));
         let now = numbers(&self.facts().version)[2];
         Ok(match build {
             Some((major, _)) if now >= major => Found::Upgraded,

@@ -4,6 +4,8 @@
 pub mod command;
 pub mod process;
 pub mod simulate;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -89,7 +91,11 @@ pub trait Executor: Probe + Send {
     /// Looks what became of Setup after the restart.
     fn settle(&mut self, work: Work<'_>) -> impl Future<Output = Result<Found, Stopped>> + Send;
     /// Restarts the device.
-    fn restart(&mut self, delay: u16, boot_image: bool) -> impl Future<Output = Result<Restarted, Stopped>> + Send;
+    fn restart(
+        &mut self,
+        delay: u16,
+        boot_image: bool,
+    ) -> impl Future<Output = Result<Restarted, Stopped>> + Send;
     /// What would be run, with secrets masked.
     fn show(&self, work: Work<'_>) -> Vec<String>;
     /// Content that the device is to have without asking anybody; `None`: it is fetched.

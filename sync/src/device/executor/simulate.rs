@@ -170,7 +170,8 @@ impl Script {
     pub fn of_file(path: &Path) -> Result<Self, Problem> {
         use std::io::Read as _;
         let invalid = |why: String| {
-            Problem::new(Code::SimulationInvalid, format!("`{}` describes no device", path.display())).because(why)
+            Problem::new(Code::SimulationInvalid, format!("`{}` describes no device", path.display()))
+                .because(why)
         };
         let mut text = String::new();
         std::fs::File::open(path)
@@ -268,7 +269,8 @@ impl Simulated {
 
     fn pass(&mut self, time: Duration) {
         self.world.passed_ms += u64::try_from(time.as_millis()).unwrap_or_default();
-        let later = SignedDuration::try_from(time).ok().and_then(|time| self.world.clock.checked_add(time).ok());
+        let later =
+            SignedDuration::try_from(time).ok().and_then(|time| self.world.clock.checked_add(time).ok());
         self.world.clock = later.unwrap_or(self.world.clock);
     }
 
@@ -294,7 +296,9 @@ impl Simulated {
     fn cut(&mut self, step: u32, at: PowerAt) -> Result<(), Stopped> {
         let cuts = self.script.power.iter().enumerate();
         let due = |(number, cut): &(usize, &PowerScript)| {
-            cut.step == step && cut.at == at && self.world.cuts.get(number).is_none_or(|made| *made < cut.times)
+            cut.step == step
+                && cut.at == at
+                && self.world.cuts.get(number).is_none_or(|made| *made < cut.times)
         };
         let Some((number, _)) = cuts.clone().find(due) else { return Ok(()) };
         *self.world.cuts.entry(number).or_default() += 1;
@@ -342,7 +346,9 @@ impl Simulated {
             if upgrade.feature_updates.is_empty() { setup::From::Folder } else { setup::From::FeatureUpdate },
             work.frame.settings.dynamic_update,
         );
-        if fetches == Some(true) || (fetches.is_none() && work.frame.settings.dynamic_update == DynamicUpdateSetting::Yes) {
+        if fetches == Some(true)
+            || (fetches.is_none() && work.frame.settings.dynamic_update == DynamicUpdateSetting::Yes)
+        {
             for kind in ["language packs", "features on demand", "drivers", "cumulative updates"] {
                 self.world.effects.push(format!("Dynamic Update asked the internet for {kind}"));
             }

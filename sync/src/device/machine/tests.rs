@@ -1,1 +1,358 @@
+//! Runs in a world of plain values, cut and killed at any moment.
 
+use proptest::prelude::*;
+
+use super::*;
+use crate::policy::{ContentOptions, Purpose, References, Rerun, UserOptions};
+use crate::sequence::action::{RunCommand, SetVariable, UpgradeOs};
+use crate::sequence::condition::{Comparison, Condition};
+use crate::sequence::template::{Upgrade, upgrade};
+use crate::sequence::{Common, Group, Kind, Node, Sequence, Step};
+
+fn command(name: &str) -> Node {
+    Node::Step(Step { common: Common::named(name), action: Action::RunCommand(RunCommand::default()) })
+}
+
+fn with(node: Node, change: impl Fn(&mut Common)) -> Node {
+    let mut node = node;
+    change(node.common_mut());
+    node
+}
+
+fn group(name: &str, nodes: Vec<Node>) -> Node {
+    Node::Group(Group { common: Common::named(name), nodes })
+}
+
+fn sequence(nodes: Vec<Node>) -> Sequence {
+    Sequence { nodes, ..Sequence::empty("x", "", Kind::Custom) }
+}
+
+fn frame(sequence: &Sequence) -> Frame {
+    let time = jiff::Timestamp::UNIX_EPOCH;
+    Frame {
+        run: 1,
+        assignment: Assignment {
+            deployment: "XYZ20001".parse().expect("a number"),
+            task_sequence: "XYZ00001".parse().expect("an id"),
+            revision: 1,
+            name: "x".to_owned(),
+            purpose: Purpose::Required,
+            available: time,
+            deadline: None,
+            expires: None,
+            rerun: Rerun::Always,
+            user: UserOptions::default(),
+            content: ContentOptions::default(),
+            document: sequence.to_text(),
+            references: References::default(),
+            secrets: Vec::new(),
+        },
+        settings: DeviceSettings::default(),
+        updates: Vec::new(),
+    }
+}
+
+fn facts() -> Facts {
+    serde_json::from_value(serde_json::json!({
+        "os_type": "client", "version": "10.0.22631", "edition": "Enterprise", "architecture": "x64", "language": "en-us"
+    }))
+    .expect("facts")
+}
+
+/// A device of which each step ends as a function says, and which dies where its list of deaths says.
+struct World<'a> {
+    exits: &'a dyn Fn(u32, u32) -> i64,
+    /// After so many acts: the process is killed (false), or the power is cut (true).
+    deaths: Vec<(usize, bool)>,
+    rolls_back: bool,
+    boot: u32,
+    acts: usize,
+    pending: bool,
+    settled: Option<bool>,
+    ended: Vec<(u32, usize)>,
+    started: Vec<(u32, usize)>,
+    said: Vec<Said>,
+}
+
+impl<'a> World<'a> {
+    fn new(exits: &'a dyn Fn(u32, u32) -> i64) -> Self {
+        Self {
+            exits,
+            deaths: Vec::new(),
+            rolls_back: false,
+            boot: 1,
+            acts: 0,
+            pending: false,
+            settled: None,
+            ended: Vec::new(),
+            started: Vec::new(),
+            said: Vec::new(),
+        }
+    }
+
+    fn restart(&mut self) {
+        self.boot += 1;
+        if std::mem::take(&mut self.pending) {
+            self.settled = Some(!self.rolls_back);
+        }
+    }
+
+    fn dies(&mut self) -> Option<bool> {
+        self.acts += 1;
+        self.deaths.iter().find(|(at, _)| *at == self.acts).map(|(_, power)| *power)
+    }
+
+    /// The whole life of a run. What is journaled is all that survives; that it ends at all is the first claim.
+    fn live(&mut self, sequence: &Sequence) -> End {
+        let (plan, frame) = (Plan::of(sequence), frame(sequence));
+        let mut journal = Progress::begin(&plan, &frame, &facts(), "1");
+        let mut judged_done: Vec<usize> = Vec::new();
+        for _life in 0..200 {
+            let mut machine = Machine::new(&plan, &frame, journal.clone());
+            let mut event = Event::Woke { boot: self.boot.to_string() };
+            for _act in 0..2_000 {
+                let turn = machine.on(event, Duration::from_secs(1));
+                let text = serde_json::to_string(&machine.progress).expect("JSON");
+                journal = serde_json::from_str(&text).expect("what was written is read");
+                self.said.extend(turn.said);
+                let death = self.dies();
+                // Half of what could have happened happens although nobody hears of it.
+                event = match turn.act {
+                    Act::End(end) => return end,
+                    Act::Fetch { .. } => Event::Fetched(Ok(Vec::new())),
+                    Act::Judge(node) => {
+                        let when = plan.at(node).and_then(|node| node.common.when.clone());
+                        judged_done.push(node);
+                        let holds = when.is_none_or(|when| {
+                            crate::device::judge::holds(
+                                &when,
+                                machine.progress.variables(),
+                                None,
+                                &facts(),
+                                &Nothing,
+                            )
+                        });
+                        Event::Judged(holds)
+                    }
+                    Act::Run(order) => {
+                        let number = plan.at(order.node).map_or(0, |node| node.number);
+                        assert!(
+                            !self.said.iter().any(|said| is_success(said, number)),
+                            "step {number} had succeeded"
+                        );
+                        self.started.push((number, order.part));
+                        let exit = (self.exits)(number, order.attempt);
+                        if matches!(
+                            plan.at(order.node).and_then(|n| n.action.as_ref()),
+                            Some(Action::UpgradeOs(_))
+                        ) && exit == 0
+                            && death.is_none()
+                        {
+                            self.pending = true;
+                        }
+                        self.ended.push((number, order.part));
+                        Event::Ended(Outcome::Exit { code: exit, output: None })
+                    }
+                    Act::Look(_) => Event::Found(Found::Lost),
+                    Act::Settle => Event::Found(match self.settled {
+                        Some(true) => Found::Upgraded,
+                        Some(false) => Found::RolledBack { exit: Some(0xC190_0101) },
+                        None => Found::Lost,
+                    }),
+                    Act::Restart { .. } => {
+                        self.restart();
+                        Event::Woke { boot: self.boot.to_string() }
+                    }
+                };
+                match death {
+                    Some(true) => {
+                        self.restart();
+                        break;
+                    }
+                    Some(false) => break,
+                    None => {}
+                }
+            }
+        }
+        panic!("it did not end: {:?}", self.said.last());
+    }
+
+    fn told(&self) -> Vec<String> {
+        let step = |said: &Said| {
+            let step = said.step.as_ref()?;
+            Some(format!("{} {}", step.name, step.state.word()))
+        };
+        self.said.iter().filter_map(step).collect()
+    }
+}
+
+fn is_success(said: &Said, number: u32) -> bool {
+    said.step.as_ref().is_some_and(|step| step.number == number && step.state == StepState::Succeeded)
+}
+
+struct Nothing;
+
+impl crate::device::judge::Probe for Nothing {
+    fn file(&self, _: &str) -> bool {
+        false
+    }
+    fn folder(&self, _: &str) -> bool {
+        false
+    }
+    fn registry(&self, _: &str, _: &str) -> Option<String> {
+        None
+    }
+    fn wmi(&self, _: &str, _: &str) -> bool {
+        false
+    }
+    fn software(&self, _: &str) -> bool {
+        false
+    }
+}
+
+#[test]
+fn failures_travel_out_of_groups_until_one_continues() {
+    let bad = |number: u32, _| i64::from(number == 2) * 5;
+    let continues = |node| with(node, |common| common.continue_on_error = true);
+    for (nodes, state, told) in [
+        (vec![command("a"), command("b"), command("c")], RunState::Failed, "b failed"),
+        (vec![command("a"), continues(command("b")), command("c")], RunState::Succeeded, "c succeeded"),
+        (
+            vec![continues(group("g", vec![command("a"), command("b"), command("c")])), command("d")],
+            RunState::Succeeded,
+            "d succeeded",
+        ),
+        (
+            vec![
+                continues(group("g", vec![group("h", vec![command("a"), command("b")]), command("c")])),
+                command("d"),
+            ],
+            RunState::Succeeded,
+            "d succeeded",
+        ),
+        (vec![group("g", vec![command("a"), command("b")]), command("c")], RunState::Failed, "b failed"),
+    ] {
+        let mut world = World::new(&bad);
+        let end = world.live(&sequence(nodes));
+        assert_eq!(end.state, state);
+        assert_eq!(world.told().last().map(String::as_str), Some(told));
+        assert!(state == RunState::Succeeded || end.code == Some(Code::StepFailed) && end.exit == Some(5));
+    }
+}
+
+#[test]
+fn steps_are_skipped_retried_and_restart_the_device() {
+    let exits = |number: u32, attempt: u32| match (number, attempt) {
+        (2, 1) => 9,
+        (3, _) => 3010,
+        _ => 0,
+    };
+    let set = SetVariable { variable: "Room".to_owned(), value: "204".to_owned(), hidden_value: None };
+    let nodes = vec![
+        Node::Step(Step { common: Common::named("set"), action: Action::SetVariable(set) }),
+        with(command("again"), |common| common.retries = 2),
+        command("restarts"),
+        with(command("off"), |common| common.disabled = true),
+        with(command("there"), |common| {
+            common.when = Some(Condition::variable("room", Comparison::Equals, "204"))
+        }),
+        with(group("not there", vec![command("in it")]), |common| {
+            common.when = Some(Condition::variable("room", Comparison::Less, "204"));
+        }),
+    ];
+    let mut world = World::new(&exits);
+    assert_eq!(world.live(&sequence(nodes)).state, RunState::Succeeded);
+    assert_eq!(world.boot, 2);
+    assert_eq!(
+        world.told(),
+        [
+            "set succeeded",
+            "again running",
+            "again retrying",
+            "again running",
+            "again succeeded",
+            "restarts running",
+            "restarts succeeded",
+            "off skipped",
+            "there running",
+            "there succeeded",
+            "in it skipped"
+        ]
+    );
+}
+
+fn template() -> Sequence {
+    upgrade(Upgrade { name: "x".to_owned(), ..Upgrade::default() })
+}
+
+#[test]
+fn an_upgrade_that_failed_is_hidden_by_no_group() {
+    for (exit, rolls_back, state, code) in [
+        (0, false, RunState::Succeeded, None),
+        (0xC190_0208, false, RunState::Failed, Some(Code::SetupBlocked)),
+        (0xC190_0200, false, RunState::Failed, Some(Code::SetupNotEligible)),
+        (1, false, RunState::Failed, Some(Code::SetupFailed)),
+        (0, true, RunState::RolledBack, Some(Code::SetupRolledBack)),
+    ] {
+        let exits = move |number: u32, _| if number == 2 { exit } else { 0 };
+        let mut world = World { rolls_back, ..World::new(&exits) };
+        let end = world.live(&template());
+        assert_eq!((end.state, end.code), (state, code), "{exit:#x}");
+    }
+}
+
+#[test]
+fn an_upgrade_that_nobody_restarts_is_restarted_at_the_end() {
+    let step = Step { common: Common::named("up"), action: Action::UpgradeOs(UpgradeOs::default()) };
+    let mut world = World { rolls_back: true, ..World::new(&|_, _| 0) };
+    let end = world.live(&sequence(vec![Node::Step(step)]));
+    assert_eq!((end.state, world.boot), (RunState::RolledBack, 2));
+}
+
+#[test]
+fn a_command_that_was_interrupted_is_not_run_again_unless_it_may() {
+    for (retries, runs, state) in [(0, 1, RunState::Failed), (1, 2, RunState::Succeeded)] {
+        let mut world = World { deaths: vec![(2, true)], ..World::new(&|_, _| 0) };
+        let end = world.live(&sequence(vec![with(command("a"), |common| common.retries = retries)]));
+        assert_eq!((world.started.len(), end.state), (runs, state));
+        assert!(state == RunState::Succeeded || end.code == Some(Code::StepInterrupted));
+    }
+}
+
+#[test]
+fn time_ends_every_run() {
+    let mut sequence = sequence((0..200).map(|number| command(&format!("c{number}"))).collect());
+    sequence.max_runtime = 1;
+    let mut world = World::new(&|_, _| 0);
+    let end = world.live(&sequence);
+    assert_eq!((end.state, end.code), (RunState::Failed, Some(Code::RunTimedOut)));
+    assert!(world.started.len() < 80, "{}", world.started.len());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever dies when: the run ends, no step that was written down as finished begins again, and the last word is the
+    /// only final one.
+    #[test]
+    fn any_interleaving_of_deaths_ends_and_repeats_nothing(
+        deaths in proptest::collection::vec((1..40_usize, any::<bool>()), 0..25),
+        bad in proptest::option::of(1..4_u32),
+        rolls_back in any::<bool>(),
+        retries in 0..3_u8,
+    ) {
+        let exits = move |number: u32, _| i64::from(Some(number) == bad) * 7;
+        let mut sequence = template();
+        sequence.nodes.push(with(command("last"), |common| common.retries = retries));
+        sequence.nodes.insert(0, with(command("first"), |common| common.retries = retries));
+        let mut world = World { deaths, rolls_back, ..World::new(&exits) };
+        let end = world.live(&sequence);
+        prop_assert!(end.state.is_final());
+        let finals: Vec<_> = world.said.iter().filter(|said| said.state.is_final()).collect();
+        prop_assert_eq!(finals.len(), 1, "one final word");
+        prop_assert_eq!(finals[0].state, end.state);
+        prop_assert!(world.said.last().is_some_and(|said| said.state.is_final()), "and it is the last");
+        let succeeded = end.state == RunState::Succeeded;
+        prop_assert_eq!(end.code.is_none(), succeeded, "a failure has its reason");
+    }
+}

@@ -1,0 +1,418 @@
+//! `spsync client run`, and what a device keeps of it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use catalog::digest::Sha256Digest;
+use catalog::problem::{Code, Coded as _, Problem};
+use clap::{Args, Subcommand};
+
+use super::Output;
+use super::client::{KEY_FILE, settings_of};
+use super::output::safe;
+use crate::clock;
+use crate::config::Settings;
+use crate::device::drive::{Device, Round};
+use crate::device::executor::command::{CommandSettings, Real};
+use crate::device::executor::simulate::{Script, Simulated};
+use crate::device::executor::{Executor, Stopped};
+use crate::device::journal::{Journal, read_memory};
+use crate::device::link::Link;
+use crate::device::log;
+use crate::keys::Secret;
+use crate::policy::{Bucket, DeploymentId, Policy, Secrets};
+use crate::sequence::action::Sealed;
+use crate::sequence::key;
+
+/// Power cuts of a simulated device in one call: more is a description that never ends.
+const MOST_CUTS: usize = 1_000;
+/// Looks at a policy of a simulated device in one call.
+const MOST_ROUNDS: usize = 1_000;
+
+/// How task sequences are run.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The address of the site; `[client] site` if not given
+    #[arg(long, value_name = "URL", conflicts_with = "policy")]
+    site: Option<String>,
+    /// The key of this device; that of its enrolment if not given
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// Run by this policy, without asking a site
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Pretend, after this description of a device
+    #[arg(long, value_name = "FILE", conflicts_with = "execute")]
+    simulate: Option<PathBuf>,
+    /// Really run what the steps say
+    #[arg(long, requires = "facts")]
+    execute: bool,
+    /// What this device is, as TOML; with --execute
+    #[arg(long, value_name = "FILE")]
+    facts: Option<PathBuf>,
+    /// Where the device remembers its runs; below `[client] dir` if not given
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Print what would be run, with secrets masked, and run nothing
+    #[arg(long)]
+    show_commands: bool,
+    /// Look once, run what is due, and end
+    #[arg(long)]
+    once: bool,
+    /// Start this deployment, as who uses the device may
+    #[arg(long, value_name = "DEPLOYMENT")]
+    start: Vec<DeploymentId>,
+    /// Secrets for a run without a site, as TOML: sealed-1 = "…"; only its owner may read the file
+    #[arg(long, value_name = "FILE", requires = "policy")]
+    secrets_file: Option<PathBuf>,
+    /// The command that restarts the device; with --execute
+    #[arg(long, value_name = "COMMAND", default_value = "shutdown -r now")]
+    restart_command: String,
+    /// The file that says which start of the device this is; with --execute
+    #[arg(long, value_name = "FILE", default_value = "/proc/sys/kernel/random/boot_id")]
+    boot_id_file: PathBuf,
+}
+
+/// What this device keeps of its runs
+#[derive(Debug, Subcommand)]
+pub enum Here {
+    /// The scripts that this device keeps until the restart after a run
+    #[command(name = "kept-scripts")]
+    Scripts {
+        /// Where the device remembers its runs
+        #[arg(long, value_name = "DIR")]
+        state_dir: Option<PathBuf>,
+    },
+    /// The end of the log of this device
+    Log {
+        /// Where the device remembers its runs
+        #[arg(long, value_name = "DIR")]
+        state_dir: Option<PathBuf>,
+        /// Lines
+        #[arg(long, default_value_t = 50)]
+        lines: usize,
+    },
+}
+
+fn state_dir(given: Option<PathBuf>, settings: &Settings) -> Result<PathBuf, Problem> {
+    let folder = given.unwrap_or_else(|| settings.client_dir().join("runs"));
+    std::path::absolute(&folder).map_err(|error| {
+        Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be used", folder.display()))
+            .because_of(Some(&error))
+    })
+}
+
+impl Run {
+    pub(super) async fn run(self, settings: &Settings, output: &Output) -> Result<u8, Problem> {
+        let folder = state_dir(self.state_dir.clone(), settings)?;
+        let journal = Journal::open(&folder)?;
+        if let Some(file) = &self.simulate {
+            let fetches = self.policy.is_none();
+            let hands = Simulated::new(Script::of_file(file)?, &folder, fetches, clock::now())?;
+            let mut device = self.device(journal, hands, settings)?;
+            return self.simulated(&mut device, output).await;
+        }
+        if !self.execute && !self.show_commands {
+            return Err(Problem::new(Code::Usage, "nothing says how steps are carried out")
+                .help("`--simulate FILE` pretends, `--execute --facts FILE` really does it"));
+        }
+        let Some(facts) = self.facts.clone() else {
+            return Err(Problem::new(Code::Usage, "what the device is must be said with --facts"));
+        };
+        let hands = Real::new(CommandSettings {
+            folder,
+            facts,
+            restart: self.restart_command.clone(),
+            boot_id: self.boot_id_file.clone(),
+        })?;
+        let mut device = self.device(journal, hands, settings)?;
+        self.real(&mut device, output).await
+    }
+
+    fn device<E: Executor>(
+        &self,
+        journal: Journal,
+        hands: E,
+        settings: &Settings,
+    ) -> Result<Device<E>, Problem> {
+        let mut device = Device::open(journal, hands)?;
+        if let Some(file) = &self.secrets_file {
+            device.own_secrets = Some(secrets_of(file)?);
+        }
+        if self.policy.is_none() || self.site.is_some() {
+            let mut client = settings_of(settings, false)?;
+            let site = self.site.clone().unwrap_or_else(|| settings.client_site());
+            client.site = crate::point::call::base(&site)?;
+            let path = self
+                .key_file
+                .clone()
+                .or_else(|| settings.client.key_file())
+                .unwrap_or_else(|| settings.client_dir().join(KEY_FILE));
+            let key = Secret::of_file(&path).map_err(|problem| {
+                let message = "this device has no key; `spsync client enrol` gives it one";
+                Problem::new(Code::DeviceKeyMissing, message).because(problem.message)
+            })?;
+            client.key = Some(dp::client::DeviceKey::new(&key.reveal()));
+            device.link = Some(Link::new(&site, &key, settings.client.ca_file())?);
+            device.client = Some(client);
+        } else if self.execute {
+            // A policy from a file names content, and the site of the configuration may have it.
+            device.client = settings_of(settings, false).ok();
+        }
+        Ok(device)
+    }
+
+    async fn policy_of<E: Executor>(&self, device: &mut Device<E>) -> Result<Policy, Problem> {
+        let Some(path) = &self.policy else { return device.policy().await };
+        let bytes = std::fs::read(path).map_err(|error| {
+            Problem::new(Code::PolicyInvalid, format!("`{}` cannot be read", path.display()))
+                .because_of(Some(&error))
+        })?;
+        Policy::parse(&bytes)
+    }
+
+    /// A pretended device has no time to lose: its clock goes on to the next moment at which something is due.
+    async fn simulated(&self, device: &mut Device<Simulated>, output: &Output) -> Result<u8, Problem> {
+        let mut policy = self.policy_of(device).await?;
+        if self.show_commands {
+            return show(device, &policy, output);
+        }
+        let mut wanted = self.start.clone();
+        let mut all = Round::default();
+        let mut cuts = 0;
+        for _ in 0..MOST_ROUNDS {
+            let round = match device.round(&policy, &wanted).await {
+                Ok(round) => round,
+                Err(Stopped::Power) if cuts < MOST_CUTS => {
+                    cuts += 1;
+                    device.come_back()?;
+                    continue;
+                }
+                Err(Stopped::Power) => {
+                    return Err(Problem::new(Code::SimulationInvalid, "the power is cut without end"));
+                }
+                Err(Stopped::Problem(problem)) => return Err(problem),
+            };
+            // Whoever started it did so once.
+            wanted.clear();
+            for line in round.deployments {
+                let known = all.deployments.iter().position(|one| one.deployment == line.deployment);
+                match known {
+                    Some(at) if line.run.is_some() || all.deployments[at].run.is_none() => {
+                        all.deployments[at] = line
+                    }
+                    Some(_) => {}
+                    None => all.deployments.push(line),
+                }
+            }
+            device.send().await?;
+            let next = all
+                .deployments
+                .iter()
+                .filter_map(|line| line.next)
+                .filter(|at| *at > device.hands.now())
+                .min();
+            match next.filter(|_| !self.once) {
+                Some(next) => device.hands.skip_to(next)?,
+                None => break,
+            }
+            policy = self.policy_of(device).await?;
+        }
+        all.unsent = device.memory().outbox.len();
+        Ok(told(&all, output))
+    }
+
+    async fn real<E: Executor>(&self, device: &mut Device<E>, output: &Output) -> Result<u8, Problem> {
+        let mut wanted = self.start.clone();
+        loop {
+            let policy = self.policy_of(device).await?;
+            if self.show_commands {
+                return show(device, &policy, output);
+            }
+            let mut round = match device.round(&policy, &wanted).await {
+                Ok(round) => round,
+                Err(Stopped::Power) => return Err(Problem::new(Code::Internal, "the power was cut")),
+                Err(Stopped::Problem(problem)) => return Err(problem),
+            };
+            wanted.clear();
+            device.send().await?;
+            round.unsent = device.memory().outbox.len();
+            let status = told(&round, output);
+            if self.once || round.restarting {
+                return Ok(status);
+            }
+            let next = round.deployments.iter().filter_map(|line| line.next).min();
+            let until = next.map(|at| at.duration_since(clock::now())).filter(|time| time.is_positive());
+            let pause = until.map_or(policy.refresh(), |time| time.unsigned_abs().min(policy.refresh()));
+            tokio::select! {
+                () = tokio::time::sleep(pause.max(Duration::from_secs(1))) => {}
+                _ = tokio::signal::ctrl_c() => return Ok(Code::Interrupted.page().exit.status()),
+            }
+        }
+    }
+}
+
+fn secrets_of(file: &Path) -> Result<Secrets, Problem> {
+    let invalid = |why: &str| {
+        Problem::new(Code::ConfigInvalid, format!("`{}` holds no secrets", file.display())).because(why)
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| invalid(&error.to_string()))?;
+    // Messages of the reader may repeat what is written there.
+    let table: std::collections::BTreeMap<String, String> =
+        toml::from_str(&text).map_err(|_| invalid("it is no table of texts"))?;
+    let mut secrets = Vec::new();
+    for (place, text) in table {
+        let place = Sealed::try_from(place).map_err(|_| invalid("a name is none such as sealed-1"))?;
+        secrets.push((place, key::HiddenText::new(&text)));
+    }
+    let deployment = "XYZ20000".parse().map_err(|_| invalid("-"))?;
+    Ok(Secrets { deployment, secrets })
+}
+
+fn show<E: Executor>(device: &Device<E>, policy: &Policy, output: &Output) -> Result<u8, Problem> {
+    let mut all = Vec::new();
+    for assignment in &policy.assignments {
+        let steps = device.show(policy, assignment)?;
+        all.push(serde_json::json!({
+            "deployment": assignment.deployment,
+            "name": assignment.name,
+            "steps": steps.iter().map(|(step, lines)| serde_json::json!({ "step": step, "commands": lines })).collect::<Vec<_>>(),
+        }));
+    }
+    output.one(
+        &all,
+        |all| all.len().to_string(),
+        |output| {
+            for one in &all {
+                output.line(format!(
+                    "{} {}",
+                    one["deployment"].as_str().unwrap_or_default(),
+                    safe(one["name"].as_str().unwrap_or_default())
+                ));
+                for step in one["steps"].as_array().into_iter().flatten() {
+                    output.line(format!("  {}", safe(step["step"].as_str().unwrap_or_default())));
+                    for line in step["commands"].as_array().into_iter().flatten() {
+                        output.line(format!("      {}", safe(line.as_str().unwrap_or_default())));
+                    }
+                }
+            }
+        },
+    );
+    Ok(0)
+}
+
+/// The exit status is that of the worst end.
+fn told(round: &Round, output: &Output) -> u8 {
+    output.one(
+        round,
+        |round| round.deployments.len().to_string(),
+        |output| {
+            for line in &round.deployments {
+                let code = line.code.map(|code| format!(" [{code}]")).unwrap_or_default();
+                let exit = line.exit.as_ref().map(|exit| format!(" {exit}")).unwrap_or_default();
+                let details = if line.details.is_empty() {
+                    String::new()
+                } else {
+                    format!(": {}", safe(&line.details))
+                };
+                output.line(format!(
+                    "{} {}: {}{code}{exit}{details}",
+                    line.deployment,
+                    safe(&line.name),
+                    line.state.word()
+                ));
+            }
+            if round.deployments.is_empty() && !round.restarting {
+                output.line("nothing is deployed to this device");
+            }
+            if round.restarting {
+                output.line("the device restarts; the next `client run` goes on");
+            }
+            if round.unsent > 0 {
+                output.line(format!("{} messages wait for the site", round.unsent));
+            }
+        },
+    );
+    let failed = round.deployments.iter().find(|line| line.state.bucket() == Bucket::Error);
+    failed.map_or(0, |line| line.code.map_or(1, |code| code.page().exit.status().max(1)))
+}
+
+impl Here {
+    pub(super) fn run(self, settings: &Settings, output: &Output) -> Result<u8, Problem> {
+        match self {
+            Self::Scripts { state_dir: given } => {
+                let memory = read_memory(&state_dir(given, settings)?)?;
+                let files =
+                    memory.and_then(|memory| memory.scripts).map(|scripts| scripts.files).unwrap_or_default();
+                output.one(
+                    &files,
+                    |files| files.len().to_string(),
+                    |output| {
+                        for script in &files {
+                            output.line(format!(
+                                "{}  {}  {}",
+                                script.path.display(),
+                                script.sha256,
+                                script.purpose
+                            ));
+                        }
+                    },
+                );
+            }
+            Self::Log { state_dir: given, lines } => {
+                let text =
+                    std::fs::read_to_string(log::path(&state_dir(given, settings)?)).unwrap_or_default();
+                let all: Vec<&str> = text.lines().collect();
+                let last = &all[all.len().saturating_sub(lines)..];
+                output.one(
+                    &last,
+                    |last| last.len().to_string(),
+                    |output| last.iter().for_each(|line| output.line(safe(line))),
+                );
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// Every place that the site names for a content, in order, with the reason; who is asked later, and who not at all.
+pub(super) async fn explain(
+    settings: &Settings,
+    content: Sha256Digest,
+    output: &Output,
+) -> Result<u8, Problem> {
+    let client = settings_of(settings, false)?;
+    let answer = dp::client::locate(&client, content).await.map_err(|error| error.problem())?;
+    output.one(
+        &answer,
+        |answer| answer.content.to_string(),
+        |output| {
+            output.line(format!("{} {}", safe(answer.file_name.as_str()), answer.content));
+            for (number, one) in answer.locations.iter().enumerate() {
+                output.line(format!(
+                    "{:>3}. {:?} {}: {}",
+                    number + 1,
+                    one.kind,
+                    safe(&one.name),
+                    safe(&one.reason)
+                ));
+            }
+            for one in &answer.later {
+                output.line(format!(
+                    "  after {} s, from {}: {} ({})",
+                    one.after_seconds,
+                    one.from,
+                    safe(&one.name),
+                    safe(&one.reason)
+                ));
+            }
+            for one in &answer.out {
+                output.line(format!("  not: {} ({})", safe(&one.name), safe(&one.reason)));
+            }
+            if answer.not_told > 0 {
+                output.line(format!("  {} places more are out of reach", answer.not_told));
+            }
+        },
+    );
+    Ok(0)
+}
