@@ -116,7 +116,7 @@ impl Stage {
             .arg(folder.join("library"))
             .args(names.map(|name| name.to_string()));
         let (nginx, point) = (nginx.expect("nginx starts"), point.spawn().expect("it starts"));
-        ports.map(wait_for_port);
+        ports.into_iter().for_each(wait_for_port);
         Self { folder: folder.to_owned(), point, nginx, ports, names }
     }
 

@@ -144,7 +144,7 @@ pub(super) mod tests {
     #[test]
     fn a_map_is_read_as_it_is_written_and_no_other() {
         for size in [0, 1, BLOCK_SIZE, BLOCK_SIZE + 1, 3 * BLOCK_SIZE + 7] {
-            let bytes: Vec<u8> = (0..size).map(|at| (at * 7 >> 3) as u8).collect();
+            let bytes: Vec<u8> = (0..size).map(|at| ((at * 7) >> 3) as u8).collect();
             let map = map_of(&bytes);
             let encoded = map.encode();
             assert_eq!(BlockMap::decode(&encoded, size as u64), Some(map));

@@ -89,7 +89,7 @@ fn blocks_are_found_at_whatever_offset() {
     let repeated = [&zeros[..], &wanted[..B]].concat();
     let reuse = found(&repeated, &[&zeros[..B + 1]], Effort::Whole).unwrap();
     assert_eq!(check(&reuse, &repeated), zeros.len());
-    assert_eq!(reuse.spans(), [0..zeros.len() as u64]);
+    assert_eq!(reuse.spans(), std::slice::from_ref(&(0..zeros.len() as u64)));
 }
 
 #[test]

@@ -45,9 +45,9 @@ fn nobody_is_asked_for_what_is_here() {
 
 #[test]
 fn a_resumed_file_goes_on_in_the_middle_of_a_part() {
-    play(&mut with_parts(100, &[10..30]), vec![(started(12), "ask 1 from 12 to 30")]);
-    play(&mut with_parts(100, &[10..30]), vec![(started(30), "ask 0 from 30")]);
-    play(&mut with_parts(100, &[0..100]), vec![(started(0), "ask 1 from 0")]);
+    play(&mut with_parts(100, std::slice::from_ref(&(10..30))), vec![(started(12), "ask 1 from 12 to 30")]);
+    play(&mut with_parts(100, std::slice::from_ref(&(10..30))), vec![(started(30), "ask 0 from 30")]);
+    play(&mut with_parts(100, std::slice::from_ref(&(0..100))), vec![(started(0), "ask 1 from 0")]);
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn a_source_without_ranges_sends_the_whole_once() {
 fn what_changed_comes_from_others_and_costs_nothing_else() {
     let size = 4 * BLOCK;
     let total = size as u64;
-    let mut machine = with_parts(size, &[0..total]);
+    let mut machine = with_parts(size, std::slice::from_ref(&(0..total)));
     play(
         &mut machine,
         vec![
@@ -132,7 +132,7 @@ fn many_parts_are_no_hammering() {
 
 #[test]
 fn a_wrong_whole_is_put_together_without_it() {
-    let mut machine = with_parts(100, &[0..50]);
+    let mut machine = with_parts(100, std::slice::from_ref(&(0..50)));
     play(
         &mut machine,
         vec![
