@@ -1109,12 +1109,12 @@ codes! {
     ContentNotReachable "CONTENT_NOT_REACHABLE" Refused 409 None,
         "devices of some boundary groups reach no place that has the content",
         "no distribution point of their group or of a neighbour has it, and the cloud is not allowed",
-        "spsync boundary group list; spsync dp status",
+        "spsync boundary group list; spsync dp list",
         "distribute the package to a point in their reach, or allow the cloud";
     ContentNotDistributed "CONTENT_NOT_DISTRIBUTED" Refused 409 None,
         "the content is on no distribution point",
         "a phased deployment begins by itself later, so its content must be there before",
-        "spsync dp status; spsync package list",
+        "spsync dp list; spsync package list",
         "`spsync package distribute` sends it";
     HighRiskCollection "HIGH_RISK_COLLECTION" Refused 409 None,
         "a required upgrade of the operating system does not go to a built-in collection",
