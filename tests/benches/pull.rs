@@ -177,7 +177,7 @@ impl Stage {
 
     /// Runs both ways in turn, the order alternating; one run of each before that counts for nothing.
     fn pairs(&self, pairs: usize, file: usize, clients: usize, ways: [Way; 2]) -> Vec<(Run, Run)> {
-        ways.map(|way| self.run(way, file, clients));
+        ways.into_iter().for_each(|way| drop(self.run(way, file, clients)));
         let all: Vec<(Run, Run)> = (0..pairs)
             .map(|pair| {
                 let second = (pair % 2 == 1).then(|| self.run(ways[1], file, clients));

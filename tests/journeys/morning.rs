@@ -111,9 +111,9 @@ impl World {
         let [mut lyon, mut rome]: [Machine; 2] =
             points.try_into().unwrap_or_else(|_| panic!("there are two"));
         // In Rome a long file is still on its way when the script wants it to be.
-        let config = std::fs::read_to_string(rome.path("config.toml")).unwrap();
+        let config = std::fs::read_to_string(rome.path("config.toml")).expect("it was written");
         let slow = config.replacen("[server]", "[server]\nrate_limit_per_client = \"1MiB/s\"", 1);
-        std::fs::write(rome.path("config.toml"), slow).unwrap();
+        std::fs::write(rome.path("config.toml"), slow).expect("it is ours");
         // Lyon asks its own point and that of the site alike; Rome may ask those of Lyon, Oslo the site, Kiev nobody.
         site.ok(&["boundary", "group", "add", "LYON", "--point", "site"]).await;
         site.ok(&["boundary", "group", "add", "default", "--point", "site"]).await;
@@ -141,7 +141,8 @@ impl World {
         let blobs = liar.folder.path().join("device/blobs").join(&first[..2]);
         break_after_the_first_piece(&blobs.join(&first));
         // Light clients share the key of one enrolled device: it is what they report with, and opens nothing.
-        let key = std::fs::read_to_string(honest.folder.path().join("device/device.key")).unwrap();
+        let key =
+            std::fs::read_to_string(honest.folder.path().join("device/device.key")).expect("it enrolled");
         for esd in &contents {
             site.origin.fault(&esd.path, Fault::Slow(2 * MIB));
         }
@@ -194,7 +195,7 @@ impl Sharing {
 
     /// Bytes of content that it has served, by its own log.
     fn served(&self) -> u64 {
-        let log = self.log.lock().unwrap();
+        let log = self.log.lock().expect("nobody died with it");
         let sizes = log.lines().filter_map(|line| line.split("size_bytes=").nth(1));
         sizes.filter_map(|rest| rest.split(' ').next()?.parse::<u64>().ok()).sum()
     }
@@ -437,15 +438,17 @@ async fn morning(world: &mut World, seed: u64, first: bool) -> BTreeMap<usize, D
         let site = &world.site;
         until("the site knows what Lyon's point served", async || {
             let status = site.ok(&["status"]).await;
-            let shown = status["points"].as_array().unwrap().iter().find(|shown| shown["name"] == "lyon");
+            let shown =
+                status["points"].as_array().expect("a list").iter().find(|shown| shown["name"] == "lyon");
             let delivered = groups_of(&status["delivered"]);
             let rome = delivered.get("ROME").map_or(0, |sums| sums.values().sum::<u64>());
-            groups_of(&shown.unwrap()["served"]) == own(&lyon) && rome >= sum_of(&own(&lyon), "ROME")
+            groups_of(&shown.expect("it is listed")["served"]) == own(&lyon)
+                && rome >= sum_of(&own(&lyon), "ROME")
         })
         .await;
     }
-    honest.process.kill().await.unwrap();
-    liar.process.kill().await.unwrap();
+    honest.process.kill().await.expect("it runs");
+    liar.process.kill().await.expect("it runs");
     world.lyon.stop().await;
     world.site.stop_daemon().await;
     told.decisions

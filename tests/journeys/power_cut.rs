@@ -152,7 +152,11 @@ impl Subject<'_> {
                 let path = file.expect("it is listed").path();
                 let bytes = std::fs::read(&path).expect("it can be read");
                 let digest = Sha256Digest::of(&bytes);
-                assert_eq!(path.file_name().unwrap().to_string_lossy(), digest.to_string(), "{what}");
+                assert_eq!(
+                    path.file_name().expect("it was written").to_string_lossy(),
+                    digest.to_string(),
+                    "{what}"
+                );
                 there.insert(digest);
             }
         }
