@@ -1155,7 +1155,7 @@ codes! {
         "these phases cannot be",
         "fewer than two or more than twelve, a collection twice, a success criterion that nothing can meet",
         "spsync deploy phased list",
-        "see `spsync deploy phased create --help`";
+        "see `spsync deploy phased create`";
     TaskSequenceDeployed "TASK_SEQUENCE_DEPLOYED" Conflict 409 None,
         "the task sequence is deployed",
         "-",
