@@ -242,16 +242,25 @@ impl Subject<'_> {
 
     /// The disk says no: it is said with a code, nothing wrong is shown, and the next run makes it good.
     async fn disk_fails(&self, strace: &Strace, failures: &[(&str, usize, &str, &str)]) {
+        let mut missed = Vec::new();
         for (call, nth, with, code) in failures {
             let trial = self.trial();
             let what = format!("{call} {nth} {with}");
             let disturbance = Disturbance { call, nth: *nth, with };
             let watched = self.watched(strace, &trial, Some(disturbance)).await;
-            assert_ne!(watched.ran.status, 0, "{what}: {:?}", watched.ran);
-            assert_eq!(watched.ran.code(), *code, "{what}: {:?}", watched.ran);
+            if watched.disturbed {
+                assert_ne!(watched.ran.status, 0, "{what}: {:?}", watched.ran);
+                assert_eq!(watched.ran.code(), *code, "{what}: {:?}", watched.ran);
+            } else {
+                assert_eq!(watched.ran.status, 0, "{what}: {:?}", watched.ran);
+                missed.push(what.clone());
+            }
             self.check(&trial, &what).await;
             self.completes(&trial, &what).await;
         }
+        // In this run other threads made the calls, as above.
+        println!("of {} failures of the disk some did not come: {missed:?}", failures.len());
+        assert!(missed.len() * 3 <= failures.len(), "{missed:?}");
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Watched {
     pub ran: Ran,
     /// Its calls, in the order of their beginnings.
     pub calls: Vec<Call>,
+    /// Whether the disturbance came: calls are counted for each thread, and another one may have made it.
+    pub disturbed: bool,
 }
 
 /// What changes files and names. Reading is not among it.
@@ -88,7 +90,8 @@ impl Strace {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         };
-        Watched { ran, calls: calls(&std::fs::read_to_string(log.path()).unwrap_or_default()) }
+        let log = std::fs::read_to_string(log.path()).unwrap_or_default();
+        Watched { ran, calls: calls(&log), disturbed: log.contains("(INJECTED)") }
     }
 }
 
