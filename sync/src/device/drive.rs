@@ -1,6 +1,7 @@
-//! Does what the machine decides: writes down, then acts, then tells the machine what came of it.
+//! A device and its site: what is to be run by the policy, what is told, what is fetched ahead. `running` drives one run.
 
-use std::collections::BTreeMap;
+mod running;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,19 +13,18 @@ use serde::{Deserialize, Serialize};
 
 use super::content::{self, Need};
 use super::evaluate::{Around, Verdict, verdict};
-use super::executor::{Executor, Moment, Restarted, Stopped, Work};
+use super::executor::{Executor, Stopped};
 use super::journal::{Current, Journal, Memory};
 use super::link::Link;
 use super::log::Log;
-use super::machine::{Act, Event, Failure, Frame, Machine, Order, Outcome, Progress, Said};
+use super::machine::{Failure, Frame, Progress, Said};
 use super::plan::Plan;
+use super::scripts;
 use super::variables::Masker;
-use super::{judge, scripts, setup};
 use crate::policy::{
     Assignment, BytesFrom, DeploymentId, FactsReport, MostOf, Policy, Purpose, RunState, Secrets, StatusBatch,
 };
 use crate::sequence::Action;
-use crate::sequence::action::Sealed;
 
 /// Time in which nobody counted, after which no more of it counts: the clock may have been set.
 const LONGEST_GAP: Duration = Duration::from_secs(1_800);
@@ -201,10 +201,7 @@ impl<E: Executor> Device<E> {
         let mut round = Round::default();
         self.tidy()?;
         if self.memory.current.is_some() {
-            match self.drive().await? {
-                Driven::Ended(line) => round.deployments.push(line),
-                Driven::GoingDown => round.restarting = true,
-            }
+            self.go_on(&mut round).await?;
         }
         let mut due: Vec<&Assignment> = policy.assignments.iter().collect();
         due.sort_by_key(|one| (one.purpose != Purpose::Required, one.deadline, one.deployment.clone()));
@@ -227,16 +224,21 @@ impl<E: Executor> Device<E> {
             match verdict {
                 Verdict::Now => {
                     self.begin(policy, assignment)?;
-                    match self.drive().await? {
-                        Driven::Ended(line) => round.deployments.push(line),
-                        Driven::GoingDown => round.restarting = true,
-                    }
+                    self.go_on(&mut round).await?;
                 }
                 other => round.deployments.push(self.not_now(policy, assignment, other).await?),
             }
         }
         round.unsent = self.memory.outbox.len();
         Ok(round)
+    }
+
+    async fn go_on(&mut self, round: &mut Round) -> Result<(), Stopped> {
+        match self.drive().await? {
+            Driven::Ended(line) => round.deployments.push(line),
+            Driven::GoingDown => round.restarting = true,
+        }
+        Ok(())
     }
 
     /// Scripts go after the restart that follows their run.
@@ -408,313 +410,4 @@ impl<E: Executor> Device<E> {
         );
         self.save()
     }
-
-    /// Drives the run that is not over, to its end or to a restart.
-    async fn drive(&mut self) -> Result<Driven, Stopped> {
-        let Some(current) = self.memory.current.clone() else {
-            return Err(Problem::new(Code::Internal, "there is no run").into());
-        };
-        let frame = self.journal.frame(current.run)?;
-        let sequence = frame.assignment.sequence()?;
-        let plan = Plan::of(&sequence);
-        let mut machine = Machine::new(&plan, &frame, current.progress);
-        let mut files = BTreeMap::new();
-        self.learn_secrets(&frame).await;
-        let gap = self.hands.now().duration_since(current.seen);
-        let gap = if gap.is_negative() { Duration::ZERO } else { gap.unsigned_abs() };
-        let mut took = gap.min(LONGEST_GAP);
-        let mut event = Event::woke(&self.hands.boot());
-        loop {
-            let noted = matches!(event, Event::Ended(_)).then(|| machine_number(&machine, &plan)).flatten();
-            let turn = machine.on(event, took);
-            let now = self.hands.now();
-            for said in turn.said {
-                self.log_said(&frame, &said);
-                self.memory.tell(&frame.assignment.deployment, frame.run, said, now, &self.log.masker);
-            }
-            if let Some(current) = &mut self.memory.current {
-                current.progress = machine.progress.clone();
-                current.seen = now;
-            }
-            if let Act::End(end) = &turn.act {
-                // The end and its message are written down together.
-                if let Some(scripts) = &mut self.memory.scripts {
-                    scripts.ended_in = Some(self.hands.boot());
-                }
-                self.memory.close(&frame, end.state, end.code, now);
-            }
-            self.save()?;
-            if let Some(number) = noted {
-                self.hands.reached(Moment::Noted(number))?;
-            }
-            let from = self.hands.passed();
-            event = match turn.act {
-                Act::End(end) => {
-                    self.log.masker = Masker::default();
-                    self.secrets = None;
-                    let _ = self.send().await;
-                    return Ok(Driven::Ended(Line {
-                        deployment: frame.assignment.deployment.clone(),
-                        name: frame.assignment.name.clone(),
-                        run: Some(frame.run),
-                        state: end.state,
-                        code: end.code,
-                        exit: end.exit.map(setup::shown),
-                        details: end.details,
-                        next: None,
-                    }));
-                }
-                Act::Fetch { node, pause } => {
-                    self.hands.pause(pause).await;
-                    Event::Fetched(self.fetch(&plan, &frame, &machine, node, &mut files).await)
-                }
-                Act::Judge(node) => {
-                    let when = plan.at(node).and_then(|node| node.common.when.clone());
-                    let facts = self.hands.facts();
-                    Event::Judged(when.is_none_or(|when| {
-                        judge::holds(
-                            &when,
-                            machine.progress.variables(),
-                            self.secrets.as_ref(),
-                            &facts,
-                            &self.hands,
-                        )
-                    }))
-                }
-                Act::Run(order) => self.run(&plan, &frame, &machine, &order, &mut files).await?,
-                Act::Look(order) => {
-                    match work(&plan, &frame, &machine, &order, self.secrets.as_ref(), &files) {
-                        Some(work) if is_ours(work.action) => Event::Found(super::machine::Found::Lost),
-                        Some(work) => Event::Found(self.hands.look(work).await?),
-                        None => Event::Found(super::machine::Found::Lost),
-                    }
-                }
-                Act::Settle => {
-                    let node = machine.progress.pending_setup().unwrap_or_default();
-                    let order = Order { node, part: 0, attempt: 1, limit: Duration::ZERO };
-                    match work(&plan, &frame, &machine, &order, self.secrets.as_ref(), &files) {
-                        Some(work) => Event::Found(self.hands.settle(work).await?),
-                        None => Event::Found(super::machine::Found::Lost),
-                    }
-                }
-                Act::Restart { delay, boot_image } => {
-                    let _ = self.send().await;
-                    match self.hands.restart(delay, boot_image).await? {
-                        Restarted::Again(boot) => Event::woke(&boot),
-                        Restarted::GoingDown => return Ok(Driven::GoingDown),
-                    }
-                }
-            };
-            took = self.hands.passed().saturating_sub(from);
-        }
-    }
-
-    fn log_said(&mut self, frame: &Frame, said: &Said) {
-        let step = said.step.as_ref().map_or_else(
-            || said.state.word().to_owned(),
-            |step| format!("step {} `{}` {}", step.number, step.name, step.state.word()),
-        );
-        let code = said.code.map(|code| format!(" [{code}]")).unwrap_or_default();
-        let exit = said.exit.map(|exit| format!(" ({})", setup::shown(exit))).unwrap_or_default();
-        let details = if said.details.is_empty() { String::new() } else { format!(": {}", said.details) };
-        self.write(
-            "TSManager",
-            frame.assignment.deployment.as_str(),
-            &format!("{step}{exit}{code}{details}"),
-        );
-        for from in &said.bytes {
-            let text = format!("{} bytes from {} {}", from.bytes, from.origin.word(), from.name);
-            self.write("ContentTransfer", frame.assignment.deployment.as_str(), &text);
-        }
-    }
-
-    async fn learn_secrets(&mut self, frame: &Frame) {
-        if self.secrets.is_some() || !frame.assignment.secrets.iter().any(|secret| secret.present) {
-            return;
-        }
-        self.secrets = match (&self.own_secrets, &self.link) {
-            (Some(own), _) => Some(own.clone()),
-            (None, Some(link)) => link.secrets(&frame.assignment.deployment).await.ok(),
-            (None, None) => None,
-        };
-        self.log.masker = Masker::of(self.secrets.as_ref());
-    }
-
-    async fn fetch(
-        &self,
-        plan: &Plan,
-        frame: &Frame,
-        machine: &Machine<'_>,
-        node: Option<usize>,
-        files: &mut BTreeMap<Sha256Digest, PathBuf>,
-    ) -> Result<Vec<BytesFrom>, Failure> {
-        let mut bytes = Vec::new();
-        for (at, step, action) in plan.steps() {
-            if !plan.is_enabled(at) || node.is_some_and(|node| node != at) {
-                continue;
-            }
-            for need in content::needs(&frame.assignment, action, machine.progress.choice(step.number)) {
-                let (found, given) = self.have(&frame.assignment, need).await?;
-                files.extend(found);
-                bytes.extend(given);
-            }
-        }
-        Ok(content::summed(bytes))
-    }
-
-    /// Runs one act of a step: its content is verified right before.
-    async fn run(
-        &mut self,
-        plan: &Plan,
-        frame: &Frame,
-        machine: &Machine<'_>,
-        order: &Order,
-        files: &mut BTreeMap<Sha256Digest, PathBuf>,
-    ) -> Result<Event, Stopped> {
-        let Some(node) = plan.at(order.node) else {
-            return Err(Problem::new(Code::Internal, "no such step").into());
-        };
-        self.hands.reached(Moment::Begins(node.number))?;
-        let Some(action) = &node.action else {
-            return Err(Problem::new(Code::Internal, "a group runs nothing").into());
-        };
-        let facts = self.hands.facts();
-        let refused =
-            |code, exit, details: String| Event::Ended(Outcome::Failed(Failure { code, exit, details }));
-        if let Action::CheckReadiness(check) = action {
-            let wrong = judge::not_ready(check, &facts);
-            if wrong.is_empty() {
-                return Ok(Event::Ended(Outcome::Exit { code: 0, output: None }));
-            }
-            return Ok(refused(Code::ReadinessFailed, Some(setup::NOT_READY), wrong.join("; ")));
-        }
-        if let Action::UpgradeOs(upgrade) = action {
-            let nothing = match machine.progress.choice(node.number) {
-                Some(choice) if choice.chosen.is_none() => Some(super::evaluate::reasons(choice)),
-                Some(_) => None,
-                None => super::evaluate::image_not_for(&frame.assignment, upgrade, &facts),
-            };
-            if let Some(why) = nothing {
-                return Ok(refused(Code::NoFeatureUpdateApplies, Some(0xC190_0200), why));
-            }
-        }
-        let choice = machine.progress.choice(node.number);
-        for need in content::needs(&frame.assignment, action, choice) {
-            if let Err(failure) = self.verified(frame, need, files).await {
-                return Ok(Event::Ended(Outcome::Failed(failure)));
-            }
-        }
-        if let Action::DownloadContent(_) = action {
-            return Ok(Event::Ended(Outcome::Exit { code: 0, output: None }));
-        }
-        self.learn_secrets(frame).await;
-        let missing = secrets_of(action, machine)
-            .into_iter()
-            .find(|place| self.secrets.as_ref().is_none_or(|secrets| secrets.at(place).is_none()));
-        if let Some(place) = missing {
-            let place = String::from(place);
-            return Ok(refused(Code::SecretMissing, None, format!("the secret at {place} is not known")));
-        }
-        let Some(work) = work(plan, frame, machine, order, self.secrets.as_ref(), files) else {
-            return Err(Problem::new(Code::Internal, "no such step").into());
-        };
-        for line in self.hands.show(work) {
-            self.log.line(
-                self.hands.now(),
-                "TSManager",
-                frame.assignment.deployment.as_str(),
-                &format!("runs: {line}"),
-            );
-        }
-        let outcome = self.hands.run(work).await?;
-        self.hands.reached(Moment::Ended(node.number))?;
-        Ok(Event::Ended(outcome))
-    }
-
-    /// A file as it should be, read whole right before it is used; once fetched again where it is not.
-    async fn verified(
-        &self,
-        frame: &Frame,
-        need: Need<'_>,
-        files: &mut BTreeMap<Sha256Digest, PathBuf>,
-    ) -> Result<(), Failure> {
-        let Some((digest, path)) = self.have(&frame.assignment, need).await?.0 else { return Ok(()) };
-        let checked = path.clone();
-        let verified = tokio::task::spawn_blocking(move || content::verify(&checked, digest)).await;
-        match verified {
-            Ok(Ok(())) => {
-                files.insert(digest, path);
-                Ok(())
-            }
-            Ok(Err(problem)) => Err(Failure { code: problem.code, exit: None, details: problem.message }),
-            Err(died) => Err(Failure { code: Code::Internal, exit: None, details: died.to_string() }),
-        }
-    }
-
-    /// What would be run for a deployment, step by step, with secrets masked.
-    ///
-    /// # Errors
-    /// `TASK_SEQUENCE_INVALID`.
-    pub fn show(
-        &self,
-        policy: &Policy,
-        assignment: &Assignment,
-    ) -> Result<Vec<(String, Vec<String>)>, Problem> {
-        let plan = Plan::of(&assignment.sequence()?);
-        let frame = Frame {
-            run: 0,
-            assignment: assignment.clone(),
-            settings: policy.settings,
-            updates: policy.updates.clone(),
-        };
-        let progress = Progress::begin(&plan, &frame, &self.hands.facts(), &self.hands.boot());
-        let machine = Machine::new(&plan, &frame, progress);
-        let files = BTreeMap::new();
-        let mut shown = Vec::new();
-        for (at, node, action) in plan.steps().filter(|(at, _, _)| plan.is_enabled(*at)) {
-            let order = Order { node: at, part: 0, attempt: 1, limit: Duration::ZERO };
-            let Some(work) = work(&plan, &frame, &machine, &order, None, &files) else { continue };
-            let title = format!("{} {} ({})", node.number, node.common.name, action.title());
-            shown.push((title, self.hands.show(work)));
-        }
-        Ok(shown)
-    }
-}
-
-/// What the driver carries out itself; all of it may be done twice.
-fn is_ours(action: &Action) -> bool {
-    matches!(action, Action::CheckReadiness(_) | Action::DownloadContent(_))
-}
-
-fn machine_number(machine: &Machine<'_>, plan: &Plan) -> Option<u32> {
-    plan.at(machine.progress.position()).map(|node| node.number)
-}
-
-fn secrets_of(action: &Action, machine: &Machine<'_>) -> Vec<Sealed> {
-    let variables = machine.progress.variables();
-    match action {
-        Action::UpgradeOs(upgrade) => {
-            upgrade.product_key.iter().filter(|_| upgrade.image.is_some()).cloned().collect()
-        }
-        Action::RunCommand(command) => {
-            let mut all = variables.secrets_in(&command.command);
-            all.extend(variables.secrets_in(&command.start_in));
-            all
-        }
-        _ => Vec::new(),
-    }
-}
-
-fn work<'a>(
-    plan: &'a Plan,
-    frame: &'a Frame,
-    machine: &'a Machine<'_>,
-    order: &'a Order,
-    secrets: Option<&'a Secrets>,
-    files: &'a BTreeMap<Sha256Digest, PathBuf>,
-) -> Option<Work<'a>> {
-    let node = plan.at(order.node)?;
-    let action = node.action.as_ref()?;
-    let (variables, choice) = (machine.progress.variables(), machine.progress.choice(node.number));
-    Some(Work { order, node, action, frame, variables, choice, secrets, files })
 }
