@@ -41,21 +41,7 @@ async fn a_deployment_is_refused_made_heard_reported_and_counted() {
     )
     .await;
     site.ok(&["now"]).await;
-    let list = site
-        .ok(&[
-            "updates",
-            "list",
-            "--product",
-            "Windows 11",
-            "--arch",
-            "x64",
-            "--lang",
-            "en-us",
-            "--edition",
-            "business",
-        ])
-        .await;
-    let update = list["updates"][0]["update"].as_str().unwrap().to_owned();
+    let update = site.windows11().await;
     site.ok(&["license", "review", &update]).await;
     site.ok(&["license", "accept", &update]).await;
     site.ok(&["ts", "create", "Upgrade", "--upgrade", "--feature-update", &update]).await;

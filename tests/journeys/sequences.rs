@@ -11,25 +11,6 @@ fn texts(value: &Value) -> Vec<&str> {
     value.as_array().expect("a list").iter().map(|one| one.as_str().unwrap_or_default()).collect()
 }
 
-/// The id of the business English Windows 11 update.
-async fn windows11(site: &TestSite) -> String {
-    let list = site
-        .ok(&[
-            "updates",
-            "list",
-            "--product",
-            "Windows 11",
-            "--arch",
-            "x64",
-            "--lang",
-            "en-us",
-            "--edition",
-            "business",
-        ])
-        .await;
-    list["updates"][0]["update"].as_str().expect("there is one").to_owned()
-}
-
 async fn accept(site: &TestSite, update: &str) {
     site.ok(&["license", "review", update]).await;
     site.ok(&["license", "accept", update]).await;
@@ -52,7 +33,7 @@ fn esd_file(site: &TestSite) -> String {
 async fn a_task_sequence_comes_from_a_feature_update_alone() {
     let site = TestSite::start(Way::Daemon).await;
     site.ok(&["now"]).await;
-    let update = windows11(&site).await;
+    let update = site.windows11().await;
 
     // M25: hidden with count, reason and ids; refused by name; nothing is left of the try.
     let choices = site.ok(&["ts", "create", "--choices"]).await;
@@ -171,7 +152,7 @@ async fn a_task_sequence_comes_from_a_feature_update_alone() {
 async fn an_export_leaves_the_feature_update_out_and_an_import_needs_it_again() {
     let site = TestSite::start(Way::Daemon).await;
     site.ok(&["now"]).await;
-    let update = windows11(&site).await;
+    let update = site.windows11().await;
     accept(&site, &update).await;
     site.ok(&["ts", "create", "Up", "--upgrade", "--feature-update", &update]).await;
     let zip = path(&site, "up.zip");
@@ -350,7 +331,7 @@ async fn the_wizard_of_2103_needs_an_image_and_the_editor_does_not() {
         });
     };
     site.ok(&["now"]).await;
-    let update = windows11(&site).await;
+    let update = site.windows11().await;
     accept(&site, &update).await;
     site.ok(&["image", "add", &esd_file(&site), "--name", "W"]).await;
     let alone = ["ts", "create", "Alone", "--upgrade", "--feature-update", &update];

@@ -79,6 +79,25 @@ pub fn http() -> reqwest::Client {
 }
 
 impl TestSite {
+    /// The id of the business English Windows 11 update.
+    pub async fn windows11(&self) -> String {
+        let list = self
+            .ok(&[
+                "updates",
+                "list",
+                "--product",
+                "Windows 11",
+                "--arch",
+                "x64",
+                "--lang",
+                "en-us",
+                "--edition",
+                "business",
+            ])
+            .await;
+        list["updates"][0]["update"].as_str().expect("there is one").to_owned()
+    }
+
     /// A site with the catalogs of the demonstration.
     pub async fn start(way: Way) -> Self {
         Self::with(way, |_, published| vec![published.windows11.clone(), published.windows10.clone()], "")

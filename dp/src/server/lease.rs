@@ -211,10 +211,10 @@ impl Lease {
             let arriving = routes.iter().filter(|route| route.is_arriving());
             if since.elapsed() > PATIENCE {
                 arriving.for_each(|route| route.reset());
-                if since.elapsed() > LOCAL_PATIENCE || !routes.iter().any(|route| route.is_unread_here()) {
+                if since.elapsed() > LOCAL_PATIENCE || !any_unread_here(&routes) {
                     break;
                 }
-            } else if arriving.count() == 0 && !routes.iter().any(|route| route.is_unread_here()) {
+            } else if arriving.count() == 0 && !any_unread_here(&routes) {
                 break;
             }
             tokio::time::sleep(pause).await;
@@ -282,19 +282,23 @@ impl Route {
         let _ = connect_unspec(&self.socket);
     }
 
-    /// Whether the other end is on this machine and has not yet read what it acknowledged: it shares our pages till then.
-    fn is_unread_here(&self) -> bool {
+    /// The addresses of the other end and of this one, where the other end is on this machine.
+    fn ends_here(&self) -> Option<(SocketAddr, SocketAddr)> {
         let socket = socket2::SockRef::from(&self.socket);
-        let (Ok(ours), Ok(theirs)) = (socket.local_addr(), socket.peer_addr()) else { return false };
-        let (Some(ours), Some(theirs)) = (ours.as_socket(), theirs.as_socket()) else { return false };
-        if !theirs.ip().to_canonical().is_loopback() && theirs.ip() != ours.ip() {
-            return false;
-        }
-        ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|table| {
-            let table = std::fs::read_to_string(table).unwrap_or_default();
-            unread_of(&table, canonical(theirs), canonical(ours)).is_some_and(|bytes| bytes > 0)
-        })
+        let ours = canonical(socket.local_addr().ok()?.as_socket()?);
+        let theirs = canonical(socket.peer_addr().ok()?.as_socket()?);
+        (theirs.ip().is_loopback() || theirs.ip() == ours.ip()).then_some((theirs, ours))
     }
+}
+
+/// Whether somebody on this machine has not yet read what it acknowledged: it shares our pages till then.
+fn any_unread_here(routes: &[Arc<Route>]) -> bool {
+    let here: Vec<_> = routes.iter().filter_map(|route| route.ends_here()).collect();
+    !here.is_empty()
+        && ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|table| {
+            let table = std::fs::read_to_string(table).unwrap_or_default();
+            here.iter().any(|(theirs, ours)| unread_of(&table, *theirs, *ours).is_some_and(|bytes| bytes > 0))
+        })
 }
 
 fn canonical(address: SocketAddr) -> SocketAddr {

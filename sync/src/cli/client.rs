@@ -170,18 +170,7 @@ fn print(fetched: &ClientFetched, output: &Output) {
         size(fetched.size),
         fetched.path.display()
     ));
-    if fetched.resumed_from > 0 {
-        output.line(format!("     resumed from {}", size(fetched.resumed_from)));
-    }
-    for served in &fetched.served {
-        output.line(format!(
-            "     {} from {} {}: {}",
-            size(served.bytes),
-            served.kind,
-            safe(&served.name),
-            safe(&served.outcome)
-        ));
-    }
+    output.served(fetched.resumed_from, &fetched.served);
     if fetched.bytes.earlier > 0 {
         output.line(format!("     saved {} of {}", size(fetched.bytes.earlier), size(fetched.size)));
     }

@@ -4,6 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 use catalog::problem::Problem;
 use comfy_table::{ContentArrangement, Table, presets};
+use dp::transfer::Served;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -94,6 +95,22 @@ impl Output {
     pub fn line(&self, text: impl AsRef<str>) {
         // A closed pipe (`| head`) is the reader's choice, not an error of ours.
         let _ = writeln!(std::io::stdout(), "{}", text.as_ref());
+    }
+
+    /// Below a file that was fetched: what of it was there already, and who gave which bytes.
+    pub fn served(&self, resumed_from: u64, by: &[Served]) {
+        if resumed_from > 0 {
+            self.line(format!("     resumed from {}", size(resumed_from)));
+        }
+        for served in by {
+            self.line(format!(
+                "     {} from {} {}: {}",
+                size(served.bytes),
+                served.kind,
+                safe(&served.name),
+                safe(&served.outcome)
+            ));
+        }
     }
 
     /// A remark beside the result: on standard error, never with `-q`.

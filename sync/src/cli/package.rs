@@ -459,18 +459,7 @@ fn show_filled(filled: &Filled, output: &Output) {
             size(file.size),
             file.outcome
         ));
-        if file.resumed_from > 0 {
-            output.line(format!("     resumed from {}", size(file.resumed_from)));
-        }
-        for served in &file.served {
-            output.line(format!(
-                "     {} from {} {}: {}",
-                size(served.bytes),
-                served.kind,
-                safe(&served.name),
-                safe(&served.outcome)
-            ));
-        }
+        output.served(file.resumed_from, &file.served);
         if let Some(problem) = &file.problem {
             output.line(format!("     {}", safe(&problem.to_string())));
         }

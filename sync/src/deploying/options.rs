@@ -6,22 +6,8 @@ use jiff::Timestamp;
 use schema::deployments::Purpose;
 use serde::{Deserialize, Serialize};
 
+use crate::policy::Rerun;
 use crate::sequence::{Action, Sequence};
-
-/// When a device runs a task sequence again that it has run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Rerun {
-    /// Not at all
-    Never,
-    /// Whenever it is started
-    #[default]
-    Always,
-    /// Where it failed
-    IfFailed,
-    /// Where it succeeded
-    IfSucceeded,
-}
 
 /// Who is offered it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]

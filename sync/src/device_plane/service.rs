@@ -7,7 +7,7 @@ use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
 use dp::peers::Devices as _;
 use dp::server::body::ContentBody;
-use dp::server::{Answering, Asker, Call, Remark, Service};
+use dp::server::{Answering, Asker, Call, Service};
 use http::{HeaderValue, Response, StatusCode, header};
 
 use super::status;
@@ -62,18 +62,9 @@ impl DeviceService {
     async fn serve(&self, call: &mut Call<'_>) -> Response<ContentBody> {
         let Some(route) = Route::of(call.path) else { return answer::empty(StatusCode::NOT_FOUND) };
         if route.method() != call.head.method.as_str() {
-            let mut refused = answer::empty(StatusCode::METHOD_NOT_ALLOWED);
-            refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static(route.method()));
-            return refused;
+            return answer::not_allowed(route.method());
         }
-        match self.carry_out(route, call).await {
-            Ok(response) => response,
-            Err(problem) => {
-                let mut response = answer::problem(&problem);
-                response.extensions_mut().insert(Remark(problem.code.name().to_owned()));
-                response
-            }
-        }
+        self.carry_out(route, call).await.unwrap_or_else(|problem| answer::refused(&problem))
     }
 
     async fn carry_out(&self, route: Route, call: &mut Call<'_>) -> Result<Response<ContentBody>, Problem> {

@@ -13,11 +13,11 @@ use schema::collections::{Collection, SettingsRow};
 use schema::deployments::{ContentState, DeploymentRow, Purpose as Wanted};
 use schema::sequences::SequenceRow;
 
-use crate::deploying::options::{Delivery as Brings, OfferedTo, Options, Rerun as Again};
+use crate::deploying::options::{Delivery as Brings, OfferedTo, Options};
 use crate::deploying::resolve;
 use crate::policy::{
     Assignment, ContentOptions, Delivery, DeploymentId, DeviceSettings, FORMAT, MOST_ASSIGNMENTS, Purpose,
-    References, Rerun, UserOptions,
+    References, UserOptions,
 };
 use crate::sequence::Sequence;
 use crate::software::settings::effective_of;
@@ -246,12 +246,7 @@ fn assignment(inputs: &Inputs, row: &DeploymentRow, options: Options, now: Times
         available: row.available,
         deadline: row.deadline,
         expires: row.expires,
-        rerun: match options.rerun {
-            Again::Never => Rerun::Never,
-            Again::Always => Rerun::Always,
-            Again::IfFailed => Rerun::IfFailed,
-            Again::IfSucceeded => Rerun::IfSucceeded,
-        },
+        rerun: options.rerun,
         user: UserOptions {
             independently: options.user_may_run,
             show_progress: options.show_progress,

@@ -10,7 +10,7 @@ use dp::peers::Devices as _;
 use dp::server::body::ContentBody;
 use dp::server::tally::Grouping as _;
 use dp::server::{Answering, Call, LocationKind, Remark, Service};
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{Method, Response, StatusCode};
 
 use crate::plane::answer;
 use crate::site::Site;
@@ -45,9 +45,7 @@ impl TakenService {
     /// 204 whatever came of a report that is one: nobody learns here what the site knows. 400, 401, 403, 405, 413.
     async fn serve(&self, call: &mut Call<'_>) -> Response<ContentBody> {
         if call.head.method != Method::POST {
-            let mut refused = answer::empty(StatusCode::METHOD_NOT_ALLOWED);
-            refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-            return refused;
+            return answer::not_allowed("POST");
         }
         let locations = &self.site.locations;
         let device = match self.site.keys.device(call.bearer(), call.asker()) {

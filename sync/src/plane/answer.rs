@@ -1,9 +1,10 @@
 //! Answers in JSON, and problems as answers.
 
 use bytes::Bytes;
+use catalog::problem::Problem;
 use dp::server::body::ContentBody;
-use dp::server::carrying;
 pub use dp::server::problem;
+use dp::server::{Remark, carrying};
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
@@ -15,6 +16,20 @@ pub fn empty(status: StatusCode) -> Response<ContentBody> {
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// 405 with what is allowed (RFC 9110 section 15.5.6).
+pub fn not_allowed(methods: &'static str) -> Response<ContentBody> {
+    let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
+/// A problem, whose code the access log has too.
+pub fn refused(of: &Problem) -> Response<ContentBody> {
+    let mut response = problem(of);
+    response.extensions_mut().insert(Remark(of.code.name().to_owned()));
     response
 }
 

@@ -67,18 +67,9 @@ impl PointService {
     async fn serve(&self, call: &mut Call<'_>) -> Response<ContentBody> {
         let Some(route) = Route::of(call.path) else { return answer::empty(StatusCode::NOT_FOUND) };
         if !route.methods().split(", ").any(|method| method == call.head.method.as_str()) {
-            let mut refused = answer::empty(StatusCode::METHOD_NOT_ALLOWED);
-            refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static(route.methods()));
-            return refused;
+            return answer::not_allowed(route.methods());
         }
-        match self.carry_out(route, call).await {
-            Ok(response) => response,
-            Err(problem) => {
-                let mut response = answer::problem(&problem);
-                response.extensions_mut().insert(Remark(problem.code.name().to_owned()));
-                response
-            }
-        }
+        self.carry_out(route, call).await.unwrap_or_else(|problem| answer::refused(&problem))
     }
 
     async fn carry_out(&self, route: Route, call: &mut Call<'_>) -> Result<Response<ContentBody>, Problem> {

@@ -101,18 +101,18 @@ pub enum Purpose {
     Required,
 }
 
-/// What happens where the device has run it already.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// When a device runs a task sequence again that it has run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rerun {
-    /// It is not run again.
+    /// Not at all
     Never,
-    /// It is run again whenever it is due again.
+    /// Whenever it is started
     #[default]
     Always,
-    /// Only where it failed.
+    /// Where it failed
     IfFailed,
-    /// Only where it succeeded.
+    /// Where it succeeded
     IfSucceeded,
 }
 

@@ -10,8 +10,9 @@ use super::By;
 use crate::clock;
 use crate::config::parse_duration;
 use crate::deploying::choice::Asked;
-use crate::deploying::options::{Delivery, OfferedTo, Options, Rerun};
+use crate::deploying::options::{Delivery, OfferedTo, Options};
 use crate::deploying::{Change, CheckArgs, Create};
+use crate::policy::Rerun;
 
 /// A deployment to make.
 #[derive(Debug, Args)]
