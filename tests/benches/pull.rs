@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Barrier};
@@ -23,7 +23,8 @@ use dp::server::{
 };
 use dp::transfer::web::{Web, WebPolicy};
 use dp::transfer::{At, Fetched, Policy, Source, SourceKind};
-use support::contest::{Gates, free_port, is_root, load_average, noise, percentile, wait_for_port};
+use support::contest::{Gates, is_root, load_average, noise, percentile, wait_for_port};
+use support::free_port;
 
 const MIB: usize = 1 << 20;
 /// Clients that want one file at once.
@@ -114,7 +115,7 @@ impl Stage {
             files.push(checker.into_fingerprint());
             fs::write(root.join(format!("{number}")), bytes).expect("the disk has room");
         }
-        let urls = [(); 4].map(|()| free_port());
+        let urls = [(); 4].map(|()| free_port(Ipv4Addr::LOCALHOST));
         let [origin_port, cache_port, locked_port, point_port] = urls;
         let user = if is_root() { "user root;" } else { "" };
         let common = "default_type application/octet-stream; sendfile on; tcp_nopush on; gzip off; keepalive_requests 1000000;";

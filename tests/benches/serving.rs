@@ -7,6 +7,7 @@
 //! Above a load average of 1.5 nothing is judged. Without the harness or nginx nothing is measured.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use catalog::digest::{Checker, Digests, Sha256Digest, Wanted};
 use dp::library::{Library, Settings};
 use dp::server::{ContentServer, Servable, ServerLimits, Shelf};
 use serde_json::Value;
-use support::contest::{Gates, free_port, is_root, load_average, noise, percentile, wait_for_port};
+use support::contest::{Gates, is_root, load_average, noise, percentile, wait_for_port};
+use support::free_port;
 
 const MIB: usize = 1 << 20;
 const SMALL: usize = 4096;
@@ -91,7 +93,7 @@ impl Drop for Stage {
 
 impl Stage {
     fn new(folder: &Path, harness: &Path, size: usize) -> Self {
-        let ports = [(); 2].map(|()| free_port());
+        let ports = [(); 2].map(|()| free_port(Ipv4Addr::LOCALHOST));
         let root = folder.join("root");
         fs::create_dir_all(&root).expect("a folder");
         let library = Library::open(&folder.join("library"), Settings::default()).expect("a library");

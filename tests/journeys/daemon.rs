@@ -1,8 +1,9 @@
 //! The daemon itself: it starts, says how it is, reloads, stops, and leaves nothing half-done.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use support::{Fault, TestSite, Way, http};
+use support::{Fault, TestSite, Way, free_port, http};
 
 #[tokio::test]
 async fn a_reload_applies_what_is_right_and_nothing_of_what_is_wrong() {
@@ -86,7 +87,7 @@ async fn a_cancelled_task_is_cancelled_and_can_be_repeated() {
 #[tokio::test]
 async fn health_is_told_to_whoever_asks() {
     let site = TestSite::with(Way::Alone, |_, published| vec![published.windows10.clone()], "").await;
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port(Ipv4Addr::LOCALHOST);
     let config = site.folder.path().join("config.toml");
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, text.replacen("listen = \"\"", &format!("listen = \"127.0.0.1:{port}\""), 1))

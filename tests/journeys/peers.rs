@@ -1,12 +1,13 @@
 //! Content without a deployment package: devices get it from the cloud, and from each other.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use catalog::esd_catalog::Architecture;
 use serde_json::Value;
-use support::{TestSite, Way, program};
+use support::{TestSite, Way, free_port, program};
 use tokio::process::Command;
 
 /// A machine that only runs the client.
@@ -25,7 +26,7 @@ impl Device {
             folder.path().join("none"),
             site.url,
             folder.path().join("device"),
-            std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port(),
+            free_port(Ipv4Addr::LOCALHOST),
         );
         std::fs::write(&config, text).expect("the configuration is written");
         Self { folder, config }

@@ -1,12 +1,13 @@
 //! Distribution points on machines of their own: real processes, each at an address of its own in 127/8.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{TestSite, Way, http, program};
+use support::{TestSite, Way, free_port, http, program};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -23,7 +24,7 @@ impl Machine {
     /// A machine at `ip`, below `site`, with the token in a file.
     pub(crate) fn new(ip: &str, site: &str, token: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let port = std::net::TcpListener::bind((ip, 0)).and_then(|l| l.local_addr()).expect("a port").port();
+        let port = free_port(ip.parse::<IpAddr>().expect("an address"));
         std::fs::write(folder.path().join("token"), token).expect("the token is written");
         let url = format!("http://{ip}:{port}");
         let text = format!(
@@ -338,7 +339,7 @@ async fn a_point_trusts_the_authority_of_its_site_also_after_a_renewal() {
     let mut site = TestSite::start(Way::Alone).await;
     site.package().await;
     site.ok(&["package", "download", "p"]).await;
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().port();
+    let port = free_port(Ipv4Addr::LOCALHOST);
     site.configure(|text| {
         text.replacen("[server]", &format!("[server]\nlisten_tls = [\"127.0.0.1:{port}\"]"), 1)
     });

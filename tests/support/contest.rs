@@ -50,11 +50,6 @@ pub fn load_average() -> f64 {
     text.split(' ').next().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
-/// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port").port()
-}
-
 /// Waits until somebody listens at a port of this machine.
 pub fn wait_for_port(port: u16) {
     let began = Instant::now();

@@ -4,6 +4,7 @@
 pub mod contest;
 mod export;
 mod https;
+mod port;
 mod records;
 mod rng;
 mod scripted;
@@ -13,6 +14,7 @@ mod surroundings;
 
 pub use export::{export, export_drafts};
 pub use https::HttpsFront;
+pub use port::free_port;
 pub use records::{WsusRecord, license_id, stand_in};
 pub use rng::TestRng;
 pub use scripted::{Recorded, recorded_server};

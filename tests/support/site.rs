@@ -1,7 +1,7 @@
 //! A site of the real program against the one fake upstream, worked on in both ways: by a daemon, or by each command
 //! in its own process.
 
-use std::net::TcpListener;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::{DemoCatalog, HttpsFront, Origin, demo_catalog};
+use crate::{DemoCatalog, HttpsFront, Origin, demo_catalog, free_port};
 
 /// Who does the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +140,7 @@ impl TestSite {
         let origin = Origin::start().await.expect("loopback has a port");
         let published = demo_catalog(&origin).await;
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+        let port = free_port(Ipv4Addr::LOCALHOST);
         let url = format!("http://127.0.0.1:{port}");
         let config = folder.path().join("config.toml");
         let text = format!(
