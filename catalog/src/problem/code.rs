@@ -581,6 +581,11 @@ codes! {
         "-",
         "spsync package show P",
         "`spsync package withdraw P` first, or delete with `--yes`";
+    PackageDeployed "PACKAGE_DEPLOYED" Conflict 409 None,
+        "deployments tell devices that this package has their content",
+        "-",
+        "spsync deploy list",
+        "stop the deployments named above first";
     PackageBusy "PACKAGE_BUSY" Conflict 409 None,
         "a task works on this package",
         "it is being downloaded or validated",

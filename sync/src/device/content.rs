@@ -53,7 +53,7 @@ pub fn needs<'a>(assignment: &'a Assignment, action: &Action, choice: Option<&Ch
 /// Whom a deployment lets be asked for a file.
 pub fn allowed(options: &ContentOptions, need: Need<'_>) -> Allowed {
     Allowed {
-        points: !need.feature_update || options.package.is_some(),
+        points: !need.feature_update || options.points || options.package.is_some(),
         neighbours: options.neighbours,
         default_group: options.default_group,
         cloud: options.cloud,

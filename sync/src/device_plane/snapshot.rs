@@ -255,6 +255,7 @@ fn assignment(inputs: &Inputs, row: &DeploymentRow, options: Options, now: Times
         },
         content: ContentOptions {
             package: row.package.clone(),
+            points: row.content != ContentState::None,
             neighbours: options.neighbours,
             default_group: options.fallback,
             cloud: options.cloud || row.content == ContentState::None,
