@@ -18,6 +18,7 @@ mod power_cut;
 mod private;
 mod pulling;
 mod refusals;
+mod rollout;
 mod sequences;
 mod servers;
 mod shown;
