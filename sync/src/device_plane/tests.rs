@@ -1,6 +1,8 @@
 //! A roll-out to 1,000 devices in 20 boundary groups, by scripted devices and a simulated clock: the sums agree with what
 //! each device said. And what a device may say and hear.
 
+mod offered;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
