@@ -23,6 +23,8 @@ impl MostOf {
     pub const DETAILS: usize = 2_000;
     /// Sources of bytes in one message.
     pub const SOURCES: usize = 64;
+    /// Bytes from one of them: 16 TiB, more than all content that a deployment may bring.
+    pub const BYTES: u64 = 1 << 44;
     /// Names of groups above a step.
     pub const GROUPS: usize = 32;
 }
@@ -74,7 +76,7 @@ impl StatusMessage {
         few("sources of bytes", self.bytes.len(), MostOf::SOURCES).map_err(refused)?;
         for from in &self.bytes {
             short("the name of a source", &from.name, LONGEST_TEXT).map_err(refused)?;
-            if from.bytes > i64::MAX.unsigned_abs() {
+            if from.bytes > MostOf::BYTES {
                 return Err(refused("nobody gives so many bytes".to_owned()));
             }
         }

@@ -176,7 +176,7 @@ fn messages_have_caps_and_an_order() {
         StatusMessage { details: "x".repeat(MostOf::DETAILS + 1), ..message(1) },
         StatusMessage { code: Some("\u{1b}[31m".to_owned()), ..message(1) },
         StatusMessage {
-            bytes: vec![BytesFrom { origin: Origin::Peer, name: "p".to_owned(), bytes: u64::MAX }],
+            bytes: vec![BytesFrom { origin: Origin::Peer, name: "p".to_owned(), bytes: MostOf::BYTES + 1 }],
             ..message(1)
         },
         StatusMessage { step: Some(step), ..message(1) },
