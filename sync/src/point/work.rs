@@ -330,7 +330,8 @@ impl Sources {
             points.push((url, web));
         }
         let base = call::base(&settings.dp.site)?;
-        Ok(Self { site: call::web(&base, settings.dp.ca_file(), Some(&key))?, base, points })
+        let site = call::web_with_key(&base, settings.dp.ca_file(), &key, settings.dp.allow_plain_key)?;
+        Ok(Self { site, base, points })
     }
 
     /// What the site says that the pieces are, so that a point that lies costs one of them and not the file. Without an answer
