@@ -5,6 +5,7 @@ mod boundaries;
 mod catalogs;
 mod daemon;
 mod deploying;
+mod device_and_site;
 mod device_runs;
 mod downloads;
 mod everyday;

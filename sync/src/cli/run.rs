@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use catalog::digest::Sha256Digest;
-use catalog::problem::{Code, Coded as _, Problem};
+use catalog::problem::{Code, Problem};
 use clap::{Args, Subcommand};
 
 use super::Output;
@@ -94,7 +93,8 @@ pub enum Here {
     },
 }
 
-fn state_dir(given: Option<PathBuf>, settings: &Settings) -> Result<PathBuf, Problem> {
+/// The folder in which a device remembers its runs.
+pub(super) fn state_dir(given: Option<PathBuf>, settings: &Settings) -> Result<PathBuf, Problem> {
     let folder = given.unwrap_or_else(|| settings.client_dir().join("runs"));
     std::path::absolute(&folder).map_err(|error| {
         Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be used", folder.display()))
@@ -373,46 +373,4 @@ impl Here {
         }
         Ok(0)
     }
-}
-
-/// Every place that the site names for a content, in order, with the reason; who is asked later, and who not at all.
-pub(super) async fn explain(
-    settings: &Settings,
-    content: Sha256Digest,
-    output: &Output,
-) -> Result<u8, Problem> {
-    let client = settings_of(settings, false)?;
-    let answer = dp::client::locate(&client, content).await.map_err(|error| error.problem())?;
-    output.one(
-        &answer,
-        |answer| answer.content.to_string(),
-        |output| {
-            output.line(format!("{} {}", safe(answer.file_name.as_str()), answer.content));
-            for (number, one) in answer.locations.iter().enumerate() {
-                output.line(format!(
-                    "{:>3}. {:?} {}: {}",
-                    number + 1,
-                    one.kind,
-                    safe(&one.name),
-                    safe(&one.reason)
-                ));
-            }
-            for one in &answer.later {
-                output.line(format!(
-                    "  after {} s, from {}: {} ({})",
-                    one.after_seconds,
-                    one.from,
-                    safe(&one.name),
-                    safe(&one.reason)
-                ));
-            }
-            for one in &answer.out {
-                output.line(format!("  not: {} ({})", safe(&one.name), safe(&one.reason)));
-            }
-            if answer.not_told > 0 {
-                output.line(format!("  {} places more are out of reach", answer.not_told));
-            }
-        },
-    );
-    Ok(0)
 }

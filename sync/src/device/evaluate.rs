@@ -5,14 +5,18 @@
 //! not yet             ── later      prepare ── its content may be fetched      now ── it runs
 //! ```
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use catalog::problem::Code;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Plan, unknown_step};
-use crate::policy::{Assignment, DeploymentId, Facts, Policy, Purpose, Rerun, RunState};
+use crate::policy::{Assignment, DeploymentId, Facts, Image, Policy, Purpose, Rerun, RunState};
 use crate::sequence::Action;
 use crate::sequence::action::UpgradeOs;
 use crate::sequence::choose::{self, Candidate, Choice};
@@ -157,6 +161,15 @@ fn in_window(assignment: &Assignment, plan: &Plan, around: Around<'_>) -> Verdic
     }
 }
 
+/// When content that nobody gave is asked for again, before the run at `until`: after half of the time that is left, and so
+/// more and more often, but no more often than a policy is asked for (mission row M19).
+pub fn asked_again(now: Timestamp, until: Timestamp, refresh: Duration) -> Timestamp {
+    let left = until.duration_since(now);
+    let half = SignedDuration::from_secs(left.as_secs() / 2);
+    let refresh = SignedDuration::try_from(refresh).unwrap_or(SignedDuration::MAX);
+    now.checked_add(half.max(refresh)).map_or(until, |at| at.min(until))
+}
+
 /// Whether it ran already and is not to run again. A required deployment is due once for each deadline; whoever starts one
 /// by hand is held back by the rule alone.
 fn was_run(assignment: &Assignment, around: Around<'_>) -> bool {
@@ -220,13 +233,18 @@ pub fn reasons(choice: &Choice) -> String {
     }
 }
 
-/// What keeps an image from being installed on a device, if anything does.
+/// What keeps the image of a step from being installed on a device, if anything does.
 pub fn image_not_for(assignment: &Assignment, step: &UpgradeOs, facts: &Facts) -> Option<String> {
     let id = step.image.as_ref()?;
     let Some(image) = assignment.references.images.iter().find(|image| image.id == *id) else {
         return Some(format!("the policy does not name {id}"));
     };
-    let Some(edition) = image.edition(step.edition_index) else {
+    image_unfit(image, step.edition_index, facts)
+}
+
+/// What keeps an image from being installed on a device, if anything does.
+pub fn image_unfit(image: &Image, index: Option<u32>, facts: &Facts) -> Option<String> {
+    let Some(edition) = image.edition(index) else {
         return Some(format!("`{}` has no such edition", image.name));
     };
     if let Err(problem) = choose::path(&facts.device(), image.os_type, edition.build) {

@@ -96,7 +96,8 @@ pub struct StepScript {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PowerScript {
-    /// Number of the step.
+    /// Number of the step; left out where it is no step's.
+    #[serde(default)]
     pub step: u32,
     /// When.
     pub at: PowerAt,
@@ -113,6 +114,10 @@ fn once() -> u32 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PowerAt {
+    /// Content is about to be fetched: of the step, or of all without one.
+    Fetching,
+    /// It has come, and that is not written down.
+    Fetched,
     /// The step is about to run.
     Begins,
     /// It runs.
@@ -121,6 +126,10 @@ pub enum PowerAt {
     Ended,
     /// It is.
     Noted,
+    /// The device goes down for a restart that was asked for; of no step.
+    Restarting,
+    /// The scripts of the last run are removed, and that is not written down; of no step.
+    Tidied,
 }
 
 /// Where a simulated device has content from.
@@ -488,6 +497,7 @@ impl Executor for Simulated {
 
     async fn restart(&mut self, delay: u16, _boot_image: bool) -> Result<Restarted, Stopped> {
         self.pass(Duration::from_secs(delay.into()));
+        self.cut(0, PowerAt::Restarting)?;
         self.start_again();
         self.save()?;
         Ok(Restarted::Again(self.boot()))
@@ -511,6 +521,9 @@ impl Executor for Simulated {
 
     fn reached(&mut self, moment: Moment) -> Result<(), Stopped> {
         match moment {
+            Moment::Fetches(step) => self.cut(step, PowerAt::Fetching),
+            Moment::Fetched(step) => self.cut(step, PowerAt::Fetched),
+            Moment::Tidied => self.cut(0, PowerAt::Tidied),
             Moment::Begins(step) => {
                 self.number = step;
                 self.world.outcome = None;

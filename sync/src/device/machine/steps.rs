@@ -307,7 +307,7 @@ impl Machine<'_> {
 }
 
 /// One part that fails does not end the step.
-fn passes_over(action: &Action) -> bool {
+pub(super) fn passes_over(action: &Action) -> bool {
     match action {
         Action::InstallApplication(install) => install.continue_on_app_error,
         Action::DownloadContent(download) => download.continue_on_package_error,
