@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use catalog::problem::{Code, Problem};
 use dp::client::ClientSettings;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::content::{self, Ahead, Asking, Got, Need};
+use super::content::{self, Ahead, Asking, Got, Need, NotGot};
 use super::evaluate::{self, Around, Verdict, verdict};
 use super::executor::{Executor, Moment, Stopped};
 use super::journal::{Current, Journal, Memory, POLICY};
@@ -79,6 +79,10 @@ pub struct Round {
 /// Whether a site does not want to have to do with this device, rather than being away.
 fn is_refusal(problem: &Problem) -> bool {
     matches!(problem.code, Code::KeyRefused | Code::KeyRevoked | Code::PlainHttpRefused)
+}
+
+fn after(now: Timestamp, wait: Duration) -> Option<Timestamp> {
+    now.checked_add(SignedDuration::try_from(wait).ok()?).ok()
 }
 
 /// How driving a run stopped.
@@ -301,8 +305,11 @@ impl<E: Executor> Device<E> {
             }
             Verdict::Prepare { until, why } => {
                 (line.details, line.next) = (why.to_owned(), Some(until));
-                if !self.prepare(policy, assignment, true, &mut line).await? {
-                    line.next = Some(evaluate::asked_again(self.hands.now(), until, policy.refresh()));
+                if let Some(missing) = self.prepare(policy, assignment, true, &mut line).await? {
+                    let now = self.hands.now();
+                    let again = evaluate::asked_again(now, until, policy.refresh());
+                    let due = missing.later.and_then(|(_, wait)| after(now, wait));
+                    line.next = Some(due.unwrap_or(again).min(again));
                 }
             }
             Verdict::Not { state, code, why } => {
@@ -338,15 +345,15 @@ impl<E: Executor> Device<E> {
     }
 
     /// Fetches ahead of the run. With `all`, also what a pre-download leaves out: feature updates (mission row M20). Only
-    /// what fits this device is fetched (mission row M68). Whether everything is there.
+    /// what fits this device is fetched (mission row M68). What is not there, if anything is not.
     async fn prepare(
         &mut self,
         policy: &Policy,
         assignment: &Assignment,
         all: bool,
         line: &mut Line,
-    ) -> Result<bool, Problem> {
-        let Ok(sequence) = assignment.sequence() else { return Ok(true) };
+    ) -> Result<Option<NotGot>, Problem> {
+        let Ok(sequence) = assignment.sequence() else { return Ok(None) };
         let (plan, facts) = (Plan::of(&sequence), self.hands.facts());
         let deployed: Vec<_> = policy.updates.iter().map(|update| update.id).collect();
         let Ahead { needs, left_out } = content::ahead(assignment, &plan, &facts, &deployed, all);
@@ -358,17 +365,17 @@ impl<E: Executor> Device<E> {
                 self.memory.came_ahead(got.content, got.bytes.clone());
             }
             self.save()?;
-            if let Err(failure) = got {
-                line.code = Some(failure.code);
-                line.details = format!("{}; it is asked for again until it runs", failure.details);
-                return Ok(false);
+            if let Err(missing) = got {
+                line.code = Some(missing.failure.code);
+                line.details = format!("{}; it is asked for again until it runs", missing.failure.details);
+                return Ok(Some(missing));
             }
         }
         line.details.push_str("; its content is there");
         if !left_out.is_empty() {
             line.details.push_str(&format!(", left out: {}", left_out.join(", ")));
         }
-        Ok(true)
+        Ok(None)
     }
 
     /// Makes sure that a file is there; `None` where it is taken for granted.
@@ -377,25 +384,32 @@ impl<E: Executor> Device<E> {
         assignment: &Assignment,
         need: Need<'_>,
         last: Vec<String>,
-    ) -> Result<Option<Got>, Failure> {
+    ) -> Result<Option<Got>, NotGot> {
         let now = self.hands.now();
         match (self.hands.assumes(need.file), &self.client) {
             (Some(Ok(_)), _) => Ok(None),
             (Some(Err(problem)), _) => {
-                Err(Failure { code: problem.code, exit: None, details: problem.message })
+                Err(Failure { code: problem.code, exit: None, details: problem.message }.into())
             }
             (None, Some(client)) => {
                 let since = need.file.sha256.map(|content| self.memory.asked_since(content, now));
                 let asking = Asking { last, since: since.unwrap_or_default() };
-                let got = content::fetch(client, &assignment.content, need, asking).await?;
+                let got = content::fetch(client, &assignment.content, need, asking).await;
+                let got = got.map_err(|mut missing| {
+                    if let Some((who, from)) =
+                        missing.later.as_ref().and_then(|(who, wait)| Some((who, after(now, *wait)?)))
+                    {
+                        missing.failure.details.push_str(&format!("; {who} may be asked from {from:.0}"));
+                    }
+                    missing
+                })?;
                 self.memory.asked.remove(&got.content);
                 Ok(Some(got))
             }
-            (None, None) => Err(Failure {
-                code: Code::ContentUnavailable,
-                exit: None,
-                details: format!("`{}` cannot be fetched: no site is known", need.file.name),
-            }),
+            (None, None) => {
+                let details = format!("`{}` cannot be fetched: no site is known", need.file.name);
+                Err(Failure { code: Code::ContentUnavailable, exit: None, details }.into())
+            }
         }
     }
 

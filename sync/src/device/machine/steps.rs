@@ -46,7 +46,7 @@ impl Machine<'_> {
                 && has_content(action)
                 && !self.progress.fetched.contains(&here) =>
             {
-                self.progress.phase = Phase::Fetching { node: Some(here), tries: 0 };
+                self.progress.phase = Phase::fetching(Some(here));
                 let step = self.report(here, StepState::Running, attempt);
                 said.push(Said { step, ..Said::run(RunState::Downloading, "its content is fetched") });
             }
