@@ -133,6 +133,12 @@ async fn a_device_upgrades_while_its_site_is_away_and_says_so_once() {
     let ran = device.run(&["--start", "XYZ20002"]).await;
     assert_eq!((ran.status == 0, ran.code().as_str()), (false, "KEY_REVOKED"), "{ran:?}");
     assert_eq!(site.ok(&["client", "show", "desk-1"]).await["enrolled"], false);
+    site.kill_daemon().await;
+    assert_eq!(
+        device.round(&["--start", "XYZ20002"]).await["deployments"],
+        json!([]),
+        "it has forgotten its policy"
+    );
 }
 
 /// Mission rows M20 and M68: nothing of the feature update moves before the run.

@@ -660,12 +660,12 @@ codes! {
         "the site does not accept this key",
         "it is another site's, the site was set up anew, or there is no key yet and no token",
         "spsync key list",
-        "make a new token at the site with `spsync dp enrol DP`, and put it where [dp] token_file says";
+        "make a new token at the site with `spsync dp enrol DP`, and put it where [dp] token_file says; for a device with `spsync key enrol NAME`, then `spsync client enrol` there";
     KeyRevoked "KEY_REVOKED" NotPermitted 401 Some("0x80070005"),
         "the site has taken this key back",
         "an operator revoked it, or another token was used for this name since",
         "spsync key list",
-        "if it is to work again: `spsync dp enrol DP` at the site, and the token where [dp] token_file says";
+        "if it is to work again: `spsync dp enrol DP` at the site, and the token where [dp] token_file says; for a device `spsync key enrol NAME`, then `spsync client enrol` there";
     TokenRefused "TOKEN_REFUSED" NotPermitted 403 Some("0x80070005"),
         "the site does not accept this enrolment token",
         "it was used before, it is over, or a later token took its place",

@@ -72,7 +72,7 @@ pub fn needs_of<'a>(
 /// Whom a deployment lets be asked for a file.
 pub fn allowed(options: &ContentOptions, need: Need<'_>) -> Allowed {
     Allowed {
-        points: !need.feature_update || options.package.is_some(),
+        points: !need.feature_update || options.points,
         neighbours: options.neighbours,
         default_group: options.default_group,
         cloud: options.cloud,

@@ -153,11 +153,12 @@ impl<E: Executor> Device<E> {
                 .ok_or_else(|| Problem::new(Code::SiteAnswerInvalid, "304 to no policy")),
             Err(problem) if is_refusal(&problem) => {
                 self.write("PolicyAgent", "", &format!("the site refuses this device: {problem}"));
-                // Nothing is begun any more. What has begun goes on: half an upgrade is worse than a whole one.
-                match (&self.memory.current, kept) {
-                    (Some(_), Some((policy, _))) => Ok(Policy { assignments: Vec::new(), ..policy }),
-                    _ => Err(problem),
-                }
+                // Nothing is begun any more, neither now nor when the site is away. What has begun goes on: half an upgrade is
+                // worse than a whole one.
+                let Some((policy, _)) = kept else { return Err(problem) };
+                let empty = Policy { assignments: Vec::new(), ..policy };
+                self.journal.write(POLICY, &(&empty, None::<String>))?;
+                if self.memory.current.is_some() { Ok(empty) } else { Err(problem) }
             }
             Err(problem) => {
                 self.write("PolicyAgent", "", &format!("the site is away: {problem}"));

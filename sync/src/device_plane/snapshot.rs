@@ -255,6 +255,8 @@ fn assignment(inputs: &Inputs, row: &DeploymentRow, options: Options, now: Times
         },
         content: ContentOptions {
             package: row.package.clone(),
+            // Where the library had everything no package was chosen, and points serve it all the same.
+            points: row.content != ContentState::None,
             neighbours: options.neighbours,
             default_group: options.fallback,
             cloud: options.cloud || row.content == ContentState::None,

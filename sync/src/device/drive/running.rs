@@ -283,7 +283,7 @@ impl<E: Executor> Device<E> {
                 let removed = dp::client::discard(client, digest).await;
                 let kept =
                     removed.err().map(|error| format!("; it cannot be removed: {error}")).unwrap_or_default();
-                self.say(frame, format!("{wrong}{kept}"), Vec::new());
+                self.say(frame, format!("`{name}` is removed: {wrong}{kept}"), Vec::new());
             }
             match next {
                 Next::Again => {}
