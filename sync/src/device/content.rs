@@ -15,7 +15,7 @@ use dp::server::LocationsAnswer;
 use dp::transfer::{FetchError, SourceKind};
 
 use super::machine::Failure;
-use super::plan::{self, Plan};
+use super::plan::Plan;
 use super::{evaluate, judge};
 use crate::policy::{Assignment, BytesFrom, ContentFile, ContentOptions, Facts, MostOf, Origin};
 use crate::sequence::Action;
@@ -33,7 +33,11 @@ pub struct Need<'a> {
 
 /// The files that a step needs.
 pub fn needs<'a>(assignment: &'a Assignment, action: &Action, choice: Option<&Choice>) -> Vec<Need<'a>> {
-    let parts = plan::parts(action, &[]).max(1);
+    let parts = match action {
+        Action::InstallApplication(install) => install.applications.len(),
+        Action::DownloadContent(download) => download.packages.len(),
+        _ => 1,
+    };
     (0..parts).flat_map(|part| needs_of(assignment, action, choice, part)).collect()
 }
 
