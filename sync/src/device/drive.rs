@@ -389,6 +389,7 @@ impl<E: Executor> Device<E> {
             assignment: assignment.clone(),
             settings: policy.settings,
             updates: policy.updates.clone(),
+            scan: self.hands.scan(),
         };
         self.journal.keep_frame(&frame)?;
         let plan = Plan::of(&assignment.sequence()?);

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evaluate;
 use super::plan::{Plan, Planned, SETUP_MINUTES};
+use super::updates::Scanned;
 use super::variables::{ROLLED_BACK, Variables};
 use crate::policy::{
     Assignment, BytesFrom, Delivery, DeployedUpdate, DeviceSettings, Facts, RunState, StepReport, StepState,
@@ -53,6 +54,9 @@ pub struct Frame {
     pub settings: DeviceSettings,
     /// Updates that are deployed to the device.
     pub updates: Vec<DeployedUpdate>,
+    /// Updates that apply to the device; none: nobody looked.
+    #[serde(default)]
+    pub scan: Option<Vec<Scanned>>,
 }
 
 /// How far a run is: all that a journal keeps of it.

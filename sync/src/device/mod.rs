@@ -21,4 +21,6 @@ pub mod machine;
 pub mod plan;
 pub mod scripts;
 pub mod setup;
+pub mod updates;
 pub mod variables;
+pub mod windows;
