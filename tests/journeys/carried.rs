@@ -128,12 +128,26 @@ async fn media_of_an_image_is_made_whole_and_read_back() {
             .status();
         assert!(checks.unwrap().success(), "any machine can check it");
     }
+    // A device runs from it without a site; what is damaged is not used.
+    let device = path(&site, "device.toml");
+    let facts = "[facts]\nos_type = \"client\"\nversion = \"10.0.22631\"\nedition = \"Enterprise\"\narchitecture = \"x64\"\n\
+        language = \"en-us\"\nmemory_mb = 8192\nprocessor_mhz = 2000\nfree_disk_mb = 90000\n";
+    std::fs::write(&device, facts).unwrap();
+    let run = async |state: &str| {
+        let (to, begin) = (path(&site, state), ["client", "run", "--media", media, "--simulate", &device]);
+        let args: Vec<&str> = begin.into_iter().chain(["--state-dir", &to, "--once"]).collect();
+        site.json(&args).await.json()["deployments"][0].clone()
+    };
+    let line = run("whole").await;
+    assert_eq!(line["state"], "succeeded", "{line}");
     let on_media = Path::new(media).join("content/XYZ00001/install.esd");
     let mut bytes = std::fs::read(&on_media).unwrap();
     bytes[1_000] ^= 1;
     std::fs::write(&on_media, bytes).unwrap();
     let damaged = site.refused("MEDIA_DAMAGED", &["media", "verify", media]).await;
     assert!(damaged.status == 8 && damaged.stderr.contains("install.esd"), "{damaged:?}");
+    let line = run("damaged").await;
+    assert_eq!((&line["state"], &line["code"]), (&json!("failed"), &json!("HASH_MISMATCH")), "{line}");
 
     // Content that went bad in the library stops the creation; the log says so and nothing is left.
     std::fs::remove_dir_all(media).unwrap();

@@ -12,7 +12,7 @@ use schema::points::OWN_POINT;
 use serde::{Deserialize, Serialize};
 
 use super::Told;
-use crate::authoring::surroundings::{Known, one, sequence};
+use crate::authoring::surroundings::{Known, one};
 use crate::points;
 use crate::sequence::refs::Target;
 use crate::sequence::{Sequence, lint};
@@ -83,39 +83,28 @@ pub fn distinct(items: &[Item]) -> Vec<&CarriedFile> {
 /// `PRESTAGE_FEATURE_UPDATE` before anything else; `BROKEN_REFERENCE`, `PACKAGE_EMPTY`, `PACKAGE_INCOMPLETE`,
 /// `PACKAGE_NOT_FOUND`, `AMBIGUOUS`.
 pub async fn named(site: &Arc<Site>, what: &str) -> Result<Carried, Problem> {
-    match sequence(site, what).await {
-        Ok(row) => {
-            let parsed = Sequence::parse(&row.document)?;
-            parsed.may_be_prestaged()?;
-            let items = of_sequence(&parsed, &Known::of(site).await?)?;
-            return Ok(Carried { id: row.id, name: row.name, items });
-        }
-        Err(problem) if problem.code == Code::TaskSequenceNotFound => {}
-        Err(problem) => return Err(problem),
-    }
-    match crate::packages::named(site, what).await {
-        Ok(package) => {
-            let item = of_package(site, &package.id).await?;
-            return Ok(Carried { id: package.id, name: package.name, items: vec![item] });
-        }
-        Err(problem) if problem.code == Code::PackageNotFound => {}
-        Err(problem) => return Err(problem),
-    }
-    let known = Known::of(site).await?;
-    let all: Vec<Item> = known
-        .images
+    let (sequences, packages, images, apps) =
+        site.read(|r| Ok((r.sequences()?, r.packages()?, r.images()?, r.apps()?))).await?;
+    let all: Vec<(&PackageId, &String)> = sequences
         .iter()
-        .map(|row| image(row, Kind::Image))
-        .chain(known.apps.iter().map(application))
+        .map(|row| (&row.id, &row.name))
+        .chain(packages.iter().map(|row| (&row.id, &row.name)))
+        .chain(images.iter().map(|row| (&row.id, &row.name)))
+        .chain(apps.iter().map(|row| (&row.id, &row.name)))
         .collect();
-    let item = one(
-        what,
-        &all,
-        |item| (&item.id, &item.name),
-        Code::PackageNotFound,
-        "task sequence, package, image or application",
-    )?;
-    Ok(Carried { id: item.id.clone(), name: item.name.clone(), items: vec![item.clone()] })
+    let sort = "task sequence, package, image or application";
+    let (id, name) = *one(what, &all, |row| *row, Code::PackageNotFound, sort)?;
+    let items = if let Some(row) = sequences.iter().find(|row| row.id == *id) {
+        let parsed = Sequence::parse(&row.document)?;
+        parsed.may_be_prestaged()?;
+        of_sequence(&parsed, &Known::of(site).await?)?
+    } else if packages.iter().any(|row| row.id == *id) {
+        vec![of_package(site, id).await?]
+    } else {
+        let images = images.iter().map(|row| image(row, Kind::Image));
+        images.chain(apps.iter().map(application)).filter(|item| item.id == *id).collect()
+    };
+    Ok(Carried { id: id.clone(), name: name.clone(), items })
 }
 
 /// The images and applications of the enabled steps, each once, and the boot image.

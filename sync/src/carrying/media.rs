@@ -165,12 +165,13 @@ pub async fn create(site: &Arc<Site>, wanted: NewMedia, caller: &Caller) -> Resu
         task_sequence: row.id.clone(),
         revision: row.revision.into(),
         name: row.name.clone(),
-        purpose: Purpose::Available,
-        available: now,
-        deadline: None,
+        // Whoever starts from media means it, whatever the clock of the device says.
+        purpose: Purpose::Required,
+        available: Timestamp::UNIX_EPOCH,
+        deadline: Some(Timestamp::UNIX_EPOCH),
         expires: None,
         rerun: Rerun::Always,
-        user: UserOptions::default(),
+        user: UserOptions { install_outside_windows: true, ..UserOptions::default() },
         content: ContentOptions {
             neighbours: false,
             default_group: false,
@@ -223,7 +224,8 @@ pub async fn create(site: &Arc<Site>, wanted: NewMedia, caller: &Caller) -> Resu
         items,
     };
     let plan = Plan { folder: wanted.folder, target, medium, document, policy };
-    let (key, title) = (format!("media {}", plan.folder.display()), format!("media of {}", row.id));
+    let (key, title) =
+        (format!("media {} {}", row.id, plan.folder.display()), format!("media of {}", row.id));
     let who = caller.who.clone();
     let task = site
         .tasks
@@ -362,7 +364,8 @@ fn sync_folder(path: &Path) -> Result<(), Problem> {
 /// Gives the folder its name. What has that name already stays as it is.
 fn publish(temporary: &Path, target: &Path) -> Result<(), Problem> {
     use rustix::fs::{CWD, RenameFlags};
-    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    // What is private stays so: its owner and group may read it.
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o750);
     std::fs::set_permissions(temporary, readable).map_err(|error| disk("published", temporary, &error))?;
     let renamed = match rustix::fs::renameat_with(CWD, temporary, CWD, target, RenameFlags::NOREPLACE) {
         // Not every file system can; a folder that is not empty is never replaced.

@@ -26,7 +26,7 @@ use catalog::problem::{Code, Problem};
 pub use media::{MEDIA_TOML, Made, Medium, POLICY, create as media};
 pub use prestage::{Manifest, Prestaged, create as prestage, look_through};
 pub use take_in::{TakenIn, take_in};
-pub use verify::{Verified, verify};
+pub use verify::{Verified, contents, verify};
 
 use crate::site::Site;
 

@@ -283,7 +283,8 @@ pub async fn create(
     if caller.dry_run {
         return Ok(Answer::of(&made)?.into());
     }
-    let (key, title) = (format!("prestage {}", file.display()), format!("prestage {}", made.name));
+    let (key, title) =
+        (format!("prestage {} {}", manifest.of, file.display()), format!("prestage {}", made.name));
     let who = caller.who.clone();
     let task = site
         .tasks
@@ -340,7 +341,7 @@ pub(super) fn whole(target: &Path, manifest: &Manifest, source: &mut impl Source
         }
         _ => failed(error.error),
     })?;
-    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o640);
     published.set_permissions(readable).map_err(failed)?;
     std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
     Ok(bytes)

@@ -87,7 +87,7 @@ pub async fn take_in(site: &Arc<Site>, file: &Path, caller: &Caller) -> Result<W
     let title = format!("take in {}", file.display());
     let task = site
         .tasks
-        .start("prestage", title, "prestage".to_owned(), |progress| {
+        .start("prestage", title, format!("prestage {}", file.display()), |progress| {
             let site = site.clone();
             async move { run(&site, path, &caller, &progress).await }
         })

@@ -1,6 +1,6 @@
 //! Stand-alone media read back: every file hashed and compared with what stands on the media. Nothing of a site is needed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -158,6 +158,16 @@ pub fn verify(folder: &Path) -> Result<Verified, Problem> {
         bad,
         unexpected,
     })
+}
+
+/// Where each content lies on media, by its digest. Whoever uses it compares it first.
+///
+/// # Errors
+/// `MEDIA_DAMAGED`.
+pub fn contents(folder: &Path) -> Result<BTreeMap<Sha256Digest, PathBuf>, Problem> {
+    let sums = sums(&small(folder, SUMS)?)?;
+    let content = sums.into_iter().filter(|(_, path)| path.starts_with("content/"));
+    Ok(content.map(|(digest, path)| (digest, folder.join(path))).collect())
 }
 
 fn hash(folder: &Path, path: &str) -> Result<(Sha256Digest, u64), String> {

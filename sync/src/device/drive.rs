@@ -2,6 +2,7 @@
 
 mod running;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ use super::plan::Plan;
 use super::scripts;
 use super::variables::Masker;
 use crate::policy::{
-    Assignment, BytesFrom, DeploymentId, FactsReport, MostOf, Policy, Purpose, RunState, Secrets, StatusBatch,
+    Assignment, BytesFrom, DeploymentId, FactsReport, MostOf, Origin, Policy, Purpose, RunState, Secrets,
+    StatusBatch,
 };
 use crate::sequence::Action;
 
@@ -40,6 +42,8 @@ pub struct Device<E> {
     pub link: Option<Link>,
     /// From whom content is fetched.
     pub client: Option<ClientSettings>,
+    /// Content on stand-alone media: it is used from there, verified as all other.
+    pub media: BTreeMap<Sha256Digest, PathBuf>,
     /// Secrets from a file, for runs without a site.
     pub own_secrets: Option<Secrets>,
     secrets: Option<Secrets>,
@@ -94,7 +98,8 @@ impl<E: Executor> Device<E> {
         let log = Log::open(journal.folder());
         let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("spsync"));
         let (link, client, own_secrets, secrets) = (None, None, None, None);
-        Ok(Self { hands, journal, memory, log, link, client, own_secrets, secrets, program })
+        let media = BTreeMap::new();
+        Ok(Self { hands, journal, memory, log, link, client, media, own_secrets, secrets, program })
     }
 
     /// What is remembered.
@@ -365,6 +370,13 @@ impl<E: Executor> Device<E> {
         assignment: &Assignment,
         need: Need<'_>,
     ) -> Result<(Option<(Sha256Digest, PathBuf)>, Vec<BytesFrom>), Failure> {
+        if let Some(digest) = need.file.sha256
+            && let Some(path) = self.media.get(&digest)
+        {
+            let name = "stand-alone media".to_owned();
+            let bytes = BytesFrom { origin: Origin::Device, name, bytes: need.file.size };
+            return Ok((Some((digest, path.clone())), vec![bytes]));
+        }
         match (self.hands.assumes(need.file), &self.client) {
             (Some(Ok(_)), _) => Ok((None, Vec::new())),
             (Some(Err(problem)), _) => {
