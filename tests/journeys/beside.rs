@@ -61,8 +61,7 @@ async fn only_updates_of_its_collections_are_installed_and_only_in_a_window() {
     site.ok(&["ts", "create", "Own"]).await;
     site.ok(&["ts", "step", "add", "Own", "install-updates", "mode=all"]).await;
     site.ok(&["ts", "set", "Own", "max_runtime=60"]).await;
-    let own =
-        ["deploy", "create", "Own", "--collection", "ring", "--purpose", "required", "--deadline", "now"];
+    let own = ["deploy", "create", "Own", "--collection", "ring", "--purpose", "required"];
     assert_eq!(site.ok(&own).await["id"], "XYZ20001");
 
     // All or nothing, and for a reason.
@@ -84,7 +83,7 @@ async fn only_updates_of_its_collections_are_installed_and_only_in_a_window() {
     assert_eq!(site.ok(&["deploy", "updates"]).await, json!([]));
 
     // Another collection's update is not told to desk-1: its scan finds it, and it is skipped.
-    let other = ["deploy", "create", "--update", &ten, "--collection", "other", "--deadline", "now"];
+    let other = ["deploy", "create", "--update", &ten, "--collection", "other", "--purpose", "required"];
     let made = site.ok(&other).await;
     assert_eq!(
         (&made["id"], &made["purpose"], &made["state"]),
