@@ -1,7 +1,9 @@
 //! Journeys of the real program, in both ways of working, against the one fake upstream.
 
 mod bad_servers;
+mod beside;
 mod boundaries;
+mod carried;
 mod catalogs;
 mod daemon;
 mod deploying;

@@ -2,9 +2,11 @@
 
 mod running;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 use dp::client::ClientSettings;
 use jiff::{SignedDuration, Timestamp};
@@ -21,7 +23,8 @@ use super::plan::Plan;
 use super::scripts;
 use super::variables::Masker;
 use crate::policy::{
-    Assignment, DeploymentId, FactsReport, MostOf, Policy, Purpose, RunState, Secrets, StatusBatch,
+    Assignment, BytesFrom, DeploymentId, FactsReport, MostOf, Origin, Policy, Purpose, RunState, Secrets,
+    StatusBatch,
 };
 
 /// Time in which nobody counted, after which no more of it counts: the clock may have been set.
@@ -38,6 +41,8 @@ pub struct Device<E> {
     pub link: Option<Link>,
     /// From whom content is fetched.
     pub client: Option<ClientSettings>,
+    /// Content on stand-alone media: it is used from there, verified as all other.
+    pub media: BTreeMap<Sha256Digest, PathBuf>,
     /// Secrets from a file, for runs without a site.
     pub own_secrets: Option<Secrets>,
     secrets: Option<Secrets>,
@@ -101,7 +106,8 @@ impl<E: Executor> Device<E> {
         let log = Log::open(journal.folder());
         let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("spsync"));
         let (link, client, own_secrets, secrets) = (None, None, None, None);
-        Ok(Self { hands, journal, memory, log, link, client, own_secrets, secrets, program })
+        let media = BTreeMap::new();
+        Ok(Self { hands, journal, memory, log, link, client, media, own_secrets, secrets, program })
     }
 
     /// What is remembered.
@@ -387,6 +393,13 @@ impl<E: Executor> Device<E> {
         last: Vec<String>,
     ) -> Result<Option<Got>, NotGot> {
         let now = self.hands.now();
+        if let Some(content) = need.file.sha256
+            && let Some(path) = self.media.get(&content)
+        {
+            let name = "stand-alone media".to_owned();
+            let bytes = vec![BytesFrom { origin: Origin::Device, name, bytes: need.file.size }];
+            return Ok(Some(Got { content, path: path.clone(), bytes, gave: Vec::new() }));
+        }
         match (self.hands.assumes(need.file), &self.client) {
             (Some(Ok(_)), _) => Ok(None),
             (Some(Err(problem)), _) => {
@@ -421,6 +434,7 @@ impl<E: Executor> Device<E> {
             assignment: assignment.clone(),
             settings: policy.settings,
             updates: policy.updates.clone(),
+            scan: self.hands.scan(),
         };
         self.journal.keep_frame(&frame)?;
         let plan = Plan::of(&assignment.sequence()?);

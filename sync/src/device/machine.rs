@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 pub use self::words::{Act, End, Event, Failure, Found, Order, Outcome, Said, Turn};
 use super::evaluate;
 use super::plan::{Plan, Planned, SETUP_MINUTES};
+use super::updates::Scanned;
 use super::variables::{ROLLED_BACK, Variables};
 use crate::policy::{
     Assignment, BytesFrom, Delivery, DeployedUpdate, DeviceSettings, Facts, Purpose, RunState, StepReport,
@@ -58,6 +59,9 @@ pub struct Frame {
     pub settings: DeviceSettings,
     /// Updates that are deployed to the device.
     pub updates: Vec<DeployedUpdate>,
+    /// Updates that apply to the device; none: nobody looked.
+    #[serde(default)]
+    pub scan: Option<Vec<Scanned>>,
 }
 
 /// How far a run is: all that a journal keeps of it.

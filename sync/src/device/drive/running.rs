@@ -326,6 +326,7 @@ impl<E: Executor> Device<E> {
             assignment: assignment.clone(),
             settings: policy.settings,
             updates: policy.updates.clone(),
+            scan: self.hands.scan(),
         };
         let progress = Progress::begin(&plan, &frame, &self.hands.facts(), &self.hands.boot());
         let machine = Machine::new(&plan, &frame, progress);

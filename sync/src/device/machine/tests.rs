@@ -49,6 +49,7 @@ fn frame(sequence: &Sequence) -> Frame {
         },
         settings: DeviceSettings::default(),
         updates: Vec::new(),
+        scan: None,
     }
 }
 
