@@ -274,12 +274,18 @@ impl Writer<'_> {
 }
 
 impl Reader<'_> {
-    /// Feature updates that deployments refer to which are not stopped.
+    /// Updates that deployments refer to which are not stopped: by task sequences, and beside them.
     pub fn deployed_updates(&self) -> Result<Vec<catalog::id::UpdateId>, SchemaError> {
         const SQL: &str = "
             SELECT DISTINCT r.target FROM sequence_reference AS r JOIN deployment AS d USING (sequence_id)
              WHERE r.kind = 'feature-update' AND d.stopped IS NULL ORDER BY 1";
-        self.all(SQL, [], |row| text(row, "target"))
+        const BESIDE: &str = "
+            SELECT DISTINCT m.update_id FROM update_deployment_member AS m JOIN update_deployment AS d USING (deployment_id)
+             WHERE d.stopped IS NULL ORDER BY 1";
+        let mut all: Vec<catalog::id::UpdateId> = self.all(SQL, [], |row| text(row, "target"))?;
+        let beside = self.all(BESIDE, [], |row| crate::column::update(row, "update_id"))?;
+        all.extend(beside.into_iter().filter(|id| !all.contains(id)).collect::<Vec<_>>());
+        Ok(all)
     }
 
     /// Verified content by what was published of it.

@@ -164,9 +164,7 @@ impl Writer<'_> {
         )?;
         self.execute(
             "INSERT INTO distributed_file (package_id, point_id, file_name, content, sha1, size)
-             SELECT DISTINCT member.package_id, ?2, member.file_name, content.sha256, content.sha1, content.size
-               FROM package_file AS member JOIN file USING (file_id) JOIN content ON content.sha256 = file.content
-              WHERE member.package_id = ?1 AND member.state = 'stored' AND file.content IS NOT NULL",
+             SELECT package_id, ?2, file_name, sha256, sha1, size FROM package_content WHERE package_id = ?1",
             (id.as_str(), point),
         )?;
         Ok(())

@@ -1,10 +1,13 @@
 //! Journeys of the real program, in both ways of working, against the one fake upstream.
 
 mod bad_servers;
+mod beside;
 mod boundaries;
+mod carried;
 mod catalogs;
 mod daemon;
 mod deploying;
+mod device_and_site;
 mod device_runs;
 mod downloads;
 mod everyday;

@@ -236,6 +236,11 @@ impl Library {
         Ok(library)
     }
 
+    /// Where the bytes of a content are or would be, for programs that open files by their path. Nobody writes there.
+    pub fn path(&self, digest: Sha256Digest) -> PathBuf {
+        self.blob(digest)
+    }
+
     fn blob(&self, digest: Sha256Digest) -> PathBuf {
         self.fanned("blobs", digest)
     }

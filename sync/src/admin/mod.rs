@@ -213,7 +213,7 @@ async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result
         Request::TaskCancel { task } => {
             Answer::of(&site.tasks.cancel(catalog::id::TaskId(task)).await?)?.into()
         }
-        Request::Ts(request) => crate::authoring::answer(site, request, caller).await?.into(),
+        Request::Ts(request) => return crate::authoring::answer(site, request, caller).await,
         Request::Deploy(request) => return crate::deploying::answer(site, request, caller).await,
         Request::Software(request) => crate::software::answer(site, request, caller).await?.into(),
         Request::StateDump => Answer::of(&site.read(|r| r.dump()).await?)?.into(),

@@ -399,10 +399,8 @@ async fn what_a_device_says_is_its_own_and_said_once() {
         Policy::parse(&snapshot.answer(device, away).expect("a policy").body(device)).expect("it can be read")
     };
     assert_eq!(policy(&inside, false).assignments.len(), 1);
-    assert!(
-        policy(&inside, false).assignments[0].content.cloud,
-        "without a package the cloud is what is left"
-    );
+    let content = &policy(&inside, false).assignments[0].content;
+    assert!(content.cloud && !content.points, "without a package peers and the cloud are what is left");
     assert_eq!(policy(&inside.to_uppercase(), false).assignments.len(), 1);
     assert_eq!(policy(&outside, false).assignments, []);
     // M66: on the internet it is not seen without the flag.

@@ -19,6 +19,7 @@ pub use distribute::{Distributed, distribute, shelf, withdraw};
 pub use validate::{Validated, ValidatedFile, validate};
 
 use crate::admin::{Answer, Caller, UpdateFilter};
+use crate::authoring::surroundings::one;
 use crate::clock;
 use crate::site::Site;
 use crate::updates::{self, Reason};
@@ -70,6 +71,32 @@ pub async fn named(site: &Arc<Site>, name: &str) -> Result<Package, Problem> {
             Err(Problem::new(Code::Ambiguous, format!("several packages are called `{name}…`"))
                 .because(names.join(", ")))
         }
+    }
+}
+
+/// What has this name and goes to points: a package, or an image or application that was sent to one.
+///
+/// # Errors
+/// `PACKAGE_NOT_FOUND`, `AMBIGUOUS`.
+pub async fn placed(site: &Arc<Site>, name: &str) -> Result<Package, Problem> {
+    let missing = match named(site, name).await {
+        Err(problem) if problem.code == Code::PackageNotFound => problem,
+        found => return found,
+    };
+    let software: Vec<(PackageId, String)> = site
+        .read(|r| {
+            let images = r.images()?.into_iter().map(|row| (row.id, row.name));
+            Ok(images.chain(r.apps()?.into_iter().map(|row| (row.id, row.name))).collect())
+        })
+        .await?;
+    match one(name, &software, |row| (&row.0, &row.1), Code::PackageNotFound, "package") {
+        Ok((id, name)) => {
+            let wanted = id.clone();
+            let package = site.read(move |r| r.package(&wanted)).await?;
+            package.map(|package| Package { name: name.clone(), ..package }).ok_or(missing)
+        }
+        Err(problem) if problem.code == Code::Ambiguous => Err(problem),
+        Err(_) => Err(missing),
     }
 }
 

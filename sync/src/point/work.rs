@@ -81,8 +81,12 @@ async fn round(
             continue;
         }
         let validates = matches!(package.work, Work::Validate);
-        if site.point.is_shut_out() || (assignment.paused.is_some() && !validates) {
-            say(site, package, ContentState::Queued, here(site, package).await?, None);
+        let done = here(site, package).await?;
+        // What came by a prestaged file needs no line, and no open schedule.
+        let brought = matches!(package.work, Work::Send) && done == size;
+        let no_line = validates || brought;
+        if site.point.is_shut_out() || (assignment.paused.is_some() && !no_line) {
+            say(site, package, ContentState::Queued, done, None);
             continue;
         }
         let working = work_on(site, assignment, package);
@@ -95,7 +99,7 @@ async fn round(
                     moved = true;
                     let (_, now) = site.point.assignment();
                     let same = |it: &Assigned| it.package == package.package && it.order == package.order;
-                    let held_back = site.point.is_shut_out() || (now.paused.is_some() && !validates);
+                    let held_back = site.point.is_shut_out() || (now.paused.is_some() && !no_line);
                     if !now.packages.iter().any(same) || held_back || now.rate != assignment.rate {
                         return Ok(true);
                     }

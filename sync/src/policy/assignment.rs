@@ -145,11 +145,10 @@ impl Default for UserOptions {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ContentOptions {
-    /// The deployment package of its feature updates.
+    /// The deployment package of its feature updates, where one was chosen: who had them already was not asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub package: Option<PackageId>,
-    /// Distribution points may be asked for feature updates: the deployment was not made without a package. They may also be
-    /// in several packages, or in one that came before.
+    /// Distribution points may be asked for feature updates; else peers and the cloud alone.
     pub points: bool,
     /// Points of neighbouring boundary groups may be asked.
     pub neighbours: bool,
@@ -169,7 +168,7 @@ impl Default for ContentOptions {
     fn default() -> Self {
         Self {
             package: None,
-            points: false,
+            points: true,
             neighbours: true,
             default_group: true,
             cloud: true,
