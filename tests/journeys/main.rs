@@ -1,5 +1,6 @@
 //! Journeys of the real program, in both ways of working, against the one fake upstream.
 
+mod api;
 mod bad_servers;
 mod boundaries;
 mod catalogs;
@@ -10,6 +11,7 @@ mod downloads;
 mod everyday;
 mod feature_updates;
 mod imports;
+mod migrating;
 mod mission;
 mod morning;
 mod peers;

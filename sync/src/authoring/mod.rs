@@ -8,6 +8,7 @@ mod create;
 mod export;
 mod import;
 mod media;
+mod migrate;
 mod request;
 pub mod secrets;
 mod show;
@@ -18,9 +19,10 @@ use std::sync::Arc;
 use catalog::problem::Problem;
 
 pub use create::{Choices, Created, checked_name};
-pub use export::Exported;
+pub use export::{ArchiveOf, Exported};
 pub use import::Imported;
-pub use request::{Create, Duplicates, StepSet, TsRequest, Updates};
+pub use migrate::Migrated;
+pub use request::{Create, Duplicates, Migrate, StepSet, TsRequest, Updates};
 pub use show::{Differences, Linted, Planned, References, Shown};
 
 use crate::admin::{Answer, Caller};
@@ -59,6 +61,13 @@ pub async fn answer(site: &Arc<Site>, request: TsRequest, caller: &Caller) -> Re
         TsRequest::Export { sequences, file, dependencies, content } => {
             export::export(site, &sequences, &file, dependencies, content, caller).await
         }
+        TsRequest::ExportArchive { sequences, dependencies } => {
+            export::archive_of(site, &sequences, dependencies, caller).await
+        }
+        TsRequest::ImportArchive { archive, duplicates } => {
+            import::take(site, &archive.0, None, duplicates, caller).await
+        }
+        TsRequest::Migrate(wanted) => migrate::migrate(site, *wanted, caller).await,
         TsRequest::Import { file, duplicates } => import::import(site, &file, duplicates, caller).await,
         TsRequest::Media { sequence, folder } => media::media(site, &sequence, &folder, caller).await,
         TsRequest::Prestage { what, file } => media::prestage(site, &what, &file).await,
