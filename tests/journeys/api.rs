@@ -247,8 +247,15 @@ async fn the_api_is_for_those_who_may_and_does_what_the_command_line_does() {
     let dry = admin.ask(Method::POST, "/packages?dry_run=true", &named).await;
     assert_eq!((dry.0, site.dump().await), (StatusCode::OK, before));
     assert_eq!(admin.ask(Method::POST, "/packages", &named).await.0, StatusCode::OK);
+    let again = |name: &str| {
+        let request = admin.request(Method::POST, "/packages").header("idempotency-key", "twice");
+        admin.sent(with(request, &json!({ "name": name })))
+    };
+    let first = again("q").await;
+    assert_eq!((first.0, again("q").await), (StatusCode::OK, first), "it is made once");
+    assert_eq!(code(again("r").await), refused(409, "API_KEY_IN_USE"));
     assert_eq!(viewer.get("/packages/p").await, site.ok(&["package", "show", "p"]).await);
-    let acts = viewer.get("/audit").await;
+    let acts = viewer.get("/audit?limit=1").await;
     assert_eq!(
         (&acts[0]["who"], &acts[0]["what"]),
         (&json!("token ann"), &json!("package.create")),

@@ -786,6 +786,11 @@ codes! {
         "somebody else changed it",
         "-",
         "read it again, and repeat the change";
+    ApiKeyInUse "API_KEY_IN_USE" Conflict 409 None,
+        "this `Idempotency-Key` stands for another request, or for one that is still worked on",
+        "a key that was used twice, or a request that was repeated too soon",
+        "-",
+        "repeat the same request later, or use a new key for another one";
     ListenFailed "LISTEN_FAILED" Failed 500 None,
         "an address cannot be listened on",
         "another program has the port, or the address is not this machine's",

@@ -8,6 +8,7 @@
 
 mod guard;
 mod listen;
+mod repeats;
 mod reply;
 pub mod routes;
 mod translate;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 use dp::server::Asker;
 use http::header::{CONTENT_LENGTH, IF_MATCH};
@@ -25,7 +27,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use schema::tokens::AdminToken;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -38,11 +40,14 @@ use crate::clock;
 use crate::plane::door::Door;
 use crate::site::Site;
 use crate::tls;
+use repeats::Repeats;
 use reply::Ended;
 use routes::{Found, Looked};
 
 /// Where it begins.
 pub const BASE: &str = "/api/v1";
+/// The field that says that a request may come twice.
+const REPEATED: &str = "idempotency-key";
 /// The most bytes of a body: as on the admin socket.
 const LARGEST_BODY: usize = 16 << 20;
 /// The time that a body may take.
@@ -58,6 +63,7 @@ pub struct Api {
     door: Door,
     names: Vec<String>,
     exchange: PathBuf,
+    repeats: Repeats,
 }
 
 impl Api {
@@ -73,11 +79,12 @@ impl Api {
             let message = format!("`{}` cannot be made", exchange.display());
             Problem::new(Code::DataDirNotWritable, message).because_of(Some(&error))
         })?;
-        Ok(Arc::new(Self { names: tls::called(&settings), door: Door::default(), exchange, site }))
+        let (names, door, repeats) = (tls::called(&settings), Door::default(), Repeats::default());
+        Ok(Arc::new(Self { names, door, exchange, repeats, site }))
     }
 
     /// Answers what is below [`BASE`].
-    pub async fn answer(&self, request: Request<Incoming>, asker: Asker) -> Response<Sent> {
+    pub async fn answer(self: &Arc<Self>, request: Request<Incoming>, asker: Asker) -> Response<Sent> {
         let (head, body) = request.into_parts();
         match self.ended(&head, body, asker).await {
             Ok(response) => response,
@@ -95,7 +102,12 @@ impl Api {
         }
     }
 
-    async fn ended(&self, head: &Parts, body: Incoming, asker: Asker) -> Result<Response<Sent>, Problem> {
+    async fn ended(
+        self: &Arc<Self>,
+        head: &Parts,
+        body: Incoming,
+        asker: Asker,
+    ) -> Result<Response<Sent>, Problem> {
         guard::is_for_us(head, &self.names)?;
         let token = self.token(head, asker).await?;
         let who = format!("token {}", token.name);
@@ -130,12 +142,43 @@ impl Api {
             return Err(Problem::new(Code::NotPermitted, message));
         }
         let bytes = read(head, body).await?;
-        let mut fields = translate::body(&bytes)?;
-        if let Some(revision) = self.precondition(head, path, &found, &who).await? {
+        let fields = translate::body(&bytes)?;
+        let key = head.headers.get(REPEATED).filter(|_| head.method != Method::GET);
+        let key = key.map(|key| (token.name, key.to_str().unwrap_or_default().to_owned()));
+        if let Some(key) = &key
+            && let Some(given) = self.repeats.begin(key, fingerprint(head, &bytes), clock::now())?
+        {
+            return Ok(reply::again(given));
+        }
+        // Not in this connection's task: who goes away and repeats the request finds its answer.
+        let (api, head) = (self.clone(), head.clone());
+        let working = tokio::spawn(async move {
+            let response = api.performed(&head, &found, fields, who).await;
+            if let Some(key) = &key {
+                match response.as_ref().ok().and_then(reply::given) {
+                    Some(given) => api.repeats.end(key, given),
+                    None => api.repeats.forget(key),
+                }
+            }
+            response
+        });
+        working.await.map_err(|died| Problem::of(Code::Internal, &died))?
+    }
+
+    /// Does what is asked for, once it is known who asks.
+    async fn performed(
+        &self,
+        head: &Parts,
+        found: &Found,
+        mut fields: Map<String, Value>,
+        who: String,
+    ) -> Result<Response<Sent>, Problem> {
+        let path = head.uri.path().strip_prefix(BASE).unwrap_or_default();
+        if let Some(revision) = self.precondition(head, path, found, &who).await? {
             fields.entry("revision").or_insert(revision);
         }
         let query = head.uri.query().unwrap_or_default();
-        let asked = translate::translate(&found, query, fields, &self.exchange)?;
+        let asked = translate::translate(found, query, fields, &self.exchange)?;
         let ended = self.carry_out(asked.envelope, who, asked.wait).await;
         Ok(reply::ended(ended, head.method == Method::GET, &head.headers))
     }
@@ -180,7 +223,7 @@ impl Api {
         let Looked::Found(question) = routes::find(&Method::GET, path) else {
             return Err(Problem::new(Code::Usage, "`If-Match` is for what can be read at the same path"));
         };
-        let asked = translate::translate(&question, "", serde_json::Map::new(), &self.exchange)?;
+        let asked = translate::translate(&question, "", Map::new(), &self.exchange)?;
         match self.carry_out(asked.envelope, who.to_owned(), None).await {
             Ended::Done { body, problem: None } if reply::names(field, &reply::tag(&body)) => {
                 Ok(found.route.conditional.then(|| body["revision"].clone()))
@@ -273,6 +316,12 @@ impl Api {
         }));
         reply::events(lines)
     }
+}
+
+/// What makes two requests the same.
+fn fingerprint(head: &Parts, body: &Bytes) -> Sha256Digest {
+    let line = format!("{} {} {:?}\n", head.method, head.uri, head.headers.get(IF_MATCH));
+    Sha256Digest::of(&[line.as_bytes(), body].concat())
 }
 
 fn line(event: &Event) -> Bytes {

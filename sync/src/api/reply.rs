@@ -18,6 +18,8 @@ use schema::tasks::Task;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use super::repeats::Given;
+
 /// A body: whole, or piece by piece as something happens.
 #[derive(Debug)]
 pub enum Sent {
@@ -134,6 +136,22 @@ pub fn tag(body: &Value) -> String {
 pub fn names(field: &HeaderValue, tag: &str) -> bool {
     let Ok(field) = field.to_str() else { return false };
     field.split(',').map(str::trim).any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
+}
+
+/// What is kept of an answer, to give it again.
+pub fn given(response: &Response<Sent>) -> Option<Given> {
+    let Sent::Whole(body) = response.body() else { return None };
+    let (status, headers, body) = (response.status(), response.headers().clone(), body.clone());
+    Some(Given { status, headers, body })
+}
+
+/// The same answer again, which says so.
+pub fn again(given: Given) -> Response<Sent> {
+    let mut response = Response::new(Sent::Whole(given.body));
+    *response.status_mut() = given.status;
+    *response.headers_mut() = given.headers;
+    response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+    response
 }
 
 /// The answer to a request. Only questions have tags.
