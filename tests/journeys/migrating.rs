@@ -47,7 +47,7 @@ async fn migrate_drops_fu() {
         "name = \"Portal\"\ninstall = 'setup.exe /q'\ncontent = [\"setup.exe\"]\n",
     )
     .unwrap();
-    site.ok(&["app", "add", &path("portal.toml")]).await;
+    assert_eq!(site.ok(&["app", "add", &path("portal.toml")]).await["id"], "XYZ00001");
     site.ok(&["ts", "create", "Up", "--upgrade", "--feature-update", &update, "--app", "Portal"]).await;
     std::fs::write(path("secret"), "planted-secret-value").unwrap();
     let secret = path("secret");
@@ -55,8 +55,9 @@ async fn migrate_drops_fu() {
     let kept = site.dump().await;
 
     let (mut other, url) = site_with_api("").await;
-    // What has the id of the application there is something else.
-    other.ok(&["ts", "create", "Another"]).await;
+    // What has the id of the application there is another one.
+    std::fs::write(path("other.toml"), "name = \"Other\"\ninstall = 'other.exe'\n").unwrap();
+    assert_eq!(other.ok(&["app", "add", &path("other.toml")]).await["id"], "XYZ00001");
     let token = |asker: &Asker| {
         std::fs::write(path("token"), &asker.token).expect("it is written");
     };
