@@ -8,6 +8,7 @@
 
 mod guard;
 mod listen;
+mod openapi;
 mod repeats;
 mod reply;
 pub mod routes;
@@ -115,6 +116,9 @@ impl Api {
         if head.method == Method::GET {
             if path.is_empty() || path == "/" {
                 return Ok(self.welcome(&token));
+            }
+            if path == "/openapi.json" {
+                return Ok(with(StatusCode::OK, openapi::document().to_string(), "application/json"));
             }
             if path == "/events" {
                 return Ok(self.all_events(who));
