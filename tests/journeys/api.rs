@@ -224,6 +224,7 @@ async fn the_api_is_for_those_who_may_and_does_what_the_command_line_does() {
     let misspelt = json!({ "name": "p", "descripton": "d" });
     assert_eq!(code(admin.ask(Method::POST, "/packages", &misspelt).await), refused(400, "USAGE"));
     assert_eq!(viewer.get("").await["site"], "XYZ");
+    assert_eq!(viewer.get("/openapi.json").await["openapi"], "3.1.0");
     let plane =
         http().get(format!("{}/api/v1/status", site.url)).bearer_auth(&admin.token).send().await.unwrap();
     assert_eq!(plane.status(), StatusCode::NOT_FOUND, "the client plane has no admin route");
