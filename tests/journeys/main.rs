@@ -1,5 +1,6 @@
 //! Journeys of the real program, in both ways of working, against the one fake upstream.
 
+mod api;
 mod bad_servers;
 mod beside;
 mod boundaries;
@@ -13,6 +14,7 @@ mod downloads;
 mod everyday;
 mod feature_updates;
 mod imports;
+mod migrating;
 mod mission;
 mod morning;
 mod peers;

@@ -76,7 +76,7 @@ pub use service::{Answering, Call, Deliver, Received, Refused, Remark, RequestBo
 pub use shelf::{
     LaterLocation, Location, LocationKind, LocationsAnswer, Locator, OutLocation, Servable, Shelf,
 };
-use socket::Socket;
+pub use socket::Socket;
 use tally::Grouping;
 
 /// How much one server takes on.

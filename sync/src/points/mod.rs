@@ -167,7 +167,7 @@ pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
 }
 
 /// Names of points and groups: shown, typed, and part of no path.
-fn checked_name(name: &str) -> Result<String, Problem> {
+pub(crate) fn checked_name(name: &str) -> Result<String, Problem> {
     let name = name.trim();
     let refuse = |code, message: String| Err(Problem::new(code, message));
     if name.is_empty() {
