@@ -27,6 +27,7 @@ const STEPS: &[M<'_>] = &[
     M::up(include_str!("../sql/0014_sequences.sql")),
     M::up(include_str!("../sql/0015_on_demand.sql")),
     M::up(include_str!("../sql/0017_deployments.sql")),
+    M::up(include_str!("../sql/0020_may_pull.sql")),
 ];
 
 /// Why the database does not answer.

@@ -6,6 +6,7 @@ mod catalogs;
 mod daemon;
 mod deploying;
 mod device_runs;
+mod disturbed;
 mod downloads;
 mod everyday;
 mod feature_updates;

@@ -54,16 +54,25 @@ impl Incoming {
 /// The staged file, which is here or on a blocking thread.
 enum Disk {
     Here(Box<Staged>),
-    Away(JoinHandle<(Box<Staged>, Result<Appended, LibraryError>)>),
+    Away(JoinHandle<Worked>),
     /// Something failed and was reported.
     Lost,
 }
+
+/// What comes back from a blocking thread: with memory that may be used again.
+type Worked = (Box<Staged>, Result<Appended, LibraryError>, Option<Bytes>);
 
 pub(super) struct Lane<'a> {
     sources: &'a [Source],
     rate: Option<&'a RateLimit>,
     disk: Disk,
     incoming: Option<Incoming>,
+    /// Where in the file the next bytes of the answer are.
+    at: u64,
+    /// Of what came, what goes into the next write.
+    rest: Bytes,
+    /// Memory of an earlier write.
+    spare: BytesMut,
     /// How the answer ended, while bytes from before the end are still on their way.
     end: Option<Event>,
     /// To be noted with the first bytes of the answer.
@@ -81,8 +90,19 @@ impl<'a> Lane<'a> {
         staged: Box<Staged>,
         reuse: Option<(usize, Arc<Reuse>)>,
     ) -> Self {
-        let disk = Disk::Here(staged);
-        Self { sources, rate, disk, incoming: None, end: None, note: None, wrong: None, reuse }
+        Self {
+            sources,
+            rate,
+            disk: Disk::Here(staged),
+            incoming: None,
+            at: 0,
+            rest: Bytes::new(),
+            spare: BytesMut::new(),
+            end: None,
+            note: None,
+            wrong: None,
+            reuse,
+        }
     }
 
     pub(super) async fn ask(
@@ -92,7 +112,8 @@ impl<'a> Lane<'a> {
         until: Option<u64>,
         if_range: Option<String>,
     ) -> Event {
-        (self.incoming, self.end) = (None, None);
+        self.forget_answer();
+        self.at = from;
         if let Some((_, reuse)) = self.reuse.as_ref().filter(|(number, _)| *number == source) {
             let total = reuse.size();
             self.incoming =
@@ -111,6 +132,9 @@ impl<'a> Lane<'a> {
         };
         match opened {
             Ok((answer, incoming)) => {
+                if matches!(answer, Answer::Whole { .. }) {
+                    self.at = 0;
+                }
                 self.note =
                     Some(Note { source: source.at.to_string(), etag: answer.etag().map(str::to_owned) });
                 self.incoming = Some(incoming);
@@ -120,12 +144,16 @@ impl<'a> Lane<'a> {
         }
     }
 
+    /// The next bytes, up to a multiple of [`GATHER`]: pieces end there, and whole pages are written.
     pub(super) async fn read(&mut self) -> Event {
-        let mut gathered = BytesMut::new();
+        let most = GATHER - (self.at % GATHER as u64) as usize;
+        let mut gathered = std::mem::take(&mut self.spare);
+        gathered.reserve(most);
+        self.gather(&mut gathered, most);
         let began = Instant::now();
         let is_network = !matches!(self.incoming, Some(Incoming::Earlier(_)));
         while self.end.is_none()
-            && gathered.len() < GATHER
+            && gathered.len() < most
             && (gathered.is_empty() || began.elapsed() < GATHER_FOR)
         {
             let next = match &mut self.incoming {
@@ -143,18 +171,29 @@ impl<'a> Lane<'a> {
                     if let Some(rate) = self.rate.filter(|_| is_network) {
                         rate.spend(bytes.len()).await;
                     }
-                    gathered.reserve(GATHER.saturating_sub(gathered.len()).max(bytes.len()));
-                    gathered.extend_from_slice(&bytes);
+                    self.rest = bytes;
+                    self.gather(&mut gathered, most);
                 }
                 Ok(None) => self.end = Some(Event::Ended),
                 Err(fault) => self.end = Some(Event::Failed(fault)),
             }
         }
         if !gathered.is_empty() {
+            self.at += gathered.len() as u64;
             return Event::Chunk(gathered.freeze());
         }
         self.incoming = None;
         self.end.take().unwrap_or(Event::Ended)
+    }
+
+    fn gather(&mut self, gathered: &mut BytesMut, most: usize) {
+        let now = self.rest.len().min(most - gathered.len());
+        gathered.extend_from_slice(&self.rest.split_to(now));
+    }
+
+    fn forget_answer(&mut self) {
+        (self.incoming, self.end) = (None, None);
+        self.rest.clear();
     }
 
     /// Starts hashing and writing, once the bytes before these are written.
@@ -168,7 +207,7 @@ impl<'a> Lane<'a> {
         self.disk = Disk::Away(tokio::task::spawn_blocking(move || {
             let written =
                 note.map_or(Ok(()), |note| staged.set_note(&note)).and_then(|()| staged.append(&bytes));
-            (staged, written)
+            (staged, written, Some(bytes))
         }));
         Ok(Event::Written)
     }
@@ -177,7 +216,7 @@ impl<'a> Lane<'a> {
         let mut staged = self.staged().await?;
         self.disk = Disk::Away(tokio::task::spawn_blocking(move || {
             let emptied = staged.rewind().map(|()| Appended::All);
-            (staged, emptied)
+            (staged, emptied, None)
         }));
         Ok(Event::Rewound)
     }
@@ -215,7 +254,7 @@ impl<'a> Lane<'a> {
     /// What the last bytes turned out to be. Nothing else of the answer is wanted then.
     fn wrong_piece(&mut self) -> Option<Event> {
         let offset = self.wrong.take()?;
-        (self.incoming, self.end) = (None, None);
+        self.forget_answer();
         Some(Event::WrongPiece { offset })
     }
 
@@ -223,8 +262,12 @@ impl<'a> Lane<'a> {
         match &mut self.disk {
             Disk::Here(_) => {}
             Disk::Away(working) => {
-                let (staged, written) = working.await.map_err(LocalError::Stopped)?;
+                let (staged, written, used) = working.await.map_err(LocalError::Stopped)?;
                 self.disk = Disk::Here(staged);
+                if let Some(mut spare) = used.and_then(|used| used.try_into_mut().ok()) {
+                    spare.clear();
+                    self.spare = spare;
+                }
                 if let Appended::WrongPiece { offset } = written.map_err(LocalError::Library)? {
                     self.wrong = Some(offset);
                 }

@@ -26,6 +26,7 @@ mod task;
 mod tls;
 mod ts;
 mod updates;
+mod wait;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
