@@ -57,8 +57,8 @@ pub enum Appended {
     },
 }
 
-/// Written back this often, in bytes.
-const FLUSH_EVERY: u64 = 64 << 20;
+/// Written back this often, in bytes: what a last sync writes in a moment. Oftener, and those who follow a file would feel it.
+const FLUSH_EVERY: u64 = 256 << 20;
 /// Below this many bytes a thread that hashes while they are written costs more than it saves.
 const WORTH_A_THREAD: usize = 256 * 1024;
 /// What arrives is nobody else's: its pages may be on their way to clients while it is written.
