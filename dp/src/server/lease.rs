@@ -140,7 +140,7 @@ async fn watch(leases: Weak<Leases>, mut told: Signal) {
             leases.see_off(now);
         }
         for lease in leases.all() {
-            if swept {
+            if swept && lease.parting.is_none() {
                 lease.sweep(now);
             }
             if lease.is_disturbed() && !lease.ending.swap(true, Ordering::Relaxed) {
