@@ -25,13 +25,9 @@ const WORTH_TWO_CORES: usize = 256 * 1024;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-fn hex_digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
-    }
+/// What a hexadecimal digit of either case stands for.
+fn nibble(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).map(|value| value as u8)
 }
 
 macro_rules! digest {
@@ -57,12 +53,13 @@ macro_rules! digest {
         }
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                // Written at once: answers about locations print a digest for each place.
                 let mut text = [0; 2 * $len];
                 for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
                     pair[0] = HEX[usize::from(byte >> 4)];
                     pair[1] = HEX[usize::from(byte & 15)];
                 }
-                f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+                f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
             }
         }
         impl fmt::Debug for $name {
@@ -77,7 +74,7 @@ macro_rules! digest {
                 }
                 let mut bytes = [0; $len];
                 for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-                    let (high, low) = (hex_digit(pair[0]), hex_digit(pair[1]));
+                    let (high, low) = (nibble(pair[0]), nibble(pair[1]));
                     *byte = high.zip(low).map(|(high, low)| high << 4 | low).ok_or_else(invalid)?;
                 }
                 Ok(Self(bytes))
