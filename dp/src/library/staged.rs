@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use catalog::digest::{Checker, Mismatch, PIECE_SIZE, PieceHasher, Pieces, Verified, Wanted};
@@ -63,6 +63,12 @@ const FLUSH_EVERY: u64 = 256 << 20;
 const WORTH_A_THREAD: usize = 256 * 1024;
 /// What arrives is nobody else's: its pages may be on their way to clients while it is written.
 const PRIVATE: u32 = 0o600;
+
+/// Two are busy with receiving and sending.
+fn has_processors_to_spare() -> bool {
+    static SPARE: OnceLock<bool> = OnceLock::new();
+    *SPARE.get_or_init(|| std::thread::available_parallelism().is_ok_and(|count| count.get() > 2))
+}
 
 fn path_of(dir: &Path, wanted: &Wanted) -> PathBuf {
     let digest = wanted.digests.strongest().unwrap_or_default();
@@ -278,7 +284,7 @@ impl Staged {
         if self.pieces.is_none() {
             return file.write_all(bytes);
         }
-        if bytes.len() < WORTH_A_THREAD {
+        if bytes.len() < WORTH_A_THREAD || !has_processors_to_spare() {
             piece.update(bytes);
             return file.write_all(bytes);
         }

@@ -1,13 +1,14 @@
 //! The part that does: one connection and one staged file, one act a step.
 //!
 //! Bytes are gathered into [`GATHER`] before they are hashed and written, on a blocking thread, while the next
-//! are received. So a process that is killed loses at most twice that.
+//! are received. So a process that is killed loses at most what one [`Writer`] may have, and what is gathered.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use catalog::digest::{Verified, Wanted};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
@@ -26,6 +27,9 @@ use crate::library::{Appended, LibraryError, Note, Staged, Stored};
 const GATHER: usize = 512 * 1024;
 /// A slow source's bytes are written at least this often: somebody may wait for them.
 const GATHER_FOR: Duration = Duration::from_millis(100);
+
+/// Chunks that may wait for the one that is written: neither the network nor the disk waits for the other for a moment's sake.
+const QUEUE: usize = 2;
 
 /// Why the machine's own side failed: no other source can help.
 #[derive(Debug)]
@@ -51,16 +55,43 @@ impl Incoming {
     }
 }
 
-/// The staged file, which is here or on a blocking thread.
+/// The staged file, which is here or with a thread that writes.
 enum Disk {
     Here(Box<Staged>),
-    Away(JoinHandle<Worked>),
+    Away(Writer),
     /// Something failed and was reported.
     Lost,
 }
 
-/// What comes back from a blocking thread: with memory that may be used again.
-type Worked = (Box<Staged>, Result<Appended, LibraryError>, Option<Bytes>);
+/// A blocking thread that hashes and writes what it is given, one after the other, until that is all or something is wrong.
+struct Writer {
+    chunks: mpsc::Sender<(Option<Note>, Bytes)>,
+    working: JoinHandle<(Box<Staged>, Result<Appended, LibraryError>)>,
+    /// Memory of what was written, to be used again.
+    spare: mpsc::UnboundedReceiver<BytesMut>,
+}
+
+impl Writer {
+    fn start(mut staged: Box<Staged>) -> Self {
+        let (chunks, mut coming) = mpsc::channel::<(Option<Note>, Bytes)>(QUEUE);
+        let (give_back, spare) = mpsc::unbounded_channel();
+        let working = tokio::task::spawn_blocking(move || {
+            while let Some((note, bytes)) = coming.blocking_recv() {
+                let noted = note.map_or(Ok(()), |note| staged.set_note(&note));
+                match noted.and_then(|()| staged.append(&bytes)) {
+                    Ok(Appended::All) => {}
+                    ended => return (staged, ended),
+                }
+                if let Ok(mut memory) = bytes.try_into_mut() {
+                    memory.clear();
+                    let _ = give_back.send(memory); // nobody may want it any more
+                }
+            }
+            (staged, Ok(Appended::All))
+        });
+        Self { chunks, working, spare }
+    }
+}
 
 pub(super) struct Lane<'a> {
     sources: &'a [Source],
@@ -196,29 +227,35 @@ impl<'a> Lane<'a> {
         self.rest.clear();
     }
 
-    /// Starts hashing and writing, once the bytes before these are written.
+    /// Has the bytes hashed and written, after those before them.
     pub(super) async fn write(&mut self, bytes: Bytes) -> Result<Event, LocalError> {
-        let mut staged = self.staged().await?;
-        if let Some(event) = self.wrong_piece() {
-            self.disk = Disk::Here(staged);
-            return Ok(event);
+        if let Disk::Here(_) = &self.disk {
+            self.disk = Disk::Away(Writer::start(self.staged().await?));
         }
-        let note = self.note.take();
-        self.disk = Disk::Away(tokio::task::spawn_blocking(move || {
-            let written =
-                note.map_or(Ok(()), |note| staged.set_note(&note)).and_then(|()| staged.append(&bytes));
-            (staged, written, Some(bytes))
-        }));
-        Ok(Event::Written)
+        if let Disk::Away(writer) = &mut self.disk {
+            if self.spare.capacity() == 0 {
+                self.spare = writer.spare.try_recv().unwrap_or_default();
+            }
+            if writer.chunks.send((self.note.take(), bytes)).await.is_ok() {
+                return Ok(Event::Written);
+            }
+        }
+        // It ends before it is told to only where something was wrong.
+        let staged = self.staged().await?;
+        self.disk = Disk::Here(staged);
+        Ok(self.wrong_piece().unwrap_or(Event::Written))
     }
 
     pub(super) async fn rewind(&mut self) -> Result<Event, LocalError> {
         let mut staged = self.staged().await?;
-        self.disk = Disk::Away(tokio::task::spawn_blocking(move || {
-            let emptied = staged.rewind().map(|()| Appended::All);
-            (staged, emptied, None)
-        }));
-        Ok(Event::Rewound)
+        self.wrong = None; // it is gone with all the rest
+        let emptying = tokio::task::spawn_blocking(move || {
+            let emptied = staged.rewind();
+            (staged, emptied)
+        });
+        let (staged, emptied) = emptying.await.map_err(LocalError::Stopped)?;
+        self.disk = Disk::Here(staged);
+        emptied.map(|()| Event::Rewound).map_err(LocalError::Library)
     }
 
     pub(super) async fn check(&mut self, wanted: &Wanted) -> Result<Event, LocalError> {
@@ -258,25 +295,19 @@ impl<'a> Lane<'a> {
         Some(Event::WrongPiece { offset })
     }
 
+    /// The staged file, when all that was to be written is, or something was wrong.
     async fn staged(&mut self) -> Result<Box<Staged>, LocalError> {
-        match &mut self.disk {
-            Disk::Here(_) => {}
-            Disk::Away(working) => {
-                let (staged, written, used) = working.await.map_err(LocalError::Stopped)?;
-                self.disk = Disk::Here(staged);
-                if let Some(mut spare) = used.and_then(|used| used.try_into_mut().ok()) {
-                    spare.clear();
-                    self.spare = spare;
-                }
+        match std::mem::replace(&mut self.disk, Disk::Lost) {
+            Disk::Here(staged) => Ok(staged),
+            Disk::Away(Writer { chunks, working, .. }) => {
+                drop(chunks);
+                let (staged, written) = working.await.map_err(LocalError::Stopped)?;
                 if let Appended::WrongPiece { offset } = written.map_err(LocalError::Library)? {
                     self.wrong = Some(offset);
                 }
+                Ok(staged)
             }
             Disk::Lost => unreachable!("the lane is dropped after its first local error"),
-        }
-        match std::mem::replace(&mut self.disk, Disk::Lost) {
-            Disk::Here(staged) => Ok(staged),
-            Disk::Away(_) | Disk::Lost => unreachable!("it was just put there"),
         }
     }
 }
