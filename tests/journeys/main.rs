@@ -21,6 +21,7 @@ mod power_cut;
 mod private;
 mod pulling;
 mod refusals;
+mod rollout;
 mod sequences;
 mod servers;
 mod shown;

@@ -442,10 +442,10 @@ codes! {
         "spsync sync test",
         "check the source's url";
     PlainHttpRefused "PLAIN_HTTP_REFUSED" Refused 403 None,
-        "metadata, keys and tokens are not taken over plain HTTP",
+        "metadata, keys and tokens are neither sent nor taken over plain HTTP",
         "the address of an update server, or of the site as a point or device knows it, begins with http",
         "spsync config show",
-        "use https; on a network that you trust set [sync] allow_plain_http, or [server] allow_plain_enrolment at the site";
+        "use https; on a network that you trust set [sync] allow_plain_http, or [server] allow_plain_enrolment at the site and allow_plain_key of [dp] or [client] on the other machine";
     RevisionQuarantined "REVISION_QUARANTINED" Partly 502 None,
         "revisions could not be fetched or read, and are set aside",
         "an upstream that cannot give one of its own revisions, or gives a damaged one",
@@ -581,6 +581,11 @@ codes! {
         "-",
         "spsync package show P",
         "`spsync package withdraw P` first, or delete with `--yes`";
+    PackageDeployed "PACKAGE_DEPLOYED" Conflict 409 None,
+        "deployments tell devices that this package has their content",
+        "-",
+        "spsync deploy list",
+        "stop the deployments named above first";
     PackageBusy "PACKAGE_BUSY" Conflict 409 None,
         "a task works on this package",
         "it is being downloaded or validated",

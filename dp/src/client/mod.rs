@@ -39,7 +39,7 @@ pub use self::bases::{Delta, MOST_NAMED};
 pub use self::cache::{Cache, CacheLimits, CachedContent, Removed, Why};
 use self::fallback::{Clock, Started};
 pub use self::kept::{Kept, discard, kept};
-pub use self::key::DeviceKey;
+pub use self::key::{DeviceKey, is_unread};
 use self::reach::Reach;
 pub use self::share::{ShareSettings, share};
 use crate::library::LibraryError;

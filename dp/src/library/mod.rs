@@ -521,6 +521,20 @@ impl Library {
         Ok(usage)
     }
 
+    /// How many bytes of each content have arrived that is not whole yet, as far as it is known by its SHA-256.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn staged(&self) -> Result<Vec<(Sha256Digest, u64)>, LibraryError> {
+        let of = |path: PathBuf| {
+            let (digest, _) = path.file_name()?.to_str()?.strip_suffix(".part")?.split_once('-')?;
+            let digest = digest.parse::<Sha256Digest>().ok()?;
+            let found = fs::symlink_metadata(&path).ok()?;
+            Some((digest, found.len().min(found.blocks() * 512)))
+        };
+        Ok(list(&self.inner.dir.join("staging"))?.into_iter().filter_map(of).collect())
+    }
+
     /// Bytes free on its file system.
     ///
     /// # Errors

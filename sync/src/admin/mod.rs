@@ -91,7 +91,7 @@ pub async fn answer(site: &Arc<Site>, envelope: Envelope, who: &str, events: mps
         Ok(Work::Started(task)) => site.tasks.watch(task, &events).await,
         Err(problem) => Err(problem),
     };
-    if told && let Err(problem) = device_plane::refresh(site).await {
+    if told && let Err(problem) = tell_devices(site).await {
         tracing::error!("policies cannot be made: {problem}");
     }
     let last = match ended {
@@ -100,6 +100,12 @@ pub async fn answer(site: &Arc<Site>, envelope: Envelope, who: &str, events: mps
     };
     // Nobody may be listening any more; the work is done all the same.
     let _ = events.send(last).await;
+}
+
+/// What is deployed now has other content perhaps: it is offered first, and then devices are told.
+async fn tell_devices(site: &Arc<Site>) -> Result<(), Problem> {
+    site.refresh_shelf().await?;
+    device_plane::refresh(site).await
 }
 
 /// Short work answers at once; long work is a task.

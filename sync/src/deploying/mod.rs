@@ -18,6 +18,7 @@ mod content;
 mod create;
 pub mod eligible;
 pub mod options;
+pub mod package;
 pub mod phased;
 pub mod phases;
 pub mod reaching;

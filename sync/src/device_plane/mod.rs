@@ -4,6 +4,7 @@
 //! database. What a device reports is taken down under the name of its key, and nothing of it widens what the device is
 //! told or may fetch: collections decide the one, keys the other.
 
+mod audited;
 mod beside;
 mod fold;
 mod service;
@@ -45,6 +46,8 @@ pub struct Policies {
     away: RwLock<HashSet<String>>,
     /// Who asked since it was written down last.
     seen: Mutex<HashMap<String, (IpAddr, Timestamp)>>,
+    /// Who got secrets.
+    audited: audited::Audited,
 }
 
 impl Policies {

@@ -435,6 +435,21 @@ pub async fn drop_updates(
     })
 }
 
+/// Deployments that are neither stopped nor over tell devices that this package has their content.
+async fn not_deployed(site: &Arc<Site>, package: &Package) -> Result<(), Problem> {
+    let (id, now) = (package.id.clone(), clock::now());
+    let rows = site.read(|r| r.deployments()).await?;
+    let live = |row: &&schema::deployments::DeploymentRow| {
+        let over = row.stopped.is_some() || row.expires.is_some_and(|expires| expires <= now);
+        row.package.as_ref() == Some(&id) && !over
+    };
+    let live: Vec<String> = rows.iter().filter(live).map(|row| row.id.to_string()).collect();
+    let Some(first) = live.first() else { return Ok(()) };
+    let message = format!("package `{}` has the content of {}", package.name, live.join(", "));
+    Err(Problem::new(Code::PackageDeployed, message)
+        .help(format!("`spsync deploy stop {first}` first, or wait until it is over")))
+}
+
 /// Deletes a package that no distribution point serves. Its content goes when nothing else uses it.
 ///
 /// # Errors
@@ -449,6 +464,7 @@ pub async fn delete(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Ans
         return Err(Problem::new(Code::PackageDistributed, message)
             .help(format!("`spsync package withdraw {}` first", package.id)));
     }
+    not_deployed(site, &package).await?;
     if !caller.dry_run {
         let (id, who) = (package.id.clone(), caller.who.clone());
         site.write(move |w| {

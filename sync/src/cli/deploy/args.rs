@@ -304,7 +304,7 @@ pub fn time(text: &str) -> Result<Timestamp, String> {
         let zoned = local.to_zoned(jiff::tz::TimeZone::system()).map_err(|_| wrong())?;
         return Ok(zoned.timestamp());
     }
-    if text == "now" {
+    if text == "now" || text == "asap" {
         return Ok(clock::now());
     }
     let pause = parse_duration(text.trim_start_matches('+')).map_err(|_| wrong())?;
