@@ -32,8 +32,10 @@ pub mod tasks;
 #[cfg(test)]
 mod tests;
 pub mod tokens;
+pub mod update_deployments;
 pub mod update_point;
 pub mod updates;
+pub mod windows;
 
 pub use handle::{Reader, Store, Writer};
 pub use open::SchemaError;

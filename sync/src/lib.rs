@@ -8,6 +8,7 @@ pub mod admin;
 pub mod api;
 pub mod authoring;
 pub mod boundaries;
+pub mod carrying;
 pub mod cli;
 pub mod clock;
 pub mod config;

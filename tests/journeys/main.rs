@@ -2,10 +2,13 @@
 
 mod api;
 mod bad_servers;
+mod beside;
 mod boundaries;
+mod carried;
 mod catalogs;
 mod daemon;
 mod deploying;
+mod device_and_site;
 mod device_runs;
 mod downloads;
 mod everyday;
@@ -20,6 +23,7 @@ mod power_cut;
 mod private;
 mod pulling;
 mod refusals;
+mod rollout;
 mod sequences;
 mod servers;
 mod shown;

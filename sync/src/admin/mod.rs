@@ -99,7 +99,7 @@ pub async fn answer(site: &Arc<Site>, envelope: Envelope, who: &str, events: mps
             Err(problem)
         }
     };
-    if told && let Err(problem) = device_plane::refresh(site).await {
+    if told && let Err(problem) = tell_devices(site).await {
         tracing::error!("policies cannot be made: {problem}");
     }
     let last = match ended {
@@ -113,6 +113,12 @@ pub async fn answer(site: &Arc<Site>, envelope: Envelope, who: &str, events: mps
 /// The line of the log with the code that the asker is given. A task says so itself where it ends.
 fn refused(problem: &Problem, who: &str) {
     tracing::info!(code = %problem.code, "refused {who}: {problem}");
+}
+
+/// What is deployed now has other content perhaps: it is offered first, and then devices are told.
+async fn tell_devices(site: &Arc<Site>) -> Result<(), Problem> {
+    site.refresh_shelf().await?;
+    device_plane::refresh(site).await
 }
 
 /// Short work answers at once; long work is a task.
@@ -220,7 +226,7 @@ async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result
         Request::TaskCancel { task } => {
             Answer::of(&site.tasks.cancel(catalog::id::TaskId(task)).await?)?.into()
         }
-        Request::Ts(request) => crate::authoring::answer(site, request, caller).await?.into(),
+        Request::Ts(request) => return crate::authoring::answer(site, request, caller).await,
         Request::Deploy(request) => return crate::deploying::answer(site, request, caller).await,
         Request::Software(request) => crate::software::answer(site, request, caller).await?.into(),
         Request::Tokens { act } => crate::tokens::carry_out(site, act, caller).await?.into(),
