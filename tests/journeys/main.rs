@@ -10,6 +10,7 @@ mod daemon;
 mod deploying;
 mod device_and_site;
 mod device_runs;
+mod disturbed;
 mod downloads;
 mod everyday;
 mod feature_updates;

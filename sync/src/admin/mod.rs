@@ -110,15 +110,15 @@ pub async fn answer(site: &Arc<Site>, envelope: Envelope, who: &str, events: mps
     let _ = events.send(last).await;
 }
 
-/// The line of the log with the code that the asker is given. A task says so itself where it ends.
-fn refused(problem: &Problem, who: &str) {
-    tracing::info!(code = %problem.code, "refused {who}: {problem}");
-}
-
 /// What is deployed now has other content perhaps: it is offered first, and then devices are told.
 async fn tell_devices(site: &Arc<Site>) -> Result<(), Problem> {
     site.refresh_shelf().await?;
     device_plane::refresh(site).await
+}
+
+/// The line of the log with the code that the asker is given. A task says so itself where it ends.
+fn refused(problem: &Problem, who: &str) {
+    tracing::info!(code = %problem.code, "refused {who}: {problem}");
 }
 
 /// Short work answers at once; long work is a task.

@@ -27,6 +27,7 @@ mod tls;
 mod token;
 mod ts;
 mod updates;
+mod wait;
 mod whence;
 
 use std::path::PathBuf;
