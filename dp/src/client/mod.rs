@@ -296,7 +296,17 @@ async fn fetch_by(
             Some(known) => known.clone(),
             None => known.insert(what_is_known(&site, &cache, &answer, &options.delta).await).clone(),
         };
-        let error = match transfer::fetch_with(&cache.library, job, known, policy, &progress).await {
+        // A transfer may take longer than a card is kept of what does not come.
+        let (name, private) = (answer.file_name.clone(), answer.private);
+        let told = |now: Progress| {
+            if now.doing == Doing::Verifying
+                && let Err(error) = cache.note(content, &name, private, Timestamp::now())
+            {
+                warn!("what is private and what is used cannot be noted: {error}");
+            }
+            progress(now);
+        };
+        let error = match transfer::fetch_with(&cache.library, job, known, policy, told).await {
             Ok(fetched) => break (answer, fetched),
             Err(error) => error,
         };
