@@ -14,6 +14,7 @@ mod cache;
 mod fallback;
 mod kept;
 mod key;
+mod pins;
 mod reach;
 mod share;
 #[cfg(test)]
@@ -40,6 +41,7 @@ pub use self::cache::{Cache, CacheLimits, CachedContent, Removed, Why};
 use self::fallback::{Clock, Started};
 pub use self::kept::{Kept, discard, kept};
 pub use self::key::DeviceKey;
+pub use self::pins::{hold, release};
 use self::reach::Reach;
 pub use self::share::{ShareSettings, share};
 use crate::library::LibraryError;

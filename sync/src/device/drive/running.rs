@@ -63,6 +63,7 @@ impl<E: Executor> Device<E> {
                 Act::End(end) => {
                     self.log.masker = Masker::default();
                     self.secrets = None;
+                    self.unpin().await;
                     let _ = self.send().await;
                     return Ok(Driven::Ended(Line {
                         deployment: frame.assignment.deployment.clone(),
