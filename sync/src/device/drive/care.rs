@@ -1,4 +1,4 @@
-//! What a run takes care of beside its steps: its content stays until its end.
+//! What a run takes care of beside its steps: its content stays until its end, and no secret is told.
 
 use catalog::problem::Coded as _;
 use dp::client::ClientSettings;
@@ -6,7 +6,10 @@ use dp::client::ClientSettings;
 use super::Device;
 use crate::device::content::Need;
 use crate::device::executor::Executor;
-use crate::device::machine::Failure;
+use crate::device::machine::{Failure, Found, Frame, Outcome};
+
+const DROPPED: &str = "the output of the step that was found is dropped: the secrets of the deployment are not known, and \
+    could not be masked in it";
 
 /// How a run is called where it needs content.
 fn holder(run: u64) -> String {
@@ -36,6 +39,22 @@ impl<E: Executor> Device<E> {
         let current = self.memory.current.as_ref().map(|current| current.run);
         if let Err(error) = dp::client::release(client, move |holder| is_over(holder, current)).await {
             tracing::warn!("content of runs that are over stays in the cache: {error}");
+        }
+    }
+
+    /// A program that was found after a restart of the client was given secrets that may not be known any more, where the
+    /// site is away. What it printed is then told to nobody.
+    pub(super) fn without_secrets(&mut self, frame: &Frame, found: Found) -> Found {
+        let known = |place| self.secrets.as_ref().is_some_and(|secrets| secrets.at(place).is_some());
+        let mut given = frame.assignment.secrets.iter().filter(|secret| secret.present);
+        match found {
+            Found::Ended(Outcome::Exit { code, output: Some(_) })
+                if given.any(|secret| !known(&secret.place)) =>
+            {
+                self.say(frame, DROPPED.to_owned(), Vec::new());
+                Found::Ended(Outcome::Exit { code, output: None })
+            }
+            found => found,
         }
     }
 }

@@ -101,7 +101,10 @@ impl<E: Executor> Device<E> {
                 Act::Look(order) => {
                     match work(&plan, &frame, &machine, &order, self.secrets.as_ref(), &files) {
                         Some(work) if is_ours(work.action) => Event::Found(Found::Lost),
-                        Some(work) => Event::Found(self.hands.look(work).await?),
+                        Some(work) => {
+                            let found = self.hands.look(work).await?;
+                            Event::Found(self.without_secrets(&frame, found))
+                        }
                         None => Event::Found(Found::Lost),
                     }
                 }
@@ -296,7 +299,7 @@ impl<E: Executor> Device<E> {
     }
 
     /// Tells what the machine does not decide.
-    fn say(&mut self, frame: &Frame, details: String, bytes: Vec<BytesFrom>) {
+    pub(super) fn say(&mut self, frame: &Frame, details: String, bytes: Vec<BytesFrom>) {
         let said = Said { state: RunState::Running, step: None, code: None, exit: None, details, bytes };
         self.log_said(frame, &said);
         let now = self.hands.now();
