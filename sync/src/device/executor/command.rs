@@ -14,6 +14,7 @@ use jiff::Timestamp;
 
 pub use self::media::WIMLIB;
 use self::media::image_file;
+use super::gather::gather;
 use super::process::{self, Ended, Program};
 use super::{Executor, Moment, Restarted, Stopped, Work};
 use crate::device::judge::{Probe, numbers};
@@ -188,28 +189,6 @@ fn finish(work: Work<'_>, program: &Program, ended: std::io::Result<Ended>) -> O
             details: format!("it could not be started: {error}"),
         }),
     }
-}
-
-/// The files of an application under their names, in a folder of their own.
-fn gather(place: &Path, files: &[ContentFile], work: Work<'_>) -> Result<(), Problem> {
-    let wrong = |error: std::io::Error| {
-        Problem::new(Code::DiskError, format!("`{}` cannot be filled", place.display()))
-            .because_of(Some(&error))
-    };
-    std::fs::create_dir_all(place).map_err(wrong)?;
-    for file in files {
-        let Some(from) = file.sha256.and_then(|digest| work.files.get(&digest)) else { continue };
-        let to = place.join(file.name.as_str());
-        let _ = std::fs::remove_file(&to);
-        // A copy: what an installer does to its files must not reach the library.
-        std::fs::copy(from, &to).map_err(wrong)?;
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o755)).map_err(wrong)?;
-        }
-    }
-    Ok(())
 }
 
 /// What would be run, secrets masked.

@@ -2,6 +2,7 @@
 //! behaves; [`command`] really runs what a step says.
 
 pub mod command;
+mod gather;
 pub mod process;
 pub mod simulate;
 #[cfg(test)]
