@@ -109,8 +109,8 @@ impl<E: Executor> Device<E> {
                     }
                 }
                 Act::Settle => {
-                    let node = machine.progress.pending_setup().unwrap_or_default();
-                    let order = Order { node, part: 0, attempt: 1, limit: Duration::ZERO };
+                    let (node, attempt) = machine.progress.pending_setup().unwrap_or((0, 1));
+                    let order = Order { node, part: 0, attempt, limit: Duration::ZERO };
                     match work(&plan, &frame, &machine, &order, self.secrets.as_ref(), &files) {
                         Some(work) => Event::Found(self.hands.settle(work).await?),
                         None => Event::Found(Found::Lost),

@@ -20,7 +20,7 @@ use super::{Executor, Moment, Restarted, Stopped, Work};
 use crate::device::judge::{Probe, numbers};
 use crate::device::machine::{Failure, Found, Outcome};
 use crate::device::plan::targeted;
-use crate::device::scripts::OUTCOME;
+use crate::device::scripts::{self, Told};
 use crate::device::setup::{self, CommandLine, From, Places};
 use crate::device::variables::Masker;
 use crate::policy::{Application, ContentFile, Facts};
@@ -124,14 +124,19 @@ impl Real {
 
     async fn upgrade(&self, work: Work<'_>, upgrade: &UpgradeOs) -> Outcome {
         let began = Instant::now();
+        let folder = &self.settings.folder;
+        // What an earlier attempt has left says nothing about this one, from here on. Who only asks whether Setup would do
+        // its work has none that scripts could tell of.
+        if !upgrade.scan_only {
+            scripts::forget(folder);
+        }
         let prepared = match self.media(work, upgrade).await {
             Ok(prepared) => prepared,
             Err(failure) => return Outcome::Failed(failure),
         };
         let (media, from) = prepared;
-        let _ = std::fs::remove_file(self.settings.folder.join(OUTCOME));
         if from == From::FeatureUpdate {
-            let path = self.settings.folder.join("SetupConfig.ini");
+            let path = folder.join("SetupConfig.ini");
             let now = std::fs::read_to_string(&path).unwrap_or_default();
             let text = setup::setup_config(&now, &work.frame.settings);
             if text != now
@@ -150,11 +155,17 @@ impl Real {
             }
             config = Some(path.display().to_string());
         }
-        let places = places(&self.settings.folder, media.display().to_string(), config);
+        let places = places(folder, media.display().to_string(), config);
         let line = setup::command_line(upgrade, from, &work.frame.settings, &places, work.variables);
         let CommandLine { program, arguments } = line;
         let line = std::iter::once(program).chain(arguments).collect();
         let program = self.program(work, line, Some(media));
+        if !upgrade.scan_only
+            && let Err(problem) = scripts::begin(folder, &ticket(work))
+        {
+            self.forget_key();
+            return failed(&problem);
+        }
         let ended =
             program.run(work.order.limit.saturating_sub(began.elapsed()).max(Duration::from_secs(1))).await;
         self.forget_key();
@@ -170,6 +181,10 @@ fn places(folder: &Path, media: String, config: Option<String>) -> Places {
     let kind = if cfg!(windows) { "cmd" } else { "sh" };
     let script = |name: &str| folder.join("scripts").join(format!("{name}.{kind}")).display().to_string();
     Places { media, complete: script("setupcomplete"), rollback: script("setuprollback"), config }
+}
+
+fn ticket(work: Work<'_>) -> String {
+    scripts::ticket(work.frame.run, work.node.number, work.order.attempt)
 }
 
 fn failed(problem: &Problem) -> Outcome {
@@ -326,16 +341,19 @@ impl Executor for Real {
         }
         self.forget_key();
         program.forget();
-        self.settle(work).await
+        match scripts::told(&self.settings.folder, &ticket(work)) {
+            // Whatever the device runs, that was no work of this step.
+            Told::NeverBegan => Ok(Found::Lost),
+            _ => self.settle(work).await,
+        }
     }
 
     async fn settle(&mut self, work: Work<'_>) -> Result<Found, Stopped> {
         let Action::UpgradeOs(upgrade) = work.action else { return Ok(Found::Lost) };
-        let said = std::fs::read_to_string(self.settings.folder.join(OUTCOME)).unwrap_or_default();
-        match said.trim() {
-            "upgraded" => return Ok(Found::Upgraded),
-            "rolled-back" => return Ok(Found::RolledBack { exit: None }),
-            _ => {}
+        match scripts::told(&self.settings.folder, &ticket(work)) {
+            Told::Upgraded => return Ok(Found::Upgraded),
+            Told::RolledBack => return Ok(Found::RolledBack { exit: None }),
+            Told::Nothing | Told::NeverBegan => {}
         }
         let references = &work.frame.assignment.references;
         let chosen = work.choice.and_then(|choice| choice.chosen);
