@@ -2,6 +2,8 @@
 
 mod care;
 mod running;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -55,6 +55,7 @@ impl<E: Executor> Device<E> {
                 self.memory.close(&frame, end.state, end.code, now);
             }
             self.save()?;
+            self.hands.written();
             if let Some(number) = noted {
                 self.hands.reached(Moment::Noted(number))?;
             }
