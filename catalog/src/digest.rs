@@ -23,6 +23,13 @@ pub const PIECE_SIZE: usize = 1024 * 1024;
 /// Below this many bytes a second thread costs more than it saves.
 const WORTH_TWO_CORES: usize = 256 * 1024;
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// What a hexadecimal digit of either case stands for.
+fn nibble(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).map(|value| value as u8)
+}
+
 macro_rules! digest {
     ($(#[$doc:meta])* $name:ident, $len:literal, $expected:literal) => {
         $(#[$doc])*
@@ -46,7 +53,13 @@ macro_rules! digest {
         }
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                // Written at once: answers about locations print a digest for each place.
+                let mut text = [0; 2 * $len];
+                for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+                    pair[0] = HEX[usize::from(byte >> 4)];
+                    pair[1] = HEX[usize::from(byte & 15)];
+                }
+                f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
             }
         }
         impl fmt::Debug for $name {
@@ -56,16 +69,13 @@ macro_rules! digest {
             type Err = InvalidId;
             fn from_str(text: &str) -> Result<Self, InvalidId> {
                 let invalid = || InvalidId::new(text, $expected);
-                if text.len() != 2 * $len || !text.is_ascii() {
+                if text.len() != 2 * $len {
                     return Err(invalid());
                 }
                 let mut bytes = [0; $len];
-                for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-                    let pair = std::str::from_utf8(pair).map_err(|_| invalid())?;
-                    *byte = u8::from_str_radix(pair, 16).map_err(|_| invalid())?;
-                }
-                if text.contains('+') {
-                    return Err(invalid()); // from_str_radix takes a sign, a digest has none
+                for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+                    let (high, low) = (nibble(pair[0]), nibble(pair[1]));
+                    *byte = high.zip(low).map(|(high, low)| high << 4 | low).ok_or_else(invalid)?;
                 }
                 Ok(Self(bytes))
             }
@@ -291,6 +301,8 @@ struct Parts {
     piece: Sha256,
     in_piece: usize,
     pieces: Vec<Sha256Digest>,
+    /// From a number on.
+    known: Option<(Pieces, usize)>,
 }
 
 impl fmt::Debug for Checker {
@@ -318,8 +330,16 @@ impl Checker {
                 piece: Sha256::new(),
                 in_piece: 0,
                 pieces: Vec::new(),
+                known: None,
             },
         }
+    }
+
+    /// Says what the pieces are from here on, as was found when each of them came: those of which nothing was seen yet are
+    /// not hashed again. That the bytes are still those is for the digests of the whole to show.
+    pub fn knows(&mut self, pieces: &Pieces) {
+        let first = self.parts.pieces.len() + usize::from(self.parts.in_piece > 0);
+        self.parts.known = Some((pieces.clone(), first));
     }
 
     /// Takes the next bytes of the file.
@@ -416,7 +436,9 @@ impl Parts {
         while !bytes.is_empty() {
             let (step, rest) = bytes.split_at(bytes.len().min(BLOCK_SIZE - self.in_block));
             self.block.update(step);
-            self.piece.update(step);
+            if self.known().is_none() {
+                self.piece.update(step);
+            }
             self.in_block += step.len();
             self.in_piece += step.len();
             if self.in_block == BLOCK_SIZE {
@@ -429,13 +451,21 @@ impl Parts {
         }
     }
 
+    /// What the piece at hand is, where that is known.
+    fn known(&self) -> Option<Sha256Digest> {
+        let (known, first) = self.known.as_ref()?;
+        known.hash(self.pieces.len()).filter(|_| self.pieces.len() >= *first)
+    }
+
     fn close_block(&mut self) {
         self.blocks.push(Sha256Digest(std::mem::replace(&mut self.block, Sha256::new()).finalize().into()));
         self.in_block = 0;
     }
 
     fn close_piece(&mut self) {
-        self.pieces.push(Sha256Digest(std::mem::replace(&mut self.piece, Sha256::new()).finalize().into()));
+        let known = self.known();
+        let hashed = std::mem::replace(&mut self.piece, Sha256::new());
+        self.pieces.push(known.unwrap_or_else(|| Sha256Digest(hashed.finalize().into())));
         self.in_piece = 0;
     }
 
@@ -490,6 +520,27 @@ mod tests {
         for (index, piece) in data.chunks(PIECE_SIZE).enumerate() {
             assert_eq!(of(piece).sha256, whole.pieces[index]);
         }
+    }
+
+    #[test]
+    fn pieces_that_are_known_are_not_hashed_again() {
+        let data = bytes(2 * PIECE_SIZE + 17);
+        let whole = of(&data);
+        let pieces = Pieces::new(whole.size, whole.pieces.clone()).unwrap();
+        let mut checker = Checker::new();
+        checker.update(&data[..PIECE_SIZE + 5]);
+        checker.knows(&pieces);
+        checker.update(&data[PIECE_SIZE + 5..]);
+        assert_eq!(checker.into_fingerprint(), whole);
+        // What was begun before is hashed, and other bytes are not these whatever their pieces are said to be.
+        let wrong = Pieces::new(whole.size, vec![Sha256Digest([7; 32]); 3]).unwrap();
+        let mut checker = Checker::new();
+        checker.update(&data[..5]);
+        checker.knows(&wrong);
+        checker.update(&data[5..]);
+        let found = checker.into_fingerprint();
+        assert_eq!((found.pieces[0], found.pieces[1]), (whole.pieces[0], Sha256Digest([7; 32])));
+        assert_eq!(found.sha256, whole.sha256);
     }
 
     #[test]

@@ -90,6 +90,9 @@ pub struct PointRow {
     /// It says that it fetches what it is asked for.
     #[serde(default)]
     pub on_demand: bool,
+    /// It may.
+    #[serde(default)]
+    pub may_pull: bool,
     /// Packages that it is to hold.
     pub packages: u64,
     /// Different contents among their files.
@@ -153,7 +156,9 @@ pub struct PointGroup {
 }
 
 const PLACEMENT: &str = "
-    SELECT d.*, p.name AS package_name, point.name AS point_name,
+    SELECT d.*, point.name AS point_name,
+           coalesce((SELECT name FROM image WHERE image_id = d.package_id),
+                    (SELECT name FROM app WHERE app_id = d.package_id), p.name) AS package_name,
            (SELECT coalesce(sum(size), 0) FROM (SELECT DISTINCT content, size FROM distributed_file AS f
              WHERE f.package_id = d.package_id AND f.point_id = d.point_id)) AS bytes
       FROM distribution AS d JOIN package AS p USING (package_id) JOIN point USING (point_id)";
@@ -194,6 +199,7 @@ fn point(row: &Row<'_>) -> Result<PointRow, SchemaError> {
         free: optional(row.get("free")?),
         program: row.get("program")?,
         on_demand: row.get("on_demand")?,
+        may_pull: row.get("may_pull")?,
         packages: 0,
         contents: 0,
         bytes: 0,
@@ -256,10 +262,11 @@ impl Reader<'_> {
         self.first(&sql, (package.as_str(), point), placement)
     }
 
-    /// Placements that are to be tried again by now.
-    pub fn retries_due(&self, now: Timestamp) -> Result<Vec<Placement>, SchemaError> {
-        let sql = format!("{PLACEMENT} WHERE d.next_retry <= ?1");
-        self.all(&sql, [now.as_millisecond()], placement)
+    /// Placements that are to be tried again by now; and those that would be later than `latest`, which only a clock that was
+    /// put back explains.
+    pub fn retries_due(&self, now: Timestamp, latest: Timestamp) -> Result<Vec<Placement>, SchemaError> {
+        let sql = format!("{PLACEMENT} WHERE d.next_retry <= ?1 OR d.next_retry > ?2");
+        self.all(&sql, [now.as_millisecond(), latest.as_millisecond()], placement)
     }
 
     /// The files of a package on a point.
@@ -290,7 +297,7 @@ impl Reader<'_> {
     pub fn bytes_lacking(&self, package: &PackageId, point: i64) -> Result<u64, SchemaError> {
         const SQL: &str = "
             SELECT coalesce(sum(size), 0) AS lacking FROM content WHERE sha256 IN (
-                SELECT file.content FROM package_file JOIN file USING (file_id) WHERE package_id = ?1)
+                SELECT package_content.sha256 FROM package_content WHERE package_id = ?1)
               AND sha256 NOT IN (
                 SELECT content FROM distributed_file JOIN distribution USING (package_id, point_id)
                  WHERE point_id = ?2 AND state NOT IN ('failed', 'cancelled', 'removing'))";
@@ -348,11 +355,13 @@ impl Writer<'_> {
     /// Sets what an operator may set for a point; what it holds and said stays.
     pub fn set_point(&self, point: &PointRow) -> Result<(), SchemaError> {
         self.execute(
-            "UPDATE point SET url = :url, role = :role, maintenance = :maintenance, rate = :rate, schedule = :schedule
+            "UPDATE point SET url = :url, role = :role, maintenance = :maintenance, rate = :rate, schedule = :schedule,
+                              may_pull = :may_pull
               WHERE point_id = :id",
             named_params! {
                 ":url": point.url, ":role": point.role.to_string(), ":maintenance": point.maintenance,
                 ":rate": point.rate.map(as_i64).transpose()?, ":schedule": point.schedule, ":id": point.id,
+                ":may_pull": point.may_pull,
             },
         )?;
         self.execute("DELETE FROM pull_source WHERE point_id = ?1", [point.id])?;

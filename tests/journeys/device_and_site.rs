@@ -1,6 +1,7 @@
 //! `spsync client run` against a site that runs: policies, content from its point and from peers, messages, refusals.
 
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use catalog::esd_catalog::Architecture;
@@ -132,12 +133,18 @@ async fn a_device_upgrades_while_its_site_is_away_and_says_so_once() {
     let ran = device.run(&["--start", "XYZ20002"]).await;
     assert_eq!((ran.status == 0, ran.code().as_str()), (false, "KEY_REVOKED"), "{ran:?}");
     assert_eq!(site.ok(&["client", "show", "desk-1"]).await["enrolled"], false);
+    site.kill_daemon().await;
+    assert_eq!(
+        device.round(&["--start", "XYZ20002"]).await["deployments"],
+        json!([]),
+        "it has forgotten its policy"
+    );
 }
 
 /// Mission rows M20 and M68: nothing of the feature update moves before the run.
 #[tokio::test]
 async fn predownload_skips_fu_bytes_zero() {
-    let site = site(Some("Portal"), &["desk-1"]).await;
+    let site = site(Some("Portal"), &["desk-1", "desk-2"]).await;
     let device = TestDevice::enrolled(&site, "desk-1", "127.0.0.7").await;
     deploy(&site, "Upgrade", &["--new-package", "upgrades", "--to", "site", "--pre-download"]).await;
     let (content, size, _) = esd(&site);
@@ -176,6 +183,24 @@ async fn predownload_skips_fu_bytes_zero() {
     let status = site.ok(&["deploy", "status", UPGRADE]).await;
     assert_eq!(status["bytes"], json!({"distribution-point": 8 + size}), "{status}");
     assert!(device.ok(&["client", "explain", &content]).await["kept"].is_string());
+
+    // Where the point is not the device's own, the feature update waits for it, and everything else does not.
+    site.ok(&["boundary", "group", "create", "LYON"]).await;
+    site.ok(&["boundary", "add", "127.0.0.0/24", "--name", "floor", "--group", "LYON"]).await;
+    let again = deploy(&site, "Upgrade", &["--fallback"]).await;
+    let other = TestDevice::enrolled(&site, "desk-2", "127.0.0.8").await;
+    let round = other.round(&["--once", "--start", &again]).await;
+    let all = round["deployments"].as_array().expect("a list");
+    let one = all.iter().find(|one| one["deployment"] == again.as_str()).expect("it is deployed");
+    assert_eq!(one["state"], "succeeded", "{round}");
+    let heard = happened(&site, "desk-2").await;
+    let waits: Vec<_> =
+        heard.iter().filter(|one| one["details"].to_string().contains("site may be asked from")).collect();
+    assert_eq!((waits.len(), &waits[0]["state"]), (1, &json!("downloading")), "{heard:?}");
+    let at = |one: &Value| one["at"].as_str().expect("a time").parse::<jiff::Timestamp>().expect("a time");
+    let waited = heard.iter().find(|one| one["details"] == "its content is there").expect("it came");
+    let waited = at(waited).duration_since(at(waits[0])).as_secs();
+    assert!((7_199..7_300).contains(&waited), "{waited}");
 }
 
 /// Mission row M19: peers, then the cloud; and neither.
@@ -192,7 +217,8 @@ async fn no_package_neither_fails() {
     }
     let start = ["--once", "--start", UPGRADE];
     assert_eq!(devices[0].round(&start).await["deployments"][0]["state"], "succeeded");
-    let mut sharing = devices[0].command(&["client", "share"]).spawn().expect("the program runs");
+    let mut sharing = devices[0].command(&["client", "share"]);
+    let mut sharing = sharing.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program runs");
     let mut tries = 0;
     let offered = async || {
         site.ok(&["content", "locate", "--ip", "127.0.0.8", &content]).await["candidates"][0]["kind"]

@@ -107,6 +107,16 @@ impl TestDevice {
         ran.json()
     }
 
+    /// Fetches a content; who gave how many bytes.
+    pub async fn fetch(&self, content: &str) -> Vec<(String, u64)> {
+        let fetched = self.ok(&["client", "fetch", "--no-later", content]).await;
+        let served = fetched["served"].as_array().expect("a list").iter();
+        let one = |one: &Value| {
+            (one["kind"].as_str().expect("a kind").to_owned(), one["bytes"].as_u64().expect("bytes"))
+        };
+        served.map(one).collect()
+    }
+
     /// `client run` as the pretended device: `--once` looks once at what is due, else its clock goes on until nothing is;
     /// `--start XYZ20001` is who uses it.
     pub async fn run(&self, more: &[&str]) -> Ran {

@@ -442,10 +442,10 @@ codes! {
         "spsync sync test",
         "check the source's url";
     PlainHttpRefused "PLAIN_HTTP_REFUSED" Refused 403 None,
-        "metadata, keys and tokens are not taken over plain HTTP",
+        "metadata, keys and tokens are neither sent nor taken over plain HTTP",
         "the address of an update server, or of the site as a point or device knows it, begins with http",
         "spsync config show",
-        "use https; on a network that you trust set [sync] allow_plain_http, or [server] allow_plain_enrolment at the site";
+        "use https; on a network that you trust set [sync] allow_plain_http, or [server] allow_plain_enrolment at the site and allow_plain_key of [dp] or [client] on the other machine";
     RevisionQuarantined "REVISION_QUARANTINED" Partly 502 None,
         "revisions could not be fetched or read, and are set aside",
         "an upstream that cannot give one of its own revisions, or gives a damaged one",
@@ -581,6 +581,11 @@ codes! {
         "-",
         "spsync package show P",
         "`spsync package withdraw P` first, or delete with `--yes`";
+    PackageDeployed "PACKAGE_DEPLOYED" Conflict 409 None,
+        "deployments tell devices that this package has their content",
+        "-",
+        "spsync deploy list",
+        "stop the deployments named above first";
     PackageBusy "PACKAGE_BUSY" Conflict 409 None,
         "a task works on this package",
         "it is being downloaded or validated",
@@ -660,12 +665,12 @@ codes! {
         "the site does not accept this key",
         "it is another site's, the site was set up anew, or there is no key yet and no token",
         "spsync key list",
-        "make a new token at the site with `spsync dp enrol DP`, and put it where [dp] token_file says";
+        "make a new token at the site with `spsync dp enrol DP`, and put it where [dp] token_file says; for a device with `spsync key enrol NAME`, then `spsync client enrol` there";
     KeyRevoked "KEY_REVOKED" NotPermitted 401 Some("0x80070005"),
         "the site has taken this key back",
         "an operator revoked it, or another token was used for this name since",
         "spsync key list",
-        "if it is to work again: `spsync dp enrol DP` at the site, and the token where [dp] token_file says";
+        "if it is to work again: `spsync dp enrol DP` at the site, and the token where [dp] token_file says; for a device `spsync key enrol NAME`, then `spsync client enrol` there";
     TokenRefused "TOKEN_REFUSED" NotPermitted 403 Some("0x80070005"),
         "the site does not accept this enrolment token",
         "it was used before, it is over, or a later token took its place",
@@ -746,6 +751,51 @@ codes! {
         "another program listens at that address, or another version",
         "curl on the address named",
         "check `[client] site`";
+    ApiRouteUnknown "API_ROUTE_UNKNOWN" NotFound 404 None,
+        "the admin API has no such route",
+        "a misspelt path, or a route of another version",
+        "docs/PROTOCOL.md lists the routes",
+        "use a route of the list";
+    ApiMethodNotAllowed "API_METHOD_NOT_ALLOWED" Usage 405 None,
+        "the admin API has this route, but not for this method",
+        "-",
+        "the field `Allow` of the answer",
+        "use a method that the route has";
+    ApiTokenRefused "API_TOKEN_REFUSED" NotPermitted 401 Some("0x80070005"),
+        "the admin API does not accept this token",
+        "there is none in the request, it is over or was revoked, or it is another site's",
+        "spsync token list",
+        "make one at the site with `spsync token create NAME`, and send it as `Authorization: Bearer`";
+    ApiOriginRefused "API_ORIGIN_REFUSED" NotPermitted 403 None,
+        "the admin API does not answer to this name, or to web pages of other origins",
+        "the field `Host` names what is no name of the site, or a browser sent a request for another site's page",
+        "spsync tls show",
+        "ask by address, by `localhost`, or by a name that is in the site's certificate";
+    ApiMediaType "API_MEDIA_TYPE" Usage 415 None,
+        "the admin API takes JSON only",
+        "the field `Content-Type` is missing or says something else",
+        "-",
+        "send `Content-Type: application/json`";
+    ApiTooLarge "API_TOO_LARGE" Usage 413 None,
+        "the body of a request is larger than the admin API takes",
+        "-",
+        "-",
+        "send less than 16 MiB; larger files go into the folder `exchange` of the data directory";
+    ApiPreconditionRequired "API_PRECONDITION_REQUIRED" Refused 428 None,
+        "this change needs `If-Match`, so that nobody's work is lost",
+        "-",
+        "the field `ETag` of the answer to GET",
+        "read it, and send its `ETag` as `If-Match`";
+    ApiPreconditionFailed "API_PRECONDITION_FAILED" Conflict 412 None,
+        "it was changed since it was read",
+        "somebody else changed it",
+        "-",
+        "read it again, and repeat the change";
+    ApiKeyInUse "API_KEY_IN_USE" Conflict 409 None,
+        "this `Idempotency-Key` stands for another request, or for one that is still worked on",
+        "a key that was used twice, or a request that was repeated too soon",
+        "-",
+        "repeat the same request later, or use a new key for another one";
     ListenFailed "LISTEN_FAILED" Failed 500 None,
         "an address cannot be listened on",
         "another program has the port, or the address is not this machine's",
@@ -1071,11 +1121,41 @@ codes! {
         "it downloads content or installs software updates",
         "spsync ts show TS --tree",
         "remove or disable the step named above";
-    MediaNotBuilt "MEDIA_NOT_BUILT" Refused 501 None,
-        "this release checks whether media or a prestaged file may be made, and does not make them yet",
-        "-",
+    MediaFileTooLarge "MEDIA_FILE_TOO_LARGE" Refused 422 None,
+        "a file is too large for the file system of the media",
+        "FAT32 holds no file of 4 GiB or more",
         "spsync ts refs TS",
-        "distribute the content over the network";
+        "use media with exFAT or NTFS and leave `--usb` out, or split the image";
+    MediaStagingBusy "MEDIA_STAGING_BUSY" Conflict 409 None,
+        "another creation of media works in this staging folder",
+        "-",
+        "spsync task list",
+        "wait until it ends, or choose another folder";
+    MediaDamaged "MEDIA_DAMAGED" Mismatch 422 None,
+        "stand-alone media is not what it should be",
+        "a bad copy, a failing stick, or somebody changed it",
+        "spsync media verify DIR; sha256sum -c SHA256SUMS",
+        "copy it again, or make it again with `spsync media create`";
+    TargetExists "TARGET_EXISTS" Conflict 409 None,
+        "what is to be written is there already",
+        "it was made before",
+        "ls on the path named",
+        "remove it, or choose another place";
+    PrestageMalformed "PRESTAGE_MALFORMED" Refused 422 None,
+        "this is no prestaged file, or a damaged or hostile one",
+        "another program made it, it was cut short, or it was tampered with",
+        "spsync prestage show FILE",
+        "copy it again, or make it again; nothing of it was taken in";
+    PrestageNotAssigned "PRESTAGE_NOT_ASSIGNED" Refused 409 None,
+        "nothing in the prestaged file is for this distribution point",
+        "its site has not sent the package here, or has withdrawn it",
+        "spsync prestage show FILE; spsync status",
+        "at the site `spsync package distribute`, with a schedule that is closed if nothing shall come over the line; then again";
+    NotAPoint "NOT_A_POINT" Refused 409 None,
+        "this machine is no distribution point of another site",
+        "the command belongs to a machine with [dp] role other than site",
+        "spsync config show",
+        "run it on the distribution point";
     ExportName "EXPORT_NAME" Refused 422 None,
         "an export has a name that ends in .zip",
         "-",

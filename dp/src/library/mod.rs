@@ -170,6 +170,11 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Which file has this name now, if any. One system call.
+    pub(crate) fn at(path: &Path) -> Option<Self> {
+        fs::symlink_metadata(path).ok().as_ref().map(Self::of)
+    }
+
     pub(crate) fn of(found: &fs::Metadata) -> Self {
         Self {
             device: found.dev(),
@@ -331,11 +336,6 @@ impl Library {
             });
         }
         Ok(Some(StoredFile { file, digest, size: found.len(), identity: Identity::of(&found) }))
-    }
-
-    /// Which file has the name of this content now, if any. One system call.
-    pub fn identity(&self, digest: Sha256Digest) -> Option<Identity> {
-        fs::symlink_metadata(self.blob(digest)).ok().as_ref().map(Identity::of)
     }
 
     /// The error of content that could be opened and not read.
@@ -528,6 +528,20 @@ impl Library {
             usage.staged += fs::symlink_metadata(&path).map_or(0, |found| found.blocks() * 512);
         }
         Ok(usage)
+    }
+
+    /// How many bytes of each content have arrived that is not whole yet, as far as it is known by its SHA-256.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn staged(&self) -> Result<Vec<(Sha256Digest, u64)>, LibraryError> {
+        let of = |path: PathBuf| {
+            let (digest, _) = path.file_name()?.to_str()?.strip_suffix(".part")?.split_once('-')?;
+            let digest = digest.parse::<Sha256Digest>().ok()?;
+            let found = fs::symlink_metadata(&path).ok()?;
+            Some((digest, found.len().min(found.blocks() * 512)))
+        };
+        Ok(list(&self.inner.dir.join("staging"))?.into_iter().filter_map(of).collect())
     }
 
     /// Bytes free on its file system.

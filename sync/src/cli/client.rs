@@ -261,6 +261,7 @@ async fn enrol(settings: &Settings, token_file: &Path, output: &Output) -> Resul
     let place = Place {
         site: point::call::base(&settings.client_site())?,
         ca_file: settings.client.ca_file(),
+        plain: settings.client.allow_plain_key,
         key_file: folder.join(KEY_FILE),
         instance: point::instance(&folder.join("device.instance"))?,
     };

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use super::Output;
 use super::client::{KEY_FILE, settings_of};
 use super::output::safe;
+use crate::carrying;
 use crate::clock;
 use crate::config::Settings;
 use crate::device::drive::{Device, Round};
@@ -40,6 +41,9 @@ pub struct Run {
     /// Run by this policy, without asking a site
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    /// Run what is on this stand-alone media, without asking a site
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["policy", "site"])]
+    media: Option<PathBuf>,
     /// Pretend, after this description of a device
     #[arg(long, value_name = "FILE", conflicts_with = "execute")]
     simulate: Option<PathBuf>,
@@ -107,7 +111,7 @@ impl Run {
         let folder = state_dir(self.state_dir.clone(), settings)?;
         let journal = Journal::open(&folder)?;
         if let Some(file) = &self.simulate {
-            let fetches = self.policy.is_none();
+            let fetches = self.policy_file().is_none();
             let hands = Simulated::new(Script::of_file(file)?, &folder, fetches, clock::now())?;
             let mut device = self.device(journal, hands, settings)?;
             return self.simulated(&mut device, output).await;
@@ -139,7 +143,10 @@ impl Run {
         if let Some(file) = &self.secrets_file {
             device.own_secrets = Some(secrets_of(file)?);
         }
-        if self.policy.is_none() || self.site.is_some() {
+        if let Some(media) = &self.media {
+            device.media = carrying::contents(media)?;
+        }
+        if self.policy_file().is_none() || self.site.is_some() {
             let mut client = settings_of(settings, false)?;
             let site = self.site.clone().unwrap_or_else(|| settings.client_site());
             client.site = crate::point::call::base(&site)?;
@@ -155,16 +162,21 @@ impl Run {
             client.key = Some(dp::client::DeviceKey::new(&key.reveal()));
             device.link = Some(Link::new(&site, &key, settings.client.ca_file())?);
             device.client = Some(client);
-        } else if self.execute {
+        } else if self.execute && self.media.is_none() {
             // A policy from a file names content, and the site of the configuration may have it.
             device.client = settings_of(settings, false).ok();
         }
         Ok(device)
     }
 
+    /// The policy that is run by, where no site is asked for one.
+    fn policy_file(&self) -> Option<PathBuf> {
+        self.policy.clone().or_else(|| Some(self.media.as_ref()?.join(carrying::POLICY)))
+    }
+
     async fn policy_of<E: Executor>(&self, device: &mut Device<E>) -> Result<Policy, Problem> {
-        let Some(path) = &self.policy else { return device.policy().await };
-        let bytes = std::fs::read(path).map_err(|error| {
+        let Some(path) = self.policy_file() else { return device.policy().await };
+        let bytes = std::fs::read(&path).map_err(|error| {
             Problem::new(Code::PolicyInvalid, format!("`{}` cannot be read", path.display()))
                 .because_of(Some(&error))
         })?;

@@ -9,6 +9,7 @@ use std::path::Path;
 use catalog::problem::{Code, Coded as _};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use super::Loaded;
 use super::settings::{Settings, is_file};
@@ -56,6 +57,7 @@ pub(super) fn check(loaded: &Loaded, now: Timestamp) -> Vec<Finding> {
     findings.schedule(settings, now);
     findings.listeners(settings);
     findings.files(settings);
+    findings.secrets(settings);
     findings.selection(settings);
     findings.disks(settings);
     findings.found.sort_by_key(|finding| finding.level == Level::Warn);
@@ -109,17 +111,25 @@ impl Findings<'_> {
                 self.error("server.listen", format!("`{one}` and `{other}` cannot be listened on both"));
             }
         }
-        let admin = &settings.admin.listen;
-        if let Some(other) = listen.iter().find(|other| collide(admin, other)) {
-            let rule = "clients and administrators never share a port";
-            self.error("admin.listen", format!("`{admin}` collides with `server.listen` `{other}`: {rule}"));
+        let (admin, admin_tls) = (&settings.admin.listen, &settings.admin.listen_tls);
+        for (key, admin) in [("admin.listen", admin), ("admin.listen_tls", admin_tls)] {
+            if let Some(other) = listen.iter().find(|other| collide(admin, other)) {
+                let rule = "clients and administrators never share a port";
+                self.error(key, format!("`{admin}` collides with `server.listen` `{other}`: {rule}"));
+            }
+        }
+        if collide(admin, admin_tls) {
+            self.error("admin.listen_tls", format!("`{admin_tls}` and `{admin}` cannot be listened on both"));
         }
         let reach =
             |address: &String| address.parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback());
         if reach(admin) {
             self.warn(
                 "admin.listen",
-                format!("`{admin}` can be reached from other machines, without a password"),
+                format!(
+                    "`{admin}` can be reached from other machines, which see there without a password how the site is; \
+                     the API answers them at `admin.listen_tls` only"
+                ),
             );
         }
         if listen.is_empty() {
@@ -138,11 +148,11 @@ impl Findings<'_> {
                 "tokens and keys of points and devices can be read by whoever is between",
             );
         }
-        if let Some(Err(problem)) =
-            (!settings.server.listen_tls.is_empty()).then(|| crate::tls::identity(settings))
+        if let Some(Err(problem)) = (!settings.server.listen_tls.is_empty() || !admin_tls.is_empty())
+            .then(|| crate::tls::identity(settings))
         {
             self.warn(
-                "server.listen_tls",
+                if admin_tls.is_empty() { "server.listen_tls" } else { "admin.listen_tls" },
                 format!("{}: {}; {}", problem.code, problem.message, problem.help),
             );
         }
@@ -190,6 +200,32 @@ impl Findings<'_> {
                 };
                 self.warn(&format!("source.{}.url", source.name), text);
             }
+        }
+    }
+
+    /// What goes to the site of this machine where others on the way could read it.
+    fn secrets(&mut self, settings: &Settings) {
+        let readable = |site: &str| Url::parse(site).is_ok_and(|site| !dp::client::is_unread(&site));
+        if !settings.dp.is_site() && readable(&settings.dp.site) {
+            match settings.dp.allow_plain_key {
+                true => self.warn(
+                    "dp.allow_plain_key",
+                    "the token and the key of this point can be read by whoever is between",
+                ),
+                false => self.warn(
+                    "dp.site",
+                    "plain HTTP: neither token nor key is sent there; use https, or `dp.allow_plain_key` on a trusted network",
+                ),
+            }
+        }
+        if readable(&settings.client.site) && settings.client.allow_plain_key {
+            self.warn("client.allow_plain_key", "the key of this device can be read by whoever is between");
+        } else if readable(&settings.client.site) {
+            self.warn(
+                "client.site",
+                "plain HTTP: this device cannot enrol there, and its key is not shown; use https, or \
+                 `client.allow_plain_key` on a trusted network",
+            );
         }
     }
 

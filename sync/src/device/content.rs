@@ -11,10 +11,11 @@ use catalog::digest::Sha256Digest;
 use catalog::id::UpdateId;
 use catalog::problem::{Code, Coded as _, Problem};
 use dp::client::{Allowed, ClientError, ClientSettings, FetchOptions};
+use dp::server::LocationsAnswer;
 use dp::transfer::{FetchError, SourceKind};
 
 use super::machine::Failure;
-use super::plan::{self, Plan};
+use super::plan::Plan;
 use super::{evaluate, judge};
 use crate::policy::{Assignment, BytesFrom, ContentFile, ContentOptions, Facts, MostOf, Origin};
 use crate::sequence::Action;
@@ -32,7 +33,11 @@ pub struct Need<'a> {
 
 /// The files that a step needs.
 pub fn needs<'a>(assignment: &'a Assignment, action: &Action, choice: Option<&Choice>) -> Vec<Need<'a>> {
-    let parts = plan::parts(action, &[]).max(1);
+    let parts = match action {
+        Action::InstallApplication(install) => install.applications.len(),
+        Action::DownloadContent(download) => download.packages.len(),
+        _ => 1,
+    };
     (0..parts).flat_map(|part| needs_of(assignment, action, choice, part)).collect()
 }
 
@@ -71,7 +76,7 @@ pub fn needs_of<'a>(
 /// Whom a deployment lets be asked for a file.
 pub fn allowed(options: &ContentOptions, need: Need<'_>) -> Allowed {
     Allowed {
-        points: !need.feature_update || options.package.is_some(),
+        points: !need.feature_update || options.points,
         neighbours: options.neighbours,
         default_group: options.default_group,
         cloud: options.cloud,
@@ -100,6 +105,21 @@ pub struct Asking {
     pub since: Duration,
 }
 
+/// Why a file is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotGot {
+    /// Why nobody gave it.
+    pub failure: Failure,
+    /// Who else may be asked, and how long from now.
+    pub later: Option<(String, Duration)>,
+}
+
+impl From<Failure> for NotGot {
+    fn from(failure: Failure) -> Self {
+        Self { failure, later: None }
+    }
+}
+
 /// A file, fetched where it is not on the device already; nobody is asked for what is.
 ///
 /// # Errors
@@ -109,11 +129,11 @@ pub async fn fetch(
     options: &ContentOptions,
     need: Need<'_>,
     asking: Asking,
-) -> Result<Got, Failure> {
+) -> Result<Got, NotGot> {
     let name = &need.file.name;
     let Some(content) = need.file.sha256 else {
         let details = format!("nobody knows the SHA-256 of `{name}`, so it cannot be asked for");
-        return Err(Failure { code: Code::ContentUnavailable, exit: None, details });
+        return Err(Failure { code: Code::ContentUnavailable, exit: None, details }.into());
     };
     let allowed = allowed(options, need);
     let failed = |error: ClientError| failure(&error, name.as_str(), allowed);
@@ -125,7 +145,15 @@ pub async fn fetch(
     // The engine of task sequences does not wait for neighbours with what is no update.
     let asked = if need.feature_update { asking.since } else { Duration::MAX };
     let how = FetchOptions { allowed, last: asking.last, asked, ..FetchOptions::default() };
-    let fetched = dp::client::fetch_content_with(client, content, &how, |_| {}).await.map_err(failed)?;
+    let fetched = match dp::client::fetch_content_with(client, content, &how, |_| {}).await {
+        Ok(fetched) => fetched,
+        Err(error @ ClientError::Fetch(FetchError::AllFailed { .. } | FetchError::NoSource { .. })) => {
+            let answer = dp::client::locate(client, content).await.ok();
+            let later = answer.and_then(|answer| next_of(&allowed.of(answer), asked));
+            return Err(NotGot { failure: failed(error), later });
+        }
+        Err(error) => return Err(failed(error).into()),
+    };
     // For the site's numbers, and not worth a word if it fails.
     if let Err(fault) = dp::client::report(client, &fetched).await {
         tracing::debug!("the site took no report: {fault}");
@@ -139,6 +167,13 @@ pub async fn fetch(
     let (bytes, gave) = (bytes.collect(), gave.map(|served| served.name.clone()).collect());
     let kept = dp::client::kept(client, content).await.map_err(failed)?;
     Ok(Got { content, path: kept.map_or(fetched.path, |kept| kept.path), bytes, gave })
+}
+
+/// Who may be asked next, and how long from now, where it was asked for first so long ago.
+fn next_of(answer: &LocationsAnswer, asked: Duration) -> Option<(String, Duration)> {
+    let waits = answer.later.iter().map(|place| (place, Duration::from_secs(place.after_seconds)));
+    let (place, after) = waits.filter(|(_, after)| *after > asked).min_by_key(|(_, after)| *after)?;
+    Some((place.name.clone(), after - asked))
 }
 
 /// Why a file is not there. Where nobody may be asked but peers and the cloud, and none of them gives it, it is unavailable

@@ -5,15 +5,17 @@ mod running;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 use dp::client::ClientSettings;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::content::{self, Ahead, Asking, Got, Need};
+use super::content::{self, Ahead, Asking, Got, Need, NotGot};
 use super::evaluate::{self, Around, Verdict, verdict};
 use super::executor::{Executor, Moment, Stopped};
 use super::journal::{Current, Journal, Memory, POLICY};
@@ -24,7 +26,8 @@ use super::plan::Plan;
 use super::scripts;
 use super::variables::Masker;
 use crate::policy::{
-    Assignment, DeploymentId, FactsReport, MostOf, Policy, Purpose, RunState, Secrets, StatusBatch,
+    Assignment, BytesFrom, DeploymentId, FactsReport, MostOf, Origin, Policy, Purpose, RunState, Secrets,
+    StatusBatch,
 };
 
 /// Time in which nobody counted, after which no more of it counts: the clock may have been set.
@@ -41,6 +44,8 @@ pub struct Device<E> {
     pub link: Option<Link>,
     /// From whom content is fetched.
     pub client: Option<ClientSettings>,
+    /// Content on stand-alone media: it is used from there, verified as all other.
+    pub media: BTreeMap<Sha256Digest, PathBuf>,
     /// Secrets from a file, for runs without a site.
     pub own_secrets: Option<Secrets>,
     secrets: Option<Secrets>,
@@ -84,6 +89,10 @@ fn is_refusal(problem: &Problem) -> bool {
     matches!(problem.code, Code::KeyRefused | Code::KeyRevoked | Code::PlainHttpRefused)
 }
 
+fn after(now: Timestamp, wait: Duration) -> Option<Timestamp> {
+    now.checked_add(SignedDuration::try_from(wait).ok()?).ok()
+}
+
 /// How driving a run stopped.
 enum Driven {
     Ended(Line),
@@ -100,7 +109,8 @@ impl<E: Executor> Device<E> {
         let log = Log::open(journal.folder());
         let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("spsync"));
         let (link, client, own_secrets, secrets) = (None, None, None, None);
-        Ok(Self { hands, journal, memory, log, link, client, own_secrets, secrets, program })
+        let media = BTreeMap::new();
+        Ok(Self { hands, journal, memory, log, link, client, media, own_secrets, secrets, program })
     }
 
     /// What is remembered.
@@ -152,11 +162,12 @@ impl<E: Executor> Device<E> {
                 .ok_or_else(|| Problem::new(Code::SiteAnswerInvalid, "304 to no policy")),
             Err(problem) if is_refusal(&problem) => {
                 self.write("PolicyAgent", "", &format!("the site refuses this device: {problem}"));
-                // Nothing is begun any more. What has begun goes on: half an upgrade is worse than a whole one.
-                match (&self.memory.current, kept) {
-                    (Some(_), Some((policy, _))) => Ok(Policy { assignments: Vec::new(), ..policy }),
-                    _ => Err(problem),
-                }
+                // Nothing is begun any more, neither now nor when the site is away. What has begun goes on: half an upgrade is
+                // worse than a whole one.
+                let Some((policy, _)) = kept else { return Err(problem) };
+                let empty = Policy { assignments: Vec::new(), ..policy };
+                self.journal.write(POLICY, &(&empty, None::<String>))?;
+                if self.memory.current.is_some() { Ok(empty) } else { Err(problem) }
             }
             Err(problem) => {
                 self.write("PolicyAgent", "", &format!("the site is away: {problem}"));
@@ -305,8 +316,11 @@ impl<E: Executor> Device<E> {
             }
             Verdict::Prepare { until, why } => {
                 (line.details, line.next) = (why.to_owned(), Some(until));
-                if !self.prepare(policy, assignment, true, &mut line).await? {
-                    line.next = Some(evaluate::asked_again(self.hands.now(), until, policy.refresh()));
+                if let Some(missing) = self.prepare(policy, assignment, true, &mut line).await? {
+                    let now = self.hands.now();
+                    let again = evaluate::asked_again(now, until, policy.refresh());
+                    let due = missing.later.and_then(|(_, wait)| after(now, wait));
+                    line.next = Some(due.unwrap_or(again).min(again));
                 }
             }
             Verdict::Not { state, code, why } => {
@@ -342,15 +356,15 @@ impl<E: Executor> Device<E> {
     }
 
     /// Fetches ahead of the run. With `all`, also what a pre-download leaves out: feature updates (mission row M20). Only
-    /// what fits this device is fetched (mission row M68). Whether everything is there.
+    /// what fits this device is fetched (mission row M68). What is not there, if anything is not.
     async fn prepare(
         &mut self,
         policy: &Policy,
         assignment: &Assignment,
         all: bool,
         line: &mut Line,
-    ) -> Result<bool, Problem> {
-        let Ok(sequence) = assignment.sequence() else { return Ok(true) };
+    ) -> Result<Option<NotGot>, Problem> {
+        let Ok(sequence) = assignment.sequence() else { return Ok(None) };
         let (plan, facts) = (Plan::of(&sequence), self.hands.facts());
         let deployed: Vec<_> = policy.updates.iter().map(|update| update.id).collect();
         let Ahead { needs, left_out } = content::ahead(assignment, &plan, &facts, &deployed, all);
@@ -362,17 +376,17 @@ impl<E: Executor> Device<E> {
                 self.memory.came_ahead(got.content, got.bytes.clone());
             }
             self.save()?;
-            if let Err(failure) = got {
-                line.code = Some(failure.code);
-                line.details = format!("{}; it is asked for again until it runs", failure.details);
-                return Ok(false);
+            if let Err(missing) = got {
+                line.code = Some(missing.failure.code);
+                line.details = format!("{}; it is asked for again until it runs", missing.failure.details);
+                return Ok(Some(missing));
             }
         }
         line.details.push_str("; its content is there");
         if !left_out.is_empty() {
             line.details.push_str(&format!(", left out: {}", left_out.join(", ")));
         }
-        Ok(true)
+        Ok(None)
     }
 
     /// Makes sure that a file is there; `None` where it is taken for granted.
@@ -381,26 +395,40 @@ impl<E: Executor> Device<E> {
         assignment: &Assignment,
         need: Need<'_>,
         last: Vec<String>,
-    ) -> Result<Option<Got>, Failure> {
+    ) -> Result<Option<Got>, NotGot> {
         let now = self.hands.now();
+        if let Some(content) = need.file.sha256
+            && let Some(path) = self.media.get(&content)
+        {
+            let name = "stand-alone media".to_owned();
+            let bytes = vec![BytesFrom { origin: Origin::Device, name, bytes: need.file.size }];
+            return Ok(Some(Got { content, path: path.clone(), bytes, gave: Vec::new() }));
+        }
         match (self.hands.assumes(need.file), &self.client) {
             (Some(Ok(_)), _) => Ok(None),
             (Some(Err(problem)), _) => {
-                Err(Failure { code: problem.code, exit: None, details: problem.message })
+                Err(Failure { code: problem.code, exit: None, details: problem.message }.into())
             }
             (None, Some(client)) => {
                 self.pin(client, need).await?;
                 let since = need.file.sha256.map(|content| self.memory.asked_since(content, now));
                 let asking = Asking { last, since: since.unwrap_or_default() };
-                let got = content::fetch(client, &assignment.content, need, asking).await?;
+                let got = content::fetch(client, &assignment.content, need, asking).await;
+                let got = got.map_err(|mut missing| {
+                    if let Some((who, from)) =
+                        missing.later.as_ref().and_then(|(who, wait)| Some((who, after(now, *wait)?)))
+                    {
+                        missing.failure.details.push_str(&format!("; {who} may be asked from {from:.0}"));
+                    }
+                    missing
+                })?;
                 self.memory.asked.remove(&got.content);
                 Ok(Some(got))
             }
-            (None, None) => Err(Failure {
-                code: Code::ContentUnavailable,
-                exit: None,
-                details: format!("`{}` cannot be fetched: no site is known", need.file.name),
-            }),
+            (None, None) => {
+                let details = format!("`{}` cannot be fetched: no site is known", need.file.name);
+                Err(Failure { code: Code::ContentUnavailable, exit: None, details }.into())
+            }
         }
     }
 
@@ -411,6 +439,7 @@ impl<E: Executor> Device<E> {
             assignment: assignment.clone(),
             settings: policy.settings,
             updates: policy.updates.clone(),
+            scan: self.hands.scan(),
         };
         self.journal.keep_frame(&frame)?;
         let plan = Plan::of(&assignment.sequence()?);

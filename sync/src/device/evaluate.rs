@@ -16,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Plan, unknown_step};
+use super::windows::{self, Opening};
 use crate::policy::{Assignment, DeploymentId, Facts, Image, Policy, Purpose, Rerun, RunState};
 use crate::sequence::Action;
 use crate::sequence::action::UpgradeOs;
@@ -136,21 +137,13 @@ pub fn verdict(assignment: &Assignment, around: Around<'_>) -> Verdict {
 
 /// A required task sequence begins in a window in which it has time to end.
 fn in_window(assignment: &Assignment, plan: &Plan, around: Around<'_>) -> Verdict {
-    let windows = &around.policy.windows;
-    if windows.is_empty() || assignment.user.install_outside_windows {
+    if assignment.user.install_outside_windows {
         return Verdict::Now;
     }
-    let long_enough = |from: Timestamp, until: Timestamp| {
-        until > from && until.duration_since(from).unsigned_abs() >= plan.bound
-    };
-    if windows.iter().any(|window| window.contains(around.now) && long_enough(around.now, window.until)) {
-        return Verdict::Now;
-    }
-    let coming =
-        windows.iter().filter(|window| window.from > around.now && long_enough(window.from, window.until));
-    match coming.map(|window| window.from).min() {
-        Some(from) => Verdict::Prepare { until: from, why: "no window is open that is long enough" },
-        None => Verdict::Not {
+    match windows::opening(&around.policy.windows, around.now, plan.needs) {
+        Opening::Now => Verdict::Now,
+        Opening::From(from) => Verdict::Prepare { until: from, why: "no window is open that is long enough" },
+        Opening::Never => Verdict::Not {
             state: RunState::Waiting,
             code: Code::NoWindow,
             why: format!(

@@ -140,7 +140,7 @@ mod tests {
 
     use super::*;
 
-    fn policy(package: Option<&str>, feature_update: bool) -> Policy {
+    fn policy(points: bool, feature_update: bool) -> Policy {
         let file = json!({ "name": "x.esd", "size": 1, "sha256": "11".repeat(32) });
         let references = match feature_update {
             true => {
@@ -151,10 +151,7 @@ mod tests {
                 json!({ "images": [{ "id": "XYZ00009", "name": "i", "os_type": "client", "file": file, "editions": [] }] })
             }
         };
-        let mut content = json!({ "neighbours": true, "default_group": false, "cloud": false });
-        if let Some(package) = package {
-            content["package"] = json!(package);
-        }
+        let content = json!({ "points": points, "neighbours": true, "default_group": false, "cloud": false });
         serde_json::from_value(json!({
             "format": 1, "version": "1", "site": "XYZ", "device": "PC1", "made": "2026-01-01T00:00:00Z", "refresh_seconds": 60,
             "assignments": [{ "deployment": "XYZ20001", "task_sequence": "XYZ00001", "revision": 1, "name": "x",
@@ -183,10 +180,10 @@ mod tests {
         let now: Timestamp = "2026-01-01T10:00:00Z".parse().unwrap();
         let after = |hours: i64| now.checked_add(SignedDuration::from_hours(hours)).unwrap();
         for (what, policy, asked, asks, later, not) in [
-            ("no package", policy(None, true), hour, "peer desk-7", None, 5),
+            ("no package", policy(false, true), hour, "peer desk-7", None, 5),
             (
                 "a package",
-                policy(Some("XYZ00005"), true),
+                policy(true, true),
                 hour,
                 "peer desk-7; distribution point lyon",
                 Some(after(1)),
@@ -194,7 +191,7 @@ mod tests {
             ),
             (
                 "its time has come",
-                policy(Some("XYZ00005"), true),
+                policy(true, true),
                 hour * 2,
                 "peer desk-7; distribution point lyon; distribution point rome",
                 None,
@@ -202,7 +199,7 @@ mod tests {
             ),
             (
                 "an image waits for nobody",
-                policy(None, false),
+                policy(false, false),
                 Duration::ZERO,
                 "peer desk-7; distribution point lyon; distribution point rome",
                 None,
@@ -220,6 +217,6 @@ mod tests {
             );
         }
         let other = LocationsAnswer { content: catalog::digest::Sha256Digest([9; 32]), ..answer };
-        assert_eq!(explain(Some(&policy(None, true)), other, None, hour, now).deployments, []);
+        assert_eq!(explain(Some(&policy(false, true)), other, None, hour, now).deployments, []);
     }
 }

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 pub use self::words::{Act, End, Event, Failure, Found, Order, Outcome, Said, Turn};
 use super::evaluate;
 use super::plan::{Plan, Planned, SETUP_MINUTES};
+use super::updates::Scanned;
 use super::variables::{ROLLED_BACK, Variables};
 use crate::policy::{
     Assignment, BytesFrom, Delivery, DeployedUpdate, DeviceSettings, Facts, Purpose, RunState, StepReport,
@@ -44,6 +45,8 @@ const MOST_ASKED: u32 = 3;
 const MOST_STARTS: u32 = 5;
 /// Tries to fetch content, and seconds between.
 const FETCHES: (u32, u64) = (2, 15);
+/// Waits for somebody who may be asked later, and the longest of them.
+const WAITS: (u32, Duration) = (20, Duration::from_secs(86_400));
 
 /// What a run is about. It does not change while it runs, whatever a newer policy says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -56,6 +59,9 @@ pub struct Frame {
     pub settings: DeviceSettings,
     /// Updates that are deployed to the device.
     pub updates: Vec<DeployedUpdate>,
+    /// Updates that apply to the device; none: nobody looked.
+    #[serde(default)]
+    pub scan: Option<Vec<Scanned>>,
 }
 
 /// How far a run is: all that a journal keeps of it.
@@ -96,6 +102,12 @@ enum Phase {
     Fetching {
         node: Option<usize>,
         tries: u32,
+        /// How often somebody was waited for.
+        #[serde(default)]
+        waits: u32,
+        /// For how many seconds now.
+        #[serde(default)]
+        wait: u64,
     },
     /// The node at the cursor is about to begin, with one of its parts.
     Next {
@@ -126,6 +138,10 @@ impl Phase {
     fn next() -> Self {
         Self::Next { part: 0, failed: Vec::new(), judged: false, attempt: 1 }
     }
+
+    fn fetching(node: Option<usize>) -> Self {
+        Self::Fetching { node, tries: 0, waits: 0, wait: 0 }
+    }
 }
 
 /// A run.
@@ -148,7 +164,7 @@ impl Progress {
             _ => None,
         };
         let phase = match frame.assignment.content.delivery {
-            Delivery::AllFirst => Phase::Fetching { node: None, tries: 0 },
+            Delivery::AllFirst => Phase::fetching(None),
             Delivery::WhenNeeded => Phase::next(),
         };
         Self {
@@ -221,6 +237,7 @@ impl<'a> Machine<'a> {
         let act = match event {
             Event::Woke { boot } => self.woke(boot, &mut said),
             Event::Fetched(fetched) => self.fetched(fetched, &mut said),
+            Event::Later(wait, failure) => self.later(wait, failure, &mut said),
             Event::Judged(holds) => self.judged(holds, &mut said),
             Event::Ended(outcome) => self.ended(outcome, &mut said),
             Event::Found(found) => self.found(found, &mut said),
@@ -256,6 +273,9 @@ impl<'a> Machine<'a> {
     fn woke(&mut self, boot: String, said: &mut Vec<Said>) -> Option<Act> {
         let restarted = self.progress.boot != boot;
         self.progress.boot = boot;
+        if let Phase::Fetching { wait, .. } = &mut self.progress.phase {
+            *wait = 0; // whoever is there again asks at once
+        }
         let phase = self.progress.phase.clone();
         if let Phase::Restarting { asked, delay, boot_image, resume } = phase {
             if restarted {
@@ -277,7 +297,7 @@ impl<'a> Machine<'a> {
         if matches!(phase, Phase::Ended(_)) {
             return None;
         }
-        if phase == (Phase::Fetching { node: None, tries: 0 }) && self.progress.wakings == 0 {
+        if phase == Phase::fetching(None) && self.progress.wakings == 0 {
             said.push(Said::run(RunState::Downloading, "its content is fetched"));
         }
         self.progress.wakings += 1;
@@ -308,7 +328,7 @@ impl<'a> Machine<'a> {
     }
 
     fn fetched(&mut self, fetched: Result<Vec<BytesFrom>, Failure>, said: &mut Vec<Said>) -> Option<Act> {
-        let Phase::Fetching { node, tries } = self.progress.phase.clone() else { return None };
+        let Phase::Fetching { node, tries, waits, .. } = self.progress.phase.clone() else { return None };
         match fetched {
             Ok(bytes) => {
                 said.push(Said { bytes, ..Said::run(RunState::Running, "its content is there") });
@@ -320,7 +340,7 @@ impl<'a> Machine<'a> {
                 }
             }
             Err(failure) if tries < self.fetches() && !self.at_once(&failure) => {
-                self.progress.phase = Phase::Fetching { node, tries: tries + 1 };
+                self.progress.phase = Phase::Fetching { node, tries: tries + 1, waits, wait: 0 };
             }
             // Each part says for itself what it lacks.
             Err(_) if node.is_some() && self.action().is_some_and(steps::passes_over) => {
@@ -336,6 +356,18 @@ impl<'a> Machine<'a> {
             }
         }
         None
+    }
+
+    /// Somebody may be asked later: that is waited for, and is no try.
+    fn later(&mut self, pause: Duration, failure: Failure, said: &mut Vec<Said>) -> Option<Act> {
+        match &mut self.progress.phase {
+            Phase::Fetching { waits, wait, .. } if *waits < WAITS.0 => {
+                (*waits, *wait) = (*waits + 1, pause.min(WAITS.1).as_secs().max(1));
+                said.push(Said::run(RunState::Downloading, failure.details));
+                None
+            }
+            _ => self.fetched(Err(failure), said),
+        }
     }
 
     /// Somebody waits for what is available, and should know that there is nothing to wait for. What is required was asked
@@ -398,7 +430,10 @@ impl<'a> Machine<'a> {
                 Phase::Settling(_) => return Act::Settle,
                 Phase::Restarting { delay, boot_image, .. } => return Act::Restart { delay, boot_image },
                 Phase::Running { part, attempt, .. } => return Act::Run(self.order(part, attempt)),
-                Phase::Fetching { node, tries } => {
+                Phase::Fetching { node, wait, .. } if wait > 0 => {
+                    return Act::Fetch { node, pause: Duration::from_secs(wait) };
+                }
+                Phase::Fetching { node, tries, .. } => {
                     let seconds = self.progress.variables.value(super::variables::DOWNLOAD_DELAY, None);
                     let seconds = seconds.and_then(|text| text.parse().ok()).unwrap_or(FETCHES.1).min(3_600);
                     let pause = Duration::from_secs(if tries == 0 { 0 } else { seconds });

@@ -23,4 +23,6 @@ pub mod mend;
 pub mod plan;
 pub mod scripts;
 pub mod setup;
+pub mod updates;
 pub mod variables;
+pub mod windows;

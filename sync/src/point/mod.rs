@@ -8,6 +8,7 @@
 //! and after its key was revoked: content is public, and only its site can take it off.
 
 pub mod call;
+mod cloud;
 pub mod demand;
 pub mod enrol;
 mod evict;
@@ -130,6 +131,11 @@ impl Live {
         inner.etag = Some(etag);
         inner.assignment = Arc::new(assignment);
         drop(inner);
+        self.assigned.send_modify(|count| *count += 1);
+    }
+
+    /// Content came from elsewhere: what the assignment lacks is looked at again.
+    pub fn look_again(&self) {
         self.assigned.send_modify(|count| *count += 1);
     }
 

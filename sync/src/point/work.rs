@@ -12,7 +12,7 @@ use catalog::digest::{Digests, PIECE_SIZE, Pieces, Sha256Digest, Wanted};
 use catalog::id::PackageId;
 use catalog::problem::{Code, Coded as _, Problem};
 use dp::library::{Library, Verdict};
-use dp::server::read_hash_file;
+use dp::server::{Access, Brought, Offer, Servable, read_hash_file};
 use dp::transfer::web::{Small, Web};
 use dp::transfer::{At, Doing, Job, Known, Policy, RateLimit, Source, SourceKind};
 use schema::assignment::AssignedWork;
@@ -81,8 +81,12 @@ async fn round(
             continue;
         }
         let validates = matches!(package.work, Work::Validate);
-        if site.point.is_shut_out() || (assignment.paused.is_some() && !validates) {
-            say(site, package, ContentState::Queued, here(site, package).await?, None);
+        let done = here(site, package).await?;
+        // What came by a prestaged file needs no line, and no open schedule.
+        let brought = matches!(package.work, Work::Send) && done == size;
+        let no_line = validates || brought;
+        if site.point.is_shut_out() || (assignment.paused.is_some() && !no_line) {
+            say(site, package, ContentState::Queued, done, None);
             continue;
         }
         let working = work_on(site, assignment, package);
@@ -95,7 +99,7 @@ async fn round(
                     moved = true;
                     let (_, now) = site.point.assignment();
                     let same = |it: &Assigned| it.package == package.package && it.order == package.order;
-                    let held_back = site.point.is_shut_out() || (now.paused.is_some() && !validates);
+                    let held_back = site.point.is_shut_out() || (now.paused.is_some() && !no_line);
                     if !now.packages.iter().any(same) || held_back || now.rate != assignment.rate {
                         return Ok(true);
                     }
@@ -152,16 +156,17 @@ async fn here(site: &Arc<Site>, package: &Assigned) -> Result<u64, Problem> {
 async fn drop_the_rest(site: &Arc<Site>, assignment: &Assignment) -> Result<(), Problem> {
     let wanted: HashSet<_> =
         assignment.packages.iter().flat_map(|package| &package.files).map(|file| file.sha256).collect();
-    let mut pulled = HashSet::new();
     for row in site.read(|r| r.pulled_contents()).await? {
-        pulled.insert(row.sha256);
         // It stays from now on until it is taken off.
         if wanted.contains(&row.sha256) {
             site.write(move |w| w.pulled_is_assigned(row.sha256)).await?;
             site.refresh_shelf().await?;
         }
     }
-    for row in site.read(|r| r.contents()).await? {
+    // Read together: what is pulled at this moment is in both or in none.
+    let (all, pulled) = site.read(|r| Ok((r.contents()?, r.pulled_contents()?))).await?;
+    let pulled: HashSet<_> = pulled.into_iter().map(|row| row.sha256).collect();
+    for row in all {
         if !wanted.contains(&row.sha256) && !pulled.contains(&row.sha256) {
             let sha256 = row.sha256;
             site.write(move |w| w.forget_content(sha256)).await?;
@@ -259,7 +264,16 @@ async fn fetch_what_is_missing(
         let (live, id, order) = (site.clone(), package.package.clone(), package.order);
         let (began, told) = (Instant::now(), AtomicU64::new(0));
         let before = done;
-        let known = Known { pieces: sources.pieces(file.sha256, file.size).await, ..Known::default() };
+        let pieces = sources.pieces(file.sha256, file.size).await;
+        // Clients who ask for it meanwhile get what has come of it, where this point fetches what it is asked for.
+        let followed = site.point.pulls.get().and_then(|pulls| {
+            let access = if file.private { Access::Private } else { Access::Public };
+            let servable = Servable::new(file.size, Some(file.sha1), file.name.clone()).with_access(access);
+            let offer = Offer { servable, sources: Vec::new(), pieces: pieces.clone(), rate: None };
+            pulls.brought(file.sha256, offer)
+        });
+        let growth = followed.as_ref().map(Brought::growth);
+        let known = Known { pieces, growth, ..Known::default() };
         let fetched = dp::transfer::fetch_with(&site.library, job, known, &policy, move |at| {
             let state = match at.doing {
                 Doing::Verifying => ContentState::Verifying,
@@ -272,6 +286,7 @@ async fn fetch_what_is_missing(
         .await
         .map_err(|error| error.problem())?;
         record(site, &file, &fetched).await?;
+        drop(followed);
         done += file.size;
         for served in &fetched.served {
             info!("{} bytes of {} came from {}", served.bytes, file.name, served.name);
@@ -329,7 +344,8 @@ impl Sources {
             points.push((url, web));
         }
         let base = call::base(&settings.dp.site)?;
-        Ok(Self { site: call::web(&base, settings.dp.ca_file(), Some(&key))?, base, points })
+        let site = call::web_with_key(&base, settings.dp.ca_file(), &key, settings.dp.allow_plain_key)?;
+        Ok(Self { site, base, points })
     }
 
     /// What the site says that the pieces are, so that a point that lies costs one of them and not the file. Without an answer

@@ -9,6 +9,7 @@ use super::By;
 use crate::deploying::check::Checked;
 use crate::deploying::phases::ShownPlan;
 use crate::deploying::status::{Buckets, Status};
+use crate::deploying::updates::ShownUpdates;
 use crate::deploying::{Created, History, Shown, ShownClient};
 
 fn read<T: DeserializeOwned>(body: &Value) -> Option<T> {
@@ -59,8 +60,43 @@ pub fn list(body: &Value, output: &Output) {
     output.list(body, &all, |one| one.row.id.to_string(), rows);
 }
 
+/// All deployments of updates.
+pub fn updates(body: &Value, output: &Output) {
+    let all: Vec<ShownUpdates> = read(body).unwrap_or_default();
+    let mut rows = Rows::new(&["ID", "UPDATES", "COLLECTION", "PURPOSE", "STATE", "DEADLINE"]);
+    for one in &all {
+        rows.push([
+            one.row.id.to_string(),
+            one.row.updates.len().to_string(),
+            safe(&one.row.collection),
+            one.row.purpose.to_string(),
+            one.state.clone(),
+            one.row.deadline.map_or_else(|| "-".to_owned(), when),
+        ]);
+    }
+    output.list(body, &all, |one| one.row.id.to_string(), rows);
+}
+
+fn updates_lines(shown: &ShownUpdates, output: &Output) {
+    let verb = if shown.dry_run { "would deploy " } else { "" };
+    output.line(format!(
+        "{verb}{} to `{}`: {}, {}",
+        shown.row.id,
+        safe(&shown.row.collection),
+        shown.row.purpose,
+        shown.state
+    ));
+    for (id, title) in &shown.row.updates {
+        output.line(format!("  {} {}", id.short(), safe(title)));
+    }
+}
+
 /// One deployment, there or to be made. Answers whether it was one.
 pub fn one(body: &Value, output: &Output) -> bool {
+    if let Some(shown) = read::<ShownUpdates>(body) {
+        updates_lines(&shown, output);
+        return true;
+    }
     if let Some(shown) = read::<Shown>(body) {
         shown_lines(&shown, output);
         return true;

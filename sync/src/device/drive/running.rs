@@ -8,7 +8,7 @@ use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 
 use super::{Device, Driven, LONGEST_GAP, Line};
-use crate::device::content::{self, Need};
+use crate::device::content::{self, Need, NotGot};
 use crate::device::executor::{Executor, Moment, Restarted, Stopped, Work};
 use crate::device::machine::{Act, Event, Failure, Found, Frame, Machine, Order, Outcome, Progress, Said};
 use crate::device::mend::{Mending, Next};
@@ -83,7 +83,10 @@ impl<E: Executor> Device<E> {
                     self.hands.reached(Moment::Fetches(step))?;
                     let fetched = self.fetch(&plan, &frame, &machine, node, &mut files).await;
                     self.hands.reached(Moment::Fetched(step))?;
-                    Event::Fetched(fetched)
+                    match fetched {
+                        Err(NotGot { failure, later: Some((_, wait)) }) => Event::Later(wait, failure),
+                        fetched => Event::Fetched(fetched.map_err(|missing| missing.failure)),
+                    }
                 }
                 Act::Judge(node) => {
                     let when = plan.at(node).and_then(|node| node.common.when.clone());
@@ -167,7 +170,7 @@ impl<E: Executor> Device<E> {
         machine: &Machine<'_>,
         node: Option<usize>,
         files: &mut BTreeMap<Sha256Digest, PathBuf>,
-    ) -> Result<Vec<BytesFrom>, Failure> {
+    ) -> Result<Vec<BytesFrom>, NotGot> {
         let facts = self.hands.facts();
         let needs = match node.and_then(|node| Some((plan.at(node)?, plan.at(node)?.action.as_ref()?))) {
             Some((step, action)) => {
@@ -272,7 +275,9 @@ impl<E: Executor> Device<E> {
         let mut mending = Mending::default();
         loop {
             let got = self.have(&frame.assignment, need, mending.asked_last()).await;
-            let Some(got) = got.map_err(|failure| mending.unfetched(failure, name))? else { return Ok(()) };
+            let Some(got) = got.map_err(|missing| mending.unfetched(missing.failure, name))? else {
+                return Ok(());
+            };
             mending.came_from(&got.gave);
             let (path, digest) = (got.path.clone(), got.content);
             let checked = tokio::task::spawn_blocking(move || content::verify(&path, digest)).await;
@@ -283,7 +288,7 @@ impl<E: Executor> Device<E> {
                 let removed = dp::client::discard(client, digest).await;
                 let kept =
                     removed.err().map(|error| format!("; it cannot be removed: {error}")).unwrap_or_default();
-                self.say(frame, format!("{wrong}{kept}"), Vec::new());
+                self.say(frame, format!("`{name}` is removed: {wrong}{kept}"), Vec::new());
             }
             match next {
                 Next::Again => {}
@@ -291,6 +296,8 @@ impl<E: Executor> Device<E> {
                 Next::Use => {
                     if mending.times() > 0 {
                         self.say(frame, format!("`{name}` was fetched again, and is right"), got.bytes);
+                    } else if !got.gave.is_empty() {
+                        self.say(frame, format!("`{name}` was fetched"), got.bytes);
                     }
                     files.insert(digest, got.path);
                     return Ok(());
@@ -324,6 +331,7 @@ impl<E: Executor> Device<E> {
             assignment: assignment.clone(),
             settings: policy.settings,
             updates: policy.updates.clone(),
+            scan: self.hands.scan(),
         };
         let progress = Progress::begin(&plan, &frame, &self.hands.facts(), &self.hands.boot());
         let machine = Machine::new(&plan, &frame, progress);

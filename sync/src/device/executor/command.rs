@@ -240,7 +240,9 @@ pub fn shown(work: Work<'_>, folder: &str) -> Vec<String> {
             };
             install.applications.iter().filter_map(line).collect()
         }
-        Action::InstallUpdates(install) => targeted(install.mode, &work.frame.updates)
+        Action::InstallUpdates(install) => targeted(install.mode, work.frame)
+            .install
+            .iter()
             .map(|update| format!("install {}", update.title))
             .collect(),
         Action::UpgradeOs(upgrade) => {

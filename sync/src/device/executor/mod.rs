@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use super::judge::Probe;
 use super::machine::{Found, Frame, Order, Outcome};
 use super::plan::Planned;
+use super::updates::Scanned;
 use super::variables::Variables;
 use crate::policy::{ContentFile, Facts, Secrets};
 use crate::sequence::Action;
@@ -77,6 +78,10 @@ impl From<Problem> for Stopped {
 pub trait Executor: Probe + Send {
     /// What the device is now.
     fn facts(&self) -> Facts;
+    /// Updates that a scan finds to apply; `None` where nobody can scan.
+    fn scan(&self) -> Option<Vec<Scanned>> {
+        None
+    }
     /// The time on its clock.
     fn now(&self) -> Timestamp;
     /// Time that has passed since some moment of this process, whatever the clock says.

@@ -18,6 +18,7 @@ use crate::device::executor::command;
 use crate::device::judge::Probe;
 use crate::device::machine::{Found, Outcome};
 use crate::device::setup;
+use crate::device::updates::Scanned;
 use crate::policy::{ContentFile, DynamicUpdateSetting, Facts};
 use crate::sequence::Action;
 use crate::sequence::action::{OsType, UpgradeOs};
@@ -161,9 +162,8 @@ impl Simulated {
                 id.and_then(|id| apps.iter().find(|app| app.id == *id)).map(|app| app.name.clone())
             }
             Action::InstallUpdates(install) => {
-                crate::device::plan::targeted(install.mode, &work.frame.updates)
-                    .nth(work.order.part)
-                    .map(|update| update.title.clone())
+                let sorted = crate::device::plan::targeted(install.mode, work.frame);
+                sorted.install.get(work.order.part).copied().map(|update| update.title.clone())
             }
             _ => None,
         };
@@ -245,6 +245,10 @@ impl Probe for Simulated {
 impl Executor for Simulated {
     fn facts(&self) -> Facts {
         self.world.facts.clone()
+    }
+
+    fn scan(&self) -> Option<Vec<Scanned>> {
+        self.script.applicable.clone()
     }
 
     fn now(&self) -> Timestamp {

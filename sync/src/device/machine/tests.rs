@@ -49,6 +49,7 @@ fn frame(sequence: &Sequence) -> Frame {
         },
         settings: DeviceSettings::default(),
         updates: Vec::new(),
+        scan: None,
     }
 }
 
@@ -353,6 +354,35 @@ fn what_is_available_fails_at_once_where_nobody_has_its_content() {
         let Act::End(end) = turn.act else { panic!("{purpose:?}: {:?}", turn.act) };
         assert_eq!((asked, end.state, end.code), (fetches, RunState::Failed, Some(code)), "{purpose:?}");
     }
+}
+
+/// Who may be asked later is waited for, which is no try, and not for ever; whoever is there again asks at once.
+#[test]
+fn somebody_who_may_be_asked_later_is_waited_for() {
+    let sequence = template();
+    let (plan, frame) = (Plan::of(&sequence), frame(&sequence));
+    let mut machine = Machine::new(&plan, &frame, Progress::begin(&plan, &frame, &facts(), "1"));
+    machine.on(Event::woke("1"), Duration::ZERO);
+    let failure = || Failure { code: Code::SourceFailed, exit: None, details: "rome from 12:00".to_owned() };
+    let later = || Event::Later(Duration::from_secs(7_200), failure());
+    let turn = machine.on(later(), Duration::ZERO);
+    assert_eq!(turn.act, Act::Fetch { node: None, pause: Duration::from_secs(7_200) });
+    assert_eq!(
+        (turn.said[0].state, turn.said[0].details.as_str()),
+        (RunState::Downloading, "rome from 12:00")
+    );
+    let woken = machine.on(Event::woke("1"), Duration::ZERO).act;
+    assert_eq!(woken, Act::Fetch { node: None, pause: Duration::ZERO });
+    let (mut waits, mut tries) = (0, 0);
+    let end = loop {
+        match machine.on(later(), Duration::ZERO).act {
+            Act::Fetch { pause, .. } if pause.as_secs() == 7_200 => waits += 1,
+            Act::Fetch { .. } => tries += 1,
+            Act::End(end) => break end,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((waits, tries, end.code), (19, 2, Some(Code::SourceFailed)));
 }
 
 /// Three applications in one step; how it ends, which were begun, and what the step says at its end.

@@ -30,6 +30,8 @@ pub enum Event {
     },
     /// Content is there, or is not.
     Fetched(Result<Vec<BytesFrom>, Failure>),
+    /// Nobody gives content now, and somebody may be asked after this time.
+    Later(Duration, Failure),
     /// Whether the condition of a node holds.
     Judged(bool),
     /// What was run has ended.

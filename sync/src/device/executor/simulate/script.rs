@@ -7,6 +7,7 @@ use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
+use crate::device::updates::Scanned;
 use crate::policy::Facts;
 
 /// More is no description of a device.
@@ -39,6 +40,9 @@ pub struct Script {
     /// Files, folders, queries with an answer, and products that conditions find.
     #[serde(default)]
     pub has: Vec<String>,
+    /// Updates that a scan finds to apply; without any list, all that are deployed do.
+    #[serde(default)]
+    pub applicable: Option<Vec<Scanned>>,
     /// Values of the registry: the key, `\` and the name of the value.
     #[serde(default)]
     pub registry: BTreeMap<String, String>,
