@@ -16,18 +16,22 @@ impl DeviceKey {
         Self(text.trim().to_owned())
     }
 
-    /// For the place of `to`, if that is one where nobody on the way can read it: by TLS, or on this machine. `plain`: by plain
-    /// HTTP all the same.
+    /// For the place of `to`, if the key may be shown there.
     pub(super) fn shown_to(&self, to: &Url, plain: bool) -> Option<Bearer> {
-        let here = match to.host() {
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
-            Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
-            None => false,
-        };
-        let unread = to.scheme() == "https" || (to.scheme() == "http" && (here || plain));
-        unread.then(|| Bearer::new(to.clone(), &self.0)).flatten()
+        may_be_shown(to, plain).then(|| Bearer::new(to.clone(), &self.0)).flatten()
     }
+}
+
+/// Whether a device shows its key to `to`: where nobody on the way can read it, by TLS or on this machine. `plain`: by
+/// plain HTTP all the same (`[client] allow_plain_key`).
+pub fn may_be_shown(to: &Url, plain: bool) -> bool {
+    let here = match to.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
+        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        None => false,
+    };
+    to.scheme() == "https" || (to.scheme() == "http" && (here || plain))
 }
 
 impl fmt::Debug for DeviceKey {

@@ -37,7 +37,7 @@ pub use self::allowed::Allowed;
 pub use self::bases::{Delta, MOST_NAMED};
 pub use self::cache::{Cache, CacheLimits, CachedContent, Removed, Why};
 use self::fallback::{Clock, Started};
-pub use self::key::DeviceKey;
+pub use self::key::{DeviceKey, may_be_shown};
 use self::reach::Reach;
 pub use self::share::{ShareSettings, share};
 use crate::library::LibraryError;

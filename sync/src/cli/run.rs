@@ -9,10 +9,10 @@ use clap::{Args, Subcommand};
 
 use super::Output;
 use super::client::{KEY_FILE, settings_of};
-use super::output::safe;
+use super::output::{kind_word, safe};
 use crate::clock;
 use crate::config::Settings;
-use crate::device::drive::{Device, Round};
+use crate::device::drive::{Device, Line, Round};
 use crate::device::executor::command::{CommandSettings, Real};
 use crate::device::executor::simulate::{Script, Simulated};
 use crate::device::executor::{Executor, Stopped};
@@ -41,13 +41,13 @@ pub struct Run {
     /// Run by this policy, without asking a site
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// Pretend, after this description of a device
+    /// Pretend, after this description of a device; `spsync client facts --example --simulate` prints one
     #[arg(long, value_name = "FILE", conflicts_with = "execute")]
     simulate: Option<PathBuf>,
     /// Really run what the steps say
     #[arg(long, requires = "facts")]
     execute: bool,
-    /// What this device is, as TOML; with --execute
+    /// What this device is, as TOML; with --execute. `spsync client facts --example` prints such a file
     #[arg(long, value_name = "FILE")]
     facts: Option<PathBuf>,
     /// Where the device remembers its runs; below `[client] dir` if not given
@@ -153,7 +153,8 @@ impl Run {
                 Problem::new(Code::DeviceKeyMissing, message).because(problem.message)
             })?;
             client.key = Some(dp::client::DeviceKey::new(&key.reveal()));
-            device.link = Some(Link::new(&site, &key, settings.client.ca_file())?);
+            device.link =
+                Some(Link::new(&site, &key, settings.client.ca_file(), settings.client.allow_plain_key)?);
             device.client = Some(client);
         } else if self.execute {
             // A policy from a file names content, and the site of the configuration may have it.
@@ -167,6 +168,7 @@ impl Run {
         let bytes = std::fs::read(path).map_err(|error| {
             Problem::new(Code::PolicyInvalid, format!("`{}` cannot be read", path.display()))
                 .because_of(Some(&error))
+                .help("name an existing file with `--policy FILE`, or leave the option out to ask the site")
         })?;
         Policy::parse(&bytes)
     }
@@ -195,6 +197,13 @@ impl Run {
             };
             // Whoever started it did so once.
             wanted.clear();
+            for one in round.earlier {
+                // What ran in this call is not from before it.
+                let ran = |line: &Line| line.deployment == one && line.run.is_some();
+                if !all.deployments.iter().any(ran) && !all.earlier.contains(&one) {
+                    all.earlier.push(one);
+                }
+            }
             for line in round.deployments {
                 let known = all.deployments.iter().position(|one| one.deployment == line.deployment);
                 match known {
@@ -222,10 +231,31 @@ impl Run {
         Ok(told(&all, output))
     }
 
+    /// What had begun goes on where no policy is had any more.
+    async fn finish<E: Executor>(&self, device: &mut Device<E>, output: &Output) -> Result<(), Problem> {
+        if self.show_commands || device.memory().current.is_none() {
+            return Ok(());
+        }
+        match device.finish().await {
+            Ok(round) => {
+                told(&round, output);
+                Ok(())
+            }
+            Err(Stopped::Power) => Err(Problem::new(Code::Internal, "the power was cut")),
+            Err(Stopped::Problem(problem)) => Err(problem),
+        }
+    }
+
     async fn real<E: Executor>(&self, device: &mut Device<E>, output: &Output) -> Result<u8, Problem> {
         let mut wanted = self.start.clone();
         loop {
-            let policy = self.policy_of(device).await?;
+            let policy = match self.policy_of(device).await {
+                Ok(policy) => policy,
+                Err(problem) => {
+                    self.finish(device, output).await?;
+                    return Err(problem);
+                }
+            };
             if self.show_commands {
                 return show(device, &policy, output);
             }
@@ -301,7 +331,7 @@ fn show<E: Executor>(device: &Device<E>, policy: &Policy, output: &Output) -> Re
     Ok(0)
 }
 
-/// The exit status is that of the worst end.
+/// The exit status is that of the first run that failed now; what had failed before is told, and fails no more.
 fn told(round: &Round, output: &Output) -> u8 {
     output.one(
         round,
@@ -333,7 +363,8 @@ fn told(round: &Round, output: &Output) -> u8 {
             }
         },
     );
-    let failed = round.deployments.iter().find(|line| line.state.bucket() == Bucket::Error);
+    let mut now = round.deployments.iter().filter(|line| !round.earlier.contains(&line.deployment));
+    let failed = now.find(|line| line.state.bucket() == Bucket::Error);
     failed.map_or(0, |line| line.code.map_or(1, |code| code.page().exit.status().max(1)))
 }
 
@@ -348,6 +379,9 @@ impl Here {
                     &files,
                     |files| files.len().to_string(),
                     |output| {
+                        if files.is_empty() {
+                            output.line("this device keeps no scripts");
+                        }
                         for script in &files {
                             output.line(format!(
                                 "{}  {}  {}",
@@ -363,11 +397,18 @@ impl Here {
                 let text =
                     std::fs::read_to_string(log::path(&state_dir(given, settings)?)).unwrap_or_default();
                 let all: Vec<&str> = text.lines().collect();
-                let last = &all[all.len().saturating_sub(lines)..];
+                let hidden = all.len().saturating_sub(lines);
+                let last = &all[hidden..];
                 output.one(
                     &last,
                     |last| last.len().to_string(),
-                    |output| last.iter().for_each(|line| output.line(safe(line))),
+                    |output| {
+                        last.iter().for_each(|line| output.line(safe(line)));
+                        if all.is_empty() {
+                            output.line("nothing was run on this device yet");
+                        }
+                        output.older(hidden, "--lines");
+                    },
                 );
             }
         }
@@ -390,9 +431,9 @@ pub(super) async fn explain(
             output.line(format!("{} {}", safe(answer.file_name.as_str()), answer.content));
             for (number, one) in answer.locations.iter().enumerate() {
                 output.line(format!(
-                    "{:>3}. {:?} {}: {}",
+                    "{:>3}. {} {}: {}",
                     number + 1,
-                    one.kind,
+                    kind_word(one.kind),
                     safe(&one.name),
                     safe(&one.reason)
                 ));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Coded as _, Problem};
-use dp::client::{Allowed, ClientError, ClientSettings, FetchOptions};
+use dp::client::{Allowed, ClientError, ClientSettings, Delta, FetchOptions};
 use dp::transfer::SourceKind;
 
 use super::machine::Failure;
@@ -60,7 +60,7 @@ pub fn allowed(options: &ContentOptions, need: Need<'_>) -> Allowed {
     }
 }
 
-/// Fetches a file; where it is, and who gave it.
+/// Fetches a file; where it is, and who gave it. With `delta` what the device has of it in other content is not fetched.
 ///
 /// # Errors
 /// Why nobody gave it.
@@ -68,6 +68,7 @@ pub async fn fetch(
     client: &ClientSettings,
     options: &ContentOptions,
     need: Need<'_>,
+    delta: bool,
 ) -> Result<(Sha256Digest, PathBuf, Vec<BytesFrom>), Failure> {
     let name = &need.file.name;
     let Some(content) = need.file.sha256 else {
@@ -75,7 +76,8 @@ pub async fn fetch(
         return Err(Failure { code: Code::ContentUnavailable, exit: None, details });
     };
     let allowed = allowed(options, need);
-    let how = FetchOptions { allowed, ..FetchOptions::default() };
+    let delta = if delta { Delta::Auto } else { Delta::Off };
+    let how = FetchOptions { allowed, delta, ..FetchOptions::default() };
     let fetched = dp::client::fetch_content_with(client, content, &how, |_| {}).await;
     let fetched = fetched.map_err(|error| {
         let code = match &error {

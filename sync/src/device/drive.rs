@@ -15,14 +15,15 @@ use super::content::{self, Need};
 use super::evaluate::{Around, Verdict, verdict};
 use super::executor::{Executor, Stopped};
 use super::journal::{Current, Journal, Memory};
-use super::link::Link;
+use super::link::{Link, NoPolicy};
 use super::log::Log;
 use super::machine::{Failure, Frame, Progress, Said};
 use super::plan::Plan;
 use super::scripts;
 use super::variables::Masker;
 use crate::policy::{
-    Assignment, BytesFrom, DeploymentId, FactsReport, MostOf, Policy, Purpose, RunState, Secrets, StatusBatch,
+    Assignment, BytesFrom, DeploymentId, FactsReport, MostOf, Policy, Purpose, Rerun, RunState, Secrets,
+    StatusBatch,
 };
 use crate::sequence::Action;
 
@@ -43,6 +44,8 @@ pub struct Device<E> {
     /// Secrets from a file, for runs without a site.
     pub own_secrets: Option<Secrets>,
     secrets: Option<Secrets>,
+    /// What its settings say of `delta_content`.
+    delta: bool,
     program: PathBuf,
 }
 
@@ -72,6 +75,9 @@ pub struct Line {
 pub struct Round {
     /// Each deployment.
     pub deployments: Vec<Line>,
+    /// Deployments among them that were run before, and did nothing now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<DeploymentId>,
     /// The device goes down; the next start goes on.
     pub restarting: bool,
     /// Messages that the site does not have yet.
@@ -94,7 +100,7 @@ impl<E: Executor> Device<E> {
         let log = Log::open(journal.folder());
         let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("spsync"));
         let (link, client, own_secrets, secrets) = (None, None, None, None);
-        Ok(Self { hands, journal, memory, log, link, client, own_secrets, secrets, program })
+        Ok(Self { hands, journal, memory, log, link, client, own_secrets, secrets, delta: false, program })
     }
 
     /// What is remembered.
@@ -120,10 +126,11 @@ impl<E: Executor> Device<E> {
         self.journal.save(&self.memory)
     }
 
-    /// The policy of the site, or the one that was kept where the site is away.
+    /// The policy of the site, or the one that was kept where the site is away. Where the site refuses, what was kept holds
+    /// no more.
     ///
     /// # Errors
-    /// `CLIENT_NO_SITE` where there is neither; `CLIENT_STATE_DAMAGED`.
+    /// `CLIENT_NO_SITE` where there is neither; why the site refuses; `CLIENT_STATE_DAMAGED`.
     pub async fn policy(&mut self) -> Result<Policy, Problem> {
         let kept: Option<(Policy, Option<String>)> = self.journal.read("policy.json")?;
         let Some(link) = self.link.clone() else {
@@ -144,9 +151,13 @@ impl<E: Executor> Device<E> {
             Ok(None) => kept
                 .map(|(policy, _)| policy)
                 .ok_or_else(|| Problem::new(Code::SiteAnswerInvalid, "304 to no policy")),
-            Err(problem) => {
+            Err(NoPolicy::Away(problem)) => {
                 self.write("PolicyAgent", "", &format!("the site is away: {problem}"));
                 kept.map(|(policy, _)| policy).ok_or(problem)
+            }
+            Err(NoPolicy::Refused(problem)) => {
+                self.write("PolicyAgent", "", &format!("the site refuses this device: {problem}"));
+                Err(problem)
             }
         }
     }
@@ -199,6 +210,7 @@ impl<E: Executor> Device<E> {
     /// [`Stopped`].
     pub async fn round(&mut self, policy: &Policy, wanted: &[DeploymentId]) -> Result<Round, Stopped> {
         let mut round = Round::default();
+        self.delta = policy.settings.delta_content;
         self.tidy()?;
         if self.memory.current.is_some() {
             self.go_on(&mut round).await?;
@@ -226,8 +238,27 @@ impl<E: Executor> Device<E> {
                     self.begin(policy, assignment)?;
                     self.go_on(&mut round).await?;
                 }
-                other => round.deployments.push(self.not_now(policy, assignment, other).await?),
+                other => {
+                    if other == Verdict::Done {
+                        round.earlier.push(assignment.deployment.clone());
+                    }
+                    round.deployments.push(self.not_now(policy, assignment, other).await?);
+                }
             }
+        }
+        round.unsent = self.memory.outbox.len();
+        Ok(round)
+    }
+
+    /// Goes on with what runs, and looks at nothing else: for a device that has no policy any more. Half an upgrade is worse
+    /// than a whole one.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn finish(&mut self) -> Result<Round, Stopped> {
+        let mut round = Round::default();
+        if self.memory.current.is_some() {
+            self.go_on(&mut round).await?;
         }
         round.unsent = self.memory.outbox.len();
         Ok(round)
@@ -277,7 +308,13 @@ impl<E: Executor> Device<E> {
                     line.run = Some(past.run);
                     line.code = past.code.as_ref().and_then(|code| code.parse().ok());
                 }
-                line.details = "it was run already".to_owned();
+                line.details = match assignment.purpose {
+                    Purpose::Required if assignment.rerun != Rerun::Never => {
+                        "it was run for this deadline already; another deadline makes it due again"
+                    }
+                    _ => "it was run already",
+                }
+                .to_owned();
                 return Ok(line);
             }
             Verdict::Later { at, why } => (line.details, line.next) = (why.to_owned(), Some(at)),
@@ -371,7 +408,8 @@ impl<E: Executor> Device<E> {
                 Err(Failure { code: problem.code, exit: None, details: problem.message })
             }
             (None, Some(client)) => {
-                let (digest, path, bytes) = content::fetch(client, &assignment.content, need).await?;
+                let (digest, path, bytes) =
+                    content::fetch(client, &assignment.content, need, self.delta).await?;
                 Ok((Some((digest, path)), bytes))
             }
             (None, None) => Err(Failure {

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Plan, unknown_step};
+use crate::policy::fits;
 use crate::policy::{Assignment, DeploymentId, Facts, Policy, Purpose, Rerun, RunState};
 use crate::sequence::Action;
 use crate::sequence::action::UpgradeOs;
@@ -226,21 +227,6 @@ pub fn image_not_for(assignment: &Assignment, step: &UpgradeOs, facts: &Facts) -
     let Some(image) = assignment.references.images.iter().find(|image| image.id == *id) else {
         return Some(format!("the policy does not name {id}"));
     };
-    let Some(edition) = image.edition(step.edition_index) else {
-        return Some(format!("`{}` has no such edition", image.name));
-    };
-    if let Err(problem) = choose::path(&facts.device(), image.os_type, edition.build) {
-        return Some(problem.message);
-    }
-    let other = |wanted: &str, is: &str| !wanted.eq_ignore_ascii_case(is);
-    if let Some(architecture) =
-        edition.architecture.as_ref().filter(|wanted| other(wanted, &facts.architecture))
-    {
-        return Some(format!("for {architecture}, the device is {}", facts.architecture));
-    }
-    if !edition.languages.is_empty() && edition.languages.iter().all(|wanted| other(wanted, &facts.language))
-    {
-        return Some(format!("in {}, the device is in {}", edition.languages.join(", "), facts.language));
-    }
-    None
+    let lacks = fits::image(image, step.edition_index, facts);
+    (!lacks.is_empty()).then(|| lacks.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("; "))
 }

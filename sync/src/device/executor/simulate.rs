@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Executor, Moment, Restarted, Stopped, Work};
 use crate::device::executor::command;
+use crate::device::facts;
 use crate::device::judge::Probe;
 use crate::device::machine::{Found, Outcome};
 use crate::device::setup;
@@ -19,8 +20,6 @@ use crate::policy::{ContentFile, DynamicUpdateSetting, Facts};
 use crate::sequence::Action;
 use crate::sequence::action::{OsType, UpgradeOs};
 
-/// More is no description of a device.
-const LARGEST: u64 = 1 << 20;
 const WORLD: &str = "simulated.json";
 
 /// How a device behaves.
@@ -28,6 +27,7 @@ const WORLD: &str = "simulated.json";
 #[serde(deny_unknown_fields)]
 pub struct Script {
     /// What it is at first.
+    #[serde(with = "facts::InFile")]
     pub facts: Facts,
     /// What its clock shows at first.
     #[serde(default)]
@@ -168,16 +168,8 @@ impl Script {
     /// # Errors
     /// `SIMULATION_INVALID`.
     pub fn of_file(path: &Path) -> Result<Self, Problem> {
-        use std::io::Read as _;
-        let invalid = |why: String| {
-            Problem::new(Code::SimulationInvalid, format!("`{}` describes no device", path.display()))
-                .because(why)
-        };
-        let mut text = String::new();
-        std::fs::File::open(path)
-            .and_then(|file| file.take(LARGEST).read_to_string(&mut text))
-            .map_err(|error| invalid(error.to_string()))?;
-        toml::from_str(&text).map_err(|error| invalid(error.message().to_owned()))
+        let what = format!("`{}` describes no device", path.display());
+        facts::read(path, Code::SimulationInvalid, &what)
     }
 }
 
