@@ -23,6 +23,13 @@ pub const PIECE_SIZE: usize = 1024 * 1024;
 /// Below this many bytes a second thread costs more than it saves.
 const WORTH_TWO_CORES: usize = 256 * 1024;
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// What a hexadecimal digit of either case stands for.
+fn nibble(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).map(|value| value as u8)
+}
+
 macro_rules! digest {
     ($(#[$doc:meta])* $name:ident, $len:literal, $expected:literal) => {
         $(#[$doc])*
@@ -46,7 +53,13 @@ macro_rules! digest {
         }
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                // Written at once: answers about locations print a digest for each place.
+                let mut text = [0; 2 * $len];
+                for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+                    pair[0] = HEX[usize::from(byte >> 4)];
+                    pair[1] = HEX[usize::from(byte & 15)];
+                }
+                f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
             }
         }
         impl fmt::Debug for $name {
@@ -56,16 +69,13 @@ macro_rules! digest {
             type Err = InvalidId;
             fn from_str(text: &str) -> Result<Self, InvalidId> {
                 let invalid = || InvalidId::new(text, $expected);
-                if text.len() != 2 * $len || !text.is_ascii() {
+                if text.len() != 2 * $len {
                     return Err(invalid());
                 }
                 let mut bytes = [0; $len];
-                for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-                    let pair = std::str::from_utf8(pair).map_err(|_| invalid())?;
-                    *byte = u8::from_str_radix(pair, 16).map_err(|_| invalid())?;
-                }
-                if text.contains('+') {
-                    return Err(invalid()); // from_str_radix takes a sign, a digest has none
+                for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+                    let (high, low) = (nibble(pair[0]), nibble(pair[1]));
+                    *byte = high.zip(low).map(|(high, low)| high << 4 | low).ok_or_else(invalid)?;
                 }
                 Ok(Self(bytes))
             }

@@ -148,6 +148,11 @@ impl Reader<'_> {
     pub fn phased(&self) -> Result<Vec<PhasedRow>, SchemaError> {
         self.all("SELECT * FROM phased ORDER BY phased_id", [], phased)
     }
+
+    /// One phased deployment.
+    pub fn phased_named(&self, name: &str) -> Result<Option<PhasedRow>, SchemaError> {
+        self.first("SELECT * FROM phased WHERE name = ?1", [name.trim()], phased)
+    }
 }
 
 impl Writer<'_> {
@@ -188,22 +193,27 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Changes what may be changed of a deployment: times, options, whether it is offered, and its content.
-    pub fn save_deployment(&self, row: &DeploymentRow) -> Result<(), SchemaError> {
-        self.execute(
-            "UPDATE deployment SET available = :available, deadline = :deadline, expires = :expires, options = :options,
-                content = :content, places = :places, problem = :problem, stopped = :stopped, package_id = :package
-              WHERE deployment_id = :id",
+    /// Changes times and options of a deployment, and nothing else of it; whether it is there and offered.
+    pub fn change_deployment(&self, row: &DeploymentRow) -> Result<bool, SchemaError> {
+        let changed = self.execute(
+            "UPDATE deployment SET available = :available, deadline = :deadline, expires = :expires, options = :options
+              WHERE deployment_id = :id AND stopped IS NULL",
             named_params! {
                 ":id": row.id.as_str(), ":available": row.available.as_millisecond(),
                 ":deadline": row.deadline.map(|t| t.as_millisecond()), ":expires": row.expires.map(|t| t.as_millisecond()),
-                ":options": to_json(&row.options)?, ":content": row.content.to_string(), ":places": to_json(&row.places)?,
-                ":problem": row.problem.as_ref().map(to_json).transpose()?,
-                ":stopped": row.stopped.map(|t| t.as_millisecond()),
-                ":package": row.package.as_ref().map(PackageId::as_str),
+                ":options": to_json(&row.options)?,
             },
         )?;
-        Ok(())
+        Ok(changed > 0)
+    }
+
+    /// It is not offered any more; whether it was until now.
+    pub fn stop_deployment(&self, id: &PackageId, now: Timestamp) -> Result<bool, SchemaError> {
+        let stopped = self.execute(
+            "UPDATE deployment SET stopped = ?2 WHERE deployment_id = ?1 AND stopped IS NULL",
+            (id.as_str(), now.as_millisecond()),
+        )?;
+        Ok(stopped > 0)
     }
 
     /// How the content of a deployment is doing.
@@ -226,12 +236,11 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Makes or replaces a phased deployment.
-    pub fn save_phased(&self, row: &PhasedRow) -> Result<(), SchemaError> {
+    /// Makes a phased deployment.
+    pub fn create_phased(&self, row: &PhasedRow) -> Result<(), SchemaError> {
         self.execute(
             "INSERT INTO phased (name, sequence_id, options, plan, problem, created, created_by)
-             VALUES (:name, :sequence, :options, :plan, :problem, :created, :created_by)
-             ON CONFLICT (name) DO UPDATE SET options = excluded.options, plan = excluded.plan, problem = excluded.problem",
+             VALUES (:name, :sequence, :options, :plan, :problem, :created, :created_by)",
             named_params! {
                 ":name": row.name, ":sequence": row.sequence.as_str(), ":options": to_json(&row.options)?,
                 ":plan": to_json(&row.plan)?, ":problem": row.problem.as_ref().map(to_json).transpose()?,
@@ -239,6 +248,22 @@ impl Writer<'_> {
             },
         )?;
         Ok(())
+    }
+
+    /// Makes `after` of the plan of a phased deployment that is still what it was `before`; whether it was. Who decided on what
+    /// was read earlier undoes nothing that came in between.
+    pub fn change_phased(&self, before: &PhasedRow, after: &PhasedRow) -> Result<bool, SchemaError> {
+        if self.phased_named(&before.name)?.as_ref() != Some(before) {
+            return Ok(false);
+        }
+        let changed = self.execute(
+            "UPDATE phased SET plan = :plan, problem = :problem WHERE name = :name",
+            named_params! {
+                ":name": before.name, ":plan": to_json(&after.plan)?,
+                ":problem": after.problem.as_ref().map(to_json).transpose()?,
+            },
+        )?;
+        Ok(changed > 0)
     }
 
     /// Deletes a phased deployment; the deployments that it made stay.
@@ -249,12 +274,18 @@ impl Writer<'_> {
 }
 
 impl Reader<'_> {
-    /// Feature updates that deployments refer to which are not stopped.
+    /// Updates that deployments refer to which are not stopped: by task sequences, and beside them.
     pub fn deployed_updates(&self) -> Result<Vec<catalog::id::UpdateId>, SchemaError> {
         const SQL: &str = "
             SELECT DISTINCT r.target FROM sequence_reference AS r JOIN deployment AS d USING (sequence_id)
              WHERE r.kind = 'feature-update' AND d.stopped IS NULL ORDER BY 1";
-        self.all(SQL, [], |row| text(row, "target"))
+        const BESIDE: &str = "
+            SELECT DISTINCT m.update_id FROM update_deployment_member AS m JOIN update_deployment AS d USING (deployment_id)
+             WHERE d.stopped IS NULL ORDER BY 1";
+        let mut all: Vec<catalog::id::UpdateId> = self.all(SQL, [], |row| text(row, "target"))?;
+        let beside = self.all(BESIDE, [], |row| crate::column::update(row, "update_id"))?;
+        all.extend(beside.into_iter().filter(|id| !all.contains(id)).collect::<Vec<_>>());
+        Ok(all)
     }
 
     /// Verified content by what was published of it.

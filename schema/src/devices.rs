@@ -15,7 +15,7 @@ use crate::{Reader, SchemaError, Writer};
 
 /// The most series of one device that are remembered; the oldest goes first.
 const MOST_SERIES: u32 = 32;
-/// The most messages of one device that are kept; the oldest go first.
+/// The most messages of one device that are kept, of all its series together; the oldest go first.
 const MOST_MESSAGES: u32 = 5_000;
 
 /// A device.
@@ -262,8 +262,10 @@ impl Writer<'_> {
             )?;
         }
         self.execute(
-            "DELETE FROM device_message WHERE device = ?1 AND series_id = ?2 AND number <= ?3",
-            (device, series.id, as_i64(series.heard)?.saturating_sub(i64::from(MOST_MESSAGES))),
+            "DELETE FROM device_message WHERE device = ?1 AND (series_id, number) <=
+                (SELECT series_id, number FROM device_message WHERE device = ?1
+                  ORDER BY series_id DESC, number DESC LIMIT 1 OFFSET ?2)",
+            (device, MOST_MESSAGES),
         )?;
         Ok(())
     }
@@ -304,5 +306,48 @@ impl Writer<'_> {
             },
         )?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Store;
+
+    /// A device may begin a series as often as it likes: what is kept of it is counted over all of them.
+    #[test]
+    fn messages_of_a_device_are_counted_over_all_its_series() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("site.db"), 1).unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        let say = move |w: &Writer<'_>, device: &str, series: &str, count: u64| {
+            let mut known = w.series(device, series)?;
+            for number in known.heard + 1..=known.heard + count {
+                let row = MessageRow { series: known.id, number, received: now, body: Value::Null };
+                w.keep_message(device, &row, now, "XYZ20001")?;
+            }
+            known.heard += count;
+            w.heard(device, known, (0, 0))
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (kept, other) = runtime.block_on(async {
+            store
+                .write(move |w| {
+                    say(w, "pc2", "a", 3)?;
+                    for series in ["a", "b", "c", "d"] {
+                        say(w, "pc1", series, 1_500)?;
+                    }
+                    say(w, "PC1", "a", 1)?;
+                    Ok((w.messages_of("pc1", 10_000)?, w.messages_of("pc2", 10)?))
+                })
+                .await
+                .unwrap()
+        });
+        assert_eq!((kept.len() as u32, other.len()), (MOST_MESSAGES, 3));
+        let of = |series: i64| kept.iter().filter(|row| row.series == series).map(|row| row.number);
+        let (first, last) = (kept[0].series, kept[kept.len() - 1].series);
+        assert!(of(last).eq(1..=1_500), "the newest stay");
+        assert!(of(first).eq(1_002..=1_501), "the oldest went");
+        store.close().unwrap();
     }
 }

@@ -7,6 +7,7 @@ use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
 use crate::column::{number, sha1_or_none, sha256, size, text, time};
+use crate::points::OWN_POINT;
 use crate::{Reader, SchemaError, Writer};
 
 /// A distribution point with what it serves.
@@ -163,10 +164,31 @@ impl Writer<'_> {
         )?;
         self.execute(
             "INSERT INTO distributed_file (package_id, point_id, file_name, content, sha1, size)
-             SELECT DISTINCT member.package_id, ?2, member.file_name, content.sha256, content.sha1, content.size
-               FROM package_file AS member JOIN file USING (file_id) JOIN content ON content.sha256 = file.content
-              WHERE member.package_id = ?1 AND member.state = 'stored' AND file.content IS NOT NULL",
+             SELECT package_id, ?2, file_name, sha256, sha1, size FROM package_content WHERE package_id = ?1",
             (id.as_str(), point),
+        )?;
+        Ok(())
+    }
+
+    /// The site's own point serves content again that was set aside and is there again: what every package that was
+    /// distributed as it is now has of it.
+    pub fn offer_again(&self, sha256: Sha256Digest) -> Result<(), SchemaError> {
+        self.execute(
+            "UPDATE package_file SET state = 'stored'
+              WHERE state = 'queued' AND file_id IN (SELECT file_id FROM file WHERE content = ?1)",
+            [sha256.0],
+        )?;
+        self.execute(
+            "INSERT INTO distributed_file (package_id, point_id, file_name, content, sha1, size)
+             SELECT DISTINCT member.package_id, sent.point_id, member.file_name, content.sha256, content.sha1, content.size
+               FROM package_file AS member JOIN file USING (file_id) JOIN content ON content.sha256 = file.content
+               JOIN package USING (package_id)
+               JOIN distribution AS sent ON sent.package_id = member.package_id AND sent.version = package.version
+              WHERE content.sha256 = ?1 AND sent.point_id = ?2 AND NOT EXISTS (
+                    SELECT 1 FROM distributed_file AS there
+                     WHERE there.package_id = member.package_id AND there.point_id = sent.point_id
+                       AND there.file_name = member.file_name)",
+            (sha256.0, OWN_POINT),
         )?;
         Ok(())
     }

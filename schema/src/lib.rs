@@ -31,8 +31,10 @@ mod state;
 pub mod tasks;
 #[cfg(test)]
 mod tests;
+pub mod update_deployments;
 pub mod update_point;
 pub mod updates;
+pub mod windows;
 
 pub use handle::{Reader, Store, Writer};
 pub use open::SchemaError;

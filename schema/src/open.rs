@@ -27,6 +27,8 @@ const STEPS: &[M<'_>] = &[
     M::up(include_str!("../sql/0014_sequences.sql")),
     M::up(include_str!("../sql/0015_on_demand.sql")),
     M::up(include_str!("../sql/0017_deployments.sql")),
+    M::up(include_str!("../sql/0018_software_on_points.sql")),
+    M::up(include_str!("../sql/0019_updates_and_windows.sql")),
 ];
 
 /// Why the database does not answer.

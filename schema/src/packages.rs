@@ -133,7 +133,7 @@ fn package(row: &Row<'_>) -> Result<Package, SchemaError> {
 impl Reader<'_> {
     /// All packages, oldest first.
     pub fn packages(&self) -> Result<Vec<Package>, SchemaError> {
-        self.all("SELECT * FROM package ORDER BY sequence", [], package)
+        self.all("SELECT * FROM package WHERE kind = 'updates' ORDER BY sequence", [], package)
     }
 
     /// One package.
@@ -223,6 +223,31 @@ impl Reader<'_> {
 }
 
 impl Writer<'_> {
+    /// The row by which an OS upgrade package (`image`) or application (`app`) goes to points; made where there is none. It is
+    /// for devices and points alone.
+    pub fn software_package(
+        &self,
+        id: &PackageId,
+        kind: &str,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<Package, SchemaError> {
+        // Ids and numbers are those of the counter that packages have too; names are those of images and applications.
+        let number = u32::from_str_radix(&id.as_str()[3..], 16)
+            .map_err(|_| SchemaError::Value(format!("the number of {id}")))?;
+        self.execute(
+            "INSERT INTO package (package_id, sequence, name, description, source_dir, access, version, created, changed, kind)
+             VALUES (:id, :number, :name, '', NULL, 'private', 1, :now, :now, :kind) ON CONFLICT (package_id) DO NOTHING",
+            named_params! {
+                ":id": id.as_str(), ":number": number, ":kind": kind, ":now": now.as_millisecond(),
+                // Longer than any that is given to a package: in nobody's way.
+                ":name": format!("{id}: an image or application, whose own name stands elsewhere"),
+            },
+        )?;
+        let made = self.package(id)?.ok_or_else(|| SchemaError::Value(format!("package {id}")))?;
+        Ok(Package { name: name.to_owned(), ..made })
+    }
+
     /// Makes a package.
     pub fn create_package(
         &self,

@@ -153,7 +153,9 @@ pub struct PointGroup {
 }
 
 const PLACEMENT: &str = "
-    SELECT d.*, p.name AS package_name, point.name AS point_name,
+    SELECT d.*, point.name AS point_name,
+           coalesce((SELECT name FROM image WHERE image_id = d.package_id),
+                    (SELECT name FROM app WHERE app_id = d.package_id), p.name) AS package_name,
            (SELECT coalesce(sum(size), 0) FROM (SELECT DISTINCT content, size FROM distributed_file AS f
              WHERE f.package_id = d.package_id AND f.point_id = d.point_id)) AS bytes
       FROM distribution AS d JOIN package AS p USING (package_id) JOIN point USING (point_id)";
@@ -290,7 +292,7 @@ impl Reader<'_> {
     pub fn bytes_lacking(&self, package: &PackageId, point: i64) -> Result<u64, SchemaError> {
         const SQL: &str = "
             SELECT coalesce(sum(size), 0) AS lacking FROM content WHERE sha256 IN (
-                SELECT file.content FROM package_file JOIN file USING (file_id) WHERE package_id = ?1)
+                SELECT package_content.sha256 FROM package_content WHERE package_id = ?1)
               AND sha256 NOT IN (
                 SELECT content FROM distributed_file JOIN distribution USING (package_id, point_id)
                  WHERE point_id = ?2 AND state NOT IN ('failed', 'cancelled', 'removing'))";

@@ -120,6 +120,15 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// The library no longer holds it, unless it was given to this point meanwhile: then it stays. Whether it goes.
+    pub fn forget_pulled(&self, content: Sha256Digest) -> Result<bool, SchemaError> {
+        let goes = self.execute("DELETE FROM pulled_content WHERE sha256 = ?1", [content.0])? > 0;
+        if goes {
+            self.forget_content(content)?;
+        }
+        Ok(goes)
+    }
+
     /// It was given to this point: it stays until it is taken off.
     pub fn pulled_is_assigned(&self, content: Sha256Digest) -> Result<(), SchemaError> {
         self.execute("DELETE FROM pulled_content WHERE sha256 = ?1", [content.0])?;
@@ -130,5 +139,44 @@ impl Writer<'_> {
     pub fn point_on_demand(&self, point: i64, on_demand: bool) -> Result<(), SchemaError> {
         self.execute("UPDATE point SET on_demand = ?2 WHERE point_id = ?1", (point, on_demand))?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Store;
+
+    #[test]
+    fn what_was_given_to_a_point_meanwhile_does_not_make_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("site.db"), 1).unwrap();
+        let (pulled, given) = (Sha256Digest([1; 32]), Sha256Digest([2; 32]));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let told = runtime.block_on(async {
+            store
+                .write(move |w| {
+                    let name: FileName =
+                        "a.esd".parse().map_err(|_| SchemaError::Value("a name".to_owned()))?;
+                    for content in [pulled, given] {
+                        w.record_content(
+                            content,
+                            Sha1Digest([content.0[0]; 20]),
+                            9,
+                            false,
+                            Timestamp::UNIX_EPOCH,
+                        )?;
+                        w.record_pulled(content, &name, false, Timestamp::UNIX_EPOCH)?;
+                    }
+                    w.pulled_is_assigned(given)?;
+                    let goes = [pulled, given].map(|content| w.forget_pulled(content));
+                    let [first, second] = goes;
+                    Ok((first?, second?, w.has_content(pulled)?, w.has_content(given)?))
+                })
+                .await
+                .unwrap()
+        });
+        assert_eq!(told, (true, false, false, true));
+        store.close().unwrap();
     }
 }

@@ -174,3 +174,71 @@ impl Writer<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use catalog::digest::Sha1Digest;
+
+    use super::*;
+    use crate::Store;
+    use crate::packages::{Access, NewPackage};
+    use crate::points::{OWN_POINT, PointRole};
+
+    /// What an application has goes to points by a row of its own, for devices alone, and is no deployment package.
+    #[test]
+    fn an_application_goes_to_points_as_packages_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("site.db"), 1).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let change = |w: &Writer<'_>| {
+            let (now, content) = (Timestamp::UNIX_EPOCH, Sha256Digest([7; 32]));
+            let site = "XYZ".parse().expect("a code");
+            w.record_content(content, Sha1Digest([1; 20]), 9, false, now)?;
+            let (id, number) = w.next_id(&site)?;
+            let file = AppFile { file_name: "setup.exe".parse().expect("a name"), content, size: 9 };
+            let (form, files) = (Value::Null, vec![file]);
+            let app = AppRow {
+                id: id.clone(),
+                name: "Portal".to_owned(),
+                form,
+                retired: false,
+                created: now,
+                files,
+            };
+            w.create_app(number, &app)?;
+            let lyon = w.add_point("lyon", "http://lyon", PointRole::Standard)?;
+            for _ in 0..2 {
+                let package = w.software_package(&id, "app", "Portal", now)?;
+                assert_eq!(
+                    (package.id.clone(), package.access, package.version),
+                    (id.clone(), Access::Private, 1)
+                );
+                assert_eq!(
+                    w.bytes_lacking(&id, lyon)?,
+                    if w.placement(&id, lyon)?.is_some() { 0 } else { 9 }
+                );
+                w.distribute(&id, OWN_POINT, now)?;
+                w.distribute(&id, lyon, now)?;
+            }
+            let placed = w.placement(&id, lyon)?.expect("it is there");
+            assert_eq!((placed.name.as_str(), placed.bytes), ("Portal", 9));
+            assert_eq!(w.placed_files(&id, lyon)?.len(), 1);
+            assert!(w.shelf()?[0].private && w.private_contents()? == [content]);
+            assert_eq!(w.packages()?, [], "it is no deployment package");
+            let source_dir = None;
+            let new = NewPackage {
+                name: "Portal".to_owned(),
+                description: String::new(),
+                source_dir,
+                access: Access::Public,
+            };
+            w.create_package(&site, &new, now)?;
+            assert_eq!(w.packages()?.len(), 1, "and in the way of none of the same name");
+            assert_eq!(w.unused_contents()?, []);
+            w.withdraw(&id, lyon)?;
+            assert_eq!(w.placement(&id, lyon)?, None);
+            Ok(())
+        };
+        runtime.block_on(store.write(change)).unwrap();
+    }
+}

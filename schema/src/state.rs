@@ -8,7 +8,7 @@ use rusqlite::types::ValueRef;
 use crate::{Reader, SchemaError};
 
 /// What is dumped: a heading and a question whose columns and order are part of the text.
-const PARTS: [(&str, &str); 27] = [
+const PARTS: [(&str, &str); 29] = [
     ("update", "SELECT update_id, latest, declined, held, expired_at IS NOT NULL FROM update_item ORDER BY 1"),
     (
         "revision",
@@ -96,6 +96,17 @@ const PARTS: [(&str, &str); 27] = [
         "SELECT d.deployment_id, d.sequence_id, c.name, d.purpose, d.options, d.package_id, d.content, d.places,
                 d.stopped IS NOT NULL
            FROM deployment AS d JOIN collection AS c USING (collection_id) ORDER BY 1",
+    ),
+    (
+        "update deployment",
+        "SELECT d.deployment_id, c.name, d.purpose, m.update_id, m.title, d.stopped IS NOT NULL
+           FROM update_deployment AS d JOIN collection AS c USING (collection_id)
+           JOIN update_deployment_member AS m USING (deployment_id) ORDER BY 1, m.position",
+    ),
+    (
+        "window",
+        "SELECT c.name, w.name, w.begins, w.once, w.minutes, w.zone
+           FROM maintenance_window AS w JOIN collection AS c USING (collection_id) ORDER BY 1, 2",
     ),
     ("phased", "SELECT name, sequence_id, options, plan FROM phased ORDER BY 1"),
     ("distributed", "SELECT package_id, point_id, file_name, content FROM distributed_file ORDER BY 1, 2, 3"),

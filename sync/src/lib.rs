@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod authoring;
 pub mod boundaries;
+pub mod carrying;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -211,7 +211,8 @@ async fn what_people_see(site: &TestSite) {
         assert!(ran.stdout.contains(expected), "{args:?}: {ran:?}");
     }
     let keys = site.ok(&["key", "list"]).await;
-    let one = keys.as_array().expect("a list").iter().find(|one| one["name"] == "desk-1").expect("it has a key");
+    let one =
+        keys.as_array().expect("a list").iter().find(|one| one["name"] == "desk-1").expect("it has a key");
     assert!(one["last_seen"].is_string(), "a device is seen when it asks: {one}");
 }
 

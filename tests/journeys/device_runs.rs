@@ -6,11 +6,9 @@ use std::time::Duration;
 
 use catalog::digest::Sha256Digest;
 use serde_json::{Value, json};
-use support::{TestRng, program};
+use support::{FACTS, TestRng, program};
 use tokio::process::Command;
 
-const FACTS: &str = "os_type = \"client\"\nversion = \"10.0.22631\"\nedition = \"Enterprise\"\narchitecture = \"x64\"\n\
-    language = \"en-us\"\nmemory_mb = 8192\nprocessor_mhz = 2000\nfree_disk_mb = 90000\n";
 const UPDATE: &str = "00000000-0000-0000-0000-000000000007";
 
 fn policy(document: &str, references: &Value, secrets: &Value) -> Value {
@@ -151,6 +149,55 @@ async fn power_is_cut_in_each_step() {
         let (line, _) = pretended(&policy, device).await;
         assert_eq!((&line["state"], &line["code"]), (&json!(state), &json!(code)), "{device}: {line}");
     }
+}
+
+/// Content, applications, restart, and what is tidied up after the run: where power is cut, each act is done once.
+#[tokio::test]
+async fn power_is_cut_while_it_fetches_installs_restarts_and_tidies() {
+    let apps = "[[step]]\ntype = \"install-application\"\nname = \"apps\"\napplications = [\"XYZ00007\", \"XYZ00008\"]\n[[step]]\n";
+    let text = document().replacen("[[step]]\n", apps, 1);
+    let mut references = feature_update(false, &no_file());
+    let app = |id: &str, name: &str| json!({ "id": id, "name": name, "install": "x", "usable": true, "files": [no_file()] });
+    references["applications"] = json!([app("XYZ00007", "Portal"), app("XYZ00008", "Editor")]);
+    let mut policy = policy(&text, &references, &json!([]));
+    for (delivery, moments) in [
+        ("all-first", &["at = \"fetching\"", "at = \"fetched\"", "at = \"restarting\""][..]),
+        (
+            "when-needed",
+            &[
+                "step = 1\nat = \"fetching\"",
+                "step = 1\nat = \"fetched\"",
+                "step = 1\nat = \"running\"",
+                "step = 1\nat = \"ended\"",
+                "step = 1\nat = \"noted\"",
+                "step = 3\nat = \"fetching\"",
+                "step = 3\nat = \"fetched\"\ntimes = 3",
+            ],
+        ),
+    ] {
+        policy["assignments"][0]["content"] = json!({ "delivery": delivery });
+        for moment in moments {
+            let (line, effects) = pretended(&policy, &format!("[[power]]\n{moment}")).await;
+            assert_eq!(line["state"], "succeeded", "{moment}: {line}");
+            for name in ["Portal", "Editor", "before", "upgrade", "after"] {
+                let done = effects.iter().filter(|effect| effect.contains(&format!("`{name}`"))).count();
+                assert_eq!(done, 1, "{moment}: {effects:?}");
+            }
+        }
+    }
+    // The last step is noted, so the run is over; the scripts go in the start that follows, in which power is cut again.
+    let folder = tempfile::tempdir().expect("a folder");
+    write(&folder.path().join("policy.json"), policy.to_string());
+    let script = folder.path().join("device.toml");
+    let cuts = "[[power]]\nstep = 5\nat = \"noted\"\n[[power]]\nat = \"tidied\"\n";
+    write(&script, format!("clock = \"2026-01-03T00:00:00Z\"\n{cuts}[facts]\n{FACTS}"));
+    let (_, round, stderr) = ran(folder.path(), &["--simulate", &script.to_string_lossy()]).await;
+    assert_eq!(round["deployments"][0]["state"], "succeeded", "{round} {stderr}");
+    let left = std::fs::read_dir(folder.path().join("state/scripts")).expect("it is there").count();
+    let memory = std::fs::read_to_string(folder.path().join("state/device.json")).expect("it is there");
+    let world = std::fs::read_to_string(folder.path().join("state/simulated.json")).expect("it is there");
+    assert_eq!((left, memory.contains("setupcomplete")), (0, false));
+    assert!(world.contains("\"cuts\":{\"0\":1,\"1\":1}"), "both came: {world}");
 }
 
 #[tokio::test]

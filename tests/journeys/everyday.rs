@@ -157,6 +157,8 @@ async fn a_broken_file_is_found_and_mended() {
     assert_eq!((found.status, found.json()["files"][0]["verdict"].as_str()), (8, Some("corrupt")));
     let repaired = site.json(&["package", "validate", "p", "--repair"]).await;
     assert_eq!(repaired.status, 0, "{repaired:?}");
+    let located = site.ok(&["content", "locate", "--ip", "127.0.0.1", sha256]).await;
+    assert_eq!(located["candidates"][0]["kind"], "distribution-point", "it is served again: {located}");
     site.ok(&["package", "validate", "p"]).await;
     assert!(site.folder.path().join("site/content/quarantine").join(sha256).exists());
 }

@@ -17,7 +17,9 @@ use catalog::esd_catalog::Architecture;
 use dp::client::{CacheLimits, ClientFetched, ClientSettings, DeviceKey, FetchOptions};
 use dp::transfer::{Doing, Policy};
 use serde_json::Value;
-use support::{CatalogDocument, CatalogFormat, CatalogVersion, Fault, MIB, PublishedEsd, TestSite, Way, esd};
+use support::{
+    CatalogDocument, CatalogFormat, CatalogVersion, Fault, MIB, PublishedEsd, TestDevice, TestSite, Way, esd,
+};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpSocket;
 use tokio::process::Child;
@@ -25,7 +27,6 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use self::script::{Client, GROUPS, Part};
-use crate::peers::Device;
 use crate::points::{Machine, break_file, state, token, until};
 
 /// Bytes by a name.
@@ -37,8 +38,8 @@ struct World {
     lyon: Machine,
     /// Killed while others read the rest.
     rome: tokio::sync::Mutex<Machine>,
-    honest: Device,
-    liar: Device,
+    honest: TestDevice,
+    liar: TestDevice,
     key: String,
     /// In the package, of two pieces; of many; in no package.
     contents: [PublishedEsd; 3],
@@ -128,12 +129,9 @@ impl World {
         }
         // Peers that have what they have from where everybody has it; one of them goes bad afterwards.
         let [first, _, third] = contents.each_ref().map(|esd| esd.fingerprint.sha256.to_string());
-        let honest = Device::new(&site, "127.61.1.10");
-        let liar = Device::new(&site, "127.62.1.10");
-        for (device, name, wanted) in
-            [(&honest, "desk-1", &[&first, &third][..]), (&liar, "desk-2", &[&first])]
-        {
-            device.enrol(&site, name).await;
+        let honest = TestDevice::enrolled(&site, "desk-1", "127.61.1.10").await;
+        let liar = TestDevice::enrolled(&site, "desk-2", "127.62.1.10").await;
+        for (device, wanted) in [(&honest, &[&first, &third][..]), (&liar, &[&first])] {
             for content in wanted {
                 device.fetch(content).await;
             }
@@ -141,8 +139,7 @@ impl World {
         let blobs = liar.folder.path().join("device/blobs").join(&first[..2]);
         break_after_the_first_piece(&blobs.join(&first));
         // Light clients share the key of one enrolled device: it is what they report with, and opens nothing.
-        let key =
-            std::fs::read_to_string(honest.folder.path().join("device/device.key")).expect("it enrolled");
+        let key = honest.key();
         for esd in &contents {
             site.origin.fault(&esd.path, Fault::Slow(2 * MIB));
         }
@@ -151,7 +148,7 @@ impl World {
         }
         site.stop_daemon().await;
         let rome = tokio::sync::Mutex::new(rome);
-        Self { site, lyon, rome, honest, liar, key: key.trim().to_owned(), contents }
+        Self { site, lyon, rome, honest, liar, key, contents }
     }
 }
 
@@ -179,7 +176,7 @@ struct Sharing {
 }
 
 impl Sharing {
-    fn start(device: &Device) -> Self {
+    fn start(device: &TestDevice) -> Self {
         let mut command = device.command(&["-v", "client", "share"]);
         let mut process = command.stderr(Stdio::piped()).spawn().expect("the program runs");
         let mut lines = BufReader::new(process.stderr.take().expect("it is piped")).lines();

@@ -303,7 +303,7 @@ async fn an_image_goes_along_and_no_secret_is_found_anywhere() {
 }
 
 /// Names of the files below `folder` that hold `wanted`, in either case.
-fn files_with(folder: &Path, wanted: &[u8]) -> Vec<String> {
+pub(crate) fn files_with(folder: &Path, wanted: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();

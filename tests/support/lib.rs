@@ -2,6 +2,7 @@
 //! installed, and chance that can be repeated.
 
 pub mod contest;
+mod device;
 mod export;
 mod https;
 mod port;
@@ -12,6 +13,7 @@ mod site;
 mod strace;
 mod surroundings;
 
+pub use device::{FACTS, TestDevice};
 pub use export::{export, export_drafts};
 pub use https::HttpsFront;
 pub use port::free_port;

@@ -442,10 +442,10 @@ codes! {
         "spsync sync test",
         "check the source's url";
     PlainHttpRefused "PLAIN_HTTP_REFUSED" Refused 403 None,
-        "metadata, keys and tokens are not taken over plain HTTP",
+        "metadata, keys and tokens are neither sent nor taken over plain HTTP",
         "the address of an update server, or of the site as a point or device knows it, begins with http",
         "spsync config show",
-        "use https; on a network that you trust set [sync] allow_plain_http, or [server] allow_plain_enrolment at the site";
+        "use https; on a network that you trust set [sync] allow_plain_http, or [server] allow_plain_enrolment at the site and allow_plain_key of [dp] or [client] on the other machine";
     RevisionQuarantined "REVISION_QUARANTINED" Partly 502 None,
         "revisions could not be fetched or read, and are set aside",
         "an upstream that cannot give one of its own revisions, or gives a damaged one",
@@ -581,6 +581,11 @@ codes! {
         "-",
         "spsync package show P",
         "`spsync package withdraw P` first, or delete with `--yes`";
+    PackageDeployed "PACKAGE_DEPLOYED" Conflict 409 None,
+        "deployments tell devices that this package has their content",
+        "-",
+        "spsync deploy list",
+        "stop the deployments named above first";
     PackageBusy "PACKAGE_BUSY" Conflict 409 None,
         "a task works on this package",
         "it is being downloaded or validated",
@@ -1081,11 +1086,41 @@ codes! {
         "it downloads content or installs software updates",
         "spsync ts show TS --tree",
         "remove or disable the step named above";
-    MediaNotBuilt "MEDIA_NOT_BUILT" Refused 501 None,
-        "this release checks whether media or a prestaged file may be made, and does not make them yet",
-        "-",
+    MediaFileTooLarge "MEDIA_FILE_TOO_LARGE" Refused 422 None,
+        "a file is too large for the file system of the media",
+        "FAT32 holds no file of 4 GiB or more",
         "spsync ts refs TS",
-        "distribute the content over the network";
+        "use media with exFAT or NTFS and leave `--usb` out, or split the image";
+    MediaStagingBusy "MEDIA_STAGING_BUSY" Conflict 409 None,
+        "another creation of media works in this staging folder",
+        "-",
+        "spsync task list",
+        "wait until it ends, or choose another folder";
+    MediaDamaged "MEDIA_DAMAGED" Mismatch 422 None,
+        "stand-alone media is not what it should be",
+        "a bad copy, a failing stick, or somebody changed it",
+        "spsync media verify DIR; sha256sum -c SHA256SUMS",
+        "copy it again, or make it again with `spsync media create`";
+    TargetExists "TARGET_EXISTS" Conflict 409 None,
+        "what is to be written is there already",
+        "it was made before",
+        "ls on the path named",
+        "remove it, or choose another place";
+    PrestageMalformed "PRESTAGE_MALFORMED" Refused 422 None,
+        "this is no prestaged file, or a damaged or hostile one",
+        "another program made it, it was cut short, or it was tampered with",
+        "spsync prestage show FILE",
+        "copy it again, or make it again; nothing of it was taken in";
+    PrestageNotAssigned "PRESTAGE_NOT_ASSIGNED" Refused 409 None,
+        "nothing in the prestaged file is for this distribution point",
+        "its site has not sent the package here, or has withdrawn it",
+        "spsync prestage show FILE; spsync status",
+        "at the site `spsync package distribute`, with a schedule that is closed if nothing shall come over the line; then again";
+    NotAPoint "NOT_A_POINT" Refused 409 None,
+        "this machine is no distribution point of another site",
+        "the command belongs to a machine with [dp] role other than site",
+        "spsync config show",
+        "run it on the distribution point";
     ExportName "EXPORT_NAME" Refused 422 None,
         "an export has a name that ends in .zip",
         "-",

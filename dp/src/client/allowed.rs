@@ -22,17 +22,26 @@ impl Default for Allowed {
 }
 
 impl Allowed {
+    /// Why a place of this sort may not be asked, if so; `why` is what the site says that it stands there for.
+    pub fn why_not(self, kind: LocationKind, why: &str) -> Option<&'static str> {
+        match kind {
+            LocationKind::Cloud if !self.cloud => Some("the deployment does not allow the cloud"),
+            LocationKind::DistributionPoint if !self.points => {
+                Some("there is no deployment package, so no distribution point is asked")
+            }
+            LocationKind::DistributionPoint if !self.neighbours && why == "neighbour" => {
+                Some("the deployment does not allow neighbours")
+            }
+            LocationKind::DistributionPoint if !self.default_group && why == "default-group" => {
+                Some("the deployment does not allow the default site group")
+            }
+            _ => None,
+        }
+    }
+
     /// The answer of a site without those who may not be asked.
     pub fn of(self, mut answer: LocationsAnswer) -> LocationsAnswer {
-        let may = |kind: LocationKind, why: &str| match kind {
-            LocationKind::Peer => true,
-            LocationKind::Cloud => self.cloud,
-            LocationKind::DistributionPoint => {
-                self.points
-                    && (self.neighbours || why != "neighbour")
-                    && (self.default_group || why != "default-group")
-            }
-        };
+        let may = |kind: LocationKind, why: &str| self.why_not(kind, why).is_none();
         let before = answer.locations.len() + answer.later.len();
         answer.locations.retain(|one| may(one.kind, &one.why));
         answer.later.retain(|one| may(one.kind, &one.why));

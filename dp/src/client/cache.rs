@@ -155,6 +155,29 @@ impl Cache {
         })
     }
 
+    /// Remembers that a content is used at `now`, where anything is remembered of it.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn touch(&self, content: Sha256Digest, now: Timestamp) -> Result<(), LibraryError> {
+        match self.card(content) {
+            Ok(Some(card)) => self.note(content, &card.file_name, card.private, now),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a content that is not what it should be, and the name under which it was placed. What is remembered of it
+    /// stays: it is about to be fetched again.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn discard(&self, content: Sha256Digest) -> Result<(), LibraryError> {
+        if let Ok(Some(card)) = self.card(content) {
+            let _ = fs::remove_file(self.files().join(card.file_name.as_str())); // it may be gone already
+        }
+        self.library.remove(content)
+    }
+
     /// Keeps a content until `holder` needs it no more, over restarts; it need not be there yet.
     ///
     /// # Errors

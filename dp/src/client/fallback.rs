@@ -47,6 +47,12 @@ pub(super) fn due(answer: &LocationsAnswer, elapsed: Duration) -> Vec<Location> 
     all
 }
 
+/// The same with those of these names behind all others.
+pub(super) fn behind(mut all: Vec<Location>, last: &[String]) -> Vec<Location> {
+    all.sort_by_key(|one| last.contains(&one.name));
+    all
+}
+
 /// How long to wait before everybody is asked again, and for whom: where somebody's time is still to come. The site is asked
 /// again when its answer is over, because the client's own points may be back before a neighbour may be asked.
 pub(super) fn pause(answer: &LocationsAnswer, elapsed: Duration) -> Option<(Duration, &LaterLocation)> {
@@ -79,6 +85,7 @@ mod tests {
             sha1: None,
             file_name: "x.esd".parse().expect("a name"),
             private: false,
+            groups: Vec::new(),
             locations: locations
                 .iter()
                 .map(|(kind, name)| Location {
@@ -119,6 +126,12 @@ mod tests {
                 due(&told, Duration::from_secs(elapsed)).into_iter().map(|one| one.name).collect();
             assert_eq!(names.join(" "), expected, "after {elapsed}s");
         }
+        let last = ["own".to_owned(), "nobody".to_owned()];
+        let all = behind(due(&told, Duration::MAX), &last);
+        assert_eq!(
+            all.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(),
+            ["rome", "site", "cloud", "own"]
+        );
     }
 
     #[test]

@@ -18,20 +18,20 @@ impl DeviceKey {
 
     /// For the place of `to`, if the key may be shown there.
     pub(super) fn shown_to(&self, to: &Url, plain: bool) -> Option<Bearer> {
-        may_be_shown(to, plain).then(|| Bearer::new(to.clone(), &self.0)).flatten()
+        let shown = is_unread(to) || (to.scheme() == "http" && plain);
+        shown.then(|| Bearer::new(to.clone(), &self.0)).flatten()
     }
 }
 
-/// Whether a device shows its key to `to`: where nobody on the way can read it, by TLS or on this machine. `plain`: by
-/// plain HTTP all the same (`[client] allow_plain_key`).
-pub fn may_be_shown(to: &Url, plain: bool) -> bool {
+/// Whether nobody on the way to this address can read what is sent there: by TLS, or on this machine.
+pub fn is_unread(to: &Url) -> bool {
     let here = match to.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
         Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
         None => false,
     };
-    to.scheme() == "https" || (to.scheme() == "http" && (here || plain))
+    to.scheme() == "https" || (to.scheme() == "http" && here)
 }
 
 impl fmt::Debug for DeviceKey {

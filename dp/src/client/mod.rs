@@ -12,6 +12,7 @@ mod allowed;
 mod bases;
 mod cache;
 mod fallback;
+mod kept;
 mod key;
 mod reach;
 mod share;
@@ -37,7 +38,8 @@ pub use self::allowed::Allowed;
 pub use self::bases::{Delta, MOST_NAMED};
 pub use self::cache::{Cache, CacheLimits, CachedContent, Removed, Why};
 use self::fallback::{Clock, Started};
-pub use self::key::{DeviceKey, may_be_shown};
+pub use self::kept::{Kept, discard, kept};
+pub use self::key::{DeviceKey, is_unread};
 use self::reach::Reach;
 pub use self::share::{ShareSettings, share};
 use crate::library::LibraryError;
@@ -90,6 +92,10 @@ pub struct FetchOptions {
     pub pin: Option<String>,
     /// Who may be asked.
     pub allowed: Allowed,
+    /// Names of places that are asked after all others: what they gave before turned out to be wrong.
+    pub last: Vec<String>,
+    /// How long ago it was asked for first, by whoever remembers: those who may be asked later are due so much sooner.
+    pub asked: Duration,
 }
 
 /// A content that the client has now.
@@ -280,10 +286,11 @@ async fn fetch_by(
     let (answer, mut fetched) = loop {
         let answer = options.allowed.of(ask(&site, content).await?);
         remember(&cache, settings.limits, &answer).await?;
-        let elapsed = clock.elapsed();
+        let elapsed = clock.elapsed().saturating_add(options.asked);
         let digests = Digests { sha256: Some(content), sha1: None };
         let wanted = Wanted { size: answer.size, digests };
-        let sources = site.sources(&fallback::due(&answer, elapsed), answer.private)?;
+        let due = fallback::behind(fallback::due(&answer, elapsed), &options.last);
+        let sources = site.sources(&due, answer.private)?;
         let job = Job { file_name: answer.file_name.clone(), wanted, sources };
         let known = match &known {
             Some(known) => known.clone(),

@@ -75,9 +75,12 @@ impl<'a> Reach<'a> {
         self.settings.key.is_some() && self.key_for(&self.base).is_none()
     }
 
-    /// The device's key for a place of the site, if it has one and may show it there.
+    /// The device's key for a place of the site, if it has one and may show it there. Which places are the site's the site says:
+    /// where somebody on the way could have said it, none is.
     pub(super) fn key_for(&self, to: &Url) -> Option<Bearer> {
-        self.settings.key.as_ref()?.shown_to(to, self.settings.plain_key)
+        let key = self.settings.key.as_ref()?;
+        key.shown_to(&self.base, self.settings.plain_key)?;
+        key.shown_to(to, self.settings.plain_key)
     }
 
     fn policy(&self, other: Option<&Url>, through_proxy: bool) -> WebPolicy {
@@ -158,5 +161,44 @@ impl<'a> Reach<'a> {
             LocationKind::Cloud => (SourceKind::Cloud, self.web(None, !at_the_site)?),
         };
         Ok(Source { kind, name: location.name.clone(), at: At::Url(url), web })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{CacheLimits, DeviceKey};
+
+    /// Where the key is shown, of a device with a key and a site at this address.
+    fn shown(site: &str, plain_key: bool, to: &str) -> bool {
+        let settings = ClientSettings {
+            site: site.parse().expect("an address"),
+            dir: "unused".into(),
+            ca_file: None,
+            allow_networks: Vec::new(),
+            min_free: 0,
+            address: None,
+            wait: false,
+            key: Some(DeviceKey::new("spsync_secret")),
+            plain_key,
+            limits: CacheLimits::default(),
+        };
+        Reach::new(&settings).key_for(&to.parse().expect("an address")).is_some()
+    }
+
+    /// Whoever can answer for the site names the places that get the key: an answer over plain HTTP may be anybody's.
+    #[test]
+    fn an_answer_that_anybody_may_have_given_names_no_place_for_the_key() {
+        let point = "https://dp2.example:8531/content/x";
+        for (site, plain, to, expected) in [
+            ("https://site01:8531", false, point, true),
+            ("https://site01:8531", false, "http://dp2.example:8530/content/x", false),
+            ("http://127.0.0.1:8530", false, point, true),
+            ("http://site01:8530", false, point, false),
+            ("http://site01:8530", false, "http://127.0.0.1:9/", false),
+            ("http://site01:8530", true, point, true),
+        ] {
+            assert_eq!(shown(site, plain, to), expected, "{site} {plain} {to}");
+        }
     }
 }

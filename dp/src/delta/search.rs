@@ -43,7 +43,8 @@ pub enum Effort {
 pub struct Search {
     pub(super) map: Arc<BlockMap>,
     pub(super) found: Vec<Option<Place>>,
-    /// Whole blocks by their sum.
+    /// Sums of whole blocks, each once, and how many blocks with it are still looked for: a content of zeros has as many blocks
+    /// with one sum as it has blocks.
     by_weak: Vec<(u64, u32)>,
     by_strong: HashMap<Strong, Vec<u32>>,
     filter: Filter,
@@ -52,6 +53,9 @@ pub struct Search {
     /// Blocks that are still looked for.
     left: usize,
     wrong: u64,
+    /// Blocks of the content that were looked at.
+    #[cfg(test)]
+    pub(super) looked_at: usize,
 }
 
 impl Search {
@@ -59,15 +63,33 @@ impl Search {
     pub fn new(map: Arc<BlockMap>) -> Self {
         let tail = map.len().checked_sub(1).filter(|last| map.length(*last) < BLOCK_SIZE);
         let whole = tail.unwrap_or(map.len());
-        let mut by_weak: Vec<_> = map.weak[..whole].iter().copied().zip(0_u32..).collect();
-        by_weak.sort_unstable();
+        let mut sums = map.weak[..whole].to_vec();
+        sums.sort_unstable();
+        let mut by_weak: Vec<(u64, u32)> = Vec::new();
+        for sum in sums {
+            match by_weak.last_mut().filter(|(last, _)| *last == sum) {
+                Some((_, blocks)) => *blocks += 1,
+                None => by_weak.push((sum, 1)),
+            }
+        }
         let mut by_strong: HashMap<Strong, Vec<u32>> = HashMap::with_capacity(map.len());
         for (strong, index) in map.strong.iter().zip(0_u32..) {
             by_strong.entry(*strong).or_default().push(index);
         }
         let filter = Filter::of(by_weak.iter().map(|(weak, _)| *weak), whole);
         let (found, left) = (vec![None; map.len()], map.len());
-        Self { map, found, by_weak, by_strong, filter, tail, left, wrong: 0 }
+        Self {
+            map,
+            found,
+            by_weak,
+            by_strong,
+            filter,
+            tail,
+            left,
+            wrong: 0,
+            #[cfg(test)]
+            looked_at: 0,
+        }
     }
 
     /// Whether nothing is left to be found.
@@ -196,9 +218,12 @@ impl Search {
 
     /// Whether a window with this sum is a block that is still looked for.
     fn is_wanted(&mut self, sum: u64, window: &[u8], place: Place) -> bool {
-        let first = self.by_weak.partition_point(|(weak, _)| *weak < sum);
-        let same = self.by_weak[first..].iter().take_while(|(weak, _)| *weak == sum);
-        if !same.clone().any(|(_, index)| self.found[*index as usize].is_none()) {
+        #[cfg(test)]
+        {
+            self.looked_at += 1;
+        }
+        let at = self.by_weak.binary_search_by_key(&sum, |(weak, _)| *weak);
+        if at.is_err() || at.is_ok_and(|at| self.by_weak[at].1 == 0) {
             return false;
         }
         let taken = self.take(Strong::of(window), place);
@@ -206,13 +231,24 @@ impl Search {
         taken
     }
 
-    /// Every block with this digest is there.
+    /// Every block with this digest is there: all of them at once, the first time that it is.
     fn take(&mut self, strong: Strong, place: Place) -> bool {
         let Some(blocks) = self.by_strong.get(&strong) else { return false };
-        for block in blocks {
-            let found = &mut self.found[*block as usize];
-            self.left -= usize::from(found.is_none());
-            found.get_or_insert(place);
+        if blocks.first().is_some_and(|block| self.found[*block as usize].is_some()) {
+            return true;
+        }
+        for block in blocks.iter().map(|block| *block as usize) {
+            #[cfg(test)]
+            {
+                self.looked_at += 1;
+            }
+            self.found[block] = Some(place);
+            self.left -= 1;
+            if self.tail != Some(block)
+                && let Ok(at) = self.by_weak.binary_search_by_key(&self.map.weak[block], |(weak, _)| *weak)
+            {
+                self.by_weak[at].1 -= 1;
+            }
         }
         true
     }

@@ -161,6 +161,31 @@ fn content_made_to_waste_time_is_given_up() {
     assert_eq!(search.count(), 0);
 }
 
+/// Blocks that are all the same, as of zeros, are found once: however often a base has them, each is looked at a few times.
+#[test]
+fn blocks_that_repeat_cost_no_more_than_others() {
+    const B: usize = BLOCK_SIZE;
+    let wanted = [vec![0; 10 * B], noise(1, 5 * B), vec![0; 10 * B + 9]].concat();
+    let zeros = vec![0; 14 * B + 5];
+    let mut checker = Checker::new();
+    checker.update(&zeros);
+    let known = checker.into_fingerprint().blocks;
+    let base = base(&[&zeros[..7 * B], &noise(2, B), &zeros[..7 * B]].concat());
+    let blocks = wanted.len().div_ceil(B);
+
+    let mut search = Search::new(Arc::new(map_of(&wanted)));
+    search.compare(0, &known);
+    assert_eq!(search.count(), 20);
+    assert!(search.looked_at <= blocks + known.len(), "{} by digests that are known", search.looked_at);
+
+    let mut search = Search::new(Arc::new(map_of(&wanted)));
+    search.scan(0, &base.file, Effort::Whole).unwrap();
+    assert_eq!(search.count(), 20 + 1, "the short one stands at the end");
+    // Every window of zeros is one look, and no window is a walk over all blocks of zeros.
+    let windows = base.file.metadata().unwrap().len() as usize;
+    assert!(search.looked_at <= blocks + windows, "{} by reading", search.looked_at);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     /// Whatever a base is made of, what is found is right, and whole blocks that lie in it untouched are found.

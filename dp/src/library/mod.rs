@@ -236,6 +236,11 @@ impl Library {
         Ok(library)
     }
 
+    /// Where the bytes of a content are or would be, for programs that open files by their path. Nobody writes there.
+    pub fn path(&self, digest: Sha256Digest) -> PathBuf {
+        self.blob(digest)
+    }
+
     fn blob(&self, digest: Sha256Digest) -> PathBuf {
         self.fanned("blobs", digest)
     }
@@ -514,6 +519,20 @@ impl Library {
             usage.staged += fs::symlink_metadata(&path).map_or(0, |found| found.blocks() * 512);
         }
         Ok(usage)
+    }
+
+    /// How many bytes of each content have arrived that is not whole yet, as far as it is known by its SHA-256.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn staged(&self) -> Result<Vec<(Sha256Digest, u64)>, LibraryError> {
+        let of = |path: PathBuf| {
+            let (digest, _) = path.file_name()?.to_str()?.strip_suffix(".part")?.split_once('-')?;
+            let digest = digest.parse::<Sha256Digest>().ok()?;
+            let found = fs::symlink_metadata(&path).ok()?;
+            Some((digest, found.len().min(found.blocks() * 512)))
+        };
+        Ok(list(&self.inner.dir.join("staging"))?.into_iter().filter_map(of).collect())
     }
 
     /// Bytes free on its file system.

@@ -273,13 +273,19 @@ impl Staged {
         flushing.join().unwrap_or_else(|_| Err(io::Error::other("the thread that syncs has died")))
     }
 
-    /// Forgets all bytes.
+    /// Forgets all bytes. The file that had them is not written to any more: somebody may have been promised some of them, by
+    /// this transfer or by an earlier one, and may be sending them still.
     ///
     /// # Errors
     /// [`LibraryError::Io`].
     pub fn rewind(&mut self) -> Result<(), LibraryError> {
         self.settle().map_err(LibraryError::io("sync", &self.path))?;
-        self.leave_to_followers()?;
+        if let Some(growth) = self.growth.take_if(|growth| growth.file().is_some()) {
+            growth.fail(); // nothing follows
+        }
+        if self.have > 0 {
+            self.begin_anew()?;
+        }
         let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
         emptied.map_err(LibraryError::io("empty", &self.path))?;
         self.checker = Checker::new();
@@ -288,11 +294,8 @@ impl Staged {
         remove_if_there(&self.path.with_extension("json"))
     }
 
-    /// Who was promised bytes may be sending them still: they keep their file, which nobody writes to any more, and learn
-    /// that nothing follows. This transfer goes on with a new one.
-    fn leave_to_followers(&mut self) -> Result<(), LibraryError> {
-        let Some(growth) = self.growth.take_if(|growth| growth.file().is_some()) else { return Ok(()) };
-        growth.fail();
+    /// Goes on with a new file; whoever has the old one open keeps it.
+    fn begin_anew(&mut self) -> Result<(), LibraryError> {
         let failed = |act| LibraryError::io(act, &self.path);
         fs::remove_file(&self.path).map_err(failed("remove"))?;
         let file = File::options().read(true).write(true).create_new(true).open(&self.path);

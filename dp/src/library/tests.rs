@@ -1,6 +1,6 @@
 use std::os::unix::fs::symlink;
 
-use catalog::digest::{Digests, Sha1Digest};
+use catalog::digest::{Digests, PIECE_SIZE, Pieces, Sha1Digest};
 use proptest::prelude::*;
 
 use super::*;
@@ -82,10 +82,44 @@ fn a_transfer_goes_on_where_it_was_cut_and_one_works_at_a_time() {
     let again = Library::open(&library.inner.dir, Settings::default()).unwrap();
     let mut staged = again.stage(&wanted).unwrap();
     assert_eq!((staged.have(), staged.note()), (200_000, Some(note)));
+    assert_eq!(again.staged().unwrap(), [(wanted.digests.sha256.unwrap(), 200_000)]);
     staged.append(&data[200_000..]).unwrap();
     let verified = staged.check(&wanted).unwrap();
     staged.commit(verified).unwrap();
     assert_eq!(again.usage().unwrap().staged, 0);
+}
+
+/// A transfer failed, and those who were promised its first piece still send it. The next transfer knows nothing of them: what
+/// it drops must not be what they read.
+#[test]
+fn what_was_promised_to_followers_stays_whatever_the_next_transfer_drops() {
+    let (_folder, library) = library();
+    let data = bytes(1, PIECE_SIZE + 70_000);
+    let wanted = wanted(&data);
+    let mut checker = Checker::new();
+    checker.update(&data);
+    let pieces = Pieces::new(wanted.size, checker.into_fingerprint().pieces).unwrap();
+    let growth = Arc::new(Growth::default());
+    let mut staged = library.stage(&wanted).unwrap();
+    staged.check_pieces(pieces, Some(growth.clone())).unwrap();
+    staged.append(&data[..PIECE_SIZE + 9]).unwrap();
+    assert_eq!(growth.grown(), Grown::Verified(PIECE_SIZE as u64));
+    growth.fail();
+    drop(staged);
+
+    let mut again = library.stage(&wanted).unwrap();
+    assert_eq!(again.have(), PIECE_SIZE as u64 + 9);
+    again.rewind().unwrap();
+    assert_eq!(again.have(), 0);
+    assert!(matches!(library.stage(&wanted), Err(LibraryError::Busy { .. })), "it is locked as before");
+    again.append(&bytes(2, PIECE_SIZE)).unwrap();
+    let mut read = vec![0; PIECE_SIZE];
+    let followed = growth.file().unwrap();
+    std::os::unix::fs::FileExt::read_exact_at(&**followed, &mut read, 0).expect("it is not shorter");
+    assert!(read == data[..PIECE_SIZE], "nor is it anything else");
+    // Who goes on finds the new bytes.
+    drop(again);
+    assert_eq!(library.stage(&wanted).unwrap().have(), PIECE_SIZE as u64);
 }
 
 #[test]

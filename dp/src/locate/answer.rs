@@ -19,6 +19,7 @@ pub fn answer(content: Sha256Digest, found: Found<'_>, now: Timestamp) -> Locati
         sha1: found.held.sha1,
         file_name: found.held.file_name.clone(),
         private: false,
+        groups: Vec::new(),
         locations: Vec::new(),
         later: Vec::new(),
         out: Vec::new(),

@@ -171,6 +171,9 @@ pub struct LocationsAnswer {
     /// It is for those with a key: never to be asked of peers and the cloud, and never to be shared.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub private: bool,
+    /// The boundary groups in which the site sees who asks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
     /// Where it is, in the order in which to ask.
     pub locations: Vec<Location>,
     /// Where it may be asked for later, in order.

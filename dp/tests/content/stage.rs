@@ -134,6 +134,7 @@ impl Locator for Here {
             sha1: servable.sha1,
             file_name: servable.name.clone(),
             private: false,
+            groups: Vec::new(),
             locations: told.unwrap_or_else(|| {
                 vec![Location {
                     kind: LocationKind::DistributionPoint,

@@ -91,7 +91,7 @@ pub async fn answer(site: &Arc<Site>, envelope: Envelope, who: &str, events: mps
         Ok(Work::Started(task)) => site.tasks.watch(task, &events).await,
         Err(problem) => Err(problem),
     };
-    if told && let Err(problem) = device_plane::refresh(site).await {
+    if told && let Err(problem) = tell_devices(site).await {
         tracing::error!("policies cannot be made: {problem}");
     }
     let last = match ended {
@@ -100,6 +100,12 @@ pub async fn answer(site: &Arc<Site>, envelope: Envelope, who: &str, events: mps
     };
     // Nobody may be listening any more; the work is done all the same.
     let _ = events.send(last).await;
+}
+
+/// What is deployed now has other content perhaps: it is offered first, and then devices are told.
+async fn tell_devices(site: &Arc<Site>) -> Result<(), Problem> {
+    site.refresh_shelf().await?;
+    device_plane::refresh(site).await
 }
 
 /// Short work answers at once; long work is a task.
@@ -207,7 +213,7 @@ async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result
         Request::TaskCancel { task } => {
             Answer::of(&site.tasks.cancel(catalog::id::TaskId(task)).await?)?.into()
         }
-        Request::Ts(request) => crate::authoring::answer(site, request, caller).await?.into(),
+        Request::Ts(request) => return crate::authoring::answer(site, request, caller).await,
         Request::Deploy(request) => return crate::deploying::answer(site, request, caller).await,
         Request::Software(request) => crate::software::answer(site, request, caller).await?.into(),
         Request::StateDump => Answer::of(&site.read(|r| r.dump()).await?)?.into(),

@@ -7,6 +7,7 @@ use schema::keys::PrincipalKind;
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Caller, Request};
+use crate::authoring::TsRequest;
 use crate::points;
 use crate::site::Site;
 
@@ -148,6 +149,8 @@ pub(super) fn may_be_asked(site: &Site, request: &Request) -> Result<(), Problem
             | Request::TaskShow { .. }
             | Request::StateDump
             | Request::ConfigShow
+            // What it takes in is what its site told it to hold.
+            | Request::Ts(TsRequest::PrestageImport { .. })
     );
     if question || site.settings().dp.is_site() {
         return Ok(());

@@ -113,6 +113,53 @@ pub async fn replace(
     save(site, &row, &changed, None, caller).await
 }
 
+/// Changes what belongs to no step; an empty value is the default.
+///
+/// # Errors
+/// `TASK_SEQUENCE_INVALID`, `OS_UPGRADE_PACKAGE_NOT_FOUND`, `BOOT_IMAGE_MISSING` for an image that is none, what lint finds
+/// anew.
+pub async fn set(
+    site: &Arc<Site>,
+    name: &str,
+    changes: &[(String, String)],
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let row = sequence(site, name).await?;
+    let mut changed = Sequence::parse(&row.document)?;
+    for (key, value) in changes {
+        match (key.as_str(), value.trim()) {
+            ("boot_image", "") => changed.boot_image = None,
+            ("boot_image", value) => {
+                let known = Known::of(site).await?;
+                let image = known.image(value)?;
+                if !crate::software::images::is_boot(&image.info) {
+                    let message = format!("`{}` holds no Windows PE to start", image.name);
+                    return Err(Problem::new(Code::BootImageMissing, message)
+                        .help("`spsync image add PATH --name N --boot` adds one"));
+                }
+                changed.boot_image = Some(image.id.clone());
+            }
+            ("max_runtime", "") => changed.max_runtime = crate::sequence::DEFAULT_RUNTIME,
+            ("max_runtime", value) => {
+                let minutes = value.parse().ok().filter(|minutes| *minutes <= 43_200);
+                changed.max_runtime = minutes.ok_or_else(|| {
+                    Problem::new(
+                        Code::TaskSequenceInvalid,
+                        "`max_runtime` is no number of minutes up to 43200",
+                    )
+                })?;
+            }
+            ("description", value) => value.clone_into(&mut changed.description),
+            _ => {
+                let message = format!("a task sequence has no setting `{key}`");
+                return Err(Problem::new(Code::TaskSequenceInvalid, message)
+                    .help("use boot_image, max_runtime or description; steps have `spsync ts step set`"));
+            }
+        }
+    }
+    save(site, &row, &changed, None, caller).await
+}
+
 /// Adds a step or group.
 ///
 /// # Errors

@@ -7,7 +7,6 @@ mod change;
 mod create;
 mod export;
 mod import;
-mod media;
 mod request;
 pub mod secrets;
 mod show;
@@ -15,22 +14,34 @@ pub mod surroundings;
 
 use std::sync::Arc;
 
-use catalog::problem::Problem;
+use catalog::problem::{Code, Problem};
 
 pub use create::{Choices, Created, checked_name};
-pub use export::Exported;
+pub use export::{Exported, stripped};
 pub use import::Imported;
 pub use request::{Create, Duplicates, StepSet, TsRequest, Updates};
 pub use show::{Differences, Linted, Planned, References, Shown};
 
-use crate::admin::{Answer, Caller};
+use crate::admin::{Answer, Caller, Work};
+use crate::carrying;
 use crate::site::Site;
 
 /// Carries a request about task sequences out.
 ///
 /// # Errors
 /// Those of the verb.
-pub async fn answer(site: &Arc<Site>, request: TsRequest, caller: &Caller) -> Result<Answer, Problem> {
+pub async fn answer(site: &Arc<Site>, request: TsRequest, caller: &Caller) -> Result<Work, Problem> {
+    match request {
+        TsRequest::Media(wanted) => carrying::media(site, wanted, caller).await,
+        TsRequest::Prestage { what, file, dp } => {
+            carrying::prestage(site, &what, &file, dp.as_deref(), caller).await
+        }
+        TsRequest::PrestageImport { file } => carrying::take_in(site, &file, caller).await,
+        other => Ok(at_once(site, other, caller).await?.into()),
+    }
+}
+
+async fn at_once(site: &Arc<Site>, request: TsRequest, caller: &Caller) -> Result<Answer, Problem> {
     match request {
         TsRequest::Choices { filter } => Answer::of(&create::choices(site, &filter).await?),
         TsRequest::Create(wanted) => create::create(site, *wanted, caller).await,
@@ -60,7 +71,9 @@ pub async fn answer(site: &Arc<Site>, request: TsRequest, caller: &Caller) -> Re
             export::export(site, &sequences, &file, dependencies, content, caller).await
         }
         TsRequest::Import { file, duplicates } => import::import(site, &file, duplicates, caller).await,
-        TsRequest::Media { sequence, folder } => media::media(site, &sequence, &folder, caller).await,
-        TsRequest::Prestage { what, file } => media::prestage(site, &what, &file).await,
+        TsRequest::Set { sequence, changes } => change::set(site, &sequence, &changes, caller).await,
+        TsRequest::Media(_) | TsRequest::Prestage { .. } | TsRequest::PrestageImport { .. } => {
+            Err(Problem::new(Code::Internal, "this is a task"))
+        }
     }
 }

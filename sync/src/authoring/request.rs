@@ -57,9 +57,18 @@ pub enum TsRequest {
     /// What differs between two.
     Diff { one: String, other: String },
     /// Makes stand-alone media.
-    Media { sequence: String, folder: PathBuf },
+    Media(crate::carrying::NewMedia),
     /// Makes a prestaged file.
-    Prestage { what: String, file: PathBuf },
+    Prestage {
+        what: String,
+        file: PathBuf,
+        #[serde(default)]
+        dp: Option<String>,
+    },
+    /// On a distribution point: takes a prestaged file in.
+    PrestageImport { file: PathBuf },
+    /// Changes what belongs to no step: boot_image, max_runtime, description.
+    Set { sequence: String, changes: Vec<(String, String)> },
 }
 
 /// What the wizard asks.

@@ -59,10 +59,13 @@ pub enum Client {
         #[arg(long, requires = "example")]
         simulate: bool,
     },
-    /// Where this device would get a content, and who is not asked, with the reasons
+    /// Where this device would get a content, and who is not asked, with the reasons; for each of its deployments
     Explain {
         /// SHA-256 of the content
         content: Sha256Digest,
+        /// Where the device remembers its runs
+        #[arg(long, value_name = "DIR")]
+        state_dir: Option<PathBuf>,
     },
     /// What this device keeps of a run: its scripts, and the end of its log
     #[command(flatten)]
@@ -118,8 +121,10 @@ impl Client {
             Self::Share { max_rate } => share(&settings, max_rate, output).await,
             Self::Enrol { token_file } => enrol(&settings, &token_file, output).await,
             Self::Run(run) => run.run(&settings, output).await,
-            Self::Explain { content } => super::run::explain(&settings, content, output).await,
             Self::Facts { file, simulate, .. } => facts(file.as_deref(), simulate, output),
+            Self::Explain { content, state_dir } => {
+                super::whence::explain(&settings, content, state_dir, output).await
+            }
             Self::Here(here) => here.run(&settings, output),
             Self::Content => {
                 let all = in_cache(&settings, |cache| cache.list()).await?;
@@ -286,6 +291,7 @@ async fn enrol(settings: &Settings, token_file: &Path, output: &Output) -> Resul
     let place = Place {
         site: point::call::base(&settings.client_site())?,
         ca_file: settings.client.ca_file(),
+        plain: settings.client.allow_plain_key,
         key_file: folder.join(KEY_FILE),
         instance: point::instance(&folder.join("device.instance"))?,
     };

@@ -12,7 +12,8 @@ use crate::demo;
 ///
 /// An origin on loopback serves a small catalog of the real format, licence terms and small valid ESD files that the
 /// demonstration makes. Then everything happens for real: sync, licence, package, download (one mirror fails in the
-/// middle), distribution, and a client that fetches and verifies.
+/// middle), distribution, a client that fetches and verifies; a task sequence from a feature update, its deployment, and
+/// two devices that run it. Only their Setup is pretended.
 #[derive(Debug, Args)]
 pub struct Demo {
     /// Leave it running to look at, until Ctrl-C

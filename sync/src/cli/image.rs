@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::output::{Rows, safe, size};
 use super::{Global, Output, connect};
 use crate::admin::Request;
+use crate::software::places::Kind;
 use crate::software::{SoftwareRequest, images};
 
 /// OS upgrade packages: WIM and ESD files
@@ -31,6 +32,9 @@ pub enum Image {
         /// Free text
         #[arg(long, default_value = "", value_name = "TEXT")]
         image_version: String,
+        /// It is a boot image: Windows PE, from which stand-alone media starts
+        #[arg(long)]
+        boot: bool,
     },
     /// All OS upgrade packages
     List,
@@ -38,6 +42,22 @@ pub enum Image {
     Show {
         /// Id or name
         image: String,
+    },
+    /// Send its content to distribution points
+    Distribute {
+        /// Id or name
+        image: String,
+        /// A distribution point or group, or `all`; the site's own if not given; repeat for more
+        #[arg(long, value_name = "DP|GROUP")]
+        to: Vec<String>,
+    },
+    /// Take its content off distribution points
+    Withdraw {
+        /// Id or name
+        image: String,
+        /// A distribution point or group; all if not given; repeat for more
+        #[arg(long, value_name = "DP|GROUP")]
+        from: Vec<String>,
     },
     /// Delete an OS upgrade package that no task sequence uses
     Delete {
@@ -61,11 +81,19 @@ impl Image {
                 );
                 return Ok(0);
             }
-            Self::Add { path, name, image_version: version } => {
+            Self::Add { path, name, image_version: version, boot } => {
                 let path = std::path::absolute(&path).unwrap_or(path);
-                SoftwareRequest::ImageAdd { path, name, version }
+                SoftwareRequest::ImageAdd { path, name, version, boot }
             }
             Self::List => SoftwareRequest::ImageList,
+            Self::Distribute { image, to } => {
+                let request = SoftwareRequest::Distribute { kind: Kind::Image, name: image, to };
+                return super::library::places(request, &super::settings(global)?, global, output).await;
+            }
+            Self::Withdraw { image, from } => {
+                let request = SoftwareRequest::Withdraw { kind: Kind::Image, name: image, from };
+                return super::library::places(request, &super::settings(global)?, global, output).await;
+            }
             Self::Show { image } => SoftwareRequest::ImageShow { image },
             Self::Delete { image } => {
                 super::confirm(global, &format!("delete OS upgrade package `{image}`"))?;
@@ -81,8 +109,11 @@ impl Image {
                 let all: Vec<ImageRow> = serde_json::from_value(body.clone()).unwrap_or_default();
                 let mut table = Rows::new(&["ID", "NAME", "VERSION", "FILE", "SIZE", "EDITIONS"]);
                 for row in &all {
-                    let editions: Vec<_> =
+                    let mut editions: Vec<_> =
                         images::editions(&row.info).into_iter().map(images::edition_words).collect();
+                    if images::is_boot(&row.info) {
+                        editions.push("boot image".to_owned());
+                    }
                     table.push([
                         row.id.to_string(),
                         safe(&row.name),

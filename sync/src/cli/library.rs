@@ -8,12 +8,15 @@ use schema::collections::{Collection as CollectionRow, SettingsRow};
 use schema::software::AppRow;
 use serde_json::Value;
 
-use super::output::{Rows, safe, size};
+use super::output::{Rows, safe, size, when};
 use super::ts::{id_of, key_value, say};
 use super::{Global, Output, connect};
 use crate::admin::Request;
 use crate::config::Loaded;
+use crate::packages::Distributed;
 use crate::software::apps::LARGEST_FORM;
+use crate::software::places::Kind;
+use crate::software::windows::{NewWindow, ShownWindow};
 use crate::software::{SoftwareRequest, settings::Effective};
 
 /// Applications
@@ -30,6 +33,22 @@ pub enum App {
     Show {
         /// Id or name
         app: String,
+    },
+    /// Send its content to distribution points
+    Distribute {
+        /// Id or name
+        app: String,
+        /// A distribution point or group, or `all`; the site's own if not given; repeat for more
+        #[arg(long, value_name = "DP|GROUP")]
+        to: Vec<String>,
+    },
+    /// Take its content off distribution points
+    Withdraw {
+        /// Id or name
+        app: String,
+        /// A distribution point or group; all if not given; repeat for more
+        #[arg(long, value_name = "DP|GROUP")]
+        from: Vec<String>,
     },
     /// No task sequence may install it any more
     Retire {
@@ -77,10 +96,112 @@ impl App {
                 return Ok(0);
             }
             Self::Show { app } => SoftwareRequest::AppShow { app },
+            Self::Distribute { app, to } => {
+                let request = SoftwareRequest::Distribute { kind: Kind::App, name: app, to };
+                return places(request, settings, global, output).await;
+            }
+            Self::Withdraw { app, from } => {
+                let request = SoftwareRequest::Withdraw { kind: Kind::App, name: app, from };
+                return places(request, settings, global, output).await;
+            }
             Self::Retire { app } => SoftwareRequest::AppRetire { app },
         };
         let body = call(request, settings, global, output).await?;
         output.one(&body, id_of, |output| say(&body, output));
+        Ok(0)
+    }
+}
+
+/// Sends to points, or takes off them.
+pub(super) async fn places(
+    request: SoftwareRequest,
+    settings: &Loaded,
+    global: &Global,
+    output: &Output,
+) -> Result<u8, Problem> {
+    let called = connect::call::<Value>(settings, global, output, Request::Software(request)).await?;
+    let name = |body: &Value| body["package"].as_str().unwrap_or_default().to_owned();
+    output.one(&called.body, name, |output| {
+        let distributed = serde_json::from_value(called.body.clone());
+        let all = serde_json::from_value::<Vec<Distributed>>(called.body["distributed"].clone());
+        match (distributed, all) {
+            (Ok(one), _) => super::package::show_distributed(&one, output),
+            (_, Ok(all)) => all.iter().for_each(|one| super::package::show_distributed(one, output)),
+            _ => say(&called.body, output),
+        }
+    });
+    Ok(called.finish(output))
+}
+
+/// Maintenance windows of collections
+#[derive(Debug, Subcommand)]
+pub enum CollectionWindow {
+    /// Make a window, or replace the one of this name: required deployments begin within it only
+    Add {
+        /// Name of the collection
+        collection: String,
+        /// Name of the window
+        name: String,
+        /// When it begins: a cron line, as "0 22 * * sat"
+        #[arg(long, value_name = "CRON", required_unless_present = "once", conflicts_with = "once")]
+        begins: Option<String>,
+        /// When it begins, if it comes once
+        #[arg(long, value_name = "TIME", value_parser = super::deploy::time)]
+        once: Option<jiff::Timestamp>,
+        /// How long it is: 90m, 4h
+        #[arg(long = "for", value_name = "TIME", value_parser = crate::config::parse_duration)]
+        long: std::time::Duration,
+        /// The time zone of the cron line; [sync] timezone if not given
+        #[arg(long, value_name = "ZONE")]
+        zone: Option<String>,
+    },
+    /// All windows, or those of a collection
+    List {
+        /// Name of the collection
+        collection: Option<String>,
+    },
+    /// Take a window away
+    Remove {
+        /// Name of the collection
+        collection: String,
+        /// Name of the window
+        name: String,
+    },
+}
+
+impl CollectionWindow {
+    async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
+        let request = match self {
+            Self::List { collection } => {
+                let request = SoftwareRequest::WindowList { collection };
+                let body = call(request, settings, global, output).await?;
+                let all: Vec<ShownWindow> = serde_json::from_value(body.clone()).unwrap_or_default();
+                let mut table = Rows::new(&["COLLECTION", "NAME", "BEGINS", "MINUTES", "ZONE", "NEXT"]);
+                for one in &all {
+                    let begins = one.row.once.map_or_else(|| safe(&one.row.begins), when);
+                    let next = one.next.map_or_else(|| "never".to_owned(), |window| when(window.from));
+                    table.push([
+                        safe(&one.row.collection),
+                        safe(&one.row.name),
+                        begins,
+                        one.row.minutes.to_string(),
+                        safe(&one.row.zone),
+                        next,
+                    ]);
+                }
+                let none = "no maintenance windows: required deployments begin at any time";
+                output.list(&body, &all, |one| one.row.name.clone(), table, none);
+                return Ok(0);
+            }
+            Self::Add { collection, name, begins, once, long, zone } => {
+                let minutes = u32::try_from(long.as_secs().div_ceil(60)).unwrap_or(u32::MAX);
+                SoftwareRequest::WindowAdd(NewWindow { collection, name, begins, once, minutes, zone })
+            }
+            Self::Remove { collection, name } => SoftwareRequest::WindowRemove { collection, name },
+        };
+        let body = call(request, settings, global, output).await?;
+        let name = |body: &Value| body["name"].as_str().unwrap_or_default().to_owned();
+        output.one(&body, name, |output| say(&body, output));
         Ok(0)
     }
 }
@@ -116,6 +237,9 @@ pub enum Collection {
         #[arg(required = true)]
         devices: Vec<String>,
     },
+    /// Maintenance windows
+    #[command(subcommand)]
+    Window(CollectionWindow),
 }
 
 impl Collection {
@@ -126,6 +250,7 @@ impl Collection {
         output: &Output,
     ) -> Result<u8, Problem> {
         let request = match self {
+            Self::Window(verb) => return verb.run(settings, global, output).await,
             Self::Create { name } => SoftwareRequest::CollectionCreate { name },
             Self::List => {
                 let body = call(SoftwareRequest::CollectionList, settings, global, output).await?;

@@ -27,6 +27,7 @@ mod task;
 mod tls;
 mod ts;
 mod updates;
+mod whence;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -256,8 +257,8 @@ async fn run(cli: Cli, output: &Output) -> Result<u8, Problem> {
         Verb::Settings(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Ts(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Deploy(verb) => verb.run(&settings(global)?, global, output).await,
-        Verb::Media(verb) => verb.run(&settings(global)?, global, output).await,
-        Verb::Prestage(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::Media(verb) => verb.run(global, output).await,
+        Verb::Prestage(verb) => verb.run(global, output).await,
         Verb::Config(verb) => verb.run(global, output).await,
         Verb::Serve(verb) => verb.run(global, output).await,
         Verb::Client(verb) => verb.run(settings(global)?, global, output).await,

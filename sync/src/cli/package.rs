@@ -446,7 +446,7 @@ fn show_one(shown: &Shown, output: &Output) {
     output.table(rows);
 }
 
-fn show_distributed(distributed: &Distributed, output: &Output) {
+pub(super) fn show_distributed(distributed: &Distributed, output: &Output) {
     let name = safe(&distributed.name);
     output.line(format!("{} `{name}` version {}:", distributed.package, distributed.version));
     distributed.points.iter().for_each(|sent| super::dp::line(sent, output));

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use catalog::digest::Sha256Digest;
-use catalog::problem::{Code, Coded as _, Problem};
+use catalog::problem::{Code, Problem};
 use clap::{Args, Subcommand};
 
 use super::Output;
 use super::client::{KEY_FILE, settings_of};
-use super::output::{kind_word, safe};
+use super::output::safe;
+use crate::carrying;
 use crate::clock;
 use crate::config::Settings;
 use crate::device::drive::{Device, Line, Round};
@@ -41,6 +41,9 @@ pub struct Run {
     /// Run by this policy, without asking a site
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    /// Run what is on this stand-alone media, without asking a site
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["policy", "site"])]
+    media: Option<PathBuf>,
     /// Pretend, after this description of a device; `spsync client facts --example --simulate` prints one
     #[arg(long, value_name = "FILE", conflicts_with = "execute")]
     simulate: Option<PathBuf>,
@@ -94,7 +97,8 @@ pub enum Here {
     },
 }
 
-fn state_dir(given: Option<PathBuf>, settings: &Settings) -> Result<PathBuf, Problem> {
+/// The folder in which a device remembers its runs.
+pub(super) fn state_dir(given: Option<PathBuf>, settings: &Settings) -> Result<PathBuf, Problem> {
     let folder = given.unwrap_or_else(|| settings.client_dir().join("runs"));
     std::path::absolute(&folder).map_err(|error| {
         Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be used", folder.display()))
@@ -107,7 +111,7 @@ impl Run {
         let folder = state_dir(self.state_dir.clone(), settings)?;
         let journal = Journal::open(&folder)?;
         if let Some(file) = &self.simulate {
-            let fetches = self.policy.is_none();
+            let fetches = self.policy_file().is_none();
             let hands = Simulated::new(Script::of_file(file)?, &folder, fetches, clock::now())?;
             let mut device = self.device(journal, hands, settings)?;
             return self.simulated(&mut device, output).await;
@@ -139,7 +143,10 @@ impl Run {
         if let Some(file) = &self.secrets_file {
             device.own_secrets = Some(secrets_of(file)?);
         }
-        if self.policy.is_none() || self.site.is_some() {
+        if let Some(media) = &self.media {
+            device.media = carrying::contents(media)?;
+        }
+        if self.policy_file().is_none() || self.site.is_some() {
             let mut client = settings_of(settings, false)?;
             let site = self.site.clone().unwrap_or_else(|| settings.client_site());
             client.site = crate::point::call::base(&site)?;
@@ -156,16 +163,21 @@ impl Run {
             device.link =
                 Some(Link::new(&site, &key, settings.client.ca_file(), settings.client.allow_plain_key)?);
             device.client = Some(client);
-        } else if self.execute {
+        } else if self.execute && self.media.is_none() {
             // A policy from a file names content, and the site of the configuration may have it.
             device.client = settings_of(settings, false).ok();
         }
         Ok(device)
     }
 
+    /// The policy that is run by, where no site is asked for one.
+    fn policy_file(&self) -> Option<PathBuf> {
+        self.policy.clone().or_else(|| Some(self.media.as_ref()?.join(carrying::POLICY)))
+    }
+
     async fn policy_of<E: Executor>(&self, device: &mut Device<E>) -> Result<Policy, Problem> {
-        let Some(path) = &self.policy else { return device.policy().await };
-        let bytes = std::fs::read(path).map_err(|error| {
+        let Some(path) = self.policy_file() else { return device.policy().await };
+        let bytes = std::fs::read(&path).map_err(|error| {
             Problem::new(Code::PolicyInvalid, format!("`{}` cannot be read", path.display()))
                 .because_of(Some(&error))
                 .help("name an existing file with `--policy FILE`, or leave the option out to ask the site")
@@ -231,31 +243,10 @@ impl Run {
         Ok(told(&all, output))
     }
 
-    /// What had begun goes on where no policy is had any more.
-    async fn finish<E: Executor>(&self, device: &mut Device<E>, output: &Output) -> Result<(), Problem> {
-        if self.show_commands || device.memory().current.is_none() {
-            return Ok(());
-        }
-        match device.finish().await {
-            Ok(round) => {
-                told(&round, output);
-                Ok(())
-            }
-            Err(Stopped::Power) => Err(Problem::new(Code::Internal, "the power was cut")),
-            Err(Stopped::Problem(problem)) => Err(problem),
-        }
-    }
-
     async fn real<E: Executor>(&self, device: &mut Device<E>, output: &Output) -> Result<u8, Problem> {
         let mut wanted = self.start.clone();
         loop {
-            let policy = match self.policy_of(device).await {
-                Ok(policy) => policy,
-                Err(problem) => {
-                    self.finish(device, output).await?;
-                    return Err(problem);
-                }
-            };
+            let policy = self.policy_of(device).await?;
             if self.show_commands {
                 return show(device, &policy, output);
             }
@@ -414,46 +405,4 @@ impl Here {
         }
         Ok(0)
     }
-}
-
-/// Every place that the site names for a content, in order, with the reason; who is asked later, and who not at all.
-pub(super) async fn explain(
-    settings: &Settings,
-    content: Sha256Digest,
-    output: &Output,
-) -> Result<u8, Problem> {
-    let client = settings_of(settings, false)?;
-    let answer = dp::client::locate(&client, content).await.map_err(|error| error.problem())?;
-    output.one(
-        &answer,
-        |answer| answer.content.to_string(),
-        |output| {
-            output.line(format!("{} {}", safe(answer.file_name.as_str()), answer.content));
-            for (number, one) in answer.locations.iter().enumerate() {
-                output.line(format!(
-                    "{:>3}. {} {}: {}",
-                    number + 1,
-                    kind_word(one.kind),
-                    safe(&one.name),
-                    safe(&one.reason)
-                ));
-            }
-            for one in &answer.later {
-                output.line(format!(
-                    "  after {} s, from {}: {} ({})",
-                    one.after_seconds,
-                    one.from,
-                    safe(&one.name),
-                    safe(&one.reason)
-                ));
-            }
-            for one in &answer.out {
-                output.line(format!("  not: {} ({})", safe(&one.name), safe(&one.reason)));
-            }
-            if answer.not_told > 0 {
-                output.line(format!("  {} places more are out of reach", answer.not_told));
-            }
-        },
-    );
-    Ok(0)
 }

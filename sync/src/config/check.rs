@@ -9,6 +9,7 @@ use std::path::Path;
 use catalog::problem::{Code, Coded as _};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use super::Loaded;
 use super::settings::{Settings, is_file};
@@ -56,6 +57,7 @@ pub(super) fn check(loaded: &Loaded, now: Timestamp) -> Vec<Finding> {
     findings.schedule(settings, now);
     findings.listeners(settings);
     findings.files(settings);
+    findings.secrets(settings);
     findings.selection(settings);
     findings.disks(settings);
     findings.found.sort_by_key(|finding| finding.level == Level::Warn);
@@ -190,6 +192,32 @@ impl Findings<'_> {
                 };
                 self.warn(&format!("source.{}.url", source.name), text);
             }
+        }
+    }
+
+    /// What goes to the site of this machine where others on the way could read it.
+    fn secrets(&mut self, settings: &Settings) {
+        let readable = |site: &str| Url::parse(site).is_ok_and(|site| !dp::client::is_unread(&site));
+        if !settings.dp.is_site() && readable(&settings.dp.site) {
+            match settings.dp.allow_plain_key {
+                true => self.warn(
+                    "dp.allow_plain_key",
+                    "the token and the key of this point can be read by whoever is between",
+                ),
+                false => self.warn(
+                    "dp.site",
+                    "plain HTTP: neither token nor key is sent there; use https, or `dp.allow_plain_key` on a trusted network",
+                ),
+            }
+        }
+        if readable(&settings.client.site) && settings.client.allow_plain_key {
+            self.warn("client.allow_plain_key", "the key of this device can be read by whoever is between");
+        } else if readable(&settings.client.site) {
+            self.warn(
+                "client.site",
+                "plain HTTP: this device cannot enrol there, and its key is not shown; use https, or \
+                 `client.allow_plain_key` on a trusted network",
+            );
         }
     }
 

@@ -292,6 +292,8 @@ section! {
         token_file: String = String::new(),
         /// Its key, made by itself.
         key_file: String = "point.key".to_owned(),
+        /// Send the token and the key over plain HTTP to another machine too.
+        allow_plain_key: bool = false,
         /// Sending again to points what failed.
         retry: PointRetry = PointRetry::default(),
         /// Fetch what clients ask for and what is not here, if the site lets it be had.

@@ -239,6 +239,9 @@ fn the_check_finds_what_cannot_work_here() {
     );
     let quiet = &format!("{address}update_point.upstream_role = false\n");
     assert_eq!(findings(quiet, &[]), []);
+    let secure =
+        "dp.role = \"pull\"\ndp.site = \"https://site01:8531\"\nclient.site = \"http://127.0.0.1:8530\"\n";
+    assert_eq!(findings(&format!("{quiet}{secure}"), &[]), []);
     let rows: &[(&str, Level, &str)] = &[
         ("sync.schedule = \"every day\"", Level::Error, ":4: `sync.schedule`: `every day` is no schedule"),
         ("sync.schedule = \"0 0 30 2 *\"", Level::Error, "`sync.schedule`: `0 0 30 2 *` never comes"),
@@ -252,6 +255,22 @@ fn the_check_finds_what_cannot_work_here() {
         ("sync.languages = []", Level::Warn, "`sync.languages`: empty, so nothing is listed"),
         ("sync.accept_licenses = true", Level::Warn, "`sync.accept_licenses`"),
         ("source = []", Level::Warn, "nothing to synchronise"),
+        (
+            "dp.role = \"pull\"\ndp.site = \"http://site01:8530\"",
+            Level::Warn,
+            "`dp.site`: plain HTTP: neither token nor key is sent",
+        ),
+        (
+            "dp.role = \"pull\"\ndp.site = \"http://site01:8530\"\ndp.allow_plain_key = true",
+            Level::Warn,
+            "`dp.allow_plain_key`: the token and the key",
+        ),
+        ("client.site = \"http://site01:8530\"", Level::Warn, "`client.site`: plain HTTP: this device"),
+        (
+            "client.site = \"http://site01:8530\"\nclient.allow_plain_key = true",
+            Level::Warn,
+            "`client.allow_plain_key`: the key",
+        ),
         (
             "source = [{ name = \"a\", catalogs = [\"none.cab\"] }]",
             Level::Warn,
@@ -283,7 +302,7 @@ fn everything_else() -> Settings {
         sync = { schedule = "", timezone = "GMT", jitter = "1s", products = ["x"], releases = ["x"], editions = ["x"], classifications = [], languages = [], architectures = [], supersedence_months = 1, accept_licenses = true, allow_plain_http = true, parallel_requests = 1, request_timeout = "1s", retry = { max = 1, first = "2s", longest = "2s" } }
         download = { require_sha256 = true, parallel_files = 1, rate_limit = "1B/s", proxy = "none", min_free = "1B" }
         content.dir = "x"
-        dp = { name = "x", role = "pull", site = "http://x", ca_file = "/x", token_file = "/x", key_file = "x", retry = { max = 1, delay = "1s" }, on_demand = true, on_demand_wait = "1s", on_demand_keep = "1s", on_demand_room = "1B", cloud_hosts = ["x.y"], cloud_networks = ["::1"] }
+        dp = { name = "x", role = "pull", site = "http://x", ca_file = "/x", token_file = "/x", key_file = "x", allow_plain_key = true, retry = { max = 1, delay = "1s" }, on_demand = true, on_demand_wait = "1s", on_demand_keep = "1s", on_demand_room = "1B", cloud_hosts = ["x.y"], cloud_networks = ["::1"] }
         update_point.upstream_role = false
         client = { site = "http://x", ca_file = "/x", dir = "x", allow_networks = ["::1"], address = "::1", peer_port = 1, key_file = "/x", allow_plain_key = true, cache_size = "1B", cache_age = "1s" }
         limits = { deployment_default_size = 1, deployment_maximum_size = 2, deploy_to_site_systems = "block" }

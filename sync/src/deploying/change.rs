@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
 use schema::deployments::DeploymentRow;
 
@@ -21,6 +22,32 @@ use crate::site::Site;
 pub async fn change(site: &Arc<Site>, wanted: Change, caller: &Caller) -> Result<Answer, Problem> {
     let row = named(site, &wanted.deployment).await?;
     not_over(&row)?;
+    let document = sequence(site, row.sequence.as_str()).await?.document;
+    let (sequence, id, who) = (Sequence::parse(&document)?, row.id.clone(), caller.who.clone());
+    // What is there when it is written is what changes: somebody may have said something meanwhile.
+    let (changed, notes) = site
+        .write_unless(caller.dry_run, move |w| {
+            let row = w.deployment(&id)?.ok_or_else(|| gone(&id))?;
+            not_over(&row)?;
+            let (changed, notes) = changed(row, &wanted, &sequence)?;
+            w.change_deployment(&changed)?;
+            w.audit(&who, "deploy.change", id.as_str(), clock::now())?;
+            Ok((changed, notes))
+        })
+        .await?;
+    if caller.dry_run {
+        return Answer::of(&serde_json::json!({ "would_change": changed, "notes": notes, "dry_run": true }));
+    }
+    let shown = show::Shown { notes, ..show::one(site, row.id.as_str()).await? };
+    Answer::of(&shown)
+}
+
+/// What becomes of a deployment, and remarks. Pure.
+fn changed(
+    row: DeploymentRow,
+    wanted: &Change,
+    sequence: &Sequence,
+) -> Result<(DeploymentRow, Vec<String>), Problem> {
     let mut times = Times {
         available: wanted.available.unwrap_or(row.available),
         deadline: wanted.deadline.or(row.deadline),
@@ -34,43 +61,25 @@ pub async fn change(site: &Arc<Site>, wanted: Change, caller: &Caller) -> Result
         Problem::new(Code::InvalidOption, "an option has a value that is not accepted")
             .because(error.to_string())
     })?;
-    let document = sequence(site, row.sequence.as_str()).await?.document;
-    let notes = options::settle(row.purpose, &mut times, &mut options, &Sequence::parse(&document)?)?;
+    let notes = options::settle(row.purpose, &mut times, &mut options, sequence)?;
     let options = serde_json::to_value(&options).map_err(|error| Problem::of(Code::Internal, &error))?;
-    let changed = DeploymentRow {
-        available: times.available,
-        deadline: times.deadline,
-        expires: times.expires,
-        options,
-        ..row.clone()
-    };
-    if caller.dry_run {
-        return Answer::of(&serde_json::json!({ "would_change": changed, "notes": notes, "dry_run": true }));
-    }
-    save(site, changed, "deploy.change", caller).await?;
-    let shown = show::Shown { notes, ..show::one(site, row.id.as_str()).await? };
-    Answer::of(&shown)
+    let Times { available, deadline, expires } = times;
+    Ok((DeploymentRow { available, deadline, expires, options, ..row }, notes))
 }
 
 fn not_over(row: &DeploymentRow) -> Result<(), Problem> {
     match row.stopped {
         None => Ok(()),
-        Some(_) => Err(Problem::new(Code::DeploymentOver, format!("deployment {} was stopped", row.id))),
+        Some(_) => Err(over(&row.id)),
     }
 }
 
-async fn save(
-    site: &Arc<Site>,
-    row: DeploymentRow,
-    what: &'static str,
-    caller: &Caller,
-) -> Result<(), Problem> {
-    let who = caller.who.clone();
-    site.write(move |w| {
-        w.save_deployment(&row)?;
-        w.audit(&who, what, row.id.as_str(), clock::now())
-    })
-    .await
+fn over(id: &PackageId) -> Problem {
+    Problem::new(Code::DeploymentOver, format!("deployment {id} was stopped"))
+}
+
+fn gone(id: &PackageId) -> Problem {
+    Problem::new(Code::DeploymentNotFound, format!("no deployment has the id `{id}`"))
 }
 
 /// Stops offering it. Devices that have begun go on: once started it cannot be cancelled.
@@ -81,8 +90,16 @@ pub async fn stop(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Answe
     let row = named(site, name).await?;
     not_over(&row)?;
     if !caller.dry_run {
-        let stopped = DeploymentRow { stopped: Some(clock::now()), ..row.clone() };
-        save(site, stopped, "deploy.stop", caller).await?;
+        let (id, who) = (row.id.clone(), caller.who.clone());
+        site.write(move |w| {
+            let now = clock::now();
+            if !w.stop_deployment(&id, now)? {
+                let there = w.deployment(&id)?.is_some();
+                return Err(if there { over(&id) } else { gone(&id) }.into());
+            }
+            w.audit(&who, "deploy.stop", id.as_str(), now)
+        })
+        .await?;
     }
     let shown = show::one(site, row.id.as_str()).await?;
     Answer::of(&serde_json::json!({ "stopped": shown, "dry_run": caller.dry_run }))

@@ -330,7 +330,7 @@ pub async fn check(site: &Arc<Site>, args: &CheckArgs) -> Result<Answer, Problem
         planned: planned.into_iter().map(|point| point.name).collect(),
     };
     let mut checked = judge(&world, &site.locations.places(), &about);
-    let missing = create::missing(&world, &references);
+    let missing = super::package::missing(&world, &references);
     if !missing.is_empty() {
         let titles: Vec<_> = missing.iter().map(|listed| listed.update.title.as_str()).collect();
         checked.notes.push(format!("not downloaded: {}", titles.join(", ")));

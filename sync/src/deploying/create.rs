@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
+use jiff::{SignedDuration, Timestamp};
 use schema::Writer;
 use schema::collections::Collection;
 use schema::deployments::{ContentState, DeploymentRow, Purpose};
-use schema::packages::{Access, NewMember, NewPackage};
 use schema::sequences::SequenceRow;
 use serde::{Deserialize, Serialize};
 
 use super::check::{self, World};
 use super::choice::{self, Choice};
 use super::options::{self, Options, Times};
+use super::package::{self, Package, missing};
 use super::reaching::Means;
 use super::request::Create;
 use super::risk::{self, Allowed, Reached};
@@ -23,12 +24,11 @@ use crate::authoring::surroundings::sequence;
 use crate::clock;
 use crate::config::SiteSystems;
 use crate::points;
-use crate::policy::{Facts, References};
+use crate::policy::Facts;
 use crate::sequence::action::OsType;
 use crate::sequence::{Sequence, lint};
 use crate::site::Site;
 use crate::software::collections;
-use crate::updates::Listed;
 
 /// What was made, or would be.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -63,6 +63,13 @@ pub struct Created {
     pub dry_run: bool,
 }
 
+/// From when a deployment is offered for which nobody said it. A deadline of `now` was said a moment ago, and means at once.
+fn at_once(deadline: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    let a_moment = SignedDuration::from_mins(1);
+    let just_said = |deadline: &Timestamp| *deadline < now && now.duration_since(*deadline) < a_moment;
+    deadline.filter(just_said).unwrap_or(now)
+}
+
 /// Everything about a deployment that is settled before it is recorded.
 pub(super) struct Settled {
     row: SequenceRow,
@@ -73,13 +80,6 @@ pub(super) struct Settled {
     options: Options,
     risk: risk::Risk,
     notes: Vec<String>,
-}
-
-/// What happens to a package.
-enum Package {
-    None,
-    Existing(PackageId, Vec<NewMember>),
-    New(String, Vec<NewMember>),
 }
 
 /// What else happens in the transaction that makes a deployment.
@@ -107,7 +107,7 @@ pub async fn create_and(
     let now = clock::now();
     let world = World::of(site).await?;
     let times = Times {
-        available: wanted.available.unwrap_or(now),
+        available: wanted.available.unwrap_or_else(|| at_once(wanted.deadline, now)),
         deadline: wanted.deadline,
         expires: wanted.expires,
     };
@@ -130,12 +130,15 @@ pub async fn create_and(
     let (choice, skipped) = choice::decide(&wanted.package, &titles, uses)?;
     let mut notes = settled.notes.clone();
     notes.extend(skipped);
-    let (package, places) = package(site, &choice, &missing, &wanted.package.to).await?;
+    let (package, places) =
+        package::of(site, &choice, &missing, &world, &references, &wanted.package.to).await?;
     // Names that nothing has are refused before anything is written.
     let targets = points::targets(site, &places).await?;
     let mut options = settled.options.clone();
     options.cloud |= choice == Choice::NoPackage;
-    let planned = if matches!(package, Package::None) { Vec::new() } else { targets.points };
+    let sends = !matches!(package, Package::None | Package::Holding(_));
+    let planned = if sends { targets.points } else { Vec::new() };
+    notes.extend(package::room(site, &package, &missing, &planned).await?);
     let about = check::About {
         sequence: &settled.sequence,
         references: &references,
@@ -161,7 +164,7 @@ pub async fn create_and(
     notes.extend(priority_advice(&world, &settled.collection, uses));
     let state = match (&choice, &package) {
         (Choice::NoPackage, _) => ContentState::None,
-        (_, Package::None) => ContentState::Ready,
+        (_, Package::None | Package::Holding(_)) => ContentState::Ready,
         _ => ContentState::Pending,
     };
     let mut created = Created {
@@ -175,7 +178,7 @@ pub async fn create_and(
         options: options.clone(),
         package: match &package {
             Package::None => None,
-            Package::Existing(id, _) => Some(id.to_string()),
+            Package::Existing(id, _) | Package::Holding(id) => Some(id.to_string()),
             Package::New(name, _) => Some(name.clone()),
         },
         downloads: titles,
@@ -190,7 +193,7 @@ pub async fn create_and(
     let (sequence, collection) = (settled.row.id.clone(), settled.collection.name.clone());
     let made = site
         .write_unless(dry_run, move |w| {
-            let package = fill(w, &code, package, &who)?;
+            let package = package::fill(w, &code, package, &who)?;
             let (id, number) = w.next_deployment_id(&code)?;
             let row = DeploymentRow {
                 id: id.clone(),
@@ -320,65 +323,6 @@ async fn reached(site: &Arc<Site>, world: &World, collection: &Collection) -> Re
         servers: members.iter().filter(|name| is_server(name)).cloned().collect(),
         site_systems: members.iter().filter(|name| is_ours(name)).cloned().collect(),
     })
-}
-
-/// Feature updates whose files are not all in the library.
-pub(super) fn missing<'w>(world: &'w World, references: &References) -> Vec<&'w Listed> {
-    let of = |id| world.known.updates.iter().find(|listed| listed.update.id.update == id);
-    let updates = references.feature_updates.iter().filter_map(|update| of(update.id()));
-    updates.filter(|listed| !listed.update.downloaded).collect()
-}
-
-async fn package(
-    site: &Arc<Site>,
-    choice: &Choice,
-    missing: &[&Listed],
-    to: &[String],
-) -> Result<(Package, Vec<String>), Problem> {
-    let member = |listed: &&Listed| NewMember {
-        revision: listed.update.id,
-        title: listed.update.title.clone(),
-        size: listed.update.size,
-    };
-    let members: Vec<NewMember> = missing.iter().map(member).collect();
-    Ok(match choice {
-        Choice::Nothing | Choice::NoPackage => (Package::None, Vec::new()),
-        Choice::New(name) => (Package::New(name.trim().to_owned(), members), to.to_vec()),
-        Choice::Existing(name) => {
-            let package = crate::packages::named(site, name).await?;
-            let before = crate::packages::shown(site, &package.id).await?.distributed_to;
-            let places = if to.is_empty() { before } else { to.to_vec() };
-            (Package::Existing(package.id, members), places)
-        }
-    })
-}
-
-/// Makes the package, or puts what it lacks into it.
-fn fill(
-    w: &Writer<'_>,
-    code: &catalog::id::SiteCode,
-    package: Package,
-    who: &str,
-) -> Result<Option<PackageId>, schema::SchemaError> {
-    let now = clock::now();
-    let (id, members) = match package {
-        Package::None => return Ok(None),
-        Package::Existing(id, members) => (id, members),
-        Package::New(name, members) => {
-            let new =
-                NewPackage { name, description: String::new(), source_dir: None, access: Access::Public };
-            let id = w.create_package(code, &new, now)?;
-            w.audit(who, "package.create", id.as_str(), now)?;
-            (id, members)
-        }
-    };
-    let present = w.members_present(&id, &members)?;
-    let new: Vec<_> = members.into_iter().filter(|member| !present.contains(&member.revision)).collect();
-    if !new.is_empty() {
-        w.add_members(&id, &new, now)?;
-        w.audit(who, "package.add", id.as_str(), now)?;
-    }
-    Ok(Some(id))
 }
 
 /// The advice of the mission's document, where a feature update would run with another priority (mission row M21).

@@ -18,6 +18,7 @@ mod content;
 mod create;
 pub mod eligible;
 pub mod options;
+pub mod package;
 pub mod phased;
 pub mod phases;
 pub mod reaching;
@@ -26,6 +27,7 @@ pub mod resolve;
 pub mod risk;
 mod show;
 pub mod status;
+pub mod updates;
 
 use std::sync::Arc;
 
@@ -49,10 +51,22 @@ pub async fn answer(site: &Arc<Site>, request: DeployRequest, caller: &Caller) -
     Ok(match request {
         DeployRequest::Create(wanted) => return create::create(site, *wanted, caller).await,
         DeployRequest::List => show::list(site).await?.into(),
-        DeployRequest::Show { deployment } => Answer::of(&show::one(site, &deployment).await?)?.into(),
+        DeployRequest::CreateUpdates(new) => updates::create(site, new, caller).await?.into(),
+        DeployRequest::UpdatesList => updates::list(site).await?.into(),
+        DeployRequest::Show { deployment } => match updates::named(site, &deployment).await? {
+            Some(row) => updates::act(site, row, updates::Act::Show, caller).await?.into(),
+            None => Answer::of(&show::one(site, &deployment).await?)?.into(),
+        },
+
         DeployRequest::Change(wanted) => change::change(site, *wanted, caller).await?.into(),
-        DeployRequest::Stop { deployment } => change::stop(site, &deployment, caller).await?.into(),
-        DeployRequest::Delete { deployment } => change::delete(site, &deployment, caller).await?.into(),
+        DeployRequest::Stop { deployment } => match updates::named(site, &deployment).await? {
+            Some(row) => updates::act(site, row, updates::Act::Stop, caller).await?.into(),
+            None => change::stop(site, &deployment, caller).await?.into(),
+        },
+        DeployRequest::Delete { deployment } => match updates::named(site, &deployment).await? {
+            Some(row) => updates::act(site, row, updates::Act::Delete, caller).await?.into(),
+            None => change::delete(site, &deployment, caller).await?.into(),
+        },
         DeployRequest::Check(args) => check::check(site, &args).await?.into(),
         DeployRequest::Status { deployment } => status::status(site, &deployment).await?.into(),
         DeployRequest::PhasedCreate(wanted) => phases::create(site, *wanted, caller).await?.into(),

@@ -365,6 +365,12 @@ mod tests {
         assert_eq!((times.deadline, options.delivery), (Some(at(100)), Some(Delivery::BeforeStart)));
         assert!(!options.user_may_run && options.show_progress && options.rerun == Rerun::Always);
         assert!(notes.iter().any(|note| note.starts_with("PREDOWNLOAD_HAS_NO_EFFECT")), "{notes:?}");
+        // Mission row M68: accepted as a normal download, and said.
+        for (purpose, said) in [(Purpose::Required, true), (Purpose::Available, false)] {
+            let mut times = Times { available: at(100), deadline: None, expires: None };
+            let notes = settle(purpose, &mut times, &mut options, &by_image()).unwrap();
+            assert_eq!(notes.iter().any(|note| note.contains("nothing comes earlier")), said, "{notes:?}");
+        }
         let mut times = Times { available: at(100), deadline: None, expires: None };
         let mut options = Options { offered_to: OfferedTo::Media, ..Options::default() };
         settle(Purpose::Available, &mut times, &mut options, &by_image()).unwrap();

@@ -6,6 +6,7 @@ use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
 use jiff::{SignedDuration, Timestamp};
 use schema::deployments::{PhasedRow, Purpose};
+use schema::{Reader, SchemaError};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
@@ -72,9 +73,13 @@ fn json(value: &impl Serialize) -> Result<serde_json::Value, Problem> {
 }
 
 async fn named(site: &Arc<Site>, name: &str) -> Result<PhasedRow, Problem> {
-    let all = site.read(|r| r.phased()).await?;
-    all.into_iter().find(|row| row.name.eq_ignore_ascii_case(name.trim())).ok_or_else(|| {
-        Problem::new(Code::DeploymentNotFound, format!("no phased deployment is called `{name}`"))
+    let name = name.to_owned();
+    site.read(move |r| found(r, &name)).await
+}
+
+fn found(reader: &Reader<'_>, name: &str) -> Result<PhasedRow, SchemaError> {
+    reader.phased_named(name)?.ok_or_else(|| {
+        Problem::new(Code::DeploymentNotFound, format!("no phased deployment is called `{name}`")).into()
     })
 }
 
@@ -85,10 +90,8 @@ async fn named(site: &Arc<Site>, name: &str) -> Result<PhasedRow, Problem> {
 /// `PHASES_INVALID`, `CONTENT_NOT_DISTRIBUTED`, `HIGH_RISK_*`, `NAME_*`, those of a deployment.
 pub async fn create(site: &Arc<Site>, wanted: PhasedCreate, caller: &Caller) -> Result<Answer, Problem> {
     let name = crate::authoring::checked_name(&wanted.name)?;
-    let taken = site.read(|r| r.phased()).await?.into_iter().any(|row| row.name.eq_ignore_ascii_case(&name));
-    if taken {
-        return Err(Problem::new(Code::NameInUse, format!("a phased deployment is called `{name}` already")));
-    }
+    let wanted_name = name.clone();
+    site.read(move |r| not_taken(r, &wanted_name)).await?;
     let new = |phase: super::request::NewPhase| Phase {
         collection: phase.collection,
         success: phase.success,
@@ -142,13 +145,24 @@ pub async fn create(site: &Arc<Site>, wanted: PhasedCreate, caller: &Caller) -> 
     }
     let (saved, who) = (row.clone(), caller.who.clone());
     site.write(move |w| {
-        w.save_phased(&saved)?;
+        not_taken(w, &saved.name)?;
+        w.create_phased(&saved)?;
         w.audit(&who, "deploy.phased-create", &saved.name, now)
     })
     .await?;
     pass(site, now).await?;
     let row = named(site, &row.name).await?;
     Answer::of(&ShownPlan { notes, ..shown(site, &world, &row).await? })
+}
+
+fn not_taken(reader: &Reader<'_>, name: &str) -> Result<(), SchemaError> {
+    match reader.phased_named(name)? {
+        None => Ok(()),
+        Some(_) => {
+            let message = format!("a phased deployment is called `{name}` already");
+            Err(Problem::new(Code::NameInUse, message).into())
+        }
+    }
 }
 
 /// What a later phase needs has to be on a point before: nobody is there to ask when it begins.
@@ -243,6 +257,15 @@ pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
 /// Those of the database.
 pub async fn pass(site: &Arc<Site>, now: Timestamp) -> Result<(), Problem> {
     let rows = site.read(|r| r.phased()).await?;
+    see_to(site, rows, now).await
+}
+
+/// The same for these plans, as they were read. One that somebody changed or deleted since then is left alone: what was
+/// decided is about another plan.
+///
+/// # Errors
+/// Those of the database.
+pub async fn see_to(site: &Arc<Site>, rows: Vec<PhasedRow>, now: Timestamp) -> Result<(), Problem> {
     let waiting = |row: &PhasedRow| plan_of(row).is_ok_and(|plan| !plan.suspended && !plan.is_over());
     if !rows.iter().any(waiting) {
         return Ok(());
@@ -253,10 +276,12 @@ pub async fn pass(site: &Arc<Site>, now: Timestamp) -> Result<(), Problem> {
         let mut plan = before.clone();
         let tallies = tallies(site, &world, &plan).await?;
         match plan.at(&tallies, now) {
-            Some(position) => begin(site, row, plan, position, now).await?,
+            Some(position) => {
+                begin(site, row, plan, position, now).await?;
+            }
             None if plan != before => {
-                let row = PhasedRow { plan: json(&plan)?, ..row };
-                site.write(move |w| w.save_phased(&row)).await?;
+                let after = PhasedRow { plan: json(&plan)?, ..row.clone() };
+                site.write(move |w| w.change_phased(&row, &after)).await?;
             }
             None => {}
         }
@@ -264,14 +289,14 @@ pub async fn pass(site: &Arc<Site>, now: Timestamp) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Makes the deployment of a phase.
+/// Makes the deployment of a phase; whether the plan was still what it was when this was decided.
 async fn begin(
     site: &Arc<Site>,
     row: PhasedRow,
     plan: Plan,
     position: usize,
     now: Timestamp,
-) -> Result<(), Problem> {
+) -> Result<bool, Problem> {
     let chosen = chosen_of(&row)?;
     let phase = &plan.phases[position];
     let times = times(chosen.purpose, phase, now);
@@ -288,40 +313,54 @@ async fn begin(
         confirm_high_risk: chosen.confirmed,
     };
     let caller = Caller { who: format!("phased {}", row.name), dry_run: false };
-    let (mut begun, saved) = (plan.clone(), row.clone());
+    let (mut begun, before) = (plan.clone(), row.clone());
     let also: create::Also = Box::new(move |w, id| {
         begun.began(position, id.to_string(), now);
         let plan = serde_json::to_value(&begun).map_err(|error| Problem::of(Code::Internal, &error))?;
-        w.save_phased(&PhasedRow { plan, problem: None, ..saved })
+        let after = PhasedRow { plan, problem: None, ..before.clone() };
+        if w.change_phased(&before, &after)? { Ok(()) } else { Err(changed_meanwhile(&before.name).into()) }
     });
     match create::create_and(site, wanted, &caller, also).await {
         Ok(_) => info!("phase {} of {} begins", position + 1, row.name),
         Err(problem) => {
-            warn!("phase {} of {} does not begin, which suspends it: {problem}", position + 1, row.name);
+            let (name, told) = (row.name.clone(), problem.to_string());
             let plan = json(&Plan { suspended: true, ..plan })?;
-            let row = PhasedRow { plan, problem: Some(problem), ..row };
-            site.write(move |w| w.save_phased(&row)).await?;
+            let after = PhasedRow { plan, problem: Some(problem), ..row.clone() };
+            if !site.write(move |w| w.change_phased(&row, &after)).await? {
+                info!("phase {} of {name} does not begin: {told}", position + 1);
+                return Ok(false);
+            }
+            warn!("phase {} of {name} does not begin, which suspends it: {told}", position + 1);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
-async fn save(
+fn changed_meanwhile(name: &str) -> Problem {
+    Problem::new(Code::PhaseRefused, format!("`{name}` was changed or deleted meanwhile"))
+        .help("look at it with `spsync deploy phased show`, then say it again")
+}
+
+/// Changes the plan that is there now, whatever was there a moment ago.
+async fn change_plan(
     site: &Arc<Site>,
-    row: PhasedRow,
-    plan: &Plan,
+    name: &str,
     what: &'static str,
     caller: &Caller,
+    change: impl FnOnce(&mut Plan) -> Result<(), Problem> + Send + 'static,
 ) -> Result<Answer, Problem> {
-    let row = PhasedRow { plan: json(plan)?, problem: None, ..row };
-    if !caller.dry_run {
-        let (saved, who) = (row.clone(), caller.who.clone());
-        site.write(move |w| {
-            w.save_phased(&saved)?;
-            w.audit(&who, what, &saved.name, clock::now())
+    let (name, who) = (name.to_owned(), caller.who.clone());
+    let row = site
+        .write_unless(caller.dry_run, move |w| {
+            let before = found(w, &name)?;
+            let mut plan = plan_of(&before)?;
+            change(&mut plan)?;
+            let after = PhasedRow { plan: json(&plan)?, problem: None, ..before.clone() };
+            w.change_phased(&before, &after)?;
+            w.audit(&who, what, &before.name, clock::now())?;
+            Ok(after)
         })
         .await?;
-    }
     Answer::of(&shown(site, &World::of(site).await?, &row).await?)
 }
 
@@ -336,7 +375,9 @@ pub async fn advance(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<An
     if !caller.dry_run {
         let (who, object) = (caller.who.clone(), row.name.clone());
         site.write(move |w| w.audit(&who, "deploy.phased-advance", &object, now)).await?;
-        begin(site, row, plan, position, now).await?;
+        if !begin(site, row, plan, position, now).await? {
+            return Err(changed_meanwhile(name));
+        }
     }
     let row = named(site, name).await?;
     let problem = row.problem.clone();
@@ -353,10 +394,12 @@ pub async fn suspend(
     suspend: bool,
     caller: &Caller,
 ) -> Result<Answer, Problem> {
-    let row = named(site, name).await?;
-    let plan = Plan { suspended: suspend, ..plan_of(&row)? };
     let what = if suspend { "deploy.phased-suspend" } else { "deploy.phased-resume" };
-    save(site, row, &plan, what, caller).await
+    let set = move |plan: &mut Plan| {
+        plan.suspended = suspend;
+        Ok(())
+    };
+    change_plan(site, name, what, caller, set).await
 }
 
 /// Changes a phase that has not begun.
@@ -364,16 +407,17 @@ pub async fn suspend(
 /// # Errors
 /// `PHASE_ACTIVE`, `PHASES_INVALID`, `PHASE_REFUSED`.
 pub async fn change(site: &Arc<Site>, wanted: &PhaseChange, caller: &Caller) -> Result<Answer, Problem> {
-    let row = named(site, &wanted.name).await?;
-    let mut plan = plan_of(&row)?;
-    let position = wanted.phase.checked_sub(1).unwrap_or(usize::MAX);
-    plan.may_change(position)?;
-    let phase = &mut plan.phases[position];
-    phase.success = wanted.success.unwrap_or(phase.success);
-    phase.begin = wanted.begin.unwrap_or(phase.begin);
-    phase.due_after = wanted.due_after.unwrap_or(phase.due_after);
-    phased::check(&plan.phases)?;
-    save(site, row, &plan, "deploy.phased-change", caller).await
+    let new = wanted.clone();
+    let set = move |plan: &mut Plan| {
+        let position = new.phase.checked_sub(1).unwrap_or(usize::MAX);
+        plan.may_change(position)?;
+        let phase = &mut plan.phases[position];
+        phase.success = new.success.unwrap_or(phase.success);
+        phase.begin = new.begin.unwrap_or(phase.begin);
+        phase.due_after = new.due_after.unwrap_or(phase.due_after);
+        phased::check(&plan.phases)
+    };
+    change_plan(site, &wanted.name, "deploy.phased-change", caller, set).await
 }
 
 /// Forgets it; the deployments that it made stay.

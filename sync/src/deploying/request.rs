@@ -15,6 +15,10 @@ use super::phased::{Begin, Success};
 pub enum DeployRequest {
     /// Offers a task sequence to a collection, all of it or nothing.
     Create(Box<Create>),
+    /// Deploys updates beside task sequences.
+    CreateUpdates(super::updates::NewUpdates),
+    /// All deployments of updates.
+    UpdatesList,
     /// All of them.
     List,
     /// One of them.

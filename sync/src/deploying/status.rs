@@ -157,12 +157,21 @@ pub fn lines(members: Vec<String>, runs: Vec<DeviceRun>) -> Vec<DeviceLine> {
     all.into_values().collect()
 }
 
+/// Bytes of all devices by kind of source. Each says its own, whatever it likes: a sum has an end, not an overflow.
+fn bytes_of(devices: &[DeviceLine]) -> BTreeMap<String, u64> {
+    let mut bytes: BTreeMap<String, u64> = BTreeMap::new();
+    for (source, count) in devices.iter().flat_map(|line| &line.bytes) {
+        let sum = bytes.entry(source.clone()).or_default();
+        *sum = sum.saturating_add(*count);
+    }
+    bytes
+}
+
 /// The sums of lines. Pure.
 pub fn sums(deployment: Shown, devices: Vec<DeviceLine>) -> Status {
     let mut states: BTreeMap<String, u64> = BTreeMap::new();
     let mut steps: BTreeMap<(u32, String, String), u64> = BTreeMap::new();
     let mut errors: BTreeMap<Named, (u64, Vec<String>)> = BTreeMap::new();
-    let mut bytes: BTreeMap<String, u64> = BTreeMap::new();
     let mut buckets = Buckets::default();
     for line in &devices {
         *states.entry(line.state.clone()).or_default() += 1;
@@ -181,10 +190,8 @@ pub fn sums(deployment: Shown, devices: Vec<DeviceLine>) -> Status {
                 entry.1.push(line.device.clone());
             }
         }
-        for (source, count) in &line.bytes {
-            *bytes.entry(source.clone()).or_default() += count;
-        }
     }
+    let bytes = bytes_of(&devices);
     let mut errors: Vec<ErrorLine> = errors
         .into_iter()
         .map(|(error, (devices, examples))| ErrorLine { error, devices, examples })
@@ -219,4 +226,33 @@ pub fn tally(members: &[String], runs: &[DeviceRun]) -> Tally {
         runs.iter().filter(|run| state_of(&run.state) == RunState::Succeeded && is_in(&run.device)).count();
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     Tally { devices: number(members.len()), succeeded: number(succeeded) }
+}
+
+#[cfg(test)]
+mod tests {
+    use catalog::id::PackageId;
+
+    use super::*;
+
+    #[test]
+    fn two_devices_that_say_too_much_do_not_end_the_sums() {
+        let run = |device: &str, bytes: u64| DeviceRun {
+            device: device.to_owned(),
+            deployment: "XYZ20001".parse::<PackageId>().expect("an id"),
+            series: 1,
+            run: 1,
+            state: RunState::Succeeded.word().to_owned(),
+            step: None,
+            step_name: None,
+            code: None,
+            exit: None,
+            details: String::new(),
+            started: Timestamp::UNIX_EPOCH,
+            changed: Timestamp::UNIX_EPOCH,
+            bytes: BTreeMap::from([("peer".to_owned(), bytes), ("cloud".to_owned(), 2)]),
+        };
+        let runs = vec![run("pc1", i64::MAX as u64), run("pc2", i64::MAX as u64), run("pc3", u64::MAX)];
+        let bytes = bytes_of(&lines(vec!["pc4".to_owned()], runs));
+        assert_eq!((bytes["peer"], bytes["cloud"]), (u64::MAX, 6));
+    }
 }

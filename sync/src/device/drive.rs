@@ -2,19 +2,20 @@
 
 mod running;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 use dp::client::ClientSettings;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::content::{self, Need};
-use super::evaluate::{Around, Verdict, verdict};
-use super::executor::{Executor, Stopped};
-use super::journal::{Current, Journal, Memory};
+use super::content::{self, Ahead, Asking, Got, Need, NotGot};
+use super::evaluate::{self, Around, Verdict, verdict};
+use super::executor::{Executor, Moment, Stopped};
+use super::journal::{Current, Journal, Memory, POLICY};
 use super::link::{Link, NoPolicy};
 use super::log::Log;
 use super::machine::{Failure, Frame, Progress, Said};
@@ -22,10 +23,9 @@ use super::plan::Plan;
 use super::scripts;
 use super::variables::Masker;
 use crate::policy::{
-    Assignment, BytesFrom, DeploymentId, FactsReport, MostOf, Policy, Purpose, Rerun, RunState, Secrets,
-    StatusBatch,
+    Assignment, BytesFrom, DeploymentId, FactsReport, MostOf, Origin, Policy, Purpose, Rerun, RunState,
+    Secrets, StatusBatch,
 };
-use crate::sequence::Action;
 
 /// Time in which nobody counted, after which no more of it counts: the clock may have been set.
 const LONGEST_GAP: Duration = Duration::from_secs(1_800);
@@ -41,6 +41,8 @@ pub struct Device<E> {
     pub link: Option<Link>,
     /// From whom content is fetched.
     pub client: Option<ClientSettings>,
+    /// Content on stand-alone media: it is used from there, verified as all other.
+    pub media: BTreeMap<Sha256Digest, PathBuf>,
     /// Secrets from a file, for runs without a site.
     pub own_secrets: Option<Secrets>,
     secrets: Option<Secrets>,
@@ -84,6 +86,15 @@ pub struct Round {
     pub unsent: usize,
 }
 
+/// Whether a site does not want to have to do with this device, rather than being away.
+fn is_refusal(problem: &Problem) -> bool {
+    matches!(problem.code, Code::KeyRefused | Code::KeyRevoked | Code::PlainHttpRefused)
+}
+
+fn after(now: Timestamp, wait: Duration) -> Option<Timestamp> {
+    now.checked_add(SignedDuration::try_from(wait).ok()?).ok()
+}
+
 /// How driving a run stopped.
 enum Driven {
     Ended(Line),
@@ -100,7 +111,20 @@ impl<E: Executor> Device<E> {
         let log = Log::open(journal.folder());
         let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("spsync"));
         let (link, client, own_secrets, secrets) = (None, None, None, None);
-        Ok(Self { hands, journal, memory, log, link, client, own_secrets, secrets, delta: false, program })
+        let media = BTreeMap::new();
+        Ok(Self {
+            hands,
+            journal,
+            memory,
+            log,
+            link,
+            client,
+            media,
+            own_secrets,
+            secrets,
+            delta: false,
+            program,
+        })
     }
 
     /// What is remembered.
@@ -132,7 +156,7 @@ impl<E: Executor> Device<E> {
     /// # Errors
     /// `CLIENT_NO_SITE` where there is neither; why the site refuses; `CLIENT_STATE_DAMAGED`.
     pub async fn policy(&mut self) -> Result<Policy, Problem> {
-        let kept: Option<(Policy, Option<String>)> = self.journal.read("policy.json")?;
+        let kept: Option<(Policy, Option<String>)> = self.journal.read(POLICY)?;
         let Some(link) = self.link.clone() else {
             return kept.map(|(policy, _)| policy).ok_or_else(|| {
                 Problem::new(Code::ClientNoSite, "neither a site nor a policy is given")
@@ -145,19 +169,27 @@ impl<E: Executor> Device<E> {
             Ok(Some((policy, tag))) => {
                 let text = format!("policy {} with {} deployments", policy.version, policy.assignments.len());
                 self.write("PolicyAgent", "", &text);
-                self.journal.write("policy.json", &(&policy, tag))?;
+                self.journal.write(POLICY, &(&policy, tag))?;
                 Ok(policy)
             }
             Ok(None) => kept
                 .map(|(policy, _)| policy)
                 .ok_or_else(|| Problem::new(Code::SiteAnswerInvalid, "304 to no policy")),
+            Err(NoPolicy::Refused(problem)) => {
+                self.write("PolicyAgent", "", &format!("the site refuses this device: {problem}"));
+                // Nothing is begun any more, neither now nor when the site is away. What has begun goes on: half an upgrade is
+                // worse than a whole one.
+                let Some((policy, _)) = kept else { return Err(problem) };
+                let empty = Policy { assignments: Vec::new(), ..policy };
+                // What is no refusal of the key may be another program's answer: it holds for now.
+                if is_refusal(&problem) {
+                    self.journal.write(POLICY, &(&empty, None::<String>))?;
+                }
+                if self.memory.current.is_some() { Ok(empty) } else { Err(problem) }
+            }
             Err(NoPolicy::Away(problem)) => {
                 self.write("PolicyAgent", "", &format!("the site is away: {problem}"));
                 kept.map(|(policy, _)| policy).ok_or(problem)
-            }
-            Err(NoPolicy::Refused(problem)) => {
-                self.write("PolicyAgent", "", &format!("the site refuses this device: {problem}"));
-                Err(problem)
             }
         }
     }
@@ -250,20 +282,6 @@ impl<E: Executor> Device<E> {
         Ok(round)
     }
 
-    /// Goes on with what runs, and looks at nothing else: for a device that has no policy any more. Half an upgrade is worse
-    /// than a whole one.
-    ///
-    /// # Errors
-    /// [`Stopped`].
-    pub async fn finish(&mut self) -> Result<Round, Stopped> {
-        let mut round = Round::default();
-        if self.memory.current.is_some() {
-            self.go_on(&mut round).await?;
-        }
-        round.unsent = self.memory.outbox.len();
-        Ok(round)
-    }
-
     async fn go_on(&mut self, round: &mut Round) -> Result<(), Stopped> {
         match self.drive().await? {
             Driven::Ended(line) => round.deployments.push(line),
@@ -273,9 +291,10 @@ impl<E: Executor> Device<E> {
     }
 
     /// Scripts go after the restart that follows their run.
-    fn tidy(&mut self) -> Result<(), Problem> {
+    fn tidy(&mut self) -> Result<(), Stopped> {
         let boot = self.hands.boot();
         if self.memory.scripts.as_ref().is_some_and(|scripts| scripts.remove_after_restart(&boot)) {
+            self.hands.reached(Moment::Tidied)?;
             self.memory.scripts = None;
             self.write("TSManager", "", "the scripts of the last run are removed");
             self.save()?;
@@ -321,12 +340,17 @@ impl<E: Executor> Device<E> {
             Verdict::Offered => {
                 line.details = "somebody may start it".to_owned();
                 if assignment.content.pre_download {
-                    self.prepare(policy, assignment, false, &mut line).await;
+                    self.prepare(policy, assignment, false, &mut line).await?;
                 }
             }
             Verdict::Prepare { until, why } => {
                 (line.details, line.next) = (why.to_owned(), Some(until));
-                self.prepare(policy, assignment, true, &mut line).await;
+                if let Some(missing) = self.prepare(policy, assignment, true, &mut line).await? {
+                    let now = self.hands.now();
+                    let again = evaluate::asked_again(now, until, policy.refresh());
+                    let due = missing.later.and_then(|(_, wait)| after(now, wait));
+                    line.next = Some(due.unwrap_or(again).min(again));
+                }
             }
             Verdict::Not { state, code, why } => {
                 (line.state, line.code, line.details) = (state, Some(code), why);
@@ -361,62 +385,78 @@ impl<E: Executor> Device<E> {
     }
 
     /// Fetches ahead of the run. With `all`, also what a pre-download leaves out: feature updates (mission row M20). Only
-    /// what fits this device is fetched (mission row M68).
-    async fn prepare(&mut self, policy: &Policy, assignment: &Assignment, all: bool, line: &mut Line) {
-        let Ok(sequence) = assignment.sequence() else { return };
+    /// what fits this device is fetched (mission row M68). What is not there, if anything is not.
+    async fn prepare(
+        &mut self,
+        policy: &Policy,
+        assignment: &Assignment,
+        all: bool,
+        line: &mut Line,
+    ) -> Result<Option<NotGot>, Problem> {
+        let Ok(sequence) = assignment.sequence() else { return Ok(None) };
         let (plan, facts) = (Plan::of(&sequence), self.hands.facts());
         let deployed: Vec<_> = policy.updates.iter().map(|update| update.id).collect();
-        let mut excluded = 0;
-        for (at, _, action) in plan.steps() {
-            if !plan.is_enabled(at) {
-                continue;
+        let Ahead { needs, left_out } = content::ahead(assignment, &plan, &facts, &deployed, all);
+        for need in needs {
+            let got = self.have(assignment, need, Vec::new()).await;
+            if let Ok(Some(got)) = &got
+                && !got.gave.is_empty()
+            {
+                self.memory.came_ahead(got.content, got.bytes.clone());
             }
-            let mut choice = None;
-            if let Action::UpgradeOs(upgrade) = action {
-                if super::evaluate::image_not_for(assignment, upgrade, &facts).is_some() {
-                    continue;
-                }
-                choice = super::evaluate::choice(assignment, upgrade, &facts, &deployed);
-            }
-            for need in content::needs(assignment, action, choice.as_ref()) {
-                if need.feature_update && !all {
-                    excluded += 1;
-                    continue;
-                }
-                if let Err(failure) = self.have(assignment, need).await {
-                    line.code = Some(failure.code);
-                    line.details = format!("{}; it is tried again until it runs", failure.details);
-                    return;
-                }
+            self.save()?;
+            if let Err(missing) = got {
+                line.code = Some(missing.failure.code);
+                line.details = format!("{}; it is asked for again until it runs", missing.failure.details);
+                return Ok(Some(missing));
             }
         }
         line.details.push_str("; its content is there");
-        if excluded > 0 {
-            line.details.push_str(", but for feature updates, which are not fetched ahead");
+        if !left_out.is_empty() {
+            line.details.push_str(&format!(", left out: {}", left_out.join(", ")));
         }
+        Ok(None)
     }
 
-    /// Makes sure that a file is there.
+    /// Makes sure that a file is there; `None` where it is taken for granted.
     async fn have(
-        &self,
+        &mut self,
         assignment: &Assignment,
         need: Need<'_>,
-    ) -> Result<(Option<(Sha256Digest, PathBuf)>, Vec<BytesFrom>), Failure> {
+        last: Vec<String>,
+    ) -> Result<Option<Got>, NotGot> {
+        let now = self.hands.now();
+        if let Some(content) = need.file.sha256
+            && let Some(path) = self.media.get(&content)
+        {
+            let name = "stand-alone media".to_owned();
+            let bytes = vec![BytesFrom { origin: Origin::Device, name, bytes: need.file.size }];
+            return Ok(Some(Got { content, path: path.clone(), bytes, gave: Vec::new() }));
+        }
         match (self.hands.assumes(need.file), &self.client) {
-            (Some(Ok(_)), _) => Ok((None, Vec::new())),
+            (Some(Ok(_)), _) => Ok(None),
             (Some(Err(problem)), _) => {
-                Err(Failure { code: problem.code, exit: None, details: problem.message })
+                Err(Failure { code: problem.code, exit: None, details: problem.message }.into())
             }
             (None, Some(client)) => {
-                let (digest, path, bytes) =
-                    content::fetch(client, &assignment.content, need, self.delta).await?;
-                Ok((Some((digest, path)), bytes))
+                let since = need.file.sha256.map(|content| self.memory.asked_since(content, now));
+                let asking = Asking { last, since: since.unwrap_or_default(), delta: self.delta };
+                let got = content::fetch(client, &assignment.content, need, asking).await;
+                let got = got.map_err(|mut missing| {
+                    if let Some((who, from)) =
+                        missing.later.as_ref().and_then(|(who, wait)| Some((who, after(now, *wait)?)))
+                    {
+                        missing.failure.details.push_str(&format!("; {who} may be asked from {from:.0}"));
+                    }
+                    missing
+                })?;
+                self.memory.asked.remove(&got.content);
+                Ok(Some(got))
             }
-            (None, None) => Err(Failure {
-                code: Code::ContentUnavailable,
-                exit: None,
-                details: format!("`{}` cannot be fetched: no site is known", need.file.name),
-            }),
+            (None, None) => {
+                let details = format!("`{}` cannot be fetched: no site is known", need.file.name);
+                Err(Failure { code: Code::ContentUnavailable, exit: None, details }.into())
+            }
         }
     }
 
@@ -427,6 +467,7 @@ impl<E: Executor> Device<E> {
             assignment: assignment.clone(),
             settings: policy.settings,
             updates: policy.updates.clone(),
+            scan: self.hands.scan(),
         };
         self.journal.keep_frame(&frame)?;
         let plan = Plan::of(&assignment.sequence()?);

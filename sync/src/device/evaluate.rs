@@ -5,15 +5,20 @@
 //! not yet             ── later      prepare ── its content may be fetched      now ── it runs
 //! ```
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use catalog::problem::Code;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Plan, unknown_step};
+use super::windows::{self, Opening};
 use crate::policy::fits;
-use crate::policy::{Assignment, DeploymentId, Facts, Policy, Purpose, Rerun, RunState};
+use crate::policy::{Assignment, DeploymentId, Facts, Image, Policy, Purpose, Rerun, RunState};
 use crate::sequence::Action;
 use crate::sequence::action::UpgradeOs;
 use crate::sequence::choose::{self, Candidate, Choice};
@@ -133,21 +138,13 @@ pub fn verdict(assignment: &Assignment, around: Around<'_>) -> Verdict {
 
 /// A required task sequence begins in a window in which it has time to end.
 fn in_window(assignment: &Assignment, plan: &Plan, around: Around<'_>) -> Verdict {
-    let windows = &around.policy.windows;
-    if windows.is_empty() || assignment.user.install_outside_windows {
+    if assignment.user.install_outside_windows {
         return Verdict::Now;
     }
-    let long_enough = |from: Timestamp, until: Timestamp| {
-        until > from && until.duration_since(from).unsigned_abs() >= plan.bound
-    };
-    if windows.iter().any(|window| window.contains(around.now) && long_enough(around.now, window.until)) {
-        return Verdict::Now;
-    }
-    let coming =
-        windows.iter().filter(|window| window.from > around.now && long_enough(window.from, window.until));
-    match coming.map(|window| window.from).min() {
-        Some(from) => Verdict::Prepare { until: from, why: "no window is open that is long enough" },
-        None => Verdict::Not {
+    match windows::opening(&around.policy.windows, around.now, plan.needs) {
+        Opening::Now => Verdict::Now,
+        Opening::From(from) => Verdict::Prepare { until: from, why: "no window is open that is long enough" },
+        Opening::Never => Verdict::Not {
             state: RunState::Waiting,
             code: Code::NoWindow,
             why: format!(
@@ -156,6 +153,15 @@ fn in_window(assignment: &Assignment, plan: &Plan, around: Around<'_>) -> Verdic
             ),
         },
     }
+}
+
+/// When content that nobody gave is asked for again, before the run at `until`: after half of the time that is left, and so
+/// more and more often, but no more often than a policy is asked for (mission row M19).
+pub fn asked_again(now: Timestamp, until: Timestamp, refresh: Duration) -> Timestamp {
+    let left = until.duration_since(now);
+    let half = SignedDuration::from_secs(left.as_secs() / 2);
+    let refresh = SignedDuration::try_from(refresh).unwrap_or(SignedDuration::MAX);
+    now.checked_add(half.max(refresh)).map_or(until, |at| at.min(until))
 }
 
 /// Whether it ran already and is not to run again. A required deployment is due once for each deadline; whoever starts one
@@ -221,12 +227,17 @@ pub fn reasons(choice: &Choice) -> String {
     }
 }
 
-/// What keeps an image from being installed on a device, if anything does.
+/// What keeps the image of a step from being installed on a device, if anything does.
 pub fn image_not_for(assignment: &Assignment, step: &UpgradeOs, facts: &Facts) -> Option<String> {
     let id = step.image.as_ref()?;
     let Some(image) = assignment.references.images.iter().find(|image| image.id == *id) else {
         return Some(format!("the policy does not name {id}"));
     };
-    let lacks = fits::image(image, step.edition_index, facts);
+    image_unfit(image, step.edition_index, facts)
+}
+
+/// What keeps an image from being installed on a device, if anything does.
+pub fn image_unfit(image: &Image, index: Option<u32>, facts: &Facts) -> Option<String> {
+    let lacks = fits::image(image, index, facts);
     (!lacks.is_empty()).then(|| lacks.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("; "))
 }

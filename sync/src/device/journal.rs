@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,14 +17,18 @@ use super::machine::{Frame, Progress, Said};
 use super::scripts::Scripts;
 use super::variables::Masker;
 use crate::keys;
-use crate::policy::{DeploymentId, Facts, MostOf, RunState, StatusMessage, StepState};
+use crate::policy::{BytesFrom, DeploymentId, Facts, MostOf, Policy, RunState, StatusMessage, StepState};
 
+/// The policy that is kept for a site that is away, with its tag.
+pub const POLICY: &str = "policy.json";
 /// The form that this release writes.
 const FORMAT: u32 = 1;
 /// Messages that are kept for a site that is away; then those about steps go first.
 const MOST_MESSAGES: usize = 4_000;
 /// Runs that are remembered.
 const MOST_PAST: usize = 500;
+/// Contents of which it is remembered when they were asked for first, or who gave them.
+const MOST_ASKED: usize = 1_000;
 /// More is no journal.
 const LARGEST: u64 = 64 << 20;
 
@@ -55,6 +61,12 @@ pub struct Memory {
     /// What the site knows of the device.
     #[serde(default)]
     pub facts: Option<Facts>,
+    /// When content was asked for first that is not here yet: some may be asked only after a while.
+    #[serde(default)]
+    pub asked: BTreeMap<Sha256Digest, Timestamp>,
+    /// Who gave what was fetched ahead of the run that will say so.
+    #[serde(default)]
+    pub ahead: BTreeMap<Sha256Digest, Vec<BytesFrom>>,
 }
 
 /// A run.
@@ -72,6 +84,12 @@ pub struct Current {
     pub progress: Progress,
 }
 
+fn make_room<T>(all: &mut BTreeMap<Sha256Digest, T>, content: Sha256Digest) {
+    if all.len() >= MOST_ASKED && !all.contains_key(&content) {
+        all.pop_first();
+    }
+}
+
 impl Memory {
     fn new() -> Self {
         Self {
@@ -86,7 +104,23 @@ impl Memory {
             told: BTreeMap::new(),
             scripts: None,
             facts: None,
+            asked: BTreeMap::new(),
+            ahead: BTreeMap::new(),
         }
+    }
+
+    /// How long ago a content was asked for first; now, if it was not. A clock that was set back makes it now.
+    pub fn asked_since(&mut self, content: Sha256Digest, now: Timestamp) -> Duration {
+        make_room(&mut self.asked, content);
+        let first = self.asked.entry(content).or_insert(now);
+        *first = (*first).min(now);
+        now.duration_since(*first).unsigned_abs()
+    }
+
+    /// A content was fetched ahead of its run.
+    pub fn came_ahead(&mut self, content: Sha256Digest, bytes: Vec<BytesFrom>) {
+        make_room(&mut self.ahead, content);
+        self.ahead.insert(content, bytes);
     }
 
     /// The number of the next run.
@@ -268,6 +302,15 @@ pub fn read_memory(folder: &Path) -> Result<Option<Memory>, Problem> {
     }
 }
 
+/// The policy that a device keeps, for those who only look.
+///
+/// # Errors
+/// `CLIENT_STATE_DAMAGED`.
+pub fn read_policy(folder: &Path) -> Result<Option<Policy>, Problem> {
+    let kept: Option<(Policy, Option<String>)> = read(&folder.join(POLICY))?;
+    Ok(kept.map(|(policy, _)| policy))
+}
+
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, Problem> {
     use std::io::Read as _;
     let file = match File::open(path) {
@@ -278,4 +321,35 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, Proble
     let mut bytes = Vec::new();
     file.take(LARGEST).read_to_end(&mut bytes).map_err(|error| damaged(path, error.to_string()))?;
     serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(path, format!("line {}", error.line())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_remembered_when_content_was_asked_for_first_whatever_the_clock_does() {
+        let at = |second| Timestamp::from_second(second).expect("a time of the test");
+        let (mut memory, content) = (Memory::new(), Sha256Digest([7; 32]));
+        for (now, since) in [(100, 0), (160, 60), (90, 0), (100, 10), (10_000, 9_910)] {
+            assert_eq!(memory.asked_since(content, at(now)).as_secs(), since, "at {now}");
+        }
+        for number in 0..=u8::MAX {
+            for other in 0..10 {
+                memory.asked_since(Sha256Digest([number.max(8) ^ other; 32]), at(1));
+                memory.came_ahead(Sha256Digest([other; 32]), Vec::new());
+            }
+        }
+        assert!(memory.asked.len() <= MOST_ASKED && memory.ahead.len() == 10);
+    }
+
+    #[test]
+    fn what_an_earlier_release_remembered_is_read() {
+        let mut old = serde_json::to_value(Memory::new()).unwrap();
+        for field in ["asked", "ahead"] {
+            assert!(old.as_object_mut().unwrap().remove(field).is_some());
+        }
+        let read: Memory = serde_json::from_value(old).unwrap();
+        assert!(read.asked.is_empty() && read.ahead.is_empty());
+    }
 }

@@ -51,6 +51,21 @@ pub fn holds(
     }
 }
 
+/// Whether nothing that a run does makes `condition` hold on this device: its architecture and language are others. Whatever
+/// else a condition asks for may come to be while steps run.
+pub fn never_holds(condition: &Condition, facts: &Facts) -> bool {
+    let never = |condition: &Condition| never_holds(condition, facts);
+    match condition {
+        Condition::All(all) => all.iter().any(never),
+        Condition::Any(all) => all.iter().all(never),
+        Condition::Os(os) => {
+            let lasting = Os { at_least: None, below: None, ..os.clone() };
+            !os_is(&lasting, facts)
+        }
+        _ => false,
+    }
+}
+
 /// A variable that is not there is unequal to everything, and nothing else holds of it.
 fn compared(found: Option<&str>, is: Comparison, value: &str) -> bool {
     let Some(found) = found else { return is == Comparison::NotEquals };

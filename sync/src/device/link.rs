@@ -1,5 +1,5 @@
 //! Between a device and its site: policy, facts, secrets, messages. The key of the device is shown where
-//! [`may_be_shown`] says, and nowhere else.
+//! [`call::may_be_told`] says, and nowhere else.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use catalog::problem::{Code, Coded as _, Problem};
-use dp::client::may_be_shown;
 use dp::transfer::web::{Exchange, Web};
 use serde::Serialize;
 use url::Url;
@@ -44,12 +43,8 @@ impl Link {
     /// `PLAIN_HTTP_REFUSED` where others on the way could read the key.
     pub fn new(site: &str, key: &Secret, ca_file: Option<PathBuf>, plain: bool) -> Result<Self, Problem> {
         let base = call::base(site)?;
-        if !may_be_shown(&base, plain) {
-            let message =
-                format!("the key of this device is not sent to {site}: others on the way could read it");
-            return Err(for_device(Problem::new(Code::PlainHttpRefused, message)));
-        }
-        Ok(Self { web: call::web(&base, ca_file, Some(key))?, base })
+        let web = call::web_with_key(&base, ca_file, key, plain).map_err(for_device)?;
+        Ok(Self { web, base })
     }
 
     async fn exchange(

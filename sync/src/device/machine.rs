@@ -16,6 +16,7 @@ mod end;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,11 +24,14 @@ use std::time::Duration;
 use catalog::problem::Code;
 use serde::{Deserialize, Serialize};
 
+pub use self::words::{Act, End, Event, Failure, Found, Order, Outcome, Said, Turn};
 use super::evaluate;
 use super::plan::{Plan, Planned, SETUP_MINUTES};
+use super::updates::Scanned;
 use super::variables::{ROLLED_BACK, Variables};
 use crate::policy::{
-    Assignment, BytesFrom, Delivery, DeployedUpdate, DeviceSettings, Facts, RunState, StepReport, StepState,
+    Assignment, BytesFrom, Delivery, DeployedUpdate, DeviceSettings, Facts, Purpose, RunState, StepReport,
+    StepState,
 };
 use crate::sequence::Action;
 use crate::sequence::action::{Restart, Target};
@@ -41,6 +45,8 @@ const MOST_ASKED: u32 = 3;
 const MOST_STARTS: u32 = 5;
 /// Tries to fetch content, and seconds between.
 const FETCHES: (u32, u64) = (2, 15);
+/// Waits for somebody who may be asked later, and the longest of them.
+const WAITS: (u32, Duration) = (20, Duration::from_secs(86_400));
 
 /// What a run is about. It does not change while it runs, whatever a newer policy says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,6 +59,9 @@ pub struct Frame {
     pub settings: DeviceSettings,
     /// Updates that are deployed to the device.
     pub updates: Vec<DeployedUpdate>,
+    /// Updates that apply to the device; none: nobody looked.
+    #[serde(default)]
+    pub scan: Option<Vec<Scanned>>,
 }
 
 /// How far a run is: all that a journal keeps of it.
@@ -91,6 +100,12 @@ enum Phase {
     Fetching {
         node: Option<usize>,
         tries: u32,
+        /// How often somebody was waited for.
+        #[serde(default)]
+        waits: u32,
+        /// For how many seconds now.
+        #[serde(default)]
+        wait: u64,
     },
     /// The node at the cursor is about to begin, with one of its parts.
     Next {
@@ -121,156 +136,10 @@ impl Phase {
     fn next() -> Self {
         Self::Next { part: 0, failed: Vec::new(), judged: false, attempt: 1 }
     }
-}
 
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct End {
-    /// How.
-    pub state: RunState,
-    /// Why, where it failed.
-    pub code: Option<Code>,
-    /// The exit code of what failed.
-    pub exit: Option<i64>,
-    /// For people.
-    pub details: String,
-}
-
-/// What just happened.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// The run begins, or the client is there again, in this start of the device.
-    Woke {
-        /// Which start.
-        boot: String,
-    },
-    /// Content is there, or is not.
-    Fetched(Result<Vec<BytesFrom>, Failure>),
-    /// Whether the condition of a node holds.
-    Judged(bool),
-    /// What was run has ended.
-    Ended(Outcome),
-    /// What is found of a step, or of Setup, that nobody watched to its end.
-    Found(Found),
-}
-
-/// How something that ran has ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outcome {
-    /// With an exit code, and the end of its output.
-    Exit {
-        /// The code.
-        code: i64,
-        /// The end of its output, without secrets.
-        output: Option<String>,
-    },
-    /// It was there already.
-    AlreadyThere,
-    /// It was ended after its time.
-    TimedOut,
-    /// It could not be carried out.
-    Failed(Failure),
-}
-
-/// Why something could not be done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    /// The code.
-    pub code: Code,
-    /// An exit code, if there is one.
-    pub exit: Option<i64>,
-    /// For people, without secrets.
-    pub details: String,
-}
-
-/// What is found of something that nobody watched to its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
-    /// It has ended, so.
-    Ended(Outcome),
-    /// The device runs the new Windows.
-    Upgraded,
-    /// Setup has put the old Windows back.
-    RolledBack {
-        /// What it said.
-        exit: Option<i64>,
-    },
-    /// Nothing is known of it; of Setup: the device runs the old Windows, and nothing says that it was put back.
-    Lost,
-}
-
-/// What is to be done next.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Act {
-    /// Fetch the content of a step, or of all, after a pause.
-    Fetch {
-        /// Which; none: all.
-        node: Option<usize>,
-        /// The pause.
-        pause: Duration,
-    },
-    /// Look whether the condition of this node holds.
-    Judge(usize),
-    /// Run this.
-    Run(Order),
-    /// Look what became of this.
-    Look(Order),
-    /// Look what became of Setup after the restart.
-    Settle,
-    /// Restart the device.
-    Restart {
-        /// After so many seconds.
-        delay: u16,
-        /// Into Windows PE.
-        boot_image: bool,
-    },
-    /// Nothing: it has ended.
-    End(End),
-}
-
-/// One act of a step.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
-    /// The position of the step.
-    pub node: usize,
-    /// Which of its parts.
-    pub part: usize,
-    /// Which try, from 1.
-    pub attempt: u32,
-    /// How long it may take.
-    pub limit: Duration,
-}
-
-/// What the site is told.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Said {
-    /// How the run stands.
-    pub state: RunState,
-    /// The step that it is about.
-    pub step: Option<StepReport>,
-    /// What went wrong.
-    pub code: Option<Code>,
-    /// The exit code of what ran.
-    pub exit: Option<i64>,
-    /// For people.
-    pub details: String,
-    /// Who gave which bytes.
-    pub bytes: Vec<BytesFrom>,
-}
-
-impl Said {
-    fn run(state: RunState, details: impl Into<String>) -> Self {
-        Self { state, step: None, code: None, exit: None, details: details.into(), bytes: Vec::new() }
+    fn fetching(node: Option<usize>) -> Self {
+        Self::Fetching { node, tries: 0, waits: 0, wait: 0 }
     }
-}
-
-/// What to do next, and what to tell.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Turn {
-    /// The act. [`Progress`] is written down before it is performed.
-    pub act: Act,
-    /// In this order.
-    pub said: Vec<Said>,
 }
 
 /// A run.
@@ -293,7 +162,7 @@ impl Progress {
             _ => None,
         };
         let phase = match frame.assignment.content.delivery {
-            Delivery::AllFirst => Phase::Fetching { node: None, tries: 0 },
+            Delivery::AllFirst => Phase::fetching(None),
             Delivery::WhenNeeded => Phase::next(),
         };
         Self {
@@ -366,6 +235,7 @@ impl<'a> Machine<'a> {
         let act = match event {
             Event::Woke { boot } => self.woke(boot, &mut said),
             Event::Fetched(fetched) => self.fetched(fetched, &mut said),
+            Event::Later(wait, failure) => self.later(wait, failure, &mut said),
             Event::Judged(holds) => self.judged(holds, &mut said),
             Event::Ended(outcome) => self.ended(outcome, &mut said),
             Event::Found(found) => self.found(found, &mut said),
@@ -401,6 +271,9 @@ impl<'a> Machine<'a> {
     fn woke(&mut self, boot: String, said: &mut Vec<Said>) -> Option<Act> {
         let restarted = self.progress.boot != boot;
         self.progress.boot = boot;
+        if let Phase::Fetching { wait, .. } = &mut self.progress.phase {
+            *wait = 0; // whoever is there again asks at once
+        }
         let phase = self.progress.phase.clone();
         if let Phase::Restarting { asked, delay, boot_image, resume } = phase {
             if restarted {
@@ -422,7 +295,7 @@ impl<'a> Machine<'a> {
         if matches!(phase, Phase::Ended(_)) {
             return None;
         }
-        if phase == (Phase::Fetching { node: None, tries: 0 }) && self.progress.wakings == 0 {
+        if phase == Phase::fetching(None) && self.progress.wakings == 0 {
             said.push(Said::run(RunState::Downloading, "its content is fetched"));
         }
         self.progress.wakings += 1;
@@ -453,13 +326,10 @@ impl<'a> Machine<'a> {
     }
 
     fn fetched(&mut self, fetched: Result<Vec<BytesFrom>, Failure>, said: &mut Vec<Said>) -> Option<Act> {
-        let Phase::Fetching { node, tries } = self.progress.phase.clone() else { return None };
+        let Phase::Fetching { node, tries, waits, .. } = self.progress.phase.clone() else { return None };
         match fetched {
             Ok(bytes) => {
-                said.push(Said {
-                    bytes,
-                    ..Said::run(RunState::Running, "its content is there, and verified")
-                });
+                said.push(Said { bytes, ..Said::run(RunState::Running, "its content is there") });
                 self.progress.phase = Phase::next();
                 if let Some(node) = node {
                     self.progress.fetched.insert(node);
@@ -467,8 +337,13 @@ impl<'a> Machine<'a> {
                         Phase::Next { part: 0, failed: Vec::new(), judged: true, attempt: 1 };
                 }
             }
-            Err(_) if tries < self.fetches() => {
-                self.progress.phase = Phase::Fetching { node, tries: tries + 1 };
+            Err(failure) if tries < self.fetches() && !self.at_once(&failure) => {
+                self.progress.phase = Phase::Fetching { node, tries: tries + 1, waits, wait: 0 };
+            }
+            // Each part says for itself what it lacks.
+            Err(_) if node.is_some() && self.action().is_some_and(steps::passes_over) => {
+                self.progress.fetched.extend(node);
+                self.progress.phase = Phase::Next { part: 0, failed: Vec::new(), judged: true, attempt: 1 };
             }
             Err(failure) if node.is_some() => {
                 self.progress.phase = Phase::next();
@@ -479,6 +354,24 @@ impl<'a> Machine<'a> {
             }
         }
         None
+    }
+
+    /// Somebody may be asked later: that is waited for, and is no try.
+    fn later(&mut self, pause: Duration, failure: Failure, said: &mut Vec<Said>) -> Option<Act> {
+        match &mut self.progress.phase {
+            Phase::Fetching { waits, wait, .. } if *waits < WAITS.0 => {
+                (*waits, *wait) = (*waits + 1, pause.min(WAITS.1).as_secs().max(1));
+                said.push(Said::run(RunState::Downloading, failure.details));
+                None
+            }
+            _ => self.fetched(Err(failure), said),
+        }
+    }
+
+    /// Somebody waits for what is available, and should know that there is nothing to wait for. What is required was asked
+    /// for until its deadline (mission row M19).
+    fn at_once(&self, failure: &Failure) -> bool {
+        self.frame.assignment.purpose == Purpose::Available && failure.code == Code::ContentUnavailable
     }
 
     fn fetches(&self) -> u32 {
@@ -535,7 +428,10 @@ impl<'a> Machine<'a> {
                 Phase::Settling(_) => return Act::Settle,
                 Phase::Restarting { delay, boot_image, .. } => return Act::Restart { delay, boot_image },
                 Phase::Running { part, attempt, .. } => return Act::Run(self.order(part, attempt)),
-                Phase::Fetching { node, tries } => {
+                Phase::Fetching { node, wait, .. } if wait > 0 => {
+                    return Act::Fetch { node, pause: Duration::from_secs(wait) };
+                }
+                Phase::Fetching { node, tries, .. } => {
                     let seconds = self.progress.variables.value(super::variables::DOWNLOAD_DELAY, None);
                     let seconds = seconds.and_then(|text| text.parse().ok()).unwrap_or(FETCHES.1).min(3_600);
                     let pause = Duration::from_secs(if tries == 0 { 0 } else { seconds });

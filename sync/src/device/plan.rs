@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use crate::policy::{Assignment, DeployedUpdate};
+use super::machine::Frame;
+use super::updates::{self, Sorted};
+use crate::policy::Assignment;
 use crate::sequence::action::UpdateMode;
 use crate::sequence::{Action, Common, Node, Sequence};
 
@@ -18,6 +20,8 @@ pub struct Plan {
     nodes: Vec<Planned>,
     /// The longest that a run may take, without its downloads.
     pub bound: Duration,
+    /// What it needs of a maintenance window; one that says 0 may pass the end.
+    pub needs: Option<Duration>,
 }
 
 /// A group or a step.
@@ -42,7 +46,9 @@ impl Plan {
             0 => UNSAID_RUNTIME,
             minutes => minutes,
         };
-        let mut plan = Self { nodes: Vec::new(), bound: Duration::from_secs(minutes * 60) };
+        let bound = Duration::from_secs(minutes * 60);
+        let needs = (sequence.max_runtime > 0).then_some(bound);
+        let mut plan = Self { nodes: Vec::new(), bound, needs };
         let mut number = 0;
         plan.lay(&sequence.nodes, None, &mut number);
         plan
@@ -110,19 +116,18 @@ impl Plan {
 
 /// How many acts of its own a step has: each is journaled, so that one that is finished is not repeated when a later one
 /// is interrupted.
-pub fn parts(action: &Action, updates: &[DeployedUpdate]) -> usize {
+pub fn parts(action: &Action, frame: &Frame) -> usize {
     match action {
         Action::InstallApplication(install) => install.applications.len(),
         Action::DownloadContent(download) => download.packages.len(),
-        Action::InstallUpdates(install) => targeted(install.mode, updates).count(),
+        Action::InstallUpdates(install) => targeted(install.mode, frame).install.len(),
         _ => 1,
     }
 }
 
-/// The updates that a step installs: those that are deployed to the device, and in one mode only those with a deadline
-/// (mission row M57).
-pub fn targeted(mode: UpdateMode, updates: &[DeployedUpdate]) -> impl Iterator<Item = &DeployedUpdate> {
-    updates.iter().filter(move |update| mode == UpdateMode::All || update.mandatory)
+/// The updates that a step installs, and why it does not install the others (mission row M57).
+pub fn targeted(mode: UpdateMode, frame: &Frame) -> Sorted<'_> {
+    updates::sort(mode, &frame.updates, frame.scan.as_deref())
 }
 
 /// The first step that is enabled and that nobody here can carry out.

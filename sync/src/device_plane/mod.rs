@@ -4,6 +4,8 @@
 //! database. What a device reports is taken down under the name of its key, and nothing of it widens what the device is
 //! told or may fetch: collections decide the one, keys the other.
 
+mod audited;
+mod beside;
 mod fold;
 mod service;
 pub mod snapshot;
@@ -44,6 +46,8 @@ pub struct Policies {
     away: RwLock<HashSet<String>>,
     /// Who asked since it was written down last.
     seen: Mutex<HashMap<String, (IpAddr, Timestamp)>>,
+    /// Who got secrets.
+    audited: audited::Audited,
 }
 
 impl Policies {
@@ -135,6 +139,8 @@ fn read(reader: &Reader<'_>) -> Result<(Inputs, Stored), SchemaError> {
         secrets,
         collections: reader.collections()?,
         settings: reader.client_settings()?,
+        updates: reader.update_deployments()?,
+        windows: reader.windows()?,
     };
     Ok((inputs, Stored::of(reader.stored_files()?)))
 }
@@ -169,7 +175,8 @@ pub async fn pass(site: &Arc<Site>, now: Timestamp) -> Result<(), Problem> {
     let made = *site.policies.made.lock().unwrap_or_else(PoisonError::into_inner);
     let old = made.is_none_or(|made| now.duration_since(made).as_secs().abs() >= EVERY_SECONDS);
     // Where nothing is deployed, nothing that ends by itself changes anything.
-    if due || (old && !site.read(|r| r.deployments()).await?.is_empty()) {
+    let any = |r: &Reader<'_>| Ok(!r.deployments()?.is_empty() || !r.update_deployments()?.is_empty());
+    if due || (old && site.read(any).await?) {
         make(site, now).await?;
     }
     Ok(())

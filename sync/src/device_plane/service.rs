@@ -162,8 +162,12 @@ impl DeviceService {
                     secrets.push((place, vault.open(&row.sequence, found.number, &found.sealed)?));
                 }
             }
-            let who = format!("device {device}");
-            self.site.write(move |w| w.audit(&who, "ts.secrets", row.id.as_str(), now)).await?;
+            let audited = &self.site.policies.audited;
+            if let Some(what) = audited.due(device, &row.id, now) {
+                let (who, id) = (format!("device {device}"), row.id.clone());
+                self.site.write(move |w| w.audit(&who, &what, id.as_str(), now)).await?;
+                audited.written(device, &row.id, now);
+            }
         }
         Ok(answer::json(StatusCode::OK, &Secrets { deployment: wanted, secrets }))
     }

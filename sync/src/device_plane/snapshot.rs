@@ -12,6 +12,10 @@ use jiff::Timestamp;
 use schema::collections::{Collection, SettingsRow};
 use schema::deployments::{ContentState, DeploymentRow, Purpose as Wanted};
 use schema::sequences::SequenceRow;
+use schema::update_deployments::UpdateDeploymentRow;
+use schema::windows::WindowRow;
+
+use super::beside;
 
 use crate::deploying::options::{Delivery as Brings, OfferedTo, Options};
 use crate::deploying::resolve;
@@ -40,6 +44,10 @@ pub struct Inputs {
     pub collections: Vec<Collection>,
     /// Client settings, the strongest first.
     pub settings: Vec<SettingsRow>,
+    /// Updates that are deployed beside task sequences.
+    pub updates: Vec<UpdateDeploymentRow>,
+    /// Maintenance windows.
+    pub windows: Vec<WindowRow>,
 }
 
 /// What devices are told.
@@ -90,8 +98,8 @@ struct Offered {
 impl Snapshot {
     /// Makes a snapshot.
     pub fn of(inputs: &Inputs, now: Timestamp) -> Self {
-        let next_change =
-            inputs.deployments.iter().filter_map(|row| row.expires).filter(|at| *at > now).min();
+        let changes = inputs.deployments.iter().filter_map(|row| row.expires);
+        let next_change = changes.chain(beside::changes(&inputs.updates)).filter(|at| *at > now).min();
         let offered: Vec<Offered> =
             inputs.deployments.iter().filter_map(|row| offered(inputs, row, now)).collect();
         let mut in_which: HashMap<String, Vec<usize>> = HashMap::new();
@@ -112,7 +120,7 @@ impl Snapshot {
         };
         // The class of devices in no collection of their own is the first.
         let mut numbers: HashMap<Vec<usize>, u32> = HashMap::from([(everybody.clone(), 0)]);
-        snapshot.classes.push(class(inputs, &offered, &everybody, ""));
+        snapshot.classes.push(class(inputs, &offered, &everybody, "", now));
         for (device, own) in in_which {
             let mut which: Vec<usize> = everybody.iter().copied().chain(own).collect();
             which.sort_unstable();
@@ -121,7 +129,7 @@ impl Snapshot {
                 Some(number) => *number,
                 None => {
                     let number = snapshot.classes.len() as u32;
-                    snapshot.classes.push(class(inputs, &offered, &which, &device));
+                    snapshot.classes.push(class(inputs, &offered, &which, &device, now));
                     numbers.insert(which, number);
                     number
                 }
@@ -179,13 +187,16 @@ impl Answered<'_> {
 }
 
 /// What devices in all of `which` collections are told; `device` is one of them.
-fn class(inputs: &Inputs, offered: &[Offered], which: &[usize], device: &str) -> Class {
+fn class(inputs: &Inputs, offered: &[Offered], which: &[usize], device: &str, now: Timestamp) -> Class {
     let own: Vec<&Offered> = offered.iter().filter(|one| which.contains(&one.collection)).collect();
     let settings = DeviceSettings::of(&effective_of(device, &inputs.settings, &inputs.collections));
     let settings = serde_json::to_string(&settings).unwrap_or_else(|_| "{}".to_owned());
+    let names: Vec<&str> =
+        which.iter().filter_map(|at| inputs.collections.get(*at)).map(|one| one.name.as_str()).collect();
+    let beside = beside::part(&inputs.updates, &inputs.windows, &names, now);
     let told = |away: bool| {
         let begin = format!(
-            "\"refresh_seconds\":{},\"settings\":{settings},\"assignments\":[",
+            "\"refresh_seconds\":{},\"settings\":{settings},{beside}\"assignments\":[",
             inputs.refresh_seconds
         );
         let mut parts = vec![Bytes::from(begin)];
@@ -255,6 +266,8 @@ fn assignment(inputs: &Inputs, row: &DeploymentRow, options: Options, now: Times
         },
         content: ContentOptions {
             package: row.package.clone(),
+            // Where the library had everything no package was chosen, and points serve it all the same.
+            points: row.content != ContentState::None,
             neighbours: options.neighbours,
             default_group: options.fallback,
             cloud: options.cloud || row.content == ContentState::None,

@@ -76,7 +76,7 @@ fn one(
         let code = if known { Code::NotTargeted } else { Code::DeploymentNotFound };
         return Ok(Err(Problem::new(code, format!("{deployment} is not deployed to `{device}`"))));
     }
-    let body = serde_json::to_value(message).map_err(|error| SchemaError::Value(error.to_string()))?;
+    let body = message.kept().map_err(|error| SchemaError::Value(error.to_string()))?;
     let row = MessageRow { series: series.id, number: message.number, received: now, body };
     w.keep_message(device, &row, message.time, deployment.as_str())?;
     if let Some(run) = fold(before, device, &deployment, series.id, message) {

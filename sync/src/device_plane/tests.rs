@@ -1,6 +1,8 @@
 //! A roll-out to 1,000 devices in 20 boundary groups, by scripted devices and a simulated clock: the sums agree with what
 //! each device said. And what a device may say and hear.
 
+mod offered;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -354,8 +356,10 @@ async fn phases_begin_by_the_clock_and_what_devices_said() {
         (&shown["phases"][0]["state"], &shown["phases"][1]["state"]),
         (&json!("done"), &json!("deferred"))
     );
+    let stale = site.read(|r| r.phased()).await.unwrap();
     ok(&site, json!({"verb": "deploy", "action": "phased-suspend", "name": "autumn", "suspend": true})).await;
     phases::pass(&site, later(40)).await.unwrap();
+    phases::see_to(&site, stale.clone(), later(40)).await.unwrap(); // it was read before somebody spoke
     let shown = ok(&site, show.clone()).await;
     assert_eq!((&shown["state"], &shown["phases"][1]["state"]), (&json!("suspended"), &json!("deferred")));
     ok(&site, json!({"verb": "deploy", "action": "phased-suspend", "name": "autumn", "suspend": false}))
@@ -371,6 +375,11 @@ async fn phases_begin_by_the_clock_and_what_devices_said() {
     assert_eq!(asked(&site, change).await.unwrap_err().code, Code::PhaseActive);
     let deleted = asked(&site, json!({"verb": "ts", "action": "delete", "sequence": sequence})).await;
     assert_eq!(deleted.unwrap_err().code, Code::TaskSequenceDeployed);
+    ok(&site, json!({"verb": "deploy", "action": "phased-delete", "name": "autumn"})).await;
+    phases::see_to(&site, stale, later(42)).await.unwrap();
+    assert_eq!(ok(&site, deploy(DeployRequest::PhasedList)).await, json!([]), "what was deleted stays so");
+    let all = ok(&site, deploy(DeployRequest::List)).await;
+    assert_eq!(all.as_array().unwrap().len(), 3, "and begins nothing");
     site.close().await;
 }
 
@@ -390,10 +399,8 @@ async fn what_a_device_says_is_its_own_and_said_once() {
         Policy::parse(&snapshot.answer(device, away).expect("a policy").body(device)).expect("it can be read")
     };
     assert_eq!(policy(&inside, false).assignments.len(), 1);
-    assert!(
-        policy(&inside, false).assignments[0].content.cloud,
-        "without a package the cloud is what is left"
-    );
+    let content = &policy(&inside, false).assignments[0].content;
+    assert!(content.cloud && !content.points, "without a package peers and the cloud are what is left");
     assert_eq!(policy(&inside.to_uppercase(), false).assignments.len(), 1);
     assert_eq!(policy(&outside, false).assignments, []);
     // M66: on the internet it is not seen without the flag.
@@ -443,11 +450,25 @@ async fn what_a_device_says_is_its_own_and_said_once() {
     assert_eq!((row.refused, row.replayed), (1, 0));
 
     // Stopped, it is offered to nobody, and who runs it may still say how that ends.
+    let wanted = id.clone();
+    let stale = site.read(move |r| r.deployment(&wanted)).await.unwrap().unwrap();
     ok(&site, deploy(DeployRequest::Stop { deployment: deployment.clone() })).await;
+    // Whoever read it before that changes nothing of it any more.
+    let late = async || {
+        let stale = stale.clone();
+        site.write(move |w| {
+            let changed = w.change_deployment(&stale)? || w.stop_deployment(&stale.id, now)?;
+            Ok((changed, w.deployment(&stale.id)?.map(|row| row.stopped.is_some())))
+        })
+        .await
+        .unwrap()
+    };
+    assert_eq!(late().await, (false, Some(true)));
     let snapshot = site.policies.snapshot();
     assert!(!snapshot.offers(&inside, &id) && snapshot.is_about(&inside, &id));
     assert_eq!(codes(&take(&inside, batch(2, &[2], &deployment)).await.unwrap()), Vec::<String>::new());
     ok(&site, deploy(DeployRequest::Delete { deployment })).await;
+    assert_eq!(late().await, (false, None));
     assert_eq!(site.read(move |r| r.runs_of(&id)).await.unwrap(), []);
     site.close().await;
 }

@@ -95,7 +95,8 @@ impl Locator for Locations {
         let request = Request { client, content, elapsed: Duration::ZERO, order: Order::Client };
         let peers = self.peers(&places, client, content);
         let found = places.find(&request, &peers, Detail::InReach)?;
-        Some(locate::answer(content, found, clock::now()))
+        let groups = places.names(&found.standing.groups).into_iter().map(str::to_owned).collect();
+        Some(LocationsAnswer { groups, ..locate::answer(content, found, clock::now()) })
     }
 }
 

@@ -19,6 +19,7 @@ pub use distribute::{Distributed, distribute, shelf, withdraw};
 pub use validate::{Validated, ValidatedFile, validate};
 
 use crate::admin::{Answer, Caller, UpdateFilter};
+use crate::authoring::surroundings::one;
 use crate::clock;
 use crate::site::Site;
 use crate::updates::{self, Reason};
@@ -70,6 +71,32 @@ pub async fn named(site: &Arc<Site>, name: &str) -> Result<Package, Problem> {
             Err(Problem::new(Code::Ambiguous, format!("several packages are called `{name}…`"))
                 .because(names.join(", ")))
         }
+    }
+}
+
+/// What has this name and goes to points: a package, or an image or application that was sent to one.
+///
+/// # Errors
+/// `PACKAGE_NOT_FOUND`, `AMBIGUOUS`.
+pub async fn placed(site: &Arc<Site>, name: &str) -> Result<Package, Problem> {
+    let missing = match named(site, name).await {
+        Err(problem) if problem.code == Code::PackageNotFound => problem,
+        found => return found,
+    };
+    let software: Vec<(PackageId, String)> = site
+        .read(|r| {
+            let images = r.images()?.into_iter().map(|row| (row.id, row.name));
+            Ok(images.chain(r.apps()?.into_iter().map(|row| (row.id, row.name))).collect())
+        })
+        .await?;
+    match one(name, &software, |row| (&row.0, &row.1), Code::PackageNotFound, "package") {
+        Ok((id, name)) => {
+            let wanted = id.clone();
+            let package = site.read(move |r| r.package(&wanted)).await?;
+            package.map(|package| Package { name: name.clone(), ..package }).ok_or(missing)
+        }
+        Err(problem) if problem.code == Code::Ambiguous => Err(problem),
+        Err(_) => Err(missing),
     }
 }
 
@@ -409,6 +436,21 @@ pub async fn drop_updates(
     })
 }
 
+/// Deployments that are neither stopped nor over tell devices that this package has their content.
+async fn not_deployed(site: &Arc<Site>, package: &Package) -> Result<(), Problem> {
+    let (id, now) = (package.id.clone(), clock::now());
+    let rows = site.read(|r| r.deployments()).await?;
+    let live = |row: &&schema::deployments::DeploymentRow| {
+        let over = row.stopped.is_some() || row.expires.is_some_and(|expires| expires <= now);
+        row.package.as_ref() == Some(&id) && !over
+    };
+    let live: Vec<String> = rows.iter().filter(live).map(|row| row.id.to_string()).collect();
+    let Some(first) = live.first() else { return Ok(()) };
+    let message = format!("package `{}` has the content of {}", package.name, live.join(", "));
+    Err(Problem::new(Code::PackageDeployed, message)
+        .help(format!("`spsync deploy stop {first}` first, or wait until it is over")))
+}
+
 /// Deletes a package that no distribution point serves. Its content goes when nothing else uses it.
 ///
 /// # Errors
@@ -423,6 +465,7 @@ pub async fn delete(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Ans
         return Err(Problem::new(Code::PackageDistributed, message)
             .help(format!("`spsync package withdraw {}` first", package.id)));
     }
+    not_deployed(site, &package).await?;
     if !caller.dry_run {
         let (id, who) = (package.id.clone(), caller.who.clone());
         site.write(move |w| {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 use dp::library::Verdict;
 use schema::packages::FileState;
@@ -53,10 +54,13 @@ pub async fn validate(site: &Arc<Site>, name: &str, repair: bool, caller: &Calle
         .start("validate", title, key, |progress| {
             let site = site.clone();
             async move {
-                let answer = all(&site, &package.id, repair, &progress).await?;
+                let (answer, bad) = all(&site, &package.id, repair, &progress).await?;
                 if repair && answer.problem.is_some() {
                     let filled =
                         crate::download::fill(&site, &package.id, None, None, &caller, &progress).await?;
+                    // What was served before is served again, whatever became of the others.
+                    site.write(move |w| bad.into_iter().try_for_each(|sha256| w.offer_again(sha256))).await?;
+                    site.refresh_shelf().await?;
                     return Answer::partly(
                         &serde_json::json!({ "validated": answer.body, "repaired": filled.body }),
                         filled.problem,
@@ -74,7 +78,7 @@ async fn all(
     id: &catalog::id::PackageId,
     repair: bool,
     progress: &Progress,
-) -> Result<Answer, Problem> {
+) -> Result<(Answer, Vec<Sha256Digest>), Problem> {
     let package = shown(site, id).await?;
     progress.phase("validate", package.bytes, Unit::Bytes);
     let mut files = Vec::new();
@@ -137,5 +141,6 @@ async fn all(
             package.package.id
         ))
     });
-    Answer::partly(&Validated { package: package.package.id, name: package.package.name, files }, problem)
+    let validated = Validated { package: package.package.id, name: package.package.name, files };
+    Ok((Answer::partly(&validated, problem)?, bad))
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use catalog::problem::{Code, Coded as _, Problem};
+use dp::client::is_unread;
 use dp::transfer::web::{Bearer, Exchange, Proxy, Web, WebPolicy, as_folder};
 use serde::Serialize;
 use url::Url;
@@ -32,11 +33,47 @@ pub fn join(base: &Url, path: &str) -> Result<Url, Problem> {
     base.join(path).map_err(|error| Problem::of(Code::Internal, &error))
 }
 
-/// Connections to a site, wherever it is, and nowhere else; with a key, that is shown to it alone.
+/// Whether a token or a key may be sent to a site: where nobody on the way can read it, or where the operator says so (`plain`).
+/// That the site would refuse it does not help: then it has been on the way.
 ///
 /// # Errors
-/// Those of reading the certificates.
+/// `PLAIN_HTTP_REFUSED`.
+pub fn may_be_told(site: &Url, plain: bool) -> Result<(), Problem> {
+    if plain || is_unread(site) {
+        return Ok(());
+    }
+    let site = site.origin().ascii_serialization();
+    let message = format!("neither token nor key is sent to {site}: others on the way could read it");
+    Err(Problem::new(Code::PlainHttpRefused, message))
+}
+
+/// Connections to a site, wherever it is, and nowhere else; with a key, that is shown to it alone, and where nobody on the way
+/// can read it.
+///
+/// # Errors
+/// `PLAIN_HTTP_REFUSED`, those of reading the certificates.
 pub fn web(base: &Url, ca_file: Option<PathBuf>, key: Option<&Secret>) -> Result<Arc<Web>, Problem> {
+    if key.is_some() {
+        may_be_told(base, false)?;
+    }
+    connections(base, ca_file, key)
+}
+
+/// The same with a key that the operator lets be shown where it can be read (`plain`).
+///
+/// # Errors
+/// Those of [`web`].
+pub fn web_with_key(
+    base: &Url,
+    ca_file: Option<PathBuf>,
+    key: &Secret,
+    plain: bool,
+) -> Result<Arc<Web>, Problem> {
+    may_be_told(base, plain)?;
+    connections(base, ca_file, Some(key))
+}
+
+fn connections(base: &Url, ca_file: Option<PathBuf>, key: Option<&Secret>) -> Result<Arc<Web>, Problem> {
     let policy = WebPolicy {
         trusted_hosts: HashSet::from_iter(base.host_str().map(str::to_owned)),
         redirect_hosts: Some(Vec::new()),
@@ -66,4 +103,34 @@ pub fn refusal(site: &str, status: u16, body: &[u8]) -> Problem {
         Problem::new(Code::SiteAnswerInvalid, format!("{site} answered {status}"))
             .help("check the address of the site: `[dp] site` of a point, `[client] site` of a device")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_and_keys_are_sent_where_nobody_on_the_way_reads_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = Secret::of_own_file(&folder.path().join("key")).unwrap();
+        for (site, plain, expected) in [
+            ("https://site01:8531", false, true),
+            ("http://127.0.0.7:8530", false, true),
+            ("http://[::1]:8530", false, true),
+            ("http://site01:8530", false, false),
+            ("http://10.0.0.1", false, false),
+            ("http://site01:8530", true, true),
+        ] {
+            let site = base(site).unwrap();
+            let refused = |told: Result<(), Problem>| told.err().map(|problem| problem.code);
+            let expected = (!expected).then_some(Code::PlainHttpRefused);
+            assert_eq!(refused(may_be_told(&site, plain)), expected, "{site} {plain}");
+            let shown = web_with_key(&site, None, &key, plain).map(drop);
+            assert_eq!(refused(shown), expected, "{site} {plain}");
+            if !plain {
+                assert_eq!(refused(web(&site, None, Some(&key)).map(drop)), expected, "{site}");
+                assert_eq!(refused(web(&site, None, None).map(drop)), None, "what is public has no secret");
+            }
+        }
+    }
 }

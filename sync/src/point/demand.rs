@@ -325,10 +325,12 @@ async fn evict(site: &Arc<Site>, coming: u64) -> Result<bool, Problem> {
     let Some(pulls) = site.point.pulls.get() else { return Ok(false) };
     let settings = site.settings();
     let library = site.library.clone();
-    let free = tokio::task::spawn_blocking(move || library.free())
-        .await
-        .map_err(|died| Problem::of(Code::Internal, &died))?
-        .map_err(crate::site::problem)?;
+    // What is staged is looked at first: what comes meanwhile is then counted twice, not left out.
+    let looked =
+        tokio::task::spawn_blocking(move || library.staged().and_then(|all| Ok((all, library.free()?))));
+    let (staged, free) =
+        looked.await.map_err(|died| Problem::of(Code::Internal, &died))?.map_err(crate::site::problem)?;
+    let staged = staged.iter().filter(|(sha256, _)| pulls.is_in_use(*sha256)).map(|(_, bytes)| *bytes).sum();
     let used: HashMap<Sha256Digest, Timestamp> = site.point.lock().used.clone();
     let held = site.read(|r| r.pulled_contents()).await?.into_iter().map(|row| Held {
         sha256: row.sha256,
@@ -341,24 +343,31 @@ async fn evict(site: &Arc<Site>, coming: u64) -> Result<bool, Problem> {
         keep: settings.dp.on_demand_keep,
         room: Some(settings.dp.on_demand_room).filter(|room| *room > 0),
         coming,
+        staged,
         free: free.saturating_sub(settings.download.min_free),
     };
     let (goes, has_room) = evict::decide(held.clone(), &wish, clock::now());
     for sha256 in goes {
         let size = held.iter().find(|one| one.sha256 == sha256).map_or(0, |one| one.size);
+        if !remove(site, sha256).await? {
+            continue;
+        }
         info!(content.sha256 = %sha256, size_bytes = size, "{sha256} makes room");
-        remove(site, sha256).await?;
         pulls.counts.evicted.fetch_add(1, Ordering::Relaxed);
         pulls.counts.evicted_bytes.fetch_add(size, Ordering::Relaxed);
     }
     Ok(has_room)
 }
 
-/// Not served from now on, then gone. Whoever is being sent it has it open.
-async fn remove(site: &Arc<Site>, sha256: Sha256Digest) -> Result<(), Problem> {
-    site.write(move |w| w.forget_content(sha256)).await?;
-    site.refresh_shelf().await?;
-    take_away(site, sha256, Library::remove).await
+/// Not served from now on, then gone, unless it was given to this point since it was decided; whether it goes. Whoever is being
+/// sent it has it open.
+async fn remove(site: &Arc<Site>, sha256: Sha256Digest) -> Result<bool, Problem> {
+    let goes = site.write(move |w| w.forget_pulled(sha256)).await?;
+    if goes {
+        site.refresh_shelf().await?;
+        take_away(site, sha256, Library::remove).await?;
+    }
+    Ok(goes)
 }
 
 /// What is here because it was asked for, and how that went since the start.

@@ -17,6 +17,8 @@ pub struct Place {
     pub site: Url,
     /// Certificates that are trusted beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// Where others on the way could read the token, it is sent all the same.
+    pub plain: bool,
     /// Where the key goes.
     pub key_file: PathBuf,
     /// Which installation this is.
@@ -27,8 +29,9 @@ pub struct Place {
 /// same request can be made again.
 ///
 /// # Errors
-/// Why it did not work: `TOKEN_REFUSED`, faults of the network, `DATA_DIR_NOT_WRITABLE`.
+/// Why it did not work: `PLAIN_HTTP_REFUSED`, and nothing was sent; `TOKEN_REFUSED`, faults of the network, `DATA_DIR_NOT_WRITABLE`.
 pub async fn with_token(place: &Place, token: &Secret) -> Result<Enrolled, Problem> {
+    call::may_be_told(&place.site, place.plain)?;
     let mut coming = place.key_file.clone().into_os_string();
     coming.push(".new");
     let coming = PathBuf::from(coming);
@@ -46,4 +49,27 @@ pub async fn with_token(place: &Place, token: &Secret) -> Result<Enrolled, Probl
         Problem::new(Code::DataDirNotWritable, message).because_of(Some(&error))
     })?;
     Ok(enrolled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A token that was on the way is as good as told, whatever the site says then.
+    #[tokio::test]
+    async fn a_token_is_not_sent_where_others_could_read_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let token = Secret::of_own_file(&folder.path().join("token")).unwrap();
+        let place = Place {
+            // Nobody answers there; who asks has already sent nothing.
+            site: call::base("http://192.0.2.1:8530").unwrap(),
+            ca_file: None,
+            plain: false,
+            key_file: folder.path().join("key"),
+            instance: Uuid::nil(),
+        };
+        let problem = with_token(&place, &token).await.unwrap_err();
+        assert_eq!(problem.code, Code::PlainHttpRefused, "{problem}");
+        assert!(!folder.path().join("key").exists() && !folder.path().join("key.new").exists());
+    }
 }

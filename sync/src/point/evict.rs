@@ -28,8 +28,10 @@ pub struct Wish {
     pub keep: Duration,
     /// The most bytes of all together, if there is such a limit.
     pub room: Option<u64>,
-    /// Bytes that are about to come.
+    /// Bytes that are about to come, with those of them that have come already.
     pub coming: u64,
+    /// Bytes of these that have come: they are on the disk, and not free.
+    pub staged: u64,
     /// Bytes that are free on the disk beside those that stay free.
     pub free: u64,
 }
@@ -46,7 +48,8 @@ pub fn decide(mut held: Vec<Held>, wish: &Wish, now: Timestamp) -> (Vec<Sha256Di
     let mut taken: u64 = held.iter().map(|one| one.size).sum();
     let mut free = wish.free.saturating_add(old.iter().map(|one| one.size).sum());
     let fits = |taken: u64, free: u64| {
-        wish.room.is_none_or(|room| taken.saturating_add(wish.coming) <= room) && wish.coming <= free
+        wish.room.is_none_or(|room| taken.saturating_add(wish.coming) <= room)
+            && wish.coming.saturating_sub(wish.staged) <= free
     };
     let mut for_it = Vec::new();
     for one in held.iter().filter(|one| !one.in_use) {
@@ -90,7 +93,7 @@ mod tests {
             ]
         };
         let long = Duration::from_secs(10_000);
-        let wish = Wish { keep: long, room: None, coming: 0, free: 100 };
+        let wish = Wish { keep: long, room: None, coming: 0, staged: 0, free: 100 };
         for (what, wish, expected, room) in [
             ("nothing is wanted", wish, vec![], true),
             ("age", Wish { keep: Duration::from_secs(450), ..wish }, vec![2], true),
@@ -108,6 +111,14 @@ mod tests {
             ("a limit that cannot be kept", Wish { room: Some(5), ..wish }, vec![2, 4, 1], false),
             ("the disk", Wish { coming: 105, ..wish }, vec![2], true),
             ("the disk is too small", Wish { coming: 131, ..wish }, vec![], false),
+            ("the disk has some of it", Wish { coming: 105, staged: 5, ..wish }, vec![], true),
+            ("the disk has most of it", Wish { coming: 131, staged: 130, free: 1, ..wish }, vec![], true),
+            (
+                "a limit is for all of it",
+                Wish { room: Some(45), coming: 10, staged: 10, ..wish },
+                vec![2],
+                true,
+            ),
         ] {
             let (goes, has_room) = decide(held(), &wish, Timestamp::from_second(1_000).unwrap());
             assert_eq!((names(&goes), has_room), (expected, room), "{what}");
@@ -116,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_jumps_back_makes_nothing_old() {
-        let wish = Wish { keep: Duration::from_secs(1), room: None, coming: 0, free: 0 };
+        let wish = Wish { keep: Duration::from_secs(1), room: None, coming: 0, staged: 0, free: 0 };
         assert_eq!(decide(vec![one(1, 1, 5_000, false)], &wish, Timestamp::from_second(10).unwrap()).0, []);
     }
 
@@ -126,18 +137,19 @@ mod tests {
             held in prop::collection::vec((0..50_u64, 0..1_000_i64, any::<bool>()), 0..12),
             room in proptest::option::of(0..300_u64),
             coming in 0..100_u64,
+            staged in 0..100_u64,
             free in 0..200_u64,
             keep in 0..2_000_u64,
         ) {
             let held: Vec<_> = held.iter().zip(0..).map(|((size, used, in_use), name)| one(name, *size, *used, *in_use)).collect();
-            let wish = Wish { keep: Duration::from_secs(keep), room, coming, free };
+            let wish = Wish { keep: Duration::from_secs(keep), room, coming, staged, free };
             let (goes, has_room) = decide(held.clone(), &wish, Timestamp::from_second(1_000).unwrap());
             let of = |sha256: &Sha256Digest| held.iter().find(|one| one.sha256 == *sha256).unwrap();
             prop_assert!(goes.iter().all(|sha256| !of(sha256).in_use));
             let left: u64 = held.iter().filter(|one| !goes.contains(&one.sha256)).map(|one| one.size).sum();
             let gone: u64 = goes.iter().map(|sha256| of(sha256).size).sum();
             if has_room {
-                prop_assert!(room.is_none_or(|room| left + coming <= room) && coming <= free + gone);
+                prop_assert!(room.is_none_or(|room| left + coming <= room) && coming <= free + gone + staged);
             }
             // Whatever goes was used no later than whatever could have gone and stays, but for age.
             let latest_gone = goes.iter().map(|sha256| of(sha256).used).max();

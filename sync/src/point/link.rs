@@ -71,7 +71,8 @@ impl Link {
                 None => "make a token at the site with `spsync dp enrol DP`, and name its file in [dp] token_file",
             }));
         }
-        let web = call::web(&self.base, settings.dp.ca_file(), Some(&Secret::of_file(&path)?))?;
+        let (key, plain) = (Secret::of_file(&path)?, settings.dp.allow_plain_key);
+        let web = call::web_with_key(&self.base, settings.dp.ca_file(), &key, plain)?;
         *made = Some(web.clone());
         Ok(web)
     }
@@ -90,22 +91,23 @@ impl Link {
                     continue;
                 }
                 Err(problem) if is_without_key(&problem) => {
-                    match self.enrol().await {
+                    let (told, needs_token) = match self.enrol().await {
                         Ok(true) => continue,
-                        Ok(false) => self.site.point.contact(Err(problem), &self.shown()),
+                        Ok(false) => (problem, true),
                         Err(why) if why.code == Code::TokenRefused => {
-                            self.site.point.contact(Err(problem.because(why.to_string())), &self.shown());
+                            (problem.because(why.to_string()), true)
                         }
                         // What is wrong with the file of the token: why there is no key, or no other one.
                         Err(why) if why.code == Code::KeyRefused => {
                             let told =
                                 why.causes.into_iter().fold(problem.because(why.message), Problem::because);
-                            self.site.point.contact(Err(told.help(why.help)), &self.shown());
+                            (told.help(why.help), true)
                         }
-                        Err(worse) => self.site.point.contact(Err(worse), &self.shown()),
-                    }
+                        Err(worse) => (worse, false),
+                    };
+                    self.site.point.contact(Err(told), &self.shown());
                     // The site counts wrong keys: it is left alone for long, unless there is another token.
-                    if self.another_token(LONGEST_PAUSE).await {
+                    if needs_token && self.another_token(LONGEST_PAUSE).await {
                         pause = FIRST_PAUSE;
                         continue;
                     }
@@ -124,6 +126,7 @@ impl Link {
         let place = enrol::Place {
             site: self.base.clone(),
             ca_file: settings.dp.ca_file(),
+            plain: settings.dp.allow_plain_key,
             key_file: settings.point_key_file(),
             instance: self.who.instance,
         };

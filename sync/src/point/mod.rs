@@ -133,6 +133,11 @@ impl Live {
         self.assigned.send_modify(|count| *count += 1);
     }
 
+    /// Content came from elsewhere: what the assignment lacks is looked at again.
+    pub fn look_again(&self) {
+        self.assigned.send_modify(|count| *count += 1);
+    }
+
     fn say(&self, said: Said, at_once: bool) {
         self.lock().said.insert(said.package.clone(), said);
         if at_once {

@@ -81,8 +81,12 @@ async fn round(
             continue;
         }
         let validates = matches!(package.work, Work::Validate);
-        if site.point.is_shut_out() || (assignment.paused.is_some() && !validates) {
-            say(site, package, ContentState::Queued, here(site, package).await?, None);
+        let done = here(site, package).await?;
+        // What came by a prestaged file needs no line, and no open schedule.
+        let brought = matches!(package.work, Work::Send) && done == size;
+        let no_line = validates || brought;
+        if site.point.is_shut_out() || (assignment.paused.is_some() && !no_line) {
+            say(site, package, ContentState::Queued, done, None);
             continue;
         }
         let working = work_on(site, assignment, package);
@@ -95,7 +99,7 @@ async fn round(
                     moved = true;
                     let (_, now) = site.point.assignment();
                     let same = |it: &Assigned| it.package == package.package && it.order == package.order;
-                    let held_back = site.point.is_shut_out() || (now.paused.is_some() && !validates);
+                    let held_back = site.point.is_shut_out() || (now.paused.is_some() && !no_line);
                     if !now.packages.iter().any(same) || held_back || now.rate != assignment.rate {
                         return Ok(true);
                     }
@@ -152,16 +156,17 @@ async fn here(site: &Arc<Site>, package: &Assigned) -> Result<u64, Problem> {
 async fn drop_the_rest(site: &Arc<Site>, assignment: &Assignment) -> Result<(), Problem> {
     let wanted: HashSet<_> =
         assignment.packages.iter().flat_map(|package| &package.files).map(|file| file.sha256).collect();
-    let mut pulled = HashSet::new();
     for row in site.read(|r| r.pulled_contents()).await? {
-        pulled.insert(row.sha256);
         // It stays from now on until it is taken off.
         if wanted.contains(&row.sha256) {
             site.write(move |w| w.pulled_is_assigned(row.sha256)).await?;
             site.refresh_shelf().await?;
         }
     }
-    for row in site.read(|r| r.contents()).await? {
+    // Read together: what is pulled at this moment is in both or in none.
+    let (all, pulled) = site.read(|r| Ok((r.contents()?, r.pulled_contents()?))).await?;
+    let pulled: HashSet<_> = pulled.into_iter().map(|row| row.sha256).collect();
+    for row in all {
         if !wanted.contains(&row.sha256) && !pulled.contains(&row.sha256) {
             let sha256 = row.sha256;
             site.write(move |w| w.forget_content(sha256)).await?;
@@ -329,7 +334,8 @@ impl Sources {
             points.push((url, web));
         }
         let base = call::base(&settings.dp.site)?;
-        Ok(Self { site: call::web(&base, settings.dp.ca_file(), Some(&key))?, base, points })
+        let site = call::web_with_key(&base, settings.dp.ca_file(), &key, settings.dp.allow_plain_key)?;
+        Ok(Self { site, base, points })
     }
 
     /// What the site says that the pieces are, so that a point that lies costs one of them and not the file. Without an answer

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use dp::server::Source;
-use dp::server::tally::MOST_GROUPS;
+use dp::server::tally::{MOST_GROUPS, OTHER};
 use uuid::Uuid;
 
 use super::wire::ServedBytes;
@@ -37,7 +37,7 @@ impl Delivered {
         };
         let fitting = said.iter().filter(|one| known(&one.source) && named(&one.group));
         for one in fitting.take((MOST_GROUPS + 1) * Source::ALL.len()) {
-            let bytes = self.now.entry(one.group.clone()).or_default().entry(one.source.clone()).or_default();
+            let bytes = row(&mut self.now, &one.group).entry(one.source.clone()).or_default();
             // A counter does not go back within one process.
             *bytes = one.bytes.max(*bytes);
         }
@@ -51,10 +51,17 @@ impl Delivered {
     }
 }
 
+/// The row of a group, or of all others where there are too many: a point may name others with every report.
+fn row<'g>(all: &'g mut Groups, group: &str) -> &'g mut BTreeMap<String, u64> {
+    let full = all.len() - usize::from(all.contains_key(OTHER)) >= MOST_GROUPS;
+    let group = if full && !all.contains_key(group) { OTHER } else { group };
+    all.entry(group.to_owned()).or_default()
+}
+
 /// Adds what `more` says.
 pub fn add(all: &mut Groups, more: &Groups) {
     for (group, sources) in more {
-        let row = all.entry(group.clone()).or_default();
+        let row = row(all, group);
         for (source, bytes) in sources {
             let sum = row.entry(source.clone()).or_default();
             *sum = sum.saturating_add(*bytes);
@@ -81,6 +88,25 @@ mod tests {
         let all = delivered.all();
         assert_eq!(all["LYON"]["distribution-point"], 11);
         assert_eq!(all["ROME"]["pull-through"], 1);
+    }
+
+    #[test]
+    fn groups_that_a_point_makes_up_are_one() {
+        let mut delivered = Delivered::default();
+        delivered.say(Uuid::nil(), &[said("LYON", "peer", 3)]);
+        for report in 0..4_u128 {
+            // Within a process, and then over its restarts.
+            let boot = Uuid::from_u128(report / 2);
+            let more: Vec<_> =
+                (0..400).map(|number| said(&format!("G{report}-{number}"), "peer", 1)).collect();
+            delivered.say(boot, &more);
+            assert!(delivered.now.len() <= MOST_GROUPS + 1 && delivered.before.len() <= MOST_GROUPS + 1);
+        }
+        delivered.say(Uuid::from_u128(9), &[said("LYON", "peer", 4), said("ROME", "peer", 5)]);
+        let all = delivered.all();
+        assert!(all.len() <= MOST_GROUPS + 1, "{}", all.len());
+        assert_eq!(all["LYON"]["peer"], 7, "who has a row keeps it");
+        assert!(all[OTHER]["peer"] >= 5 && !all.contains_key("ROME"));
     }
 
     #[test]

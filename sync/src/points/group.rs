@@ -80,8 +80,10 @@ pub async fn join(
         .write(move |w| {
             let now = clock::now();
             let mut refused = Vec::new();
-            let packages: Vec<_> =
-                w.packages()?.into_iter().filter(|p| wanted.packages.contains(&p.id)).collect();
+            let mut packages = Vec::new();
+            for id in &wanted.packages {
+                packages.extend(w.package(id)?);
+            }
             for row in &rows {
                 w.join_point_group(wanted.id, row.id)?;
                 for package in &packages {

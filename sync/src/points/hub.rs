@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
@@ -16,9 +16,39 @@ use super::wire::ServedBytes;
 /// How often "was heard of" is written down where nothing else changes.
 const WRITE: Duration = Duration::from_secs(30);
 
+/// Keys of so much time are told together.
+const GATHER: Duration = Duration::from_secs(10);
+
+/// When points hear of new keys. Whoever enrols many devices wakes the points now and then, not each time: who holds private
+/// content is told all keys again. Pure.
+#[derive(Debug, Default)]
+struct Gathered {
+    told: Option<Instant>,
+    /// Somebody is about to tell.
+    waits: bool,
+}
+
+impl Gathered {
+    /// There is a new key: after which time it has to be told; `None` where it will be anyway.
+    fn another(&mut self, now: Instant) -> Option<Duration> {
+        if self.waits {
+            return None;
+        }
+        let since = self.told.map_or(GATHER, |told| now.saturating_duration_since(told));
+        let wait = GATHER.saturating_sub(since);
+        self.waits = true;
+        Some(wait)
+    }
+
+    fn tells(&mut self, now: Instant) {
+        *self = Self { told: Some(now), waits: false };
+    }
+}
+
 /// The points of a running site.
 #[derive(Debug)]
 pub struct Hub {
+    gathered: Mutex<Gathered>,
     changes: watch::Sender<Change>,
     seen: Mutex<HashMap<i64, Seen>>,
     delivered: Mutex<HashMap<i64, Delivered>>,
@@ -43,6 +73,7 @@ struct Seen {
 impl Default for Hub {
     fn default() -> Self {
         Self {
+            gathered: Mutex::default(),
             changes: watch::Sender::new(Change::default()),
             seen: Mutex::default(),
             delivered: Mutex::default(),
@@ -54,6 +85,18 @@ impl Hub {
     /// Assignments may have changed: points that wait for theirs look again.
     pub fn changed(&self) {
         self.changes.send_modify(|change| change.number += 1);
+    }
+
+    /// There is a key that points do not know yet: when they have to be told with [`Self::tell_keys`], if nobody else is about to.
+    pub fn another_key(&self, now: Instant) -> Option<Duration> {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner).another(now)
+    }
+
+    /// Points that hold private content are told the keys.
+    pub fn tell_keys(&self, now: Instant) {
+        // Before they look: a key that comes from now on has a turn of its own.
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner).tells(now);
+        self.changed();
     }
 
     /// Nobody is kept waiting any longer.
@@ -136,6 +179,30 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thousand_enrolments_wake_the_points_now_and_then() {
+        let (mut gathered, start) = (Gathered::default(), Instant::now());
+        let at = |millis: u64| start + Duration::from_millis(millis);
+        assert_eq!(gathered.another(at(0)), Some(Duration::ZERO), "one alone is told at once");
+        gathered.tells(at(0));
+        assert_eq!(gathered.another(at(4_000)), Some(Duration::from_secs(6)));
+        assert_eq!(gathered.another(at(5_000)), None, "somebody is about to");
+        gathered.tells(at(10_000));
+        // Ten in a second, for a hundred seconds.
+        let (mut told, mut due): (u32, Option<Instant>) = (0, None);
+        for millis in (10_001..110_000).step_by(100) {
+            if due.is_some_and(|due| at(millis) >= due) {
+                gathered.tells(at(millis));
+                (told, due) = (told + 1, None);
+            }
+            due = due.or(gathered.another(at(millis)).map(|wait| at(millis) + wait));
+        }
+        assert_eq!(told, 9);
+        assert!(due.is_some(), "and none is forgotten");
+        gathered.tells(at(120_000));
+        assert_eq!(gathered.another(at(130_000)), Some(Duration::ZERO));
+    }
 
     #[test]
     fn the_process_that_started_last_is_the_point() {

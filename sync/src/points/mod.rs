@@ -421,7 +421,7 @@ pub async fn revoke(
 pub async fn status(site: &Arc<Site>, package: Option<&str>) -> Result<Answer, Problem> {
     let mut all = site.read(|r| r.placements()).await?;
     if let Some(name) = package {
-        let id = crate::packages::named(site, name).await?.id;
+        let id = crate::packages::placed(site, name).await?.id;
         all.retain(|placed| placed.package == id);
     }
     Answer::of(&all)

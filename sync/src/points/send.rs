@@ -238,7 +238,7 @@ pub async fn act(
     act: Act,
     caller: &Caller,
 ) -> Result<Answer, Problem> {
-    let package = crate::packages::named(site, name).await?;
+    let package = crate::packages::placed(site, name).await?;
     let id = package.id.clone();
     let placed = site.read(move |r| r.placements()).await?;
     let points = if on.is_empty() {

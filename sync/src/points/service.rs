@@ -5,7 +5,7 @@
 //! for them with its key too, because the site gives a point what it has not offered to everybody.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
@@ -111,7 +111,7 @@ impl PointService {
             .await?;
         info!("{} `{}` is enrolled", principal.kind, principal.name);
         self.site.refresh_keys().await?;
-        self.site.points.changed(); // points that hold private content are told the keys
+        tell_keys(&self.site);
         let enrolled =
             Enrolled { kind: principal.kind, name: principal.name, site: self.site.code().to_string() };
         Ok(answer::json(StatusCode::OK, &enrolled))
@@ -246,6 +246,21 @@ impl Service for PointService {
     fn answer<'s>(&'s self, call: &'s mut Call<'_>) -> Answering<'s> {
         Box::pin(self.serve(call))
     }
+}
+
+/// Points hear of a new key: at once, or with those that come within a few seconds. One that is taken back is told at once.
+fn tell_keys(site: &Arc<Site>) {
+    let Some(wait) = site.points.another_key(Instant::now()) else { return };
+    if wait.is_zero() {
+        return site.points.tell_keys(Instant::now());
+    }
+    let site = Arc::downgrade(site);
+    tokio::spawn(async move {
+        tokio::time::sleep(wait).await;
+        if let Some(site) = site.upgrade() {
+            site.points.tell_keys(Instant::now());
+        }
+    });
 }
 
 /// A value of the query; ours have nothing that would be encoded.

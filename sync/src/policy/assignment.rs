@@ -146,9 +146,11 @@ impl Default for UserOptions {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ContentOptions {
-    /// The deployment package of its feature updates; none: from peers and the cloud alone.
+    /// The deployment package of its feature updates, where one was chosen: who had them already was not asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub package: Option<PackageId>,
+    /// Distribution points may be asked for feature updates; else peers and the cloud alone.
+    pub points: bool,
     /// Points of neighbouring boundary groups may be asked.
     pub neighbours: bool,
     /// Points of the site's default boundary group may be asked.
@@ -167,6 +169,7 @@ impl Default for ContentOptions {
     fn default() -> Self {
         Self {
             package: None,
+            points: true,
             neighbours: true,
             default_group: true,
             cloud: true,

@@ -3,6 +3,8 @@
 //! A device numbers its messages from 1 and never uses a number twice. Whoever loses its state begins a new series, so
 //! `(device, series, number)` names a message for ever: sent twice, it is taken down once.
 
+use std::collections::BTreeMap;
+
 use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -19,10 +21,14 @@ impl MostOf {
     pub const MESSAGES: usize = 500;
     /// Bytes of one batch.
     pub const BATCH_BYTES: usize = 1 << 20;
+    /// Bytes of a message as it is kept.
+    pub const KEPT_BYTES: usize = 4 << 10;
     /// Characters of details.
     pub const DETAILS: usize = 2_000;
     /// Sources of bytes in one message.
     pub const SOURCES: usize = 64;
+    /// Bytes from one of them: 16 TiB, more than all content that a deployment may bring.
+    pub const BYTES: u64 = 1 << 44;
     /// Names of groups above a step.
     pub const GROUPS: usize = 32;
 }
@@ -74,7 +80,7 @@ impl StatusMessage {
         few("sources of bytes", self.bytes.len(), MostOf::SOURCES).map_err(refused)?;
         for from in &self.bytes {
             short("the name of a source", &from.name, LONGEST_TEXT).map_err(refused)?;
-            if from.bytes > i64::MAX.unsigned_abs() {
+            if from.bytes > MostOf::BYTES {
                 return Err(refused("nobody gives so many bytes".to_owned()));
             }
         }
@@ -87,6 +93,36 @@ impl StatusMessage {
             }
         }
         Ok(())
+    }
+
+    /// The message as it is kept, in at most [`MostOf::KEPT_BYTES`] of JSON if it passes [`Self::check`]: nearly all are kept as
+    /// they came. Of one that is longer the beginnings of its texts stay, and bytes by origin instead of by source.
+    ///
+    /// # Errors
+    /// Those of writing JSON.
+    pub fn kept(&self) -> serde_json::Result<serde_json::Value> {
+        if serde_json::to_vec(self)?.len() <= MostOf::KEPT_BYTES {
+            return serde_json::to_value(self);
+        }
+        let cut = |text: &str, most: usize| text.chars().take(most).collect::<String>();
+        let mut sums: BTreeMap<Origin, u64> = BTreeMap::new();
+        for from in &self.bytes {
+            let sum = sums.entry(from.origin).or_default();
+            *sum = sum.saturating_add(from.bytes);
+        }
+        let sum = |(origin, bytes)| BytesFrom { origin, name: String::new(), bytes };
+        let step = self.step.as_ref().map(|step| StepReport {
+            name: cut(&step.name, 100),
+            kind: cut(&step.kind, 100),
+            groups: Vec::new(),
+            ..step.clone()
+        });
+        serde_json::to_value(Self {
+            details: cut(&self.details, 500),
+            bytes: sums.into_iter().map(sum).collect(),
+            step,
+            ..self.clone()
+        })
     }
 }
 

@@ -176,7 +176,7 @@ fn messages_have_caps_and_an_order() {
         StatusMessage { details: "x".repeat(MostOf::DETAILS + 1), ..message(1) },
         StatusMessage { code: Some("\u{1b}[31m".to_owned()), ..message(1) },
         StatusMessage {
-            bytes: vec![BytesFrom { origin: Origin::Peer, name: "p".to_owned(), bytes: u64::MAX }],
+            bytes: vec![BytesFrom { origin: Origin::Peer, name: "p".to_owned(), bytes: MostOf::BYTES + 1 }],
             ..message(1)
         },
         StatusMessage { step: Some(step), ..message(1) },
@@ -190,6 +190,48 @@ fn messages_have_caps_and_an_order() {
     assert!(batch(&[1, 2, 9]).check().is_ok());
     assert!(batch(&[1, 1]).check().is_err() && batch(&[2, 1]).check().is_err());
     assert!(batch(&(1..=501).collect::<Vec<_>>()).check().is_err());
+}
+
+#[test]
+fn what_is_kept_of_a_message_has_a_cap() {
+    let usual = StatusMessage {
+        details: "it was full".to_owned(),
+        bytes: vec![BytesFrom { origin: Origin::Peer, name: "pc2".to_owned(), bytes: 7 }],
+        ..message(1)
+    };
+    assert_eq!(serde_json::from_value::<StatusMessage>(usual.kept().unwrap()).unwrap(), usual);
+    // As much as a message may have, in letters that take the most bytes.
+    let long = |length: usize| "\u{10ffff}".repeat(length);
+    let from = |number: usize| BytesFrom {
+        origin: if number % 2 == 0 { Origin::Peer } else { Origin::Cloud },
+        name: long(LONGEST_TEXT),
+        bytes: MostOf::BYTES,
+    };
+    let step = StepReport {
+        number: u32::MAX,
+        name: long(LONGEST_TEXT),
+        groups: vec![long(LONGEST_TEXT); MostOf::GROUPS],
+        kind: long(LONGEST_TEXT),
+        state: StepState::FailedContinued,
+        attempt: u32::MAX,
+    };
+    let largest = StatusMessage {
+        run: i64::MAX.unsigned_abs(),
+        state: RunState::NotApplicable,
+        step: Some(step),
+        code: Some(long(64)),
+        exit: Some(i64::MIN),
+        details: long(MostOf::DETAILS),
+        bytes: (0..MostOf::SOURCES).map(from).collect(),
+        ..message(i64::MAX.unsigned_abs())
+    };
+    largest.check().unwrap();
+    let kept = largest.kept().unwrap();
+    assert!(kept.to_string().len() <= MostOf::KEPT_BYTES, "{}", kept.to_string().len());
+    let kept: StatusMessage = serde_json::from_value(kept).unwrap();
+    assert_eq!((kept.number, kept.state, kept.exit), (largest.number, largest.state, largest.exit));
+    let sums: Vec<_> = kept.bytes.iter().map(|from| (from.origin, from.bytes)).collect();
+    assert_eq!(sums, [(Origin::Peer, 32 * MostOf::BYTES), (Origin::Cloud, 32 * MostOf::BYTES)]);
 }
 
 #[test]

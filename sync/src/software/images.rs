@@ -46,6 +46,12 @@ pub fn is_server(info: &ImageInfo) -> bool {
     editions(info).iter().any(|image| server(image))
 }
 
+/// It is a boot image: something in it is Windows PE, and nothing an edition of Windows.
+pub fn is_boot(info: &ImageInfo) -> bool {
+    let pe = |image: &Image| image.installation_type.as_ref().is_some_and(|kind| kind == "WindowsPE");
+    editions(info).is_empty() && info.images.iter().any(pe)
+}
+
 /// What sort of Windows it installs.
 pub fn os_type(info: &ImageInfo) -> OsType {
     if is_server(info) { OsType::Server } else { OsType::Client }
@@ -85,7 +91,7 @@ pub async fn named(site: &Arc<Site>, name: &str) -> Result<ImageRow, Problem> {
     one(name, &all, |row| (&row.id, &row.name), Code::OsUpgradePackageNotFound, "OS upgrade package").cloned()
 }
 
-/// Adds an OS upgrade package. The content is in the library once, however many packages have it.
+/// Adds an OS upgrade package, or a boot image. The content is in the library once, however many packages have it.
 ///
 /// # Errors
 /// `NAME_*`, `IMAGE_MALFORMED`, those of the disk.
@@ -94,11 +100,16 @@ pub async fn add(
     path: &Path,
     name: &str,
     version: &str,
+    boot: bool,
     caller: &Caller,
 ) -> Result<Answer, Problem> {
     let name = crate::authoring::checked_name(name)?;
     let info = inspect(path)?;
-    if editions(&info).is_empty() {
+    if boot && !is_boot(&info) {
+        let message = format!("`{}` is no boot image: Windows PE, and no edition of Windows", path.display());
+        return Err(Problem::new(Code::ImageMalformed, message));
+    }
+    if !boot && editions(&info).is_empty() {
         let message = format!("`{}` holds no edition of Windows", path.display());
         return Err(Problem::new(Code::ImageMalformed, message));
     }
@@ -141,11 +152,18 @@ pub async fn add(
 pub async fn delete(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Answer, Problem> {
     let row = named(site, name).await?;
     let target = row.id.to_string();
-    let users = site.read(move |r| r.sequences_with(&target)).await?;
+    let mut users = site.read(move |r| r.sequences_with(&target)).await?;
+    let boots = |sequence: &schema::sequences::SequenceRow| {
+        crate::sequence::Sequence::parse(&sequence.document)
+            .is_ok_and(|sequence| sequence.boot_image.as_ref() == Some(&row.id))
+    };
+    let booted = site.read(|r| r.sequences()).await?.into_iter().filter(boots);
+    users.extend(booted.map(|sequence| format!("{} {}", sequence.id, sequence.name)));
     if !users.is_empty() {
         let message = format!("OS upgrade package `{}` is used by task sequences", row.name);
         return Err(Problem::new(Code::ImageInUse, message).because(users.join(", ")));
     }
+    super::places::on_none(site, &row.id, &row.name).await?;
     if !caller.dry_run {
         let (id, who) = (row.id.clone(), caller.who.clone());
         site.write(move |w| {

@@ -4,8 +4,10 @@
 pub mod apps;
 pub mod collections;
 pub mod images;
+pub mod places;
 pub mod settings;
 mod take_in;
+pub mod windows;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +26,14 @@ use crate::site::Site;
 #[allow(missing_docs, reason = "the names are those of the options")]
 pub enum SoftwareRequest {
     /// Adds an OS upgrade package.
-    ImageAdd { path: PathBuf, name: String, version: String },
+    ImageAdd {
+        path: PathBuf,
+        name: String,
+        version: String,
+        /// It is a boot image.
+        #[serde(default)]
+        boot: bool,
+    },
     /// All OS upgrade packages.
     ImageList,
     /// One of them.
@@ -39,6 +48,12 @@ pub enum SoftwareRequest {
     AppShow { app: String },
     /// It is not installed any more.
     AppRetire { app: String },
+    /// Sends an image or application to distribution points.
+    Distribute { kind: places::Kind, name: String, to: Vec<String> },
+    /// Sends what a task sequence refers to.
+    DistributeAll { sequence: String, to: Vec<String> },
+    /// Takes an image or application off distribution points.
+    Withdraw { kind: places::Kind, name: String, from: Vec<String> },
     /// Makes a collection.
     CollectionCreate { name: String },
     /// All collections.
@@ -47,6 +62,12 @@ pub enum SoftwareRequest {
     CollectionShow { name: String },
     /// Puts devices in, or takes them out.
     CollectionChange { name: String, devices: Vec<String>, add: bool },
+    /// All maintenance windows, or those of one collection.
+    WindowList { collection: Option<String> },
+    /// Makes a maintenance window, or replaces that of the same name.
+    WindowAdd(windows::NewWindow),
+    /// Takes one away.
+    WindowRemove { collection: String, name: String },
     /// All client settings.
     SettingsList,
     /// Those of one name.
@@ -63,8 +84,8 @@ pub enum SoftwareRequest {
 /// Those of the verb.
 pub async fn answer(site: &Arc<Site>, request: SoftwareRequest, caller: &Caller) -> Result<Answer, Problem> {
     match request {
-        SoftwareRequest::ImageAdd { path, name, version } => {
-            images::add(site, &path, &name, &version, caller).await
+        SoftwareRequest::ImageAdd { path, name, version, boot } => {
+            images::add(site, &path, &name, &version, boot, caller).await
         }
         SoftwareRequest::ImageList => Answer::of(&site.read(|r| r.images()).await?),
         SoftwareRequest::ImageShow { image } => Answer::of(&images::named(site, &image).await?),
@@ -78,6 +99,20 @@ pub async fn answer(site: &Arc<Site>, request: SoftwareRequest, caller: &Caller)
         SoftwareRequest::CollectionShow { name } => collections::show(site, &name).await,
         SoftwareRequest::CollectionChange { name, devices, add } => {
             collections::change(site, &name, devices, add, caller).await
+        }
+        SoftwareRequest::Distribute { kind, name, to } => {
+            places::distribute(site, kind, &name, &to, caller).await
+        }
+        SoftwareRequest::DistributeAll { sequence, to } => {
+            places::distribute_all(site, &sequence, &to, caller).await
+        }
+        SoftwareRequest::Withdraw { kind, name, from } => {
+            places::withdraw(site, kind, &name, &from, caller).await
+        }
+        SoftwareRequest::WindowList { collection } => windows::list(site, collection.as_deref()).await,
+        SoftwareRequest::WindowAdd(window) => windows::add(site, window, caller).await,
+        SoftwareRequest::WindowRemove { collection, name } => {
+            windows::remove(site, &collection, &name, caller).await
         }
         SoftwareRequest::SettingsList => Answer::of(&site.read(|r| r.client_settings()).await?),
         SoftwareRequest::SettingsShow { name } => Answer::of(&settings::named(site, &name).await?),

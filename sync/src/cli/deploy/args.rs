@@ -11,14 +11,19 @@ use crate::clock;
 use crate::config::parse_duration;
 use crate::deploying::choice::Asked;
 use crate::deploying::options::{Delivery, OfferedTo, Options};
-use crate::deploying::{Change, CheckArgs, Create};
+use crate::deploying::updates::NewUpdates;
+use crate::deploying::{Change, CheckArgs, Create, DeployRequest};
 use crate::policy::Rerun;
 
 /// A deployment to make.
 #[derive(Debug, Args)]
 pub struct CreateArgs {
     /// Id or name of the task sequence
-    ts: String,
+    #[arg(required_unless_present = "update")]
+    ts: Option<String>,
+    /// Instead of a task sequence, an update by its id; repeat for more. Task sequences install those of the device's collections
+    #[arg(long, value_name = "UPDATE", conflicts_with = "ts")]
+    update: Vec<String>,
     /// Name of the collection
     #[arg(long, value_name = "COLLECTION")]
     collection: String,
@@ -151,9 +156,37 @@ impl OptionArgs {
 }
 
 impl CreateArgs {
-    pub(super) fn into_request(self) -> Result<Create, Problem> {
+    pub(super) fn into_request(self) -> Result<DeployRequest, Problem> {
+        match self.update.is_empty() {
+            true => Ok(DeployRequest::Create(Box::new(self.sequence()?))),
+            false => self.updates().map(DeployRequest::CreateUpdates),
+        }
+    }
+
+    /// Updates have times, and nothing else to choose.
+    fn updates(self) -> Result<NewUpdates, Problem> {
+        let PackageArgs { package, new_package, no_package, to } = &self.package;
+        let content = package.is_some() || new_package.is_some() || *no_package || !to.is_empty();
+        let mut said = self.options.said();
+        let comment = said.remove("comment").and_then(|comment| comment.as_str().map(str::to_owned));
+        if content || !said.is_empty() {
+            let message = "a deployment of updates has a collection, a purpose, times and a comment only";
+            return Err(Problem::new(Code::ConflictingOptions, message));
+        }
+        Ok(NewUpdates {
+            updates: self.update,
+            collection: self.collection,
+            purpose: self.purpose,
+            available: self.available,
+            deadline: self.deadline,
+            expires: self.expires,
+            comment: comment.unwrap_or_default(),
+        })
+    }
+
+    fn sequence(self) -> Result<Create, Problem> {
         Ok(Create {
-            sequence: self.ts,
+            sequence: self.ts.unwrap_or_default(),
             collection: self.collection,
             purpose: self.purpose,
             available: self.available,
@@ -275,7 +308,7 @@ pub fn time(text: &str) -> Result<Timestamp, String> {
         let zoned = local.to_zoned(jiff::tz::TimeZone::system()).map_err(|_| wrong())?;
         return Ok(zoned.timestamp());
     }
-    if text == "now" {
+    if text == "now" || text == "asap" {
         return Ok(clock::now());
     }
     let pause = parse_duration(text.trim_start_matches('+')).map_err(|_| wrong())?;

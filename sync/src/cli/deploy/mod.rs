@@ -15,6 +15,7 @@ use crate::admin::Request;
 use crate::config::Loaded;
 use crate::deploying::DeployRequest;
 
+pub use args::time;
 use args::{ChangeArgs, Checks, CreateArgs};
 pub use phased::Phased;
 
@@ -24,8 +25,10 @@ pub use phased::Phased;
 pub enum Deploy {
     /// Offer a task sequence to a collection; its content is downloaded and sent where it is named
     Create(CreateArgs),
-    /// All deployments
+    /// All deployments of task sequences
     List,
+    /// All deployments of updates beside task sequences
+    Updates,
     /// One deployment with what is pending of it
     Show {
         /// Its id
@@ -120,7 +123,12 @@ impl Deploy {
     ) -> Result<u8, Problem> {
         let request = match self {
             Self::Phased(verb) => return verb.run(settings, global, output).await,
-            Self::Create(args) => DeployRequest::Create(Box::new(args.into_request()?)),
+            Self::Create(args) => args.into_request()?,
+            Self::Updates => {
+                let called = call(DeployRequest::UpdatesList, settings, global, output).await?;
+                print::updates(&called.body, output);
+                return Ok(called.finish(output));
+            }
             Self::List => {
                 let called = call(DeployRequest::List, settings, global, output).await?;
                 print::list(&called.body, output);

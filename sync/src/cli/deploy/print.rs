@@ -10,6 +10,7 @@ use crate::deploying::check::Checked;
 use crate::deploying::options::Options;
 use crate::deploying::phases::ShownPlan;
 use crate::deploying::status::{Buckets, Status};
+use crate::deploying::updates::ShownUpdates;
 use crate::deploying::{Created, Shown};
 
 pub(super) fn read<T: DeserializeOwned>(body: &Value) -> Option<T> {
@@ -61,8 +62,44 @@ pub fn list(body: &Value, output: &Output) {
     output.list(body, &all, |one| one.row.id.to_string(), rows, none);
 }
 
+/// All deployments of updates.
+pub fn updates(body: &Value, output: &Output) {
+    let all: Vec<ShownUpdates> = read(body).unwrap_or_default();
+    let mut rows = Rows::new(&["ID", "UPDATES", "COLLECTION", "PURPOSE", "STATE", "DEADLINE"]);
+    for one in &all {
+        rows.push([
+            one.row.id.to_string(),
+            one.row.updates.len().to_string(),
+            safe(&one.row.collection),
+            one.row.purpose.to_string(),
+            one.state.clone(),
+            one.row.deadline.map_or_else(|| "-".to_owned(), when),
+        ]);
+    }
+    let none = "no updates are deployed yet: spsync deploy updates --help";
+    output.list(body, &all, |one| one.row.id.to_string(), rows, none);
+}
+
+fn updates_lines(shown: &ShownUpdates, output: &Output) {
+    let verb = if shown.dry_run { "would deploy " } else { "" };
+    output.line(format!(
+        "{verb}{} to `{}`: {}, {}",
+        shown.row.id,
+        safe(&shown.row.collection),
+        shown.row.purpose,
+        shown.state
+    ));
+    for (id, title) in &shown.row.updates {
+        output.line(format!("  {} {}", id.short(), safe(title)));
+    }
+}
+
 /// One deployment, there or to be made. Answers whether it was one.
 pub fn one(body: &Value, output: &Output) -> bool {
+    if let Some(shown) = read::<ShownUpdates>(body) {
+        updates_lines(&shown, output);
+        return true;
+    }
     if let Some(shown) = read::<Shown>(body) {
         shown_lines(&shown, output);
         return true;

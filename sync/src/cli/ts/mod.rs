@@ -20,6 +20,7 @@ use crate::authoring::{Create, Duplicates, StepSet, TsRequest, Updates};
 use crate::config::Loaded;
 use crate::sequence::edit::Place;
 use crate::sequence::key::HiddenText;
+use crate::software::SoftwareRequest;
 
 /// Task sequences
 #[derive(Debug, Subcommand)]
@@ -123,6 +124,22 @@ pub enum Ts {
         one: String,
         /// Id or name
         other: String,
+    },
+    /// Send images, applications and the boot image that it refers to to distribution points
+    Distribute {
+        /// Id or name
+        ts: String,
+        /// A distribution point or group, or `all`; the site's own if not given; repeat for more
+        #[arg(long, value_name = "DP|GROUP")]
+        to: Vec<String>,
+    },
+    /// Change what belongs to no step; an empty value is the default
+    Set {
+        /// Id or name
+        ts: String,
+        /// boot_image=IMAGE, max_runtime=MINUTES, description=TEXT
+        #[arg(required = true, value_name = "KEY=VALUE", value_parser = key_value)]
+        changes: Vec<(String, String)>,
     },
     /// Steps and groups
     #[command(subcommand)]
@@ -333,6 +350,11 @@ impl Ts {
             },
             Self::Import { file, duplicates } => TsRequest::Import { file: absolute(file), duplicates },
             Self::Diff { one, other } => TsRequest::Diff { one, other },
+            Self::Set { ts, changes } => TsRequest::Set { sequence: ts, changes },
+            Self::Distribute { ts, to } => {
+                let request = SoftwareRequest::DistributeAll { sequence: ts, to };
+                return super::library::places(request, settings, global, output).await;
+            }
             Self::Step(StepVerb::Add { ts, kind, place, changes, value_file }) => TsRequest::StepAdd {
                 sequence: ts,
                 kind,

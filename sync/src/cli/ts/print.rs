@@ -113,6 +113,7 @@ pub fn answer(request: &TsRequest, body: &Value, output: &Output) {
         | TsRequest::StepMove { .. }
         | TsRequest::StepRemove { .. }
         | TsRequest::Copy { .. }
+        | TsRequest::Set { .. }
         | TsRequest::Enable { .. } => one(body, true, output),
         _ => output.one(body, id_of, |output| {
             if !people(request, body, output) {

@@ -8,13 +8,14 @@ use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 
 use super::{Device, Driven, LONGEST_GAP, Line};
-use crate::device::content::{self, Need};
+use crate::device::content::{self, Need, NotGot};
 use crate::device::executor::{Executor, Moment, Restarted, Stopped, Work};
 use crate::device::machine::{Act, Event, Failure, Found, Frame, Machine, Order, Outcome, Progress, Said};
+use crate::device::mend::{Mending, Next};
 use crate::device::plan::Plan;
 use crate::device::variables::Masker;
 use crate::device::{evaluate, judge, setup};
-use crate::policy::{Assignment, BytesFrom, Policy, Secrets};
+use crate::policy::{Assignment, BytesFrom, Policy, RunState, Secrets};
 use crate::sequence::Action;
 use crate::sequence::action::Sealed;
 
@@ -77,7 +78,14 @@ impl<E: Executor> Device<E> {
                 }
                 Act::Fetch { node, pause } => {
                     self.hands.pause(pause).await;
-                    Event::Fetched(self.fetch(&plan, &frame, &machine, node, &mut files).await)
+                    let step = node.and_then(|node| plan.at(node)).map_or(0, |node| node.number);
+                    self.hands.reached(Moment::Fetches(step))?;
+                    let fetched = self.fetch(&plan, &frame, &machine, node, &mut files).await;
+                    self.hands.reached(Moment::Fetched(step))?;
+                    match fetched {
+                        Err(NotGot { failure, later: Some((_, wait)) }) => Event::Later(wait, failure),
+                        fetched => Event::Fetched(fetched.map_err(|missing| missing.failure)),
+                    }
                 }
                 Act::Judge(node) => {
                     let when = plan.at(node).and_then(|node| node.common.when.clone());
@@ -152,22 +160,31 @@ impl<E: Executor> Device<E> {
     }
 
     async fn fetch(
-        &self,
+        &mut self,
         plan: &Plan,
         frame: &Frame,
         machine: &Machine<'_>,
         node: Option<usize>,
         files: &mut BTreeMap<Sha256Digest, PathBuf>,
-    ) -> Result<Vec<BytesFrom>, Failure> {
-        let mut bytes = Vec::new();
-        for (at, step, action) in plan.steps() {
-            if !plan.is_enabled(at) || node.is_some_and(|node| node != at) {
-                continue;
+    ) -> Result<Vec<BytesFrom>, NotGot> {
+        let facts = self.hands.facts();
+        let needs = match node.and_then(|node| Some((plan.at(node)?, plan.at(node)?.action.as_ref()?))) {
+            Some((step, action)) => {
+                content::needs(&frame.assignment, action, machine.progress.choice(step.number))
             }
-            for need in content::needs(&frame.assignment, action, machine.progress.choice(step.number)) {
-                let (found, given) = self.have(&frame.assignment, need).await?;
-                files.extend(found);
-                bytes.extend(given);
+            // What cannot be used here fails its step for that, and needs no download before.
+            None => {
+                let deployed: Vec<_> = frame.updates.iter().map(|update| update.id).collect();
+                content::ahead(&frame.assignment, plan, &facts, &deployed, true).needs
+            }
+        };
+        let mut bytes = Vec::new();
+        for need in needs {
+            if let Some(got) = self.have(&frame.assignment, need, Vec::new()).await? {
+                // What came ahead of this run came for it.
+                let ahead = self.memory.ahead.remove(&got.content).filter(|_| got.gave.is_empty());
+                bytes.extend(ahead.unwrap_or(got.bytes));
+                files.insert(got.content, got.path);
             }
         }
         Ok(content::summed(bytes))
@@ -210,7 +227,7 @@ impl<E: Executor> Device<E> {
             }
         }
         let choice = machine.progress.choice(node.number);
-        for need in content::needs(&frame.assignment, action, choice) {
+        for need in content::needs_of(&frame.assignment, action, choice, order.part) {
             if let Err(failure) = self.verified(frame, need, files).await {
                 return Ok(Event::Ended(Outcome::Failed(failure)));
             }
@@ -242,24 +259,57 @@ impl<E: Executor> Device<E> {
         Ok(Event::Ended(outcome))
     }
 
-    /// A file as it should be, read whole right before it is used. One that is not ends the step.
+    /// A file as it should be, read whole right before it is used. One that is not is removed and fetched again, as
+    /// [`Mending`] says; whatever comes of it is told.
     async fn verified(
-        &self,
+        &mut self,
         frame: &Frame,
         need: Need<'_>,
         files: &mut BTreeMap<Sha256Digest, PathBuf>,
     ) -> Result<(), Failure> {
-        let Some((digest, path)) = self.have(&frame.assignment, need).await?.0 else { return Ok(()) };
-        let checked = path.clone();
-        let verified = tokio::task::spawn_blocking(move || content::verify(&checked, digest)).await;
-        match verified {
-            Ok(Ok(())) => {
-                files.insert(digest, path);
-                Ok(())
+        let name = need.file.name.as_str();
+        let mut mending = Mending::default();
+        loop {
+            let got = self.have(&frame.assignment, need, mending.asked_last()).await;
+            let Some(got) = got.map_err(|missing| mending.unfetched(missing.failure, name))? else {
+                return Ok(());
+            };
+            mending.came_from(&got.gave);
+            let (path, digest) = (got.path.clone(), got.content);
+            let checked = tokio::task::spawn_blocking(move || content::verify(&path, digest)).await;
+            let checked = checked.unwrap_or_else(|died| Err(Problem::of(Code::Internal, &died)));
+            let wrong = checked.as_ref().err().map(|problem| problem.to_string());
+            let next = mending.on(checked, name);
+            if let (Some(wrong), Some(client)) = (wrong, &self.client) {
+                let removed = dp::client::discard(client, digest).await;
+                let kept =
+                    removed.err().map(|error| format!("; it cannot be removed: {error}")).unwrap_or_default();
+                self.say(frame, format!("`{name}` is removed: {wrong}{kept}"), Vec::new());
             }
-            Ok(Err(problem)) => Err(Failure { code: problem.code, exit: None, details: problem.message }),
-            Err(died) => Err(Failure { code: Code::Internal, exit: None, details: died.to_string() }),
+            match next {
+                Next::Again => {}
+                Next::Fail(failure) => return Err(failure),
+                Next::Use => {
+                    if mending.times() > 0 {
+                        self.say(frame, format!("`{name}` was fetched again, and is right"), got.bytes);
+                    } else if !got.gave.is_empty() {
+                        self.say(frame, format!("`{name}` was fetched"), got.bytes);
+                    }
+                    files.insert(digest, got.path);
+                    return Ok(());
+                }
+            }
         }
+    }
+
+    /// Tells what the machine does not decide.
+    fn say(&mut self, frame: &Frame, details: String, bytes: Vec<BytesFrom>) {
+        let said = Said { state: RunState::Running, step: None, code: None, exit: None, details, bytes };
+        self.log_said(frame, &said);
+        let now = self.hands.now();
+        self.memory.tell(&frame.assignment.deployment, frame.run, said, now, &self.log.masker);
+        // Where that fails, so does what is written down next, and that is seen.
+        let _ = self.save();
     }
 
     /// What would be run for a deployment, step by step, with secrets masked.
@@ -277,6 +327,7 @@ impl<E: Executor> Device<E> {
             assignment: assignment.clone(),
             settings: policy.settings,
             updates: policy.updates.clone(),
+            scan: self.hands.scan(),
         };
         let progress = Progress::begin(&plan, &frame, &self.hands.facts(), &self.hands.boot());
         let machine = Machine::new(&plan, &frame, progress);

@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use super::judge::Probe;
 use super::machine::{Found, Frame, Order, Outcome};
 use super::plan::Planned;
+use super::updates::Scanned;
 use super::variables::Variables;
 use crate::policy::{ContentFile, Facts, Secrets};
 use crate::sequence::Action;
@@ -76,6 +77,10 @@ impl From<Problem> for Stopped {
 pub trait Executor: Probe + Send {
     /// What the device is now.
     fn facts(&self) -> Facts;
+    /// Updates that a scan finds to apply; `None` where nobody can scan.
+    fn scan(&self) -> Option<Vec<Scanned>> {
+        None
+    }
     /// The time on its clock.
     fn now(&self) -> Timestamp;
     /// Time that has passed since some moment of this process, whatever the clock says.
@@ -100,17 +105,23 @@ pub trait Executor: Probe + Send {
     fn show(&self, work: Work<'_>) -> Vec<String>;
     /// Content that the device is to have without asking anybody; `None`: it is fetched.
     fn assumes(&self, file: &ContentFile) -> Option<Result<PathBuf, Problem>>;
-    /// A step begins or has ended and that is written down: the moments at which power may be cut.
+    /// One of the moments at which power may be cut.
     fn reached(&mut self, moment: Moment) -> Result<(), Stopped>;
 }
 
 /// A moment in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
+    /// The content of this step is about to be fetched; 0: that of all.
+    Fetches(u32),
+    /// It is there, or is not, and that is not written down yet.
+    Fetched(u32),
     /// It is written down that this step runs; it does not yet.
     Begins(u32),
     /// It has ended, which is not written down yet.
     Ended(u32),
     /// That is written down.
     Noted(u32),
+    /// The scripts of the last run are removed, which is not written down yet.
+    Tidied,
 }

@@ -2,176 +2,28 @@
 //! power is cut. Its clock is its own, and what it is lives in a file beside the journal, so that killing the program
 //! does to it what killing does to a real device.
 
+mod script;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use catalog::problem::{Code, Problem};
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
+pub use self::script::{ContentScript, PowerAt, PowerScript, Script, SetupScript, StepScript};
 use super::{Executor, Moment, Restarted, Stopped, Work};
 use crate::device::executor::command;
-use crate::device::facts;
 use crate::device::judge::Probe;
 use crate::device::machine::{Found, Outcome};
 use crate::device::setup;
+use crate::device::updates::Scanned;
 use crate::policy::{ContentFile, DynamicUpdateSetting, Facts};
 use crate::sequence::Action;
 use crate::sequence::action::{OsType, UpgradeOs};
 
 const WORLD: &str = "simulated.json";
-
-/// How a device behaves.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Script {
-    /// What it is at first.
-    #[serde(with = "facts::InFile")]
-    pub facts: Facts,
-    /// What its clock shows at first.
-    #[serde(default)]
-    pub clock: Option<Timestamp>,
-    /// How Setup ends: its first start, its second, …; the last also ends those that follow.
-    #[serde(default)]
-    pub setup: Vec<SetupScript>,
-    /// How other steps end, where they do not succeed in a minute.
-    #[serde(default)]
-    pub step: Vec<StepScript>,
-    /// When its power is cut.
-    #[serde(default)]
-    pub power: Vec<PowerScript>,
-    /// Where content comes from.
-    #[serde(default)]
-    pub content: ContentScript,
-    /// Real milliseconds that a step takes, for those who watch.
-    #[serde(default)]
-    pub pause_ms: u64,
-    /// Files, folders, queries with an answer, and products that conditions find.
-    #[serde(default)]
-    pub has: Vec<String>,
-    /// Values of the registry: the key, `\` and the name of the value.
-    #[serde(default)]
-    pub registry: BTreeMap<String, String>,
-}
-
-/// One start of Setup.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SetupScript {
-    /// Its exit code, as a number or as `0xC1900208`.
-    #[serde(deserialize_with = "code")]
-    pub exit: i64,
-    /// Minutes that it takes; 40 if not said.
-    pub minutes: Option<u64>,
-    /// It never ends.
-    pub hangs: bool,
-    /// After the restart it puts the old Windows back, with this code.
-    #[serde(deserialize_with = "some_code")]
-    pub rolls_back: Option<i64>,
-}
-
-/// One step that is no Setup.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct StepScript {
-    /// Its name, or that of the application.
-    pub name: String,
-    /// Its exit code.
-    #[serde(deserialize_with = "code")]
-    pub exit: i64,
-    /// Minutes that it takes.
-    pub minutes: u64,
-    /// It never ends.
-    pub hangs: bool,
-    /// What it prints.
-    pub output: String,
-    /// How often it ends so; afterwards it succeeds. Always, if not said.
-    pub times: Option<u32>,
-    /// What it installs is there already.
-    pub there: bool,
-}
-
-/// One power cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PowerScript {
-    /// Number of the step.
-    pub step: u32,
-    /// When.
-    pub at: PowerAt,
-    /// How often; once if not said.
-    #[serde(default = "once")]
-    pub times: u32,
-}
-
-fn once() -> u32 {
-    1
-}
-
-/// When power is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PowerAt {
-    /// The step is about to run.
-    Begins,
-    /// It runs.
-    Running,
-    /// It has ended, and that is not written down.
-    Ended,
-    /// It is.
-    Noted,
-}
-
-/// Where a simulated device has content from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ContentScript {
-    /// It is really fetched, where a site is known; else it is taken for granted.
-    #[default]
-    Fetch,
-    /// It is taken for granted.
-    There,
-    /// Nobody has it.
-    Missing,
-}
-
-fn parsed(text: &str) -> Option<i64> {
-    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        Some(digits) => i64::from_str_radix(digits, 16).ok(),
-        None => text.parse().ok(),
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Written {
-    Number(i64),
-    Text(String),
-}
-
-fn code<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
-    let number = match Written::deserialize(from)? {
-        Written::Number(number) => Some(number),
-        Written::Text(text) => parsed(&text),
-    };
-    number.ok_or_else(|| serde::de::Error::custom("an exit code is a number, or 0x and digits"))
-}
-
-fn some_code<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i64>, D::Error> {
-    code(from).map(Some)
-}
-
-impl Script {
-    /// Reads a description.
-    ///
-    /// # Errors
-    /// `SIMULATION_INVALID`.
-    pub fn of_file(path: &Path) -> Result<Self, Problem> {
-        let what = format!("`{}` describes no device", path.display());
-        facts::read(path, Code::SimulationInvalid, &what)
-    }
-}
 
 /// What a pretended device is at a moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -310,9 +162,8 @@ impl Simulated {
                 id.and_then(|id| apps.iter().find(|app| app.id == *id)).map(|app| app.name.clone())
             }
             Action::InstallUpdates(install) => {
-                crate::device::plan::targeted(install.mode, &work.frame.updates)
-                    .nth(work.order.part)
-                    .map(|update| update.title.clone())
+                let sorted = crate::device::plan::targeted(install.mode, work.frame);
+                sorted.install.get(work.order.part).copied().map(|update| update.title.clone())
             }
             _ => None,
         };
@@ -394,6 +245,10 @@ impl Probe for Simulated {
 impl Executor for Simulated {
     fn facts(&self) -> Facts {
         self.world.facts.clone()
+    }
+
+    fn scan(&self) -> Option<Vec<Scanned>> {
+        self.script.applicable.clone()
     }
 
     fn now(&self) -> Timestamp {
@@ -480,6 +335,7 @@ impl Executor for Simulated {
 
     async fn restart(&mut self, delay: u16, _boot_image: bool) -> Result<Restarted, Stopped> {
         self.pass(Duration::from_secs(delay.into()));
+        self.cut(0, PowerAt::Restarting)?;
         self.start_again();
         self.save()?;
         Ok(Restarted::Again(self.boot()))
@@ -503,6 +359,9 @@ impl Executor for Simulated {
 
     fn reached(&mut self, moment: Moment) -> Result<(), Stopped> {
         match moment {
+            Moment::Fetches(step) => self.cut(step, PowerAt::Fetching),
+            Moment::Fetched(step) => self.cut(step, PowerAt::Fetched),
+            Moment::Tidied => self.cut(0, PowerAt::Tidied),
             Moment::Begins(step) => {
                 self.number = step;
                 self.world.outcome = None;

@@ -103,6 +103,7 @@ async fn setup_is_put_together_from_an_esd_and_told_what_the_step_says() {
             assignment: policy.assignments[0].clone(),
             settings: policy.settings,
             updates: Vec::new(),
+            scan: None,
         };
         let plan = Plan::of(&frame.assignment.sequence().unwrap());
         let progress = Progress::begin(&plan, &frame, &real.facts(), "one");

@@ -3,9 +3,9 @@
 use catalog::problem::Code;
 
 use super::{Act, End, Event, Failure, Found, MOST_STARTS, Machine, Outcome, Pending, Phase, Said};
-use crate::device::plan::{Planned, parts};
-use crate::device::setup;
+use crate::device::plan::{Planned, parts, targeted};
 use crate::device::variables::{LAST, RESULT};
+use crate::device::{setup, updates};
 use crate::policy::{Delivery, RunState, StepState};
 use crate::sequence::Action;
 use crate::sequence::action::{OsType, Restart, UpgradeOs};
@@ -32,8 +32,9 @@ impl Machine<'_> {
                 self.succeed(None, String::new(), said);
                 self.restart(restart, Phase::next(), said);
             }
-            _ if part >= parts(action, &self.frame.updates) => {
+            _ if part >= parts(action, self.frame) => {
                 let details = match (failed.as_slice(), part) {
+                    _ if matches!(action, Action::InstallUpdates(_)) => self.of_updates(action),
                     ([], 0) => "there was nothing to do".to_owned(),
                     ([], _) => String::new(),
                     (failed, _) => format!("failed and passed over: {}", failed.join("; ")),
@@ -46,7 +47,7 @@ impl Machine<'_> {
                 && has_content(action)
                 && !self.progress.fetched.contains(&here) =>
             {
-                self.progress.phase = Phase::Fetching { node: Some(here), tries: 0 };
+                self.progress.phase = Phase::fetching(Some(here));
                 let step = self.report(here, StepState::Running, attempt);
                 said.push(Said { step, ..Said::run(RunState::Downloading, "its content is fetched") });
             }
@@ -61,6 +62,14 @@ impl Machine<'_> {
                     said.push(Said { step, ..Said::run(RunState::Running, details) });
                 }
             }
+        }
+    }
+
+    /// What was installed of the updates, and why not the others.
+    fn of_updates(&self, action: &Action) -> String {
+        match action {
+            Action::InstallUpdates(install) => updates::words(&targeted(install.mode, self.frame)),
+            _ => String::new(),
         }
     }
 
@@ -96,10 +105,11 @@ impl Machine<'_> {
                 }
                 // Setup was told not to restart; that is for a step to do.
                 let restarts = exit == Some(setup::RESTART) && !matches!(action, Action::UpgradeOs(_));
-                if part + 1 < parts(action, &self.frame.updates) {
+                if part + 1 < parts(action, self.frame) {
                     self.progress.phase = Phase::Next { part: part + 1, failed, judged: true, attempt };
                 } else {
                     let details = match failed.as_slice() {
+                        [] if matches!(action, Action::InstallUpdates(_)) => self.of_updates(action),
                         [] => details,
                         failed => format!("failed and passed over: {}", failed.join("; ")),
                     };
@@ -307,7 +317,7 @@ impl Machine<'_> {
 }
 
 /// One part that fails does not end the step.
-fn passes_over(action: &Action) -> bool {
+pub(super) fn passes_over(action: &Action) -> bool {
     match action {
         Action::InstallApplication(install) => install.continue_on_app_error,
         Action::DownloadContent(download) => download.continue_on_package_error,

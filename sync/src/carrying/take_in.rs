@@ -1,0 +1,253 @@
+//! A prestaged file into the library of a distribution point.
+//!
+//! The file is read twice: once to see that it is whole and every content is what the list says, which changes nothing; and once
+//! to take in what this point was told to hold and lacks. That is recorded in one transaction, after all of it is there.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use catalog::digest::{Digests, Sha1Digest, Sha256Digest, Wanted};
+use catalog::id::PackageId;
+use catalog::problem::{Code, Coded as _, Problem};
+use dp::library::{Library, Staged};
+use schema::tasks::Unit;
+use serde::{Deserialize, Serialize};
+use tracing::info;
+
+use super::content::{CarriedFile, distinct};
+use super::prestage::{Manifest, Piece, look_through, matches, open, read};
+use super::{Stop, Told};
+use crate::admin::{Answer, Caller, Work};
+use crate::clock;
+use crate::packages::content::take_away;
+use crate::points::wire::Assignment;
+use crate::site::Site;
+use crate::tasks::Progress;
+
+/// What was taken in, or would be.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct TakenIn {
+    /// The file.
+    pub file: PathBuf,
+    /// Of what: an id.
+    pub of: Option<PackageId>,
+    /// Its name.
+    pub name: String,
+    /// Names of files that are new here.
+    pub taken: Vec<String>,
+    /// Those that were here already.
+    pub present: Vec<String>,
+    /// Those that this point was not told to hold: they are left in the file.
+    pub left_out: Vec<String>,
+    /// Bytes that are new here.
+    pub bytes: u64,
+    /// Nothing was changed.
+    pub dry_run: bool,
+}
+
+/// What a file brings to a point. Pure.
+struct Sorted {
+    taken: Vec<CarriedFile>,
+    present: Vec<CarriedFile>,
+    left_out: Vec<CarriedFile>,
+}
+
+fn sort(manifest: &Manifest, assignment: &Assignment, here: impl Fn(&Sha256Digest) -> bool) -> Sorted {
+    let assigned: HashMap<Sha256Digest, u64> = assignment
+        .packages
+        .iter()
+        .flat_map(|package| &package.files)
+        .map(|file| (file.sha256, file.size))
+        .collect();
+    let mut sorted = Sorted { taken: Vec::new(), present: Vec::new(), left_out: Vec::new() };
+    for file in distinct(&manifest.items) {
+        let list = match assigned.get(&file.sha256) {
+            Some(size) if *size == file.size && here(&file.sha256) => &mut sorted.present,
+            Some(size) if *size == file.size => &mut sorted.taken,
+            _ => &mut sorted.left_out,
+        };
+        list.push(file.clone());
+    }
+    sorted
+}
+
+/// Takes a prestaged file in, as a task.
+///
+/// # Errors
+/// `NOT_A_POINT`; `PRESTAGE_MALFORMED`, `HASH_MISMATCH`, `PRESTAGE_NOT_ASSIGNED`, `DISK_FULL`: nothing is taken in then.
+pub async fn take_in(site: &Arc<Site>, file: &Path, caller: &Caller) -> Result<Work, Problem> {
+    if site.settings().dp.is_site() {
+        let message =
+            "this machine is a site: prestaged files are for its distribution points on other machines";
+        return Err(Problem::new(Code::NotAPoint, message));
+    }
+    drop(open(file)?);
+    let (path, caller) = (file.to_owned(), caller.clone());
+    let title = format!("take in {}", file.display());
+    let task = site
+        .tasks
+        .start("prestage", title, format!("prestage {}", file.display()), |progress| {
+            let site = site.clone();
+            async move { run(&site, path, &caller, &progress).await }
+        })
+        .await?;
+    Ok(Work::Started(task))
+}
+
+async fn run(
+    site: &Arc<Site>,
+    path: PathBuf,
+    caller: &Caller,
+    progress: &Progress,
+) -> Result<Answer, Problem> {
+    progress.phase("verify", 0, Unit::Items);
+    let file = path.clone();
+    let manifest = blocking(move || look_through(&file)).await?;
+    progress.end("verify", format!("{} files", distinct(&manifest.items).len()));
+    let here = site.read(|r| r.content_digests()).await?;
+    let (_, assignment) = site.point.assignment();
+    let sorted = sort(&manifest, &assignment, |sha256| here.contains(sha256));
+    if sorted.taken.is_empty() && sorted.present.is_empty() {
+        let message = format!("nothing of `{}` is assigned to this distribution point", path.display());
+        return Err(Problem::new(Code::PrestageNotAssigned, message));
+    }
+    let names = |files: &[CarriedFile]| files.iter().map(|file| file.name.to_string()).collect::<Vec<_>>();
+    let bytes = sorted.taken.iter().map(|file| file.size).sum();
+    let taken_in = TakenIn {
+        file: path.clone(),
+        of: Some(manifest.of.clone()),
+        name: manifest.name.clone(),
+        taken: names(&sorted.taken),
+        present: names(&sorted.present),
+        left_out: names(&sorted.left_out),
+        bytes,
+        dry_run: caller.dry_run,
+    };
+    enough_space(site, bytes).await?;
+    if caller.dry_run || sorted.taken.is_empty() {
+        return Answer::of(&taken_in);
+    }
+    progress.phase("take in", bytes, Unit::Bytes);
+    let stop = Stop::new();
+    let (library, told, telling) = (site.library.clone(), stop.told(), progress.clone());
+    let (wanted, expected) = (sorted.taken.clone(), manifest.clone());
+    let stored =
+        blocking(move || all(&library, &path, &expected, &wanted, &told, |done| telling.at("take in", done)));
+    let recorded = match stored.await {
+        Ok(stored) => {
+            let (who, object) = (caller.who.clone(), manifest.of.to_string());
+            let recorded = site.write(move |w| {
+                for (sha256, sha1, size) in &stored {
+                    w.record_content(*sha256, *sha1, *size, false, clock::now())?;
+                }
+                w.audit(&who, "prestage.import", &object, clock::now())
+            });
+            recorded.await
+        }
+        Err(problem) => Err(problem),
+    };
+    if let Err(problem) = recorded {
+        for file in &sorted.taken {
+            take_away(site, file.sha256, Library::remove).await?;
+        }
+        return Err(problem);
+    }
+    site.refresh_shelf().await?;
+    site.point.look_again();
+    info!("{} files of {} came by a prestaged file", taken_in.taken.len(), taken_in.name);
+    progress.end("take in", format!("{} files", taken_in.taken.len()));
+    Answer::of(&taken_in)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work).await.map_err(|died| Problem::of(Code::Internal, &died))?
+}
+
+async fn enough_space(site: &Arc<Site>, bytes: u64) -> Result<(), Problem> {
+    let library = site.library.clone();
+    let free = blocking(move || library.free().map_err(|error| error.problem())).await?;
+    let kept = site.settings().download.min_free;
+    let room = free.saturating_sub(kept);
+    if bytes <= room {
+        return Ok(());
+    }
+    let message = format!("{bytes} bytes are to be taken in, and {room} are free beside [download] min_free");
+    Err(Problem::new(Code::DiskFull, message).keeping("nothing was taken in"))
+}
+
+type Stored = (Sha256Digest, Sha1Digest, u64);
+
+/// The second reading: what is wanted goes into the library, verified once more. Not the list that was checked before: nothing.
+fn all(
+    library: &Library,
+    path: &Path,
+    expected: &Manifest,
+    wanted: &[CarriedFile],
+    told: &Told,
+    mut progress: impl FnMut(u64),
+) -> Result<Vec<Stored>, Problem> {
+    let mut arriving: Option<(Wanted, Staged)> = None;
+    let (mut stored, mut done) = (Vec::new(), 0);
+    let taken = read(&mut open(path)?, |file, piece| {
+        told.check()?;
+        if !wanted.contains(file) {
+            return Ok(());
+        }
+        let (what, mut staged) = match arriving.take() {
+            Some(arriving) => arriving,
+            None => {
+                let digests = Digests { sha1: None, sha256: Some(file.sha256) };
+                let what = Wanted { size: file.size, digests };
+                let mut staged = library.stage(&what).map_err(|error| error.problem())?;
+                staged.rewind().map_err(|error| error.problem())?;
+                (what, staged)
+            }
+        };
+        match piece {
+            Piece::Bytes(bytes) => {
+                staged.append(bytes).map_err(|error| error.problem())?;
+                done += bytes.len() as u64;
+                progress(done);
+                arriving = Some((what, staged));
+            }
+            Piece::End => match staged.check(&what) {
+                Ok(verified) => {
+                    let print = (verified.sha256(), verified.fingerprint().sha1, verified.fingerprint().size);
+                    staged.commit(verified).map_err(|error| error.problem())?;
+                    stored.push(print);
+                }
+                Err(mismatch) => {
+                    staged.rewind().map_err(|error| error.problem())?;
+                    let changed = Problem::of(Code::HashMismatch, &mismatch);
+                    return Err(changed.keeping("nothing of the prestaged file was taken in"));
+                }
+            },
+        }
+        Ok(())
+    });
+    let clear = |problem: Problem| {
+        // What arrived of it is of no use: the whole file is refused.
+        for file in wanted {
+            let digests = Digests { sha1: None, sha256: Some(file.sha256) };
+            let _ = library.abandon(&Wanted { size: file.size, digests });
+        }
+        problem
+    };
+    let taken = taken.map_err(clear)?;
+    if taken != *expected || stored.len() != wanted.len() {
+        let message = "the prestaged file was changed while it was read";
+        return Err(clear(Problem::new(Code::PrestageMalformed, message)));
+    }
+    for file in wanted {
+        let found = stored.iter().find(|(sha256, ..)| *sha256 == file.sha256).map(|(sha256, ..)| *sha256);
+        matches(file, found.unwrap_or(Sha256Digest([0; 32])))?;
+    }
+    Ok(stored)
+}
+
+#[cfg(test)]
+#[path = "tests/take_in.rs"]
+mod tests;

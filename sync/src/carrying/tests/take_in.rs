@@ -1,0 +1,83 @@
+use dp::library::Settings;
+use schema::points::Work as Order;
+
+use super::*;
+use crate::carrying::prestage::tests::{Held, item, manifest};
+use crate::carrying::prestage::write;
+use crate::points::wire::{Assigned, AssignedFile};
+
+const ONE: &[u8] = &[1; 5_000];
+const TWO: &[u8] = b"two";
+const THREE: &[u8] = b"three";
+
+fn assignment(files: &[(&[u8], u64)]) -> Assignment {
+    let file = |(bytes, size): &(&[u8], u64)| AssignedFile {
+        name: "x.esd".parse().expect("a name"),
+        sha256: Sha256Digest::of(bytes),
+        sha1: Sha1Digest([0; 20]),
+        size: *size,
+        private: false,
+    };
+    let package = Assigned {
+        package: "XYZ00001".parse().expect("an id"),
+        name: "p".to_owned(),
+        version: 1,
+        work: Order::Send,
+        order: 1,
+        files: files.iter().map(file).collect(),
+    };
+    Assignment { packages: vec![package], ..Assignment::default() }
+}
+
+fn three() -> Manifest {
+    manifest(vec![item("XYZ00001", &[("1", ONE), ("2", TWO)]), item("XYZ00002", &[("3", THREE)])])
+}
+
+#[test]
+fn only_what_a_point_is_to_hold_is_taken() {
+    let here = |sha256: &Sha256Digest| *sha256 == Sha256Digest::of(TWO);
+    let names = |files: &[CarriedFile]| files.iter().map(|file| file.name.to_string()).collect::<String>();
+    for (assigned, expected) in [
+        (assignment(&[(ONE, 5_000), (TWO, 3)]), ("1", "2", "3")),
+        (assignment(&[(ONE, 5_000), (TWO, 3), (THREE, 5)]), ("13", "2", "")),
+        (assignment(&[(ONE, 4_999)]), ("", "", "123")),
+        (Assignment::default(), ("", "", "123")),
+    ] {
+        let sorted = sort(&three(), &assigned, here);
+        let found = (names(&sorted.taken), names(&sorted.present), names(&sorted.left_out));
+        assert_eq!((found.0.as_str(), found.1.as_str(), found.2.as_str()), expected);
+    }
+}
+
+#[test]
+fn what_is_wanted_is_verified_again_while_it_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = Library::open(&folder.path().join("library"), Settings::default()).unwrap();
+    let path = folder.path().join("x.pkgx");
+    let manifest = three();
+    let mut bytes = Vec::new();
+    write(&mut bytes, &manifest, &mut Held::of(&[ONE, TWO, THREE])).unwrap();
+    std::fs::write(&path, &bytes).unwrap();
+    let wanted: Vec<CarriedFile> = distinct(&manifest.items).into_iter().take(2).cloned().collect();
+    let take = |manifest: &Manifest, told: &Told| all(&library, &path, manifest, &wanted, told, |_| {});
+
+    // Changed since it was looked through: another list, other bytes.
+    let other = Manifest { name: "Other".to_owned(), ..manifest.clone() };
+    assert_eq!(take(&other, &Told::default()).unwrap_err().code, Code::PrestageMalformed);
+    let at = bytes.windows(3).position(|part| part == TWO).unwrap();
+    let mut flipped = bytes.clone();
+    flipped[at] ^= 1;
+    std::fs::write(&path, &flipped).unwrap();
+    assert_eq!(take(&manifest, &Told::default()).unwrap_err().code, Code::HashMismatch);
+    std::fs::write(&path, &bytes).unwrap();
+    let stop = Stop::new();
+    let told = stop.told();
+    drop(stop);
+    assert_eq!(take(&manifest, &told).unwrap_err().code, Code::Cancelled);
+    assert_eq!(library.usage().unwrap().staged, 0, "nothing stays half there");
+
+    let stored = take(&manifest, &Told::default()).unwrap();
+    assert_eq!(stored.len(), 2);
+    assert!(library.open_content(Sha256Digest::of(ONE)).unwrap().is_some());
+    assert!(library.open_content(Sha256Digest::of(THREE)).unwrap().is_none(), "it was not wanted");
+}
