@@ -209,14 +209,14 @@ impl Run {
             };
             // Whoever started it did so once.
             wanted.clear();
-            for one in round.earlier {
-                // What ran in this call is not from before it.
-                let ran = |line: &Line| line.deployment == one && line.run.is_some();
-                if !all.deployments.iter().any(ran) && !all.earlier.contains(&one) {
-                    all.earlier.push(one);
-                }
-            }
             for line in round.deployments {
+                // What ran in this call is not from before it.
+                let ran = |one: &Line| one.deployment == line.deployment && one.run.is_some();
+                if !round.earlier.contains(&line.deployment) {
+                    all.earlier.retain(|one| line.run.is_none() || *one != line.deployment);
+                } else if !all.deployments.iter().any(ran) {
+                    all.earlier.push(line.deployment.clone());
+                }
                 let known = all.deployments.iter().position(|one| one.deployment == line.deployment);
                 match known {
                     Some(at) if line.run.is_some() || all.deployments[at].run.is_none() => {
