@@ -177,7 +177,7 @@ impl Reader<'_> {
     /// Distribution points as places, the site's own first.
     pub fn places(&self) -> Result<Vec<PlaceRow>, SchemaError> {
         self.all(
-            "SELECT point_id, name, url, maintenance, on_demand FROM point ORDER BY point_id",
+            "SELECT point_id, name, url, maintenance, on_demand AND may_pull AS on_demand FROM point ORDER BY point_id",
             [],
             |row| {
                 Ok(PlaceRow {

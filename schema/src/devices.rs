@@ -344,7 +344,7 @@ mod tests {
                 .unwrap()
         });
         assert_eq!((kept.len() as u32, other.len()), (MOST_MESSAGES, 3));
-        let of = |series: i64| kept.iter().filter(|row| row.series == series).map(|row| row.number);
+        let of = |series: i64| kept.iter().filter(move |row| row.series == series).map(|row| row.number);
         let (first, last) = (kept[0].series, kept[kept.len() - 1].series);
         assert!(of(last).eq(1..=1_500), "the newest stay");
         assert!(of(first).eq(1_002..=1_501), "the oldest went");

@@ -62,6 +62,9 @@ pub struct NewEnrolment {
     pub expires: Timestamp,
 }
 
+/// How far a clock is set back in the course of a day.
+const SLACK: std::time::Duration = std::time::Duration::from_secs(300);
+
 fn principal(row: &Row<'_>) -> Result<Principal, SchemaError> {
     let instance: Option<Vec<u8>> = row.get("instance")?;
     Ok(Principal {
@@ -138,12 +141,14 @@ impl Writer<'_> {
                 sha256(row, "hash")?,
                 text::<PrincipalKind>(row, "kind")?,
                 row.get::<_, String>("name")?,
-                time(row, "expires")?,
+                time(row, "created")?..time(row, "expires")?,
                 sha256_or_none(row, "key_hash")?,
             ))
         })?;
-        let Some((id, hash, kind, name, expires, used_for)) = found else { return Err(refuse().into()) };
-        if !same(hash, token) || expires <= now || used_for.is_some_and(|used_for| !same(used_for, key)) {
+        let Some((id, hash, kind, name, lasts, used_for)) = found else { return Err(refuse().into()) };
+        // A clock that was put back makes no token last longer.
+        let is_over = lasts.end <= now || now.saturating_add(SLACK).unwrap_or(now) < lasts.start;
+        if !same(hash, token) || is_over || used_for.is_some_and(|used_for| !same(used_for, key)) {
             return Err(refuse().into());
         }
         if let Some(known) = self.principal_by_hash(key)? {
@@ -226,6 +231,11 @@ mod tests {
             make(1).await.unwrap();
             assert_eq!(refused(enrol(9, 50, here, 1).await), Some(Code::TokenRefused), "unknown");
             assert_eq!(refused(enrol(1, 50, here, 100).await), Some(Code::TokenRefused), "over");
+            assert_eq!(
+                refused(enrol(1, 50, here, -301).await),
+                Some(Code::TokenRefused),
+                "the clock was put back"
+            );
             let first = enrol(1, 50, here, 1).await.unwrap();
             assert_eq!(enrol(1, 50, here, 2).await.unwrap(), first, "the answer was lost");
             assert_eq!(refused(enrol(1, 51, here, 2).await), Some(Code::TokenRefused), "another key");

@@ -31,6 +31,7 @@ mod state;
 pub mod tasks;
 #[cfg(test)]
 mod tests;
+pub mod tokens;
 pub mod update_deployments;
 pub mod update_point;
 pub mod updates;

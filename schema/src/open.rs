@@ -29,6 +29,8 @@ const STEPS: &[M<'_>] = &[
     M::up(include_str!("../sql/0017_deployments.sql")),
     M::up(include_str!("../sql/0018_software_on_points.sql")),
     M::up(include_str!("../sql/0019_updates_and_windows.sql")),
+    M::up(include_str!("../sql/0020_may_pull.sql")),
+    M::up(include_str!("../sql/0021_tokens.sql")),
 ];
 
 /// Why the database does not answer.

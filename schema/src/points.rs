@@ -90,6 +90,9 @@ pub struct PointRow {
     /// It says that it fetches what it is asked for.
     #[serde(default)]
     pub on_demand: bool,
+    /// It may.
+    #[serde(default)]
+    pub may_pull: bool,
     /// Packages that it is to hold.
     pub packages: u64,
     /// Different contents among their files.
@@ -196,6 +199,7 @@ fn point(row: &Row<'_>) -> Result<PointRow, SchemaError> {
         free: optional(row.get("free")?),
         program: row.get("program")?,
         on_demand: row.get("on_demand")?,
+        may_pull: row.get("may_pull")?,
         packages: 0,
         contents: 0,
         bytes: 0,
@@ -258,10 +262,11 @@ impl Reader<'_> {
         self.first(&sql, (package.as_str(), point), placement)
     }
 
-    /// Placements that are to be tried again by now.
-    pub fn retries_due(&self, now: Timestamp) -> Result<Vec<Placement>, SchemaError> {
-        let sql = format!("{PLACEMENT} WHERE d.next_retry <= ?1");
-        self.all(&sql, [now.as_millisecond()], placement)
+    /// Placements that are to be tried again by now; and those that would be later than `latest`, which only a clock that was
+    /// put back explains.
+    pub fn retries_due(&self, now: Timestamp, latest: Timestamp) -> Result<Vec<Placement>, SchemaError> {
+        let sql = format!("{PLACEMENT} WHERE d.next_retry <= ?1 OR d.next_retry > ?2");
+        self.all(&sql, [now.as_millisecond(), latest.as_millisecond()], placement)
     }
 
     /// The files of a package on a point.
@@ -350,11 +355,13 @@ impl Writer<'_> {
     /// Sets what an operator may set for a point; what it holds and said stays.
     pub fn set_point(&self, point: &PointRow) -> Result<(), SchemaError> {
         self.execute(
-            "UPDATE point SET url = :url, role = :role, maintenance = :maintenance, rate = :rate, schedule = :schedule
+            "UPDATE point SET url = :url, role = :role, maintenance = :maintenance, rate = :rate, schedule = :schedule,
+                              may_pull = :may_pull
               WHERE point_id = :id",
             named_params! {
                 ":url": point.url, ":role": point.role.to_string(), ":maintenance": point.maintenance,
                 ":rate": point.rate.map(as_i64).transpose()?, ":schedule": point.schedule, ":id": point.id,
+                ":may_pull": point.may_pull,
             },
         )?;
         self.execute("DELETE FROM pull_source WHERE point_id = ?1", [point.id])?;

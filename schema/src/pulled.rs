@@ -33,7 +33,7 @@ pub struct PulledRow {
 
 impl Reader<'_> {
     /// At a site: public content that was given to some point and is not to be taken off there, for a point that says it
-    /// fetches what it is asked for. Any other is given what it is to hold, and nothing else.
+    /// fetches what it is asked for, and may. Any other is given what it is to hold, and nothing else.
     pub fn offered_content(
         &self,
         content: Sha256Digest,
@@ -43,7 +43,7 @@ impl Reader<'_> {
             SELECT f.package_id, f.file_name, f.content AS sha256, f.sha1, f.size, 0 AS private
               FROM distributed_file AS f JOIN distribution USING (package_id, point_id)
              WHERE f.content = ?1 AND state NOT IN ('removing', 'cancelled')
-               AND EXISTS (SELECT 1 FROM point WHERE point.point_id = ?2 AND on_demand)
+               AND EXISTS (SELECT 1 FROM point WHERE point.point_id = ?2 AND on_demand AND may_pull)
                AND f.content IN (SELECT sha256 FROM content)
                AND f.content NOT IN (SELECT content FROM private_content) LIMIT 1";
         self.first(SQL, (content.0, point), shelf_row)

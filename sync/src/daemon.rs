@@ -17,11 +17,11 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::admin::{Caller, wire};
+use crate::api::{self, Api};
 use crate::clock;
 use crate::config::{self, Level, Loaded, Settings};
 use crate::deploying;
 use crate::device_plane::{self, DeviceService};
-use crate::health;
 use crate::locations::taken::TakenService;
 use crate::points::{self, PointService};
 use crate::schedule::Schedule;
@@ -141,7 +141,8 @@ impl Daemon {
             );
             parts.push(tokio::spawn(server.clone().serve(listener, wait(stopped.clone()))));
         }
-        if !tls_listeners.is_empty() {
+        let admin_tls = settings.admin.listen_tls();
+        if !tls_listeners.is_empty() || admin_tls.is_some() {
             let identity = Arc::new(ArcSwap::from_pointee(tls::identity(&settings)?));
             let identity = site.identity.get_or_init(|| identity).clone();
             parts.push(tokio::spawn(tls::keep_fresh(site.clone(), wait(stopped.clone()))));
@@ -159,11 +160,17 @@ impl Daemon {
             info!("commands are answered at {}", socket.display());
             parts.push(tokio::spawn(wire::serve(site.clone(), listener, wait(stopped.clone()))));
         }
+        let api = Api::new(site.clone())?;
+        if let Some(address) = admin_tls {
+            let (listener, identity) = (listen(&address).await?, site.identity.get().cloned());
+            info!("administrators are answered at https://{address}{}", api::BASE);
+            parts.push(tokio::spawn(api::serve(api.clone(), listener, identity, wait(stopped.clone()))));
+        }
         let mut health = None;
         if !settings.admin.listen.is_empty() {
             let listener = listen(&settings.admin.listen).await?;
             health = listener.local_addr().ok();
-            parts.push(tokio::spawn(health::serve(site.clone(), listener, wait(stopped.clone()))));
+            parts.push(tokio::spawn(api::serve(api, listener, None, wait(stopped.clone()))));
         }
         Ok(Self { site, addresses, health, stop, parts })
     }

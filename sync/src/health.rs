@@ -1,55 +1,17 @@
-//! What monitoring asks, over plain HTTP at `[admin] listen`: `/healthz`, `/readyz` and `/metrics`.
+//! What monitoring asks at `[admin] listen`: `/healthz`, `/readyz` and `/metrics`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::service::service_fn;
+use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
 
+use crate::api::{Sent, with};
 use crate::metrics;
 use crate::site::Site;
 
-/// Answers until `stopped`.
-pub(crate) async fn serve(site: Arc<Site>, listener: TcpListener, stopped: impl Future<Output = ()>) {
-    tokio::pin!(stopped);
-    loop {
-        let (stream, asker) = tokio::select! {
-            () = &mut stopped => return,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => (stream, peer.ip().to_canonical()),
-                Err(_) => {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            },
-        };
-        let site = site.clone();
-        tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let site = site.clone();
-                async move { Ok::<_, std::convert::Infallible>(answer(&site, request, asker).await) }
-            });
-            let mut builder = hyper::server::conn::http1::Builder::new();
-            builder
-                .timer(TokioTimer::new())
-                .header_read_timeout(Duration::from_secs(10))
-                .max_buf_size(16 * 1024);
-            // A broken connection is the asker's business.
-            let _ = tokio::time::timeout(
-                Duration::from_secs(60),
-                builder.serve_connection(TokioIo::new(stream), service),
-            )
-            .await;
-        });
-    }
-}
-
-async fn answer(site: &Arc<Site>, request: Request<Incoming>, asker: IpAddr) -> Response<Full<Bytes>> {
+/// Answers what is no part of the API.
+pub(crate) async fn answer(site: &Arc<Site>, request: Request<Incoming>, asker: IpAddr) -> Response<Sent> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n".to_owned(), "text/plain");
     }
@@ -78,7 +40,7 @@ fn may_see_metrics(asker: IpAddr, public: bool) -> bool {
     public || asker.is_loopback()
 }
 
-async fn ready(site: &Arc<Site>) -> Response<Full<Bytes>> {
+async fn ready(site: &Arc<Site>) -> Response<Sent> {
     let database = site.read(|r| r.last_ok_run()).await;
     let library = site.library.clone();
     let content = tokio::task::spawn_blocking(move || library.usage().is_ok()).await.unwrap_or(false);
@@ -91,13 +53,8 @@ async fn ready(site: &Arc<Site>) -> Response<Full<Bytes>> {
     text(status, format!("{body}\n"), "application/json")
 }
 
-fn text(status: StatusCode, body: String, kind: &str) -> Response<Full<Bytes>> {
-    Response::builder()
-        .status(status)
-        .header("content-type", kind)
-        .header("cache-control", "no-store")
-        .body(Full::new(Bytes::from(body)))
-        .unwrap_or_else(|_| Response::new(Full::default()))
+fn text(status: StatusCode, body: String, kind: &'static str) -> Response<Sent> {
+    with(status, body, kind)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! or in the command's own process: one code path. Long work is a [`tasks`] record that anybody may watch.
 
 pub mod admin;
+pub mod api;
 pub mod authoring;
 pub mod boundaries;
 pub mod carrying;
@@ -39,6 +40,7 @@ pub mod software;
 pub mod tasks;
 pub mod telemetry;
 pub mod tls;
+pub mod tokens;
 pub mod update_point;
 pub mod updates;
 pub mod upstream;

@@ -161,7 +161,7 @@ fn known_names(settings: &Settings) -> Vec<String> {
     if let Ok(url) = url::Url::parse(&settings.public_url()) {
         add(url.host_str().unwrap_or_default());
     }
-    for address in &settings.server.listen_tls {
+    for address in settings.server.listen_tls.iter().chain(&settings.admin.listen_tls()) {
         match address.parse::<std::net::SocketAddr>() {
             Ok(address) if address.ip().is_unspecified() => {}
             Ok(address) => add(&address.ip().to_string()),
@@ -169,6 +169,13 @@ fn known_names(settings: &Settings) -> Vec<String> {
         }
     }
     add(&std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default());
+    names
+}
+
+/// Every name by which the site may be asked for: what it is called, and what its certificate says.
+pub fn called(settings: &Settings) -> Vec<String> {
+    let mut names = known_names(settings);
+    names.extend(about(settings).ok().flatten().into_iter().flat_map(|made| made.names));
     names
 }
 

@@ -1,5 +1,6 @@
 //! Journeys of the real program, in both ways of working, against the one fake upstream.
 
+mod api;
 mod bad_servers;
 mod beside;
 mod boundaries;
@@ -9,10 +10,12 @@ mod daemon;
 mod deploying;
 mod device_and_site;
 mod device_runs;
+mod disturbed;
 mod downloads;
 mod everyday;
 mod feature_updates;
 mod imports;
+mod migrating;
 mod mission;
 mod morning;
 mod peers;

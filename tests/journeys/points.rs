@@ -194,8 +194,11 @@ async fn a_point_enrols_is_sent_a_package_and_serves_it_without_its_site() {
     site.ok(&["dp", "add", "rome", "--url", "http://127.0.0.7:1", "--pull-from", "lyon"]).await;
     let mut rome = Machine::new("127.0.0.7", &site.url, &token(&site, "rome").await, "");
     rome.start().await;
-    site.ok(&["package", "distribute", "p", "--to", "rome"]).await;
-    until("pulled", async || state(&site, "rome").await == "success").await;
+    let sent = site.ok(&["package", "distribute", "p", "--to", "rome", "--wait"]).await;
+    assert_eq!(
+        (&sent["points"][0]["state"], state(&site, "rome").await.as_str()),
+        (&json!("success"), "success")
+    );
     assert_eq!(rome.get(&content).await.as_deref(), Some(bytes.as_slice()));
     let log = rome.log.lock().unwrap().clone();
     let from = |url: &str| log.matches(&format!("came from {url}")).count();

@@ -36,8 +36,11 @@ async fn many_clients_of_a_pulling_point_cost_the_site_one_copy() {
     rome.start().await;
     assert_eq!(rome.get(&content).await, None, "the site has given it to nobody");
 
-    // It was given to the site's own point: any other that pulls may have it.
+    // It was given to the site's own point: any other that pulls may have it, where the site lets it pull.
     site.ok(&["package", "distribute", "p"]).await;
+    until("it says so", async || site.ok(&["dp", "list"]).await[1]["on_demand"] == true).await;
+    assert_eq!(rome.get(&content).await, None, "its own word is not enough");
+    site.ok(&["dp", "set", "rome", "on_demand=yes"]).await;
     let placed = async || {
         let told = site.ok(&["content", "locate", "--ip", "127.0.0.99", &sha256]).await;
         let all = told["candidates"].as_array().unwrap().clone();

@@ -22,5 +22,5 @@ pub use rng::TestRng;
 pub use scripted::{Recorded, recorded_server};
 pub use site::{Ran, TestSite, Way, http, program};
 pub use spsync::fixture::*;
-pub use strace::{CHANGES, Call, Disturbance, Strace, Watched};
+pub use strace::{CHANGES, Call, Disturbance, Disturbed, Strace, Watched};
 pub use surroundings::{data_dir, tool};

@@ -4,6 +4,7 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -60,6 +61,7 @@ pub struct TestSite {
     config: PathBuf,
     way: Way,
     daemon: Option<Child>,
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 /// The program under test, built beside this test.
@@ -153,7 +155,8 @@ impl TestSite {
             sources(&origin, &published),
         );
         std::fs::write(&config, text).expect("the configuration is written");
-        let mut site = Self { origin, published, folder, url, config, way, daemon: None };
+        let mut site =
+            Self { origin, published, folder, url, config, way, daemon: None, log: Arc::default() };
         if way == Way::Daemon {
             site.start_daemon().await;
         }
@@ -180,8 +183,25 @@ impl TestSite {
             panic!("the daemon ended before it was ready");
         };
         tokio::time::timeout(Duration::from_secs(30), ready).await.expect("the daemon is ready in 30 s");
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let log = self.log.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                log.lock().expect("nobody panics with it").push(line);
+            }
+        });
         self.daemon = Some(daemon);
+    }
+
+    /// What daemons of this site have logged since they were ready.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().expect("nobody panics with it").clone()
+    }
+
+    /// Lets the next daemon answer the admin API; its address.
+    pub fn with_api(&self) -> String {
+        let address = format!("127.0.0.1:{}", free_port(Ipv4Addr::LOCALHOST));
+        self.configure(|text| text.replacen("\nlisten = \"\"", &format!("\nlisten = {address:?}"), 1));
+        format!("http://{address}")
     }
 
     /// The number of the daemon's process, while one runs.

@@ -93,6 +93,59 @@ impl Strace {
         let log = std::fs::read_to_string(log.path()).unwrap_or_default();
         Watched { ran, calls: calls(&log), disturbed: log.contains("(INJECTED)") }
     }
+
+    /// Starts `program` (a command that was not started), which is disturbed at its calls on one of `paths`. It lives a minute
+    /// at most. What it says on standard error can be read.
+    pub fn start(&self, program: &Command, paths: &[PathBuf], disturbances: &[Disturbance<'_>]) -> Disturbed {
+        let log = tempfile::NamedTempFile::new().expect("a temporary file");
+        let mut command = Command::new(&self.0);
+        command.args(["-f", "-qq", "-e", "signal=none", "-o"]).arg(log.path());
+        // Quicker; but a signal does not come so.
+        if !disturbances.iter().any(|one| one.with.starts_with("signal")) {
+            command.arg("--seccomp-bpf");
+        }
+        for path in paths {
+            command.arg("-P").arg(path);
+        }
+        let traced: Vec<_> = disturbances.iter().map(|one| one.call).collect();
+        command.arg("-e").arg(format!("trace={}", traced.join(",")));
+        for Disturbance { call, nth, with } in disturbances {
+            command.arg("-e").arg(format!("inject={call}:{with}:when={nth}"));
+        }
+        let program = program.as_std();
+        command.args(["--", "timeout", "-k", "1", "60"]).arg(program.get_program()).args(program.get_args());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        Disturbed { process: command.spawn().expect("strace starts"), log }
+    }
+}
+
+/// A program that runs and is disturbed.
+pub struct Disturbed {
+    /// The tracer; it ends as the program does.
+    pub process: tokio::process::Child,
+    log: tempfile::NamedTempFile,
+}
+
+impl Disturbed {
+    /// How often it was disturbed so far.
+    pub fn times(&self) -> usize {
+        let log = std::fs::read_to_string(self.log.path()).unwrap_or_default();
+        log.lines().filter(|line| line.contains("(INJECTED)") || line.contains("killed by SIGKILL")).count()
+    }
+
+    /// Waits until it has ended by itself; its exit status, 137 where it was killed.
+    pub async fn ended(&mut self) -> i32 {
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(70), self.process.wait()).await;
+        ended.expect("it lives a minute at most").expect("it can be waited for").code().unwrap_or(137)
+    }
+
+    /// Ends it.
+    pub async fn stop(&mut self) {
+        if let Some(id) = self.process.id() {
+            let _ = Command::new("kill").args(["-TERM", &id.to_string()]).status().await;
+        }
+        self.ended().await;
+    }
 }
 
 /// Reads what strace wrote. A call that another thread interrupts has two lines.

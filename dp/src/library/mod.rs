@@ -170,6 +170,11 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Which file has this name now, if any. One system call.
+    pub(crate) fn at(path: &Path) -> Option<Self> {
+        fs::symlink_metadata(path).ok().as_ref().map(Self::of)
+    }
+
     pub(crate) fn of(found: &fs::Metadata) -> Self {
         Self {
             device: found.dev(),
@@ -331,11 +336,6 @@ impl Library {
             });
         }
         Ok(Some(StoredFile { file, digest, size: found.len(), identity: Identity::of(&found) }))
-    }
-
-    /// Which file has the name of this content now, if any. One system call.
-    pub fn identity(&self, digest: Sha256Digest) -> Option<Identity> {
-        fs::symlink_metadata(self.blob(digest)).ok().as_ref().map(Identity::of)
     }
 
     /// The error of content that could be opened and not read.

@@ -2,9 +2,9 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use catalog::digest::{Checker, Mismatch, PIECE_SIZE, PieceHasher, Pieces, Verified, Wanted};
@@ -32,7 +32,7 @@ pub struct Staged {
     /// Bytes that are here.
     have: u64,
     /// Has seen all of them, unless pieces are checked: then each is hashed alone as it comes, so that nobody waits for
-    /// more than that, and the rest of the work is done at the end.
+    /// more than that, and the rest of the work is done at the end. What was found right then is not hashed again.
     checker: Checker,
     /// Bytes from which the system is asked to write to the disk; an uninterrupted stream of dirty pages would stall
     /// the last sync for minutes.
@@ -57,8 +57,18 @@ pub enum Appended {
     },
 }
 
-/// Written back this often, in bytes.
-const FLUSH_EVERY: u64 = 64 << 20;
+/// Written back this often, in bytes: what a last sync writes in a moment. Oftener, and those who follow a file would feel it.
+const FLUSH_EVERY: u64 = 256 << 20;
+/// Below this many bytes a thread that hashes while they are written costs more than it saves.
+const WORTH_A_THREAD: usize = 256 * 1024;
+/// What arrives is nobody else's: its pages may be on their way to clients while it is written.
+const PRIVATE: u32 = 0o600;
+
+/// Two are busy with receiving and sending.
+fn has_processors_to_spare() -> bool {
+    static SPARE: OnceLock<bool> = OnceLock::new();
+    *SPARE.get_or_init(|| std::thread::available_parallelism().is_ok_and(|count| count.get() > 2))
+}
 
 fn path_of(dir: &Path, wanted: &Wanted) -> PathBuf {
     let digest = wanted.digests.strongest().unwrap_or_default();
@@ -91,6 +101,7 @@ impl Staged {
                 .write(true)
                 .create(true)
                 .truncate(false)
+                .mode(PRIVATE)
                 .open(&path)
                 .map_err(failed("open"))?;
             match file.try_lock() {
@@ -149,6 +160,8 @@ impl Staged {
             .take_while(|(index, found)| pieces.hash(*index) == Some(**found));
         let right = right.count();
         let checked = (right * PIECE_SIZE) as u64;
+        self.checker.knows(&pieces);
+        self.pieces = Some(pieces);
         if right < self.checker.pieces().len() {
             self.cut(checked)?;
         }
@@ -160,7 +173,7 @@ impl Staged {
             growth.set_file(File::open(&self.path).map_err(LibraryError::io("open again", &self.path))?);
             growth.verified(checked);
         }
-        (self.pieces, self.growth) = (Some(pieces), growth);
+        self.growth = growth;
         Ok(())
     }
 
@@ -175,12 +188,19 @@ impl Staged {
         self.file.set_len(offset).map_err(failed("cut"))?;
         self.file.seek(SeekFrom::Start(offset)).map_err(failed("cut"))?;
         if self.checker.seen() > offset {
-            self.checker = Checker::new();
+            self.forget_hashes();
         }
         self.piece = PieceHasher::default();
         self.have = offset;
         self.flushed = self.flushed.min(offset);
         Ok(())
+    }
+
+    fn forget_hashes(&mut self) {
+        self.checker = Checker::new();
+        if let Some(pieces) = &self.pieces {
+            self.checker.knows(pieces);
+        }
     }
 
     /// The piece that was completed last is right, or it is dropped.
@@ -241,15 +261,15 @@ impl Staged {
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), LibraryError> {
         let have = self.have;
-        if let Err(error) = self.file.write_all(bytes) {
-            // Half-written bytes were not hashed: without them file and hash agree again.
+        let before = self.piece.clone();
+        if let Err(error) = self.write_and_hash(bytes) {
+            // Without half-written bytes file and hash agree again.
+            self.piece = before;
             let _ = self.file.set_len(have).and_then(|()| self.file.seek(SeekFrom::Start(have)).map(drop));
             return Err(LibraryError::io("write", &self.path)(error));
         }
         self.have += bytes.len() as u64;
-        if self.pieces.is_some() {
-            self.piece.update(bytes);
-        } else {
+        if self.pieces.is_none() {
             self.checker.update(bytes);
         }
         if self.have - self.flushed >= FLUSH_EVERY {
@@ -258,8 +278,28 @@ impl Staged {
         Ok(())
     }
 
-    /// Sets the disk to work, once it is done with what it was given before.
+    /// The piece is hashed while its bytes are written: whoever waits for it waits for the slower of the two.
+    fn write_and_hash(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let (file, piece) = (&mut self.file, &mut self.piece);
+        if self.pieces.is_none() {
+            return file.write_all(bytes);
+        }
+        if bytes.len() < WORTH_A_THREAD || !has_processors_to_spare() {
+            piece.update(bytes);
+            return file.write_all(bytes);
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| piece.update(bytes));
+            file.write_all(bytes)
+        })
+    }
+
+    /// Sets the disk to work, unless it is still busy with what it was given before: what comes does not wait for it, and
+    /// the end does.
     fn flush(&mut self) -> Result<(), LibraryError> {
+        if self.flushing.as_ref().is_some_and(|flushing| !flushing.is_finished()) {
+            return Ok(());
+        }
         self.settle().map_err(LibraryError::io("sync", &self.path))?;
         let file = self.file.try_clone().map_err(LibraryError::io("sync", &self.path))?;
         self.flushing = Some(std::thread::spawn(move || file.sync_data()));
@@ -288,7 +328,7 @@ impl Staged {
         }
         let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
         emptied.map_err(LibraryError::io("empty", &self.path))?;
-        self.checker = Checker::new();
+        self.forget_hashes();
         self.piece = PieceHasher::default();
         (self.have, self.flushed) = (0, 0);
         remove_if_there(&self.path.with_extension("json"))
@@ -298,7 +338,7 @@ impl Staged {
     fn begin_anew(&mut self) -> Result<(), LibraryError> {
         let failed = |act| LibraryError::io(act, &self.path);
         fs::remove_file(&self.path).map_err(failed("remove"))?;
-        let file = File::options().read(true).write(true).create_new(true).open(&self.path);
+        let file = File::options().read(true).write(true).create_new(true).mode(PRIVATE).open(&self.path);
         let file = file.map_err(failed("create"))?;
         file.try_lock().map_err(|error| match error {
             fs::TryLockError::WouldBlock => LibraryError::Busy { path: self.path.clone() },
@@ -378,8 +418,11 @@ impl Staged {
             sync_folder(folder)?;
         }
         remove_if_there(&self.path.with_extension("json"))?;
-        if let Some(growth) = &self.growth
-            && let Some(there) = self.library.open_content(stored.digest)?
+        let Self { library, file, growth, .. } = self;
+        // Nobody writes to it any more, so that whoever sends it may take a lease on it.
+        drop(file);
+        if let Some(growth) = growth
+            && let Some(there) = library.open_content(stored.digest)?
         {
             growth.whole(there.file);
         }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::framing::HeadWatch;
 use super::open::OpenContent;
-use super::push::{Part, Pusher, Regions};
+use super::pages::{Part, Pusher, Regions};
 use super::socket::Socket;
 
 /// How long, and for how many bytes, a client may go on sending after an answer that ends the connection.
@@ -32,7 +32,6 @@ pub(super) struct Signals {
     /// The answer ends the connection, and the client may be sending still.
     pub(super) linger: AtomicBool,
     /// Contents that answers are made of.
-    #[cfg(target_os = "linux")]
     regions: Regions,
     /// Bytes that went from a file to the socket.
     pub(super) by_region: AtomicU64,
@@ -40,7 +39,6 @@ pub(super) struct Signals {
 
 impl Signals {
     /// Says that an answer has slices of this content's region.
-    #[cfg(target_os = "linux")]
     pub(super) fn expect(&self, content: &Arc<OpenContent>) {
         self.regions.expect(content);
     }
@@ -87,6 +85,13 @@ impl Guarded {
         }
     }
 
+    /// Bytes that the socket has taken, and that were no file's.
+    fn count_others(&self, polled: &Poll<io::Result<usize>>) {
+        if let (Some(pusher), Poll::Ready(Ok(count))) = (&self.pusher, polled) {
+            pusher.count_others(*count);
+        }
+    }
+
     /// Reads what still comes, until the client has seen the end of the answer, or for the time that it gets.
     fn drain(&mut self, context: &mut Context<'_>, mut left: usize) -> Poll<()> {
         let mut scratch = [0; 16 * 1024];
@@ -122,6 +127,7 @@ impl AsyncRead for Guarded {
 impl AsyncWrite for Guarded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.count_others(&polled);
         self.guard(cx, polled)
     }
 
@@ -140,7 +146,11 @@ impl AsyncWrite for Guarded {
                     sent
                 })
             }
-            _ => Pin::new(&mut this.stream).poll_write_vectored(cx, slices),
+            _ => {
+                let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
+                this.count_others(&polled);
+                polled
+            }
         };
         self.guard(cx, polled)
     }

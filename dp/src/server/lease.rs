@@ -11,21 +11,23 @@
 //!
 //! Where there is no lease (somebody has the file open for writing, a file system without them) bytes are copied. Removing
 //! and replacing a file is not held up: an inode that has no name any more cannot be opened for writing.
+//!
+//! A lease outlives its content: what nobody has open any more keeps its lease until its last pages have arrived
+//! ([`Leases::see_off`]). Content that still arrives has a lease of another sort ([`Lease::of_arriving`]): its writer is this
+//! process, which only appends, so pages below the mark cannot change. When it is whole the kernel's lease takes over.
 
 use std::fs::File;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use rustix::net::{Shutdown, connect_unspec, shutdown};
-use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{debug, warn};
 
 use super::kernel;
+use super::route::{Route, Way, any_unread_here};
 
 /// How long what is on its way may take to arrive after somebody wants to write.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -33,11 +35,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOCAL_PATIENCE: Duration = Duration::from_secs(30);
 /// How often sockets whose connection has ended are looked at, and leases where a signal was lost.
 const SWEEP: Duration = Duration::from_secs(5);
+/// Leases of content that nobody has open any more. Beyond them the oldest takes its pages back.
+const MOST_PARTING: usize = 512;
 
 /// The leases of one server.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     taken: Mutex<Vec<Weak<Lease>>>,
+    /// Those of content that nobody has open any more, and of which pages are on their way.
+    parting: Mutex<Vec<Arc<Lease>>>,
     /// Whether somebody listens for the kernel's word; leases are taken only then, as the signal would end the process.
     watched: OnceLock<bool>,
 }
@@ -52,11 +58,34 @@ impl Leases {
             debug!("no lease, bytes will be copied: {error}");
             return None;
         }
-        let lease = Arc::new(Lease::new(file.clone()));
+        Some(self.know(Lease::new(file.clone(), self, true)))
+    }
+
+    /// The same for a file that this process still writes to. Only on a file system that has leases.
+    fn take_of_arriving(self: &Arc<Self>, file: &Arc<File>) -> Option<Arc<Lease>> {
+        if !self.watched.get_or_init(|| self.watch()) {
+            return None;
+        }
+        match kernel::take_lease(file) {
+            // It is whole by now.
+            Ok(()) => Some(self.know(Lease::new(file.clone(), self, true))),
+            // Our own writer.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Some(self.know(Lease::new(file.clone(), self, false)))
+            }
+            Err(error) => {
+                debug!("no lease when it is whole, bytes will be copied: {error}");
+                None
+            }
+        }
+    }
+
+    fn know(&self, lease: Lease) -> Arc<Lease> {
+        let lease = Arc::new(lease);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.retain(|lease| lease.strong_count() > 0);
         taken.push(Arc::downgrade(&lease));
-        Some(lease)
+        lease
     }
 
     fn watch(self: &Arc<Self>) -> bool {
@@ -77,6 +106,25 @@ impl Leases {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.iter().filter_map(Weak::upgrade).collect()
     }
+
+    /// Keeps a lease whose content nobody has open any more, until its pages have arrived.
+    fn keep_parting(&self, lease: Lease) {
+        let lease = self.know(lease);
+        let mut parting = self.parting.lock().unwrap_or_else(PoisonError::into_inner);
+        parting.push(lease);
+        let too_much = parting.len().saturating_sub(MOST_PARTING);
+        let oldest: Vec<_> = parting.drain(..too_much).collect();
+        drop(parting);
+        oldest.iter().for_each(|lease| lease.take_pages_back());
+    }
+
+    /// Lets go of leases whose content nobody has open any more, and whose pages have arrived by now.
+    pub(super) fn see_off(&self, now: Instant) {
+        let mut parting = self.parting.lock().unwrap_or_else(PoisonError::into_inner);
+        let arrived = parting.extract_if(.., |lease| lease.has_parted(now)).collect::<Vec<_>>();
+        drop(parting);
+        drop(arrived);
+    }
 }
 
 async fn watch(leases: Weak<Leases>, mut told: Signal) {
@@ -87,11 +135,15 @@ async fn watch(leases: Weak<Leases>, mut told: Signal) {
             _ = sweep.tick() => true,
         };
         let Some(leases) = leases.upgrade() else { return };
+        let now = Instant::now();
+        if swept {
+            leases.see_off(now);
+        }
         for lease in leases.all() {
-            if swept {
-                lease.sweep();
+            if swept && lease.parting.is_none() {
+                lease.sweep(now);
             }
-            if !kernel::lease_is_undisturbed(&lease.file) && !lease.ending.swap(true, Ordering::Relaxed) {
+            if lease.is_disturbed() && !lease.ending.swap(true, Ordering::Relaxed) {
                 tokio::spawn(async move { lease.give_back().await });
             }
         }
@@ -117,6 +169,20 @@ impl Leased {
         self.current.store(leases.take(file));
     }
 
+    /// Takes one of a file that this process still writes to.
+    pub(super) fn take_of_arriving(&self, leases: &Arc<Leases>, file: &Arc<File>) {
+        self.current.store(leases.take_of_arriving(file));
+    }
+
+    /// The file is whole, and nobody writes to it any more: from now on the kernel sees to that. Where it cannot, bytes are
+    /// copied.
+    pub(super) fn is_whole(&self) {
+        if self.current.load().as_ref().is_some_and(|lease| !lease.is_gone() && !lease.becomes_the_kernels())
+        {
+            self.current.store(None);
+        }
+    }
+
     /// Takes one where there was none, or where it is gone, not too often.
     pub(super) fn renew(&self, leases: &Arc<Leases>, file: &Arc<File>) {
         if self.current.load().as_ref().is_some_and(|lease| !lease.is_gone()) {
@@ -135,42 +201,68 @@ impl Leased {
 #[derive(Debug)]
 pub(super) struct Lease {
     file: Arc<File>,
+    home: Weak<Leases>,
+    /// Whether the kernel has it; not yet, as long as this process writes to the file.
+    is_kernels: AtomicBool,
     /// Whether pages may be sent. Senders hold it for reading while they send.
     holds: RwLock<bool>,
     ending: AtomicBool,
     gone: AtomicBool,
-    routes: Mutex<Routes>,
+    ways: Mutex<Ways>,
+    /// Since when nobody has the content open any more.
+    parting: Option<Instant>,
 }
 
-/// Sockets that pages were sent to.
+/// Where pages were sent.
 #[derive(Debug, Default)]
-struct Routes {
-    open: Vec<Arc<Route>>,
+struct Ways {
+    open: Vec<Arc<Way>>,
     /// How many there may be before those that are done are looked for.
     room: usize,
-}
-
-/// A socket that pages were sent to: a descriptor of its own, so that it can be asked what has arrived after its connection
-/// has ended.
-#[derive(Debug)]
-pub(super) struct Route {
-    socket: OwnedFd,
-    ended: AtomicBool,
-    /// What had not arrived when the sweep came by, after the connection had ended.
-    left_behind: Mutex<Option<usize>>,
 }
 
 /// The right to send pages, for one call.
 pub(super) struct Sending<'a>(#[expect(dead_code, reason = "held, not read")] RwLockReadGuard<'a, bool>);
 
 impl Lease {
-    fn new(file: Arc<File>) -> Self {
-        let (ending, gone) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { file, holds: RwLock::new(true), ending, gone, routes: Mutex::default() }
+    fn new(file: Arc<File>, home: &Arc<Leases>, is_kernels: bool) -> Self {
+        Self {
+            file,
+            home: Arc::downgrade(home),
+            is_kernels: AtomicBool::new(is_kernels),
+            holds: RwLock::new(true),
+            ending: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+            ways: Mutex::default(),
+            parting: None,
+        }
     }
 
     fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Relaxed)
+    }
+
+    fn is_disturbed(&self) -> bool {
+        self.is_kernels.load(Ordering::Relaxed) && !kernel::lease_is_undisturbed(&self.file)
+    }
+
+    /// Whether the kernel has it now. Where somebody was quicker and has the file open for writing, what is on its way is
+    /// taken back: it may be another thing by now.
+    fn becomes_the_kernels(&self) -> bool {
+        if self.is_kernels.load(Ordering::Relaxed) {
+            return true;
+        }
+        let mut holds = self.holds.write().unwrap_or_else(PoisonError::into_inner);
+        if self.is_kernels.load(Ordering::Relaxed) {
+            return true;
+        }
+        *holds = kernel::take_lease(&self.file).is_ok();
+        self.is_kernels.store(*holds, Ordering::Relaxed);
+        if !*holds {
+            self.gone.store(true, Ordering::Relaxed);
+            self.take_pages_back();
+        }
+        *holds
     }
 
     /// The right to send pages; `None` where somebody wants to write.
@@ -180,25 +272,48 @@ impl Lease {
     }
 
     /// Says that pages will go this way. Once for a connection and a content.
-    pub(super) fn goes_by(&self, route: &Arc<Route>) {
-        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        if routes.open.len() >= routes.room {
-            routes.open.retain(|route| route.is_used());
-            routes.room = 2 * routes.open.len() + 8;
+    pub(super) fn goes_by(&self, route: &Arc<Route>) -> Arc<Way> {
+        let mut ways = self.lock();
+        if ways.open.len() >= ways.room {
+            ways.open.retain(|way| way.is_used());
+            ways.room = 2 * ways.open.len() + 8;
         }
-        if !routes.open.iter().any(|known| Arc::ptr_eq(known, route)) {
-            routes.open.push(route.clone());
+        if let Some(known) = ways.open.iter().find(|way| Arc::ptr_eq(&way.route, route)) {
+            return known.clone();
         }
+        let way = Arc::new(Way::by(route));
+        ways.open.push(way.clone());
+        way
     }
 
-    fn routes(&self) -> Vec<Arc<Route>> {
-        self.routes.lock().unwrap_or_else(PoisonError::into_inner).open.clone()
+    fn lock(&self) -> std::sync::MutexGuard<'_, Ways> {
+        self.ways.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ways(&self) -> Vec<Arc<Way>> {
+        self.lock().open.clone()
     }
 
     /// Lets go of sockets whose connection has ended and whose bytes have arrived, or do not move any more.
-    fn sweep(&self) {
-        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        routes.open.retain(|route| route.is_used() && !route.is_stuck());
+    fn sweep(&self, now: Instant) {
+        self.lock().open.retain(|way| way.is_used() && !way.route.is_stuck(now));
+    }
+
+    /// Whether nothing of a content that nobody has open any more is on its way.
+    fn has_parted(&self, now: Instant) -> bool {
+        let since = self.parting.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let mut ways = self.lock();
+        ways.open.retain(|way| {
+            let unread = || since < LOCAL_PATIENCE && any_unread_here(std::slice::from_ref(way));
+            if way.is_arriving() { !way.route.is_stuck(now) } else { unread() }
+        });
+        ways.open.is_empty()
+    }
+
+    /// Ends every connection that has pages on their way, and what is queued of them.
+    fn take_pages_back(&self) {
+        let ways = std::mem::take(&mut self.lock().open);
+        ways.iter().filter(|way| way.is_arriving()).for_each(|way| way.route.reset());
     }
 
     async fn give_back(&self) {
@@ -207,14 +322,14 @@ impl Lease {
         let since = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
-            let routes = self.routes();
-            let arriving = routes.iter().filter(|route| route.is_arriving());
+            let ways = self.ways();
+            let arriving = ways.iter().filter(|way| way.is_arriving());
             if since.elapsed() > PATIENCE {
-                arriving.for_each(|route| route.reset());
-                if since.elapsed() > LOCAL_PATIENCE || !any_unread_here(&routes) {
+                arriving.for_each(|way| way.route.reset());
+                if since.elapsed() > LOCAL_PATIENCE || !any_unread_here(&ways) {
                     break;
                 }
-            } else if arriving.count() == 0 && !any_unread_here(&routes) {
+            } else if arriving.count() == 0 && !any_unread_here(&ways) {
                 break;
             }
             tokio::time::sleep(pause).await;
@@ -222,7 +337,7 @@ impl Lease {
         }
         kernel::give_lease_back(&self.file);
         self.gone.store(true, Ordering::Relaxed);
-        self.routes.lock().unwrap_or_else(PoisonError::into_inner).open.clear();
+        self.lock().open.clear();
         warn!(
             "a file of the library was opened for writing, or cut, in place; it had to wait for {:?}",
             since.elapsed()
@@ -233,120 +348,135 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         // The lease belongs to the open file, which may have a newer one by now.
-        if !self.is_gone() {
-            kernel::give_lease_back(&self.file);
+        if self.is_gone() {
+            return;
+        }
+        let mut open = std::mem::take(&mut self.lock().open);
+        // What a reader on this machine has not read is looked for later, not on a thread that serves.
+        open.retain(|way| way.is_arriving() || (self.parting.is_none() && way.route.ends_here().is_some()));
+        let home = self.home.upgrade().filter(|_| !open.is_empty());
+        match home.filter(|_| self.becomes_the_kernels()) {
+            Some(home) => {
+                let mut lease = Self::new(self.file.clone(), &home, true);
+                lease.parting = Some(self.parting.unwrap_or_else(Instant::now));
+                lease.ways = Mutex::new(Ways { room: open.len(), open });
+                home.keep_parting(lease);
+            }
+            None => kernel::give_lease_back(&self.file),
         }
     }
-}
-
-impl Route {
-    /// A way to this socket.
-    pub(super) fn to(socket: &TcpStream) -> Option<Arc<Self>> {
-        let socket = socket.as_fd().try_clone_to_owned().ok()?;
-        Some(Arc::new(Self { socket, ended: AtomicBool::new(false), left_behind: Mutex::new(None) }))
-    }
-
-    /// The connection has ended: what was sent may arrive, and nothing more comes.
-    pub(super) fn end(&self) {
-        // Closing does not, as long as there is a second descriptor.
-        let _ = shutdown(&self.socket, Shutdown::Both);
-        self.ended.store(true, Ordering::Relaxed);
-    }
-
-    fn is_arriving(&self) -> bool {
-        kernel::unacknowledged(&self.socket) > 0
-    }
-
-    /// Whether the connection stands, or its bytes are still on their way.
-    fn is_used(&self) -> bool {
-        !self.ended.load(Ordering::Relaxed) || self.is_arriving()
-    }
-
-    /// Whether the connection has ended and its last bytes did not move between two looks. Then they are taken back.
-    fn is_stuck(&self) -> bool {
-        if !self.ended.load(Ordering::Relaxed) {
-            return false;
-        }
-        let left = Some(kernel::unacknowledged(&self.socket));
-        let before =
-            std::mem::replace(&mut *self.left_behind.lock().unwrap_or_else(PoisonError::into_inner), left);
-        let stuck = before == left;
-        if stuck {
-            self.reset();
-        }
-        stuck
-    }
-
-    /// Ends the connection at once and forgets what is queued (connect(2) with `AF_UNSPEC`).
-    fn reset(&self) {
-        let _ = connect_unspec(&self.socket);
-    }
-
-    /// The addresses of the other end and of this one, where the other end is on this machine.
-    fn ends_here(&self) -> Option<(SocketAddr, SocketAddr)> {
-        let socket = socket2::SockRef::from(&self.socket);
-        let ours = canonical(socket.local_addr().ok()?.as_socket()?);
-        let theirs = canonical(socket.peer_addr().ok()?.as_socket()?);
-        (theirs.ip().is_loopback() || theirs.ip() == ours.ip()).then_some((theirs, ours))
-    }
-}
-
-/// Whether somebody on this machine has not yet read what it acknowledged: it shares our pages till then.
-fn any_unread_here(routes: &[Arc<Route>]) -> bool {
-    let here: Vec<_> = routes.iter().filter_map(|route| route.ends_here()).collect();
-    !here.is_empty()
-        && ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|table| {
-            let table = std::fs::read_to_string(table).unwrap_or_default();
-            here.iter().any(|(theirs, ours)| unread_of(&table, *theirs, *ours).is_some_and(|bytes| bytes > 0))
-        })
-}
-
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-/// Bytes that the socket at `local` has of `remote` and has not read, by a table as in `/proc/net/tcp` (proc_net_tcp.txt of
-/// the kernel): `sl local rem st tx_queue:rx_queue …`, addresses as hexadecimal words of the machine's byte order.
-fn unread_of(table: &str, local: SocketAddr, remote: SocketAddr) -> Option<u64> {
-    table.lines().skip(1).find_map(|line| {
-        let mut fields = line.split_whitespace().skip(1);
-        let (here, there) = (address_of(fields.next()?)?, address_of(fields.next()?)?);
-        let (_, unread) = fields.nth(1)?.split_once(':')?;
-        (here == local && there == remote).then(|| u64::from_str_radix(unread, 16).ok())?
-    })
-}
-
-fn address_of(field: &str) -> Option<SocketAddr> {
-    let (address, port) = field.split_once(':')?;
-    let words: Option<Vec<[u8; 4]>> = (0..address.len() / 8)
-        .map(|at| Some(u32::from_str_radix(address.get(8 * at..8 * at + 8)?, 16).ok()?.to_ne_bytes()))
-        .collect();
-    let bytes = words?.concat();
-    let address = match bytes.len() {
-        4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
-        16 => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?),
-        _ => return None,
-    };
-    Some(canonical(SocketAddr::new(address, u16::from_str_radix(port, 16).ok()?)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::io::IoSlice;
+    use std::os::unix::fs::FileExt as _;
 
-    #[cfg(target_endian = "little")]
-    #[test]
-    fn what_a_socket_on_this_machine_has_not_read_is_found() {
-        let v4 = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
-                  0: 0100007F:1F90 0100007F:C350 01 00000005:00000000 00:00000000 00000000     0        0 1 1\n   \
-                  1: 0100007F:C350 0100007F:1F90 01 00000000:000003E8 00:00000000 00000000     0        0 2 1\n";
-        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        assert_eq!(unread_of(v4, at(50_000), at(8080)), Some(1000));
-        assert_eq!(unread_of(v4, at(8080), at(50_000)), Some(0));
-        assert_eq!(unread_of(v4, at(50_001), at(8080)), None);
-        // A client of IPv4 at a socket of IPv6.
-        let v6 = "sl\n 0: 0000000000000000FFFF00000100007F:C350 0000000000000000FFFF00000100007F:1F90 01 0:A 0 0\n";
-        assert_eq!(unread_of(v6, at(50_000), at(8080)), Some(10));
-        assert_eq!(unread_of("sl\n 0: nonsense : x\n", at(1), at(2)), None);
+    use catalog::digest::{Checker, Digests, PIECE_SIZE, Pieces, Wanted};
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+    use super::*;
+    use crate::library::{Growth, Library, Settings};
+    use crate::server::open::OpenContent;
+    use crate::server::push::{Part, Pusher, Regions};
+
+    /// A socket whose other end takes little before it is read from.
+    async fn slow_pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let far = socket.connect(listener.local_addr().unwrap()).await.unwrap();
+        (listener.accept().await.unwrap().0, far)
+    }
+
+    async fn push(content: &Arc<OpenContent>, pusher: &mut Pusher, socket: &TcpStream) -> usize {
+        let regions = Regions::default();
+        regions.expect(content);
+        let region = content.region().unwrap().clone();
+        let slices = [IoSlice::new(&region)];
+        let part = Part::find(&slices, &regions).unwrap();
+        std::future::poll_fn(|context| pusher.poll_push(context, socket, &part)).await.unwrap().0
+    }
+
+    #[tokio::test]
+    async fn a_lease_outlives_its_content_until_the_pages_have_arrived() {
+        let folder = tempfile::tempdir().unwrap();
+        let leases = Arc::<Leases>::default();
+        let content = OpenContent::for_test_under(folder.path(), &vec![7; 4 << 20], &leases);
+        let file = content.file().clone();
+        let (near, mut far) = slow_pair().await;
+        let mut pusher = Pusher::new(&near);
+        let sent = push(&content, &mut pusher, &near).await;
+        assert!(sent > 0 && kernel::lease_is_undisturbed(&file));
+        // Nobody has it open any more, and its connection has ended.
+        drop((content, pusher, near));
+        assert!(kernel::lease_is_undisturbed(&file), "its pages are on their way");
+        leases.see_off(Instant::now());
+        assert!(kernel::lease_is_undisturbed(&file), "and still are");
+        let mut got = Vec::new();
+        far.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got.len(), sent);
+        let began = Instant::now();
+        while kernel::lease_is_undisturbed(&file) {
+            assert!(began.elapsed() < Duration::from_secs(20), "it is kept for ever");
+            leases.see_off(Instant::now());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn who_never_reads_keeps_no_lease_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let leases = Arc::<Leases>::default();
+        let content = OpenContent::for_test_under(folder.path(), &vec![7; 4 << 20], &leases);
+        let file = content.file().clone();
+        let (near, _far) = slow_pair().await;
+        let mut pusher = Pusher::new(&near);
+        push(&content, &mut pusher, &near).await;
+        drop((content, pusher, near));
+        let now = Instant::now();
+        leases.see_off(now);
+        assert!(kernel::lease_is_undisturbed(&file));
+        leases.see_off(now + SWEEP);
+        leases.see_off(now + LOCAL_PATIENCE + SWEEP);
+        assert!(!kernel::lease_is_undisturbed(&file), "what does not move is taken back");
+    }
+
+    #[tokio::test]
+    async fn content_that_arrives_is_sent_by_its_pages_and_under_a_lease_when_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let library = Library::open(folder.path(), Settings::default()).unwrap();
+        let leases = Arc::<Leases>::default();
+        for somebody_writes in [false, true] {
+            let data = vec![7 + u8::from(somebody_writes); 2 * PIECE_SIZE];
+            let mut checker = Checker::new();
+            checker.update(&data);
+            let print = checker.into_fingerprint();
+            let digests = Digests { sha256: Some(print.sha256), sha1: None };
+            let wanted = Wanted::new(print.size, digests).unwrap();
+            let (mut staged, growth) = (library.stage(&wanted).unwrap(), Arc::new(Growth::default()));
+            let pieces = Pieces::new(print.size, print.pieces.clone()).unwrap();
+            staged.check_pieces(pieces, Some(growth.clone())).unwrap();
+            staged.append(&data[..PIECE_SIZE]).unwrap();
+            let content = OpenContent::arriving(&growth, print.sha256, print.size, &leases).unwrap().unwrap();
+            let file = content.file().clone();
+            assert!(content.lease().is_some_and(|lease| lease.send().is_some()), "this process writes alone");
+            assert!(!kernel::lease_is_undisturbed(&file), "and so the kernel gives none");
+            staged.append(&data[PIECE_SIZE..]).unwrap();
+            staged.catch_up().unwrap();
+            let verified = staged.check(&wanted).unwrap();
+            staged.commit(verified).unwrap();
+            let name = print.sha256.to_string();
+            let path = folder.path().join("blobs").join(&name[..2]).join(&name);
+            let writer = somebody_writes.then(|| {
+                rustix::fs::chmod(&path, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+                let writer = File::options().write(true).open(&path).unwrap();
+                writer.write_all_at(b"x", 0).unwrap();
+                writer
+            });
+            assert_eq!(content.lease().is_some(), writer.is_none(), "bytes are copied where somebody writes");
+            assert_eq!(kernel::lease_is_undisturbed(&file), writer.is_none());
+        }
     }
 }

@@ -7,7 +7,7 @@
 mod access;
 mod admission;
 pub mod body;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod cold;
 pub mod conditional;
 mod connection;
@@ -15,23 +15,36 @@ mod counters;
 mod facts;
 mod follow;
 mod framing;
-#[cfg(target_os = "linux")]
+mod head;
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod kernel;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod lease;
 pub mod limit;
 pub(crate) mod metalink;
 mod mirrors;
 pub mod open;
 mod outgoing;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+mod pages {
+    //! How bytes of files get to sockets past every buffer of ours.
+    pub(super) use super::kernel::map;
+    pub(super) use super::lease::{Lease, Leased, Leases};
+    pub(super) use super::push::{Part, Pusher, Regions};
+}
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod pace;
+#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+#[path = "portable.rs"]
+mod pages;
 mod pull;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod push;
 pub mod range;
 mod refusal;
 mod respond;
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+mod route;
 mod service;
 mod shelf;
 mod socket;
@@ -39,14 +52,15 @@ pub mod tally;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use catalog::digest::{Sha1Digest, Sha256Digest};
 use http::request::Parts;
-use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -62,13 +76,13 @@ pub use access::{Access, Asker, Gate};
 use admission::{Admission, Client, Place};
 use body::ContentBody;
 use connection::Signals;
-use counters::GroupRow;
 pub use counters::{Outcome, Served, Source};
+use head::{head_bytes, names_one_host, split};
 pub use metalink::{hash_file, read_hash_file};
 use mirrors::KeptPieces;
 use open::OpenContents;
-use outgoing::{Line, Outgoing};
-pub use pull::{Eventually, Offer, Origin, PullLimits, Pulled, Pulls};
+use outgoing::{Books, Line, Outgoing};
+pub use pull::{Brought, Eventually, Offer, Origin, PullLimits, Pulled, Pulls};
 pub use refusal::Refusal;
 pub use respond::{carrying, empty, problem};
 use service::Room;
@@ -76,7 +90,7 @@ pub use service::{Answering, Call, Deliver, Received, Refused, Remark, RequestBo
 pub use shelf::{
     LaterLocation, Location, LocationKind, LocationsAnswer, Locator, OutLocation, Servable, Shelf,
 };
-use socket::Socket;
+pub use socket::Socket;
 use tally::Grouping;
 
 /// How much one server takes on.
@@ -127,6 +141,8 @@ impl Default for ServerLimits {
 /// The most bytes and fields of a request's head.
 const LARGEST_HEAD: usize = 64 * 1024;
 const MOST_FIELDS: usize = 100;
+/// Segments of a path that are looked at where they stand.
+const MOST_PLAIN: usize = 12;
 
 /// Bodies up to this size take no turn: they are sent before anybody could wait for one.
 pub const SMALL_BODY: u64 = 64 * 1024;
@@ -146,6 +162,7 @@ pub struct ContentServer {
     source: Source,
     pieces: KeptPieces,
     pulls: Option<Arc<Pulls>>,
+    copies: bool,
     /// What was served.
     pub served: Arc<Served>,
 }
@@ -167,6 +184,7 @@ impl ContentServer {
             source: Source::Point,
             pieces: KeptPieces::default(),
             pulls: None,
+            copies: false,
             served: Arc::default(),
         }
     }
@@ -195,6 +213,11 @@ impl ContentServer {
     /// The same server, serving as somebody else and counting there.
     pub fn counting(self, source: Source, served: Arc<Served>) -> Self {
         Self { source, served, ..self }
+    }
+
+    /// The same server, which reads all that it sends, as where nothing else is possible.
+    pub fn copying(self) -> Self {
+        Self { copies: true, ..self }
     }
 
     /// Accepts until `shutdown`, then lets running answers finish, at most for the grace.
@@ -274,10 +297,11 @@ impl ContentServer {
         let group = self.served.groups.row(group.as_deref());
         let signals = Arc::new(Signals::default());
         let stream = connection::Guarded::new(stream, self.limits.write_stall, signals.clone());
-        let service = service_fn(|request| {
-            let (server, signals, client) = (self.clone(), signals.clone(), place.client.clone());
-            let group = group.clone();
-            async move { Ok::<_, Infallible>(server.handle(request, peer, &client, group, &signals).await) }
+        // What all connections share is counted once a connection, not once a request: processors would wait for each other.
+        let books = Arc::new(Books { served: self.served.clone(), group });
+        let (server, books, client, told) = (&*self, &books, &place.client, &*signals);
+        let service = service_fn(move |request| async move {
+            Ok::<_, Infallible>(server.handle(request, peer, client, books, told).await)
         });
         let mut builder = hyper::server::conn::http1::Builder::new();
         // Without a timer the timeout of the head would silently be off.
@@ -290,11 +314,7 @@ impl ContentServer {
         let serving = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(serving);
         // A client that breaks off is its own business: nothing of ours has failed.
-        let told_to_stop = tokio::select! {
-            _ = &mut serving => false,
-            _ = stopped.wait_for(|stopped| *stopped) => true,
-        };
-        if told_to_stop {
+        if until_stopped(serving.as_mut(), &mut stopped).await.is_none() {
             serving.as_mut().graceful_shutdown();
             let _ = serving.await;
         }
@@ -306,7 +326,7 @@ impl ContentServer {
         request: Request<Incoming>,
         peer: Peer,
         client: &Arc<Client>,
-        group: Arc<GroupRow>,
+        books: &Arc<Books>,
         signals: &Signals,
     ) -> Response<Outgoing> {
         let since = Instant::now();
@@ -319,7 +339,7 @@ impl ContentServer {
             signals.linger.store(true, Ordering::Relaxed);
         }
         // TLS would read a region, and a file that is cut meanwhile would end the process.
-        if !peer.secure
+        if !(peer.secure || self.copies)
             && let Some(content) = response.body_mut().by_region()
         {
             signals.expect(content);
@@ -336,7 +356,7 @@ impl ContentServer {
             }
         }
         let pace = if length > 0 { self.admission.pace(client) } else { None };
-        Outgoing::new(response, self.source, self.served.clone(), group, line, pace, turn)
+        Outgoing::new(response, self.source, books.clone(), line, pace, turn)
     }
 
     async fn route(&self, head: &Parts, body: &mut Incoming, peer: Peer) -> Response<ContentBody> {
@@ -351,6 +371,13 @@ impl ContentServer {
         }
         // `*` and what is meant for proxies. No route has another form than a path.
         let Some(path) = head.uri.path().strip_prefix('/') else { return respond::bad_request() };
+        // Nearly every path says what it means, and is short.
+        let mut plain = [""; MOST_PLAIN];
+        if !path.contains('%')
+            && let Some(count) = split(path, &mut plain)
+        {
+            return self.route_to(&plain[..count], head, body, peer).await;
+        }
         // Split first: an encoded slash is part of a name (RFC 3986 section 2.2), and caches before us think so too.
         let decoded: Result<Vec<_>, _> =
             path.split('/').map(|part| percent_decode_str(part).decode_utf8()).collect();
@@ -359,8 +386,19 @@ impl ContentServer {
             return respond::bad_request();
         }
         let segments: Vec<&str> = decoded.iter().map(AsRef::as_ref).collect();
-        if let Some((service, largest)) = self.service_of(&segments) {
-            return self.serve_call(service, largest, head, body, &segments, peer).await;
+        self.route_to(&segments, head, body, peer).await
+    }
+
+    async fn route_to(
+        &self,
+        segments: &[&str],
+        head: &Parts,
+        body: &mut Incoming,
+        peer: Peer,
+    ) -> Response<ContentBody> {
+        if let Some((service, largest)) = self.service_of(segments) {
+            // The way of content is short; what else there is does not make it longer.
+            return Box::pin(self.serve_call(service, largest, head, body, segments, peer)).await;
         }
         // No other route takes a body. One that comes all the same is how requests are smuggled (threat T9).
         let lengths = head.headers.get_all(header::CONTENT_LENGTH);
@@ -368,7 +406,7 @@ impl ContentServer {
         {
             return respond::bad_request();
         }
-        self.answer_about(head, &segments, peer.asker()).await.unwrap_or_else(|refusal| match refusal {
+        self.answer_about(head, segments, peer.asker()).await.unwrap_or_else(|refusal| match refusal {
             // Many wait for one content: they shall not all come back at once.
             Refusal::NotYet | Refusal::Upstream => respond::refuse_for(refusal, self.admission.retry_after()),
             other => respond::refuse(other),
@@ -468,11 +506,15 @@ impl ContentServer {
         client: Asker,
     ) -> Result<Response<ContentBody>, Refusal> {
         let servable = match self.servable(head, shelf, digest, client) {
-            Err(lacking @ Refusal::Absent) => return self.pull_through(head, digest, client, lacking).await,
+            Err(lacking @ Refusal::Absent) => {
+                return Box::pin(self.pull_through(head, digest, client, lacking)).await;
+            }
             servable => servable?,
         };
         let mut response = match self.deliver(head, digest, servable).await {
-            Err(lacking @ Refusal::Missing) => return self.pull_through(head, digest, client, lacking).await,
+            Err(lacking @ Refusal::Missing) => {
+                return Box::pin(self.pull_through(head, digest, client, lacking)).await;
+            }
             response => response?,
         };
         if servable.pulled && head.method == Method::GET {
@@ -528,23 +570,27 @@ impl ContentServer {
     }
 }
 
-/// The bytes of a head as it was sent, but for odd white space. hyper's own limit is one of its buffer, which may hold
-/// twice as much when the last piece arrives.
-fn head_bytes(head: &Parts) -> usize {
-    let fields: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    head.method.as_str().len() + target + " HTTP/1.1\r\n\r\n".len() + fields
-}
-
-/// One `Host`, which only HTTP/1.0 may leave out (RFC 9112 section 3.2). Two of them are read differently by us and by
-/// whoever stands before us.
-fn names_one_host(head: &Parts) -> bool {
-    let mut hosts = head.headers.get_all(header::HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (None, _) => head.version < Version::HTTP_11,
-        (Some(host), None) => host.is_empty() || Authority::try_from(host.as_bytes()).is_ok(),
-        (Some(_), Some(_)) => false,
-    }
+/// What comes of `work`, or `None` when it is time to stop. The channel is shared by all connections, so it is not asked each
+/// time that this one is woken: what was registered there once wakes it.
+async fn until_stopped<T>(
+    mut work: Pin<&mut impl Future<Output = T>>,
+    stopped: &mut watch::Receiver<bool>,
+) -> Option<T> {
+    let news = stopped.clone();
+    let mut stopping = std::pin::pin!(stopped.wait_for(|stopped| *stopped));
+    let mut waits = false;
+    std::future::poll_fn(|context| {
+        if let Poll::Ready(done) = work.as_mut().poll(context) {
+            return Poll::Ready(Some(done));
+        }
+        if (!waits || !matches!(news.has_changed(), Ok(false))) && stopping.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(None);
+        }
+        waits = true;
+        Poll::Pending
+    })
+    .await
 }
 
 /// The digest in `CD/87F5…DDCD.exe`: the folder is its last two digits, the extension may be any.

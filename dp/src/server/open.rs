@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use catalog::digest::Sha256Digest;
 
-use super::lease::{Lease, Leased, Leases};
-use crate::library::{Identity, Library, LibraryError, StoredFile};
+use super::pages::{Lease, Leased, Leases, map};
+use crate::library::{Grown, Growth, Identity, Library, LibraryError, StoredFile};
 
 /// Content of at most so many bytes is kept in memory: one write answers it.
 const SMALL: u64 = 16 * 1024;
@@ -32,15 +33,20 @@ pub struct OpenContent {
     small: Option<Bytes>,
     region: Option<Bytes>,
     identity: Identity,
+    /// Where it has its name; formatted once, as it is looked at for each request.
+    path: PathBuf,
     leased: Leased,
+    /// Where it still arrived when it was opened.
+    growth: Option<Arc<Growth>>,
 }
 
 impl OpenContent {
     /// Blocks: small content is read here.
-    fn new(stored: StoredFile, leases: &Arc<Leases>) -> io::Result<Self> {
+    fn new(stored: StoredFile, path: PathBuf, leases: &Arc<Leases>) -> io::Result<Self> {
         let StoredFile { file, digest, size, identity } = stored;
         let (file, leased) = (Arc::new(file), Leased::default());
-        let mut opened = Self { digest, size, file, small: None, region: None, identity, leased };
+        let mut opened =
+            Self { digest, size, file, small: None, region: None, identity, path, leased, growth: None };
         if size <= SMALL {
             let mut bytes = vec![0; size as usize];
             opened.file.read_exact_at(&mut bytes, 0)?;
@@ -55,28 +61,38 @@ impl OpenContent {
     /// Content of a file named `file` in `folder`, whatever its bytes.
     #[cfg(test)]
     pub(super) fn for_test(folder: &std::path::Path, bytes: &[u8]) -> Arc<Self> {
+        Self::for_test_under(folder, bytes, &Arc::default())
+    }
+
+    #[cfg(test)]
+    pub(super) fn for_test_under(folder: &std::path::Path, bytes: &[u8], leases: &Arc<Leases>) -> Arc<Self> {
         let path = folder.join("file");
         std::fs::write(&path, bytes).expect("the folder can be written");
         let file = File::open(&path).expect("it was written");
         let identity = Identity::of(&file.metadata().expect("it is open"));
         let stored = StoredFile { file, digest: Sha256Digest([7; 32]), size: bytes.len() as u64, identity };
-        Arc::new(Self::new(stored, &Arc::default()).expect("it can be read"))
+        Arc::new(Self::new(stored, path, leases).expect("it can be read"))
     }
 
-    /// Content that still arrives: of `file` only what is verified may be read, which its readers see to.
-    /// It is open for writing, so there is no lease on it, and its bytes are copied.
-    pub(super) fn arriving(file: &Arc<File>, digest: Sha256Digest, size: u64) -> io::Result<Arc<Self>> {
+    /// Content that still arrives: of `file` only what is verified may be read, which its readers see to. Its pages may be
+    /// sent all the same: who writes to it is this process, below the mark never again ([`super::lease`]).
+    pub(super) fn arriving(
+        growth: &Arc<Growth>,
+        digest: Sha256Digest,
+        size: u64,
+        leases: &Arc<Leases>,
+    ) -> io::Result<Option<Arc<Self>>> {
+        let Some(file) = growth.file() else { return Ok(None) };
         let identity = Identity::of(&file.metadata()?);
         let region = if size > SMALL { map(file, size) } else { None };
-        Ok(Arc::new(Self {
-            digest,
-            size,
-            file: file.clone(),
-            small: None,
-            region,
-            identity,
-            leased: Leased::default(),
-        }))
+        let leased = Leased::default();
+        if region.is_some() {
+            leased.take_of_arriving(leases, file);
+        }
+        let growth = Some(growth.clone());
+        let file = file.clone();
+        let path = PathBuf::new();
+        Ok(Some(Arc::new(Self { digest, size, file, small: None, region, identity, path, leased, growth })))
     }
 
     /// The open file.
@@ -95,25 +111,29 @@ impl OpenContent {
     }
 
     /// What makes it safe to send its pages, if there is that.
+    #[cfg_attr(
+        not(all(target_os = "linux", not(feature = "portable"))),
+        allow(dead_code, reason = "pages are not sent")
+    )]
     pub(super) fn lease(&self) -> Option<Arc<Lease>> {
+        if let Some(growth) = &self.growth
+            && growth.grown() == Grown::Whole
+        {
+            self.leased.is_whole();
+        }
         self.leased.current()
     }
 
     /// Where in this content the memory at `address` is.
+    #[cfg_attr(
+        not(all(target_os = "linux", not(feature = "portable"))),
+        allow(dead_code, reason = "pages are not sent")
+    )]
     pub(super) fn offset_of(&self, address: *const u8) -> Option<u64> {
         let region = self.region.as_ref()?;
         let offset = (address as usize).checked_sub(region.as_ptr() as usize)?;
         (offset < region.len()).then_some(offset as u64)
     }
-}
-
-#[cfg(target_os = "linux")]
-use super::kernel::map;
-
-/// Elsewhere answers are read.
-#[cfg(not(target_os = "linux"))]
-fn map(_: &File, _: u64) -> Option<Bytes> {
-    None
 }
 
 /// Open contents of one library, the ones asked for last.
@@ -137,6 +157,11 @@ impl OpenContents {
         Self { library, kept: Mutex::default(), leases: Arc::default() }
     }
 
+    /// The leases on files of this library.
+    pub(super) fn leases(&self) -> &Arc<Leases> {
+        &self.leases
+    }
+
     /// The content, open; `None` where it is not in the library.
     ///
     /// # Errors
@@ -144,7 +169,7 @@ impl OpenContents {
     pub(super) async fn open(&self, digest: Sha256Digest) -> Result<Option<Arc<OpenContent>>, LibraryError> {
         if let Some(kept) = self.kept(digest) {
             // One look at the name, on what the kernel has in memory because it was asked for before: no thread hop.
-            if self.library.identity(digest).as_ref() == Some(&kept.identity) {
+            if Identity::at(&kept.path).as_ref() == Some(&kept.identity) {
                 if kept.region.is_some() {
                     kept.leased.renew(&self.leases, &kept.file);
                 }
@@ -155,7 +180,7 @@ impl OpenContents {
         let (library, leases) = (self.library.clone(), self.leases.clone());
         let opened = tokio::task::spawn_blocking(move || {
             let Some(stored) = library.open_content(digest)? else { return Ok(None) };
-            let opened = OpenContent::new(stored, &leases);
+            let opened = OpenContent::new(stored, library.path(digest), &leases);
             opened.map(Some).map_err(|source| library.unreadable(digest, source))
         });
         let Some(opened) =

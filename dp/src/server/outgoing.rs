@@ -40,10 +40,15 @@ pub(super) struct Outgoing {
     _turn: Option<Turn>,
 }
 
-/// Where it is entered what was sent, at the end.
+/// Where it is entered what one connection was sent.
+pub(super) struct Books {
+    pub(super) served: Arc<Served>,
+    pub(super) group: Arc<GroupRow>,
+}
+
+/// What is entered at the end.
 struct Account {
-    served: Arc<Served>,
-    group: Arc<GroupRow>,
+    books: Arc<Books>,
     source: Source,
     sent: u64,
     line: Option<Box<Line>>,
@@ -95,8 +100,7 @@ impl Outgoing {
     pub(super) fn new(
         mut response: Response<ContentBody>,
         source: Source,
-        served: Arc<Served>,
-        group: Arc<GroupRow>,
+        books: Arc<Books>,
         line: Option<Box<Line>>,
         pace: Option<Pace>,
         turn: Option<Turn>,
@@ -105,9 +109,9 @@ impl Outgoing {
         let source = extensions.remove::<Source>().unwrap_or(source);
         let reason = extensions.remove::<Refusal>();
         let remark = extensions.remove::<Remark>();
-        served.answered(source, response.status());
+        books.served.answered(source, response.status());
         if let Some(reason) = reason {
-            served.refuse(reason);
+            books.served.refuse(reason);
         }
         let line = line.map(|mut line| {
             line.status = response.status().as_u16();
@@ -115,7 +119,7 @@ impl Outgoing {
             line.remark = remark.map_or_else(String::new, |remark| format!(" {}", remark.0));
             line
         });
-        let account = Account { served, group, source, sent: 0, line };
+        let account = Account { books, source, sent: 0, line };
         response.map(|body| Self { body, rest: Bytes::new(), pace, account, _turn: turn })
     }
 }
@@ -160,13 +164,13 @@ impl Body for Outgoing {
 impl Drop for Account {
     fn drop(&mut self) {
         if self.sent > 0 {
-            self.served.sent(self.source, &self.group, self.sent);
+            self.books.served.sent(self.source, &self.books.group, self.sent);
         }
         let Some(line) = self.line.take() else { return };
         info!(
             target: "spsync::access",
             client = %line.client,
-            group = self.group.group(),
+            group = self.books.group.group(),
             source = self.source.name(),
             status = line.status,
             size_bytes = self.sent,

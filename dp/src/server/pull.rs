@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use catalog::digest::{Digests, Pieces, Sha256Digest, Wanted};
@@ -31,7 +31,7 @@ use super::body::ContentBody;
 use super::conditional::{self, Reply};
 use super::counters::{Counted, Source as ServedAs};
 use super::follow::Follower;
-use super::open::OpenContent;
+use super::open::{OpenContent, OpenContents};
 use super::refusal::Refusal;
 use super::shelf::Servable;
 use super::{ContentServer, access, respond};
@@ -154,14 +154,20 @@ struct Arrival {
     offer: Arc<Offer>,
     growth: Arc<Growth>,
     /// Opened once for all who follow.
-    content: OnceLock<Arc<OpenContent>>,
+    content: Mutex<Option<Arc<OpenContent>>>,
     /// Why it ended without the content.
     ended: watch::Sender<Option<Refusal>>,
 }
 
 impl Arrival {
     fn new(offer: Arc<Offer>) -> Self {
-        Self { offer, growth: Arc::default(), content: OnceLock::new(), ended: watch::Sender::new(None) }
+        Self { offer, growth: Arc::default(), content: Mutex::default(), ended: watch::Sender::new(None) }
+    }
+
+    /// Nothing more comes; those who have not got all learn that, unless they were told why.
+    fn is_over(&self) {
+        self.growth.fail();
+        self.ended.send_if_modified(|ended| ended.replace(ended.unwrap_or(Refusal::Upstream)).is_none());
     }
 
     /// Waits until the byte at `offset` is verified.
@@ -181,16 +187,19 @@ impl Arrival {
         }
     }
 
-    fn opened(&self, content: Sha256Digest) -> Result<Arc<OpenContent>, Refusal> {
-        if let Some(opened) = self.content.get() {
+    fn opened(&self, content: Sha256Digest, contents: &OpenContents) -> Result<Arc<OpenContent>, Refusal> {
+        let mut kept = self.content.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(opened) = &*kept {
             return Ok(opened.clone());
         }
-        let file = self.growth.file().ok_or(Refusal::Unreadable)?;
-        let opened = OpenContent::arriving(file, content, self.offer.servable.size).map_err(|error| {
+        let size = self.offer.servable.size;
+        let opened = OpenContent::arriving(&self.growth, content, size, contents.leases());
+        let opened = opened.map_err(|error| {
             warn!(content.sha256 = %content, "{content} cannot be read while it arrives: {error}");
             Refusal::Unreadable
         })?;
-        Ok(self.content.get_or_init(|| opened).clone())
+        let opened = opened.ok_or(Refusal::Unreadable)?;
+        Ok(kept.insert(opened).clone())
     }
 }
 
@@ -268,6 +277,18 @@ impl Pulls {
             }
         });
         asked.await.clone()
+    }
+
+    /// Says that somebody else brings a content into the library: for as long as what this gives lives, whoever asks for the
+    /// content follows that. `None` where it arrives already.
+    pub fn brought(self: &Arc<Self>, content: Sha256Digest, offer: Offer) -> Option<Brought> {
+        let arrival = Arc::new(Arrival::new(Arc::new(offer)));
+        let mut state = self.lock();
+        if state.arriving.contains_key(&content) {
+            return None;
+        }
+        state.arriving.insert(content, arrival.clone());
+        Some(Brought { pulls: self.clone(), content, arrival })
     }
 
     /// The arrival of a content, which begins now unless it has begun.
@@ -381,11 +402,32 @@ impl End<'_> {
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
-        self.arrival.growth.fail();
-        self.arrival
-            .ended
-            .send_if_modified(|ended| ended.replace(ended.unwrap_or(Refusal::Upstream)).is_none());
+        self.arrival.is_over();
         self.pulls.lock().arriving.remove(&self.content);
+    }
+}
+
+/// A content that somebody else brings.
+pub struct Brought {
+    pulls: Arc<Pulls>,
+    content: Sha256Digest,
+    arrival: Arc<Arrival>,
+}
+
+impl Brought {
+    /// What is to be told how far it is.
+    pub fn growth(&self) -> Arc<Growth> {
+        self.arrival.growth.clone()
+    }
+}
+
+impl Drop for Brought {
+    fn drop(&mut self) {
+        self.arrival.is_over();
+        let mut state = self.pulls.lock();
+        state.arriving.remove(&self.content);
+        // What was said of it before is not true any more.
+        state.known.remove(&self.content);
     }
 }
 
@@ -462,7 +504,7 @@ impl ContentServer {
         pulls.counts.followers.fetch_add(1, Ordering::Relaxed);
         arrival.reaches(first, pulls.limits.wait).await?;
         let follower = Follower::new(arrival.growth.clone(), size, pulls.limits.wait);
-        let file = respond::ServedFile::arriving(arrival.opened(content)?, follower, facts);
+        let file = respond::ServedFile::arriving(arrival.opened(content, &self.contents)?, follower, facts);
         Ok(self.as_pulled(respond::file(file, reply, false), content))
     }
 }

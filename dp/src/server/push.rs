@@ -22,9 +22,10 @@ use tokio::net::TcpStream;
 
 use super::cold::Cold;
 use super::kernel;
-use super::lease::{Lease, Route};
+use super::lease::Lease;
 use super::open::OpenContent;
 use super::pace::Pace;
+use super::route::{Route, Way};
 
 /// Bytes of one call of `sendfile`.
 const STEP: usize = 1024 * 1024;
@@ -89,13 +90,13 @@ pub(super) struct Pusher {
     pace: Pace,
     cold: Option<Cold>,
     /// This socket, and the lease that was told of it last.
-    route: Option<(Arc<Route>, Arc<Lease>)>,
+    way: Option<(Arc<Way>, Arc<Lease>)>,
 }
 
 impl Drop for Pusher {
     fn drop(&mut self) {
-        if let Some((route, _)) = &self.route {
-            route.end();
+        if let Some((way, _)) = &self.way {
+            way.route.end();
         }
     }
 }
@@ -112,7 +113,14 @@ enum Step {
 
 impl Pusher {
     pub(super) fn new(socket: &TcpStream) -> Self {
-        Self { pace: Pace::new(socket), cold: None, route: None }
+        Self { pace: Pace::new(socket), cold: None, way: None }
+    }
+
+    /// The socket has taken so many bytes that are no pages.
+    pub(super) fn count_others(&self, bytes: usize) {
+        if let Some((way, _)) = &self.way {
+            way.route.count(bytes);
+        }
     }
 
     /// Sends what the socket takes: how many bytes of `part`, what stands before it included, and how many of them were
@@ -172,11 +180,17 @@ impl Pusher {
         if let Some(cold) = &self.cold
             && let Some(bytes) = cold.bytes_at(content, offset)
         {
-            return send(socket, before, &bytes[..bytes.len().min(length)], more);
+            let step = send(socket, before, &bytes[..bytes.len().min(length)], more)?;
+            return Ok(self.counted(step));
         }
-        let step = match content.lease().filter(|lease| self.has_told(socket, lease)) {
-            Some(lease) => hand_over(socket, before, content, &lease, offset, length.min(STEP))?,
-            None => copy(socket, before, content, offset, length.min(COPIED), more)?,
+        let step = match content.lease() {
+            Some(lease) if let Some(way) = self.way_of(socket, &lease) => {
+                hand_over(socket, before, content, &lease, way, offset, length.min(STEP))?
+            }
+            _ => {
+                let step = copy(socket, before, content, offset, length.min(COPIED), more)?;
+                self.counted(step)
+            }
         };
         match step {
             Step::Cold => {
@@ -189,16 +203,21 @@ impl Pusher {
         Ok(step)
     }
 
-    /// Whether the lease knows that pages go to this socket.
-    fn has_told(&mut self, socket: &TcpStream, lease: &Arc<Lease>) -> bool {
-        if self.route.as_ref().is_some_and(|(_, told)| Arc::ptr_eq(told, lease)) {
-            return true;
+    fn counted(&self, step: Step) -> Step {
+        if let Step::Sent { bytes, .. } = step {
+            self.count_others(bytes);
         }
-        let known = self.route.take().map(|(route, _)| route);
-        let Some(route) = known.or_else(|| Route::to(socket)) else { return false };
-        lease.goes_by(&route);
-        self.route = Some((route, lease.clone()));
-        true
+        step
+    }
+
+    /// The way to this socket, of which the lease knows.
+    fn way_of(&mut self, socket: &TcpStream, lease: &Arc<Lease>) -> Option<&Way> {
+        if !self.way.as_ref().is_some_and(|(_, told)| Arc::ptr_eq(told, lease)) {
+            let known = self.way.take().map(|(way, _)| way.route.clone());
+            let route = known.or_else(|| Route::to(socket))?;
+            self.way = Some((lease.goes_by(&route), lease.clone()));
+        }
+        self.way.as_ref().map(|(way, _)| &**way)
     }
 }
 
@@ -208,6 +227,7 @@ fn hand_over(
     before: &[IoSlice<'_>],
     content: &OpenContent,
     lease: &Lease,
+    way: &Way,
     offset: u64,
     length: usize,
 ) -> io::Result<Step> {
@@ -218,9 +238,12 @@ fn hand_over(
     }
     let head: usize = before.iter().map(|slice| slice.len()).sum();
     if head > 0 {
-        match send(socket, before, &[], true)? {
-            Step::Sent { bytes, .. } if bytes == head => {}
-            less => return Ok(less),
+        let step = send(socket, before, &[], true)?;
+        if let Step::Sent { bytes, .. } = step {
+            way.count(bytes);
+        }
+        if !matches!(step, Step::Sent { bytes, .. } if bytes == head) {
+            return Ok(step);
         }
     }
     let mut at = offset;
@@ -230,6 +253,8 @@ fn hand_over(
         // A socket that took a part is full; who says so here is woken when there is room.
         if (1..length).contains(&pushed) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
     });
+    // While this holds the right to send: who takes it away must know of every page.
+    way.count(pushed);
     match pushing {
         Ok(()) if pushed == 0 => Err(io::ErrorKind::UnexpectedEof.into()),
         Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),

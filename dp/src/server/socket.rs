@@ -14,7 +14,7 @@ use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
 /// A connection that was accepted.
-pub(super) enum Socket {
+pub enum Socket {
     /// What is sent can be read on the way.
     Plain(TcpStream),
     /// It cannot.
@@ -23,7 +23,7 @@ pub(super) enum Socket {
 
 impl Socket {
     /// Shakes hands where there is a `config`; `None` where that fails or takes longer than `patience`.
-    pub(super) async fn open(
+    pub async fn open(
         stream: TcpStream,
         config: Option<Arc<ServerConfig>>,
         patience: Duration,
@@ -40,7 +40,7 @@ impl Socket {
     }
 
     /// Whether nobody on the way can read it.
-    pub(super) fn is_secure(&self) -> bool {
+    pub fn is_secure(&self) -> bool {
         matches!(self, Self::Tls(_))
     }
 }

@@ -1,13 +1,14 @@
 //! The part that does: one connection and one staged file, one act a step.
 //!
 //! Bytes are gathered into [`GATHER`] before they are hashed and written, on a blocking thread, while the next
-//! are received. So a process that is killed loses at most twice that.
+//! are received. So a process that is killed loses at most what one [`Writer`] may have, and what is gathered.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use catalog::digest::{Verified, Wanted};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
@@ -26,6 +27,9 @@ use crate::library::{Appended, LibraryError, Note, Staged, Stored};
 const GATHER: usize = 512 * 1024;
 /// A slow source's bytes are written at least this often: somebody may wait for them.
 const GATHER_FOR: Duration = Duration::from_millis(100);
+
+/// Chunks that may wait for the one that is written: neither the network nor the disk waits for the other for a moment's sake.
+const QUEUE: usize = 2;
 
 /// Why the machine's own side failed: no other source can help.
 #[derive(Debug)]
@@ -51,12 +55,42 @@ impl Incoming {
     }
 }
 
-/// The staged file, which is here or on a blocking thread.
+/// The staged file, which is here or with a thread that writes.
 enum Disk {
     Here(Box<Staged>),
-    Away(JoinHandle<(Box<Staged>, Result<Appended, LibraryError>)>),
+    Away(Writer),
     /// Something failed and was reported.
     Lost,
+}
+
+/// A blocking thread that hashes and writes what it is given, one after the other, until that is all or something is wrong.
+struct Writer {
+    chunks: mpsc::Sender<(Option<Note>, Bytes)>,
+    working: JoinHandle<(Box<Staged>, Result<Appended, LibraryError>)>,
+    /// Memory of what was written, to be used again.
+    spare: mpsc::UnboundedReceiver<BytesMut>,
+}
+
+impl Writer {
+    fn start(mut staged: Box<Staged>) -> Self {
+        let (chunks, mut coming) = mpsc::channel::<(Option<Note>, Bytes)>(QUEUE);
+        let (give_back, spare) = mpsc::unbounded_channel();
+        let working = tokio::task::spawn_blocking(move || {
+            while let Some((note, bytes)) = coming.blocking_recv() {
+                let noted = note.map_or(Ok(()), |note| staged.set_note(&note));
+                match noted.and_then(|()| staged.append(&bytes)) {
+                    Ok(Appended::All) => {}
+                    ended => return (staged, ended),
+                }
+                if let Ok(mut memory) = bytes.try_into_mut() {
+                    memory.clear();
+                    let _ = give_back.send(memory); // nobody may want it any more
+                }
+            }
+            (staged, Ok(Appended::All))
+        });
+        Self { chunks, working, spare }
+    }
 }
 
 pub(super) struct Lane<'a> {
@@ -64,6 +98,12 @@ pub(super) struct Lane<'a> {
     rate: Option<&'a RateLimit>,
     disk: Disk,
     incoming: Option<Incoming>,
+    /// Where in the file the next bytes of the answer are.
+    at: u64,
+    /// Of what came, what goes into the next write.
+    rest: Bytes,
+    /// Memory of an earlier write.
+    spare: BytesMut,
     /// How the answer ended, while bytes from before the end are still on their way.
     end: Option<Event>,
     /// To be noted with the first bytes of the answer.
@@ -81,8 +121,19 @@ impl<'a> Lane<'a> {
         staged: Box<Staged>,
         reuse: Option<(usize, Arc<Reuse>)>,
     ) -> Self {
-        let disk = Disk::Here(staged);
-        Self { sources, rate, disk, incoming: None, end: None, note: None, wrong: None, reuse }
+        Self {
+            sources,
+            rate,
+            disk: Disk::Here(staged),
+            incoming: None,
+            at: 0,
+            rest: Bytes::new(),
+            spare: BytesMut::new(),
+            end: None,
+            note: None,
+            wrong: None,
+            reuse,
+        }
     }
 
     pub(super) async fn ask(
@@ -92,7 +143,8 @@ impl<'a> Lane<'a> {
         until: Option<u64>,
         if_range: Option<String>,
     ) -> Event {
-        (self.incoming, self.end) = (None, None);
+        self.forget_answer();
+        self.at = from;
         if let Some((_, reuse)) = self.reuse.as_ref().filter(|(number, _)| *number == source) {
             let total = reuse.size();
             self.incoming =
@@ -111,6 +163,9 @@ impl<'a> Lane<'a> {
         };
         match opened {
             Ok((answer, incoming)) => {
+                if matches!(answer, Answer::Whole { .. }) {
+                    self.at = 0;
+                }
                 self.note =
                     Some(Note { source: source.at.to_string(), etag: answer.etag().map(str::to_owned) });
                 self.incoming = Some(incoming);
@@ -120,12 +175,16 @@ impl<'a> Lane<'a> {
         }
     }
 
+    /// The next bytes, up to a multiple of [`GATHER`]: pieces end there, and whole pages are written.
     pub(super) async fn read(&mut self) -> Event {
-        let mut gathered = BytesMut::new();
+        let most = GATHER - (self.at % GATHER as u64) as usize;
+        let mut gathered = std::mem::take(&mut self.spare);
+        gathered.reserve(most);
+        self.gather(&mut gathered, most);
         let began = Instant::now();
         let is_network = !matches!(self.incoming, Some(Incoming::Earlier(_)));
         while self.end.is_none()
-            && gathered.len() < GATHER
+            && gathered.len() < most
             && (gathered.is_empty() || began.elapsed() < GATHER_FOR)
         {
             let next = match &mut self.incoming {
@@ -143,43 +202,60 @@ impl<'a> Lane<'a> {
                     if let Some(rate) = self.rate.filter(|_| is_network) {
                         rate.spend(bytes.len()).await;
                     }
-                    gathered.reserve(GATHER.saturating_sub(gathered.len()).max(bytes.len()));
-                    gathered.extend_from_slice(&bytes);
+                    self.rest = bytes;
+                    self.gather(&mut gathered, most);
                 }
                 Ok(None) => self.end = Some(Event::Ended),
                 Err(fault) => self.end = Some(Event::Failed(fault)),
             }
         }
         if !gathered.is_empty() {
+            self.at += gathered.len() as u64;
             return Event::Chunk(gathered.freeze());
         }
         self.incoming = None;
         self.end.take().unwrap_or(Event::Ended)
     }
 
-    /// Starts hashing and writing, once the bytes before these are written.
+    fn gather(&mut self, gathered: &mut BytesMut, most: usize) {
+        let now = self.rest.len().min(most - gathered.len());
+        gathered.extend_from_slice(&self.rest.split_to(now));
+    }
+
+    fn forget_answer(&mut self) {
+        (self.incoming, self.end) = (None, None);
+        self.rest.clear();
+    }
+
+    /// Has the bytes hashed and written, after those before them.
     pub(super) async fn write(&mut self, bytes: Bytes) -> Result<Event, LocalError> {
-        let mut staged = self.staged().await?;
-        if let Some(event) = self.wrong_piece() {
-            self.disk = Disk::Here(staged);
-            return Ok(event);
+        if let Disk::Here(_) = &self.disk {
+            self.disk = Disk::Away(Writer::start(self.staged().await?));
         }
-        let note = self.note.take();
-        self.disk = Disk::Away(tokio::task::spawn_blocking(move || {
-            let written =
-                note.map_or(Ok(()), |note| staged.set_note(&note)).and_then(|()| staged.append(&bytes));
-            (staged, written)
-        }));
-        Ok(Event::Written)
+        if let Disk::Away(writer) = &mut self.disk {
+            if self.spare.capacity() == 0 {
+                self.spare = writer.spare.try_recv().unwrap_or_default();
+            }
+            if writer.chunks.send((self.note.take(), bytes)).await.is_ok() {
+                return Ok(Event::Written);
+            }
+        }
+        // It ends before it is told to only where something was wrong.
+        let staged = self.staged().await?;
+        self.disk = Disk::Here(staged);
+        Ok(self.wrong_piece().unwrap_or(Event::Written))
     }
 
     pub(super) async fn rewind(&mut self) -> Result<Event, LocalError> {
         let mut staged = self.staged().await?;
-        self.disk = Disk::Away(tokio::task::spawn_blocking(move || {
-            let emptied = staged.rewind().map(|()| Appended::All);
+        self.wrong = None; // it is gone with all the rest
+        let emptying = tokio::task::spawn_blocking(move || {
+            let emptied = staged.rewind();
             (staged, emptied)
-        }));
-        Ok(Event::Rewound)
+        });
+        let (staged, emptied) = emptying.await.map_err(LocalError::Stopped)?;
+        self.disk = Disk::Here(staged);
+        emptied.map(|()| Event::Rewound).map_err(LocalError::Library)
     }
 
     pub(super) async fn check(&mut self, wanted: &Wanted) -> Result<Event, LocalError> {
@@ -215,25 +291,23 @@ impl<'a> Lane<'a> {
     /// What the last bytes turned out to be. Nothing else of the answer is wanted then.
     fn wrong_piece(&mut self) -> Option<Event> {
         let offset = self.wrong.take()?;
-        (self.incoming, self.end) = (None, None);
+        self.forget_answer();
         Some(Event::WrongPiece { offset })
     }
 
+    /// The staged file, when all that was to be written is, or something was wrong.
     async fn staged(&mut self) -> Result<Box<Staged>, LocalError> {
-        match &mut self.disk {
-            Disk::Here(_) => {}
-            Disk::Away(working) => {
+        match std::mem::replace(&mut self.disk, Disk::Lost) {
+            Disk::Here(staged) => Ok(staged),
+            Disk::Away(Writer { chunks, working, .. }) => {
+                drop(chunks);
                 let (staged, written) = working.await.map_err(LocalError::Stopped)?;
-                self.disk = Disk::Here(staged);
                 if let Appended::WrongPiece { offset } = written.map_err(LocalError::Library)? {
                     self.wrong = Some(offset);
                 }
+                Ok(staged)
             }
             Disk::Lost => unreachable!("the lane is dropped after its first local error"),
-        }
-        match std::mem::replace(&mut self.disk, Disk::Lost) {
-            Disk::Here(staged) => Ok(staged),
-            Disk::Away(_) | Disk::Lost => unreachable!("it was just put there"),
         }
     }
 }

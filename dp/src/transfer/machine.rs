@@ -391,6 +391,9 @@ impl Machine {
     fn too_long(&mut self, now: Duration) -> Step {
         let all_its_own = self.sources[self.current].report.bytes == self.have;
         self.blame(now, Fault::TooLong { limit: self.wanted.size });
+        if self.by_pieces && self.have == self.wanted.size {
+            return self.check(); // each piece is here, and right or about to be found wrong
+        }
         // By pieces only its last one can be wrong, and will be found to be.
         if all_its_own && self.have > 0 && !self.by_pieces { self.discard() } else { self.ask_next(now) }
     }

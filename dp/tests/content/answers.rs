@@ -275,3 +275,26 @@ fn http_1_0_is_answered_and_closed() {
     assert!(answer.body == content.bytes);
     wire.ends();
 }
+
+#[test]
+fn a_system_without_pages_sends_the_same_bytes() {
+    for copies in [false, true] {
+        let limits = dp::server::ServerLimits::default();
+        let mut point = Point::open(limits, |server| if copies { server.copying() } else { server });
+        let (large, small) = (point.add(9, (2 << 20) + 7), point.add(10, 1_000));
+        for content in [&large, &small] {
+            assert!(point.get(&content.path()).body == content.bytes);
+            let part = point.ask("GET", &content.path(), &[("Range", "bytes=900-999")]);
+            assert_eq!((part.status, &*part.body), (206, &content.bytes[900..1_000]));
+        }
+        let parts = point.ask("GET", &large.path(), &[("Range", "bytes=0-9,1500000-1600000")]);
+        let holds = |part: &[u8]| parts.body.windows(part.len()).any(|window| window == part);
+        assert!(holds(&large.bytes[..10]) && holds(&large.bytes[1_500_000..=1_600_000]));
+        // Known when the connections have ended.
+        point.stop();
+        point.stopped();
+        let by_region = point.server.served.by_region.load(std::sync::atomic::Ordering::Relaxed);
+        let has_pages = cfg!(all(target_os = "linux", not(feature = "portable"))) && !copies;
+        assert_eq!(by_region > large.bytes.len() as u64, has_pages, "{by_region}");
+    }
+}

@@ -83,7 +83,7 @@ fn a_file_that_becomes_shorter_ends_the_connection() {
     assert_eq!(point.get(&content.path()).status, 404);
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 #[test]
 fn who_cuts_a_file_waits_for_what_is_on_its_way() {
     let point = Point::start();
@@ -119,7 +119,7 @@ fn who_cuts_a_file_waits_for_what_is_on_its_way() {
     }
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 #[test]
 fn a_file_that_was_only_opened_for_writing_is_served_again() {
     let point = Point::start();

@@ -99,7 +99,7 @@ fn a_client_serves_what_it_holds_and_takes_it_back_at_the_end() {
     let service = PeerService::new(register.clone(), Arc::new(Keys), started);
     let site = Point::serving(ServerLimits::default(), Arc::new(service));
     // In the library and not distributed: only the peer gives it.
-    let content = site.store(2, 3_000);
+    let content = site.store(2, 200_001);
     assert_eq!(site.get(&content.path()).status, 404);
     // What came as private is neither announced nor served.
     let private = site.store(3, 2_000);
@@ -112,7 +112,7 @@ fn a_client_serves_what_it_holds_and_takes_it_back_at_the_end() {
             ..site.client(site.folder.path())
         },
         listen: "127.0.0.2:0".parse().unwrap(),
-        max_rate: None,
+        max_rate: Some(1_000_000),
     };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let (tell, told) = std::sync::mpsc::channel();
@@ -133,8 +133,10 @@ fn a_client_serves_what_it_holds_and_takes_it_back_at_the_end() {
     let peers = offered();
     assert_eq!((peers[0].name.as_str(), peers[0].address), ("desk-two", address));
     let mut wire = Wire::over(TcpStream::connect(address).unwrap());
+    let since = Instant::now();
     wire.send(&request("GET", &content.path(), &[]));
     assert!(wire.answer(false).body == content.bytes);
+    assert!(since.elapsed() > Duration::from_millis(150), "it sends faster than it was told to");
     wire.send(&request("GET", &format!("/locations/{}", content.sha256), &[]));
     assert_eq!(wire.answer(false).status, 404, "a peer knows bytes, nothing else");
     wire.send(&request("GET", &private.path(), &[]));

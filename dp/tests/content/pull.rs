@@ -261,6 +261,33 @@ fn a_full_disk_and_sources_that_have_nothing_are_said() {
     assert_eq!(here.point.get(&empty.path()).status, 200);
 }
 
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+#[test]
+fn who_cuts_what_has_just_arrived_waits_for_what_is_on_its_way() {
+    let here = Pulling::start(LONG);
+    let content = Content::new(noise(14, 24 * MIB));
+    let upstream = here.upstream(&content, &[]);
+    here.offer(&content, &[&upstream], true, Access::Public);
+    let mut wire = here.point.connect();
+    wire.send(&request("GET", &content.path(), &[]));
+    assert_eq!(wire.head().unwrap().status, 200);
+    let mut got = wire.body(1_000);
+    until("stored", || here.point.shelf.load().contents.contains_key(&content.sha256));
+    let path = here.point.blob(&content);
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    // A step further, so that the lease is the kernel's.
+    got.extend(wire.body(4 * MIB));
+    let cutter = std::thread::spawn(move || {
+        std::fs::File::options().write(true).open(path).unwrap().set_len(2_000).unwrap();
+    });
+    std::thread::sleep(SHORT);
+    assert!(!cutter.is_finished(), "the file was cut while its pages were on their way");
+    got.extend(wire.body(content.bytes.len()));
+    cutter.join().unwrap();
+    assert!(got.len() < content.bytes.len(), "the connection should have ended");
+    assert!(got == content.bytes[..got.len()], "bytes that were never in the file");
+}
+
 fn play() -> impl Strategy<Value = Play> {
     let at = 0..3 * MIB;
     prop_oneof![
@@ -314,4 +341,33 @@ proptest! {
         let stored = here.point.library.verify(content.sha256).unwrap();
         prop_assert!(matches!(stored, Verdict::Good | Verdict::Missing));
     }
+}
+
+#[test]
+fn what_somebody_else_brings_is_followed() {
+    let here = Pulling::start(LONG);
+    let content = Content::new(noise(15, 3 * MIB));
+    let print = {
+        let mut checker = catalog::digest::Checker::new();
+        checker.update(&content.bytes);
+        checker.into_fingerprint()
+    };
+    let pieces = catalog::digest::Pieces::new(print.size, print.pieces.clone()).unwrap();
+    let servable = dp::server::Servable::new(print.size, Some(content.sha1), "a.esd".parse().unwrap());
+    let offer = dp::server::Offer { servable, sources: Vec::new(), pieces: None, rate: None };
+    let brought = here.pulls.brought(content.sha256, offer.clone()).unwrap();
+    assert!(here.pulls.brought(content.sha256, offer).is_none(), "it arrives already");
+    let mut staged = here.point.library.stage(&wanted(&content)).unwrap();
+    staged.check_pieces(pieces, Some(brought.growth())).unwrap();
+    staged.append(&content.bytes[..MIB + 5]).unwrap();
+    let mut wire = here.point.connect();
+    wire.send(&request("GET", &content.path(), &[]));
+    assert_eq!(wire.head().unwrap().status, 200);
+    assert!(wire.body(MIB) == content.bytes[..MIB], "what has come so far");
+    staged.append(&content.bytes[MIB + 5..]).unwrap();
+    assert!(wire.body(2 * MIB) == content.bytes[MIB..]);
+    assert_eq!(here.said.questions.load(Ordering::SeqCst), 0, "nobody was asked");
+    // It ends without the rest: so do those who wait.
+    drop((staged, brought));
+    assert_eq!(here.point.get(&content.path()).status, 404, "it is not for this point any more");
 }

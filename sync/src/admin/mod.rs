@@ -84,12 +84,20 @@ pub async fn answer(site: &Arc<Site>, envelope: Envelope, who: &str, events: mps
     let caller = Caller { who: who.to_owned(), dry_run: envelope.dry_run };
     let told = device_plane::bears_on(&envelope.request) && !envelope.dry_run;
     let ended = match dispatch(site, envelope.request, &caller).await {
-        Ok(Work::Answered(answer)) => Ok(answer),
+        Ok(Work::Answered(answer)) => {
+            if let Some(problem) = &answer.problem {
+                refused(problem, who);
+            }
+            Ok(answer)
+        }
         Ok(Work::Started(task)) if envelope.no_wait => {
             site.tasks.get(task).await.and_then(|task| Answer::of(&task))
         }
         Ok(Work::Started(task)) => site.tasks.watch(task, &events).await,
-        Err(problem) => Err(problem),
+        Err(problem) => {
+            refused(&problem, who);
+            Err(problem)
+        }
     };
     if told && let Err(problem) = tell_devices(site).await {
         tracing::error!("policies cannot be made: {problem}");
@@ -106,6 +114,11 @@ pub async fn answer(site: &Arc<Site>, envelope: Envelope, who: &str, events: mps
 async fn tell_devices(site: &Arc<Site>) -> Result<(), Problem> {
     site.refresh_shelf().await?;
     device_plane::refresh(site).await
+}
+
+/// The line of the log with the code that the asker is given. A task says so itself where it ends.
+fn refused(problem: &Problem, who: &str) {
+    tracing::info!(code = %problem.code, "refused {who}: {problem}");
 }
 
 /// Short work answers at once; long work is a task.
@@ -216,6 +229,8 @@ async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result
         Request::Ts(request) => return crate::authoring::answer(site, request, caller).await,
         Request::Deploy(request) => return crate::deploying::answer(site, request, caller).await,
         Request::Software(request) => crate::software::answer(site, request, caller).await?.into(),
+        Request::Tokens { act } => crate::tokens::carry_out(site, act, caller).await?.into(),
+        Request::Audit { limit } => Answer::of(&site.read(move |r| r.acts(limit)).await?)?.into(),
         Request::StateDump => Answer::of(&site.read(|r| r.dump()).await?)?.into(),
         Request::ConfigShow => Answer::of(&site.shown_settings())?.into(),
     })

@@ -310,6 +310,16 @@ pub enum Request {
     Deploy(crate::deploying::DeployRequest),
     /// Everything else of the software library.
     Software(crate::software::SoftwareRequest),
+    /// Tokens of the admin API.
+    Tokens {
+        /// What about them.
+        act: crate::tokens::TokenVerb,
+    },
+    /// Who did what, the newest first.
+    Audit {
+        /// How many.
+        limit: u32,
+    },
     /// Canonical text of everything that lasts, for comparisons.
     StateDump,
     /// The settings in force, with where each comes from.

@@ -5,11 +5,14 @@
 
 use std::io::{Read as _, Write as _};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use catalog::id::FileName;
 use catalog::problem::{Code, Problem};
 use flate2::Crc;
 use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
+use serde::{Deserialize, Serialize};
 
 use crate::sequence::LARGEST;
 
@@ -24,6 +27,24 @@ const LOCAL: u32 = 0x0403_4b50;
 const CENTRAL: u32 = 0x0201_4b50;
 const END: u32 = 0x0605_4b50;
 const END_SIZE: usize = 22;
+
+/// An archive on its way in JSON: base64.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Archive(pub Vec<u8>);
+
+impl TryFrom<String> for Archive {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        STANDARD.decode(text).map(Self).map_err(|_| "an archive is base64")
+    }
+}
+
+impl From<Archive> for String {
+    fn from(archive: Archive) -> Self {
+        STANDARD.encode(archive.0)
+    }
+}
 
 /// A file of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use catalog::problem::{Code, Coded as _, Problem};
 use schema::sequences::SequenceRow;
 use serde::{Deserialize, Serialize};
 
-use super::archive::{self, Entry};
+use super::archive::{self, Archive, Entry};
 use super::surroundings::{Known, sequence};
 use crate::admin::{Answer, Caller};
 use crate::clock;
@@ -121,6 +121,28 @@ pub struct Exported {
     pub dry_run: bool,
 }
 
+/// An archive that was made, without content.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ArchiveOf {
+    /// The archive.
+    pub archive: Archive,
+    /// Names of the task sequences.
+    pub sequences: Vec<String>,
+    /// What was left out.
+    pub left_out: Vec<String>,
+}
+
+/// What an archive is made of.
+pub(super) struct Collected {
+    pub rows: Vec<SequenceRow>,
+    /// The documents as they travel, in the same order.
+    pub sequences: Vec<Sequence>,
+    pub manifest: Manifest,
+    pub files: Vec<ListedFile>,
+    pub left_out: Vec<String>,
+    pub bytes: Vec<u8>,
+}
+
 /// `upgrade.zip` → `upgrade_files`, beside it.
 ///
 /// # Errors
@@ -177,6 +199,58 @@ pub async fn export(
     caller: &Caller,
 ) -> Result<Answer, Problem> {
     let folder = folder_of(file)?;
+    let Collected { rows, manifest, files, left_out, bytes, .. } =
+        collect(site, names, dependencies, content).await?;
+    if !caller.dry_run {
+        if manifest.content {
+            place(site, &files, &folder).await?;
+        }
+        write_whole(file, &bytes)?;
+        audit(site, &rows, caller).await?;
+    }
+    Answer::of(&Exported {
+        file: file.to_owned(),
+        folder: manifest.content.then_some(folder),
+        sequences: rows.into_iter().map(|row| row.name).collect(),
+        bytes: if manifest.content { files.iter().map(|file| file.size).sum() } else { 0 },
+        left_out,
+        dry_run: caller.dry_run,
+    })
+}
+
+/// The archive as an answer. What it refers to is listed in it, and its content stays here.
+///
+/// # Errors
+/// `TASK_SEQUENCE_NOT_FOUND`, `EXPORT_MALFORMED` for more than an archive holds.
+pub async fn archive_of(
+    site: &Arc<Site>,
+    names: &[String],
+    dependencies: bool,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let collected = collect(site, names, dependencies, false).await?;
+    if !caller.dry_run {
+        audit(site, &collected.rows, caller).await?;
+    }
+    Answer::of(&ArchiveOf {
+        archive: Archive(collected.bytes),
+        sequences: collected.rows.into_iter().map(|row| row.name).collect(),
+        left_out: collected.left_out,
+    })
+}
+
+async fn audit(site: &Arc<Site>, rows: &[SequenceRow], caller: &Caller) -> Result<(), Problem> {
+    let (ids, who) = (rows.iter().map(|row| row.id.to_string()).collect::<Vec<_>>(), caller.who.clone());
+    site.write(move |w| ids.iter().try_for_each(|id| w.audit(&who, "ts.export", id, clock::now()))).await
+}
+
+/// Puts an archive together, in memory.
+pub(super) async fn collect(
+    site: &Arc<Site>,
+    names: &[String],
+    dependencies: bool,
+    content: bool,
+) -> Result<Collected, Problem> {
     let known = Known::of(site).await?;
     let mut rows: Vec<SequenceRow> = Vec::new();
     for name in names {
@@ -194,7 +268,7 @@ pub async fn export(
         images: Vec::new(),
         apps: Vec::new(),
     };
-    let (mut entries, mut left_out) = (Vec::new(), Vec::new());
+    let (mut entries, mut sequences, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
     for row in &rows {
         let mut exported = Sequence::parse(&row.document)?;
         let references = exported.references();
@@ -210,6 +284,7 @@ pub async fn export(
             .parse()
             .map_err(|error: catalog::id::InvalidId| Problem::of(Code::Internal, &error))?;
         entries.push(Entry { name: name.clone(), bytes: exported.checked_text()?.into_bytes() });
+        sequences.push(exported);
         manifest.sequences.push(ListedSequence {
             file: name,
             id: row.id.clone(),
@@ -229,23 +304,7 @@ pub async fn export(
         MANIFEST.parse().map_err(|error: catalog::id::InvalidId| Problem::of(Code::Internal, &error))?;
     entries.insert(0, Entry { name, bytes: text.into_bytes() });
     let bytes = archive::write(&entries)?;
-    if !caller.dry_run {
-        if manifest.content {
-            place(site, &files, &folder).await?;
-        }
-        write_whole(file, &bytes)?;
-        let (ids, who) = (rows.iter().map(|row| row.id.to_string()).collect::<Vec<_>>(), caller.who.clone());
-        site.write(move |w| ids.iter().try_for_each(|id| w.audit(&who, "ts.export", id, clock::now())))
-            .await?;
-    }
-    Answer::of(&Exported {
-        file: file.to_owned(),
-        folder: manifest.content.then_some(folder),
-        sequences: rows.into_iter().map(|row| row.name).collect(),
-        bytes: if manifest.content { files.iter().map(|file| file.size).sum() } else { 0 },
-        left_out,
-        dry_run: caller.dry_run,
-    })
+    Ok(Collected { rows, sequences, manifest, files, left_out, bytes })
 }
 
 /// Adds what a step refers to, once.

@@ -21,6 +21,7 @@ use crate::admin::{Answer, Caller};
 use crate::clock;
 use crate::packages::content;
 use crate::sequence::action::Incomplete;
+use crate::sequence::refs::{Reference, Target};
 use crate::sequence::{Action, Node, Sequence};
 use crate::site::Site;
 use crate::software::{Taken, images, keep, take_in};
@@ -44,8 +45,8 @@ fn malformed(why: impl Into<String>) -> Problem {
     Problem::new(Code::ExportMalformed, "this is no export of task sequences that can be read").because(why)
 }
 
-/// Reads an archive whole.
-fn read(file: &Path) -> Result<(Manifest, Vec<(Sequence, PackageId)>), Problem> {
+/// Reads a file whole, if it is not larger than an archive may be.
+fn bytes_of(file: &Path) -> Result<Vec<u8>, Problem> {
     let failed = |error: std::io::Error| {
         Problem::new(Code::DiskError, format!("`{}` cannot be read", file.display())).because_of(Some(&error))
     };
@@ -53,10 +54,15 @@ fn read(file: &Path) -> Result<(Manifest, Vec<(Sequence, PackageId)>), Problem> 
     std::fs::File::open(file)
         .and_then(|opened| opened.take(LARGEST_ARCHIVE + 1).read_to_end(&mut bytes))
         .map_err(failed)?;
+    Ok(bytes)
+}
+
+/// Reads an archive whole.
+fn read(bytes: &[u8]) -> Result<(Manifest, Vec<(Sequence, PackageId)>), Problem> {
     if bytes.len() as u64 > LARGEST_ARCHIVE {
         return Err(malformed("it has more than 64 MiB"));
     }
-    let entries = archive::read(&bytes)?;
+    let entries = archive::read(bytes)?;
     let text = |name: &str| {
         let found: Option<&Entry> = entries.iter().find(|entry| entry.name.as_str() == name);
         let bytes = &found.ok_or_else(|| malformed(format!("it has no `{name}`")))?.bytes;
@@ -83,11 +89,20 @@ enum New {
     App(Box<(AppRow, Vec<Taken>)>),
 }
 
-/// Takes task sequences from an archive.
+/// What the task sequences of an archive refer to.
+struct What {
+    /// What is here: its id there, its id here.
+    ids: HashMap<PackageId, PackageId>,
+    /// What comes along, by its id there.
+    new: Vec<(PackageId, New)>,
+    /// What does neither, with its name.
+    lacking: Vec<(PackageId, String)>,
+}
+
+/// Takes task sequences from the archive in a file, with the folder beside it.
 ///
 /// # Errors
-/// `EXPORT_NAME`, `EXPORT_MALFORMED`, `TASK_SEQUENCE_TOO_LARGE`, `IMPORT_CONTENT_MISSING`, `HASH_MISMATCH`,
-/// `FEATURE_NOT_IN_RELEASE`.
+/// `EXPORT_NAME`, `DISK_ERROR`, those of [`take`].
 pub async fn import(
     site: &Arc<Site>,
     file: &Path,
@@ -95,11 +110,27 @@ pub async fn import(
     caller: &Caller,
 ) -> Result<Answer, Problem> {
     let folder = folder_of(file)?;
-    let (manifest, mut sequences) = read(file)?;
+    take(site, &bytes_of(file)?, Some(folder), duplicates, caller).await
+}
+
+/// Takes task sequences from an archive; content, where it has any, from `folder`.
+///
+/// # Errors
+/// `EXPORT_MALFORMED`, `TASK_SEQUENCE_TOO_LARGE`, `IMPORT_CONTENT_MISSING`, `HASH_MISMATCH`, `FEATURE_NOT_IN_RELEASE`.
+pub async fn take(
+    site: &Arc<Site>,
+    archive: &[u8],
+    folder: Option<PathBuf>,
+    duplicates: Duplicates,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let (manifest, mut sequences) = read(archive)?;
     let known = Known::of(site).await?;
     if sequences.iter().any(|(sequence, _)| sequence.uses_feature_updates()) {
         known.surroundings.release.allows_feature_updates()?;
     }
+    // Where nothing lies beside it, every file that is looked for is missing.
+    let folder = folder.unwrap_or_default();
     if manifest.content && !folder.is_dir() {
         let message = format!("the folder `{}` is not beside the archive", folder.display());
         return Err(Problem::new(Code::ImportContentMissing, message));
@@ -163,7 +194,18 @@ pub async fn import(
                 new.push((listed.id.clone(), New::App(Box::new((row, all)))));
             }
         }
-        record(site, &mut sequences, ids, new, &known, duplicates, &mut imported, caller).await
+        // What is listed and neither here nor brought along must not become something else that has its id here.
+        let brought = |id: &PackageId| new.iter().any(|(old, _)| old == id);
+        let lacking: Vec<(PackageId, String)> = manifest
+            .images
+            .iter()
+            .map(|listed| (&listed.id, &listed.name))
+            .chain(manifest.apps.iter().map(|listed| (&listed.id, &listed.form.name)))
+            .filter(|(id, _)| !ids.contains_key(*id) && !brought(id))
+            .map(|(id, name)| (id.clone(), name.clone()))
+            .collect();
+        let what = What { ids, new, lacking };
+        record(site, &mut sequences, what, &known, duplicates, &mut imported, caller).await
     }
     .await;
     if result.is_err() {
@@ -196,12 +238,10 @@ async fn taken(site: &Arc<Site>, path: &Path, file: &ListedFile) -> Result<Taken
     Ok(Taken { file_name: file.name.clone(), ..taken })
 }
 
-#[allow(clippy::too_many_arguments, reason = "one transaction needs all of it")]
 async fn record(
     site: &Arc<Site>,
     sequences: &mut [(Sequence, PackageId)],
-    ids: HashMap<PackageId, PackageId>,
-    new: Vec<(PackageId, New)>,
+    What { ids, new, lacking }: What,
     known: &Known,
     duplicates: Duplicates,
     imported: &mut Imported,
@@ -214,7 +254,9 @@ async fn record(
         .map(|row| row.id.clone())
         .chain(known.apps.iter().map(|row| row.id.clone()))
         .collect();
-    let same_site: Vec<PackageId> = here.into_iter().filter(|id| !ids.contains_key(id)).collect();
+    let is_lacking = |id: &PackageId| lacking.iter().any(|(lacking, _)| lacking == id);
+    let same_site: Vec<PackageId> =
+        here.into_iter().filter(|id| !ids.contains_key(id) && !is_lacking(id)).collect();
     let mut todo = Vec::new();
     for (sequence, _) in sequences.iter_mut() {
         let same = existing.iter().find(|row| row.name.to_lowercase() == sequence.name.to_lowercase());
@@ -261,8 +303,14 @@ async fn record(
                 }
                 ids.insert(old, id);
             }
+            // Ids that nothing has and nothing will get: their references are broken, as they should be.
+            let mut nothing = HashMap::new();
+            for (id, _) in lacking.iter().filter(|_| !todo.is_empty()) {
+                nothing.insert(id.clone(), w.next_id(&code)?.0);
+            }
             for (over, mut sequence) in todo {
-                rename(&mut sequence.nodes, &ids, &same_site);
+                let apps = lacking_apps(&sequence, &lacking);
+                rename(&mut sequence.nodes, &ids, &same_site, &nothing);
                 let saved = recorded(&sequence, sequence.checked_text()?);
                 let id = match over {
                     Some((id, revision)) => {
@@ -277,6 +325,7 @@ async fn record(
                     }
                 };
                 w.audit(&who, "ts.import", id.as_str(), clock::now())?;
+                made.incomplete.extend(apps.iter().map(|(step, name)| format!("{id} step {step}: {name}")));
                 for at in sequence.steps() {
                     if let Action::UpgradeOs(upgrade) = &at.step.action
                         && let Some(incomplete) = upgrade.incomplete
@@ -296,12 +345,29 @@ async fn record(
     Ok(())
 }
 
+/// Steps that install an application which is not here, with its name.
+fn lacking_apps(sequence: &Sequence, lacking: &[(PackageId, String)]) -> Vec<(usize, String)> {
+    let named = |reference: Reference| match &reference.target {
+        Target::Application(wanted) => {
+            let (_, name) = lacking.iter().find(|(id, _)| id == wanted)?;
+            Some((reference.step, format!("application `{name}`")))
+        }
+        _ => None,
+    };
+    sequence.references().into_iter().filter_map(named).collect()
+}
+
 /// Ids of where it comes from become ids of here. An image that is not here leaves its step incomplete.
-fn rename(nodes: &mut [Node], ids: &HashMap<PackageId, PackageId>, here: &[PackageId]) {
+fn rename(
+    nodes: &mut [Node],
+    ids: &HashMap<PackageId, PackageId>,
+    here: &[PackageId],
+    nothing: &HashMap<PackageId, PackageId>,
+) {
     let renamed = |id: &PackageId| ids.get(id).or_else(|| here.iter().find(|known| *known == id)).cloned();
     for node in nodes {
         match node {
-            Node::Group(group) => rename(&mut group.nodes, ids, here),
+            Node::Group(group) => rename(&mut group.nodes, ids, here, nothing),
             Node::Step(step) => match &mut step.action {
                 Action::UpgradeOs(upgrade) => {
                     if let Some(old) = upgrade.image.take() {
@@ -313,14 +379,14 @@ fn rename(nodes: &mut [Node], ids: &HashMap<PackageId, PackageId>, here: &[Packa
                 }
                 Action::InstallApplication(install) => {
                     install.applications.iter_mut().for_each(|id| {
-                        if let Some(new) = renamed(id) {
+                        if let Some(new) = renamed(id).or_else(|| nothing.get(id).cloned()) {
                             *id = new;
                         }
                     });
                 }
                 Action::DownloadContent(download) => {
                     download.packages.iter_mut().for_each(|id| {
-                        if let Some(new) = renamed(id) {
+                        if let Some(new) = renamed(id).or_else(|| nothing.get(id).cloned()) {
                             *id = new;
                         }
                     });

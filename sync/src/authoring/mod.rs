@@ -7,6 +7,7 @@ mod change;
 mod create;
 mod export;
 mod import;
+mod migrate;
 mod request;
 pub mod secrets;
 mod show;
@@ -17,9 +18,10 @@ use std::sync::Arc;
 use catalog::problem::{Code, Problem};
 
 pub use create::{Choices, Created, checked_name};
-pub use export::{Exported, stripped};
+pub use export::{ArchiveOf, Exported, stripped};
 pub use import::Imported;
-pub use request::{Create, Duplicates, StepSet, TsRequest, Updates};
+pub use migrate::Migrated;
+pub use request::{Create, Duplicates, Migrate, StepSet, TsRequest, Updates};
 pub use show::{Differences, Linted, Planned, References, Shown};
 
 use crate::admin::{Answer, Caller, Work};
@@ -70,6 +72,13 @@ async fn at_once(site: &Arc<Site>, request: TsRequest, caller: &Caller) -> Resul
         TsRequest::Export { sequences, file, dependencies, content } => {
             export::export(site, &sequences, &file, dependencies, content, caller).await
         }
+        TsRequest::ExportArchive { sequences, dependencies } => {
+            export::archive_of(site, &sequences, dependencies, caller).await
+        }
+        TsRequest::ImportArchive { archive, duplicates } => {
+            import::take(site, &archive.0, None, duplicates, caller).await
+        }
+        TsRequest::Migrate(wanted) => migrate::migrate(site, *wanted, caller).await,
         TsRequest::Import { file, duplicates } => import::import(site, &file, duplicates, caller).await,
         TsRequest::Set { sequence, changes } => change::set(site, &sequence, &changes, caller).await,
         TsRequest::Media(_) | TsRequest::Prestage { .. } | TsRequest::PrestageImport { .. } => {

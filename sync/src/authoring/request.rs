@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::archive::Archive;
 use crate::admin::UpdateFilter;
 use crate::sequence::choose::Device;
 use crate::sequence::edit::Place;
@@ -52,8 +53,14 @@ pub enum TsRequest {
     StepRemove { sequence: String, step: String },
     /// Writes task sequences into an archive.
     Export { sequences: Vec<String>, file: PathBuf, dependencies: bool, content: bool },
+    /// The same archive as the answer, without content beside it.
+    ExportArchive { sequences: Vec<String>, dependencies: bool },
     /// Takes task sequences from an archive.
     Import { file: PathBuf, duplicates: Duplicates },
+    /// Takes them from an archive that comes with the request, without content beside it.
+    ImportArchive { archive: Archive, duplicates: Duplicates },
+    /// Carries one to another site, through that site's admin API.
+    Migrate(Box<Migrate>),
     /// What differs between two.
     Diff { one: String, other: String },
     /// Makes stand-alone media.
@@ -138,6 +145,21 @@ pub struct StepSet {
     pub encoded_key: bool,
     /// The hidden value of a variable.
     pub value: Option<HiddenText>,
+}
+
+/// Where a task sequence is carried to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Migrate {
+    /// Id or name.
+    pub sequence: String,
+    /// Address of the admin plane of the other site.
+    pub to: String,
+    /// A token of it.
+    pub token: HiddenText,
+    /// PEM certificates by which it is trusted, in addition to the system's.
+    pub ca_file: Option<PathBuf>,
+    /// What happens to what is there already.
+    pub duplicates: Duplicates,
 }
 
 /// What happens to things of an import that the site has already.

@@ -33,11 +33,11 @@ pub enum Dp {
         /// Its name
         dp: String,
     },
-    /// Change settings: url, rate, schedule, pull_from
+    /// Change settings: url, rate, schedule, pull_from, on_demand
     Set {
         /// Its name
         dp: String,
-        /// As rate=12MiB/s, schedule="mon-fri 08-18 closed", pull_from=dp1,dp2
+        /// As rate=12MiB/s, schedule="mon-fri 08-18 closed", pull_from=dp1,dp2, on_demand=yes
         #[arg(required = true, value_name = "KEY=VALUE")]
         changes: Vec<String>,
     },
@@ -222,8 +222,15 @@ fn show(shown: &PointWithContent, output: &Output) {
     let rate = point.rate.map_or_else(|| "none".to_owned(), |rate| size(rate) + "/s");
     let schedule = if point.schedule.is_empty() { "open" } else { &point.schedule };
     output.line(format!("  rate limit {rate}; schedule {}", safe(schedule)));
-    if point.on_demand {
-        output.line("  fetches what it is asked for and lacks");
+    match (point.may_pull, point.on_demand) {
+        (true, true) => output.line("  fetches what it is asked for and lacks"),
+        (true, false) => {
+            output.line("  may fetch what it is asked for, and does not ([dp] on_demand on its machine)");
+        }
+        (false, true) => {
+            output.line("  would fetch what it is asked for, and may not (`spsync dp set DP on_demand=yes`)");
+        }
+        (false, false) => {}
     }
     if !point.pull_from.is_empty() {
         output.line(format!("  asks {} before the site", safe(&point.pull_from.join(", "))));

@@ -25,8 +25,10 @@ mod status;
 mod sync;
 mod task;
 mod tls;
+mod token;
 mod ts;
 mod updates;
+mod wait;
 mod whence;
 
 use std::path::PathBuf;
@@ -175,6 +177,9 @@ enum Verb {
     /// Long work: list, watch, cancel
     #[command(subcommand)]
     Task(task::Task),
+    /// Tokens of the admin API
+    #[command(subcommand)]
+    Token(token::Token),
     /// Certificates of the site
     #[command(subcommand)]
     Tls(tls::Tls),
@@ -272,6 +277,7 @@ async fn run(cli: Cli, output: &Output) -> Result<u8, Problem> {
         Verb::Key(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Boundary(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Content(verb) => verb.run(&settings(global)?, global, output).await,
+        Verb::Token(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Tls(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::Task(verb) => verb.run(&settings(global)?, global, output).await,
         Verb::State(verb) => verb.run(&settings(global)?, global, output).await,

@@ -83,6 +83,9 @@ pub enum Package {
         /// Distribution points, groups of them, or `all`; the site's own if not given
         #[arg(long, value_name = "DP")]
         to: Vec<String>,
+        /// Wait until every point has it, or gives up
+        #[arg(long, conflicts_with_all = ["no_wait", "dry_run"])]
+        wait: bool,
     },
     /// Send it again: every file is read there, and what is not good is fetched
     Redistribute {
@@ -195,9 +198,14 @@ impl Package {
                 );
                 return Ok(called.finish(output));
             }
-            Self::Distribute { package, to } => {
+            Self::Distribute { package, to, wait } => {
                 let request = Request::PackageDistribute { package, to };
-                let called = connect::call::<Distributed>(settings, global, output, request).await?;
+                let mut called = connect::call::<Distributed>(settings, global, output, request).await?;
+                if wait {
+                    let ended =
+                        super::wait::until_settled(&mut called.body, settings, global, output).await?;
+                    called.problem = called.problem.or(ended);
+                }
                 output.one(
                     &called.body,
                     |d| d.package.to_string(),

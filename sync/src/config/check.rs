@@ -111,17 +111,25 @@ impl Findings<'_> {
                 self.error("server.listen", format!("`{one}` and `{other}` cannot be listened on both"));
             }
         }
-        let admin = &settings.admin.listen;
-        if let Some(other) = listen.iter().find(|other| collide(admin, other)) {
-            let rule = "clients and administrators never share a port";
-            self.error("admin.listen", format!("`{admin}` collides with `server.listen` `{other}`: {rule}"));
+        let (admin, admin_tls) = (&settings.admin.listen, &settings.admin.listen_tls);
+        for (key, admin) in [("admin.listen", admin), ("admin.listen_tls", admin_tls)] {
+            if let Some(other) = listen.iter().find(|other| collide(admin, other)) {
+                let rule = "clients and administrators never share a port";
+                self.error(key, format!("`{admin}` collides with `server.listen` `{other}`: {rule}"));
+            }
+        }
+        if collide(admin, admin_tls) {
+            self.error("admin.listen_tls", format!("`{admin_tls}` and `{admin}` cannot be listened on both"));
         }
         let reach =
             |address: &String| address.parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback());
         if reach(admin) {
             self.warn(
                 "admin.listen",
-                format!("`{admin}` can be reached from other machines, without a password"),
+                format!(
+                    "`{admin}` can be reached from other machines, which see there without a password how the site is; \
+                     the API answers them at `admin.listen_tls` only"
+                ),
             );
         }
         if listen.is_empty() {
@@ -140,11 +148,11 @@ impl Findings<'_> {
                 "tokens and keys of points and devices can be read by whoever is between",
             );
         }
-        if let Some(Err(problem)) =
-            (!settings.server.listen_tls.is_empty()).then(|| crate::tls::identity(settings))
+        if let Some(Err(problem)) = (!settings.server.listen_tls.is_empty() || !admin_tls.is_empty())
+            .then(|| crate::tls::identity(settings))
         {
             self.warn(
-                "server.listen_tls",
+                if admin_tls.is_empty() { "server.listen_tls" } else { "admin.listen_tls" },
                 format!("{}: {}; {}", problem.code, problem.message, problem.help),
             );
         }

@@ -72,8 +72,9 @@ pub(super) fn broken(settings: &Settings) -> Vec<(String, String)> {
         rules.reads("dp.site", web_address(&s.dp.site));
         rules.hold("dp.key_file", !s.dp.key_file.is_empty(), || "expected a path, actual nothing".to_owned());
     }
-    let admin = &s.admin.listen;
-    rules.hold("admin.listen", admin.is_empty() || is_address(admin), || not_an_address(admin));
+    for (key, admin) in [("admin.listen", &s.admin.listen), ("admin.listen_tls", &s.admin.listen_tls)] {
+        rules.hold(key, admin.is_empty() || is_address(admin), || not_an_address(admin));
+    }
     for (key, url) in [("server.public_url", &s.server.public_url), ("client.site", &s.client.site)] {
         if !url.is_empty() {
             rules.reads(key, web_address(url));

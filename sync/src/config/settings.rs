@@ -161,8 +161,10 @@ section! {
     Admin {
         /// Unix socket of the command line; empty: off.
         socket: String = "/run/spsync/admin.sock".to_owned(),
-        /// Address of `/healthz`, `/readyz` and `/metrics`; empty: off.
+        /// Address of `/healthz`, `/readyz`, `/metrics` and, for this machine alone, the API; empty: off.
         listen: String = "127.0.0.1:8540".to_owned(),
+        /// The same over TLS, where the API answers other machines too; empty: off.
+        listen_tls: String = String::new(),
         /// `/metrics` for other machines too, where `listen` lets them ask.
         metrics_public: bool = false,
     }
@@ -590,6 +592,11 @@ impl Dp {
 }
 
 impl Admin {
+    /// The address with TLS, unless it is off.
+    pub fn listen_tls(&self) -> Option<String> {
+        (!self.listen_tls.is_empty()).then(|| self.listen_tls.clone())
+    }
+
     /// The socket of the command line, unless it is off.
     pub fn socket(&self) -> Option<PathBuf> {
         given(&self.socket)

@@ -151,6 +151,7 @@ impl Demo<'_> {
             ca_file: None,
             key_file: folder.join("device.key"),
             instance: crate::point::instance(&folder.join("device.instance"))?,
+            plain: false,
         };
         let file = folder.join("token");
         crate::keys::write_private(&file, token.token.as_bytes())?;

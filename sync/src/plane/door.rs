@@ -51,7 +51,7 @@ impl Door {
 
     /// Counts what was wrong with a secret. Who has a key that was revoked does not guess.
     pub fn counts(&self, asker: Asker, problem: &Problem, now: Timestamp) {
-        if matches!(problem.code, Code::KeyRefused | Code::TokenRefused) {
+        if matches!(problem.code, Code::KeyRefused | Code::TokenRefused | Code::ApiTokenRefused) {
             self.lock().count(asker.address.to_canonical(), now);
             warn!(client = %asker.address, "{problem}");
         }

@@ -6,28 +6,29 @@
 //! whether what was pulled is still for this point: what was withdrawn everywhere goes.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use catalog::digest::{Pieces, Sha256Digest};
 use catalog::problem::{Code, Coded as _, Problem};
 use dp::library::Library;
 use dp::server::{Access, Eventually, Offer, Origin, PullLimits, Pulls, Refusal, Servable};
-use dp::transfer::web::{Exchange, Web, WebPolicy, names};
-use dp::transfer::{At, Fetched, Policy, RateLimit, Source, SourceKind};
+use dp::transfer::web::Exchange;
+use dp::transfer::{Fetched, Policy, RateLimit};
 use http::StatusCode;
 use jiff::Timestamp;
 use schema::pulled::PulledRow;
 use serde::{Deserialize, Serialize};
 use tracing::{debug, error, info, warn};
-use url::Url;
 
 use super::call;
+use super::cloud::Cloud;
 use super::evict::{self, Held, Wish};
 use super::work::Sources;
 use crate::clock;
-use crate::config::Settings;
+use crate::keys::Secret;
 use crate::packages::content::take_away;
 use crate::points::wire::{AssignedFile, Assignment, LARGEST_OFFER, OfferAnswer};
 use crate::site::Site;
@@ -41,42 +42,14 @@ const CHECK: Duration = Duration::from_secs(15 * 60);
 struct Demand {
     site: Weak<Site>,
     cloud: Option<Cloud>,
+    /// Connections stay open from one question to the next: a client waits for its first byte.
+    sources: Mutex<Option<(Way, Arc<Sources>)>>,
     /// The rate of the assignment, shared by all that comes so.
     rate: Mutex<Option<(u64, Arc<RateLimit>)>>,
 }
 
-/// Upstreams on the internet, by an allow-list of hosts.
-struct Cloud {
-    hosts: Vec<String>,
-    web: Arc<Web>,
-}
-
-impl Cloud {
-    /// None where no host is allowed.
-    fn new(settings: &Settings) -> Result<Option<Self>, Problem> {
-        let hosts = settings.dp.cloud_hosts.clone();
-        if hosts.is_empty() {
-            return Ok(None);
-        }
-        let policy = WebPolicy {
-            allow_networks: settings.dp.cloud_networks.clone(),
-            redirect_hosts: Some(hosts.clone()),
-            extra_ca_file: settings.tls.extra_ca_file(),
-            proxy: settings.download.proxy(),
-            ..WebPolicy::default()
-        };
-        let web = Web::new(policy).map(Arc::new).map_err(crate::site::problem)?;
-        Ok(Some(Self { hosts, web }))
-    }
-
-    fn source(&self, link: &str) -> Option<Source> {
-        let url = Url::parse(link).ok()?;
-        let host = url.host_str()?;
-        let allowed = matches!(url.scheme(), "http" | "https") && self.hosts.iter().any(|it| names(it, host));
-        let name = url.origin().ascii_serialization();
-        allowed.then(|| Source { kind: SourceKind::Cloud, name, at: At::Url(url), web: self.web.clone() })
-    }
-}
+/// What connections depend on: site, other points, key, and the file of certificates with the time of its last change.
+type Way = (String, Vec<String>, String, Option<(PathBuf, Option<SystemTime>)>);
 
 /// What pulls for this point; `None` where that is off.
 ///
@@ -87,8 +60,9 @@ pub fn open(site: &Arc<Site>) -> Result<Option<Arc<Pulls>>, Problem> {
     if !settings.dp.on_demand || settings.dp.is_site() {
         return Ok(None);
     }
-    let cloud = Cloud::new(&settings)?;
-    let demand = Demand { site: Arc::downgrade(site), cloud, rate: Mutex::default() };
+    let cloud = Cloud::of(&settings)?;
+    let (sources, rate) = (Mutex::default(), Mutex::default());
+    let demand = Demand { site: Arc::downgrade(site), cloud, sources, rate };
     let (wait, usual) = (settings.dp.on_demand_wait, PullLimits::default());
     let limits = PullLimits { wait, remembered: usual.remembered.min(wait), ..usual };
     // Clients wait: who does not answer soon is passed by.
@@ -164,7 +138,7 @@ impl Demand {
         assignment: &Assignment,
         content: Sha256Digest,
     ) -> Result<Option<Offer>, Problem> {
-        let sources = Sources::new(site, assignment)?;
+        let sources = self.sources(site, assignment)?;
         let said = match (ask(&sources, content, true).await, assigned(assignment, content)) {
             (Ok(said), _) => said,
             // What was given to this point is known here, but for its pieces; other points may have it.
@@ -196,6 +170,21 @@ impl Demand {
             pieces: Pieces::new(said.size, said.pieces),
             rate: assignment.rate.map(|rate| self.rate(rate)),
         }))
+    }
+
+    fn sources(&self, site: &Site, assignment: &Assignment) -> Result<Arc<Sources>, Problem> {
+        let settings = site.settings();
+        let key = Secret::of_file(&settings.point_key_file())?.reveal();
+        let changed = |path: &PathBuf| std::fs::metadata(path).and_then(|found| found.modified()).ok();
+        let ca_file = settings.dp.ca_file().map(|path| (path.clone(), changed(&path)));
+        let way = (settings.dp.site.clone(), assignment.pull_from.clone(), key, ca_file);
+        let mut kept = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, sources)) = kept.as_ref().filter(|(same, _)| *same == way) {
+            return Ok(sources.clone());
+        }
+        let sources = Arc::new(Sources::new(site, assignment)?);
+        *kept = Some((way, sources.clone()));
+        Ok(sources)
     }
 
     fn rate(&self, rate: u64) -> Arc<RateLimit> {

@@ -8,6 +8,7 @@
 //! and after its key was revoked: content is public, and only its site can take it off.
 
 pub mod call;
+mod cloud;
 pub mod demand;
 pub mod enrol;
 mod evict;

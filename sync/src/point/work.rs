@@ -12,7 +12,7 @@ use catalog::digest::{Digests, PIECE_SIZE, Pieces, Sha256Digest, Wanted};
 use catalog::id::PackageId;
 use catalog::problem::{Code, Coded as _, Problem};
 use dp::library::{Library, Verdict};
-use dp::server::read_hash_file;
+use dp::server::{Access, Brought, Offer, Servable, read_hash_file};
 use dp::transfer::web::{Small, Web};
 use dp::transfer::{At, Doing, Job, Known, Policy, RateLimit, Source, SourceKind};
 use schema::assignment::AssignedWork;
@@ -264,7 +264,16 @@ async fn fetch_what_is_missing(
         let (live, id, order) = (site.clone(), package.package.clone(), package.order);
         let (began, told) = (Instant::now(), AtomicU64::new(0));
         let before = done;
-        let known = Known { pieces: sources.pieces(file.sha256, file.size).await, ..Known::default() };
+        let pieces = sources.pieces(file.sha256, file.size).await;
+        // Clients who ask for it meanwhile get what has come of it, where this point fetches what it is asked for.
+        let followed = site.point.pulls.get().and_then(|pulls| {
+            let access = if file.private { Access::Private } else { Access::Public };
+            let servable = Servable::new(file.size, Some(file.sha1), file.name.clone()).with_access(access);
+            let offer = Offer { servable, sources: Vec::new(), pieces: pieces.clone(), rate: None };
+            pulls.brought(file.sha256, offer)
+        });
+        let growth = followed.as_ref().map(Brought::growth);
+        let known = Known { pieces, growth, ..Known::default() };
         let fetched = dp::transfer::fetch_with(&site.library, job, known, &policy, move |at| {
             let state = match at.doing {
                 Doing::Verifying => ContentState::Verifying,
@@ -277,6 +286,7 @@ async fn fetch_what_is_missing(
         .await
         .map_err(|error| error.problem())?;
         record(site, &file, &fetched).await?;
+        drop(followed);
         done += file.size;
         for served in &fetched.served {
             info!("{} bytes of {} came from {}", served.bytes, file.name, served.name);

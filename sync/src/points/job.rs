@@ -90,7 +90,7 @@ pub fn on(
         (Event::Cancel, _) => return refuse("cannot be cancelled"),
         (Event::Retry, State::Failed | State::Cancelled) => afresh(State::Queued, placed.work),
         (Event::Retry, _) => return refuse("needs no other try"),
-        (Event::RetryDue, State::Failed) if placed.next_retry.is_some_and(|due| due <= now) => {
+        (Event::RetryDue, State::Failed) if placed.next_retry.is_some_and(|due| is_due(due, retry, now)) => {
             let left = placed.retries_left.saturating_sub(1);
             with(State::Queued, placed.work).map(|it| Placement { retries_left: left, ..it })
         }
@@ -100,6 +100,16 @@ pub fn on(
         (Event::Said(said), _) if said.order != placed.order => None,
         (Event::Said(said), _) => heard(placed, said, retry, now),
     })
+}
+
+/// Nobody waits longer than the pause between two tries: a time that is further away is from before the clock was put back.
+fn is_due(due: Timestamp, retry: &PointRetry, now: Timestamp) -> bool {
+    due <= now || due > latest(retry, now)
+}
+
+/// The latest time at which a next try may be due.
+pub fn latest(retry: &PointRetry, now: Timestamp) -> Timestamp {
+    now.checked_add(retry.delay).unwrap_or(Timestamp::MAX)
 }
 
 /// The point speaks of the present order.
@@ -252,6 +262,18 @@ mod tests {
         assert_eq!((over.state, over.next_retry), (State::Failed, None), "no more tries");
         let again = on(&over, Event::Retry, 99, &RETRY, now).unwrap().unwrap();
         assert_eq!((again.state, again.retries_left), (State::Queued, RETRY.max), "an operator starts anew");
+    }
+
+    #[test]
+    fn a_clock_that_is_put_back_keeps_nobody_waiting() {
+        let due = NOW + Duration::from_secs(3_600);
+        let failed = Placement { next_retry: Some(due), ..placed(State::Failed) };
+        let at = |now| on(&failed, Event::RetryDue, 8, &RETRY, now).unwrap().map(|next| next.state);
+        assert_eq!(at(due), Some(State::Queued));
+        assert_eq!(at(due - Duration::from_secs(59)), None, "not yet");
+        assert_eq!(at(due - RETRY.delay), None, "it has just failed");
+        assert_eq!(at(due - RETRY.delay - Duration::from_secs(1)), Some(State::Queued), "put back");
+        assert_eq!(at(due + Duration::from_secs(86_400)), Some(State::Queued), "put forward");
     }
 
     fn event() -> impl Strategy<Value = Event> {

@@ -167,7 +167,7 @@ pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
 }
 
 /// Names of points and groups: shown, typed, and part of no path.
-fn checked_name(name: &str) -> Result<String, Problem> {
+pub(crate) fn checked_name(name: &str) -> Result<String, Problem> {
     let name = name.trim();
     let refuse = |code, message: String| Err(Problem::new(code, message));
     if name.is_empty() {
@@ -227,7 +227,7 @@ fn checked_url(url: &str) -> Result<String, Problem> {
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
-/// Sets `key` of a point to `value`: url, rate, schedule, pull_from.
+/// Sets `key` of a point to `value`: url, rate, schedule, pull_from, on_demand.
 ///
 /// # Errors
 /// `DP_NOT_FOUND`, `USAGE`.
@@ -259,9 +259,16 @@ pub async fn set(
                 }
                 point.role = if point.pull_from.is_empty() { PointRole::Standard } else { PointRole::Pull };
             }
+            "on_demand" => {
+                point.may_pull = match value.as_str() {
+                    "yes" | "on" | "true" => true,
+                    "no" | "off" | "false" => false,
+                    _ => return Err(usage(format!("expected `yes` or `no`, actual `{value}`"))),
+                }
+            }
             other => {
                 return Err(usage(format!(
-                    "`{other}` is no setting of a point: url, rate, schedule, pull_from"
+                    "`{other}` is no setting of a point: url, rate, schedule, pull_from, on_demand"
                 )));
             }
         }
@@ -445,7 +452,8 @@ pub async fn keep_time(site: Arc<Site>, stopped: impl Future<Output = ()>) {
 
 async fn tick(site: &Arc<Site>, levels: &mut Vec<(i64, grid::Level)>) -> Result<(), Problem> {
     let (now, settings) = (clock::now(), site.settings());
-    let (due, points) = site.read(move |r| Ok((r.retries_due(now)?, r.point_settings()?))).await?;
+    let latest = job::latest(&settings.dp.retry, now);
+    let (due, points) = site.read(move |r| Ok((r.retries_due(now, latest)?, r.point_settings()?))).await?;
     let before = std::mem::take(levels);
     *levels = points.iter().map(|point| (point.id, assign::level(point, &settings, now))).collect();
     let mut changed = !before.is_empty() && before != *levels;

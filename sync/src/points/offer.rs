@@ -1,5 +1,5 @@
-//! What a point may fetch because it is asked for it: what it was given; and public content that any point was given, if the
-//! point says that it works so. Its word is enough for what anybody may have; private content only goes where it was sent.
+//! What a point may fetch because it is asked for it: what it was given; and public content that any point was given, if an
+//! administrator lets it and the point says that it works so. Private content only goes where it was sent.
 
 use std::sync::Arc;
 

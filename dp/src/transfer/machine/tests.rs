@@ -210,6 +210,23 @@ fn more_than_the_file_has_is_never_staged() {
 }
 
 #[test]
+fn where_each_piece_is_known_more_than_enough_is_enough() {
+    let mut machine = machine(10, 2);
+    machine.by_pieces();
+    play(
+        &mut machine,
+        vec![
+            (started(0), "ask 0 from 0"),
+            (Event::Answered(Answer::Whole { total: None, etag: None }), "read"),
+            (bytes(10), "write 10"),
+            (Event::Written, "read"),
+            (bytes(3), "check"),
+            (Event::WrongPiece { offset: 0 }, "ask 1 from 0"),
+        ],
+    );
+}
+
+#[test]
 fn who_sends_too_much_does_not_cost_the_bytes_of_others() {
     play(
         &mut machine(10, 2),

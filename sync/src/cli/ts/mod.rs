@@ -3,6 +3,7 @@
 mod ask;
 mod edit;
 mod media;
+mod migrate;
 mod print;
 
 use std::path::{Path, PathBuf};
@@ -118,6 +119,8 @@ pub enum Ts {
         #[arg(long, value_enum, default_value = "ignore")]
         duplicates: Duplicates,
     },
+    /// Carry a task sequence to another site, through its admin API
+    Migrate(migrate::MigrateArgs),
     /// What differs between two task sequences
     Diff {
         /// Id or name
@@ -349,6 +352,7 @@ impl Ts {
                 content: !no_content,
             },
             Self::Import { file, duplicates } => TsRequest::Import { file: absolute(file), duplicates },
+            Self::Migrate(args) => args.request()?,
             Self::Diff { one, other } => TsRequest::Diff { one, other },
             Self::Set { ts, changes } => TsRequest::Set { sequence: ts, changes },
             Self::Distribute { ts, to } => {

@@ -1,0 +1,228 @@
+//! What a site answered becomes an answer of HTTP.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use catalog::digest::Sha256Digest;
+use catalog::problem::{Code, Problem};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::{Body, Frame, SizeHint};
+use schema::tasks::Task;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::repeats::Given;
+
+/// A body: whole, or piece by piece as something happens.
+#[derive(Debug)]
+pub enum Sent {
+    /// All of it.
+    Whole(Full<Bytes>),
+    /// What comes, until its sender is gone.
+    Events(mpsc::Receiver<Bytes>),
+}
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Whole(body) => Pin::new(body).poll_frame(cx),
+            Self::Events(inbox) => inbox.poll_recv(cx).map(|bytes| Some(Ok(Frame::data(bytes?)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_end_stream(),
+            Self::Events(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Events(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// How a request ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// It was done, or part of it.
+    Done {
+        /// The body that `-o json` prints.
+        body: Value,
+        /// Why it is not all of it.
+        problem: Option<Problem>,
+    },
+    /// Nothing was done.
+    Failed(Problem),
+    /// A task works on it.
+    Running(Box<Task>),
+}
+
+/// An answer with a body of a kind.
+pub fn with(status: StatusCode, bytes: impl Into<Bytes>, kind: &'static str) -> Response<Sent> {
+    of(status, Sent::Whole(Full::new(bytes.into())), kind)
+}
+
+/// An answer that goes on.
+pub fn events(inbox: mpsc::Receiver<Bytes>) -> Response<Sent> {
+    of(StatusCode::OK, Sent::Events(inbox), "text/event-stream")
+}
+
+fn of(status: StatusCode, body: Sent, kind: &'static str) -> Response<Sent> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// RFC 9457, with the fields that the command line prints; `body` is what was done of it.
+pub fn problem(problem: &Problem, body: Option<Value>) -> Response<Sent> {
+    let page = problem.code.page();
+    let status = StatusCode::from_u16(page.http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut value = serde_json::to_value(problem).unwrap_or_default();
+    if let Value::Object(fields) = &mut value {
+        fields.insert("type".to_owned(), json!("about:blank"));
+        fields.insert("title".to_owned(), json!(page.meaning));
+        fields.insert("status".to_owned(), json!(page.http));
+        fields.insert("detail".to_owned(), json!(problem.message));
+        fields.extend(page.windows.map(|windows| ("hresult".to_owned(), json!(windows))));
+        fields.extend(body.map(|body| ("body".to_owned(), body)));
+    }
+    let mut response = with(status, value.to_string(), "application/problem+json");
+    let headers = response.headers_mut();
+    match problem.code {
+        Code::ApiTokenRefused => headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+        Code::TooManyTries => headers.insert(RETRY_AFTER, HeaderValue::from_static("60")),
+        _ => None,
+    };
+    response
+}
+
+/// 405 with what there is.
+pub fn other_methods(of: &Problem, methods: &[&'static str]) -> Response<Sent> {
+    let mut response = problem(of, None);
+    if let Ok(allowed) = HeaderValue::from_str(&methods.join(", ")) {
+        response.headers_mut().insert(ALLOW, allowed);
+    }
+    response
+}
+
+/// The tag of a body: another body has another one.
+pub fn tag(body: &Value) -> String {
+    let digest = Sha256Digest::of(body.to_string().as_bytes()).to_string();
+    format!("\"{}\"", &digest[..32])
+}
+
+/// Whether one of the tags of a field is this one (RFC 9110 section 13.1.1).
+pub fn names(field: &HeaderValue, tag: &str) -> bool {
+    let Ok(field) = field.to_str() else { return false };
+    field.split(',').map(str::trim).any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
+}
+
+/// What is kept of an answer, to give it again.
+pub fn given(response: &Response<Sent>) -> Option<Given> {
+    let Sent::Whole(body) = response.body() else { return None };
+    let (status, headers, body) = (response.status(), response.headers().clone(), body.clone());
+    Some(Given { status, headers, body })
+}
+
+/// The same answer again, which says so.
+pub fn again(given: Given) -> Response<Sent> {
+    let mut response = Response::new(Sent::Whole(given.body));
+    *response.status_mut() = given.status;
+    *response.headers_mut() = given.headers;
+    response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+    response
+}
+
+/// The answer to a request. Only questions have tags.
+pub fn ended(ended: Ended, is_question: bool, headers: &HeaderMap) -> Response<Sent> {
+    match ended {
+        Ended::Failed(of) => problem(&of, None),
+        Ended::Done { body, problem: Some(of) } => problem(&of, Some(body)),
+        Ended::Running(task) => {
+            let place = HeaderValue::from_str(&format!("/api/v1/tasks/{}", task.id));
+            let value = serde_json::to_string(&task).unwrap_or_default();
+            let mut response = with(StatusCode::ACCEPTED, value, "application/json");
+            response.headers_mut().extend(place.ok().map(|place| (LOCATION, place)));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            response
+        }
+        Ended::Done { body, problem: None } => {
+            if !is_question {
+                return with(StatusCode::OK, body.to_string(), "application/json");
+            }
+            let tag = tag(&body);
+            let known = headers.get(IF_NONE_MATCH).is_some_and(|field| names(field, &tag));
+            let mut response = match known {
+                true => with(StatusCode::NOT_MODIFIED, "", "application/json"),
+                false => with(StatusCode::OK, body.to_string(), "application/json"),
+            };
+            response.headers_mut().extend(HeaderValue::from_str(&tag).ok().map(|tag| (ETAG, tag)));
+            response
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_has_the_words_of_the_command_line_and_those_of_rfc_9457() {
+        let of = Problem::new(Code::MediaFeatureUpdate, "no").because("0x80070490: element not found");
+        let Sent::Whole(body) = problem(&of, None).into_body() else { panic!("it is whole") };
+        let bytes = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap()
+            .block_on(http_body_util::BodyExt::collect(body))
+            .unwrap()
+            .to_bytes();
+        let value: Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(
+            (&value["status"], &value["code"], &value["hresult"], &value["detail"]),
+            (&json!(409), &json!("MEDIA_FEATURE_UPDATE"), &json!("0x80070490"), &json!("no"))
+        );
+        assert!(value["title"].is_string() && value["help"].is_string());
+        assert_eq!(serde_json::from_slice::<Problem>(&bytes).unwrap(), of, "a command reads it as its own");
+    }
+
+    #[test]
+    fn a_question_whose_answer_is_known_is_not_answered_again() {
+        let body = json!({ "a": 1 });
+        let tag = tag(&body);
+        for (known, status) in [
+            (None, 200),
+            (Some(tag.clone()), 304),
+            (Some(format!("W/{tag}, \"b\"")), 304),
+            (Some("*".to_owned()), 304),
+            (Some("\"b\"".to_owned()), 200),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.extend(known.map(|known| (IF_NONE_MATCH, HeaderValue::from_str(&known).unwrap())));
+            let ended =
+                |is_question| ended(Ended::Done { body: body.clone(), problem: None }, is_question, &headers);
+            assert_eq!((ended(true).status().as_u16(), ended(false).status().as_u16()), (status, 200));
+            assert!(ended(true).headers().contains_key(ETAG) && !ended(false).headers().contains_key(ETAG));
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! A task sequence carried to another site, through the admin API of that site: an export there is an import
+//! (mission row M40, decision 0033).
+//!
+//! Nothing is taken away here. What the other site does not have and an archive does not carry — feature updates, secrets,
+//! content — is named, and the steps there say that they lack it. Repeated, it changes nothing.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use catalog::problem::{Code, Coded as _, Problem};
+use dp::transfer::web::{Exchange, Web};
+use schema::sequences::SequenceRow;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use url::Url;
+
+use super::archive::Archive;
+use super::export::{Collected, collect};
+use super::request::Migrate;
+use super::show::Shown;
+use super::{Duplicates, Imported};
+use crate::admin::{Answer, Caller};
+use crate::api::BASE;
+use crate::clock;
+use crate::keys::Secret;
+use crate::point::call;
+use crate::sequence::action::Incomplete;
+use crate::sequence::{Action, Node, Sequence};
+use crate::site::Site;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+/// The most bytes of an answer: a document of 2 MiB as JSON, and its tree.
+const LARGEST_ANSWER: u64 = 16 << 20;
+/// The most bytes of an archive on its way: as base64 it has to fit into a body of the API.
+const LARGEST_CARRIED: usize = 11 << 20;
+
+/// What was carried.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Migrated {
+    /// Its id here.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The other site: its address.
+    pub to: String,
+    /// Its code.
+    pub site: String,
+    /// What it made of it.
+    #[serde(flatten)]
+    pub there: Imported,
+    /// What was not carried.
+    pub left_out: Vec<String>,
+}
+
+/// How a site introduces itself.
+#[derive(Debug, Deserialize)]
+struct Welcome {
+    spsync: String,
+    api: String,
+    site: String,
+}
+
+/// The way to another site.
+struct Other {
+    base: Url,
+    web: Arc<Web>,
+}
+
+impl Other {
+    fn new(wanted: &Migrate) -> Result<Self, Problem> {
+        let base = call::base(&wanted.to)?;
+        if !may_be_shown(&base) {
+            let message = format!("the token is not sent to {}: others on the way could read it", wanted.to);
+            return Err(Problem::new(Code::PlainHttpRefused, message)
+                .help("use the address of `[admin] listen_tls` of the other site, which begins with https"));
+        }
+        let token: Secret = wanted
+            .token
+            .reveal()
+            .trim()
+            .parse()
+            .map_err(|()| Problem::new(Code::ApiTokenRefused, "what was given is no token of spsync"))?;
+        Ok(Self { web: call::web(&base, wanted.ca_file.clone(), Some(&token))?, base })
+    }
+
+    /// Asks, or tells. Whatever is not understood is another program's, or another version's.
+    async fn exchange<T: DeserializeOwned>(&self, path: &str, body: Option<Bytes>) -> Result<T, Problem> {
+        let url = call::join(&self.base, &format!("{}{path}", BASE.trim_start_matches('/')))?;
+        let exchange =
+            Exchange { body: body.as_ref(), known: None, deadline: DEADLINE, cap_bytes: LARGEST_ANSWER };
+        let (reply, _) = self.web.exchange(&url, exchange).await.map_err(|fault| fault.problem())?;
+        match (reply.status, serde_json::from_slice(&reply.body)) {
+            (200, Ok(answer)) => Ok(answer),
+            (200, Err(_)) => Err(self.lies("its answer cannot be understood")),
+            (status, _) => Err(serde_json::from_slice::<Problem>(&reply.body)
+                .unwrap_or_else(|_| self.lies(&format!("it answered {status}")))),
+        }
+    }
+
+    fn lies(&self, why: &str) -> Problem {
+        let message = format!("{} does not answer like a site of this version: {why}", self.base);
+        Problem::new(Code::SiteAnswerInvalid, message)
+            .help("check the address, and the version that runs there")
+    }
+}
+
+/// A token goes over TLS, or stays on this machine.
+fn may_be_shown(base: &Url) -> bool {
+    let here = base.host_str().is_some_and(|host| {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    });
+    base.scheme() == "https" || here
+}
+
+/// Carries it.
+///
+/// # Errors
+/// `TASK_SEQUENCE_NOT_FOUND`, `PLAIN_HTTP_REFUSED`, `SITE_ANSWER_INVALID`, those of the network, and whatever the other site
+/// refuses, `FEATURE_NOT_IN_RELEASE` for one.
+pub async fn migrate(site: &Arc<Site>, wanted: Migrate, caller: &Caller) -> Result<Answer, Problem> {
+    let other = Other::new(&wanted)?;
+    let mut collected = collect(site, std::slice::from_ref(&wanted.sequence), true, false).await?;
+    if collected.bytes.len() > LARGEST_CARRIED {
+        let message = format!("its archive has {} bytes, too many for the API", collected.bytes.len());
+        return Err(Problem::new(Code::TaskSequenceTooLarge, message).help("use `spsync ts export`"));
+    }
+    let welcome: Welcome = other.exchange("", None).await?;
+    if welcome.api != "v1" {
+        return Err(other.lies(&format!("it is spsync {} with the API {}", welcome.spsync, welcome.api)));
+    }
+    let archive = Archive(std::mem::take(&mut collected.bytes));
+    let body = json!({ "archive": archive, "duplicates": wanted.duplicates, "dry_run": caller.dry_run });
+    let unsure = "the task sequence here is as it was; repeated, it is carried once";
+    let there: Imported = other
+        .exchange("/task-sequences/import", Some(body.to_string().into()))
+        .await
+        .map_err(|problem| problem.keeping(unsure))?;
+    let (Some(row), Some(sent)) = (collected.rows.first(), collected.sequences.first()) else {
+        return Err(Problem::new(Code::Internal, "nothing was carried"));
+    };
+    if !caller.dry_run {
+        arrived(&other, &there, sent, wanted.duplicates).await.map_err(|problem| problem.keeping(unsure))?;
+        record(site, row, &wanted.to, caller).await?;
+    }
+    Answer::of(&Migrated {
+        id: row.id.to_string(),
+        name: row.name.clone(),
+        to: wanted.to,
+        site: welcome.site,
+        there,
+        left_out: left_out(collected),
+    })
+}
+
+/// What the other site says that it made is looked at there.
+async fn arrived(
+    other: &Other,
+    there: &Imported,
+    sent: &Sequence,
+    duplicates: Duplicates,
+) -> Result<(), Problem> {
+    let linked = there.linked.iter().any(|line| line.to_lowercase().ends_with(&sent.name.to_lowercase()));
+    match there.sequences.as_slice() {
+        [] if linked && duplicates == Duplicates::Ignore => Ok(()),
+        [(id, _)] => {
+            let shown: Shown = other.exchange(&format!("/task-sequences/{id}"), None).await?;
+            let kept = Sequence::parse(&shown.document).map_err(|_| other.lies("its document is none"))?;
+            match shape(&kept) == shape(sent) {
+                true => Ok(()),
+                false => Err(other.lies("it keeps other steps than were sent")),
+            }
+        }
+        _ => Err(other.lies("it says neither what it made nor what it had")),
+    }
+}
+
+/// A document without what differs from site to site: its name and the ids in it.
+fn shape(sequence: &Sequence) -> Sequence {
+    fn blank(nodes: &mut [Node]) {
+        for node in nodes {
+            match node {
+                Node::Group(group) => blank(&mut group.nodes),
+                Node::Step(step) => match &mut step.action {
+                    Action::UpgradeOs(upgrade) => {
+                        upgrade.image = None;
+                        upgrade.incomplete = upgrade.incomplete.filter(|lacks| *lacks != Incomplete::Image);
+                    }
+                    Action::InstallApplication(install) => install.applications.clear(),
+                    Action::DownloadContent(download) => download.packages.clear(),
+                    _ => {}
+                },
+            }
+        }
+    }
+    let mut shape = sequence.clone();
+    shape.name.clear();
+    shape.boot_image = None;
+    blank(&mut shape.nodes);
+    shape
+}
+
+fn left_out(collected: Collected) -> Vec<String> {
+    let images = collected.manifest.images.into_iter().map(|image| (image.id, image.name));
+    let apps = collected.manifest.apps.into_iter().filter(|app| !app.files.is_empty());
+    let content = images.chain(apps.map(|app| (app.id, app.form.name)));
+    let content = content.map(|(id, name)| format!("{id} {name}: its content"));
+    collected.left_out.into_iter().chain(content).collect()
+}
+
+async fn record(site: &Arc<Site>, row: &SequenceRow, to: &str, caller: &Caller) -> Result<(), Problem> {
+    let (who, object) = (caller.who.clone(), format!("{} to {to}", row.id));
+    site.write(move |w| w.audit(&who, "ts.migrate", &object, clock::now())).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_shown_over_tls_or_on_this_machine() {
+        for (to, expected) in [
+            ("https://site02.example:8541", true),
+            ("http://127.0.0.1:8540", true),
+            ("http://[::1]:8540/", true),
+            ("http://site02.example:8540", false),
+            ("http://10.0.0.1:8540", false),
+            ("http://localhost:8540", false),
+        ] {
+            assert_eq!(may_be_shown(&call::base(to).unwrap()), expected, "{to}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Programs that run for long and lose their power or their disk in the middle of it: a point at its own work, a site that
+//! serves.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use catalog::digest::Sha256Digest;
+use serde_json::Value;
+use support::{Disturbance, Strace, TestSite, http, program};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::Command;
+
+use crate::points::{Machine, site_with_package, token, until};
+
+/// Whatever happened: what has the name of a content is that content, and what the database lists is there.
+async fn nothing_half(machine: &Machine, what: &str) {
+    let mut there = BTreeSet::new();
+    for folder in std::fs::read_dir(machine.path("point/content/blobs")).into_iter().flatten() {
+        for file in std::fs::read_dir(folder.expect("it is listed").path()).expect("a folder") {
+            let path = file.expect("it is listed").path();
+            let digest = Sha256Digest::of(&std::fs::read(&path).expect("it can be read"));
+            assert_eq!(path.file_name().expect("a name").to_string_lossy(), digest.to_string(), "{what}");
+            there.insert(digest);
+        }
+    }
+    let store = schema::Store::open(&machine.path("point/spsync.db"), 1);
+    let store = store.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let listed = store.read(|r| r.contents()).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    for row in listed {
+        assert!(there.contains(&row.sha256), "{what}: {} is listed and not there", row.sha256);
+    }
+    store.close().expect("it closes");
+}
+
+#[tokio::test]
+async fn a_point_killed_at_its_own_work_counts_no_half_file_as_held() {
+    let Some(strace) = Strace::find() else { return };
+    let (site, sha256, bytes) = site_with_package().await;
+    let part = format!("staging/{sha256}-{}.part", bytes.len());
+    let (blobs, hashes) = (format!("blobs/{}", &sha256[..2]), format!("hashes/{}/{sha256}", &sha256[..2]));
+    let blob = format!("{blobs}/{sha256}");
+    let kills = [
+        ("write", part.as_str()),
+        ("fsync", &part),
+        ("fchmod", &part),
+        ("rename", &hashes),
+        ("rename", &blob),
+        ("fsync", &blobs),
+    ];
+    let mut points = Vec::new();
+    for (number, (call, path)) in kills.into_iter().enumerate() {
+        let (name, ip) = (format!("p{number}"), format!("127.0.4.{}", number + 1));
+        site.ok(&["dp", "add", &name, "--url", &format!("http://{ip}:1")]).await;
+        site.ok(&["package", "distribute", "p", "--to", &name]).await;
+        let machine = Machine::new(&ip, &site.url, &token(&site, &name).await, "");
+        let mut serve = Command::new(program());
+        serve.arg("--config").arg(machine.path("config.toml")).arg("serve");
+        let paths = [machine.path("point/content").join(path)];
+        let disturbance = Disturbance { call, nth: 1, with: "signal=SIGKILL" };
+        points.push((
+            machine,
+            strace.start(&serve, &paths, &[disturbance]),
+            format!("killed at {call} of {path}"),
+        ));
+    }
+    for (machine, disturbed, what) in &mut points {
+        assert_eq!(disturbed.ended().await, 137, "{what}");
+        nothing_half(machine, what).await;
+        machine.start().await;
+    }
+    until("all have it", async || {
+        let placed = site.ok(&["content", "status", "p"]).await;
+        placed.as_array().expect("a list").iter().all(|one| one["state"] == "success")
+    })
+    .await;
+    for (machine, _, what) in &mut points {
+        assert!(machine.get(&format!("/content/{sha256}")).await.is_some_and(|got| got == bytes), "{what}");
+        machine.kill().await;
+        nothing_half(machine, what).await;
+    }
+}
+
+/// The file of a content of the site.
+fn blob(site: &TestSite, sha256: &str) -> PathBuf {
+    site.folder.path().join("site/content/blobs").join(&sha256[..2]).join(sha256)
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_while_content_is_sent_completes_no_wrong_answer() {
+    let Some(strace) = Strace::find() else { return };
+    let (mut site, sha256, bytes) = site_with_package().await;
+    site.ok(&["package", "distribute", "p"]).await;
+    assert_eq!(site.stop_daemon().await, 0);
+    let path = blob(&site, &sha256);
+    let serve = site.command(&["serve"]);
+    let with = "error=EIO";
+    let failures = [
+        Disturbance { call: "sendfile", nth: 1, with },
+        Disturbance { call: "preadv2", nth: 1, with },
+        Disturbance { call: "pread64", nth: 1, with },
+    ];
+    let mut disturbed = strace.start(&serve, &[path], &failures);
+    let mut lines = BufReader::new(disturbed.process.stderr.take().expect("it is piped")).lines();
+    let ready = async {
+        while let Ok(Some(line)) = lines.next_line().await {
+            if line.contains("commands are answered") {
+                return;
+            }
+        }
+        panic!("the site ended before it was ready");
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), ready).await.expect("it is ready in 30 s");
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    let url = format!("{}/content/{sha256}", site.url);
+    let (mut cut, mut whole) = (0, 0);
+    // Each thread fails once.
+    while whole < 4 {
+        let got = async { http().get(&url).send().await?.error_for_status()?.bytes().await };
+        match got.await {
+            Ok(got) => {
+                assert!(got == bytes, "wrong bytes, or fewer, were completed");
+                whole += 1;
+            }
+            Err(_) => cut += 1,
+        }
+        assert!(cut < 50, "it does not recover");
+    }
+    assert!(
+        cut > 0 && disturbed.times() >= cut,
+        "the disk has failed {} times, {cut} were cut",
+        disturbed.times()
+    );
+    let served: Value = site.ok(&["status"]).await;
+    assert!(served["served"]["bytes"]["distribution-point"].as_u64() >= Some(4 * bytes.len() as u64));
+    disturbed.stop().await;
+}
+
+/// A number of `/proc/PID/FILE`, in its own unit.
+fn proc_number(process: u32, file: &str, name: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{process}/{file}")).expect("it runs");
+    let line = text.lines().find(|line| line.starts_with(name)).expect("the kernel says so");
+    line.split_whitespace().find_map(|word| word.parse().ok()).expect("a number")
+}
+
+#[tokio::test]
+async fn a_flood_of_connections_costs_a_bounded_amount_and_passes() {
+    const ALLOWED: usize = 400;
+    let (mut site, sha256, bytes) = site_with_package().await;
+    site.ok(&["package", "distribute", "p"]).await;
+    assert_eq!(site.stop_daemon().await, 0);
+    let limits = format!("[server]\nmax_connections = {ALLOWED}\nmax_connections_per_client = 5000");
+    site.configure(|text| text.replacen("[server]", &limits, 1));
+    site.start_daemon().await;
+    let (process, url) = (site.daemon_id(), format!("{}/content/{sha256}", site.url));
+    let address = site.url.trim_start_matches("http://").to_owned();
+    let before = proc_number(process, "status", "VmRSS:");
+    // As many as this process may open, up to 2,000; other tests need some too.
+    let most = proc_number(std::process::id(), "limits", "Max open files").saturating_sub(500).min(2_000);
+    let mut flood = Vec::new();
+    for number in 0..most {
+        let mut stream =
+            tokio::net::TcpStream::connect(&address).await.expect("it is accepted, or closed later");
+        if number % 2 == 0 {
+            // Half a head, and nothing more.
+            let _ = stream.write_all(b"GET /content/").await;
+        }
+        flood.push(stream);
+    }
+    until("so many are held, and no more", async || {
+        let held = site.ok(&["status"]).await["served"]["connections"].as_u64();
+        held == Some(most.min(ALLOWED as u64))
+    })
+    .await;
+    let grown = proc_number(process, "status", "VmRSS:").saturating_sub(before);
+    assert!(grown < 64 * ALLOWED as u64, "{grown} KiB for {ALLOWED} connections");
+    if most > ALLOWED as u64 {
+        let refused = http().get(&url).send().await.is_err();
+        assert!(refused, "one more is closed at once");
+        let (last, mut byte) = (&mut flood[most as usize - 1], [0]);
+        let closed = tokio::time::timeout(std::time::Duration::from_secs(20), last.read(&mut byte)).await;
+        assert!(matches!(closed.expect("it is not left waiting"), Ok(0) | Err(_)));
+    }
+    drop(flood);
+    until("others are served", async || {
+        let got = async { http().get(&url).send().await?.bytes().await };
+        got.await.is_ok_and(|got| got == bytes)
+    })
+    .await;
+}
