@@ -27,9 +27,12 @@ pub fn sentence(body: &Value) -> Option<String> {
     if let Some(removed) = body.get("removed") {
         return Some(format!("{} {}", did("removed", "remove"), label(removed)));
     }
-    if let Some(revoked) = body.get("revoked") {
+    if let Some(name) = body["revoked"].as_str().filter(|_| body["kind"].is_string()) {
         let kind = body["kind"].as_str().unwrap_or_default();
-        return Some(format!("{} the key of {} {}", did("revoked", "revoke"), safe(kind), label(revoked)));
+        return Some(format!("{} the key of {} `{}`", did("revoked", "revoke"), safe(kind), safe(name)));
+    }
+    if body["revoked"].as_bool() == Some(true) {
+        return Some(format!("{} the token {}", did("revoked", "revoke"), label(&body["name"])));
     }
     if let Some(retired) = body.get("retired").filter(|retired| retired.is_string()) {
         return Some(format!(
