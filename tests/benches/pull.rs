@@ -12,7 +12,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
@@ -32,14 +32,16 @@ const MANY: usize = 32;
 /// The longest that anything may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-fn main() {
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     if let Some(at) = arguments.iter().position(|argument| argument == "--point") {
-        return point(&arguments[at + 1..]);
+        point(&arguments[at + 1..]);
+        return ExitCode::SUCCESS;
     }
     let quick = !arguments.iter().any(|argument| argument == "--bench");
     if Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_err() {
-        return println!("skipped: nginx is not installed, and there is nothing to compare with");
+        println!("skipped: nginx is not installed, and there is nothing to compare with");
+        return ExitCode::SUCCESS;
     }
     let pairs =
         arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(if quick { 1 } else { 5 });
@@ -59,7 +61,7 @@ fn main() {
     let mut first: Vec<f64> = many.iter().flat_map(|(ours, _)| ours.first.clone()).collect();
     gates.at_most("first byte, p99 ms", percentile(&mut first, 0.99), 20.0);
 
-    gates.judge(quick, before);
+    gates.judge(quick, before)
 }
 
 /// Who stands between the origin and the clients.

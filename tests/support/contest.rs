@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpStream;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// Above this load average figures say nothing.
@@ -32,15 +33,17 @@ impl Gates {
 
     /// Ends the program, unsuccessfully where a gate was missed; `load` is the load average before the run, as what we did
     /// ourselves is in it by now. `quick` runs are too short to be judged.
-    pub fn judge(self, quick: bool, load: f64) {
+    #[must_use = "it is how the benchmark ends, after everything that it started"]
+    pub fn judge(self, quick: bool, load: f64) -> ExitCode {
         if quick {
             println!("not judged: a quick run");
         } else if load > QUIET {
             println!("not judged: the load average was {load}, more than {QUIET}");
         } else if !self.failed.is_empty() {
             println!("failed: {}", self.failed.join("; "));
-            std::process::exit(1);
+            return ExitCode::FAILURE;
         }
+        ExitCode::SUCCESS
     }
 }
 
