@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use catalog::digest::Sha256Digest;
 use dp::client::{Cache, CacheLimits};
 use serde_json::json;
 use tempfile::TempDir;

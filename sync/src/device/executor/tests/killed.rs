@@ -37,6 +37,7 @@ impl Stage {
             assignment: policy.assignments[0].clone(),
             settings: policy.settings,
             updates: Vec::new(),
+            scan: None,
         };
         let plan = Plan::of(&frame.assignment.sequence().expect("a task sequence"));
         let facts = serde_json::from_value(json!({
