@@ -173,6 +173,13 @@ impl Reader<'_> {
         })
     }
 
+    /// How many messages of a device there are.
+    pub fn count_messages_of(&self, device: &str) -> Result<u64, SchemaError> {
+        const SQL: &str = "SELECT count(*) AS messages FROM device_message WHERE device = ?1";
+        let all = self.all(SQL, [device], |row| size(row, "messages"))?;
+        Ok(all.first().copied().unwrap_or_default())
+    }
+
     /// Names of the devices in each collection that is not built-in: all of them in one go.
     pub fn memberships(&self) -> Result<Vec<(String, String)>, SchemaError> {
         const SQL: &str = "

@@ -62,7 +62,9 @@ impl Secret {
             .and_then(|file| file.take(LONGEST_FILE).read_to_string(&mut text))
             .map_err(|error| {
                 let message = format!("the secret in `{}` cannot be read", path.display());
-                Problem::new(Code::ConfigUnreadable, message).because_of(Some(&error))
+                Problem::new(Code::ConfigUnreadable, message)
+                    .because_of(Some(&error))
+                    .help("the file must exist and be readable by the user of spsync: `ls -l` on it")
             })?;
         text.trim().parse().map_err(|_| {
             Problem::new(Code::ConfigInvalid, format!("`{}` holds no token or key of spsync", path.display()))

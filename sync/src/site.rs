@@ -404,6 +404,9 @@ pub struct Status {
     /// This machine as a distribution point of another site.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub point: Option<PointStatus>,
+    /// Deployments that are offered or due, together.
+    #[serde(default)]
+    pub deployed: crate::deploying::Deployed,
     /// What works now.
     pub tasks: Vec<schema::tasks::Task>,
 }
@@ -530,6 +533,7 @@ pub async fn status(site: &Arc<Site>) -> Result<Status, Problem> {
         served: site.serving_since.get().map(|since| ServedNow::of(&site.served, *since)),
         points,
         point,
+        deployed: crate::deploying::deployed(site).await?,
         tasks: site.tasks.running(),
     })
 }

@@ -38,7 +38,9 @@ fn every_command_says_what_it_does() {
 fn a_misspelt_command_is_a_usage_error() {
     let output = Command::new(env!("CARGO_BIN_EXE_spsync")).arg("pakage").output().expect("it starts");
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("package"), "it names the nearest");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("package"), "it names the nearest");
+    assert!(told.starts_with("error[USAGE]: "), "{told}");
 }
 
 #[test]

@@ -182,10 +182,52 @@ async fn a_deployment_is_refused_made_heard_reported_and_counted() {
     let shown = site.ok(&["client", "show", "desk-2"]).await;
     assert_eq!((&shown["enrolled"], &shown["refused"]), (&json!(true), &json!(2)));
     site.refused("DEVICE_NOT_FOUND", &["client", "history", "desk-9"]).await;
+    what_people_see(&site).await;
+    a_refused_device_stops(&site, &other).await;
 
     // A key that was taken back hears nothing more; the secret is in no state.
     site.ok(&["--yes", "key", "revoke", "desk-1"]).await;
     let (status, refused) = get(&site, "client/policy", &one).await;
     assert_eq!((status, &refused["code"]), (StatusCode::UNAUTHORIZED, &json!("KEY_REVOKED")));
+    assert!(refused["help"].as_str().unwrap().contains("spsync client enrol"), "{refused}");
     assert!(!site.dump().await.contains(SECRET));
+}
+
+/// Lists say what they hide, and things say what was chosen.
+async fn what_people_see(site: &TestSite) {
+    for (args, expected) in [
+        (&["client", "history", "desk-1", "--limit", "1"][..], "1 older hidden (--limit)"),
+        (&["client", "history", "desk-2"], "`desk-2` has told nothing yet"),
+        (&["client", "show", "desk-1"], "Windows 10.0.22631 Enterprise x64 en-us"),
+        (&["deploy", "show", "XYZ20001"], "delivery before-start · rerun always · offered to clients"),
+        (&["deploy", "check", "XYZ20001"], "1 devices have never enrolled (desk-3): enrol them"),
+        (&["deploy", "phased", "list"], "no phased deployments yet"),
+        (&["dp", "group", "list"], "no groups of distribution points yet"),
+        (&["collection", "show", "All Systems"], "desk-2"),
+        (&["task", "list", "--limit", "1"], "older ones are hidden (--limit)"),
+        (&["status"], "DEPLOY   1 active: 2 devices · 1 failed · 1 unknown"),
+    ] {
+        let ran = site.run(args).await;
+        assert!(ran.stdout.contains(expected), "{args:?}: {ran:?}");
+    }
+    let keys = site.ok(&["key", "list"]).await;
+    let one =
+        keys.as_array().expect("a list").iter().find(|one| one["name"] == "desk-1").expect("it has a key");
+    assert!(one["last_seen"].is_string(), "a device is seen when it asks: {one}");
+}
+
+/// What it kept holds while the site is away, and no more once the site refuses.
+async fn a_refused_device_stops(site: &TestSite, key: &str) {
+    let (file, device) = (site.folder.path().join("key"), site.folder.path().join("pretended.toml"));
+    std::fs::write(&file, key).expect("it is written");
+    let facts = "[facts]\nos_type = \"client\"\nversion = \"10.0.22631\"\nedition = \"Enterprise\"\narchitecture = \"x64\"\n\
+        language = \"en-us\"\n";
+    std::fs::write(&device, facts).expect("it is written");
+    let (file, device) = (file.to_string_lossy().into_owned(), device.to_string_lossy().into_owned());
+    let run = ["client", "run", "--once", "--key-file", &file, "--simulate", &device];
+    let kept = site.ok(&run).await;
+    assert_eq!(kept["deployments"], json!([]));
+    site.ok(&["--yes", "key", "revoke", "desk-2"]).await;
+    let refused = site.refused("KEY_REVOKED", &run).await;
+    assert!(refused.stderr.contains("spsync client enrol"), "{refused:?}");
 }

@@ -258,6 +258,13 @@ async fn a_full_point_is_refused_and_a_second_identity_too() {
     full.start().await;
     let mut rome = Machine::new("127.0.0.4", &site.url, &token(&site, "rome").await, "");
     rome.start().await;
+    // A third one says what is wrong with the file of its token, and not what is in it.
+    let mut lost = Machine::new("127.0.0.5", &site.url, "hunter2", "");
+    lost.start().await;
+    let told = async || lost.status().await["point"]["problem"].to_string();
+    until("it is told", async || told().await.contains("holds no token or key of spsync")).await;
+    assert!(!told().await.contains("hunter2"));
+    lost.stop().await;
     let free = async |at: usize| site.ok(&["dp", "list"]).await[at]["free"].as_u64();
     until("both are heard of", async || free(1).await == Some(0) && free(2).await > Some(0)).await;
 

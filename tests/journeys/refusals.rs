@@ -144,3 +144,37 @@ async fn every_code_explains_itself() {
     let near = site.refused("NOT_FOUND", &["explain", "HASH_MISMATHC"]).await;
     assert!(near.stderr.contains("HASH_MISMATCH"), "{near:?}");
 }
+
+/// A device has no site: it does not open one to be asked in.
+#[tokio::test]
+async fn a_device_says_what_it_cannot_and_what_it_needs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let config = format!(
+        "[site]\ndata_dir = {:?}\n[client]\nsite = \"https://site.example:8531\"\n",
+        folder.path().join("data")
+    );
+    std::fs::write(at("config.toml"), config).expect("it is written");
+    let run = async |args: &[&str]| {
+        let mut command = tokio::process::Command::new(support::program());
+        let ended = command.arg("--config").arg(at("config.toml")).args(args).output();
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(30), ended).await;
+        let ended = ended.expect("it ends").expect("it runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (ended.status.code().unwrap_or(-1), text(&ended.stdout), text(&ended.stderr))
+    };
+    for verb in [&["client", "list"][..], &["client", "show", "PC1"], &["client", "history", "PC1"]] {
+        let (status, _, stderr) = run(verb).await;
+        assert!(status == 4 && stderr.contains("NOT_AT_SITE"), "{verb:?}: {status} {stderr}");
+    }
+    assert!(!folder.path().join("data/spsync.db").exists(), "no site is opened here");
+    let (_, _, stderr) = run(&["client", "enrol", "--token-file", "/nope"]).await;
+    assert!(stderr.contains("spsync key enrol NAME") && stderr.contains("--token-file FILE"), "{stderr}");
+    let (status, example, _) = run(&["client", "facts", "--example"]).await;
+    assert_eq!(status, 0);
+    std::fs::write(at("facts.toml"), example.replace("mains", "ac")).expect("it is written");
+    let (status, _, stderr) = run(&["client", "facts", &at("facts.toml")]).await;
+    assert!(status == 78 && stderr.contains("unknown word `ac`"), "{status} {stderr}");
+    let (status, told, _) = run(&["explain", "0xC1900208"]).await;
+    assert!(status == 0 && told.contains("SETUP_BLOCKED"), "{told}");
+}

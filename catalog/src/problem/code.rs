@@ -140,7 +140,7 @@ codes! {
         "a configuration file cannot be read",
         "the file named by --config does not exist, or its permissions forbid it",
         "ls -l on the file named",
-        "name an existing file with `--config FILE`";
+        "name an existing file with `--config FILE`; `spsync config example` prints a whole one";
     DataDirNotWritable "DATA_DIR_NOT_WRITABLE" Config 500 None,
         "the data directory cannot be written",
         "spsync runs as another user than the directory's owner, or the directory is on a read-only file system",
@@ -195,12 +195,12 @@ codes! {
         "there is nothing of this name",
         "a misspelt name, or it was deleted",
         "the `list` command of the same noun",
-        "use a name or id from the list";
+        "use a name or id that the `list` command of the same noun prints";
     Ambiguous "AMBIGUOUS" NotFound 409 None,
         "several things have names that begin so",
         "the prefix is too short",
-        "-",
-        "use one of the names listed, or a longer prefix";
+        "the names given as causes",
+        "use one of them, or a longer prefix";
     UpdateNotFound "UPDATE_NOT_FOUND" NotFound 404 None,
         "no update has this id or name",
         "it was never synchronised, or the Upgrades classification is off",
@@ -655,27 +655,27 @@ codes! {
         "no group of distribution points has this name",
         "a misspelt name",
         "spsync dp group list",
-        "use a name from the list";
+        "use a name from `spsync dp group list`, or make one with `spsync dp group create NAME`";
     KeyNotFound "KEY_NOT_FOUND" NotFound 404 None,
         "nobody of this name has a key or a token",
         "a misspelt name, or it was revoked already",
         "spsync key list",
-        "use a name from the list";
+        "use a name from `spsync key list`; `spsync key enrol NAME` makes a token for a device";
     KeyRefused "KEY_REFUSED" NotPermitted 401 Some("0x80070005"),
         "the site does not accept this key",
         "it is another site's, the site was set up anew, or there is no key yet and no token",
         "spsync key list",
-        "make a new token at the site with `spsync dp enrol DP`, and put it where [dp] token_file says; for a device with `spsync key enrol NAME`, then `spsync client enrol` there";
+        "make a new token at the site, with `spsync key enrol NAME` for a device or `spsync dp enrol DP` for a point, and enrol with it";
     KeyRevoked "KEY_REVOKED" NotPermitted 401 Some("0x80070005"),
         "the site has taken this key back",
         "an operator revoked it, or another token was used for this name since",
         "spsync key list",
-        "if it is to work again: `spsync dp enrol DP` at the site, and the token where [dp] token_file says; for a device `spsync key enrol NAME`, then `spsync client enrol` there";
+        "if it is to work again: a new token, with `spsync key enrol NAME` for a device or `spsync dp enrol DP` for a point";
     TokenRefused "TOKEN_REFUSED" NotPermitted 403 Some("0x80070005"),
         "the site does not accept this enrolment token",
         "it was used before, it is over, or a later token took its place",
         "spsync key list",
-        "make a new token at the site with `spsync dp enrol DP`";
+        "make a new token at the site, with `spsync key enrol NAME` for a device or `spsync dp enrol DP` for a point";
     PointIdentityTaken "POINT_IDENTITY_TAKEN" Conflict 409 None,
         "another process has this distribution point's identity",
         "its key or its data directory was copied to another machine",
@@ -691,6 +691,11 @@ codes! {
         "[dp] role is standard or pull",
         "spsync status",
         "run the command at the site";
+    NotAtSite "NOT_AT_SITE" Refused 409 None,
+        "this is asked of a site, and this machine is a device of one elsewhere",
+        "[client] site names another machine, and no site was ever opened here",
+        "spsync config show",
+        "run the command at the site; what this device did says `spsync client log`";
     TlsNotSetUp "TLS_NOT_SET_UP" Refused 409 None,
         "there is no certificate",
         "neither [tls] cert_file is set nor `spsync tls init` was run",
@@ -740,7 +745,7 @@ codes! {
         "the client knows no site",
         "[client] site is empty and no site runs on this machine",
         "spsync config show",
-        "set `[client] site = \"http://SITE:8530\"`";
+        "set `[client] site = \"https://SITE:8531\"`";
     DeviceKeyMissing "DEVICE_KEY_MISSING" Refused 409 None,
         "this device has no key, so the site does not believe what it says",
         "it never enrolled, or [client] key_file cannot be read",
@@ -828,9 +833,14 @@ codes! {
         "repair the disk; without the file the client begins anew, and may run again what it ran before";
     SimulationInvalid "SIMULATION_INVALID" Config 422 None,
         "the file that describes a simulated device cannot be used",
-        "an unknown key, or a value of another type",
-        "-",
-        "correct the line that is named";
+        "an unknown key, a value of another type, or the file is not there",
+        "spsync client facts --example --simulate",
+        "correct what is named; `spsync client facts --example --simulate` prints a whole file";
+    FactsInvalid "FACTS_INVALID" Config 422 None,
+        "the file that says what a device is cannot be used",
+        "an unknown key, a word that is none of those known, or the file is not there",
+        "spsync client facts --example",
+        "correct what is named; `spsync client facts --example` prints a whole file";
     InternetNotAllowed "INTERNET_NOT_ALLOWED" Refused 409 None,
         "the device is on the internet, where this deployment is not offered",
         "a deployment that was made for the own networks only",
@@ -1175,7 +1185,7 @@ codes! {
         "no deployment has this id or name",
         "a misspelt id, or it was deleted",
         "spsync deploy list; spsync deploy phased list",
-        "use an id from the list";
+        "use an id from `spsync deploy list`, or a name from `spsync deploy phased list`";
     DeploymentOver "DEPLOYMENT_OVER" Refused 409 None,
         "the deployment is not offered any more",
         "it was stopped, or it has expired",
@@ -1245,7 +1255,7 @@ codes! {
         "no device of this name is known",
         "a misspelt name, or it has never asked this site for anything",
         "spsync client list; spsync key list",
-        "use a name from the list";
+        "use a name from `spsync client list`, or enrol it: `spsync key enrol NAME`";
     NotTargeted "NOT_TARGETED" NotPermitted 403 None,
         "this is not deployed to the device",
         "its collections changed, or the message is about another device's deployment",

@@ -16,8 +16,7 @@ impl DeviceKey {
         Self(text.trim().to_owned())
     }
 
-    /// For the place of `to`, if that is one where nobody on the way can read it: by TLS, or on this machine. `plain`: by plain
-    /// HTTP all the same.
+    /// For the place of `to`, if the key may be shown there.
     pub(super) fn shown_to(&self, to: &Url, plain: bool) -> Option<Bearer> {
         let shown = is_unread(to) || (to.scheme() == "http" && plain);
         shown.then(|| Bearer::new(to.clone(), &self.0)).flatten()

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use catalog::digest::Sha256Digest;
 use serde::{Deserialize, Serialize};
 
-use super::{Fallback, Places, Standing};
+use super::{Fallback, Places, Point, Standing};
 
 /// How soon somebody in reach can be asked; the first is the best.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -37,6 +38,12 @@ impl Places {
                 },
             );
         later.min().unwrap_or(Reach::Never)
+    }
+
+    /// The points that have a content, wherever clients are.
+    pub fn holders(&self, content: Sha256Digest) -> impl Iterator<Item = &Point> {
+        let numbers = self.holds(content).into_iter().flat_map(|held| held.points.keys());
+        numbers.filter_map(move |number| self.points.get(usize::try_from(*number).ok()?))
     }
 
     /// The number of the point of this name.

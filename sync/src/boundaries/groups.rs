@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Changed, boundary_named, check_name, find_group, group_named};
 use crate::admin::{Answer, Caller};
 use crate::clock;
-use crate::select::nearest;
+use crate::select::{nearest, nearest_and};
 use crate::site::Site;
 
 /// A year: who waits longer does not wait.
@@ -319,7 +319,7 @@ async fn resolved(
         let place = places.iter().find(|place| place.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
             let near = nearest(name, places.iter().map(|place| place.name.as_str()));
             Problem::new(Code::DpNotFound, format!("no distribution point is called `{name}`"))
-                .help(format!("nearest: {}; `spsync dp list` lists all", near.join(", ")))
+                .help(nearest_and(&near, "`spsync dp list`"))
         })?;
         done.push(format!("{verb} distribution point {}", place.name));
         points.push(place.id);

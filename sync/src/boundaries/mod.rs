@@ -17,7 +17,7 @@ pub use groups::{
 
 use crate::admin::{Answer, Caller};
 use crate::clock;
-use crate::select::nearest;
+use crate::select::{nearest, nearest_and};
 use crate::site::Site;
 
 /// The most boundaries of one site: each is part of every answer's index.
@@ -203,7 +203,7 @@ fn find_group<'g>(all: &'g [BoundaryGroupRow], name: &str) -> Result<&'g Boundar
     all.iter().find(is).ok_or_else(|| {
         let near = nearest(name, all.iter().map(|row| row.name.as_str()));
         Problem::new(Code::BoundaryGroupNotFound, format!("no boundary group is called `{name}`"))
-            .help(format!("nearest: {}; `spsync boundary group list` lists all", near.join(", ")))
+            .help(nearest_and(&near, "`spsync boundary group list`"))
     })
 }
 

@@ -172,10 +172,8 @@ impl Boundary {
                 let all = connect::call::<Vec<BoundaryRow>>(settings, global, output, Request::BoundaryList)
                     .await?
                     .body;
-                output.list(&all, &all, |row| row.value.clone(), boundary_rows(&all));
-                if all.is_empty() && output.for_people() {
-                    output.line("no boundaries: every client is in the default site group");
-                }
+                let none = "no boundaries: every client is in the default site group";
+                output.list(&all, &all, |row| row.value.clone(), boundary_rows(&all), none);
             }
             Self::Which { client } => {
                 let which =
@@ -220,7 +218,13 @@ impl Group {
                         safe(&relations(shown).join(", ")),
                     ]);
                 }
-                output.list(&all, &all, |shown| shown.group.name.clone(), rows);
+                output.list(
+                    &all,
+                    &all,
+                    |shown| shown.group.name.clone(),
+                    rows,
+                    "there are no boundary groups",
+                );
                 return Ok(());
             }
             Self::Show { group } => {

@@ -19,6 +19,8 @@ use super::output::{Rows, safe, size, when};
 use super::{Global, Output};
 use crate::clock;
 use crate::config::{Loaded, Settings, parse_rate};
+use crate::device::advice::for_device;
+use crate::device::facts;
 use crate::keys::Secret;
 use crate::point;
 use crate::point::enrol::Place;
@@ -45,6 +47,18 @@ pub enum Client {
     },
     /// Run the task sequences that are deployed to this device
     Run(super::run::Run),
+    /// Check a file that says what a device is, or print an example of one
+    Facts {
+        /// The file, TOML: the one of `client run --facts` and `ts plan --facts`
+        #[arg(required_unless_present = "example", conflicts_with = "example")]
+        file: Option<PathBuf>,
+        /// Print a commented example
+        #[arg(long)]
+        example: bool,
+        /// One of a pretended device instead, for `client run --simulate`
+        #[arg(long, requires = "example")]
+        simulate: bool,
+    },
     /// Where this device would get a content, and who is not asked, with the reasons; for each of its deployments
     Explain {
         /// SHA-256 of the content
@@ -107,6 +121,7 @@ impl Client {
             Self::Share { max_rate } => share(&settings, max_rate, output).await,
             Self::Enrol { token_file } => enrol(&settings, &token_file, output).await,
             Self::Run(run) => run.run(&settings, output).await,
+            Self::Facts { file, simulate, .. } => facts(file.as_deref(), simulate, output),
             Self::Explain { content, state_dir } => {
                 super::whence::explain(&settings, content, state_dir, output).await
             }
@@ -168,6 +183,24 @@ impl Fetch {
     }
 }
 
+/// Whether a file of facts can be used, or an example of one.
+fn facts(file: Option<&Path>, simulate: bool, output: &Output) -> Result<u8, Problem> {
+    let Some(file) = file else {
+        output.line(if simulate { facts::SIMULATED } else { facts::EXAMPLE }.trim_end());
+        return Ok(0);
+    };
+    let facts = facts::of_file(file)?;
+    output.one(
+        &facts,
+        |facts| facts.version.clone(),
+        |output| {
+            let text = toml::to_string(&facts).unwrap_or_default();
+            text.lines().for_each(|line| output.line(safe(line)));
+        },
+    );
+    Ok(0)
+}
+
 fn print(fetched: &ClientFetched, output: &Output) {
     output.line(format!(
         " ✔ {} {} verified: {}",
@@ -226,10 +259,7 @@ fn list(all: &[CachedContent], output: &Output) {
             if one.private { "never, it is private" } else { "may be" }.to_owned(),
         ]);
     }
-    output.list(&all, all, |one| one.content.to_string(), rows);
-    if all.is_empty() && output.for_people() {
-        output.line("this client keeps nothing");
-    }
+    output.list(&all, all, |one| one.content.to_string(), rows, "this client keeps nothing");
 }
 
 fn cleaned(removed: &[Removed], dry_run: bool, output: &Output) {
@@ -243,8 +273,8 @@ fn cleaned(removed: &[Removed], dry_run: bool, output: &Output) {
         let name = one.file_name.as_ref().map_or_else(|| "-".to_owned(), |name| safe(name.as_str()));
         rows.push([one.content.to_string(), name, size(one.size), why.to_owned()]);
     }
-    output.list(&removed, removed, |one| one.content.content.to_string(), rows);
-    if output.for_people() {
+    output.list(&removed, removed, |one| one.content.content.to_string(), rows, "nothing has to go");
+    if output.for_people() && !removed.is_empty() {
         let bytes = removed.iter().map(|one| one.content.size).sum();
         let done = if dry_run { "would be removed" } else { "removed" };
         output.line(format!("{} contents, {} {done}", removed.len(), size(bytes)));
@@ -265,7 +295,10 @@ async fn enrol(settings: &Settings, token_file: &Path, output: &Output) -> Resul
         key_file: folder.join(KEY_FILE),
         instance: point::instance(&folder.join("device.instance"))?,
     };
-    let enrolled = point::enrol::with_token(&place, &Secret::of_file(token_file)?).await?;
+    let token = Secret::of_file(token_file).map_err(|problem| {
+        problem.help("name the file with the token that `spsync key enrol NAME` printed at the site, with `--token-file FILE`")
+    })?;
+    let enrolled = point::enrol::with_token(&place, &token).await.map_err(for_device)?;
     output.one(
         &enrolled,
         |enrolled| enrolled.name.clone(),

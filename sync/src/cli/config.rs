@@ -65,7 +65,7 @@ impl Config {
                     }
                     rows.push_row(row);
                 }
-                output.list(&shown, &shown, |key| key.key.clone(), rows);
+                output.list(&shown, &shown, |key| key.key.clone(), rows, "there are no settings");
                 Ok(0)
             }
             Self::Diff | Self::Example => {
@@ -75,7 +75,8 @@ impl Config {
                     let by = if change.reload { "reload" } else { "restart" };
                     rows.push([change.key.clone(), safe(&change.old), safe(&change.new), by.to_owned()]);
                 }
-                output.list(&changes, &changes, |change| change.key.clone(), rows);
+                let none = "every setting has its default";
+                output.list(&changes, &changes, |change| change.key.clone(), rows, none);
                 Ok(0)
             }
         }

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use catalog::problem::Problem;
 use clap::Subcommand;
-use dp::server::LocationKind;
 use jiff::Timestamp;
 use schema::points::Placement;
 use serde_json::Value;
 
-use super::output::{Rows, safe, size, when};
+use super::output::{Rows, kind_word, safe, size, when};
 use super::{Global, Output, connect};
 use crate::admin::{PointVerb, Request};
 use crate::config::Loaded;
@@ -26,7 +25,7 @@ pub enum Content {
         /// Only this package: id or name
         package: Option<String>,
     },
-    /// One content: digests, packages that use it, and where clients are sent for it
+    /// One content: digests, packages that use it, and who has it
     Show {
         /// Its SHA-256, or the unique beginning of it
         content: String,
@@ -73,27 +72,30 @@ impl Content {
                         kept,
                     ]);
                 }
-                output.list(&all, &all, |listed| listed.row.sha256.to_string(), rows);
-                if all.is_empty() && output.for_people() {
-                    output.line("the content library is empty");
-                }
+                output.list(
+                    &all,
+                    &all,
+                    |listed| listed.row.sha256.to_string(),
+                    rows,
+                    "the content library is empty",
+                );
                 Ok(0)
             }
             Self::Status { package } => {
                 let request = Request::Points { act: PointVerb::Status { package } };
                 let all = connect::call::<Vec<Placement>>(settings, global, output, request).await?.body;
                 let rows = super::dp::placements(&all);
-                output.list(&all, &all, |placed| format!("{} {}", placed.package, placed.point), rows);
-                if all.is_empty() && output.for_people() {
-                    output.line("no package is on any distribution point");
-                }
+                let name = |placed: &Placement| format!("{} {}", placed.package, placed.point);
+                output.list(&all, &all, name, rows, "no package is on any distribution point");
                 Ok(0)
             }
             Self::Locate { client, content, elapsed, engine } => {
                 let request =
                     Request::ContentLocate { client, content, elapsed_seconds: elapsed.as_secs(), engine };
                 let explained = connect::call::<Explained>(settings, global, output, request).await?.body;
-                output.list(&explained, &explained.candidates, |one| one.url.clone(), located(&explained));
+                let rows = located(&explained);
+                let nobody = "nobody who could be asked is known to have it";
+                output.list(&explained, &explained.candidates, |one| one.url.clone(), rows, nobody);
                 if output.for_people() {
                     let by = if explained.by_default { " (no boundary says so)" } else { "" };
                     output.line(format!(
@@ -125,10 +127,15 @@ impl Content {
                                 safe(package.as_str().unwrap_or_default())
                             ));
                         }
-                        for location in shown["locations"]["locations"].as_array().into_iter().flatten() {
-                            let field = |name: &str| safe(location[name].as_str().unwrap_or_default());
-                            output.line(format!("  {:<12}{} {}", "location", field("kind"), field("url")));
+                        for (name, key) in [("point", "holders"), ("cloud", "cloud")] {
+                            for place in shown[key].as_array().into_iter().flatten() {
+                                let place = safe(place.as_str().unwrap_or_default());
+                                output.line(format!("  {name:<12}{place}"));
+                            }
                         }
+                        output.note(
+                            "where a client of some address is sent: spsync content locate --ip IP SHA256",
+                        );
                     },
                 );
                 Ok(0)
@@ -154,12 +161,7 @@ fn located(explained: &Explained) -> Rows {
             }
             Verdict::Out => ("x".to_owned(), "skipped".to_owned()),
         };
-        let kind = match one.kind {
-            LocationKind::Peer => "peer",
-            LocationKind::DistributionPoint => "dp",
-            LocationKind::Cloud => "cloud",
-        };
-        rows.push([mark, kind.to_owned(), safe(&one.name), safe(&one.reason), state]);
+        rows.push([mark, kind_word(one.kind).to_owned(), safe(&one.name), safe(&one.reason), state]);
     }
     rows
 }

@@ -199,7 +199,8 @@ async fn list(settings: &Loaded, global: &Global, output: &Output) -> Result<u8,
             safe(&point.url),
         ]);
     }
-    output.list(&points, &points, |shown| shown.point.name.clone(), rows);
+    let none = "there are no distribution points: `spsync dp add NAME --url URL`";
+    output.list(&points, &points, |shown| shown.point.name.clone(), rows, none);
     Ok(0)
 }
 
@@ -288,10 +289,8 @@ async fn coverage(settings: &Loaded, global: &Global, output: &Output) -> Result
             ]);
         }
     }
-    output.list(&all, &all, |placed| format!("{} {}", placed.package, placed.point), rows);
-    if all.is_empty() && output.for_people() {
-        output.line("no package is on any distribution point");
-    }
+    let name = |placed: &Placement| format!("{} {}", placed.package, placed.point);
+    output.list(&all, &all, name, rows, "no package is on any distribution point");
     Ok(0)
 }
 
@@ -315,10 +314,14 @@ async fn token(
             output.line(&token.token);
             output.note(format!(
                 "the token of {} `{}`: good once, until {}, and not shown again. Put it into a file that only \
-                 spsync may read there, and name that in [dp] token_file",
+                 spsync may read there, {}",
                 token.kind,
                 safe(&token.name),
-                when(token.expires)
+                when(token.expires),
+                match token.kind {
+                    PrincipalKind::Point => "and name that in [dp] token_file",
+                    PrincipalKind::Device => "then run `spsync client enrol --token-file FILE` there",
+                }
             ));
         },
     );
@@ -339,7 +342,8 @@ impl Group {
                         group.packages.len().to_string(),
                     ]);
                 }
-                output.list(&groups, &groups, |group| group.name.clone(), rows);
+                let none = "no groups of distribution points yet: spsync dp group create NAME";
+                output.list(&groups, &groups, |group| group.name.clone(), rows, none);
                 return Ok(0);
             }
             Self::Create { name } => PointVerb::GroupCreate { name },
@@ -351,10 +355,28 @@ impl Group {
                 PointVerb::GroupDelete { group }
             }
         };
+        let created = matches!(request, PointVerb::GroupCreate { .. });
         let called = connect::call::<Value>(settings, global, output, verb(request)).await?;
-        super::package::show_value(&called.body, output);
+        match serde_json::from_value::<PointGroup>(called.body.clone()) {
+            Ok(group) => output.one(
+                &called.body,
+                |_| group.name.clone(),
+                |output| match created {
+                    true => output.line(format!("created group `{}`", safe(&group.name))),
+                    false => show_group(&group, output),
+                },
+            ),
+            Err(_) => super::package::show_value(&called.body, output),
+        }
         Ok(called.finish(output))
     }
+}
+
+fn show_group(group: &PointGroup, output: &Output) {
+    let list = |all: Vec<String>| if all.is_empty() { "none".to_owned() } else { safe(&all.join(", ")) };
+    output.line(format!("group `{}`", safe(&group.name)));
+    output.line(format!("  points    {}", list(group.points.clone())));
+    output.line(format!("  packages  {}", list(group.packages.iter().map(ToString::to_string).collect())));
 }
 
 impl Key {
@@ -379,7 +401,9 @@ impl Key {
                         time(one.revoked),
                     ]);
                 }
-                output.list(&all, &all, |one| format!("{} {}", one.kind, one.name), rows);
+                let none =
+                    "nobody has enrolled: spsync key enrol NAME for a device, spsync dp enrol DP for a point";
+                output.list(&all, &all, |one| format!("{} {}", one.kind, one.name), rows, none);
                 Ok(0)
             }
             Self::Enrol { device } => token(PrincipalKind::Device, device, settings, global, output).await,
@@ -429,7 +453,15 @@ pub(super) fn line(sent: &Sent, output: &Output) {
         (None, state) => {
             let already = if sent.already { ", as before" } else { "" };
             let state = state.map_or_else(String::new, |state| format!("{state}, "));
-            output.line(format!(" ✔ {point} {state}{} files, {}{already}", sent.files, size(sent.bytes)));
+            let (mark, waits) = match sent.enrolled {
+                Some(false) => ("…", format!("; it has not enrolled: spsync dp enrol {point}")),
+                _ => ("✔", String::new()),
+            };
+            output.line(format!(
+                " {mark} {point} {state}{} files, {}{already}{waits}",
+                sent.files,
+                size(sent.bytes)
+            ));
         }
     }
 }

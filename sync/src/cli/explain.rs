@@ -6,12 +6,14 @@ use serde::Serialize;
 
 use super::Output;
 use super::output::Rows;
-use crate::select::nearest;
+use crate::deploying::codes::{Reported, reported};
+use crate::select::{is_near, nearest};
 
 /// What a code means, what usually causes it, what to look at and what to do
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// The code, as printed in `error[CODE]`; without one, all codes are listed
+    /// The code, as printed in `error[CODE]`, or one that devices report (0xC1900208, 4316); without one, all are listed
+    #[arg(allow_hyphen_values = true)]
     code: Option<String>,
 }
 
@@ -49,13 +51,19 @@ impl Explain {
             all.iter().for_each(|e| {
                 rows.push([e.code.to_string(), e.exit_status.to_string(), e.meaning.to_owned()])
             });
-            output.list(&all, &all, |e| e.code.to_string(), rows);
+            output.list(&all, &all, |e| e.code.to_string(), rows, "there are no codes");
             return Ok(0);
         };
         let Ok(code) = name.parse::<Code>() else {
-            let near = nearest(&name, Code::ALL.iter().map(|code| code.name()));
-            return Err(Problem::new(Code::NotFound, format!("`{name}` is no code of spsync"))
-                .help(format!("did you mean {}? `spsync explain` lists all", near.join(", "))));
+            if let Some(found) = reported(&name) {
+                output.one(&found, |found| found.code.clone(), |output| show_reported(&found, output));
+                return Ok(0);
+            }
+            return Err(Problem::new(
+                Code::NotFound,
+                format!("`{name}` is no code of spsync, and none that it knows of Windows"),
+            )
+            .help(near_codes(&name)));
         };
         let page = explained(code);
         output.one(
@@ -75,5 +83,39 @@ impl Explain {
             },
         );
         Ok(0)
+    }
+}
+
+/// A code of Windows, with ours.
+fn show_reported(found: &Reported, output: &Output) {
+    let ours = found.codes.first().map(|code| code.page().meaning);
+    let meaning = if found.meaning.is_empty() { ours.unwrap_or_default() } else { found.meaning };
+    output.line(format!("{}: {meaning}", found.code));
+    for code in &found.codes {
+        output.line(format!("  {code}: {}. More: spsync explain {code}", code.page().help));
+    }
+}
+
+/// Names that look like this one; a wrong guess only distracts.
+fn near_codes(name: &str) -> String {
+    let near = nearest(name, Code::ALL.iter().map(|code| code.name()));
+    let near: Vec<_> = near.into_iter().filter(|candidate| is_near(name, candidate)).collect();
+    match near.as_slice() {
+        [] => "`spsync explain` lists all".to_owned(),
+        near => format!("did you mean {}? `spsync explain` lists all", near.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_near_names_are_suggested() {
+        assert!(near_codes("HASH_MISMACH").contains("HASH_MISMATCH"));
+        assert!(near_codes("hash").contains("HASH_MISMATCH"));
+        for far in ["1603", "0xDEADBEEF", "zzzz", ""] {
+            assert_eq!(near_codes(far), "`spsync explain` lists all", "{far}");
+        }
     }
 }

@@ -71,7 +71,14 @@ impl Image {
         let request = match self {
             Self::Inspect { path } => {
                 let info = images::inspect(&path)?;
-                output.list(&info.images, &info.images, |image| image.index.to_string(), rows(&info));
+                let table = rows(&info);
+                output.list(
+                    &info.images,
+                    &info.images,
+                    |i| i.index.to_string(),
+                    table,
+                    "there is no image in it",
+                );
                 return Ok(0);
             }
             Self::Add { path, name, image_version: version, boot } => {
@@ -116,7 +123,8 @@ impl Image {
                         safe(&editions.join(", ")),
                     ]);
                 }
-                output.list(body, &all, |row| row.id.to_string(), table);
+                let none = "no OS upgrade packages yet: spsync image add PATH --name NAME";
+                output.list(body, &all, |row| row.id.to_string(), table, none);
             }
             _ => output.one(body, super::ts::id_of, |output| show(body, output)),
         }

@@ -91,7 +91,8 @@ impl App {
                         state.to_owned(),
                     ]);
                 }
-                output.list(&body, &all, |row| row.id.to_string(), table);
+                let none = "no applications yet: spsync app add FILE.toml";
+                output.list(&body, &all, |row| row.id.to_string(), table, none);
                 return Ok(0);
             }
             Self::Show { app } => SoftwareRequest::AppShow { app },
@@ -188,7 +189,8 @@ impl CollectionWindow {
                         next,
                     ]);
                 }
-                output.list(&body, &all, |one| one.row.name.clone(), table);
+                let none = "no maintenance windows: required deployments begin at any time";
+                output.list(&body, &all, |one| one.row.name.clone(), table, none);
                 return Ok(0);
             }
             Self::Add { collection, name, begins, once, long, zone } => {
@@ -258,21 +260,38 @@ impl Collection {
                     let count = if row.built_in { "all".to_owned() } else { row.devices.len().to_string() };
                     table.push([safe(&row.name), count]);
                 }
-                output.list(&body, &all, |row| row.name.clone(), table);
+                output.list(
+                    &body,
+                    &all,
+                    |row| row.name.clone(),
+                    table,
+                    "no collections yet: spsync collection create NAME",
+                );
                 return Ok(0);
             }
             Self::Show { name } => SoftwareRequest::CollectionShow { name },
             Self::Add { name, devices } => SoftwareRequest::CollectionChange { name, devices, add: true },
             Self::Remove { name, devices } => SoftwareRequest::CollectionChange { name, devices, add: false },
         };
+        let created = matches!(request, SoftwareRequest::CollectionCreate { .. });
         let body = call(request, settings, global, output).await?;
         output.one(
             &body,
             |body| body["name"].as_str().unwrap_or_default().to_owned(),
-            |output| say(&body, output),
+            |output| match serde_json::from_value::<CollectionRow>(body.clone()) {
+                Ok(row) if created => output.line(format!("created collection `{}`", safe(&row.name))),
+                Ok(row) => show_collection(&row, output),
+                Err(_) => say(&body, output),
+            },
         );
         Ok(0)
     }
+}
+
+fn show_collection(row: &CollectionRow, output: &Output) {
+    let grows = if row.built_in { ": every device, also those to come" } else { "" };
+    output.line(format!("`{}`, {} devices{grows}", safe(&row.name), row.devices.len()));
+    row.devices.iter().for_each(|device| output.line(format!("  {}", safe(device))));
 }
 
 /// What devices are told to do
@@ -325,7 +344,7 @@ impl Settings {
                     let priority = row.priority.map_or_else(|| "-".to_owned(), |number| number.to_string());
                     table.push([safe(&row.name), priority, safe(&told), safe(&chosen.join(" "))]);
                 }
-                output.list(&body, &all, |row| row.name.clone(), table);
+                output.list(&body, &all, |row| row.name.clone(), table, "there are no client settings");
                 return Ok(0);
             }
             Self::Effective { client } => {
@@ -338,20 +357,47 @@ impl Settings {
                     let priority = one.priority.map_or_else(|| "-".to_owned(), |number| number.to_string());
                     table.push([one.setting.clone(), safe(&one.value), safe(&one.from), priority]);
                 }
-                output.list(&body, &all, |one| one.setting.clone(), table);
+                output.list(&body, &all, |one| one.setting.clone(), table, "it is told nothing");
                 return Ok(0);
             }
             Self::Show { name } => SoftwareRequest::SettingsShow { name },
             Self::Set { name, changes } => SoftwareRequest::SettingsSet { name, changes },
         };
         let body = call(request, settings, global, output).await?;
+        let changed = body.get("settings");
+        let row = serde_json::from_value::<SettingsRow>(changed.unwrap_or(&body).clone());
         output.one(
             &body,
-            |body| body["name"].as_str().unwrap_or_default().to_owned(),
-            |output| say(&body, output),
+            |body| changed.unwrap_or(body)["name"].as_str().unwrap_or_default().to_owned(),
+            |output| match &row {
+                Ok(row) => {
+                    show_settings(row, output);
+                    if let Some(note) = body["note"].as_str() {
+                        output.line(format!("  note: {}", safe(note)));
+                    }
+                    if body["dry_run"].as_bool() == Some(true) {
+                        output.line("nothing is changed (--dry-run)");
+                    }
+                }
+                Err(_) => say(&body, output),
+            },
         );
         Ok(0)
     }
+}
+
+fn show_settings(row: &SettingsRow, output: &Output) {
+    let told = match row.priority {
+        None => "told to everybody, and loses to all others".to_owned(),
+        Some(priority) => format!("priority {priority}, told to {}", safe(&row.collections.join(", "))),
+    };
+    output.line(format!("`{}`: {told}", safe(&row.name)));
+    let chosen: Vec<String> = row.chosen.as_object().into_iter().flatten().map(said).collect();
+    output.line(if chosen.is_empty() {
+        "  nothing is set".to_owned()
+    } else {
+        format!("  {}", safe(&chosen.join(" ")))
+    });
 }
 
 fn said((key, value): (&String, &Value)) -> String {

@@ -66,14 +66,12 @@ impl License {
                 )
                 .await?
                 .body;
-                show(&rows, output);
-                if rows.is_empty() && output.for_people() {
-                    output.line(if pending {
-                        "no licence waits for a decision"
-                    } else {
-                        "no listed update has licence terms"
-                    });
-                }
+                let none = if pending {
+                    "no licence waits for a decision"
+                } else {
+                    "no listed update has licence terms"
+                };
+                show(&rows, none, output);
                 Ok(0)
             }
             Self::Review { update, lang, text } => {
@@ -124,14 +122,25 @@ async fn decide(
 ) -> Result<u8, Problem> {
     let request = Request::LicenseDecide { updates, accept, text };
     let decided = connect::call::<Decided>(settings, global, output, request).await?.body;
-    output.one(&decided, |_| String::new(), |output| show(&decided.updates, output));
+    output.one(
+        &decided,
+        |_| String::new(),
+        |output| {
+            show(&decided.updates, "nothing was decided", output);
+            if !decided.also.is_empty() {
+                let verb = if decided.accepted { "accepted" } else { "declined" };
+                output.line(format!("{} more have the same terms, and are {verb} too:", decided.also.len()));
+                show(&decided.also, "", output);
+            }
+        },
+    );
     if decided.dry_run {
         output.note("nothing is recorded (--dry-run)");
     }
     Ok(0)
 }
 
-fn show(rows: &[Licensed], output: &Output) {
+fn show(rows: &[Licensed], none: &str, output: &Output) {
     let mut table = Rows::new(&["ID", "TITLE", "LANGUAGE", "LICENCE", "BY", "WHEN", "TEXT"]);
     for row in rows {
         let by = row.decision.as_ref();
@@ -145,7 +154,7 @@ fn show(rows: &[Licensed], output: &Output) {
             row.text.map_or_else(|| "-".to_owned(), |text| text.to_string()[..12].to_owned()),
         ]);
     }
-    output.list(&rows, rows, |row| row.update.to_string(), table);
+    output.list(&rows, rows, |row| row.update.to_string(), table, none);
 }
 
 fn read_text(path: PathBuf) -> Result<String, Problem> {

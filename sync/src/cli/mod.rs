@@ -18,6 +18,7 @@ mod output;
 mod package;
 mod progress;
 mod run;
+mod said;
 mod serve;
 mod shell;
 mod status;
@@ -203,9 +204,17 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // clap's own printing keeps its colours and its "did you mean"; only the status is ours.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            if !error.use_stderr() {
+                let _ = error.print();
+                return ExitCode::SUCCESS;
+            }
+            // clap's own text keeps its colours and its "did you mean"; the code and the status are ours.
+            let text = match std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+                true => error.render().ansi().to_string(),
+                false => error.render().to_string(),
+            };
+            eprint!("{}", text.replacen("error:", &format!("error[{}]:", Code::Usage), 1));
+            return ExitCode::from(Code::Usage.page().exit.status());
         }
     };
     let output = Output::new(&cli.global);

@@ -25,19 +25,7 @@ impl Now {
         output: &Output,
     ) -> Result<u8, Problem> {
         if global.dry_run || global.no_wait {
-            let called = connect::call::<serde_json::Value>(
-                settings,
-                global,
-                output,
-                Request::Now { full: self.full },
-            )
-            .await?;
-            output.one(
-                &called.body,
-                |body| body["id"].to_string(),
-                |output| output.line(called.body.to_string()),
-            );
-            return Ok(called.finish(output));
+            return super::package::begin(Request::Now { full: self.full }, settings, global, output).await;
         }
         let called =
             connect::call::<Report>(settings, global, output, Request::Now { full: self.full }).await?;

@@ -4,6 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 use catalog::problem::Problem;
 use comfy_table::{ContentArrangement, Table, presets};
+use dp::server::LocationKind;
 use dp::transfer::Served;
 use serde::Serialize;
 use serde_json::Value;
@@ -125,20 +126,36 @@ impl Output {
         matches!(self.format, Format::Table | Format::Wide)
     }
 
-    /// A list: `rows` for people, `items` for programs, `name` picks the id.
+    /// A list: `rows` for people, `items` for programs, `name` picks the id. Where there is nothing, `empty` says so to people.
     pub fn list<T: Serialize>(
         &self,
         whole: &impl Serialize,
         items: &[T],
         name: impl Fn(&T) -> String,
         rows: Rows,
+        empty: impl AsRef<str>,
     ) {
         match self.format {
+            Format::Table | Format::Wide if items.is_empty() => self.line(empty),
             Format::Table | Format::Wide => self.table(rows),
             Format::Json => self.json(whole),
             Format::Jsonl => items.iter().for_each(|item| self.line(json(item).to_string())),
             Format::Csv => self.csv(items),
             Format::Name => items.iter().for_each(|item| self.line(name(item))),
+        }
+    }
+
+    /// Below a list: how many older ones are not in it because of `option`, if any.
+    pub fn older(&self, hidden: usize, option: &str) {
+        if hidden > 0 && self.for_people() {
+            self.line(format!("{hidden} older hidden ({option})"));
+        }
+    }
+
+    /// Below a list of which only the newest were asked for: that there are older ones.
+    pub fn some_older(&self, there_are: bool, option: &str) {
+        if there_are && self.for_people() {
+            self.line(format!("older ones are hidden ({option})"));
         }
     }
 
@@ -211,6 +228,23 @@ impl Output {
         }
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
+}
+
+/// The word for a sort of place, as tables have it.
+pub fn kind_word(kind: LocationKind) -> &'static str {
+    match kind {
+        LocationKind::Peer => "peer",
+        LocationKind::DistributionPoint => "dp",
+        LocationKind::Cloud => "cloud",
+    }
+}
+
+/// The newest `limit` of a list of which one more was asked for, and whether there was one.
+pub fn newest<T>(mut all: Vec<T>, limit: u32) -> (Vec<T>, bool) {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = all.len() > limit;
+    all.truncate(limit);
+    (all, more)
 }
 
 /// Foreign text may hold control characters that would drive a terminal.

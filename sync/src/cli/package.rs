@@ -276,9 +276,30 @@ async fn plain(request: Request, settings: &Loaded, global: &Global, output: &Ou
 pub(super) fn show_value(body: &Value, output: &Output) {
     output.one(
         body,
-        |body| body["package"].as_str().unwrap_or_default().to_owned(),
-        |output| show_plain(body, 0, output),
+        |body| body["package"].as_str().map_or_else(|| id(body), str::to_owned),
+        |output| {
+            if !super::said::say(body, output) {
+                show_plain(body, 0, output);
+            }
+        },
     );
+}
+
+/// The id of a task or thing.
+fn id(body: &Value) -> String {
+    body["id"]
+        .as_str()
+        .map_or_else(|| body["id"].as_i64().map_or_else(String::new, |id| id.to_string()), str::to_owned)
+}
+
+/// Begins a task and prints its number, for `--no-wait`.
+pub(super) async fn begin(
+    request: Request,
+    settings: &Loaded,
+    global: &Global,
+    output: &Output,
+) -> Result<u8, Problem> {
+    plain(request, settings, global, output).await
 }
 
 /// `name: value`, nested values indented.
@@ -382,10 +403,8 @@ fn show_all(all: &[Shown], output: &Output) {
         }
         rows.push_row(row);
     }
-    output.list(&all, all, |shown| shown.package.id.to_string(), rows);
-    if all.is_empty() && output.for_people() {
-        output.line("no deployment package yet: spsync package create NAME");
-    }
+    let none = "no deployment package yet: spsync package create NAME";
+    output.list(&all, all, |shown| shown.package.id.to_string(), rows, none);
 }
 
 fn show_one(shown: &Shown, output: &Output) {

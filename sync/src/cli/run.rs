@@ -12,7 +12,7 @@ use super::output::safe;
 use crate::carrying;
 use crate::clock;
 use crate::config::Settings;
-use crate::device::drive::{Device, Round};
+use crate::device::drive::{Device, Line, Round};
 use crate::device::executor::command::{CommandSettings, Real};
 use crate::device::executor::simulate::{Script, Simulated};
 use crate::device::executor::{Executor, Stopped};
@@ -44,13 +44,13 @@ pub struct Run {
     /// Run what is on this stand-alone media, without asking a site
     #[arg(long, value_name = "DIR", conflicts_with_all = ["policy", "site"])]
     media: Option<PathBuf>,
-    /// Pretend, after this description of a device
+    /// Pretend, after this description of a device; `spsync client facts --example --simulate` prints one
     #[arg(long, value_name = "FILE", conflicts_with = "execute")]
     simulate: Option<PathBuf>,
     /// Really run what the steps say
     #[arg(long, requires = "facts")]
     execute: bool,
-    /// What this device is, as TOML; with --execute
+    /// What this device is, as TOML; with --execute. `spsync client facts --example` prints such a file
     #[arg(long, value_name = "FILE")]
     facts: Option<PathBuf>,
     /// Where the device remembers its runs; below `[client] dir` if not given
@@ -160,7 +160,8 @@ impl Run {
                 Problem::new(Code::DeviceKeyMissing, message).because(problem.message)
             })?;
             client.key = Some(dp::client::DeviceKey::new(&key.reveal()));
-            device.link = Some(Link::new(&site, &key, settings.client.ca_file())?);
+            device.link =
+                Some(Link::new(&site, &key, settings.client.ca_file(), settings.client.allow_plain_key)?);
             device.client = Some(client);
         } else if self.execute && self.media.is_none() {
             // A policy from a file names content, and the site of the configuration may have it.
@@ -179,6 +180,7 @@ impl Run {
         let bytes = std::fs::read(&path).map_err(|error| {
             Problem::new(Code::PolicyInvalid, format!("`{}` cannot be read", path.display()))
                 .because_of(Some(&error))
+                .help("name an existing file with `--policy FILE`, or leave the option out to ask the site")
         })?;
         Policy::parse(&bytes)
     }
@@ -208,6 +210,13 @@ impl Run {
             // Whoever started it did so once.
             wanted.clear();
             for line in round.deployments {
+                // What ran in this call is not from before it.
+                let ran = |one: &Line| one.deployment == line.deployment && one.run.is_some();
+                if !round.earlier.contains(&line.deployment) {
+                    all.earlier.retain(|one| line.run.is_none() || *one != line.deployment);
+                } else if !all.deployments.iter().any(ran) {
+                    all.earlier.push(line.deployment.clone());
+                }
                 let known = all.deployments.iter().position(|one| one.deployment == line.deployment);
                 match known {
                     Some(at) if line.run.is_some() || all.deployments[at].run.is_none() => {
@@ -313,7 +322,7 @@ fn show<E: Executor>(device: &Device<E>, policy: &Policy, output: &Output) -> Re
     Ok(0)
 }
 
-/// The exit status is that of the worst end.
+/// The exit status is that of the first run that failed now; what had failed before is told, and fails no more.
 fn told(round: &Round, output: &Output) -> u8 {
     output.one(
         round,
@@ -345,7 +354,8 @@ fn told(round: &Round, output: &Output) -> u8 {
             }
         },
     );
-    let failed = round.deployments.iter().find(|line| line.state.bucket() == Bucket::Error);
+    let mut now = round.deployments.iter().filter(|line| !round.earlier.contains(&line.deployment));
+    let failed = now.find(|line| line.state.bucket() == Bucket::Error);
     failed.map_or(0, |line| line.code.map_or(1, |code| code.page().exit.status().max(1)))
 }
 
@@ -360,6 +370,9 @@ impl Here {
                     &files,
                     |files| files.len().to_string(),
                     |output| {
+                        if files.is_empty() {
+                            output.line("this device keeps no scripts");
+                        }
                         for script in &files {
                             output.line(format!(
                                 "{}  {}  {}",
@@ -375,11 +388,18 @@ impl Here {
                 let text =
                     std::fs::read_to_string(log::path(&state_dir(given, settings)?)).unwrap_or_default();
                 let all: Vec<&str> = text.lines().collect();
-                let last = &all[all.len().saturating_sub(lines)..];
+                let hidden = all.len().saturating_sub(lines);
+                let last = &all[hidden..];
                 output.one(
                     &last,
                     |last| last.len().to_string(),
-                    |output| last.iter().for_each(|line| output.line(safe(line))),
+                    |output| {
+                        last.iter().for_each(|line| output.line(safe(line)));
+                        if all.is_empty() {
+                            output.line("nothing was run on this device yet");
+                        }
+                        output.older(hidden, "--lines");
+                    },
                 );
             }
         }

@@ -9,11 +9,12 @@ use super::output::{safe, size, when};
 use super::{Global, Output, connect};
 use crate::admin::Request;
 use crate::config::Loaded;
+use crate::deploying::status::Buckets;
 
 /// One screen about everything
 #[derive(Debug, Args)]
 pub struct Status {
-    /// Exit with 1 unless every part is healthy
+    /// Exit with 1 unless every part is healthy and a daemon serves
     #[arg(long)]
     check: bool,
     /// Print again every two seconds until interrupted
@@ -33,7 +34,7 @@ impl Status {
                 connect::call::<crate::site::Status>(settings, global, output, Request::Status).await?.body;
             output.one(&status, |status| status.site.clone(), |output| show(&status, output));
             if !self.watch {
-                return Ok(u8::from(self.check && !status.healthy));
+                return Ok(u8::from(self.check && !is_well(&status)));
             }
             tokio::select! {
                 () = tokio::time::sleep(std::time::Duration::from_secs(2)) => {}
@@ -43,10 +44,17 @@ impl Status {
     }
 }
 
+/// Whether every part is well, and somebody is there to serve.
+fn is_well(status: &crate::site::Status) -> bool {
+    status.healthy && status.served.is_some()
+}
+
 fn show(status: &crate::site::Status, output: &Output) {
-    let health = match status.warnings.len() {
-        0 => "healthy".to_owned(),
-        n => format!("{n} warnings"),
+    let health = match (status.warnings.len(), &status.served) {
+        (0, Some(_)) => "healthy".to_owned(),
+        (0, None) => "no daemon runs".to_owned(),
+        (n, Some(_)) => format!("{n} warnings"),
+        (n, None) => format!("no daemon runs, {n} warnings"),
     };
     output.line(format!(
         " spsync {} (code {}) in {} · {health}",
@@ -57,13 +65,21 @@ fn show(status: &crate::site::Status, output: &Output) {
     let ran = |run: &schema::runs::Run| format!("{} at {}", run.id, when(run.started));
     let last = status.last_run.as_ref().map_or_else(|| "never".to_owned(), ran);
     let ok = status.last_ok.as_ref().map_or_else(|| "never".to_owned(), ran);
-    let next = status.next_run.map_or_else(|| "manual".to_owned(), when);
-    output.line(format!(" SYNC     last {last} · last ok {ok} · next {next}"));
+    // What comes next is what a daemon does next.
+    let next = match (&status.served, status.next_run) {
+        (None, _) => String::new(),
+        (Some(_), None) => " · next manual".to_owned(),
+        (Some(_), Some(next)) => format!(" · next {}", when(next)),
+    };
     let c = &status.catalog;
-    output.line(format!(
-        " CATALOG  {} feature updates: {} listed ({}), {} deployable, {} licence pending, {} downloaded, {} hidden",
-        c.total, c.listed, size(c.listed_bytes), c.deployable, c.license_pending, c.downloaded, c.hidden
-    ));
+    // A point has no catalogue, and synchronises nothing.
+    if status.point.is_none() {
+        output.line(format!(" SYNC     last {last} · last ok {ok}{next}"));
+        output.line(format!(
+            " CATALOG  {} feature updates: {} listed ({}), {} deployable, {} licence pending, {} downloaded, {} hidden",
+            c.total, c.listed, size(c.listed_bytes), c.deployable, c.license_pending, c.downloaded, c.hidden
+        ));
+    }
     output.line(format!(
         " CONTENT  {} in {} files · {} free · {} deployment packages",
         size(status.content.bytes),
@@ -74,8 +90,11 @@ fn show(status: &crate::site::Status, output: &Output) {
     output.line(format!(" DP       serves {} contents", status.served_contents));
     output.line(match &status.served {
         Some(now) => served(now),
-        None => " SERVED   nothing: no daemon runs".to_owned(),
+        None => " SERVED   nothing, and nothing happens by itself: no daemon runs (spsync serve)".to_owned(),
     });
+    if status.point.is_none() {
+        output.line(deployed(&status.deployed));
+    }
     for (group, served) in &status.delivered {
         output.line(format!(" SERVED   to {}: {}", safe(group), list(served, &size)));
     }
@@ -107,6 +126,26 @@ fn show(status: &crate::site::Status, output: &Output) {
         output.line(format!(" TASK     {} {} since {}", task.id, task.title, when(task.created)));
     }
     status.warnings.iter().chain(&c.notes).for_each(|warning| output.line(format!(" WARN     {warning}")));
+}
+
+fn deployed(all: &crate::deploying::Deployed) -> String {
+    let Buckets { success, in_progress, error, requirements_not_met, unknown } = &all.buckets;
+    let mut counts = String::new();
+    for (count, what) in [
+        (success, "ok"),
+        (in_progress, "in progress"),
+        (error, "failed"),
+        (requirements_not_met, "requirements not met"),
+        (unknown, "unknown"),
+    ] {
+        if *count > 0 {
+            counts += &format!(" · {count} {what}");
+        }
+    }
+    match all.active {
+        0 => " DEPLOY   nothing is offered now".to_owned(),
+        active => format!(" DEPLOY   {active} active: {} devices{counts}", all.devices),
+    }
 }
 
 /// What is there lasts; what came and went is counted since the daemon began.
@@ -167,5 +206,23 @@ impl State {
         let dump = connect::call::<String>(settings, global, output, Request::StateDump).await?.body;
         output.line(dump.trim_end());
         Ok(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deployments_are_one_line() {
+        let mut all = crate::deploying::Deployed::default();
+        assert_eq!(deployed(&all), " DEPLOY   nothing is offered now");
+        (all.active, all.devices) = (2, 1_204);
+        all.buckets =
+            Buckets { success: 961, in_progress: 188, error: 12, unknown: 43, ..Buckets::default() };
+        assert_eq!(
+            deployed(&all),
+            " DEPLOY   2 active: 1204 devices · 961 ok · 188 in progress · 12 failed · 43 unknown"
+        );
     }
 }

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use schema::runs::Run;
 use schema::updates::NameCount;
 
-use super::output::{Rows, short, size, when};
+use super::output::{Rows, newest, short, size, when};
 use super::{Global, Output, connect, now};
 use crate::admin::{Request, SelectionChange};
 use crate::config::Loaded;
@@ -89,10 +89,15 @@ impl Sync {
     ) -> Result<u8, Problem> {
         match self {
             Self::History { limit } => {
-                let runs =
-                    connect::call::<Vec<Run>>(settings, global, output, Request::SyncHistory { limit })
-                        .await?
-                        .body;
+                let runs = connect::call::<Vec<Run>>(
+                    settings,
+                    global,
+                    output,
+                    Request::SyncHistory { limit: limit.saturating_add(1) },
+                )
+                .await?
+                .body;
+                let (runs, more) = newest(runs, limit);
                 let mut rows = Rows::new(&["RUN", "STARTED", "KIND", "STATE", "NEW", "REVISED", "PROBLEM"]);
                 for run in &runs {
                     let count = |name: &str| {
@@ -110,7 +115,14 @@ impl Sync {
                         problem,
                     ]);
                 }
-                output.list(&runs, &runs, |run| run.id.to_string(), rows);
+                output.list(
+                    &runs,
+                    &runs,
+                    |run| run.id.to_string(),
+                    rows,
+                    "nothing was synchronised yet: spsync now",
+                );
+                output.some_older(more, "--limit");
                 Ok(0)
             }
             Self::Show { run } => {
@@ -142,7 +154,14 @@ impl Sync {
             Self::Test { source } => {
                 let request = Request::SyncTest { source };
                 let tested = connect::call::<Tested>(settings, global, output, request).await?.body;
-                output.list(&tested, &tested.sources, |one| one.source.clone(), steps(&tested));
+                let rows = steps(&tested);
+                output.list(
+                    &tested,
+                    &tested.sources,
+                    |one| one.source.clone(),
+                    rows,
+                    "no [[source]] is configured",
+                );
                 if output.for_people() {
                     let problems = tested.sources.iter().flat_map(|one| &one.steps);
                     problems.filter_map(|step| step.problem.as_ref()).for_each(|one| output.problem(one));

@@ -5,7 +5,7 @@ use clap::Subcommand;
 use schema::tasks::Task as Record;
 use serde_json::Value;
 
-use super::output::{Rows, safe, when};
+use super::output::{Rows, newest, safe, when};
 use super::{Global, Output, connect};
 use crate::admin::Request;
 use crate::config::Loaded;
@@ -45,10 +45,15 @@ impl Task {
     ) -> Result<u8, Problem> {
         let request = match self {
             Self::List { limit } => {
-                let tasks =
-                    connect::call::<Vec<Record>>(settings, global, output, Request::TaskList { limit })
-                        .await?
-                        .body;
+                let tasks = connect::call::<Vec<Record>>(
+                    settings,
+                    global,
+                    output,
+                    Request::TaskList { limit: limit.saturating_add(1) },
+                )
+                .await?
+                .body;
+                let (tasks, more) = newest(tasks, limit);
                 let mut rows = Rows::new(&["TASK", "KIND", "TITLE", "STATE", "STARTED", "PROBLEM"]);
                 for task in &tasks {
                     let problem = task.problem.as_ref().map_or_else(String::new, |p| p.code.to_string());
@@ -61,7 +66,8 @@ impl Task {
                         problem,
                     ]);
                 }
-                output.list(&tasks, &tasks, |task| task.id.to_string(), rows);
+                output.list(&tasks, &tasks, |task| task.id.to_string(), rows, "there are no tasks");
+                output.some_older(more, "--limit");
                 return Ok(0);
             }
             Self::Wait { task } => {

@@ -101,7 +101,13 @@ impl Token {
                         when(one.expires),
                     ]);
                 }
-                output.list(&all, &all, |one| one.name.clone(), rows);
+                output.list(
+                    &all,
+                    &all,
+                    |one| one.name.clone(),
+                    rows,
+                    "no tokens yet: spsync token create --help",
+                );
             }
             Self::Revoke { name } => {
                 let call = connect::call::<Value>(settings, global, output, verb(TokenVerb::Revoke { name }));

@@ -143,9 +143,11 @@ impl Updates {
             }
             Self::Import { file } => {
                 let file = std::path::absolute(&file).unwrap_or(file);
-                let called =
-                    connect::call::<Imported>(settings, global, output, Request::UpdatesImport { file })
-                        .await?;
+                let request = Request::UpdatesImport { file };
+                if global.no_wait {
+                    return super::package::begin(request, settings, global, output).await;
+                }
+                let called = connect::call::<Imported>(settings, global, output, request).await?;
                 output.one(
                     &called.body,
                     |i| i.file.display().to_string(),
@@ -155,9 +157,11 @@ impl Updates {
             }
             Self::Export { file } => {
                 let file = std::path::absolute(&file).unwrap_or(file);
-                let called =
-                    connect::call::<Written>(settings, global, output, Request::UpdatesExport { file })
-                        .await?;
+                let request = Request::UpdatesExport { file };
+                if global.no_wait {
+                    return super::package::begin(request, settings, global, output).await;
+                }
+                let called = connect::call::<Written>(settings, global, output, request).await?;
                 let w = &called.body;
                 output.one(
                     w,
@@ -181,10 +185,8 @@ impl Updates {
                 all.iter().for_each(|c| {
                     rows.push([c.category_type.clone(), safe(&c.title), c.id.update.to_string()])
                 });
-                output.list(&all, &all, |category| category.id.update.to_string(), rows);
-                if all.is_empty() && output.for_people() {
-                    output.line("no update document is imported yet: spsync updates import FILE");
-                }
+                let none = "no update document is imported yet: spsync updates import FILE";
+                output.list(&all, &all, |category| category.id.update.to_string(), rows, none);
                 return Ok(0);
             }
             Self::Supersedence(Supersedence::Plan) => {
@@ -358,7 +360,11 @@ fn show_list(list: &List, output: &Output) {
         }
         rows.push_row(row);
     }
-    output.list(list, &list.updates, |listed| listed.update.id.update.to_string(), rows);
+    let none = match list.hidden == 0 && list.notes.is_empty() {
+        true => "no feature update is known yet: spsync now",
+        false => "no feature update is listed",
+    };
+    output.list(list, &list.updates, |listed| listed.update.id.update.to_string(), rows, none);
     if output.for_people() {
         if list.hidden > 0 {
             let reasons: Vec<_> =
@@ -372,9 +378,6 @@ fn show_list(list: &List, output: &Output) {
                 listed.update.id.update.short(),
                 listed.update.release.as_deref().unwrap_or("-")
             ));
-        }
-        if list.updates.is_empty() && list.hidden == 0 && list.notes.is_empty() {
-            output.line("no feature update is known yet: spsync now");
         }
         list.notes.iter().for_each(|note| output.line(note));
     }

@@ -86,6 +86,20 @@ impl World {
         self.devices.get(&name.to_lowercase())?.facts.as_ref()
     }
 
+    /// What to do about devices of a collection that the site knows nothing of.
+    fn strangers(&self, collection: &Collection) -> Option<String> {
+        let known = |name: &String| self.devices.contains_key(&name.to_lowercase());
+        let all: Vec<String> = self.members(collection).into_iter().filter(|name| !known(name)).collect();
+        let some = all.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let more = if all.len() > 5 { ", …" } else { "" };
+        (!all.is_empty()).then(|| {
+            format!(
+                "{} devices have never enrolled ({some}{more}): enrol them with spsync key enrol NAME",
+                all.len()
+            )
+        })
+    }
+
     fn address(&self, name: &str) -> Option<IpAddr> {
         self.devices.get(&name.to_lowercase())?.address
     }
@@ -321,6 +335,7 @@ pub async fn check(site: &Arc<Site>, args: &CheckArgs) -> Result<Answer, Problem
         let titles: Vec<_> = missing.iter().map(|listed| listed.update.title.as_str()).collect();
         checked.notes.push(format!("not downloaded: {}", titles.join(", ")));
     }
+    checked.notes.extend(world.strangers(&collection));
     let purpose = args.purpose.or(deployment.as_ref().map(|row| row.purpose)).unwrap_or(Purpose::Available);
     match create::risk_of(site, &world, &sequence, &collection, purpose).await {
         Ok(risk) => checked.risk = Some(risk),

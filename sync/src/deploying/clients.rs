@@ -110,6 +110,9 @@ pub struct History {
     pub runs: Vec<DeviceRun>,
     /// Its messages, oldest first.
     pub happened: Vec<Happened>,
+    /// Messages that are older than those.
+    #[serde(default)]
+    pub hidden: u64,
 }
 
 /// One message.
@@ -148,8 +151,12 @@ pub struct Happened {
 pub async fn history(site: &Arc<Site>, name: &str, limit: u32) -> Result<Answer, Problem> {
     let device = named(site, name).await?.device;
     let wanted = device.clone();
-    let (runs, messages) =
-        site.read(move |r| Ok((r.runs_on(&wanted)?, r.messages_of(&wanted, limit)?))).await?;
+    let (runs, messages, all) = site
+        .read(move |r| {
+            Ok((r.runs_on(&wanted)?, r.messages_of(&wanted, limit)?, r.count_messages_of(&wanted)?))
+        })
+        .await?;
+    let hidden = all.saturating_sub(messages.len() as u64);
     let happened = messages.into_iter().filter_map(|row| {
         let message: StatusMessage = serde_json::from_value(row.body).ok()?;
         Some(Happened {
@@ -171,5 +178,5 @@ pub async fn history(site: &Arc<Site>, name: &str, limit: u32) -> Result<Answer,
                 .collect(),
         })
     });
-    Answer::of(&History { device, runs, happened: happened.collect() })
+    Answer::of(&History { device, runs, happened: happened.collect(), hidden })
 }

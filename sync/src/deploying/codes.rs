@@ -64,6 +64,38 @@ pub fn named(code: Option<&str>, exit: Option<i64>) -> Option<Named> {
     documented.or(ours).or(bare)
 }
 
+/// What a code that devices report means: the documented words, and our own codes of the same meaning.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reported {
+    /// `0xC1900208`, `4316`.
+    pub code: String,
+    /// What it means; empty where only our own codes say it.
+    pub meaning: &'static str,
+    /// Our codes that stand for it.
+    pub codes: Vec<Code>,
+}
+
+/// Explains a code as reports write it (`0xC1900208`, `4316`) or as programs print it (`-1047526904`).
+pub fn reported(text: &str) -> Option<Reported> {
+    let value = unsigned(number(text)?)?;
+    let known = DOCUMENTED.iter().find(|known| known.code == value);
+    let same = |code: &&Code| code.page().windows.and_then(number).and_then(unsigned) == Some(value);
+    let codes: Vec<Code> = Code::ALL.iter().filter(same).copied().collect();
+    (known.is_some() || !codes.is_empty()).then(|| Reported {
+        code: written(value),
+        meaning: known.map_or("", |known| known.meaning),
+        codes,
+    })
+}
+
+fn number(text: &str) -> Option<i64> {
+    let text = text.trim();
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => i64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
 /// Exit codes of Windows are 32 bits, and some report them as negative numbers.
 fn unsigned(exit: i64) -> Option<u32> {
     u32::try_from(exit).ok().or_else(|| i32::try_from(exit).ok().map(i32::cast_unsigned))
@@ -77,6 +109,22 @@ fn written(code: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whatever a page calls the Windows code of the same meaning, and whatever reports call an error, can be explained.
+    #[test]
+    fn what_is_reported_can_be_explained() {
+        for text in ["4316", "0xC1900208", "0xc1900208", "-1047526904", " 3010 "] {
+            assert!(reported(text).is_some_and(|found| !found.meaning.is_empty()), "{text}");
+        }
+        assert_eq!(reported("4316").unwrap().codes, [Code::ReadinessFailed]);
+        for code in Code::ALL.iter().filter(|code| code.page().windows.is_some()) {
+            let windows = code.page().windows.unwrap();
+            assert!(reported(windows).is_some_and(|found| found.codes.contains(code)), "{code} {windows}");
+        }
+        for text in ["1603", "", "0x", "nothing", "0x1FFFFFFFFFF", "99999999999999999999"] {
+            assert_eq!(reported(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn errors_have_names() {

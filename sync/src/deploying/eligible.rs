@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use catalog::id::{PackageId, UpdateId};
 use serde::{Deserialize, Serialize};
 
+use crate::policy::fits::{self, Lack};
 use crate::policy::{Facts, FeatureUpdate, Firmware, Image, NetworkKind, Power, References};
 use crate::sequence::action::{CheckReadiness, OsType, UpgradeOs};
 use crate::sequence::choose::{self, Why as Skipped};
@@ -76,6 +77,25 @@ impl From<Skipped> for Why {
             Skipped::Language => Self::Language,
             Skipped::Edition => Self::Edition,
             Skipped::Release => Self::Release,
+        }
+    }
+}
+
+impl From<Lack> for Why {
+    fn from(lack: Lack) -> Self {
+        match lack {
+            Lack::Path => Self::Path,
+            Lack::OsType => Self::OsType,
+            Lack::Architecture => Self::Architecture,
+            Lack::Language => Self::Language,
+            Lack::Edition => Self::Edition,
+            Lack::Disk => Self::Disk,
+            Lack::Memory => Self::Memory,
+            Lack::Processor => Self::Processor,
+            Lack::Firmware => Self::Firmware,
+            Lack::Tpm => Self::Tpm,
+            Lack::Power => Self::Power,
+            Lack::Network => Self::Network,
         }
     }
 }
@@ -212,7 +232,8 @@ impl<'a> Needs<'a> {
         }
         let mut room_checked = false;
         for check in &self.checks {
-            readiness(check, facts, &mut judged.reasons);
+            let lacks = fits::readiness(check, facts).into_iter();
+            judged.reasons.extend(lacks.map(|(lack, text)| reason(lack.into(), text)));
             room_checked |= check.free_disk_mb.is_some();
         }
         let mut upgrades = false;
@@ -263,85 +284,14 @@ impl<'a> Needs<'a> {
     }
 }
 
+/// Whether the image of a step is for a device.
 fn by_image(upgrade: &UpgradeOs, image: &Image, facts: &Facts, judged: &mut Judged) -> bool {
-    let Some(edition) = image.edition(upgrade.edition_index) else {
-        judged.reasons.push(reason(Why::Edition, format!("`{}` has no such edition", image.name)));
-        return false;
-    };
-    let before = judged.reasons.len();
-    if let Err(problem) = choose::path(&facts.device(), image.os_type, edition.build) {
-        judged.reasons.push(reason(Why::Path, problem.message));
-    }
-    let same = |one: &str, other: &str| one.eq_ignore_ascii_case(other);
-    if edition.architecture.as_ref().is_some_and(|architecture| !same(architecture, &facts.architecture)) {
-        judged
-            .reasons
-            .push(reason(Why::Architecture, format!("`{}` is not for {}", image.name, facts.architecture)));
-    }
-    if !edition.languages.is_empty()
-        && !edition.languages.iter().any(|language| same(language, &facts.language))
-    {
-        let text = format!("`{}` is in {}", image.name, edition.languages.join(", "));
-        judged.reasons.push(reason(Why::Language, text));
-    }
-    if edition.edition.as_ref().is_some_and(|edition| !same(edition, &facts.edition)) {
-        judged.reasons.push(reason(Why::Edition, format!("not for edition {}", facts.edition)));
-    }
+    let lacks = fits::image(image, upgrade.edition_index, facts);
+    let fits = lacks.is_empty();
+    judged.reasons.extend(lacks.into_iter().map(|(lack, text)| reason(lack.into(), text)));
     judged.bytes += image.file.size;
     judged.packages.push(image.id.clone());
-    judged.reasons.len() == before
-}
-
-/// Every check that fails, as the step itself checks all of them.
-fn readiness(check: &CheckReadiness, facts: &Facts, reasons: &mut Vec<Reason>) {
-    let least = [
-        (Why::Memory, "MiB of memory", facts.memory_mb, check.memory_mb),
-        (Why::Processor, "MHz", facts.processor_mhz.into(), check.processor_mhz),
-        (Why::Disk, "MiB free", facts.free_disk_mb, check.free_disk_mb),
-    ];
-    for (why, what, has, needs) in least {
-        if let Some(needs) = needs.map(u64::from)
-            && has > 0
-            && has < needs
-        {
-            reasons.push(reason(why, format!("it has {has} {what}, {needs} are needed")));
-        }
-    }
-    let same = |one: &str, other: &str| one.eq_ignore_ascii_case(other);
-    let differs =
-        |wanted: &Option<String>, has: &str| wanted.as_ref().is_some_and(|wanted| !same(wanted, has));
-    let below = |version: &str, bound: &str| numbers(version) < numbers(bound);
-    let failing = [
-        (
-            check.os_type.is_some_and(|wanted| wanted != facts.os_type),
-            Why::OsType,
-            "it is a server or a client, unlike what is needed",
-        ),
-        (differs(&check.architecture, &facts.architecture), Why::Architecture, "it has another architecture"),
-        (differs(&check.language, &facts.language), Why::Language, "it is in another language"),
-        (
-            check.os_at_least.as_ref().is_some_and(|bound| below(&facts.version, bound)),
-            Why::Path,
-            "its Windows is older than needed",
-        ),
-        (
-            check.os_at_most.as_ref().is_some_and(|bound| below(bound, &facts.version)),
-            Why::Path,
-            "its Windows is newer than allowed",
-        ),
-        (check.ac_power && facts.power == Power::Battery, Why::Power, "it runs on battery"),
-        (check.network && facts.network == NetworkKind::None, Why::Network, "it is on no network"),
-        (check.wired && facts.network == NetworkKind::Wireless, Why::Network, "its network has no cable"),
-        (check.uefi && facts.firmware == Firmware::Bios, Why::Firmware, "its firmware is not UEFI"),
-        (check.tpm && facts.tpm == Some(false), Why::Tpm, "it has no TPM 2.0 that is enabled"),
-    ];
-    reasons.extend(failing.into_iter().filter(|(fails, ..)| *fails).map(|(_, why, text)| reason(why, text)));
-}
-
-/// A version as numbers, to be compared; what is missing is zero.
-fn numbers(version: &str) -> [u64; 4] {
-    let mut parts = version.split('.').map(|part| part.parse().unwrap_or_default());
-    std::array::from_fn(|_| parts.next().unwrap_or_default())
+    fits
 }
 
 #[cfg(test)]

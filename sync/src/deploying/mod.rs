@@ -38,7 +38,7 @@ pub use clients::{Happened, History, ShownClient};
 pub use content::keep_time;
 pub use create::Created;
 pub use request::{Change, CheckArgs, Create, DeployRequest, NewPhase, PhaseChange, PhasedCreate};
-pub use show::{Progress, Shown};
+pub use show::{Deployed, Progress, Shown, deployed};
 
 use crate::admin::{Answer, Caller, Work};
 use crate::site::Site;
@@ -93,13 +93,15 @@ pub async fn answer(site: &Arc<Site>, request: DeployRequest, caller: &Caller) -
 pub async fn named(site: &Arc<Site>, name: &str) -> Result<DeploymentRow, Problem> {
     let wanted = name.trim().to_ascii_uppercase();
     let all = site.read(|r| r.deployments()).await?;
-    let mut found = all.into_iter().filter(|row| !wanted.is_empty() && row.id.as_str().starts_with(&wanted));
-    match (found.next(), found.next()) {
-        (Some(one), None) => Ok(one),
-        (Some(_), Some(_)) => Err(Problem::new(
-            Code::Ambiguous,
-            format!("several deployments have ids that begin with `{name}`"),
-        )),
-        _ => Err(Problem::new(Code::DeploymentNotFound, format!("no deployment has the id `{name}`"))),
+    let mut found: Vec<_> =
+        all.into_iter().filter(|row| !wanted.is_empty() && row.id.as_str().starts_with(&wanted)).collect();
+    if found.len() > 1 {
+        let message = format!("{} deployments have ids that begin with `{name}`", found.len());
+        let ids: Vec<_> = found.iter().take(8).map(|row| row.id.to_string()).collect();
+        return Err(Problem::new(Code::Ambiguous, message).because(ids.join(", ")));
+    }
+    match found.pop() {
+        Some(one) => Ok(one),
+        None => Err(Problem::new(Code::DeploymentNotFound, format!("no deployment has the id `{name}`"))),
     }
 }

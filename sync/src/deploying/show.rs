@@ -77,6 +77,40 @@ pub async fn list(site: &Arc<Site>) -> Result<Answer, Problem> {
     Answer::of(&shown(site, rows).await?)
 }
 
+/// Deployments that are offered or due, together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployed {
+    /// How many.
+    pub active: u64,
+    /// Devices in their collections; one in two collections counts twice.
+    pub devices: u64,
+    /// How they are doing.
+    pub buckets: Buckets,
+}
+
+/// How all deployments that are offered or due are doing.
+///
+/// # Errors
+/// Those of the database.
+pub async fn deployed(site: &Arc<Site>) -> Result<Deployed, Problem> {
+    let rows = site.read(|r| r.deployments()).await?;
+    if rows.is_empty() {
+        return Ok(Deployed::default());
+    }
+    let mut sum = Deployed::default();
+    for one in shown(site, rows).await?.iter().filter(|one| matches!(one.state.as_str(), "offered" | "due")) {
+        let (all, some) = (&mut sum.buckets, &one.buckets);
+        sum.active += 1;
+        sum.devices += one.devices;
+        all.success += some.success;
+        all.in_progress += some.in_progress;
+        all.error += some.error;
+        all.requirements_not_met += some.requirements_not_met;
+        all.unknown += some.unknown;
+    }
+    Ok(sum)
+}
+
 /// Those of `rows`, without the progress of their content.
 pub(super) async fn shown(site: &Arc<Site>, rows: Vec<DeploymentRow>) -> Result<Vec<Shown>, Problem> {
     let (sequences, collections, counts, everybody) = site

@@ -10,7 +10,7 @@ use std::time::Duration;
 use catalog::digest::Sha256Digest;
 use catalog::id::UpdateId;
 use catalog::problem::{Code, Coded as _, Problem};
-use dp::client::{Allowed, ClientError, ClientSettings, FetchOptions};
+use dp::client::{Allowed, ClientError, ClientSettings, Delta, FetchOptions};
 use dp::server::LocationsAnswer;
 use dp::transfer::{FetchError, SourceKind};
 
@@ -103,6 +103,8 @@ pub struct Asking {
     pub last: Vec<String>,
     /// How long ago it was asked for first: some may be asked only later.
     pub since: Duration,
+    /// What the device has of it in other content is not fetched.
+    pub delta: bool,
 }
 
 /// Why a file is not there.
@@ -144,7 +146,8 @@ pub async fn fetch(
     }
     // The engine of task sequences does not wait for neighbours with what is no update.
     let asked = if need.feature_update { asking.since } else { Duration::MAX };
-    let how = FetchOptions { allowed, last: asking.last, asked, ..FetchOptions::default() };
+    let delta = if asking.delta { Delta::Auto } else { Delta::Off };
+    let how = FetchOptions { allowed, delta, last: asking.last, asked, ..FetchOptions::default() };
     let fetched = match dp::client::fetch_content_with(client, content, &how, |_| {}).await {
         Ok(fetched) => fetched,
         Err(error @ ClientError::Fetch(FetchError::AllFailed { .. } | FetchError::NoSource { .. })) => {

@@ -19,15 +19,15 @@ use super::content::{self, Ahead, Asking, Got, Need, NotGot};
 use super::evaluate::{self, Around, Verdict, verdict};
 use super::executor::{Executor, Moment, Stopped};
 use super::journal::{Current, Journal, Memory, POLICY};
-use super::link::Link;
+use super::link::{Link, NoPolicy};
 use super::log::Log;
 use super::machine::{Failure, Frame, Progress, Said};
 use super::plan::Plan;
 use super::scripts;
 use super::variables::Masker;
 use crate::policy::{
-    Assignment, BytesFrom, DeploymentId, FactsReport, MostOf, Origin, Policy, Purpose, RunState, Secrets,
-    StatusBatch,
+    Assignment, BytesFrom, DeploymentId, FactsReport, MostOf, Origin, Policy, Purpose, Rerun, RunState,
+    Secrets, StatusBatch,
 };
 
 /// Time in which nobody counted, after which no more of it counts: the clock may have been set.
@@ -49,6 +49,8 @@ pub struct Device<E> {
     /// Secrets from a file, for runs without a site.
     pub own_secrets: Option<Secrets>,
     secrets: Option<Secrets>,
+    /// What its settings say of `delta_content`.
+    delta: bool,
     program: PathBuf,
 }
 
@@ -78,6 +80,9 @@ pub struct Line {
 pub struct Round {
     /// Each deployment.
     pub deployments: Vec<Line>,
+    /// Deployments among them that were run before, and did nothing now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<DeploymentId>,
     /// The device goes down; the next start goes on.
     pub restarting: bool,
     /// Messages that the site does not have yet.
@@ -110,7 +115,19 @@ impl<E: Executor> Device<E> {
         let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("spsync"));
         let (link, client, own_secrets, secrets) = (None, None, None, None);
         let media = BTreeMap::new();
-        Ok(Self { hands, journal, memory, log, link, client, media, own_secrets, secrets, program })
+        Ok(Self {
+            hands,
+            journal,
+            memory,
+            log,
+            link,
+            client,
+            media,
+            own_secrets,
+            secrets,
+            delta: false,
+            program,
+        })
     }
 
     /// What is remembered.
@@ -136,10 +153,11 @@ impl<E: Executor> Device<E> {
         self.journal.save(&self.memory)
     }
 
-    /// The policy of the site, or the one that was kept where the site is away.
+    /// The policy of the site, or the one that was kept where the site is away. Where the site refuses, what was kept holds
+    /// no more.
     ///
     /// # Errors
-    /// `CLIENT_NO_SITE` where there is neither; `CLIENT_STATE_DAMAGED`.
+    /// `CLIENT_NO_SITE` where there is neither; why the site refuses; `CLIENT_STATE_DAMAGED`.
     pub async fn policy(&mut self) -> Result<Policy, Problem> {
         let kept: Option<(Policy, Option<String>)> = self.journal.read(POLICY)?;
         let Some(link) = self.link.clone() else {
@@ -160,16 +178,19 @@ impl<E: Executor> Device<E> {
             Ok(None) => kept
                 .map(|(policy, _)| policy)
                 .ok_or_else(|| Problem::new(Code::SiteAnswerInvalid, "304 to no policy")),
-            Err(problem) if is_refusal(&problem) => {
+            Err(NoPolicy::Refused(problem)) => {
                 self.write("PolicyAgent", "", &format!("the site refuses this device: {problem}"));
                 // Nothing is begun any more, neither now nor when the site is away. What has begun goes on: half an upgrade is
                 // worse than a whole one.
                 let Some((policy, _)) = kept else { return Err(problem) };
                 let empty = Policy { assignments: Vec::new(), ..policy };
-                self.journal.write(POLICY, &(&empty, None::<String>))?;
+                // What is no refusal of the key may be another program's answer: it holds for now.
+                if is_refusal(&problem) {
+                    self.journal.write(POLICY, &(&empty, None::<String>))?;
+                }
                 if self.memory.current.is_some() { Ok(empty) } else { Err(problem) }
             }
-            Err(problem) => {
+            Err(NoPolicy::Away(problem)) => {
                 self.write("PolicyAgent", "", &format!("the site is away: {problem}"));
                 kept.map(|(policy, _)| policy).ok_or(problem)
             }
@@ -224,6 +245,7 @@ impl<E: Executor> Device<E> {
     /// [`Stopped`].
     pub async fn round(&mut self, policy: &Policy, wanted: &[DeploymentId]) -> Result<Round, Stopped> {
         let mut round = Round::default();
+        self.delta = policy.settings.delta_content;
         self.tidy()?;
         self.unpin().await;
         if self.memory.current.is_some() {
@@ -252,7 +274,12 @@ impl<E: Executor> Device<E> {
                     self.begin(policy, assignment)?;
                     self.go_on(&mut round).await?;
                 }
-                other => round.deployments.push(self.not_now(policy, assignment, other).await?),
+                other => {
+                    if other == Verdict::Done {
+                        round.earlier.push(assignment.deployment.clone());
+                    }
+                    round.deployments.push(self.not_now(policy, assignment, other).await?);
+                }
             }
         }
         round.unsent = self.memory.outbox.len();
@@ -304,7 +331,13 @@ impl<E: Executor> Device<E> {
                     line.run = Some(past.run);
                     line.code = past.code.as_ref().and_then(|code| code.parse().ok());
                 }
-                line.details = "it was run already".to_owned();
+                line.details = match assignment.purpose {
+                    Purpose::Required if assignment.rerun != Rerun::Never => {
+                        "it was run for this deadline already; another deadline makes it due again"
+                    }
+                    _ => "it was run already",
+                }
+                .to_owned();
                 return Ok(line);
             }
             Verdict::Later { at, why } => (line.details, line.next) = (why.to_owned(), Some(at)),
@@ -412,7 +445,7 @@ impl<E: Executor> Device<E> {
             (None, Some(client)) => {
                 self.pin(client, need).await?;
                 let since = need.file.sha256.map(|content| self.memory.asked_since(content, now));
-                let asking = Asking { last, since: since.unwrap_or_default() };
+                let asking = Asking { last, since: since.unwrap_or_default(), delta: self.delta };
                 let got = content::fetch(client, &assignment.content, need, asking).await;
                 let got = got.map_err(|mut missing| {
                     if let Some((who, from)) =

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{Plan, unknown_step};
 use super::windows::{self, Opening};
+use crate::policy::fits;
 use crate::policy::{Assignment, DeploymentId, Facts, Image, Policy, Purpose, Rerun, RunState};
 use crate::sequence::Action;
 use crate::sequence::action::UpgradeOs;
@@ -237,21 +238,6 @@ pub fn image_not_for(assignment: &Assignment, step: &UpgradeOs, facts: &Facts) -
 
 /// What keeps an image from being installed on a device, if anything does.
 pub fn image_unfit(image: &Image, index: Option<u32>, facts: &Facts) -> Option<String> {
-    let Some(edition) = image.edition(index) else {
-        return Some(format!("`{}` has no such edition", image.name));
-    };
-    if let Err(problem) = choose::path(&facts.device(), image.os_type, edition.build) {
-        return Some(problem.message);
-    }
-    let other = |wanted: &str, is: &str| !wanted.eq_ignore_ascii_case(is);
-    if let Some(architecture) =
-        edition.architecture.as_ref().filter(|wanted| other(wanted, &facts.architecture))
-    {
-        return Some(format!("for {architecture}, the device is {}", facts.architecture));
-    }
-    if !edition.languages.is_empty() && edition.languages.iter().all(|wanted| other(wanted, &facts.language))
-    {
-        return Some(format!("in {}, the device is in {}", edition.languages.join(", "), facts.language));
-    }
-    None
+    let lacks = fits::image(image, index, facts);
+    (!lacks.is_empty()).then(|| lacks.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("; "))
 }

@@ -1,6 +1,7 @@
 //! Whether a condition holds on a device, and whether the device is ready. Pure but for what a [`Probe`] looks up.
 
-use crate::policy::{Facts, NetworkKind, Power, Secrets};
+use crate::policy::fits::{self, numbers};
+use crate::policy::{Facts, Secrets};
 use crate::sequence::action::CheckReadiness;
 use crate::sequence::condition::{Comparison, Condition, Os};
 
@@ -120,57 +121,7 @@ fn os_is(os: &Os, facts: &Facts) -> bool {
         && same(&os.language, &facts.language)
 }
 
-/// A version as numbers; what is no number is 0.
-pub fn numbers(version: &str) -> [u32; 4] {
-    let mut all = [0; 4];
-    for (place, part) in all.iter_mut().zip(version.split('.')) {
-        *place = part.trim().parse().unwrap_or_default();
-    }
-    all
-}
-
 /// Every check that fails; all are made.
 pub fn not_ready(check: &CheckReadiness, facts: &Facts) -> Vec<String> {
-    let mut wrong = Vec::new();
-    let mut least = |what: &str, wanted: Option<u32>, is: u64| {
-        if let Some(wanted) = wanted.filter(|wanted| is < u64::from(*wanted)) {
-            wrong.push(format!("{what}: {is}, at least {wanted} is needed"));
-        }
-    };
-    least("MiB of memory", check.memory_mb, facts.memory_mb);
-    least("MHz of the processor", check.processor_mhz, facts.processor_mhz.into());
-    least("MiB free on the disk", check.free_disk_mb, facts.free_disk_mb);
-    if check.os_type.is_some_and(|wanted| wanted != facts.os_type) {
-        wrong.push(format!(
-            "the device is a {}",
-            if check.os_type == Some(crate::sequence::action::OsType::Client) { "server" } else { "client" }
-        ));
-    }
-    let version = numbers(&facts.version);
-    if check.os_at_least.as_ref().is_some_and(|least| version < numbers(least)) {
-        wrong.push(format!("version {} is too old", facts.version));
-    }
-    if check.os_at_most.as_ref().is_some_and(|most| version > numbers(most)) {
-        wrong.push(format!("version {} is too new", facts.version));
-    }
-    for (what, wanted, is) in [
-        ("architecture", &check.architecture, &facts.architecture),
-        ("language", &check.language, &facts.language),
-    ] {
-        if wanted.as_ref().is_some_and(|wanted| !wanted.eq_ignore_ascii_case(is)) {
-            wrong.push(format!("the {what} is {is}"));
-        }
-    }
-    for (wanted, fails, what) in [
-        (check.ac_power, facts.power == Power::Battery, "it runs on its battery"),
-        (check.network, facts.network == NetworkKind::None, "it is on no network"),
-        (check.wired, facts.network != NetworkKind::Wired, "its network has no cable"),
-        (check.uefi, facts.firmware != crate::policy::Firmware::Uefi, "its firmware is not UEFI"),
-        (check.tpm, facts.tpm != Some(true), "it has no TPM 2.0 that is enabled"),
-    ] {
-        if wanted && fails {
-            wrong.push(what.to_owned());
-        }
-    }
-    wrong
+    fits::readiness(check, facts).into_iter().map(|(_, text)| text).collect()
 }

@@ -9,11 +9,13 @@
 //! conditions. One small file holds all that it remembers, replaced as a whole; messages for the site are in it, so that
 //! none is lost or told twice whatever ends the process.
 
+pub mod advice;
 pub mod content;
 pub mod drive;
 pub mod evaluate;
 pub mod executor;
 pub mod explain;
+pub mod facts;
 pub mod journal;
 pub mod judge;
 pub mod link;

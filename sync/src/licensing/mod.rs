@@ -263,6 +263,9 @@ pub struct Decided {
     pub accepted: bool,
     /// Ids and titles.
     pub updates: Vec<Licensed>,
+    /// Others that the decision stands for too, because their terms are the same text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Licensed>,
     /// Nothing was recorded.
     pub dry_run: bool,
 }
@@ -297,15 +300,33 @@ pub async fn decide(
         .iter()
         .map(|(listed, text)| (listed.update.id.update, listed.update.language.clone(), *text))
         .collect();
-    if !caller.dry_run {
-        let who = caller.who.clone();
-        site.write(move |w| {
-            for (id, language, text) in &rows {
-                w.record_license_decision(*id, language, *text, accept, &who, How::ByHand, clock::now())?;
+    let who = caller.who.clone();
+    let before: Vec<_> = all.iter().map(|one| (one.update.id.update, one.update.license)).collect();
+    // Whom a text concerns is for the database to say, also where what was done is undone.
+    let changed = site.write_unless(caller.dry_run, move |w| {
+        for (id, language, text) in &rows {
+            w.record_license_decision(*id, language, *text, accept, &who, How::ByHand, clock::now())?;
+        }
+        let mut changed = Vec::new();
+        for (id, before) in before.into_iter().filter(|(id, _)| rows.iter().all(|(named, ..)| named != id)) {
+            let now = w.feature_update(id)?.map(|row| row.license);
+            if let Some(state) = now.filter(|now| *now != before) {
+                changed.push((id, state, w.license_decision(id)?));
             }
-            Ok(())
-        })
-        .await?;
+        }
+        Ok(changed)
+    });
+    let mut also = Vec::new();
+    for (id, state, decision) in changed.await? {
+        let Some(listed) = all.iter().find(|one| one.update.id.update == id) else { continue };
+        also.push(Licensed {
+            update: id,
+            title: listed.update.title.clone(),
+            language: listed.update.language.clone(),
+            state,
+            text: known(site, listed).await?.0.map(|text| text.sha256),
+            decision,
+        });
     }
     let mut decided = Vec::new();
     for (listed, text) in chosen {
@@ -321,7 +342,7 @@ pub async fn decide(
             decision,
         });
     }
-    Answer::of(&Decided { accepted: accept, updates: decided, dry_run: caller.dry_run })
+    Answer::of(&Decided { accepted: accept, updates: decided, also, dry_run: caller.dry_run })
 }
 
 async fn reviewed(

@@ -344,10 +344,14 @@ pub async fn locate(
 fn named(places: &Places, name: &str) -> Result<Sha256Digest, Problem> {
     let wanted = name.to_lowercase();
     let begins = |content: &&Sha256Digest| !wanted.is_empty() && content.to_string().starts_with(&wanted);
-    let found: Vec<_> = places.contents().filter(begins).take(2).collect();
+    let found: Vec<_> = places.contents().filter(begins).take(8).collect();
     match found.as_slice() {
         [one] => Ok(**one),
         [] => Err(Problem::new(Code::ContentNotFound, format!("nobody is known to have a content `{name}`"))),
-        _ => Err(Problem::new(Code::Ambiguous, format!("several contents begin with `{name}`"))),
+        several => {
+            let all: Vec<_> = several.iter().map(|content| content.to_string()).collect();
+            let message = format!("several contents begin with `{name}`");
+            Err(Problem::new(Code::Ambiguous, message).because(all.join(", ")))
+        }
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 use dp::library::{Library, LibraryError};
-use dp::server::Locator as _;
 
 use jiff::Timestamp;
 use schema::content::ContentRow;
@@ -54,7 +53,7 @@ impl Kept {
     }
 }
 
-/// One content: what is known of it, who uses it, and where clients are sent for it.
+/// One content: what is known of it, who uses it, and who has it.
 ///
 /// # Errors
 /// `CONTENT_NOT_FOUND`, `AMBIGUOUS`.
@@ -70,19 +69,21 @@ pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
                 site.read(move |r| Ok((r.packages_of_content(sha256)?, r.pulled_contents()?))).await?;
             let pulled = pulled.iter().find(|row| row.sha256 == sha256).map(Kept::of);
             let shelf = site.shelf.load();
-            // As a client on this machine is told.
-            let here = std::net::IpAddr::from(std::net::Ipv4Addr::LOCALHOST);
+            let places = site.locations.places();
             Answer::of(&serde_json::json!({
                 "content": one,
                 "packages": users,
                 "pulled": pulled,
                 "served": shelf.contents.contains_key(&sha256),
-                "locations": site.locations.locate(here, sha256),
+                "holders": places.holders(sha256).map(|point| &point.name).collect::<Vec<_>>(),
+                "cloud": places.holds(sha256).map(|held| held.cloud.clone()).unwrap_or_default(),
             }))
         }
         [] => Err(Problem::new(Code::ContentNotFound, format!("the site holds no content `{name}`"))),
         several => {
-            Err(Problem::new(Code::Ambiguous, format!("{} contents begin with `{name}`", several.len())))
+            let message = format!("{} contents begin with `{name}`", several.len());
+            let all: Vec<_> = several.iter().take(8).map(|one| one.sha256.to_string()).collect();
+            Err(Problem::new(Code::Ambiguous, message).because(all.join(", ")))
         }
     }
 }

@@ -75,6 +75,7 @@ pub async fn distribute(
             for group in &targets.groups {
                 w.put_group_package(group.id, &whole.id, true)?;
             }
+            points::mark_enrolled(w, &mut sent)?;
             w.audit(&who, "package.distribute", whole.id.as_str(), now)?;
             Ok(sent)
         });

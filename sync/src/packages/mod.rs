@@ -397,10 +397,11 @@ pub async fn drop_updates(
                     .help("`spsync package show` lists what it holds"));
             }
             several => {
-                return Err(Problem::new(
-                    Code::Ambiguous,
-                    format!("{} updates are called `{name}…`", several.len()),
-                ));
+                let message = format!("{} updates are called `{name}…`", several.len());
+                let eight = several.iter().take(8);
+                let all: Vec<_> =
+                    eight.map(|(revision, title)| format!("{} {title}", revision.update.short())).collect();
+                return Err(Problem::new(Code::Ambiguous, message).because(all.join(", ")));
             }
         }
     }

@@ -20,6 +20,7 @@ use tracing::warn;
 
 use super::limit::Mistakes;
 use crate::clock;
+use crate::device::advice::for_device;
 
 /// The rule, and who broke it lately.
 #[derive(Debug, Default)]
@@ -134,10 +135,10 @@ impl Gate for KeyRing {
 
 impl Devices for KeyRing {
     fn device(&self, token: Option<&str>, asker: Asker) -> Result<DeviceId, Problem> {
-        match self.show(token, asker, clock::now())? {
+        match self.show(token, asker, clock::now()).map_err(for_device)? {
             Holder::Device(device) => Ok(device),
             Holder::Other | Holder::Revoked => {
-                Err(Problem::new(Code::KeyRefused, "this key is not that of a device"))
+                Err(for_device(Problem::new(Code::KeyRefused, "this key is not that of a device")))
             }
         }
     }

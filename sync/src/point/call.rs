@@ -100,7 +100,8 @@ pub async fn post(web: &Web, url: &Url, body: &impl Serialize) -> Result<(u16, B
 /// What a site says instead of an answer. Its own words, where they are a problem.
 pub fn refusal(site: &str, status: u16, body: &[u8]) -> Problem {
     serde_json::from_slice(body).unwrap_or_else(|_| {
-        Problem::new(Code::SiteAnswerInvalid, format!("{site} answered {status}")).help("check `[dp] site`")
+        Problem::new(Code::SiteAnswerInvalid, format!("{site} answered {status}"))
+            .help("check the address of the site: `[dp] site` of a point, `[client] site` of a device")
     })
 }
 

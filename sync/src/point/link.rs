@@ -65,7 +65,11 @@ impl Link {
         let settings = self.site.settings();
         let path = settings.point_key_file();
         if !path.exists() {
-            return Err(Problem::new(Code::KeyRefused, "this distribution point has no key yet"));
+            let problem = Problem::new(Code::KeyRefused, "this distribution point has no key yet");
+            return Err(problem.help(match settings.dp.token_file() {
+                Some(_) => "make a token at the site with `spsync dp enrol DP`, and put it where [dp] token_file says",
+                None => "make a token at the site with `spsync dp enrol DP`, and name its file in [dp] token_file",
+            }));
         }
         let (key, plain) = (Secret::of_file(&path)?, settings.dp.allow_plain_key);
         let web = call::web_with_key(&self.base, settings.dp.ca_file(), &key, plain)?;
@@ -93,6 +97,12 @@ impl Link {
                         Err(why) if why.code == Code::TokenRefused => {
                             (problem.because(why.to_string()), true)
                         }
+                        // What is wrong with the file of the token: why there is no key, or no other one.
+                        Err(why) if why.code == Code::KeyRefused => {
+                            let told =
+                                why.causes.into_iter().fold(problem.because(why.message), Problem::because);
+                            (told.help(why.help), true)
+                        }
                         Err(worse) => (worse, false),
                     };
                     self.site.point.contact(Err(told), &self.shown());
@@ -112,7 +122,7 @@ impl Link {
     /// Gets a key with the token; whether there was one that the site has not refused yet.
     async fn enrol(&self) -> Result<bool, Problem> {
         let settings = self.site.settings();
-        let Some(token) = self.token() else { return Ok(false) };
+        let Some(token) = self.token()? else { return Ok(false) };
         let place = enrol::Place {
             site: self.base.clone(),
             ca_file: settings.dp.ca_file(),
@@ -135,18 +145,26 @@ impl Link {
         Ok(true)
     }
 
-    /// The token, unless the site has refused it.
-    fn token(&self) -> Option<Secret> {
-        let token = Secret::of_file(&self.site.settings().dp.token_file()?).ok()?;
+    /// The token, unless the site has refused it; none where no file is named.
+    ///
+    /// # Errors
+    /// Why the file that is named holds none. It may be gone once there is a key.
+    fn token(&self) -> Result<Option<Secret>, Problem> {
+        let Some(path) = self.site.settings().dp.token_file() else { return Ok(None) };
+        let token = Secret::of_file(&path).map_err(|problem| {
+            Problem { code: Code::KeyRefused, ..problem }.help(
+                "put the token of `spsync dp enrol DP` into the file that [dp] token_file names, readable by spsync",
+            )
+        })?;
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        (refused.as_ref() != Some(&token)).then_some(token)
+        Ok((refused.as_ref() != Some(&token)).then_some(token))
     }
 
     /// Waits for a token that the site has not refused.
     async fn another_token(&self, patience: Duration) -> bool {
         let until = tokio::time::Instant::now() + patience;
         while tokio::time::Instant::now() < until {
-            if self.token().is_some() {
+            if matches!(self.token(), Ok(Some(_))) {
                 return true;
             }
             tokio::time::sleep(FIRST_PAUSE).await;

@@ -8,7 +8,7 @@ use schema::points::PointGroup;
 use super::{checked_name, named, send};
 use crate::admin::{Answer, Caller};
 use crate::clock;
-use crate::select::nearest;
+use crate::select::{nearest, nearest_and};
 use crate::site::Site;
 
 async fn group(site: &Arc<Site>, name: &str) -> Result<PointGroup, Problem> {
@@ -16,7 +16,7 @@ async fn group(site: &Arc<Site>, name: &str) -> Result<PointGroup, Problem> {
     all.iter().find(|group| group.name.eq_ignore_ascii_case(name)).cloned().ok_or_else(|| {
         let near = nearest(name, all.iter().map(|group| group.name.as_str()));
         Problem::new(Code::GroupNotFound, format!("no group of distribution points is called `{name}`"))
-            .help(format!("nearest: {}; `spsync dp group list` lists all", near.join(", ")))
+            .help(nearest_and(&near, "`spsync dp group list`"))
     })
 }
 

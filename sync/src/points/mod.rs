@@ -30,14 +30,14 @@ pub use group::{
     list as group_list, show as group_show,
 };
 pub use send::{Act, Acted, Sent, act, send_to, targets, withdraw_from};
-pub(crate) use send::{line, partly};
+pub(crate) use send::{line, mark_enrolled, partly};
 pub use service::{PointService, principal_of};
 
 use crate::admin::{Answer, Caller};
 use crate::clock;
 use crate::config::{parse_rate, web_address};
 use crate::keys::Secret;
-use crate::select::nearest;
+use crate::select::{nearest, nearest_and};
 use crate::site::Site;
 
 /// How long a token may be used.
@@ -129,7 +129,7 @@ pub(crate) async fn named(site: &Arc<Site>, name: &str) -> Result<PointRow, Prob
         None => {
             let near = nearest(name, all.iter().map(|point| point.name.as_str()));
             Err(Problem::new(Code::DpNotFound, format!("no distribution point is called `{name}`"))
-                .help(format!("nearest: {}; `spsync dp list` lists all", near.join(", "))))
+                .help(nearest_and(&near, "`spsync dp list`")))
         }
     }
 }
@@ -384,7 +384,13 @@ pub async fn enrol(
 /// # Errors
 /// Those of the database.
 pub async fn keys(site: &Arc<Site>) -> Result<Answer, Problem> {
-    Answer::of(&site.read(|r| r.principals()).await?)
+    let (mut all, devices) = site.read(|r| Ok((r.principals()?, r.devices()?))).await?;
+    for one in all.iter_mut().filter(|one| one.kind == PrincipalKind::Device) {
+        // Devices are seen when they ask for their policy.
+        let asked = devices.iter().find(|device| device.name.eq_ignore_ascii_case(&one.name));
+        one.last_seen = one.last_seen.max(asked.and_then(|device| device.policy_at));
+    }
+    Answer::of(&all)
 }
 
 /// Takes a key back, and unused tokens with it.

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
+use schema::keys::{Principal, PrincipalKind};
 use schema::packages::Package;
 use schema::points::{ContentState, OWN_POINT, PointGroup, PointRow};
-use schema::{SchemaError, Writer};
+use schema::{Reader, SchemaError, Writer};
 use serde::{Deserialize, Serialize};
 
 use super::job::{self, Event};
 use crate::admin::{Answer, Caller};
 use crate::clock;
 use crate::config::PointRetry;
-use crate::select::nearest;
+use crate::select::{nearest, nearest_and};
 use crate::site::Site;
 
 /// What came of sending a package to one point.
@@ -34,6 +35,9 @@ pub struct Sent {
     /// Why it was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
+    /// Of a point on another machine: whether it has a key in force. What never enrolled fetches nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enrolled: Option<bool>,
 }
 
 /// Points and groups that names mean.
@@ -71,7 +75,7 @@ pub async fn targets(site: &Arc<Site>, names: &[String]) -> Result<Targets, Prob
                 Code::DpNotFound,
                 format!("no distribution point or group is called `{name}`"),
             )
-            .help(format!("nearest: {}; `spsync dp list` lists all", near.join(", "))));
+            .help(nearest_and(&near, "`spsync dp list`")));
         }
         for point in found {
             if !targets.points.iter().any(|known| known.id == point.id) {
@@ -289,9 +293,31 @@ pub(crate) fn line(
     done: Result<(ContentState, bool), Problem>,
 ) -> Sent {
     match done {
-        Ok((state, already)) => Sent { point, already, state: Some(state), files, bytes, problem: None },
-        Err(problem) => Sent { point, already: false, state: None, files, bytes, problem: Some(problem) },
+        Ok((state, already)) => {
+            Sent { point, already, state: Some(state), files, bytes, problem: None, enrolled: None }
+        }
+        Err(problem) => {
+            Sent { point, already: false, state: None, files, bytes, problem: Some(problem), enrolled: None }
+        }
     }
+}
+
+/// Says of each point on another machine whether it has enrolled.
+///
+/// # Errors
+/// Those of the database.
+pub(crate) fn mark_enrolled(reader: &Reader<'_>, sent: &mut [Sent]) -> Result<(), SchemaError> {
+    let (rows, principals) = (reader.point_rows()?, reader.principals()?);
+    for one in sent {
+        let remote = rows.iter().any(|row| row.name == one.point && row.id != OWN_POINT);
+        let has_key = |known: &Principal| {
+            known.kind == PrincipalKind::Point
+                && known.revoked.is_none()
+                && known.name.eq_ignore_ascii_case(&one.point)
+        };
+        one.enrolled = remote.then(|| principals.iter().any(has_key));
+    }
+    Ok(())
 }
 
 /// What the whole comes to: fine, partly done, or (where every point refused) the first refusal.

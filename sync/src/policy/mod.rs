@@ -15,6 +15,7 @@
 
 mod assignment;
 mod facts;
+pub mod fits;
 mod reference;
 mod status;
 #[cfg(test)]

@@ -27,7 +27,7 @@ use std::fmt;
 use catalog::problem::{Code, Problem};
 use serde::{Deserialize, Serialize};
 
-pub use names::{ARCHITECTURES, KnownNames, nearest, validate, validate_change};
+pub use names::{ARCHITECTURES, KnownNames, is_near, nearest, nearest_and, validate, validate_change};
 pub use plan::{Count, Plan, UNRECOGNISED, plan};
 
 /// Stands for all names of a part.

@@ -156,6 +156,19 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<
     scored.into_iter().take(OFFERED).filter(|(score, _)| best - score < 0.25).map(|(_, name)| name).collect()
 }
 
+/// Whether a name may well have been meant by another: one contains the other, or two thirds of them are the same.
+pub fn is_near(name: &str, candidate: &str) -> bool {
+    likeness(&name.to_lowercase(), &candidate.to_lowercase()) > 0.66
+}
+
+/// What to do about a name that is unknown: the nearest ones, where there are any, and the command that lists all.
+pub fn nearest_and(near: &[&str], list: &str) -> String {
+    match near {
+        [] => format!("{list} lists all"),
+        near => format!("nearest: {}; {list} lists all", near.join(", ")),
+    }
+}
+
 /// 0 (nothing in common) to 2 (the same); 1 and above where one contains the other.
 fn likeness(name: &str, candidate: &str) -> f64 {
     let alike = strsim::normalized_damerau_levenshtein(name, candidate);

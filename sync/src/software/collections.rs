@@ -1,9 +1,11 @@
 //! Collections: named sets of devices.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use catalog::problem::{Code, Problem};
 use schema::collections::Collection;
+use schema::keys::PrincipalKind;
 
 use crate::admin::{Answer, Caller};
 use crate::clock;
@@ -22,6 +24,23 @@ pub async fn named(site: &Arc<Site>, name: &str) -> Result<Collection, Problem> 
     all.into_iter()
         .find(|collection| collection.name.to_lowercase() == wanted)
         .ok_or_else(|| Problem::new(Code::CollectionNotFound, format!("no collection is called `{name}`")))
+}
+
+/// One collection with its devices; of a built-in one those that are known now.
+///
+/// # Errors
+/// `COLLECTION_NOT_FOUND`.
+pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
+    let mut collection = named(site, name).await?;
+    if collection.built_in {
+        let (rows, principals) = site.read(|r| Ok((r.devices()?, r.principals()?))).await?;
+        let enrolled =
+            principals.into_iter().filter(|one| one.kind == PrincipalKind::Device && one.revoked.is_none());
+        let names = rows.into_iter().map(|row| row.name).chain(enrolled.map(|one| one.name));
+        let known: BTreeMap<String, String> = names.map(|name| (name.to_lowercase(), name)).collect();
+        collection.devices = known.into_values().collect();
+    }
+    Answer::of(&collection)
 }
 
 /// Makes an empty collection.

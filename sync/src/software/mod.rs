@@ -96,7 +96,7 @@ pub async fn answer(site: &Arc<Site>, request: SoftwareRequest, caller: &Caller)
         SoftwareRequest::AppRetire { app } => apps::retire(site, &app, caller).await,
         SoftwareRequest::CollectionCreate { name } => collections::create(site, &name, caller).await,
         SoftwareRequest::CollectionList => Answer::of(&site.read(|r| r.collections()).await?),
-        SoftwareRequest::CollectionShow { name } => Answer::of(&collections::named(site, &name).await?),
+        SoftwareRequest::CollectionShow { name } => collections::show(site, &name).await,
         SoftwareRequest::CollectionChange { name, devices, add } => {
             collections::change(site, &name, devices, add, caller).await
         }

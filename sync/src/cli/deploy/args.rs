@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use schema::deployments::Purpose;
 use serde_json::{Map, Value};
 
-use super::By;
+use super::CheckBy;
 use crate::clock;
 use crate::config::parse_duration;
 use crate::deploying::choice::Asked;
@@ -71,7 +71,7 @@ pub struct PackageArgs {
 /// What else may be chosen.
 #[derive(Debug, Args)]
 pub struct OptionArgs {
-    /// When a device runs it again that has run it
+    /// When a device runs it again that has run it; a required one runs by itself once for each deadline at most
     #[arg(long, value_enum)]
     rerun: Option<Rerun>,
     /// Who is offered it
@@ -83,19 +83,19 @@ pub struct OptionArgs {
     /// A user may start a required one before its deadline
     #[arg(long, help_heading = "User")]
     user_may_run: bool,
-    /// The user does not see how far it is
+    /// The user does not see how far it is (no effect yet)
     #[arg(long, help_heading = "User")]
     no_progress_shown: bool,
     /// It may run outside of maintenance windows
     #[arg(long, help_heading = "User")]
     outside_windows: bool,
-    /// It may restart devices outside of maintenance windows
+    /// It may restart devices outside of maintenance windows (no effect yet)
     #[arg(long, help_heading = "User")]
     restart_outside_windows: bool,
-    /// Wake devices up at the deadline
+    /// Wake devices up at the deadline (no effect yet)
     #[arg(long, help_heading = "User")]
     wake_up: bool,
-    /// Go on over metered connections after the deadline
+    /// Go on over metered connections after the deadline (no effect yet)
     #[arg(long, help_heading = "User")]
     metered: bool,
     /// Devices on the internet are offered it too
@@ -233,7 +233,11 @@ impl ChangeArgs {
             let name = name.replace('-', "_");
             let defaults = serde_json::to_value(Options::default()).unwrap_or_default();
             if !defaults[&name].is_boolean() {
-                return Err(Problem::new(Code::InvalidOption, format!("there is no switch `{name}`")));
+                let switches = defaults.as_object().into_iter().flatten();
+                let switches: Vec<_> =
+                    switches.filter(|(_, value)| value.is_boolean()).map(|(name, _)| name.as_str()).collect();
+                return Err(Problem::new(Code::InvalidOption, format!("there is no switch `{name}`"))
+                    .help(format!("use one of {}", switches.join(", "))));
             }
             options.insert(name, false.into());
         }
@@ -272,7 +276,7 @@ pub struct Checks {
     strict: bool,
     /// What the table has a line for: group, client, or reason
     #[arg(long, value_enum, default_value = "group")]
-    pub(super) by: By,
+    pub(super) by: CheckBy,
 }
 
 impl From<Checks> for CheckArgs {

@@ -1,10 +1,11 @@
 //! `spsync deploy …` and what `spsync client` asks the site.
 
 mod args;
+mod devices;
 mod phased;
 mod print;
 
-use catalog::problem::Problem;
+use catalog::problem::{Code, Problem};
 use clap::Subcommand;
 use serde_json::Value;
 
@@ -53,16 +54,16 @@ pub enum Deploy {
         deployment: String,
         /// What the table has a line for
         #[arg(long, value_enum, default_value = "state")]
-        by: By,
+        by: StatusBy,
     },
     /// Deployments that go from collection to collection
     #[command(subcommand)]
     Phased(Phased),
 }
 
-/// What a table of devices has a line for.
+/// What a table of how far devices are has a line for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum By {
+pub enum StatusBy {
     /// Each state
     State,
     /// Each device
@@ -71,8 +72,15 @@ pub enum By {
     Step,
     /// Each error, with what it means
     Error,
+}
+
+/// What a table of who could do it has a line for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum CheckBy {
     /// Each boundary group
     Group,
+    /// Each device
+    Client,
     /// Each reason why devices are not eligible
     Reason,
 }
@@ -166,11 +174,17 @@ impl AtSite {
         global: &Global,
         output: &Output,
     ) -> Result<u8, Problem> {
+        let (client, database) = (&settings.settings.client.site, settings.settings.db_path());
+        if !client.is_empty() && !database.exists() {
+            let message =
+                format!("this machine is a device of {client}, and has no site that could be asked");
+            return Err(Problem::new(Code::NotAtSite, message));
+        }
         let (request, print): (_, fn(&Value, &Output)) = match self {
-            Self::List => (DeployRequest::ClientList, print::clients),
-            Self::Show { device } => (DeployRequest::ClientShow { device }, print::client),
+            Self::List => (DeployRequest::ClientList, devices::clients),
+            Self::Show { device } => (DeployRequest::ClientShow { device }, devices::client),
             Self::History { device, limit } => {
-                (DeployRequest::ClientHistory { device, limit }, print::history)
+                (DeployRequest::ClientHistory { device, limit }, devices::history)
             }
         };
         let called = call(request, settings, global, output).await?;

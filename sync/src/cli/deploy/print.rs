@@ -1,18 +1,19 @@
-//! What `spsync deploy` and the site's side of `spsync client` print.
+//! What `spsync deploy` prints.
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::Output;
 use super::super::output::{Rows, safe, size, when};
-use super::By;
+use super::{CheckBy, StatusBy};
 use crate::deploying::check::Checked;
+use crate::deploying::options::Options;
 use crate::deploying::phases::ShownPlan;
 use crate::deploying::status::{Buckets, Status};
 use crate::deploying::updates::ShownUpdates;
-use crate::deploying::{Created, History, Shown, ShownClient};
+use crate::deploying::{Created, Shown};
 
-fn read<T: DeserializeOwned>(body: &Value) -> Option<T> {
+pub(super) fn read<T: DeserializeOwned>(body: &Value) -> Option<T> {
     serde_json::from_value(body.clone()).ok()
 }
 
@@ -57,7 +58,8 @@ pub fn list(body: &Value, output: &Output) {
             one.devices.to_string(),
         ]);
     }
-    output.list(body, &all, |one| one.row.id.to_string(), rows);
+    let none = "nothing is deployed yet: spsync deploy create TS --collection COLLECTION";
+    output.list(body, &all, |one| one.row.id.to_string(), rows, none);
 }
 
 /// All deployments of updates.
@@ -74,7 +76,8 @@ pub fn updates(body: &Value, output: &Output) {
             one.row.deadline.map_or_else(|| "-".to_owned(), when),
         ]);
     }
-    output.list(body, &all, |one| one.row.id.to_string(), rows);
+    let none = "no updates are deployed yet: spsync deploy updates --help";
+    output.list(body, &all, |one| one.row.id.to_string(), rows, none);
 }
 
 fn updates_lines(shown: &ShownUpdates, output: &Output) {
@@ -127,6 +130,39 @@ pub fn one(body: &Value, output: &Output) -> bool {
     true
 }
 
+/// What was chosen, by the names that `deploy change --off` takes.
+fn options(options: &Value) -> Vec<String> {
+    let Some(options) = read::<Options>(options) else { return Vec::new() };
+    let (written, usual) = (json!(options), json!(Options::default()));
+    let switches = written.as_object().into_iter().flatten().filter(|(_, value)| value.is_boolean());
+    let on: Vec<_> = switches
+        .clone()
+        .filter(|(_, value)| **value == Value::Bool(true))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    // What is on where nobody says anything is worth a word when it is off.
+    let off: Vec<_> = switches
+        .filter(|(name, value)| **value == Value::Bool(false) && usual[name.as_str()] == Value::Bool(true))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let word = |name: &str| written[name].as_str().unwrap_or("usual").to_owned();
+    let mut lines = vec![format!(
+        "delivery {} · rerun {} · offered to {}",
+        word("delivery"),
+        word("rerun"),
+        word("offered_to")
+    )];
+    for (what, names) in [("on", on), ("off", off)] {
+        if !names.is_empty() {
+            lines.push(format!("{what}: {}", names.join(", ")));
+        }
+    }
+    if !options.comment.is_empty() {
+        lines.push(format!("comment: {}", options.comment));
+    }
+    lines
+}
+
 fn shown_lines(shown: &Shown, output: &Output) {
     let row = &shown.row;
     output.line(format!(
@@ -141,6 +177,7 @@ fn shown_lines(shown: &Shown, output: &Output) {
     let deadline = row.deadline.map_or_else(String::new, |deadline| format!(" · due {}", when(deadline)));
     let expires = row.expires.map_or_else(String::new, |expires| format!(" · until {}", when(expires)));
     output.line(format!("  from {}{deadline}{expires}", when(row.available)));
+    options(&row.options).iter().for_each(|line| output.line(format!("  {}", safe(line))));
     output.line(format!("  {}", counts(&shown.buckets)));
     output.line(format!("  content {}", row.content));
     if let Some(progress) = &shown.progress {
@@ -161,7 +198,7 @@ fn shown_lines(shown: &Shown, output: &Output) {
 }
 
 /// What a check found.
-pub fn checked(body: &Value, by: By, output: &Output) {
+pub fn checked(body: &Value, by: CheckBy, output: &Output) {
     let Some(checked) = read::<Checked>(body) else { return };
     if output.for_people() {
         let reasons: Vec<_> =
@@ -184,7 +221,7 @@ pub fn checked(body: &Value, by: By, output: &Output) {
         checked.notes.iter().for_each(|note| output.line(format!("note: {}", safe(note))));
     }
     match by {
-        By::Client => {
+        CheckBy::Client => {
             let mut rows = Rows::new(&["DEVICE", "ELIGIBLE", "BYTES", "GROUPS", "WHY NOT"]);
             for line in &checked.clients {
                 let reasons: Vec<_> = line.reasons.iter().map(|reason| reason.text.as_str()).collect();
@@ -196,16 +233,28 @@ pub fn checked(body: &Value, by: By, output: &Output) {
                     safe(&reasons.join("; ")),
                 ]);
             }
-            output.list(body, &checked.clients, |line| line.device.clone(), rows);
+            output.list(
+                body,
+                &checked.clients,
+                |line| line.device.clone(),
+                rows,
+                "the collection has no devices",
+            );
         }
-        By::Reason | By::Error | By::State | By::Step => {
+        CheckBy::Reason => {
             let mut rows = Rows::new(&["WHY NOT", "DEVICES"]);
             for line in &checked.reasons {
                 rows.push([line.words.clone(), line.devices.to_string()]);
             }
-            output.list(body, &checked.reasons, |line| line.words.clone(), rows);
+            output.list(
+                body,
+                &checked.reasons,
+                |line| line.words.clone(),
+                rows,
+                "nothing keeps a device back",
+            );
         }
-        By::Group => {
+        CheckBy::Group => {
             let mut rows = Rows::new(&["GROUP", "DEVICES", "CONTENT", "PEERS", "LINK", "DOWNLOADED"]);
             for line in &checked.groups {
                 let after =
@@ -219,13 +268,19 @@ pub fn checked(body: &Value, by: By, output: &Output) {
                     size(line.bytes),
                 ]);
             }
-            output.list(body, &checked.groups, |line| line.groups.join(","), rows);
+            output.list(
+                body,
+                &checked.groups,
+                |line| line.groups.join(","),
+                rows,
+                "no device downloads anything",
+            );
         }
     }
 }
 
 /// How far devices are.
-pub fn status(body: &Value, by: By, output: &Output) {
+pub fn status(body: &Value, by: StatusBy, output: &Output) {
     let Some(status) = read::<Status>(body) else { return };
     if output.for_people() {
         shown_lines(&status.deployment, output);
@@ -237,7 +292,7 @@ pub fn status(body: &Value, by: By, output: &Output) {
     }
     let dash = || "-".to_owned();
     match by {
-        By::Client => {
+        StatusBy::Client => {
             let mut rows = Rows::new(&["DEVICE", "STATE", "STEP", "ERROR", "MEANING", "CHANGED"]);
             for line in &status.devices {
                 let step = line.step.map_or_else(dash, |step| {
@@ -252,9 +307,15 @@ pub fn status(body: &Value, by: By, output: &Output) {
                     line.changed.map_or_else(dash, when),
                 ]);
             }
-            output.list(body, &status.devices, |line| line.device.clone(), rows);
+            output.list(
+                body,
+                &status.devices,
+                |line| line.device.clone(),
+                rows,
+                "the collection has no devices",
+            );
         }
-        By::Step => {
+        StatusBy::Step => {
             let mut rows = Rows::new(&["STEP", "NAME", "STATE", "DEVICES"]);
             for line in &status.steps {
                 rows.push([
@@ -264,9 +325,15 @@ pub fn status(body: &Value, by: By, output: &Output) {
                     line.devices.to_string(),
                 ]);
             }
-            output.list(body, &status.steps, |line| line.step.to_string(), rows);
+            output.list(
+                body,
+                &status.steps,
+                |line| line.step.to_string(),
+                rows,
+                "no device has told of a step",
+            );
         }
-        By::Error | By::Reason | By::Group => {
+        StatusBy::Error => {
             let mut rows = Rows::new(&["ERROR", "DEVICES", "MEANING", "FOR EXAMPLE"]);
             for line in &status.errors {
                 rows.push([
@@ -276,9 +343,15 @@ pub fn status(body: &Value, by: By, output: &Output) {
                     safe(&line.examples.join(", ")),
                 ]);
             }
-            output.list(body, &status.errors, |line| line.error.code.clone(), rows);
+            output.list(
+                body,
+                &status.errors,
+                |line| line.error.code.clone(),
+                rows,
+                "no device has told of an error",
+            );
         }
-        By::State => {
+        StatusBy::State => {
             let states: Vec<Value> = status
                 .states
                 .iter()
@@ -288,7 +361,8 @@ pub fn status(body: &Value, by: By, output: &Output) {
             for (state, devices) in &status.states {
                 rows.push([state.clone(), devices.to_string()]);
             }
-            output.list(body, &states, |line| line["state"].as_str().unwrap_or_default().to_owned(), rows);
+            let name = |line: &Value| line["state"].as_str().unwrap_or_default().to_owned();
+            output.list(body, &states, name, rows, "no device has told anything");
         }
     }
 }
@@ -308,7 +382,8 @@ pub fn plans(body: &Value, output: &Output) {
             begun.to_string(),
         ]);
     }
-    output.list(body, &all, |plan| plan.name.clone(), rows);
+    let none = "no phased deployments yet: spsync deploy phased create NAME";
+    output.list(body, &all, |plan| plan.name.clone(), rows, none);
 }
 
 /// One phased deployment. Answers whether it was one.
@@ -343,75 +418,23 @@ pub fn plan(body: &Value, output: &Output) -> bool {
     true
 }
 
-/// All devices.
-pub fn clients(body: &Value, output: &Output) {
-    let all: Vec<ShownClient> = read(body).unwrap_or_default();
-    let mut rows = Rows::new(&[
-        "DEVICE",
-        "ENROLLED",
-        "WINDOWS",
-        "EDITION",
-        "ARCH",
-        "LANGUAGE",
-        "FREE DISK",
-        "ADDRESS",
-        "ASKED",
-        "COLLECTIONS",
-    ]);
-    let dash = || "-".to_owned();
-    for one in &all {
-        let facts = one.facts.as_ref();
-        rows.push([
-            safe(&one.device),
-            if one.enrolled { "yes" } else { "no" }.to_owned(),
-            facts.map_or_else(dash, |facts| safe(&facts.version)),
-            facts.map_or_else(dash, |facts| safe(&facts.edition)),
-            facts.map_or_else(dash, |facts| safe(&facts.architecture)),
-            facts.map_or_else(dash, |facts| safe(&facts.language)),
-            facts.map_or_else(dash, |facts| size(facts.free_disk_mb << 20)),
-            one.address.as_deref().map_or_else(dash, safe),
-            one.policy_at.map_or_else(dash, when),
-            safe(&one.collections.join(", ")),
-        ]);
-    }
-    output.list(body, &all, |one| one.device.clone(), rows);
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// One device.
-pub fn client(body: &Value, output: &Output) {
-    output.one(
-        body,
-        |body| body["device"].as_str().unwrap_or_default().to_owned(),
-        |output| {
-            super::say(body, output);
-        },
-    );
-}
-
-/// What happened on a device.
-pub fn history(body: &Value, output: &Output) {
-    let Some(history) = read::<History>(body) else { return };
-    let mut rows =
-        Rows::new(&["AT", "DEPLOYMENT", "RUN", "STATE", "STEP", "NAME", "STEP STATE", "ERROR", "DETAILS"]);
-    let dash = || "-".to_owned();
-    for one in &history.happened {
-        rows.push([
-            when(one.at),
-            one.deployment.clone(),
-            one.run.to_string(),
-            one.state.clone(),
-            one.step.map_or_else(dash, |step| step.to_string()),
-            one.step_name.as_deref().map_or_else(dash, safe),
-            one.step_state.clone().unwrap_or_else(dash),
-            one.error.as_deref().map_or_else(dash, safe),
-            safe(
-                &[one.details.clone(), one.bytes.join(", ")]
-                    .into_iter()
-                    .filter(|t| !t.is_empty())
-                    .collect::<Vec<_>>()
-                    .join("; "),
-            ),
-        ]);
+    #[test]
+    fn what_was_chosen_is_shown() {
+        let chosen = json!({ "user_may_run": true, "cloud": true, "show_progress": false, "delivery": "before-start",
+            "rerun": "if-failed", "comment": "autumn" });
+        assert_eq!(
+            options(&chosen),
+            [
+                "delivery before-start · rerun if-failed · offered to clients",
+                "on: cloud, user_may_run",
+                "off: show_progress",
+                "comment: autumn",
+            ]
+        );
+        assert_eq!(options(&json!({}))[1..], ["on: show_progress"]);
     }
-    output.list(body, &history.happened, |one| one.at.to_string(), rows);
 }

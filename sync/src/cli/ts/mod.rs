@@ -335,11 +335,7 @@ impl Ts {
                 TsRequest::Refs { sequence: ts, pre_download, run_from_dp }
             }
             Self::Plan { ts, facts } => {
-                let text = read_small(&facts, 64 << 10)?;
-                let device = toml::from_str(&text).map_err(|error| {
-                    let message = format!("the facts in `{}` cannot be understood", facts.display());
-                    Problem::new(Code::InvalidOption, message).because(error.message().to_owned())
-                })?;
+                let device = crate::device::facts::of_file(&facts)?.device();
                 TsRequest::Plan { sequence: ts, device }
             }
             Self::Copy { ts, name } => TsRequest::Copy { sequence: ts, name },
@@ -489,6 +485,9 @@ pub(super) fn id_of(body: &Value) -> String {
 
 /// An answer whose shape says enough by itself: `name: value`, nested values indented.
 pub(super) fn say(body: &Value, output: &Output) {
+    if super::said::say(body, output) {
+        return;
+    }
     fn lines(value: &Value, depth: usize, output: &Output) {
         let indent = " ".repeat(depth * 2);
         let Value::Object(fields) = value else { return };

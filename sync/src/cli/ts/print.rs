@@ -34,7 +34,7 @@ pub fn types(output: &Output) {
         rows.push([kind.word().to_owned(), what.to_owned()]);
     }
     let words: Vec<&str> = Kind::ALL.iter().map(|(kind, _)| kind.word()).collect();
-    output.list(&words, &words, |word| (*word).to_owned(), rows);
+    output.list(&words, &words, |word| (*word).to_owned(), rows, "there are no types");
 }
 
 /// What a task sequence can be made from.
@@ -143,7 +143,8 @@ fn list(body: &Value, output: &Output) {
             deployable,
         ]);
     }
-    output.list(body, &all, |shown| shown.id.to_string(), rows);
+    let none = "no task sequences yet: spsync ts create NAME --upgrade --feature-update ID";
+    output.list(body, &all, |shown| shown.id.to_string(), rows, none);
 }
 
 fn people(request: &TsRequest, body: &Value, output: &Output) -> bool {

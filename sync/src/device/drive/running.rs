@@ -26,6 +26,7 @@ impl<E: Executor> Device<E> {
             return Err(Problem::new(Code::Internal, "there is no run").into());
         };
         let frame = self.journal.frame(current.run)?;
+        self.delta = frame.settings.delta_content;
         let sequence = frame.assignment.sequence()?;
         let plan = Plan::of(&sequence);
         let mut machine = Machine::new(&plan, &frame, current.progress);

@@ -17,12 +17,14 @@ use self::media::image_file;
 use super::gather::gather;
 use super::process::{self, Ended, Program};
 use super::{Executor, Moment, Restarted, Stopped, Work};
-use crate::device::judge::{Probe, numbers};
+use crate::device::facts;
+use crate::device::judge::Probe;
 use crate::device::machine::{Failure, Found, Outcome};
 use crate::device::plan::targeted;
 use crate::device::scripts::{self, Told};
 use crate::device::setup::{self, CommandLine, From, Places};
 use crate::device::variables::Masker;
+use crate::policy::fits::numbers;
 use crate::policy::{Application, ContentFile, Facts};
 use crate::sequence::Action;
 use crate::sequence::action::{RunCommand, UpgradeOs};
@@ -60,26 +62,13 @@ pub struct Real {
     pub dies_at: Option<Moment>,
 }
 
-/// What a device is, from a file.
-///
-/// # Errors
-/// `SIMULATION_INVALID`.
-pub fn facts_of(path: &Path) -> Result<Facts, Problem> {
-    let invalid = |why: String| {
-        Problem::new(Code::SimulationInvalid, format!("`{}` does not say what the device is", path.display()))
-            .because(why)
-    };
-    let text = std::fs::read_to_string(path).map_err(|error| invalid(error.to_string()))?;
-    toml::from_str(&text).map_err(|error: toml::de::Error| invalid(error.message().to_owned()))
-}
-
 impl Real {
     /// A device of these settings. What a run that was killed has left of secrets goes first.
     ///
     /// # Errors
-    /// `SIMULATION_INVALID`.
+    /// `FACTS_INVALID`.
     pub fn new(settings: CommandSettings) -> Result<Self, Problem> {
-        let facts = facts_of(&settings.facts)?;
+        let facts = facts::of_file(&settings.facts)?;
         Ok(Self {
             settings,
             facts,
@@ -314,7 +303,7 @@ impl Probe for Real {
 
 impl Executor for Real {
     fn facts(&self) -> Facts {
-        facts_of(&self.settings.facts).unwrap_or_else(|_| self.facts.clone())
+        facts::of_file(&self.settings.facts).unwrap_or_else(|_| self.facts.clone())
     }
 
     fn now(&self) -> Timestamp {

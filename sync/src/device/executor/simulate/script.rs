@@ -7,17 +7,16 @@ use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
+use crate::device::facts;
 use crate::device::updates::Scanned;
 use crate::policy::Facts;
-
-/// More is no description of a device.
-const LARGEST: u64 = 1 << 20;
 
 /// How a device behaves.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Script {
     /// What it is at first.
+    #[serde(with = "facts::InFile")]
     pub facts: Facts,
     /// What its clock shows at first.
     #[serde(default)]
@@ -170,15 +169,7 @@ impl Script {
     /// # Errors
     /// `SIMULATION_INVALID`.
     pub fn of_file(path: &Path) -> Result<Self, Problem> {
-        use std::io::Read as _;
-        let invalid = |why: String| {
-            Problem::new(Code::SimulationInvalid, format!("`{}` describes no device", path.display()))
-                .because(why)
-        };
-        let mut text = String::new();
-        std::fs::File::open(path)
-            .and_then(|file| file.take(LARGEST).read_to_string(&mut text))
-            .map_err(|error| invalid(error.to_string()))?;
-        toml::from_str(&text).map_err(|error| invalid(error.message().to_owned()))
+        let what = format!("`{}` describes no device", path.display());
+        facts::read(path, Code::SimulationInvalid, &what)
     }
 }

@@ -1,0 +1,150 @@
+//! What the site's side of `spsync client` prints.
+
+use serde_json::{Value, json};
+
+use super::super::Output;
+use super::super::output::{Rows, safe, size, when};
+use super::print::read;
+use crate::deploying::{History, ShownClient};
+
+/// All devices.
+pub fn clients(body: &Value, output: &Output) {
+    let all: Vec<ShownClient> = read(body).unwrap_or_default();
+    let mut rows = Rows::new(&[
+        "DEVICE",
+        "ENROLLED",
+        "WINDOWS",
+        "EDITION",
+        "ARCH",
+        "LANGUAGE",
+        "FREE DISK",
+        "ADDRESS",
+        "ASKED",
+        "COLLECTIONS",
+    ]);
+    let dash = || "-".to_owned();
+    for one in &all {
+        let facts = one.facts.as_ref();
+        rows.push([
+            safe(&one.device),
+            if one.enrolled { "yes" } else { "no" }.to_owned(),
+            facts.map_or_else(dash, |facts| safe(&facts.version)),
+            facts.map_or_else(dash, |facts| safe(&facts.edition)),
+            facts.map_or_else(dash, |facts| safe(&facts.architecture)),
+            facts.map_or_else(dash, |facts| safe(&facts.language)),
+            facts.map_or_else(dash, |facts| size(facts.free_disk_mb << 20)),
+            one.address.as_deref().map_or_else(dash, safe),
+            one.policy_at.map_or_else(dash, when),
+            safe(&one.collections.join(", ")),
+        ]);
+    }
+    let none = "no device has enrolled or asked for anything: spsync key enrol NAME";
+    output.list(body, &all, |one| one.device.clone(), rows, none);
+}
+
+/// One device.
+pub fn client(body: &Value, output: &Output) {
+    output.one(
+        body,
+        |body| body["device"].as_str().unwrap_or_default().to_owned(),
+        |output| match read::<ShownClient>(body) {
+            Some(shown) => show_client(&shown, output),
+            None => super::say(body, output),
+        },
+    );
+}
+
+fn show_client(shown: &ShownClient, output: &Output) {
+    let time = |time: Option<jiff::Timestamp>| time.map_or_else(|| "never".to_owned(), when);
+    let enrolled = if shown.enrolled { "enrolled" } else { "not enrolled: spsync key enrol NAME" };
+    output.line(format!("{}, {enrolled}", safe(&shown.device)));
+    let address =
+        shown.address.as_deref().map_or_else(String::new, |address| format!(" from {}", safe(address)));
+    output.line(format!("  asked for its policy {}{address}", time(shown.policy_at)));
+    match &shown.facts {
+        Some(facts) => {
+            output.line(format!(
+                "  Windows {} {} {} {}, {} MiB of memory, {} free on the disk (said {})",
+                safe(&facts.version),
+                safe(&facts.edition),
+                safe(&facts.architecture),
+                safe(&facts.language),
+                facts.memory_mb,
+                size(facts.free_disk_mb << 20),
+                time(shown.facts_at)
+            ));
+            let word = |value: Value| value.as_str().unwrap_or_default().to_owned();
+            let tpm = match facts.tpm {
+                Some(true) => "TPM 2.0",
+                Some(false) => "no TPM 2.0",
+                None => "TPM unknown",
+            };
+            let internet = if facts.internet { " · on the internet" } else { "" };
+            output.line(format!(
+                "  firmware {} · power {} · network {} · {tpm}{internet}",
+                word(json!(facts.firmware)),
+                word(json!(facts.power)),
+                word(json!(facts.network))
+            ));
+        }
+        None => output.line("  it has not said what it is"),
+    }
+    let collections =
+        if shown.collections.is_empty() { "none".to_owned() } else { shown.collections.join(", ") };
+    output.line(format!("  in collections: {}", safe(&collections)));
+    let mut rows = Rows::new(&["SETTING", "VALUE", "FROM"]);
+    shown.settings.iter().for_each(|one| rows.push([one.setting.clone(), safe(&one.value), safe(&one.from)]));
+    output.table(rows);
+    let mut rows = Rows::new(&["DEPLOYMENT", "RUN", "STATE", "STEP", "ERROR", "CHANGED"]);
+    let dash = || "-".to_owned();
+    for run in &shown.runs {
+        let step = run.step.map_or_else(dash, |step| {
+            format!("{step} {}", safe(run.step_name.as_deref().unwrap_or_default()))
+        });
+        rows.push([
+            run.deployment.to_string(),
+            run.run.to_string(),
+            run.state.clone(),
+            step,
+            run.code.as_deref().map_or_else(dash, safe),
+            when(run.changed),
+        ]);
+    }
+    output.table(rows);
+    if shown.runs.is_empty() {
+        output.line("  nothing was run or told yet");
+    }
+    if shown.refused > 0 {
+        output.line(format!("  {} messages of it were refused", shown.refused));
+    }
+}
+
+/// What happened on a device.
+pub fn history(body: &Value, output: &Output) {
+    let Some(history) = read::<History>(body) else { return };
+    let mut rows =
+        Rows::new(&["AT", "DEPLOYMENT", "RUN", "STATE", "STEP", "NAME", "STEP STATE", "ERROR", "DETAILS"]);
+    let dash = || "-".to_owned();
+    for one in &history.happened {
+        rows.push([
+            when(one.at),
+            one.deployment.clone(),
+            one.run.to_string(),
+            one.state.clone(),
+            one.step.map_or_else(dash, |step| step.to_string()),
+            one.step_name.as_deref().map_or_else(dash, safe),
+            one.step_state.clone().unwrap_or_else(dash),
+            one.error.as_deref().map_or_else(dash, safe),
+            safe(
+                &[one.details.clone(), one.bytes.join(", ")]
+                    .into_iter()
+                    .filter(|t| !t.is_empty())
+                    .collect::<Vec<_>>()
+                    .join("; "),
+            ),
+        ]);
+    }
+    let none = format!("`{}` has told nothing yet", safe(&history.device));
+    output.list(body, &history.happened, |one| one.at.to_string(), rows, none);
+    output.older(usize::try_from(history.hidden).unwrap_or_default(), "--limit");
+}
