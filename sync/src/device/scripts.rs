@@ -153,7 +153,8 @@ mod tests {
         let scripts = write(folder.path(), Path::new("spsync"), Timestamp::UNIX_EPOCH).unwrap();
         let now = || told(folder.path(), &ticket(2, 3, 1));
         let setup_says = |which: usize| {
-            let ran = std::process::Command::new("timeout").arg("9").arg(&scripts.files[which].path).status();
+            let script = &scripts.files[which].path;
+            let ran = std::process::Command::new("timeout").args(["9", "sh"]).arg(script).status();
             assert!(ran.unwrap().success());
         };
         setup_says(0);

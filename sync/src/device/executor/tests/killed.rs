@@ -113,7 +113,7 @@ async fn an_installer_that_another_application_has_replaced_is_not_run() {
     let digest = Sha256Digest::of(ours.as_bytes());
     let file = json!({ "name": "setup.exe", "size": ours.len(), "sha256": digest });
     let references = json!({ "applications": [{
-        "id": "XYZ00007", "name": "Portal", "install": "./setup.exe", "usable": true, "files": [file],
+        "id": "XYZ00007", "name": "Portal", "install": "sh ./setup.exe", "usable": true, "files": [file],
     }] });
     let mut stage = Stage::new(
         "type = \"install-application\"\nname = \"a\"\napplications = [\"XYZ00007\"]\n",
