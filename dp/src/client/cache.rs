@@ -322,7 +322,7 @@ impl Cache {
     ) -> Result<Vec<Removed>, LibraryError> {
         let _held = if dry_run { None } else { Some(self.lock()?) };
         // In this order: what is staged now and appears meanwhile is seen at least once.
-        let staged = self.library.staged()?;
+        let staged: HashSet<_> = self.library.staged()?.into_iter().map(|(content, _)| content).collect();
         let all = self.list()?;
         let removed = choose(&all, limits, coming, everything, now);
         if dry_run {

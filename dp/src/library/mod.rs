@@ -505,15 +505,6 @@ impl Library {
         Ok(all)
     }
 
-    /// What is on its way: by its SHA-256, where that was known before.
-    ///
-    /// # Errors
-    /// [`LibraryError::Io`].
-    pub fn staged(&self) -> Result<HashSet<Sha256Digest>, LibraryError> {
-        let named = |path: &PathBuf| name_of(path)?.split_once('-')?.0.parse::<Sha256Digest>().ok();
-        Ok(list(&self.inner.dir.join("staging"))?.iter().filter_map(named).collect())
-    }
-
     /// How much there is.
     ///
     /// # Errors

@@ -65,8 +65,7 @@ fn what_is_removed_leaves_nothing_behind_and_what_was_private_stays_so() {
     let (first, second, third) = (store(b"first"), store(b"second"), store(b"third"));
     let (name, other): (FileName, FileName) = ("a.esd".parse().unwrap(), "b.esd".parse().unwrap());
     fs::create_dir(cache.files()).unwrap();
-    for (content, name, private) in [(first, &name, true), (second, &name, false), (third, &other, false)]
-    {
+    for (content, name, private) in [(first, &name, true), (second, &name, false), (third, &other, false)] {
         cache.note(content, name, private, at(HOUR)).unwrap();
         cache.library.place(content, &cache.files().join(name.as_str())).unwrap();
     }

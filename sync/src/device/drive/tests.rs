@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use catalog::digest::Sha256Digest;
 use dp::client::{Cache, CacheLimits};
 use serde_json::json;
 use tempfile::TempDir;
@@ -80,7 +79,8 @@ impl Stage {
 
 fn below(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.expect("it is listed").path());
-    let deeper = |path: PathBuf| if path.is_dir() { [vec![path.clone()], below(&path)].concat() } else { vec![path] };
+    let deeper =
+        |path: PathBuf| if path.is_dir() { [vec![path.clone()], below(&path)].concat() } else { vec![path] };
     entries.flat_map(deeper).collect()
 }
 
@@ -98,7 +98,11 @@ async fn a_step_is_done_once_whenever_the_client_dies() {
             (Moment::Ended(1), RunState::Succeeded, 1),
             (Moment::Noted(1), RunState::Succeeded, 1),
             // Nobody knows whether it did anything.
-            (Moment::Begins(1), if retries == 0 { RunState::Failed } else { RunState::Succeeded }, retries.min(1)),
+            (
+                Moment::Begins(1),
+                if retries == 0 { RunState::Failed } else { RunState::Succeeded },
+                retries.min(1),
+            ),
         ] {
             let stage = Stage::new(&step, &json!([]), &json!({}));
             stage.dies(stage.device(), at).await;
@@ -111,7 +115,8 @@ async fn a_step_is_done_once_whenever_the_client_dies() {
 
 #[tokio::test]
 async fn a_client_that_dies_while_a_step_runs_learns_how_that_ended() {
-    let step = "[[step]]\ntype = \"run-command\"\nname = \"a\"\ncommand = \"echo x >> DIR/witness; sleep 0.3\"\n";
+    let step =
+        "[[step]]\ntype = \"run-command\"\nname = \"a\"\ncommand = \"echo x >> DIR/witness; sleep 0.3\"\n";
     let stage = Stage::new(step, &json!([]), &json!({}));
     let mut device = stage.device();
     let policy = stage.policy.clone();
@@ -137,7 +142,8 @@ async fn what_a_program_printed_is_told_to_nobody_where_its_secrets_are_not_know
         device.own_secrets = Some(own.clone());
         stage.dies(device, Moment::Ended(2)).await;
         // In plain sight: for its owner alone, in folders that nobody else may enter.
-        let printed = stage.marks().into_iter().find(|path| path.extension().is_some_and(|kind| kind == "out"));
+        let printed =
+            stage.marks().into_iter().find(|path| path.extension().is_some_and(|kind| kind == "out"));
         let printed = printed.unwrap();
         assert!(fs::read_to_string(&printed).unwrap().contains(SECRET));
         assert_eq!(mode(&printed), 0o600);

@@ -145,7 +145,8 @@ impl Program {
         let stat = Stat::of(process)?;
         let line = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
         let mark = self.mark.as_os_str().as_encoded_bytes();
-        let ours = stat.lives && stat.began == began && line.split(|byte| *byte == 0).any(|word| word == mark);
+        let ours =
+            stat.lives && stat.began == began && line.split(|byte| *byte == 0).any(|word| word == mark);
         ours.then_some(process)
     }
 

@@ -37,6 +37,7 @@ impl Stage {
             assignment: policy.assignments[0].clone(),
             settings: policy.settings,
             updates: Vec::new(),
+            scan: None,
         };
         let plan = Plan::of(&frame.assignment.sequence().expect("a task sequence"));
         let facts = serde_json::from_value(json!({
@@ -99,7 +100,10 @@ fn upgrade() -> Stage {
                    "language": "en-us", "shape": "esd" },
         "files": [file],
     }] });
-    Stage::new(&format!("type = \"upgrade-os\"\nname = \"up\"\nfeature_updates = [\"{UPDATE}\"]\n"), &references)
+    Stage::new(
+        &format!("type = \"upgrade-os\"\nname = \"up\"\nfeature_updates = [\"{UPDATE}\"]\n"),
+        &references,
+    )
 }
 
 #[tokio::test]
@@ -111,8 +115,10 @@ async fn an_installer_that_another_application_has_replaced_is_not_run() {
     let references = json!({ "applications": [{
         "id": "XYZ00007", "name": "Portal", "install": "./setup.exe", "usable": true, "files": [file],
     }] });
-    let mut stage =
-        Stage::new("type = \"install-application\"\nname = \"a\"\napplications = [\"XYZ00007\"]\n", &references);
+    let mut stage = Stage::new(
+        "type = \"install-application\"\nname = \"a\"\napplications = [\"XYZ00007\"]\n",
+        &references,
+    );
     let placed = stage.folder.path().join("setup.exe");
     stage.files.insert(digest, placed.clone());
     let (mut real, order) = (stage.real(), order(1));
@@ -151,7 +157,11 @@ async fn an_upgrade_of_which_setup_never_ran_is_not_done_whatever_is_left_of_oth
     stage.is("10.0.26200.1");
     assert_eq!(real.look(stage.work(&first)).await.unwrap(), Found::Lost);
     scripts::begin(&state, &scripts::ticket(2, 1, 1)).unwrap();
-    assert_eq!(real.look(stage.work(&first)).await.unwrap(), Found::Upgraded, "Setup said nothing; the device does");
+    assert_eq!(
+        real.look(stage.work(&first)).await.unwrap(),
+        Found::Upgraded,
+        "Setup said nothing; the device does"
+    );
     stage.is("10.0.22631");
     // An attempt that begins takes the word of the one before away at once, and not after its media are built.
     fs::write(state.join("setup-outcome"), format!("upgraded {}\n", scripts::ticket(2, 1, 1))).unwrap();
@@ -198,7 +208,8 @@ async fn what_a_killed_client_has_left_working_is_ended_before_anything_is_begun
 
 #[tokio::test]
 async fn each_attempt_has_marks_of_its_own_and_the_end_stays_until_it_is_written_down() {
-    let stage = Stage::new("type = \"run-command\"\nname = \"c\"\ncommand = \"echo said; exit 5\"\n", &json!({}));
+    let stage =
+        Stage::new("type = \"run-command\"\nname = \"c\"\ncommand = \"echo said; exit 5\"\n", &json!({}));
     let (mut real, first, second) = (stage.real(), order(1), order(2));
     let ended = real.run(stage.work(&first)).await.unwrap();
     assert!(matches!(ended, Outcome::Exit { code: 5, .. }));
@@ -220,7 +231,11 @@ async fn a_program_that_nobody_has_written_down_does_not_run() {
     let witness = folder.path().join("ran");
     for (word, runs) in [("", false), ("go\n", true)] {
         let mut started = Command::new("timeout");
-        started.args(["9", "sh", "-c", process::WRAPPER]).arg(folder.path().join("mark")).arg("touch").arg(&witness);
+        started
+            .args(["9", "sh", "-c", process::WRAPPER])
+            .arg(folder.path().join("mark"))
+            .arg("touch")
+            .arg(&witness);
         let mut child = started.stdin(std::process::Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(word.as_bytes()).unwrap();
         child.wait().unwrap();
