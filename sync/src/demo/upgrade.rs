@@ -181,7 +181,7 @@ impl Demo<'_> {
         let key = Secret::of_file(&folder.join("device.key"))?;
         let client = self.client(folder.to_owned())?;
         device.client = Some(ClientSettings { key: Some(DeviceKey::new(&key.reveal())), ..client });
-        device.link = Some(Link::new(&self.url, &key, None)?);
+        device.link = Some(Link::new(&self.url, &key, None, false)?);
         Ok(device)
     }
 
