@@ -5,11 +5,18 @@
 //! cards/<sha256>              name, whether it is private, when it was used last
 //! pins/<sha256>.<holder>      somebody needs it: it is not removed
 //! files/<name>                where it is placed for people
+//! cache.lock                  held by whoever changes cards and pins, or removes
 //! ```
-//! A card is written before its content is fetched: what came as private is never taken for anything else.
+//! A card is written before its content is fetched, and again right before that appears: what came as private is never taken
+//! for anything else. What has no card is private: nobody says that it may be shared.
 
-use std::fs;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::fs::{self, DirBuilder, File};
 use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -96,6 +103,8 @@ impl Cache {
     /// # Errors
     /// [`LibraryError::Io`].
     pub fn open(dir: &Path, min_free: u64) -> Result<Self, LibraryError> {
+        // Private content is in here, under names that are its digests.
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(LibraryError::io("create", dir))?;
         let library = Library::open(dir, Settings { min_free })?;
         for room in ["cards", "pins"] {
             let path = dir.join(room);
@@ -122,9 +131,19 @@ impl Cache {
         }
     }
 
+    /// Between two processes: a card that is being written is not removed, and what is being pinned stays.
+    fn lock(&self) -> Result<File, LibraryError> {
+        let path = self.dir.join("cache.lock");
+        let failed = |act| LibraryError::io(act, &path);
+        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(failed("open"))?;
+        file.lock().map_err(failed("lock"))?;
+        Ok(file)
+    }
+
     /// Whether a content must not be shared: it came as private once, or nobody can say.
     pub fn is_private(&self, content: Sha256Digest) -> bool {
-        self.card(content).map_or(true, |card| card.is_some_and(|card| card.private))
+        is_private(&self.card(content))
     }
 
     /// Remembers a content that is used at `now`. What was private once stays so, whoever says what later.
@@ -138,20 +157,22 @@ impl Cache {
         private: bool,
         now: Timestamp,
     ) -> Result<(), LibraryError> {
-        let private = private || self.is_private(content);
+        let _held = self.lock()?;
+        let before = self.card(content);
+        let private = private || (before != Ok(None) && is_private(&before));
         let card = Card { file_name: file_name.clone(), private, used: now };
         let path = self.card_path(content);
-        let failed = |error| LibraryError::io("write", &path)(error);
-        // Another process may write the same card now.
-        let staged = path.with_extension(format!("{}.tmp", std::process::id()));
+        let staged = path.with_extension("tmp");
         let json = serde_json::to_vec(&card).unwrap_or_default();
-        let written = fs::File::create(&staged).and_then(|mut file| {
+        let written = File::create(&staged).and_then(|mut file| {
             file.write_all(&json)?;
-            file.sync_all()
+            file.sync_all()?;
+            fs::rename(&staged, &path)?;
+            File::open(self.dir.join("cards"))?.sync_all()
         });
-        written.and_then(|()| fs::rename(&staged, &path)).map_err(|error| {
+        written.map_err(|error| {
             let _ = fs::remove_file(&staged);
-            failed(error)
+            LibraryError::io("write", &path)(error)
         })
     }
 
@@ -184,6 +205,7 @@ impl Cache {
     /// [`LibraryError::Io`], also for a holder that is no plain word of at most 64 letters, digits and hyphens.
     pub fn pin(&self, content: Sha256Digest, holder: &str) -> Result<(), LibraryError> {
         let path = self.pin_path(content, holder)?;
+        let _held = self.lock()?;
         fs::write(&path, b"").map_err(LibraryError::io("write", &path))
     }
 
@@ -199,6 +221,17 @@ impl Cache {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whoever of the holders is `over` needs nothing any more.
+    ///
+    /// # Errors
+    /// As [`Cache::pin`].
+    pub fn release(&self, over: impl Fn(&str) -> bool) -> Result<(), LibraryError> {
+        for (content, holder) in self.pins()?.into_iter().filter(|(_, holder)| over(holder)) {
+            self.unpin(content, &holder)?;
+        }
+        Ok(())
     }
 
     fn pin_path(&self, content: Sha256Digest, holder: &str) -> Result<PathBuf, LibraryError> {
@@ -234,7 +267,7 @@ impl Cache {
         let pins = self.pins()?;
         let shown = |(content, size): (Sha256Digest, u64)| {
             let card = self.card(content);
-            let private = card.as_ref().map_or(true, |card| card.as_ref().is_some_and(|card| card.private));
+            let private = is_private(&card);
             let card = card.ok().flatten();
             CachedContent {
                 content,
@@ -250,16 +283,22 @@ impl Cache {
         Ok(all)
     }
 
-    /// Cards of contents that are not here, and that nobody has fetched for a while.
-    fn forget_what_never_came(&self, all: &[CachedContent], now: Timestamp) -> Result<(), LibraryError> {
+    /// Cards of contents that are not here, and that nobody has fetched for a while. What is staged is on its way, however
+    /// long that takes.
+    fn forget_what_never_came(
+        &self,
+        all: &[CachedContent],
+        staged: &HashSet<Sha256Digest>,
+        now: Timestamp,
+    ) -> Result<(), LibraryError> {
         let folder = self.dir.join("cards");
         for entry in fs::read_dir(&folder).map_err(LibraryError::io("list", &folder))?.filter_map(Result::ok)
         {
             let content = entry.file_name().to_str().and_then(|name| name.parse::<Sha256Digest>().ok());
-            let Some(content) = content.filter(|content| !all.iter().any(|one| one.content == *content))
-            else {
-                continue;
+            let here = |content: &Sha256Digest| {
+                all.iter().any(|one| one.content == *content) || staged.contains(content)
             };
+            let Some(content) = content.filter(|content| !here(content)) else { continue };
             let card = self.card(content).ok().flatten();
             if card.is_none_or(|card| idle(Some(card.used), now) >= YOUNG) {
                 let _ = fs::remove_file(entry.path());
@@ -281,6 +320,9 @@ impl Cache {
         now: Timestamp,
         dry_run: bool,
     ) -> Result<Vec<Removed>, LibraryError> {
+        let _held = if dry_run { None } else { Some(self.lock()?) };
+        // In this order: what is staged now and appears meanwhile is seen at least once.
+        let staged: HashSet<_> = self.library.staged()?.into_iter().map(|(content, _)| content).collect();
         let all = self.list()?;
         let removed = choose(&all, limits, coming, everything, now);
         if dry_run {
@@ -298,9 +340,13 @@ impl Cache {
             }
             let _ = fs::remove_file(self.card_path(gone.content)); // without its content it says nothing
         }
-        self.forget_what_never_came(&all, now)?;
+        self.forget_what_never_came(&all, &staged, now)?;
         Ok(removed)
     }
+}
+
+fn is_private(card: &Result<Option<Card>, ()>) -> bool {
+    !matches!(card, Ok(Some(card)) if !card.private)
 }
 
 /// What is to go. Pure.
@@ -335,106 +381,4 @@ fn choose(
 /// How long nobody used it. A clock that was set back makes it young.
 fn idle(used: Option<Timestamp>, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(used.unwrap_or(Timestamp::UNIX_EPOCH))).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::transfer::tests::wanted;
-
-    const HOUR: i64 = 3_600;
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(seconds).expect("a time of the test")
-    }
-
-    fn one(seed: u8, size: u64, used: i64, pinned: bool) -> CachedContent {
-        CachedContent {
-            content: Sha256Digest([seed; 32]),
-            size,
-            file_name: None,
-            private: false,
-            used: (used > 0).then(|| at(used)),
-            pinned_by: if pinned { vec!["ts".to_owned()] } else { Vec::new() },
-        }
-    }
-
-    #[test]
-    fn what_was_used_least_recently_goes_first_and_what_is_needed_stays() {
-        let now = at(100 * HOUR);
-        let all = [
-            one(1, 10, 99 * HOUR, false),
-            one(2, 10, 50 * HOUR, false),
-            one(3, 10, 20 * HOUR, true),
-            one(4, 10, 0, false),
-            one(5, 10, 100 * HOUR - 60, false),
-            one(6, 10, 101 * HOUR, false),
-        ];
-        let limits = |size: Option<u64>, hours: Option<u64>| CacheLimits {
-            size,
-            age: hours.map(|hours| Duration::from_secs(hours * 3_600)),
-        };
-        for (what, limits, coming, everything, expected) in [
-            ("no limits", limits(None, None), 1_000, false, ""),
-            ("room for all", limits(Some(60), None), 0, false, ""),
-            ("one too many", limits(Some(59), None), 0, false, "4 size"),
-            ("something comes", limits(Some(60), None), 11, false, "4 size, 2 size"),
-            ("no room at all", limits(Some(0), None), 0, false, "4 size, 2 size, 1 size"),
-            ("too old", limits(None, Some(40)), 0, false, "4 age, 2 age"),
-            ("both", limits(Some(30), Some(60)), 0, false, "4 age, 2 size, 1 size"),
-            ("everything", limits(None, None), 0, true, "4 all, 2 all, 1 all"),
-        ] {
-            let removed = choose(&all, limits, coming, everything, now);
-            let text = |one: &Removed| {
-                format!("{} {}", one.content.content.0[0], format!("{:?}", one.why).to_lowercase())
-            };
-            assert_eq!(removed.iter().map(text).collect::<Vec<_>>().join(", "), expected, "{what}");
-        }
-    }
-
-    #[test]
-    fn what_is_removed_leaves_nothing_behind_and_what_was_private_stays_so() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::open(folder.path(), 0).unwrap();
-        let store = |bytes: &[u8]| {
-            let path = folder.path().join("arrives");
-            fs::write(&path, bytes).unwrap();
-            cache.library.ingest(&path, &wanted(bytes)).unwrap().digest()
-        };
-        let (first, second, third) = (store(b"first"), store(b"second"), store(b"third"));
-        let (name, other): (FileName, FileName) = ("a.esd".parse().unwrap(), "b.esd".parse().unwrap());
-        fs::create_dir(cache.files()).unwrap();
-        for (content, name, private) in [(first, &name, true), (second, &name, false), (third, &other, false)]
-        {
-            cache.note(content, name, private, at(HOUR)).unwrap();
-            cache.library.place(content, &cache.files().join(name.as_str())).unwrap();
-        }
-        cache.note(first, &name, false, at(HOUR)).unwrap();
-        assert!(cache.is_private(first) && !cache.is_private(second));
-        assert!(!cache.is_private(Sha256Digest([9; 32])), "nobody ever said so");
-        fs::write(cache.card_path(third), "{").unwrap();
-        assert!(cache.is_private(third), "who cannot say does not share");
-        cache.note(third, &other, false, at(HOUR)).unwrap();
-        assert!(cache.is_private(third));
-
-        cache.pin(second, "run-7").unwrap();
-        cache.pin(second, "run-8").unwrap();
-        cache.unpin(second, "run-8").unwrap();
-        cache.unpin(second, "run-8").unwrap();
-        assert!(cache.pin(second, "../x").is_err() && cache.pin(second, "").is_err());
-        let now = at(9 * HOUR);
-        let would = cache.clean(CacheLimits::default(), 0, true, now, true).unwrap();
-        let gone = cache.clean(CacheLimits::default(), 0, true, now, false).unwrap();
-        assert_eq!((would.len(), &would), (2, &gone));
-        assert_eq!(cache.list().unwrap().len(), 1);
-        assert_eq!(cache.list().unwrap()[0].pinned_by, ["run-7"]);
-        assert!(cache.files().join("a.esd").exists(), "another content has that name now");
-        assert!(!cache.files().join("b.esd").exists());
-        cache.unpin(second, "run-7").unwrap();
-        assert_eq!(cache.clean(CacheLimits::default(), 0, true, now, false).unwrap().len(), 1);
-        for room in ["cards", "pins", "files"] {
-            assert_eq!(fs::read_dir(folder.path().join(room)).unwrap().count(), 0, "{room}");
-        }
-        assert_eq!(cache.library.contents().unwrap(), []);
-    }
 }

@@ -14,6 +14,7 @@ mod cache;
 mod fallback;
 mod kept;
 mod key;
+mod pins;
 mod reach;
 mod share;
 #[cfg(test)]
@@ -40,6 +41,7 @@ pub use self::cache::{Cache, CacheLimits, CachedContent, Removed, Why};
 use self::fallback::{Clock, Started};
 pub use self::kept::{Kept, discard, kept};
 pub use self::key::{DeviceKey, is_unread};
+pub use self::pins::{hold, release};
 use self::reach::Reach;
 pub use self::share::{ShareSettings, share};
 use crate::library::LibraryError;
@@ -296,7 +298,17 @@ async fn fetch_by(
             Some(known) => known.clone(),
             None => known.insert(what_is_known(&site, &cache, &answer, &options.delta).await).clone(),
         };
-        let error = match transfer::fetch_with(&cache.library, job, known, policy, &progress).await {
+        // A transfer may take longer than a card is kept of what does not come.
+        let (name, private) = (answer.file_name.clone(), answer.private);
+        let told = |now: Progress| {
+            if now.doing == Doing::Verifying
+                && let Err(error) = cache.note(content, &name, private, Timestamp::now())
+            {
+                warn!("what is private and what is used cannot be noted: {error}");
+            }
+            progress(now);
+        };
+        let error = match transfer::fetch_with(&cache.library, job, known, policy, told).await {
             Ok(fetched) => break (answer, fetched),
             Err(error) => error,
         };

@@ -229,7 +229,7 @@ impl<'a> Lane<'a> {
 
     /// Has the bytes hashed and written, after those before them.
     pub(super) async fn write(&mut self, bytes: Bytes) -> Result<Event, LocalError> {
-        if let Disk::Here(_) = &self.disk {
+        if matches!(self.disk, Disk::Here(_)) {
             self.disk = Disk::Away(Writer::start(self.staged().await?));
         }
         if let Disk::Away(writer) = &mut self.disk {

@@ -104,7 +104,11 @@ fn a_client_serves_what_it_holds_and_takes_it_back_at_the_end() {
     // What came as private is neither announced nor served.
     let private = site.store(3, 2_000);
     let cache = Cache::open(site.folder.path(), 0).unwrap();
-    cache.note(private.sha256, &"boot.wim".parse().unwrap(), true, jiff::Timestamp::now()).unwrap();
+    let now = jiff::Timestamp::now();
+    cache.note(content.sha256, &"x.esd".parse().unwrap(), false, now).unwrap();
+    cache.note(private.sha256, &"boot.wim".parse().unwrap(), true, now).unwrap();
+    // Nor is that of which nobody knows.
+    let unknown = site.store(4, 1_000);
     let settings = ShareSettings {
         client: ClientSettings {
             address: Some("127.0.0.2".parse().unwrap()),
@@ -139,9 +143,11 @@ fn a_client_serves_what_it_holds_and_takes_it_back_at_the_end() {
     assert!(since.elapsed() > Duration::from_millis(150), "it sends faster than it was told to");
     wire.send(&request("GET", &format!("/locations/{}", content.sha256), &[]));
     assert_eq!(wire.answer(false).status, 404, "a peer knows bytes, nothing else");
-    wire.send(&request("GET", &private.path(), &[]));
-    assert_eq!(wire.answer(false).status, 404);
-    assert!(register.near(private.sha256, client, &[], started.elapsed()).is_empty());
+    for secret in [&private, &unknown] {
+        wire.send(&request("GET", &secret.path(), &[]));
+        assert_eq!(wire.answer(false).status, 404);
+        assert!(register.near(secret.sha256, client, &[], started.elapsed()).is_empty());
+    }
     drop(wire);
     stop.send(()).unwrap();
     site.runtime.block_on(sharing).unwrap().unwrap();

@@ -146,18 +146,31 @@ pub const ROUTES: &[Route] = &[
     delete("/boundary-groups/{group}/members", "boundary-group-members")
         .with(r#"{"change":{},"inside":false}"#),
     get("/images", "software:image-list"),
-    post("/images", "software:image-add").with(r#"{"version":""}"#).files(&["path"]),
+    post("/images", "software:image-add").with(r#"{"version":"","boot":false}"#).files(&["path"]),
     get("/images/{image}", "software:image-show"),
     delete("/images/{image}", "software:image-delete"),
+    post("/images/{name}/distribute", "software:distribute")
+        .with(r#"{"kind":"image","to":[]}"#)
+        .of(Role::Operator),
+    post("/images/{name}/withdraw", "software:withdraw")
+        .with(r#"{"kind":"image","from":[]}"#)
+        .of(Role::Operator),
     get("/apps", "software:app-list"),
     post("/apps", "software:app-add").with(r#"{"folder":""}"#).files(&["folder"]),
     get("/apps/{app}", "software:app-show"),
     post("/apps/{app}/retire", "software:app-retire"),
+    post("/apps/{name}/distribute", "software:distribute")
+        .with(r#"{"kind":"app","to":[]}"#)
+        .of(Role::Operator),
+    post("/apps/{name}/withdraw", "software:withdraw").with(r#"{"kind":"app","from":[]}"#).of(Role::Operator),
     get("/collections", "software:collection-list"),
     post("/collections", "software:collection-create"),
     get("/collections/{name}", "software:collection-show"),
     post("/collections/{name}/members", "software:collection-change").with(r#"{"devices":[],"add":true}"#),
     delete("/collections/{name}/members", "software:collection-change").with(r#"{"devices":[],"add":false}"#),
+    post("/collections/{collection}/windows", "software:window-add"),
+    delete("/collections/{collection}/windows/{name}", "software:window-remove"),
+    get("/windows", "software:window-list").with(r#"{"collection":null}"#),
     get("/client-settings", "software:settings-list"),
     get("/client-settings/{name}", "software:settings-show"),
     patch("/client-settings/{name}", "software:settings-set").with(r#"{"changes":[]}"#),
@@ -183,8 +196,15 @@ pub const ROUTES: &[Route] = &[
     delete("/task-sequences/{sequence}/steps/{step}", "ts:step-remove"),
     put("/task-sequences/{sequence}/steps/{step}/place", "ts:step-move"),
     get("/task-sequences/{one}/differences/{other}", "ts:diff"),
-    post("/task-sequences/{sequence}/media", "ts:media").files(&["folder"]),
-    post("/prestage", "ts:prestage").files(&["file"]),
+    patch("/task-sequences/{sequence}/settings", "ts:set").with(r#"{"changes":[]}"#),
+    post("/task-sequences/{sequence}/distribute", "software:distribute-all")
+        .with(r#"{"to":[]}"#)
+        .of(Role::Operator),
+    post("/task-sequences/{sequence}/media", "ts:media")
+        .with(r#"{"dp":null,"usb":false,"label":null}"#)
+        .files(&["folder"]),
+    post("/prestage", "ts:prestage").with(r#"{"dp":null}"#).files(&["file"]),
+    post("/prestage/import", "ts:prestage-import").files(&["file"]),
     get("/deployments", "deploy:list"),
     post("/deployments", "deploy:create")
         .with(r#"{"options":{},"package":{},"strict":false,"confirm_high_risk":false}"#),
@@ -196,6 +216,8 @@ pub const ROUTES: &[Route] = &[
     delete("/deployments/{deployment}", "deploy:delete"),
     get("/deployments/{deployment}/status", "deploy:status"),
     post("/deployments/{deployment}/stop", "deploy:stop"),
+    get("/update-deployments", "deploy:updates-list"),
+    post("/update-deployments", "deploy:create-updates"),
     get("/phased-deployments", "deploy:phased-list"),
     post("/phased-deployments", "deploy:phased-create").with(r#"{"options":{},"confirm_high_risk":false}"#),
     get("/phased-deployments/{name}", "deploy:phased-show"),

@@ -229,7 +229,7 @@ mod tests {
             }
             "place" => json!("end"),
             "updates" | "phases" | "values" => json!([]),
-            "revision" => json!(1),
+            "revision" | "minutes" => json!(1),
             "archive" => json!(""),
             _ => json!("x"),
         }

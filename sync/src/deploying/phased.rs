@@ -68,6 +68,8 @@ pub enum State {
     Active,
     /// It is good enough itself.
     Done,
+    /// Its deployment was stopped before it was: what follows begins only where somebody says so.
+    Stopped,
 }
 
 /// One phase.
@@ -152,6 +154,26 @@ impl Plan {
         }
     }
 
+    /// Ends the phases that go on with a deployment that is not `live` any more, for no device will succeed by it, and suspends
+    /// the plan. The first of them, counted from 1, and its deployment.
+    pub fn stop_where_it_cannot_go_on(
+        &mut self,
+        live: impl Fn(&str) -> bool,
+        now: Timestamp,
+    ) -> Option<(usize, String)> {
+        let mut first = None;
+        for position in 0..self.phases.len() {
+            let phase = &self.phases[position];
+            let gone = phase.deployment.as_ref().filter(|id| phase.state == State::Active && !live(id));
+            if let Some(id) = gone.cloned() {
+                self.enter(position, State::Stopped, now);
+                self.suspended = true;
+                first.get_or_insert((position + 1, id));
+            }
+        }
+        first
+    }
+
     /// The phase that would begin next.
     pub fn next(&self) -> Option<usize> {
         self.phases.iter().position(|phase| phase.state < State::Active)
@@ -189,7 +211,7 @@ impl Plan {
 
     /// Whether every phase is good enough.
     pub fn is_over(&self) -> bool {
-        self.phases.iter().all(|phase| phase.state == State::Done)
+        self.phases.iter().all(|phase| phase.state >= State::Done)
     }
 
     fn enter(&mut self, position: usize, state: State, now: Timestamp) {
@@ -260,6 +282,24 @@ mod tests {
         ] {
             assert_eq!(success.is_met(tally), expected, "{success:?} {tally:?}");
         }
+    }
+
+    #[test]
+    fn a_phase_whose_deployment_was_stopped_goes_on_by_hand_only() {
+        let usual = |name: &str| phase(name, Success::default(), Begin::default());
+        let mut plan = Plan { phases: vec![usual("pilot"), usual("all")], suspended: false };
+        assert_eq!(plan.stop_where_it_cannot_go_on(|_| false, at(0)), None, "none has begun");
+        plan.began(0, "XYZ20001".to_owned(), at(0));
+        assert_eq!(plan.stop_where_it_cannot_go_on(|id| id == "XYZ20001", at(1)), None);
+        let mut good = plan.clone();
+        assert_eq!(plan.stop_where_it_cannot_go_on(|_| false, at(2)), Some((1, "XYZ20001".to_owned())));
+        assert!(plan.suspended && plan.advance().is_err());
+        plan.suspended = false;
+        assert_eq!(plan.stop_where_it_cannot_go_on(|_| false, at(3)), None, "said once");
+        assert_eq!(plan.at(&[tally(1, 1)], at(DAY as i64 * 9)), None, "not by itself");
+        assert_eq!(plan.advance().unwrap(), 1);
+        good.at(&[tally(1, 1)], at(1));
+        assert_eq!(good.stop_where_it_cannot_go_on(|_| false, at(2)), None, "it was good enough before");
     }
 
     /// Mission row M67: two phases, 95 percent, a day later.

@@ -270,10 +270,21 @@ pub async fn see_to(site: &Arc<Site>, rows: Vec<PhasedRow>, now: Timestamp) -> R
     if !rows.iter().any(waiting) {
         return Ok(());
     }
-    let world = World::of(site).await?;
+    let (world, deployments) = (World::of(site).await?, site.read(|r| r.deployments()).await?);
     for row in rows.into_iter().filter(waiting) {
         let before = plan_of(&row)?;
         let mut plan = before.clone();
+        let live = |id: &str| deployments.iter().any(|one| one.id.as_str() == id && one.stopped.is_none());
+        if let Some((number, id)) = plan.stop_where_it_cannot_go_on(live, now) {
+            let problem = Problem::new(
+                Code::PhaseRefused,
+                format!("deployment {id} of phase {number} was stopped, so nothing will come of that phase"),
+            );
+            let problem = problem.help("`spsync deploy phased resume`, then `advance`, begins the next one");
+            let after = PhasedRow { plan: json(&plan)?, problem: Some(problem), ..row.clone() };
+            site.write(move |w| w.change_phased(&row, &after)).await?;
+            continue;
+        }
         let tallies = tallies(site, &world, &plan).await?;
         match plan.at(&tallies, now) {
             Some(position) => {

@@ -1,6 +1,9 @@
 //! A device and its site: what is to be run by the policy, what is told, what is fetched ahead. `running` drives one run.
 
+mod care;
 mod running;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -244,6 +247,7 @@ impl<E: Executor> Device<E> {
         let mut round = Round::default();
         self.delta = policy.settings.delta_content;
         self.tidy()?;
+        self.unpin().await;
         if self.memory.current.is_some() {
             self.go_on(&mut round).await?;
         }
@@ -439,6 +443,7 @@ impl<E: Executor> Device<E> {
                 Err(Failure { code: problem.code, exit: None, details: problem.message }.into())
             }
             (None, Some(client)) => {
+                self.pin(client, need).await?;
                 let since = need.file.sha256.map(|content| self.memory.asked_since(content, now));
                 let asking = Asking { last, since: since.unwrap_or_default(), delta: self.delta };
                 let got = content::fetch(client, &assignment.content, need, asking).await;

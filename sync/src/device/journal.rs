@@ -214,7 +214,9 @@ impl Journal {
     /// # Errors
     /// `DATA_DIR_NOT_WRITABLE`, `CLIENT_BUSY`.
     pub fn open(folder: &Path) -> Result<Self, Problem> {
-        std::fs::create_dir_all(folder).map_err(|error| disk(folder, &error))?;
+        if !folder.is_dir() {
+            keys::private_folder(folder).map_err(|error| disk(folder, &error))?;
+        }
         let path = folder.join("lock");
         let lock = File::options()
             .create(true)

@@ -30,7 +30,7 @@ impl Log {
     pub fn open(folder: &Path) -> Self {
         let path = path(folder);
         if let Some(parent) = path.parent() {
-            let _ = std::fs::create_dir_all(parent);
+            let _ = crate::keys::private_folder(parent);
         }
         let file = File::options().create(true).append(true).open(&path).ok();
         Self { path, file, masker: Masker::default() }

@@ -92,6 +92,8 @@ struct Pending {
     node: usize,
     /// The start of the device in which its first half ran.
     boot: String,
+    /// Which try that was.
+    attempt: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -202,9 +204,9 @@ impl Progress {
         self.cursor
     }
 
-    /// The position of the upgrade whose second half the restart brings.
-    pub fn pending_setup(&self) -> Option<usize> {
-        self.setup.as_ref().map(|pending| pending.node)
+    /// The position of the upgrade whose second half the restart brings, and which try of it that is.
+    pub fn pending_setup(&self) -> Option<(usize, u32)> {
+        self.setup.as_ref().map(|pending| (pending.node, pending.attempt))
     }
 
     /// How it stands, for messages.

@@ -8,8 +8,56 @@ use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// What Setup tells the client through its script, in the folder of the client.
-pub const OUTCOME: &str = "setup-outcome";
+/// What Setup tells the client through its script, in the folder of the client: a word, and the ticket.
+const OUTCOME: &str = "setup-outcome";
+/// For whom Setup works; the scripts repeat it, so that the word of another attempt is known for what it is.
+const TICKET: &str = "setup-attempt";
+
+/// What is known of a start of Setup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// It never was started.
+    NeverBegan,
+    /// It was, and no script has said anything yet.
+    Nothing,
+    /// The new Windows is there.
+    Upgraded,
+    /// The old Windows is back.
+    RolledBack,
+}
+
+/// Names one attempt of one step of one run.
+pub fn ticket(run: u64, step: u32, attempt: u32) -> String {
+    format!("{run}-{step}-{attempt}")
+}
+
+/// An upgrade begins, long before its Setup does: the word that is there is about another one.
+pub fn forget(folder: &Path) {
+    let _ = std::fs::remove_file(folder.join(OUTCOME));
+}
+
+/// Setup is about to be started for this ticket.
+///
+/// # Errors
+/// `DATA_DIR_NOT_WRITABLE`.
+pub fn begin(folder: &Path, ticket: &str) -> Result<(), Problem> {
+    forget(folder);
+    crate::keys::write_private(&folder.join(TICKET), ticket.as_bytes())
+}
+
+/// What became of the Setup that was started for this ticket.
+pub fn told(folder: &Path, ticket: &str) -> Told {
+    let read = |name| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+    let (began, said) = (read(TICKET), read(OUTCOME));
+    if began.trim() != ticket {
+        return Told::NeverBegan;
+    }
+    match said.split_whitespace().collect::<Vec<_>>()[..] {
+        ["upgraded", of] if of == ticket => Told::Upgraded,
+        ["rolled-back", of] if of == ticket => Told::RolledBack,
+        _ => Told::Nothing,
+    }
+}
 
 /// The scripts of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,10 +83,11 @@ pub struct Script {
 
 /// What the names end with, and how a script says that a word goes into a file and that the client is to go on.
 fn text(folder: &Path, program: &Path, word: &str) -> (String, &'static str) {
-    let outcome = folder.join(OUTCOME);
+    let (outcome, ticket) = (folder.join(OUTCOME), folder.join(TICKET));
     if cfg!(windows) {
         let text = format!(
-            "@echo off\r\n>\"{}\" echo {word}\r\n\"{}\" client run --once --state-dir \"{}\"\r\n",
+            "@echo off\r\nset ticket=\r\nset /p ticket=<\"{}\"\r\n>\"{}\" echo {word} %ticket%\r\n\"{}\" client run --once --state-dir \"{}\"\r\n",
+            ticket.display(),
             outcome.display(),
             program.display(),
             folder.display()
@@ -47,7 +96,8 @@ fn text(folder: &Path, program: &Path, word: &str) -> (String, &'static str) {
     }
     let quoted = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', r"'\''"));
     // Whoever starts the client at boot does so on these machines; the script only leaves its word.
-    (format!("#!/bin/sh\nprintf '%s\\n' {word} > {}\n", quoted(&outcome)), "sh")
+    let (outcome, ticket) = (quoted(&outcome), quoted(&ticket));
+    (format!("#!/bin/sh\nprintf '%s %s\\n' {word} \"$(cat {ticket})\" > {outcome}\n"), "sh")
 }
 
 /// Writes both scripts.
@@ -60,7 +110,7 @@ pub fn write(folder: &Path, program: &Path, now: Timestamp) -> Result<Scripts, P
         Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be written", place.display()))
             .because_of(Some(&error))
     };
-    std::fs::create_dir_all(&place).map_err(failed)?;
+    crate::keys::private_folder(&place).map_err(failed)?;
     let mut files = Vec::new();
     for (purpose, name, word) in [
         ("the new Windows is there", "setupcomplete", "upgraded"),
@@ -90,5 +140,41 @@ impl Scripts {
             }
         }
         over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_word_about_this_very_attempt_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let scripts = write(folder.path(), Path::new("spsync"), Timestamp::UNIX_EPOCH).unwrap();
+        let now = || told(folder.path(), &ticket(2, 3, 1));
+        let setup_says = |which: usize| {
+            let ran = std::process::Command::new("timeout").arg("9").arg(&scripts.files[which].path).status();
+            assert!(ran.unwrap().success());
+        };
+        setup_says(0);
+        assert_eq!(now(), Told::NeverBegan, "somebody ran a script");
+        for (run, step, attempt) in [(1, 3, 1), (2, 2, 1), (2, 3, 2)] {
+            begin(folder.path(), &ticket(run, step, attempt)).unwrap();
+            setup_says(0);
+            assert_eq!(now(), Told::NeverBegan, "{run} {step} {attempt}");
+            assert_eq!(told(folder.path(), &ticket(run, step, attempt)), Told::Upgraded);
+        }
+        // A word that came to be there after this one has begun.
+        let old = std::fs::read(folder.path().join(OUTCOME)).unwrap();
+        begin(folder.path(), &ticket(2, 3, 1)).unwrap();
+        assert_eq!(now(), Told::Nothing);
+        std::fs::write(folder.path().join(OUTCOME), old).unwrap();
+        assert_eq!(now(), Told::Nothing);
+        setup_says(1);
+        assert_eq!(now(), Told::RolledBack);
+        setup_says(0);
+        assert_eq!(now(), Told::Upgraded);
+        forget(folder.path());
+        assert_eq!(now(), Told::Nothing);
     }
 }

@@ -399,7 +399,7 @@ async fn what_a_device_says_is_its_own_and_said_once() {
         Policy::parse(&snapshot.answer(device, away).expect("a policy").body(device)).expect("it can be read")
     };
     assert_eq!(policy(&inside, false).assignments.len(), 1);
-    let content = &policy(&inside, false).assignments[0].content;
+    let content = policy(&inside, false).assignments[0].content.clone();
     assert!(content.cloud && !content.points, "without a package peers and the cloud are what is left");
     assert_eq!(policy(&inside.to_uppercase(), false).assignments.len(), 1);
     assert_eq!(policy(&outside, false).assignments, []);

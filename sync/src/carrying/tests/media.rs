@@ -54,6 +54,14 @@ fn labels_and_file_systems_have_limits() {
     }
 }
 
+#[test]
+fn what_has_no_room_is_refused_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(enough_room(folder.path(), u64::MAX).unwrap_err().code, Code::DiskFull);
+    assert!(enough_room(folder.path(), 0).is_ok());
+    assert_eq!(standing(&folder.path().join("a/b")), folder.path());
+}
+
 /// Mission row M46.
 #[test]
 fn media_osup_ok() {

@@ -56,6 +56,7 @@ impl<E: Executor> Device<E> {
                 self.memory.close(&frame, end.state, end.code, now);
             }
             self.save()?;
+            self.hands.written();
             if let Some(number) = noted {
                 self.hands.reached(Moment::Noted(number))?;
             }
@@ -64,6 +65,7 @@ impl<E: Executor> Device<E> {
                 Act::End(end) => {
                     self.log.masker = Masker::default();
                     self.secrets = None;
+                    self.unpin().await;
                     let _ = self.send().await;
                     return Ok(Driven::Ended(Line {
                         deployment: frame.assignment.deployment.clone(),
@@ -104,13 +106,16 @@ impl<E: Executor> Device<E> {
                 Act::Look(order) => {
                     match work(&plan, &frame, &machine, &order, self.secrets.as_ref(), &files) {
                         Some(work) if is_ours(work.action) => Event::Found(Found::Lost),
-                        Some(work) => Event::Found(self.hands.look(work).await?),
+                        Some(work) => {
+                            let found = self.hands.look(work).await?;
+                            Event::Found(self.without_secrets(&frame, found))
+                        }
                         None => Event::Found(Found::Lost),
                     }
                 }
                 Act::Settle => {
-                    let node = machine.progress.pending_setup().unwrap_or_default();
-                    let order = Order { node, part: 0, attempt: 1, limit: Duration::ZERO };
+                    let (node, attempt) = machine.progress.pending_setup().unwrap_or((0, 1));
+                    let order = Order { node, part: 0, attempt, limit: Duration::ZERO };
                     match work(&plan, &frame, &machine, &order, self.secrets.as_ref(), &files) {
                         Some(work) => Event::Found(self.hands.settle(work).await?),
                         None => Event::Found(Found::Lost),
@@ -303,7 +308,7 @@ impl<E: Executor> Device<E> {
     }
 
     /// Tells what the machine does not decide.
-    fn say(&mut self, frame: &Frame, details: String, bytes: Vec<BytesFrom>) {
+    pub(super) fn say(&mut self, frame: &Frame, details: String, bytes: Vec<BytesFrom>) {
         let said = Said { state: RunState::Running, step: None, code: None, exit: None, details, bytes };
         self.log_said(frame, &said);
         let now = self.hands.now();

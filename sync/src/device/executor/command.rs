@@ -1,5 +1,5 @@
-//! A device that is real: what a step says is run, with its time-outs. Setup is put together from the ESD or WIM by an
-//! outside tool (`wimlib-imagex`), and then told what [`setup::command_line`] makes.
+//! A device that is real: what a step says is run, with its time-outs. Setup is put together (`media`), and then told what
+//! [`setup::command_line`] makes.
 //!
 //! A secret stands on no command line. A product key is in a configuration file that only its owner may read, from just
 //! before Setup starts until it has ended; command lines with secret variables come by the environment of their shell.
@@ -14,13 +14,14 @@ use jiff::Timestamp;
 
 pub use self::media::WIMLIB;
 use self::media::image_file;
+use super::gather::gather;
 use super::process::{self, Ended, Program};
 use super::{Executor, Moment, Restarted, Stopped, Work};
 use crate::device::facts;
 use crate::device::judge::Probe;
 use crate::device::machine::{Failure, Found, Outcome};
 use crate::device::plan::targeted;
-use crate::device::scripts::OUTCOME;
+use crate::device::scripts::{self, Told};
 use crate::device::setup::{self, CommandLine, From, Places};
 use crate::device::variables::Masker;
 use crate::policy::fits::numbers;
@@ -54,6 +55,11 @@ pub struct Real {
     settings: CommandSettings,
     facts: Facts,
     started: Instant,
+    /// What has ended; how is not written down yet.
+    spent: Vec<Program>,
+    /// Where the client dies, for tests.
+    #[cfg(test)]
+    pub dies_at: Option<Moment>,
 }
 
 impl Real {
@@ -63,21 +69,37 @@ impl Real {
     /// `FACTS_INVALID`.
     pub fn new(settings: CommandSettings) -> Result<Self, Problem> {
         let facts = facts::of_file(&settings.facts)?;
-        Ok(Self { settings, facts, started: Instant::now() })
+        Ok(Self {
+            settings,
+            facts,
+            started: Instant::now(),
+            spent: Vec::new(),
+            #[cfg(test)]
+            dies_at: None,
+        })
     }
 
-    fn work(&self) -> PathBuf {
+    pub(super) fn work(&self) -> PathBuf {
         self.settings.folder.join("work")
     }
 
-    fn program(&self, work: Work<'_>, line: Vec<String>, folder: Option<PathBuf>) -> Program {
-        let order = work.order;
-        let name = format!("run-{}-{}-{}-{}", work.frame.run, work.node.number, order.part, order.attempt);
+    /// A program of this attempt alone: what another one has left is never taken for its end. `what` it is for, beside the
+    /// step itself.
+    pub(super) fn program(
+        &self,
+        work: Work<'_>,
+        what: &str,
+        line: Vec<String>,
+        folder: Option<PathBuf>,
+    ) -> Program {
+        let (order, run, step) = (work.order, work.frame.run, work.node.number);
+        let name = format!("{}{run}-{step}-{}-{}{what}", process::MARK, order.part, order.attempt);
         Program { mark: self.work().join(name), line, folder, environment: Vec::new() }
     }
 
-    fn shell(&self, work: Work<'_>, command: &str, folder: Option<PathBuf>) -> Program {
-        let mut program = self.program(work, vec!["sh".into(), "-c".into(), process::SHELL.into()], folder);
+    fn shell(&self, work: Work<'_>, what: &str, command: &str, folder: Option<PathBuf>) -> Program {
+        let line = vec!["sh".into(), "-c".into(), process::SHELL.into()];
+        let mut program = self.program(work, what, line, folder);
         program.environment = vec![(process::COMMAND.to_owned(), command.to_owned())];
         program
     }
@@ -86,7 +108,7 @@ impl Real {
         let folder = (!command.start_in.is_empty())
             .then(|| PathBuf::from(work.variables.fill(&command.start_in, work.secrets)));
         let line = work.variables.fill(&command.command, work.secrets);
-        let program = self.shell(work, &line, folder);
+        let program = self.shell(work, "", &line, folder);
         finish(work, &program, program.run(work.order.limit).await)
     }
 
@@ -96,15 +118,14 @@ impl Real {
             return failed(&problem);
         }
         if !app.detect.is_empty() {
-            let mut detect = self.shell(work, &app.detect, Some(place.clone()));
-            detect.mark = self.work().join("detect");
+            let detect = self.shell(work, "-detect", &app.detect, Some(place.clone()));
             let found = detect.run(DETECTION.min(work.order.limit)).await;
             detect.forget();
             if matches!(found, Ok(Ended::Exit(0))) {
                 return Outcome::AlreadyThere;
             }
         }
-        let program = self.shell(work, &app.install, Some(place.clone()));
+        let program = self.shell(work, "", &app.install, Some(place.clone()));
         let ended = program.run(work.order.limit).await;
         let _ = std::fs::remove_dir_all(place);
         finish(work, &program, ended)
@@ -112,14 +133,19 @@ impl Real {
 
     async fn upgrade(&self, work: Work<'_>, upgrade: &UpgradeOs) -> Outcome {
         let began = Instant::now();
+        let folder = &self.settings.folder;
+        // What an earlier attempt has left says nothing about this one, from here on. Who only asks whether Setup would do
+        // its work has none that scripts could tell of.
+        if !upgrade.scan_only {
+            scripts::forget(folder);
+        }
         let prepared = match self.media(work, upgrade).await {
             Ok(prepared) => prepared,
             Err(failure) => return Outcome::Failed(failure),
         };
         let (media, from) = prepared;
-        let _ = std::fs::remove_file(self.settings.folder.join(OUTCOME));
         if from == From::FeatureUpdate {
-            let path = self.settings.folder.join("SetupConfig.ini");
+            let path = folder.join("SetupConfig.ini");
             let now = std::fs::read_to_string(&path).unwrap_or_default();
             let text = setup::setup_config(&now, &work.frame.settings);
             if text != now
@@ -132,17 +158,26 @@ impl Real {
         let mut config = None;
         if let (Some(key), From::Image { .. }) = (key, from) {
             let path = self.work().join(KEY_FILE);
+            if let Err(error) = crate::keys::private_folder(&self.work()) {
+                return failed(&Problem::of(Code::DiskError, &error));
+            }
             let text = format!("[SetupConfig]\r\nPKey={}\r\n", key.reveal());
             if let Err(problem) = crate::keys::write_private(&path, text.as_bytes()) {
                 return failed(&problem);
             }
             config = Some(path.display().to_string());
         }
-        let places = places(&self.settings.folder, media.display().to_string(), config);
+        let places = places(folder, media.display().to_string(), config);
         let line = setup::command_line(upgrade, from, &work.frame.settings, &places, work.variables);
         let CommandLine { program, arguments } = line;
         let line = std::iter::once(program).chain(arguments).collect();
-        let program = self.program(work, line, Some(media));
+        let program = self.program(work, "", line, Some(media));
+        if !upgrade.scan_only
+            && let Err(problem) = scripts::begin(folder, &ticket(work))
+        {
+            self.forget_key();
+            return failed(&problem);
+        }
         let ended =
             program.run(work.order.limit.saturating_sub(began.elapsed()).max(Duration::from_secs(1))).await;
         self.forget_key();
@@ -160,12 +195,16 @@ fn places(folder: &Path, media: String, config: Option<String>) -> Places {
     Places { media, complete: script("setupcomplete"), rollback: script("setuprollback"), config }
 }
 
+fn ticket(work: Work<'_>) -> String {
+    scripts::ticket(work.frame.run, work.node.number, work.order.attempt)
+}
+
 fn failed(problem: &Problem) -> Outcome {
     Outcome::Failed(Failure { code: problem.code, exit: None, details: problem.to_string() })
 }
 
 fn finish(work: Work<'_>, program: &Program, ended: std::io::Result<Ended>) -> Outcome {
-    let output = Masker::of(work.secrets).mask(&program.take_output());
+    let output = Masker::of(work.secrets).mask(&program.output());
     let skip = output.chars().count().saturating_sub(OUTPUT);
     let output: String = output.chars().skip(skip).collect();
     match ended {
@@ -177,28 +216,6 @@ fn finish(work: Work<'_>, program: &Program, ended: std::io::Result<Ended>) -> O
             details: format!("it could not be started: {error}"),
         }),
     }
-}
-
-/// The files of an application under their names, in a folder of their own.
-fn gather(place: &Path, files: &[ContentFile], work: Work<'_>) -> Result<(), Problem> {
-    let wrong = |error: std::io::Error| {
-        Problem::new(Code::DiskError, format!("`{}` cannot be filled", place.display()))
-            .because_of(Some(&error))
-    };
-    std::fs::create_dir_all(place).map_err(wrong)?;
-    for file in files {
-        let Some(from) = file.sha256.and_then(|digest| work.files.get(&digest)) else { continue };
-        let to = place.join(file.name.as_str());
-        let _ = std::fs::remove_file(&to);
-        // A copy: what an installer does to its files must not reach the library.
-        std::fs::copy(from, &to).map_err(wrong)?;
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o755)).map_err(wrong)?;
-        }
-    }
-    Ok(())
 }
 
 /// What would be run, secrets masked.
@@ -307,6 +324,9 @@ impl Executor for Real {
     }
 
     async fn run(&mut self, work: Work<'_>) -> Result<Outcome, Stopped> {
+        // What a client that was killed has started works with the same files.
+        process::clear(&self.work()).await;
+        self.spent.push(self.program(work, "", Vec::new(), None));
         Ok(match work.action {
             Action::RunCommand(command) => self.run_command(work, command).await,
             Action::UpgradeOs(upgrade) => self.upgrade(work, upgrade).await,
@@ -331,23 +351,29 @@ impl Executor for Real {
     }
 
     async fn look(&mut self, work: Work<'_>) -> Result<Found, Stopped> {
-        let program = self.program(work, Vec::new(), None);
-        if let Some(ended) = program.look(work.order.limit).await {
-            self.forget_key();
-            return Ok(Found::Ended(finish(work, &program, Ok(ended))));
-        }
+        let program = self.program(work, "", Vec::new(), None);
+        let ended = program.look(work.order.limit).await;
         self.forget_key();
-        program.forget();
-        self.settle(work).await
+        if let Some(ended) = ended {
+            let outcome = finish(work, &program, Ok(ended));
+            self.spent.push(program);
+            return Ok(Found::Ended(outcome));
+        }
+        // It may not have come to the program itself: what prepares it must not go on beside what is begun next.
+        process::clear(&self.work()).await;
+        match scripts::told(&self.settings.folder, &ticket(work)) {
+            // Whatever the device runs, that was no work of this step.
+            Told::NeverBegan => Ok(Found::Lost),
+            _ => self.settle(work).await,
+        }
     }
 
     async fn settle(&mut self, work: Work<'_>) -> Result<Found, Stopped> {
         let Action::UpgradeOs(upgrade) = work.action else { return Ok(Found::Lost) };
-        let said = std::fs::read_to_string(self.settings.folder.join(OUTCOME)).unwrap_or_default();
-        match said.trim() {
-            "upgraded" => return Ok(Found::Upgraded),
-            "rolled-back" => return Ok(Found::RolledBack { exit: None }),
-            _ => {}
+        match scripts::told(&self.settings.folder, &ticket(work)) {
+            Told::Upgraded => return Ok(Found::Upgraded),
+            Told::RolledBack => return Ok(Found::RolledBack { exit: None }),
+            Told::Nothing | Told::NeverBegan => {}
         }
         let references = &work.frame.assignment.references;
         let chosen = work.choice.and_then(|choice| choice.chosen);
@@ -385,7 +411,18 @@ impl Executor for Real {
         None
     }
 
-    fn reached(&mut self, _moment: Moment) -> Result<(), Stopped> {
+    fn written(&mut self) {
+        for program in self.spent.drain(..) {
+            program.forget();
+        }
+    }
+
+    fn reached(&mut self, moment: Moment) -> Result<(), Stopped> {
+        #[cfg(test)]
+        if self.dies_at.take_if(|at| *at == moment).is_some() {
+            return Err(Stopped::Power);
+        }
+        let _ = moment;
         Ok(())
     }
 }

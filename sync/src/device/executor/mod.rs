@@ -2,6 +2,7 @@
 //! behaves; [`command`] really runs what a step says.
 
 pub mod command;
+mod gather;
 pub mod process;
 pub mod simulate;
 #[cfg(test)]
@@ -105,6 +106,8 @@ pub trait Executor: Probe + Send {
     fn show(&self, work: Work<'_>) -> Vec<String>;
     /// Content that the device is to have without asking anybody; `None`: it is fetched.
     fn assumes(&self, file: &ContentFile) -> Option<Result<PathBuf, Problem>>;
+    /// What the device was told to do before has ended, and how is written down: nothing need be known of it any more.
+    fn written(&mut self) {}
     /// One of the moments at which power may be cut.
     fn reached(&mut self, moment: Moment) -> Result<(), Stopped>;
 }

@@ -1,8 +1,16 @@
 //! Programs that outlive whoever started them: each leaves its exit code in a file, so that a client which is killed and
 //! comes back still learns how they ended. A time-out ends the whole group of processes.
+//!
+//! ```text
+//! mark.pid    which process it is, and when that began   mark.out    what it prints, for its owner alone
+//! mark.exit   its exit code, once it has ended
+//! ```
+//! The program begins only after `mark.pid` is there: nobody runs of whom nobody knows. The files stay until whoever asked
+//! has written down how it ended ([`Program::forget`]), or something else is begun ([`clear`]).
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,6 +19,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::time::sleep;
 
+use crate::keys;
+
 /// How often is looked whether a program has ended.
 const POLL: Duration = Duration::from_millis(20);
 /// What a program gets to end by itself when its time is over.
@@ -18,8 +28,14 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Bytes of output that are kept.
 const OUTPUT: u64 = 4_000;
 
-/// Leaves the number of its process, runs the program, and leaves its exit code; each file appears whole or not at all.
-const WRAPPER: &str = r#"printf %s "$$" > "$0.pid.part" && mv "$0.pid.part" "$0.pid"
+/// All that a program leaves.
+const KINDS: [&str; 5] = ["pid", "pid.part", "out", "exit", "exit.part"];
+/// What all marks begin with.
+pub const MARK: &str = "run-";
+
+/// Waits for a word of the client, which has then written down who this is; runs the program, and leaves its exit code,
+/// which appears whole or not at all. A client that dies before says nothing, and then nothing is run.
+pub(super) const WRAPPER: &str = r#"read -r go || exit 1
 "$@" > "$0.out" 2>&1 < /dev/null
 code=$?
 printf %s "$code" > "$0.exit.part" && mv "$0.exit.part" "$0.exit""#;
@@ -61,20 +77,28 @@ impl Program {
     /// # Errors
     /// It could not be started.
     pub async fn run(&self, limit: Duration) -> io::Result<Ended> {
-        for kind in ["pid", "out", "exit"] {
-            let _ = std::fs::remove_file(self.file(kind));
-        }
+        self.forget();
         if let Some(parent) = self.mark.parent() {
-            std::fs::create_dir_all(parent)?;
+            keys::private_folder(parent)?;
         }
+        // The shell writes into what is there: what a program prints may be secret.
+        File::options().write(true).create_new(true).mode(0o600).open(self.file("out"))?;
         let mut command = Command::new("sh");
         command.arg("-c").arg(WRAPPER).arg(&self.mark).args(&self.line);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         let mut child = command.spawn()?;
+        let known = self.note(child.id()).and_then(|()| match child.stdin.take() {
+            Some(mut told) => told.write_all(b"go\n"),
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        });
+        if let Err(error) = known {
+            let _ = child.wait(); // it was told nothing, so it runs nothing
+            return Err(error);
+        }
         let until = Instant::now() + limit;
         loop {
             if child.try_wait()?.is_some() {
@@ -96,10 +120,7 @@ impl Program {
             if let Some(ended) = self.exit() {
                 return Some(ended);
             }
-            let process = std::fs::read_to_string(self.file("pid")).ok()?.trim().parse::<u32>().ok()?;
-            if !self.is_ours(process) {
-                return self.exit();
-            }
+            let Some(process) = self.survivor() else { return self.exit() };
             if Instant::now() >= until {
                 end_group(process).await;
                 return Some(self.exit().unwrap_or(Ended::TimedOut));
@@ -108,11 +129,25 @@ impl Program {
         }
     }
 
-    /// Numbers of processes are used again: only one that was told our mark is ours.
-    fn is_ours(&self, process: u32) -> bool {
+    fn note(&self, process: u32) -> io::Result<()> {
+        let began = Stat::of(process).map(|stat| stat.began).unwrap_or_default();
+        let part = self.file("pid.part");
+        std::fs::write(&part, format!("{process} {began}"))?;
+        std::fs::rename(part, self.file("pid"))
+    }
+
+    /// The process, while it lives. Numbers of processes are used again: only one that began when ours did and was told our
+    /// mark is ours.
+    fn survivor(&self) -> Option<u32> {
+        let text = std::fs::read_to_string(self.file("pid")).ok()?;
+        let (process, began) = text.split_once(' ')?;
+        let (process, began): (u32, u64) = (process.parse().ok()?, began.parse().ok()?);
+        let stat = Stat::of(process)?;
         let line = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
         let mark = self.mark.as_os_str().as_encoded_bytes();
-        line.split(|byte| *byte == 0).any(|word| word == mark)
+        let ours =
+            stat.lives && stat.began == began && line.split(|byte| *byte == 0).any(|word| word == mark);
+        ours.then_some(process)
     }
 
     fn exit(&self) -> Option<Ended> {
@@ -120,21 +155,20 @@ impl Program {
         text.trim().parse().ok().map(Ended::Exit)
     }
 
-    /// The end of its output; then nothing of it stays.
-    pub fn take_output(&self) -> String {
+    /// The end of its output.
+    pub fn output(&self) -> String {
         let mut text = Vec::new();
         if let Ok(mut file) = File::open(self.file("out")) {
             let length = file.metadata().map(|meta| meta.len()).unwrap_or_default();
             let _ = file.seek(SeekFrom::Start(length.saturating_sub(OUTPUT)));
             let _ = file.take(OUTPUT).read_to_end(&mut text);
         }
-        self.forget();
         String::from_utf8_lossy(&text).into_owned()
     }
 
     /// Removes the files that it left.
     pub fn forget(&self) {
-        for kind in ["pid", "pid.part", "out", "exit", "exit.part"] {
+        for kind in KINDS {
             let _ = std::fs::remove_file(self.file(kind));
         }
     }
@@ -147,12 +181,59 @@ fn with(mark: &Path, kind: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Ends what earlier programs with a mark in this folder still run, and removes what they left: before something else
+/// is begun that works with the same files.
+pub async fn clear(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        let kind = KINDS.iter().find_map(|kind| name.strip_suffix(kind)?.strip_suffix('.'));
+        let Some(mark) = kind.filter(|_| name.starts_with(MARK)) else { continue };
+        let program =
+            Program { mark: folder.join(mark), line: Vec::new(), folder: None, environment: Vec::new() };
+        if let Some(process) = program.survivor() {
+            tracing::warn!("process {process} of `{mark}` is ended: whoever started it is gone");
+            end_group(process).await;
+        }
+        program.forget();
+    }
+}
+
 async fn end_group(process: u32) {
     let Some(group) = i32::try_from(process).ok().and_then(Pid::from_raw) else { return };
     let _ = kill_process_group(group, Signal::TERM);
     let until = Instant::now() + GRACE;
-    while Instant::now() < until && rustix::process::test_kill_process_group(group).is_ok() {
+    while Instant::now() < until && group_lives(process, group) {
         sleep(POLL).await;
     }
     let _ = kill_process_group(group, Signal::KILL);
+}
+
+/// Whether anybody of a group still works: who has ended and is waited for by nobody does not.
+fn group_lives(number: u32, group: Pid) -> bool {
+    if rustix::process::test_kill_process_group(group).is_err() {
+        return false;
+    }
+    let Ok(processes) = std::fs::read_dir("/proc") else { return true };
+    let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    numbers.filter_map(Stat::of).any(|stat| stat.lives && stat.group == number)
+}
+
+/// What the system tells of a process.
+struct Stat {
+    lives: bool,
+    group: u32,
+    /// Ticks since the start of the device.
+    began: u64,
+}
+
+impl Stat {
+    fn of(process: u32) -> Option<Self> {
+        let text = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        // The name may hold anything, and ends with the last bracket; the third field follows.
+        let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+        let state = fields.next()?;
+        let (group, began) = (fields.nth(1)?.parse().ok()?, fields.nth(16)?.parse().ok()?);
+        Some(Self { lives: !matches!(state, "Z" | "X"), group, began })
+    }
 }

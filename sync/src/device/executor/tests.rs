@@ -1,5 +1,7 @@
 //! A real multi-edition ESD, and programs that do not end.
 
+mod killed;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -101,7 +101,7 @@ impl Machine<'_> {
                     && !upgrade.scan_only
                 {
                     let boot = self.progress.boot.clone();
-                    self.progress.setup = Some(Pending { node: self.progress.cursor, boot });
+                    self.progress.setup = Some(Pending { node: self.progress.cursor, boot, attempt });
                 }
                 // Setup was told not to restart; that is for a step to do.
                 let restarts = exit == Some(setup::RESTART) && !matches!(action, Action::UpgradeOs(_));

@@ -109,10 +109,10 @@ impl Real {
 
     async fn wimlib(&self, work: Work<'_>, arguments: &[&str]) -> Result<(), Failure> {
         let line = std::iter::once(WIMLIB).chain(arguments.iter().copied()).map(str::to_owned).collect();
-        let mut program = self.program(work, line, None);
-        program.mark = self.work().join("expand");
+        let program = self.program(work, "-expand", line, None);
         let ended = program.run(work.order.limit).await;
-        let output = program.take_output();
+        let output = program.output();
+        program.forget();
         let fails = |code, details: String| Err(Failure { code, exit: None, details });
         match ended {
             Ok(Ended::Exit(0)) => Ok(()),

@@ -1,0 +1,218 @@
+//! A real device whose client dies, and another client that goes on from what it has left.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use dp::client::{Cache, CacheLimits};
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::device::executor::command::{CommandSettings, Real};
+use crate::sequence::key::HiddenText;
+
+const SECRET: &str = "hunter2hunter2";
+
+struct Stage {
+    folder: TempDir,
+    policy: Policy,
+}
+
+impl Stage {
+    fn new(steps: &str, secrets: &serde_json::Value, references: &serde_json::Value) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let steps = steps.replace("DIR", &folder.path().display().to_string());
+        let policy = json!({
+            "format": 1, "version": "1", "site": "XYZ", "device": "PC1", "made": "2026-01-01T00:00:00Z", "refresh_seconds": 60,
+            "settings": {},
+            "assignments": [{ "deployment": "XYZ20001", "task_sequence": "XYZ00001", "revision": 1, "name": "x",
+                "purpose": "required", "available": "2026-01-01T00:00:00Z", "deadline": "2026-01-02T00:00:00Z",
+                "document": format!("format = 1\nname = \"x\"\nkind = \"custom\"\n{steps}"),
+                "references": references, "secrets": secrets }],
+        });
+        let facts = "os_type = \"client\"\nversion = \"10.0.22631\"\nedition = \"Enterprise\"\narchitecture = \"x64\"\n\
+            language = \"en-us\"\n";
+        fs::write(folder.path().join("facts.toml"), facts).expect("it is written");
+        fs::write(folder.path().join("boot"), "one").expect("it is written");
+        Self { policy: serde_json::from_value(policy).expect("a policy"), folder }
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    /// The client begins, or begins again.
+    fn device(&self) -> Device<Real> {
+        let settings = CommandSettings {
+            folder: self.state(),
+            facts: self.folder.path().join("facts.toml"),
+            restart: "true".to_owned(),
+            boot_id: self.folder.path().join("boot"),
+        };
+        let hands = Real::new(settings).expect("facts are there");
+        Device::open(Journal::open(&self.state()).expect("a journal"), hands).expect("a device")
+    }
+
+    /// A client that dies at this moment.
+    async fn dies(&self, device: Device<Real>, at: Moment) {
+        let mut device = device;
+        device.hands.dies_at = Some(at);
+        let ended = device.round(&self.policy, &[]).await;
+        assert!(matches!(ended, Err(Stopped::Power)), "{ended:?}");
+    }
+
+    /// What another client makes of it.
+    async fn goes_on(&self) -> Line {
+        let mut round = self.device().round(&self.policy, &[]).await.expect("it goes on");
+        round.deployments.remove(0)
+    }
+
+    fn witness(&self) -> usize {
+        fs::read_to_string(self.folder.path().join("witness")).unwrap_or_default().lines().count()
+    }
+
+    fn marks(&self) -> Vec<PathBuf> {
+        below(&self.state().join("work"))
+    }
+}
+
+fn below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.expect("it is listed").path());
+    let deeper =
+        |path: PathBuf| if path.is_dir() { [vec![path.clone()], below(&path)].concat() } else { vec![path] };
+    entries.flat_map(deeper).collect()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("it is there").permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn a_step_is_done_once_whenever_the_client_dies() {
+    for retries in [0, 2] {
+        let step = format!(
+            "[[step]]\ntype = \"run-command\"\nname = \"a\"\nretries = {retries}\ncommand = \"echo x >> DIR/witness\"\n"
+        );
+        for (at, state, times) in [
+            (Moment::Ended(1), RunState::Succeeded, 1),
+            (Moment::Noted(1), RunState::Succeeded, 1),
+            // Nobody knows whether it did anything.
+            (
+                Moment::Begins(1),
+                if retries == 0 { RunState::Failed } else { RunState::Succeeded },
+                retries.min(1),
+            ),
+        ] {
+            let stage = Stage::new(&step, &json!([]), &json!({}));
+            stage.dies(stage.device(), at).await;
+            let line = stage.goes_on().await;
+            assert_eq!((line.state, stage.witness()), (state, times), "{retries} {at:?}: {line:?}");
+            assert_eq!(stage.marks(), Vec::<PathBuf>::new(), "{retries} {at:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_dies_while_a_step_runs_learns_how_that_ended() {
+    let step =
+        "[[step]]\ntype = \"run-command\"\nname = \"a\"\ncommand = \"echo x >> DIR/witness; sleep 0.3\"\n";
+    let stage = Stage::new(step, &json!([]), &json!({}));
+    let mut device = stage.device();
+    let policy = stage.policy.clone();
+    let began = tokio::time::timeout(Duration::from_millis(100), device.round(&policy, &[])).await;
+    assert!(began.is_err(), "{began:?}");
+    drop(device);
+    let line = stage.goes_on().await;
+    assert_eq!((line.state, stage.witness()), (RunState::Succeeded, 1), "{line:?}");
+}
+
+#[tokio::test]
+async fn what_a_program_printed_is_told_to_nobody_where_its_secrets_are_not_known_any_more() {
+    let steps = "[[step]]\ntype = \"set-variable\"\nname = \"secret\"\nvariable = \"Word\"\nhidden_value = \"sealed-2\"\n\
+        [[step]]\ntype = \"run-command\"\nname = \"uses it\"\ncommand = \"echo it is %Word%\"\noutput_variable = \"Out\"\n";
+    let secrets = json!([{ "place": "sealed-2", "of": "variable", "present": true }]);
+    let own = Secrets {
+        deployment: "XYZ20001".parse().unwrap(),
+        secrets: vec![(crate::sequence::action::Sealed::numbered(2), HiddenText::new(SECRET))],
+    };
+    for known in [true, false] {
+        let stage = Stage::new(steps, &secrets, &json!({}));
+        let mut device = stage.device();
+        device.own_secrets = Some(own.clone());
+        stage.dies(device, Moment::Ended(2)).await;
+        // In plain sight: for its owner alone, in folders that nobody else may enter.
+        let printed =
+            stage.marks().into_iter().find(|path| path.extension().is_some_and(|kind| kind == "out"));
+        let printed = printed.unwrap();
+        assert!(fs::read_to_string(&printed).unwrap().contains(SECRET));
+        assert_eq!(mode(&printed), 0o600);
+        assert_eq!(mode(&stage.state()), 0o700);
+        for folder in below(&stage.state()).iter().filter(|path| path.is_dir()) {
+            assert_eq!(mode(folder), 0o700, "{}", folder.display());
+        }
+
+        let mut device = stage.device();
+        device.own_secrets = known.then(|| own.clone());
+        let round = device.round(&stage.policy, &[]).await.unwrap();
+        assert_eq!(round.deployments[0].state, RunState::Succeeded);
+        drop(device);
+        let mut all = String::new();
+        for path in below(&stage.state()).iter().filter(|path| path.is_file()) {
+            all.push_str(&String::from_utf8_lossy(&fs::read(path).unwrap()));
+        }
+        assert!(!all.contains(SECRET), "known: {known}");
+        let told = format!("{:?}", stage.device().memory());
+        assert_eq!(told.contains("is dropped"), !known, "{told}");
+    }
+}
+
+#[tokio::test]
+async fn content_of_a_run_stays_until_its_end() {
+    let bytes = b"an image";
+    let digest = Sha256Digest::of(bytes);
+    let stage = Stage::new(
+        "[[step]]\ntype = \"download-content\"\nname = \"d\"\npackages = [\"XYZ00009\"]\n\
+         [[step]]\ntype = \"run-command\"\nname = \"a\"\ncommand = \"true\"\n",
+        &json!([]),
+        &json!({ "images": [{ "id": "XYZ00009", "name": "i", "os_type": "client", "editions": [],
+                              "file": { "name": "x.wim", "size": 8, "sha256": digest } }] }),
+    );
+    // What is here is asked of nobody.
+    let folder = stage.folder.path().join("cache");
+    let client = ClientSettings {
+        site: "http://127.0.0.1:1/".parse().unwrap(),
+        dir: folder.clone(),
+        ca_file: None,
+        allow_networks: Vec::new(),
+        min_free: 0,
+        address: None,
+        wait: false,
+        key: None,
+        plain_key: false,
+        limits: CacheLimits::default(),
+    };
+    let mut device = stage.device();
+    device.client = Some(client.clone());
+    device.unpin().await;
+    assert!(!folder.exists(), "nobody needs one yet");
+    let cache = Cache::open(&folder, 0).unwrap();
+    let digests = catalog::digest::Digests { sha256: Some(digest), sha1: None };
+    let arrives = stage.folder.path().join("arrives");
+    fs::write(&arrives, bytes).unwrap();
+    cache.library.ingest(&arrives, &catalog::digest::Wanted { size: 8, digests }).unwrap();
+    let pinned = || cache.list().unwrap()[0].pinned_by.clone();
+    let clean = || cache.clean(CacheLimits::default(), 0, true, crate::clock::now(), false).unwrap().len();
+
+    cache.pin(digest, "run-9").unwrap();
+    cache.pin(digest, "somebody").unwrap();
+    stage.dies(device, Moment::Ended(2)).await;
+    assert_eq!(pinned(), ["run-1", "somebody"], "the run that goes on, and others; not one that is over");
+    cache.unpin(digest, "somebody").unwrap();
+    assert_eq!((clean(), pinned()), (0, vec!["run-1".to_owned()]));
+    let mut device = stage.device();
+    device.client = Some(client);
+    let round = device.round(&stage.policy, &[]).await.unwrap();
+    assert_eq!(round.deployments[0].state, RunState::Succeeded);
+    assert_eq!((pinned(), clean()), (Vec::new(), 1));
+}
