@@ -52,21 +52,20 @@ async fn holder(
     if wanted.is_empty() {
         return Ok(None);
     }
-    Ok(site
-        .read(move |r| {
-            let placements = r.placements()?;
-            let mut best = None;
-            for package in r.packages()? {
-                if r.members_present(&package.id, &wanted)?.len() == wanted.len() {
-                    let points = placements.iter().filter(|placed| placed.package == package.id).count();
-                    if best.as_ref().is_none_or(|(most, _)| points > *most) {
-                        best = Some((points, package.id));
-                    }
+    site.read(move |r| {
+        let placements = r.placements()?;
+        let mut best = None;
+        for package in r.packages()? {
+            if r.members_present(&package.id, &wanted)?.len() == wanted.len() {
+                let points = placements.iter().filter(|placed| placed.package == package.id).count();
+                if best.as_ref().is_none_or(|(most, _)| points > *most) {
+                    best = Some((points, package.id));
                 }
             }
-            Ok(best.map(|(_, id)| id))
-        })
-        .await?)
+        }
+        Ok(best.map(|(_, id)| id))
+    })
+    .await
 }
 
 /// What happens to a package, and to where it is sent.
