@@ -206,6 +206,7 @@ proptest! {
                     history.push(Past { run, started: at(now), ended: at(now), ..past(RunState::Failed, 1, Some(200)) });
                 }
                 Verdict::Later { at: until, .. } | Verdict::Prepare { until, .. } => {
+                    // Whoever wants it again waits for it again.
                     prop_assert!(until > at(now) && (history.is_empty() || wanted), "at {now}");
                 }
                 Verdict::Done => prop_assert!(!history.is_empty()),
