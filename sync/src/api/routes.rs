@@ -119,7 +119,7 @@ pub const ROUTES: &[Route] = &[
     get("/dp-groups", "points:group-list"),
     post("/dp-groups", "points:group-create"),
     get("/dp-groups/{group}", "points:group-show"),
-    delete("/dp-groups/{name}", "points:group-delete"),
+    delete("/dp-groups/{group}", "points:group-delete"),
     post("/dp-groups/{group}/points", "points:group-join").with(r#"{"points":[]}"#),
     delete("/dp-groups/{group}/points", "points:group-leave").with(r#"{"points":[]}"#),
     get("/keys", "points:keys"),
