@@ -70,8 +70,11 @@ async fn migrate_drops_fu() {
     token(&Asker::of(&other, &url, "mover", "admin").await);
     let far = ["ts", "migrate", "Up", "--to", "http://site02.example:8540", "--token-file", &file];
     site.refused("PLAIN_HTTP_REFUSED", &far).await;
-    site.refused("TASK_SEQUENCE_NOT_FOUND", &["ts", "migrate", "x", "--to", &url, "--token-file", &file])
-        .await;
+    site.refused(
+        "TASK_SEQUENCE_NOT_FOUND",
+        &["ts", "migrate", "nothing", "--to", &url, "--token-file", &file],
+    )
+    .await;
 
     // First what would come of it, then it.
     let there = other.dump().await;
