@@ -98,8 +98,9 @@ async fn refusal_parity_cli_http_log() {
     let licenses = format!("/updates/{old}/license");
     let (post, get, put, patch) = (Method::POST, Method::GET, Method::PUT, Method::PATCH);
 
+    type Row<'r> = (&'r str, &'r str, u16, Vec<&'r str>, &'r Method, &'r str, Value);
     #[rustfmt::skip]
-    let rows: Vec<(&str, &str, u16, Vec<&str>, &Method, &str, Value)> = vec![
+    let rows: Vec<Row<'_>> = vec![
         ("M01", "DEPLOYMENT_NOT_FOUND", 404, vec!["deploy", "show", "XYZ2FFFF"], &get, "/deployments/XYZ2FFFF", none.clone()),
         ("M01", "DEVICE_NOT_FOUND", 404, vec!["client", "show", "nobody"], &get, "/clients/nobody", none.clone()),
         ("M02", "UPGRADE_PATH_UNSUPPORTED", 422, vec!["ts", "plan", "Up", "--facts", &facts], &post, "/task-sequences/Up/plan", json!({ "device": device })),
@@ -156,7 +157,7 @@ async fn refusal_parity_cli_http_log() {
         wanted.extend([*code, *code]);
     }
     assert_eq!(site.dump().await, before, "what is refused changes nothing");
-    let (_, media) = admin.ask(post, "/task-sequences/Up/media", &json!({ "folder": "media" })).await;
+    let (_, media) = admin.ask(post.clone(), "/task-sequences/Up/media", &json!({ "folder": "media" })).await;
     assert_eq!(media["hresult"], "0x80070490", "M45: {media}");
 
     // Each is in the log twice: once for the command line, once for HTTP.
@@ -299,6 +300,6 @@ async fn the_api_is_for_those_who_may_and_does_what_the_command_line_does() {
     let database = std::fs::read(site.folder.path().join("site/spsync.db")).unwrap();
     for token in [&admin.token, &viewer.token] {
         assert!(!kept.contains(&token[7..]));
-        assert!(!database.windows(token.len() - 7).any(|part| part == token[7..].as_bytes()));
+        assert!(!database.windows(token.len() - 7).any(|part| part == &token.as_bytes()[7..]));
     }
 }

@@ -129,7 +129,7 @@ async fn media_of_an_image_is_made_whole_and_read_back() {
     }
     // A device runs from it without a site; what is damaged is not used.
     let device = path(&site, "device.toml");
-    let facts = "[facts]\nos_type = \"client\"\nversion = \"10.0.22631\"\nedition = \"Enterprise\"\narchitecture = \"x64\"\n\
+    let facts = "[facts]\nos_type = \"client\"\nversion = \"10.0.22631\"\nedition = \"Education\"\narchitecture = \"x64\"\n\
         language = \"en-us\"\nmemory_mb = 8192\nprocessor_mhz = 2000\nfree_disk_mb = 90000\n";
     std::fs::write(&device, facts).unwrap();
     let run = async |state: &str| {

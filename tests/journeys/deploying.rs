@@ -210,10 +210,13 @@ async fn what_people_see(site: &TestSite) {
         let ran = site.run(args).await;
         assert!(ran.stdout.contains(expected), "{args:?}: {ran:?}");
     }
-    let keys = site.ok(&["key", "list"]).await;
-    let one =
-        keys.as_array().expect("a list").iter().find(|one| one["name"] == "desk-1").expect("it has a key");
-    assert!(one["last_seen"].is_string(), "a device is seen when it asks: {one}");
+    // Who asked is written down now and then.
+    crate::points::until("a device is seen when it asks", async || {
+        let keys = site.ok(&["key", "list"]).await;
+        let one = keys.as_array().expect("a list").iter().find(|one| one["name"] == "desk-1");
+        one.expect("it has a key")["last_seen"].is_string()
+    })
+    .await;
 }
 
 /// What it kept holds while the site is away, and no more once the site refuses.

@@ -343,6 +343,9 @@ async fn no_secret_is_left_at_the_site_or_on_the_device() {
         "--upgrade",
         "--image",
         "Windows 11",
+        // The one for Enterprise, as the device has it.
+        "--index",
+        "5",
         "--product-key-file",
         &file("key"),
     ])

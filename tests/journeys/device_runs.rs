@@ -209,7 +209,7 @@ async fn killed_at_any_moment_it_goes_on_and_repeats_nothing() {
     write(&script, format!("clock = \"2026-01-03T00:00:00Z\"\npause_ms = 60\n[facts]\n{FACTS}"));
     let args = ["--simulate", &script.to_string_lossy(), "--once"];
     let mut rng = TestRng::new(0x5eed);
-    for _ in 0..8 {
+    for _ in 0..5 {
         let mut child =
             run(folder.path(), &args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
         tokio::time::sleep(Duration::from_millis(rng.within(20..260))).await;

@@ -139,10 +139,13 @@ impl Disturbed {
         ended.expect("it lives a minute at most").expect("it can be waited for").code().unwrap_or(137)
     }
 
-    /// Ends it.
+    /// Ends the program; the tracer itself ends after it.
     pub async fn stop(&mut self) {
         if let Some(id) = self.process.id() {
-            let _ = Command::new("kill").args(["-TERM", &id.to_string()]).status().await;
+            let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+            for child in children.unwrap_or_default().split_whitespace() {
+                let _ = Command::new("kill").args(["-TERM", child]).status().await;
+            }
         }
         self.ended().await;
     }

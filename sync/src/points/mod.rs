@@ -15,6 +15,7 @@ mod send;
 mod service;
 pub mod wire;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -385,10 +386,11 @@ pub async fn enrol(
 /// Those of the database.
 pub async fn keys(site: &Arc<Site>) -> Result<Answer, Problem> {
     let (mut all, devices) = site.read(|r| Ok((r.principals()?, r.devices()?))).await?;
+    // Devices are seen when they ask for their policy.
+    let asked: HashMap<String, _> =
+        devices.into_iter().map(|device| (device.name.to_lowercase(), device.policy_at)).collect();
     for one in all.iter_mut().filter(|one| one.kind == PrincipalKind::Device) {
-        // Devices are seen when they ask for their policy.
-        let asked = devices.iter().find(|device| device.name.eq_ignore_ascii_case(&one.name));
-        one.last_seen = one.last_seen.max(asked.and_then(|device| device.policy_at));
+        one.last_seen = one.last_seen.max(asked.get(&one.name.to_lowercase()).copied().flatten());
     }
     Answer::of(&all)
 }

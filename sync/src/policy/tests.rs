@@ -203,7 +203,7 @@ fn what_is_kept_of_a_message_has_a_cap() {
     // As much as a message may have, in letters that take the most bytes.
     let long = |length: usize| "\u{10ffff}".repeat(length);
     let from = |number: usize| BytesFrom {
-        origin: if number % 2 == 0 { Origin::Peer } else { Origin::Cloud },
+        origin: if number.is_multiple_of(2) { Origin::Peer } else { Origin::Cloud },
         name: long(LONGEST_TEXT),
         bytes: MostOf::BYTES,
     };
