@@ -56,6 +56,7 @@ pub struct Site {
     pub served: Arc<Served>,
     /// Told when the shelf is another one.
     pub shelf_changed: tokio::sync::Notify,
+    shelving: tokio::sync::Mutex<()>,
     /// Who has keys, and how they are shown. Nobody, until they are filled in.
     pub keys: Arc<KeyRing>,
     /// Since when it serves, in this process; a command that works without the daemon serves nobody.
@@ -130,6 +131,7 @@ impl Site {
             store,
             library,
             shelf: Arc::default(),
+            shelving: tokio::sync::Mutex::default(),
             shelf_changed: tokio::sync::Notify::default(),
             served: Arc::default(),
             keys: Arc::default(),
@@ -230,6 +232,8 @@ impl Site {
     /// # Errors
     /// Those of the database.
     pub async fn refresh_shelf(&self) -> Result<(), Problem> {
+        // One after the other from reading to storing: an older state must not replace a newer one.
+        let _one = self.shelving.lock().await;
         loop {
             let settings = self.settings();
             let (tag, assignment) = self.point.assignment();

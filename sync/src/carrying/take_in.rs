@@ -191,6 +191,8 @@ fn all(
 ) -> Result<Vec<Stored>, Problem> {
     let mut arriving: Option<(Wanted, Staged)> = None;
     let (mut stored, mut done) = (Vec::new(), 0);
+    // What others are bringing is theirs.
+    let mut opened = Vec::new();
     let taken = read(&mut open(path)?, |file, piece| {
         told.check()?;
         if !wanted.contains(file) {
@@ -202,6 +204,7 @@ fn all(
                 let digests = Digests { sha1: None, sha256: Some(file.sha256) };
                 let what = Wanted { size: file.size, digests };
                 let mut staged = library.stage(&what).map_err(|error| error.problem())?;
+                opened.push(what);
                 staged.rewind().map_err(|error| error.problem())?;
                 (what, staged)
             }
@@ -230,9 +233,8 @@ fn all(
     });
     let clear = |problem: Problem| {
         // What arrived of it is of no use: the whole file is refused.
-        for file in wanted {
-            let digests = Digests { sha1: None, sha256: Some(file.sha256) };
-            let _ = library.abandon(&Wanted { size: file.size, digests });
+        for what in &opened {
+            let _ = library.abandon(what);
         }
         problem
     };

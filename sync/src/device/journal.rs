@@ -224,7 +224,14 @@ impl Journal {
             .write(true)
             .open(&path)
             .map_err(|error| disk(&path, &error))?;
-        if lock.try_lock().is_err() {
+        // A client that has just ended may be held open for a moment by a program that it was about to start.
+        let free = (0..25).any(|_| {
+            lock.try_lock().is_ok() || {
+                std::thread::sleep(Duration::from_millis(20));
+                false
+            }
+        });
+        if !free {
             let message = format!("another client works with `{}`", folder.display());
             return Err(Problem::new(Code::ClientBusy, message));
         }

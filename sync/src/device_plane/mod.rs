@@ -41,6 +41,7 @@ const EVERY_SECONDS: i64 = 30;
 #[derive(Default)]
 pub struct Policies {
     snapshot: ArcSwap<Snapshot>,
+    making: tokio::sync::Mutex<()>,
     made: Mutex<Option<Timestamp>>,
     /// Devices on the internet, by name in lower case.
     away: RwLock<HashSet<String>>,
@@ -102,6 +103,8 @@ pub async fn refresh(site: &Arc<Site>) -> Result<(), Problem> {
 /// # Errors
 /// Those of the database.
 pub async fn make(site: &Arc<Site>, now: Timestamp) -> Result<(), Problem> {
+    // One after the other from reading to storing: an older state must not replace a newer one.
+    let _one = site.policies.making.lock().await;
     let known = Known::of(site).await?;
     let settings = site.settings();
     let seconds = u32::try_from(settings.clients.poll_interval.as_secs()).unwrap_or(u32::MAX);
@@ -184,14 +187,55 @@ pub async fn pass(site: &Arc<Site>, now: Timestamp) -> Result<(), Problem> {
 
 /// Whether a request may change what devices are told.
 pub fn bears_on(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::Deploy(_)
-            | Request::Ts(_)
-            | Request::Software(_)
-            | Request::LicenseDecide { .. }
-            | Request::UpdatesMark { .. }
-            | Request::PackageDownload { .. }
-            | Request::PackageDistribute { .. }
-    )
+    use crate::authoring::TsRequest as Ts;
+    use crate::deploying::DeployRequest as Deploy;
+    use crate::software::SoftwareRequest as Software;
+    match request {
+        Request::Deploy(what) => !matches!(
+            what,
+            Deploy::UpdatesList
+                | Deploy::List
+                | Deploy::Show { .. }
+                | Deploy::Check(_)
+                | Deploy::Status { .. }
+                | Deploy::PhasedList
+                | Deploy::PhasedShow { .. }
+                | Deploy::ClientList
+                | Deploy::ClientShow { .. }
+                | Deploy::ClientHistory { .. }
+        ),
+        Request::Ts(what) => !matches!(
+            what,
+            Ts::Choices { .. }
+                | Ts::List
+                | Ts::Show { .. }
+                | Ts::Lint { .. }
+                | Ts::Refs { .. }
+                | Ts::Plan { .. }
+                | Ts::Diff { .. }
+                | Ts::Export { .. }
+                | Ts::ExportArchive { .. }
+                | Ts::Migrate(_)
+                | Ts::Media(_)
+                | Ts::Prestage { .. }
+        ),
+        Request::Software(what) => !matches!(
+            what,
+            Software::ImageList
+                | Software::ImageShow { .. }
+                | Software::AppList
+                | Software::AppShow { .. }
+                | Software::CollectionList
+                | Software::CollectionShow { .. }
+                | Software::WindowList { .. }
+                | Software::SettingsList
+                | Software::SettingsShow { .. }
+                | Software::SettingsEffective { .. }
+        ),
+        Request::LicenseDecide { .. }
+        | Request::UpdatesMark { .. }
+        | Request::PackageDownload { .. }
+        | Request::PackageDistribute { .. } => true,
+        _ => false,
+    }
 }
