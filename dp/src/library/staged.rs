@@ -302,7 +302,13 @@ impl Staged {
         }
         self.settle().map_err(LibraryError::io("sync", &self.path))?;
         let file = self.file.try_clone().map_err(LibraryError::io("sync", &self.path))?;
-        self.flushing = Some(std::thread::spawn(move || file.sync_data()));
+        let path = self.path.clone();
+        self.flushing = Some(std::thread::spawn(move || {
+            file.sync_data().inspect_err(|_| {
+                // The kernel says so once, and holds for written what is not: nobody may go on with it, whoever hears of it.
+                let _ = fs::remove_file(&path);
+            })
+        }));
         self.flushed = self.have;
         Ok(())
     }

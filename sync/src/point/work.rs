@@ -185,11 +185,7 @@ async fn work_on(site: &Arc<Site>, assignment: &Assignment, package: &Assigned) 
         match package.work {
             Work::Validate if !bad.is_empty() => return Err(not_well(package, &bad)),
             Work::Validate => return Ok(()),
-            _ => {
-                for file in &bad {
-                    take_away(site, file.sha256, Library::set_aside).await?;
-                }
-            }
+            _ => {}
         }
     }
     fetch_what_is_missing(site, assignment, package).await
@@ -221,6 +217,8 @@ async fn read_again<'p>(site: &Arc<Site>, package: &'p Assigned) -> Result<Vec<&
         if !matches!(verdict, Ok(Verdict::Good)) {
             error!(content.sha256 = %sha256, "{} of package {} is not what it should be", file.name, package.package);
             site.write(move |w| w.forget_content(sha256)).await?;
+            // At once, and not only where it is to be mended: who finds it under its name takes it for what it should be.
+            take_away(site, sha256, Library::set_aside).await?;
             site.refresh_shelf().await?;
             bad.push(file);
         }
