@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use catalog::digest::Sha256Digest;
 use catalog::esd_catalog::Architecture;
-use dp::client::{CacheLimits, ClientFetched, ClientSettings, DeviceKey, FetchOptions};
+use dp::client::{ClientFetched, ClientSettings, DeviceKey, FetchOptions};
 use dp::transfer::{Doing, Policy};
 use serde_json::Value;
 use support::{
@@ -230,16 +230,10 @@ impl Stage {
         let offered = self.offered(client.address, content).await;
         let dir = self.folder.path().join(client.number.to_string());
         let settings = ClientSettings {
-            site: self.url.clone(),
-            dir: dir.clone(),
-            ca_file: None,
             allow_networks: vec!["127.0.0.0/8".parse().expect("a network")],
-            min_free: 0,
             address: Some(client.address),
-            wait: false,
             key: Some(DeviceKey::new(&self.key)),
-            plain_key: false,
-            limits: CacheLimits::default(),
+            ..ClientSettings::new(self.url.clone(), dir.clone())
         };
         let asked = Mutex::new(Vec::<String>::new());
         let middle = AtomicBool::new(false);

@@ -83,6 +83,25 @@ pub struct ClientSettings {
     pub limits: CacheLimits,
 }
 
+impl ClientSettings {
+    /// A client of the site at this address that keeps its content in `dir`: it has no key, asks from any address and trusts
+    /// what the system does, and neither its cache nor its disk has a limit.
+    pub fn new(site: Url, dir: PathBuf) -> Self {
+        Self {
+            site,
+            dir,
+            ca_file: None,
+            allow_networks: Vec::new(),
+            min_free: 0,
+            address: None,
+            wait: false,
+            key: None,
+            plain_key: false,
+            limits: CacheLimits::default(),
+        }
+    }
+}
+
 /// How one content is fetched.
 #[derive(Debug, Clone, Default)]
 pub struct FetchOptions {

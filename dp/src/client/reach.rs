@@ -167,21 +167,14 @@ impl<'a> Reach<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::{CacheLimits, DeviceKey};
+    use crate::client::DeviceKey;
 
     /// Where the key is shown, of a device with a key and a site at this address.
     fn shown(site: &str, plain_key: bool, to: &str) -> bool {
         let settings = ClientSettings {
-            site: site.parse().expect("an address"),
-            dir: "unused".into(),
-            ca_file: None,
-            allow_networks: Vec::new(),
-            min_free: 0,
-            address: None,
-            wait: false,
             key: Some(DeviceKey::new("spsync_secret")),
             plain_key,
-            limits: CacheLimits::default(),
+            ..ClientSettings::new(site.parse().expect("an address"), "unused".into())
         };
         Reach::new(&settings).key_for(&to.parse().expect("an address")).is_some()
     }

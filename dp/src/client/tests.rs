@@ -31,18 +31,8 @@ struct Device {
 
 fn device(site: SocketAddr) -> Device {
     let dir = tempfile::tempdir().unwrap();
-    let settings = ClientSettings {
-        site: Url::parse(&format!("http://{site}")).unwrap(),
-        dir: dir.path().join("client"),
-        ca_file: None,
-        allow_networks: Vec::new(),
-        min_free: 0,
-        address: None,
-        wait: false,
-        key: None,
-        plain_key: false,
-        limits: CacheLimits::default(),
-    };
+    let settings =
+        ClientSettings::new(Url::parse(&format!("http://{site}")).unwrap(), dir.path().join("client"));
     Device { dir, settings }
 }
 

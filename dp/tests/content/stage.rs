@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use catalog::digest::{Checker, Digests, Sha1Digest, Sha256Digest, Wanted};
-use dp::client::{CacheLimits, ClientSettings};
+use dp::client::ClientSettings;
 use dp::library::{Library, Settings};
 use dp::server::{
     ContentServer, Location, LocationKind, LocationsAnswer, Locator, Servable, ServerLimits, Service, Shelf,
@@ -277,18 +277,7 @@ impl Point {
 
     /// A client of this point, that keeps its content in this folder.
     pub fn client(&self, dir: &std::path::Path) -> ClientSettings {
-        ClientSettings {
-            site: self.url("/").parse().unwrap(),
-            dir: dir.to_owned(),
-            ca_file: None,
-            allow_networks: Vec::new(),
-            min_free: 0,
-            address: None,
-            wait: false,
-            key: None,
-            plain_key: false,
-            limits: CacheLimits::default(),
-        }
+        ClientSettings::new(self.url("/").parse().unwrap(), dir.to_owned())
     }
 
     /// Bytes that were sent.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use catalog::esd_catalog::Architecture;
 use catalog::problem::{Code, Problem};
-use dp::client::{CacheLimits, ClientSettings};
+use dp::client::ClientSettings;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use url::Url;
@@ -145,18 +145,8 @@ impl Demo<'_> {
 
     /// A client of this site that keeps what it has in `dir`.
     fn client(&self, dir: PathBuf) -> Result<ClientSettings, Problem> {
-        Ok(ClientSettings {
-            site: Url::parse(&self.url).map_err(|error| Problem::of(Code::DemoFailed, &error))?,
-            dir,
-            ca_file: None,
-            allow_networks: Vec::new(),
-            min_free: 0,
-            address: None,
-            wait: false,
-            key: None,
-            plain_key: false,
-            limits: CacheLimits::default(),
-        })
+        let site = Url::parse(&self.url).map_err(|error| Problem::of(Code::DemoFailed, &error))?;
+        Ok(ClientSettings::new(site, dir))
     }
 
     /// The demonstration does not merely show: each claim is checked, and a wrong one ends it.

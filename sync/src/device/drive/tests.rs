@@ -180,18 +180,7 @@ async fn content_of_a_run_stays_until_its_end() {
     );
     // What is here is asked of nobody.
     let folder = stage.folder.path().join("cache");
-    let client = ClientSettings {
-        site: "http://127.0.0.1:1/".parse().unwrap(),
-        dir: folder.clone(),
-        ca_file: None,
-        allow_networks: Vec::new(),
-        min_free: 0,
-        address: None,
-        wait: false,
-        key: None,
-        plain_key: false,
-        limits: CacheLimits::default(),
-    };
+    let client = ClientSettings::new("http://127.0.0.1:1/".parse().unwrap(), folder.clone());
     let mut device = stage.device();
     device.client = Some(client.clone());
     device.unpin().await;
