@@ -23,12 +23,8 @@ fn names(folder: &str) -> Vec<String> {
     names
 }
 
-/// A site with an OS upgrade package `W`, an application `Portal` and a boot image `PE`, and a task sequence `Up` of them with
-/// a product key; not deployed. The digests of image and application.
-async fn prepared(site: &TestSite, key: &str) -> (String, String) {
-    let esd = site.published.find("Windows 11", "business", Architecture::X64, "en-us").expect("published");
-    let bytes = esd.content.read(0, esd.wanted.size as usize);
-    std::fs::write(path(site, "install.esd"), &bytes).expect("it is written");
+/// A boot image in a file.
+pub(crate) fn boot_image(site: &TestSite) -> String {
     let windows = WindowsInfo {
         architecture: Architecture::X64,
         edition: String::new(),
@@ -40,6 +36,16 @@ async fn prepared(site: &TestSite, key: &str) -> (String, String) {
         Image::new("Microsoft Windows PE (x64)").windows(windows).file("Windows/System32/winpe.jpg", *b"pe");
     let boot = WimFile { seed: 7, created: jiff::Timestamp::UNIX_EPOCH, images: vec![image] };
     std::fs::write(path(site, "boot.wim"), boot.to_bytes()).expect("it is written");
+    path(site, "boot.wim")
+}
+
+/// A site with an OS upgrade package `W`, an application `Portal` and a boot image `PE`, and a task sequence `Up` of them with
+/// a product key; not deployed. The digests of image and application.
+pub(crate) async fn prepared(site: &TestSite, key: &str) -> (String, String) {
+    let esd = site.published.find("Windows 11", "business", Architecture::X64, "en-us").expect("published");
+    let bytes = esd.content.read(0, esd.wanted.size as usize);
+    std::fs::write(path(site, "install.esd"), &bytes).expect("it is written");
+    let boot = boot_image(site);
     std::fs::write(path(site, "setup.exe"), b"MZ setup").expect("it is written");
     let form = path(site, "portal.toml");
     std::fs::write(&form, "name = \"Portal\"\ninstall = 'setup.exe /q'\ncontent = [\"setup.exe\"]\n")
@@ -48,7 +54,7 @@ async fn prepared(site: &TestSite, key: &str) -> (String, String) {
     site.ok(&["image", "add", &path(site, "install.esd"), "--name", "W"]).await;
     site.refused("IMAGE_MALFORMED", &["image", "add", &path(site, "install.esd"), "--name", "X", "--boot"])
         .await;
-    site.ok(&["image", "add", &path(site, "boot.wim"), "--name", "PE", "--boot"]).await;
+    site.ok(&["image", "add", &boot, "--name", "PE", "--boot"]).await;
     site.ok(&["app", "add", &form]).await;
     let key_file = path(site, "key");
     let create = [

@@ -1088,7 +1088,7 @@ codes! {
         "set `target=installed-os` on the step";
     BootImageMissing "BOOT_IMAGE_MISSING" Refused 422 None,
         "the task sequence has no boot image",
-        "a restart into the boot image, or stand-alone media, needs one",
+        "a restart into the boot image, or stand-alone media, needs one; or the one it names is not there, after an import for one",
         "spsync ts show TS",
         "restart into the installed operating system instead, or name a boot image";
     DriverContentWithFeatureUpdate "DRIVER_CONTENT_WITH_FEATURE_UPDATE" Refused 422 None,
