@@ -175,7 +175,8 @@ async fn a_prestaged_file_fills_a_point_without_its_line() {
     site.refused("NOT_A_POINT", &["prestage", "import", &path(&site, "p.pkgx")]).await;
     site.ok(&["dp", "add", "lyon", "--url", "http://127.0.0.12:1"]).await;
     site.ok(&["dp", "set", "lyon", "schedule=mon-sun 00-24 closed"]).await;
-    site.ok(&["image", "distribute", "W", "--to", "lyon"]).await;
+    let sent = site.ok(&["image", "distribute", "W", "--to", "lyon"]).await;
+    assert_eq!(sent["points"][0]["enrolled"], false, "an image says so as packages do: {sent}");
     let token = site.ok(&["dp", "enrol", "lyon"]).await["token"].as_str().unwrap().to_owned();
     let mut lyon = Machine::new("127.0.0.12", &site.url, &token, "");
     site.ok(&["dp", "set", "lyon", &format!("url={}", lyon.url)]).await;
@@ -273,9 +274,12 @@ async fn a_prestaged_file_fills_a_point_without_its_line() {
     for tries in 0..9 {
         tokio::time::sleep(Duration::from_millis(100 << tries)).await;
         let answer = http().get(&url).bearer_auth(key.trim()).send().await.unwrap();
-        answer.status() == 200 && answer.bytes().await.unwrap().as_ref() == b"MZ setup"
-    })
-    .await;
+        got = if answer.status() == 200 { answer.bytes().await.unwrap().to_vec() } else { Vec::new() };
+        if !got.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(got, b"MZ setup", "the key is known there");
     let located = site.ok(&["content", "locate", "--ip", "127.0.0.1", &app]).await;
     let points = located["candidates"].as_array().unwrap().iter().filter(|one| one["verdict"] == "in");
     assert!(points.clone().any(|one| one["name"] == "lyon"), "{located}");

@@ -126,6 +126,9 @@ pub fn one(body: &Value, output: &Output) -> bool {
         ));
     }
     created.risk.reasons.iter().for_each(|reason| output.line(format!("  high risk: {}", safe(reason))));
+    for name in &created.software {
+        output.line(format!("  {} sent to {}", safe(name), safe(&created.places.join(", "))));
+    }
     created.notes.iter().for_each(|note| output.line(format!("  note: {}", safe(note))));
     true
 }
@@ -192,6 +195,9 @@ fn shown_lines(shown: &Shown, output: &Output) {
         progress.pending.iter().for_each(|pending| output.line(format!("  pending: {}", safe(pending))));
     }
     if let Some(problem) = &row.problem {
+    for placed in &shown.software {
+        output.line(format!("  `{}` on {}: {}", safe(&placed.name), safe(&placed.point), placed.state));
+    }
         output.line(format!("  {}", safe(&problem.to_string())));
     }
     shown.notes.iter().for_each(|note| output.line(format!("  note: {}", safe(note))));
