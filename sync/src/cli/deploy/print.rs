@@ -92,6 +92,7 @@ fn updates_lines(shown: &ShownUpdates, output: &Output) {
     for (id, title) in &shown.row.updates {
         output.line(format!("  {} {}", id.short(), safe(title)));
     }
+    shown.notes.iter().for_each(|note| output.line(format!("  note: {}", safe(note))));
 }
 
 /// One deployment, there or to be made. Answers whether it was one.
@@ -125,10 +126,10 @@ pub fn one(body: &Value, output: &Output) -> bool {
             safe(&places)
         ));
     }
-    created.risk.reasons.iter().for_each(|reason| output.line(format!("  high risk: {}", safe(reason))));
     for name in &created.software {
         output.line(format!("  {} sent to {}", safe(name), safe(&created.places.join(", "))));
     }
+    created.risk.reasons.iter().for_each(|reason| output.line(format!("  high risk: {}", safe(reason))));
     created.notes.iter().for_each(|note| output.line(format!("  note: {}", safe(note))));
     true
 }
@@ -194,10 +195,10 @@ fn shown_lines(shown: &Shown, output: &Output) {
         ));
         progress.pending.iter().for_each(|pending| output.line(format!("  pending: {}", safe(pending))));
     }
-    if let Some(problem) = &row.problem {
     for placed in &shown.software {
         output.line(format!("  `{}` on {}: {}", safe(&placed.name), safe(&placed.point), placed.state));
     }
+    if let Some(problem) = &row.problem {
         output.line(format!("  {}", safe(&problem.to_string())));
     }
     shown.notes.iter().for_each(|note| output.line(format!("  note: {}", safe(note))));
