@@ -6,6 +6,7 @@
 
 mod audited;
 mod beside;
+pub mod clients;
 mod fold;
 mod service;
 pub mod snapshot;
