@@ -341,6 +341,8 @@ async fn over_tls_streams_have_their_share_and_end_with_their_token() {
     let made = site.ok(&["tls", "init", "--name", "127.0.0.1"]).await;
     site.start_daemon().await;
     let url = format!("https://127.0.0.1:{port}");
+    assert!(http().get(format!("{url}/api/v1/status")).send().await.is_err(), "nobody vouches for it");
+    assert!(http().get(format!("http://127.0.0.1:{port}/healthz")).send().await.is_err(), "TLS only");
     let roots = std::fs::read(made["ca_file"].as_str().unwrap()).unwrap();
     let roots = reqwest::Certificate::from_pem_bundle(&roots).unwrap();
     let trusting = reqwest::Client::builder().no_proxy().tls_certs_only(roots).build().unwrap();
@@ -350,8 +352,6 @@ async fn over_tls_streams_have_their_share_and_end_with_their_token() {
         trusting.get(format!("{url}/api/v1{path}")).bearer_auth(&asker.token).send()
     };
     assert_eq!(ask("/status", &viewer).await.unwrap().status(), StatusCode::OK);
-    assert!(http().get(format!("{url}/api/v1/status")).send().await.is_err(), "nobody vouches for it");
-    assert!(http().get(format!("http://127.0.0.1:{port}/healthz")).send().await.is_err(), "TLS only");
 
     // One token has its share of streams, which costs nobody else anything.
     let mut streams = Vec::new();
