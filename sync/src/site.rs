@@ -57,6 +57,7 @@ pub struct Site {
     /// Told when the shelf is another one.
     pub shelf_changed: tokio::sync::Notify,
     shelving: tokio::sync::Mutex<()>,
+    keying: tokio::sync::Mutex<()>,
     /// Who has keys, and how they are shown. Nobody, until they are filled in.
     pub keys: Arc<KeyRing>,
     /// Since when it serves, in this process; a command that works without the daemon serves nobody.
@@ -132,6 +133,7 @@ impl Site {
             library,
             shelf: Arc::default(),
             shelving: tokio::sync::Mutex::default(),
+            keying: tokio::sync::Mutex::default(),
             shelf_changed: tokio::sync::Notify::default(),
             served: Arc::default(),
             keys: Arc::default(),
@@ -260,6 +262,8 @@ impl Site {
     /// # Errors
     /// Those of the database.
     pub async fn refresh_keys(&self) -> Result<(), Problem> {
+        // One after the other: who had read before a key was taken back must not let it in again.
+        let _alone = self.keying.lock().await;
         let settings = self.settings();
         let (_, assignment) = self.point.assignment();
         let holders = self
@@ -277,6 +281,7 @@ impl Site {
     /// # Errors
     /// Those of the database.
     pub async fn refresh_locations(&self) -> Result<(), Problem> {
+        let _alone = self.shelving.lock().await;
         let settings = self.settings();
         let places = self.read(move |r| locations::places(r, &settings.public_url())).await?;
         self.relocate(places);

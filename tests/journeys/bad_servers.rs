@@ -36,7 +36,7 @@ async fn server_with(upgrades: u64) -> UpdateServer {
 
 /// A site below it that wants Windows 11, and does not wait long.
 async fn site_below(server: &UpdateServer) -> TestSite {
-    let sync = "products = [\"Windows 11\"]\nrequest_timeout = \"2s\"";
+    let sync = "products = [\"Windows 11\"]\nrequest_timeout = \"5s\"";
     TestSite::below(Way::Alone, &server.base_url(), sync, "").await
 }
 
@@ -76,7 +76,7 @@ async fn what_passes_is_lived_through() {
         ("it says when to come back", vec![(DATA, ServerFault::Http(Fault::Status(503, Some(0))), 1)]),
         ("it restarts", vec![(LIST, ServerFault::Http(Fault::CloseAtOnce), 1)]),
         ("answers are short", vec![(DATA, ServerFault::AtMost(7), 1_000)]),
-        ("cookies end soon", vec![(GET_COOKIE, ServerFault::CookieFor(Duration::from_millis(50)), 1_000)]),
+        ("cookies end soon", vec![(GET_COOKIE, ServerFault::CookieFor(Duration::from_millis(300)), 1_000)]),
         ("it has no limit for what it offers", vec![(GET_CONFIG, ServerFault::LimitOf(0), 1)]),
         ("its limit is small", vec![(GET_CONFIG, ServerFault::LimitOf(3), 1)]),
         ("an answer is cut", vec![(DATA, ServerFault::Http(Fault::CutAfter(5_000)), 1)]),

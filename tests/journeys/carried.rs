@@ -214,7 +214,11 @@ async fn a_prestaged_file_fills_a_point_without_its_line() {
     }
 
     // On the point: only what it was told to hold, and only from a whole file.
-    until("it waits", async || state("W").await == "queued").await;
+    until("it waits, and the point knows", async || {
+        let there = lyon.status().await["point"]["packages"][0]["state"].clone();
+        state("W").await == "queued" && there == "queued"
+    })
+    .await;
     let portal = path(&site, "portal.pkgx");
     site.ok(&["prestage", "create", "Portal", "--to", &portal]).await;
     let refused = here(&["prestage", "import", &portal]).await.1;
@@ -275,7 +279,10 @@ async fn a_prestaged_file_fills_a_point_without_its_line() {
     site.ok(&["image", "withdraw", "PE"]).await;
     site.ok(&["app", "withdraw", "Portal", "--from", "lyon"]).await;
     until("it is gone", async || state("Portal").await == "none").await;
-    assert_eq!(http().get(&url).bearer_auth(key.trim()).send().await.unwrap().status(), 404);
+    until("from its disk too", async || {
+        http().get(&url).bearer_auth(key.trim()).send().await.unwrap().status() == 404
+    })
+    .await;
     let from_lyon = ["prestage", "create", "W", "--to", &path(&site, "w.pkgx"), "--dp", "lyon"];
     assert_eq!(site.ok(&from_lyon).await["point"], "lyon");
     tokio::time::timeout(Duration::from_secs(30), lyon.stop()).await.unwrap();

@@ -139,7 +139,9 @@ async fn a_flood_of_connections_costs_a_bounded_amount_and_passes() {
     let (mut site, sha256, bytes) = site_with_package().await;
     site.ok(&["package", "distribute", "p"]).await;
     assert_eq!(site.stop_daemon().await, 0);
-    let limits = format!("[server]\nmax_connections = {ALLOWED}\nmax_connections_per_client = 5000");
+    let limits = format!(
+        "[server]\nread_timeout = \"300s\"\nmax_connections = {ALLOWED}\nmax_connections_per_client = 5000"
+    );
     site.configure(|text| text.replacen("[server]", &limits, 1));
     site.start_daemon().await;
     let (process, url) = (site.daemon_id(), format!("{}/content/{sha256}", site.url));

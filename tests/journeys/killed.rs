@@ -24,7 +24,7 @@ async fn a_large_download_killed_ten_times_ends_verified() {
     if cfg!(debug_assertions) {
         // Slower than a debug build hashes. Where the reader is the slower one, the kernel's socket buffers fill, and
         // what is measured is them (up to 36 MiB here) rather than us; a release build needs no such care.
-        site.origin.fault(&esd.path, Fault::Slow(120 * MIB));
+        site.origin.fault(&esd.path, Fault::Slow(60 * MIB));
     }
     site.start_daemon().await;
     site.ok(&["now"]).await;

@@ -324,9 +324,9 @@ async fn play(world: &World, clients: &[Client]) -> Told {
     };
     let rome = async {
         all(&[Part::Scout], 1).await;
+        all(&[Part::Early], 8).await;
         let many = clients.iter().filter(|client| client.part == Part::Cut).count();
         let mut running = begin(&stage, clients, &[Part::Cut], many);
-        all(&[Part::Early], 8).await;
         while stage.in_the_middle.load(Ordering::Relaxed) < many {
             tokio::select! {
                 Some(ended) = running.join_next() => panic!("it ended before the point died: {ended:?}"),

@@ -214,8 +214,8 @@ impl Subject<'_> {
         );
         let mut visited = BTreeSet::new();
         let mut died = 0;
-        let mut kills: VecDeque<_> = kills.into_iter().map(|(call, nth)| (call, nth, false)).collect();
-        while let Some((call, nth, again)) = kills.pop_front() {
+        let mut kills: VecDeque<_> = kills.into_iter().map(|(call, nth)| (call, nth, 0)).collect();
+        while let Some((call, nth, tries)) = kills.pop_front() {
             let trial = self.trial();
             let disturbance = Disturbance { call: &call, nth, with: "signal=SIGKILL" };
             let what = format!("killed at {call} {nth}");
@@ -228,8 +228,8 @@ impl Subject<'_> {
                 );
             } else {
                 assert_eq!(watched.ran.status, 0, "{what}: {:?}", watched.ran);
-                if !again {
-                    kills.push_back((call.clone(), nth, true));
+                if tries < 3 {
+                    kills.push_back((call.clone(), nth, tries + 1));
                 }
             }
             self.check(&trial, &what).await;
@@ -248,7 +248,8 @@ impl Subject<'_> {
     /// The disk says no: it is said with a code, nothing wrong is shown, and the next run makes it good.
     async fn disk_fails(&self, strace: &Strace, failures: &[(&str, usize, &str, &str)]) {
         let mut missed = Vec::new();
-        for (call, nth, with, code) in failures {
+        let mut failing: VecDeque<_> = failures.iter().map(|failure| (failure, 0)).collect();
+        while let Some((failure @ (call, nth, with, code), tries)) = failing.pop_front() {
             let trial = self.trial();
             let what = format!("{call} {nth} {with}");
             let disturbance = Disturbance { call, nth: *nth, with };
@@ -258,12 +259,15 @@ impl Subject<'_> {
                 assert_eq!(watched.ran.code(), *code, "{what}: {:?}", watched.ran);
             } else {
                 assert_eq!(watched.ran.status, 0, "{what}: {:?}", watched.ran);
-                missed.push(what.clone());
+                match tries < 3 {
+                    true => failing.push_back((failure, tries + 1)),
+                    false => missed.push(what.clone()),
+                }
             }
             self.check(&trial, &what).await;
             self.completes(&trial, &what).await;
         }
-        // In this run other threads made the calls, as above.
+        // Other threads made the calls each time, as above.
         println!("of {} failures of the disk some did not come: {missed:?}", failures.len());
         assert!(missed.len() * 3 <= failures.len(), "{missed:?}");
     }

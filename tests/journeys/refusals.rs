@@ -82,6 +82,7 @@ async fn a_second_process_waits_or_is_refused_with_the_reason() {
     let mut daemon = site.command(&["serve"]).spawn().unwrap();
     let lock = site.folder.path().join("site/spsync.lock");
     while !std::fs::read_to_string(&lock).unwrap_or_default().contains("serve") {
+        assert!(daemon.try_wait().unwrap().is_none(), "it ended before it served");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     let ran = site.refused("SITE_LOCKED", &["status"]).await;

@@ -16,7 +16,22 @@ fn steady(site: &TestSite, ran: &Ran) -> String {
     ] {
         text = text.replace(&from, to);
     }
-    text.lines().map(without_times).collect::<Vec<_>>().join("\n")
+    let mut lines: Vec<&str> = Vec::new();
+    for line in text.lines() {
+        // How often progress is told is a matter of speed; its last word is not.
+        if lines.last().is_some_and(|last| phase(last).is_some() && phase(last) == phase(line)) {
+            lines.pop();
+        }
+        lines.push(line);
+    }
+    lines.into_iter().map(without_times).collect::<Vec<_>>().join("\n")
+}
+
+/// The phase of ` catalogs: 1 of 2, 7 new`.
+fn phase(line: &str) -> Option<&str> {
+    let (phase, done) = line.strip_prefix(' ')?.split_once(": ")?;
+    let is_count = done.split_once(" of ").is_some_and(|(done, _)| done.parse::<u64>().is_ok());
+    (is_count && !phase.contains(' ')).then_some(phase)
 }
 
 /// `2026-11-24 15:05 UTC` becomes `TIME`, `done in 0.1s` becomes `done in SECONDS`, free space is not ours to promise.

@@ -12,7 +12,7 @@ use crate::transfer::SourceKind;
 use crate::transfer::fault::Fault;
 
 /// Nobody waits long for it.
-const DEADLINE: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(20);
 
 /// `POST /client/report`: who gave which bytes of one content that this client has now, verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,7 +20,7 @@ use crate::transfer::{At, Source, SourceKind};
 /// Location flood: more are not asked.
 const MOST_LOCATIONS: usize = 64;
 /// A report is a courtesy: nobody waits long for it.
-const REPORT_DEADLINE: Duration = Duration::from_secs(5);
+const REPORT_DEADLINE: Duration = Duration::from_secs(20);
 
 /// The address in the URL of a peer.
 fn socket_address(url: &Url) -> Option<SocketAddr> {

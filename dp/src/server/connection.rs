@@ -160,6 +160,10 @@ impl AsyncWrite for Guarded {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if let (Some(pusher), Socket::Plain(stream)) = (&mut this.pusher, &this.stream) {
+            pusher.let_go(stream);
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

@@ -13,50 +13,41 @@ use super::conditional::Validators;
 pub(super) struct Facts {
     /// What conditional requests are compared with.
     pub(super) validators: Validators,
-    etag: HeaderValue,
-    modified: HeaderValue,
-    cache: HeaderValue,
-    digest: HeaderValue,
-    repr_digest: HeaderValue,
-    described_by: HeaderValue,
+    /// On every answer that is about the content: 200, 206, 304, 412, 416.
+    pub(super) describing: HeaderMap,
+    /// The same, and what vouches for it: on answers that carry it or a part of it, and on HEAD. The digests are those of the
+    /// whole, on parts too: RFC 3230 for aria2, RFC 9530 for everybody since.
+    pub(super) carrying: HeaderMap,
 }
 
 impl Facts {
     pub(super) fn of(content: Sha256Digest, access: Access) -> Self {
         let base64 = content.to_base64();
         let validators = Validators { etag: format!("\"{content}\""), modified: modified(content) };
-        Self {
-            etag: value(&validators.etag),
-            modified: value(&httpdate::fmt_http_date(validators.modified)),
-            cache: HeaderValue::from_static(match access {
-                Access::Public => "public, max-age=31536000, immutable",
-                // No cache that others share may keep it.
-                Access::Private => "private, max-age=31536000, immutable",
-            }),
-            digest: value(&format!("SHA-256={base64}")),
-            repr_digest: value(&format!("sha-256=:{base64}:")),
-            described_by: value(&format!(
-                "</content/{content}.meta4>; rel=describedby; type=\"application/metalink4+xml\""
-            )),
-            validators,
-        }
-    }
-
-    /// On every answer that is about the content: 200, 206, 304, 412, 416.
-    pub(super) fn describe(&self, headers: &mut HeaderMap) {
-        headers.insert(header::ETAG, self.etag.clone());
-        headers.insert(header::LAST_MODIFIED, self.modified.clone());
-        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        headers.insert(header::CACHE_CONTROL, self.cache.clone());
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    }
-
-    /// On answers that carry it or a part of it, and on HEAD. The digests are those of the whole, on parts too: RFC 3230
-    /// for aria2, RFC 9530 for everybody since.
-    pub(super) fn vouch(&self, headers: &mut HeaderMap) {
-        headers.insert(HeaderName::from_static("digest"), self.digest.clone());
-        headers.insert(HeaderName::from_static("repr-digest"), self.repr_digest.clone());
-        headers.insert(header::LINK, self.described_by.clone());
+        let cache = match access {
+            Access::Public => "public, max-age=31536000, immutable",
+            // No cache that others share may keep it.
+            Access::Private => "private, max-age=31536000, immutable",
+        };
+        let describing = HeaderMap::from_iter([
+            (header::ETAG, value(&validators.etag)),
+            (header::LAST_MODIFIED, value(&httpdate::fmt_http_date(validators.modified))),
+            (header::ACCEPT_RANGES, HeaderValue::from_static("bytes")),
+            (header::CACHE_CONTROL, HeaderValue::from_static(cache)),
+            (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        ]);
+        let described_by =
+            format!("</content/{content}.meta4>; rel=describedby; type=\"application/metalink4+xml\"");
+        let mut carrying = describing.clone();
+        carrying.extend([
+            // Each answer has a length and a type of its own, and a place for them: a copy does not have to grow.
+            (header::CONTENT_LENGTH, HeaderValue::from_static("0")),
+            (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
+            (HeaderName::from_static("digest"), value(&format!("SHA-256={base64}"))),
+            (HeaderName::from_static("repr-digest"), value(&format!("sha-256=:{base64}:"))),
+            (header::LINK, value(&described_by)),
+        ]);
+        Self { validators, describing, carrying }
     }
 }
 

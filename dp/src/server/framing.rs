@@ -44,11 +44,21 @@ impl HeadWatch {
                 Place::Head => {
                     let end = bytes.iter().position(|byte| *byte == b'\n');
                     let (line, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
+                    bytes = rest;
+                    // Nearly every line comes whole, and is looked at where it stands.
+                    if end.is_some() && self.line.is_empty() {
+                        if self.line_ends(line) {
+                            return true;
+                        }
+                        continue;
+                    }
                     let room = LINE.saturating_sub(self.line.len()).min(line.len());
                     self.line.extend_from_slice(&line[..room]);
-                    bytes = rest;
-                    if end.is_some() && self.line_ends() {
-                        return true;
+                    if end.is_some() {
+                        let line = std::mem::take(&mut self.line);
+                        if self.line_ends(&line) {
+                            return true;
+                        }
                     }
                 }
             }
@@ -56,9 +66,9 @@ impl HeadWatch {
         false
     }
 
-    fn line_ends(&mut self) -> bool {
-        let line = std::mem::take(&mut self.line);
-        let line = line.strip_suffix(b"\n").unwrap_or(&line);
+    fn line_ends(&mut self, line: &[u8]) -> bool {
+        let line = &line[..line.len().min(LINE)];
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if !line.is_empty() {
             self.lines += 1;

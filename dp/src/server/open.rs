@@ -1,4 +1,4 @@
-//! Content that is open, ready to be served again: a hot file costs one look at its name and no thread.
+//! Content that is open, ready to be served again: a hot file costs one look at it and no thread.
 //!
 //! An open file is kept with a read-only map of it, its *region*. Slices of the region travel through hyper as the body of
 //! an answer, and the socket ([`super::push`]) knows them by their address: it takes the bytes from the file itself. Nobody
@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -33,8 +32,6 @@ pub struct OpenContent {
     small: Option<Bytes>,
     region: Option<Bytes>,
     identity: Identity,
-    /// Where it has its name; formatted once, as it is looked at for each request.
-    path: PathBuf,
     leased: Leased,
     /// Where it still arrived when it was opened.
     growth: Option<Arc<Growth>>,
@@ -42,11 +39,11 @@ pub struct OpenContent {
 
 impl OpenContent {
     /// Blocks: small content is read here.
-    fn new(stored: StoredFile, path: PathBuf, leases: &Arc<Leases>) -> io::Result<Self> {
+    fn new(stored: StoredFile, leases: &Arc<Leases>) -> io::Result<Self> {
         let StoredFile { file, digest, size, identity } = stored;
         let (file, leased) = (Arc::new(file), Leased::default());
         let mut opened =
-            Self { digest, size, file, small: None, region: None, identity, path, leased, growth: None };
+            Self { digest, size, file, small: None, region: None, identity, leased, growth: None };
         if size <= SMALL {
             let mut bytes = vec![0; size as usize];
             opened.file.read_exact_at(&mut bytes, 0)?;
@@ -71,7 +68,7 @@ impl OpenContent {
         let file = File::open(&path).expect("it was written");
         let identity = Identity::of(&file.metadata().expect("it is open"));
         let stored = StoredFile { file, digest: Sha256Digest([7; 32]), size: bytes.len() as u64, identity };
-        Arc::new(Self::new(stored, path, leases).expect("it can be read"))
+        Arc::new(Self::new(stored, leases).expect("it can be read"))
     }
 
     /// Content that still arrives: of `file` only what is verified may be read, which its readers see to. Its pages may be
@@ -91,8 +88,7 @@ impl OpenContent {
         }
         let growth = Some(growth.clone());
         let file = file.clone();
-        let path = PathBuf::new();
-        Ok(Some(Arc::new(Self { digest, size, file, small: None, region, identity, path, leased, growth })))
+        Ok(Some(Arc::new(Self { digest, size, file, small: None, region, identity, leased, growth })))
     }
 
     /// The open file.
@@ -168,8 +164,8 @@ impl OpenContents {
     /// Those of [`Library::open_content`].
     pub(super) async fn open(&self, digest: Sha256Digest) -> Result<Option<Arc<OpenContent>>, LibraryError> {
         if let Some(kept) = self.kept(digest) {
-            // One look at the name, on what the kernel has in memory because it was asked for before: no thread hop.
-            if Identity::at(&kept.path).as_ref() == Some(&kept.identity) {
+            // A file that lost its name, got another one or was changed says so itself; only then its name is looked up again.
+            if Identity::now(&kept.file).as_ref() == Some(&kept.identity) {
                 if kept.region.is_some() {
                     kept.leased.renew(&self.leases, &kept.file);
                 }
@@ -180,7 +176,7 @@ impl OpenContents {
         let (library, leases) = (self.library.clone(), self.leases.clone());
         let opened = tokio::task::spawn_blocking(move || {
             let Some(stored) = library.open_content(digest)? else { return Ok(None) };
-            let opened = OpenContent::new(stored, library.path(digest), &leases);
+            let opened = OpenContent::new(stored, &leases);
             opened.map(Some).map_err(|source| library.unreadable(digest, source))
         });
         let Some(opened) =

@@ -16,6 +16,7 @@ use std::task::{Context, Poll, ready};
 
 use rustix::fs::sendfile;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use rustix::net::sockopt::set_tcp_cork;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -33,6 +34,8 @@ const STEP: usize = 1024 * 1024;
 const COPIED: usize = 256 * 1024;
 /// The most bytes of one write, so that others on this thread have their turn.
 const TURN: usize = 1024 * 1024;
+/// A part up to this length is one segment or two.
+const UNHELD: usize = 64 * 1024;
 /// Contents of one connection: its answers may overlap by one, and the files of a package come one after the other.
 const REMEMBERED: usize = 4;
 
@@ -88,6 +91,8 @@ impl<'a> Part<'a> {
 #[derive(Debug)]
 pub(super) struct Pusher {
     pace: Pace,
+    /// Only whole segments leave: see [`Pusher::hold_back`].
+    holds_back: bool,
     cold: Option<Cold>,
     /// This socket, and the lease that was told of it last.
     way: Option<(Arc<Way>, Arc<Lease>)>,
@@ -113,7 +118,22 @@ enum Step {
 
 impl Pusher {
     pub(super) fn new(socket: &TcpStream) -> Self {
-        Self { pace: Pace::new(socket), cold: None, way: None }
+        Self { pace: Pace::new(socket), holds_back: false, cold: None, way: None }
+    }
+
+    /// From now on the kernel sends whole segments alone. Without it every acknowledgement that arrives between two steps sends
+    /// what there is as a short one, a third more segments in all, each of which costs as much as a whole one.
+    fn hold_back(&mut self, socket: &TcpStream) {
+        if !self.holds_back {
+            self.holds_back = set_tcp_cork(socket, true).is_ok();
+        }
+    }
+
+    /// All that was written leaves.
+    pub(super) fn let_go(&mut self, socket: &TcpStream) {
+        if self.holds_back {
+            self.holds_back = set_tcp_cork(socket, false).is_err();
+        }
     }
 
     /// The socket has taken so many bytes that are no pages.
@@ -136,6 +156,9 @@ impl Pusher {
     ) -> Poll<io::Result<(usize, usize)>> {
         let head: usize = part.before.iter().map(|slice| slice.len()).sum();
         let most = part.length.min(TURN);
+        if part.length > UNHELD {
+            self.hold_back(socket);
+        }
         let mut sent = 0;
         while sent < most {
             if let Some(cold) = &mut self.cold {

@@ -221,7 +221,7 @@ fn described(status: StatusCode, file: &ServedFile) -> Response<ContentBody> {
         // Its length would be that of the whole file (section 8.6); leaving it out is allowed and safer.
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
-    file.facts.describe(response.headers_mut());
+    response.headers_mut().extend(file.facts.describing.clone());
     response
 }
 
@@ -242,11 +242,9 @@ fn full(
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.reserve(12);
+    *headers = file.facts.carrying.clone();
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     headers.insert(header::CONTENT_TYPE, kind);
-    file.facts.describe(headers);
-    file.facts.vouch(headers);
     response
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::fs::Mode;
 
-use crate::stage::{Content, Point, noise, request};
+use crate::stage::{self, Content, Point, noise, request};
 
 const LARGE: usize = 24 << 20;
 
@@ -39,8 +39,8 @@ fn a_file_that_is_not_what_was_stored_is_not_served() {
         ("a pipe that nobody writes to", |point, content| {
             let path = point.blob(content);
             fs::remove_file(&path).unwrap();
-            let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
-            assert!(made.success());
+            let mut making = stage::spawn(std::process::Command::new("mkfifo").arg(&path)).unwrap();
+            assert!(making.wait().unwrap().success());
         }),
     ];
     for (seed, (what, spoil)) in (1..).zip(spoil) {
@@ -86,6 +86,7 @@ fn a_file_that_becomes_shorter_ends_the_connection() {
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 #[test]
 fn who_cuts_a_file_waits_for_what_is_on_its_way() {
+    let _nobody_forks = stage::no_forks();
     let point = Point::start();
     for (round, cut) in (0..).zip([false, true]) {
         let content = point.add(20 + round, LARGE);

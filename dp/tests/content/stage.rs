@@ -5,7 +5,8 @@ use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -21,6 +22,21 @@ use tokio::task::JoinHandle;
 
 /// Far more than any answer takes; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A process between its fork and the program that it becomes has all files of this one open, those that are written to
+/// included: no lease can be had on them meanwhile.
+static FORKS: RwLock<()> = RwLock::new(());
+
+/// Starts a program; until it is one, [`no_forks`] waits.
+pub fn spawn(command: &mut Command) -> std::io::Result<Child> {
+    let _forking = FORKS.write().unwrap_or_else(PoisonError::into_inner);
+    command.spawn()
+}
+
+/// While what this gives lives, no other test of this process forks.
+pub fn no_forks() -> RwLockReadGuard<'static, ()> {
+    FORKS.read().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Bytes that differ at every offset and for every seed, so that a wrong offset cannot look right.
 pub fn noise(seed: u64, size: usize) -> Vec<u8> {

@@ -4,10 +4,10 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
-use crate::stage::Point;
+use crate::stage::{self, Point};
 
 const SIZE: usize = 3 << 20;
 
@@ -73,15 +73,18 @@ pub fn run(test: &str, tool: &str, folder: &Path, arguments: &[&str]) -> Option<
         return None;
     }
     // A tool that waits for ever shall fail its test, not keep everybody waiting.
-    let command = Command::new("timeout")
+    let mut command = Command::new("timeout");
+    command
         .args(["--kill-after=5", "60", tool])
         .args(arguments)
         .current_dir(folder)
         .env_clear()
         .env("PATH", path)
         .env("HOME", folder)
-        .output();
-    match command {
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    match stage::spawn(&mut command).and_then(std::process::Child::wait_with_output) {
         Ok(output) => Some(output),
         Err(error) => panic!("{tool}: {error}"),
     }

@@ -61,13 +61,13 @@ impl World {
         for row in rows {
             let facts = row.facts.and_then(|facts| serde_json::from_value(facts).ok());
             let address = row.address.and_then(|address| address.parse().ok());
-            devices.insert(row.name.to_lowercase(), Device { name: row.name, facts, address });
+            devices.insert(row.name.to_ascii_lowercase(), Device { name: row.name, facts, address });
         }
         let enrolled = principals
             .into_iter()
             .filter(|one| one.kind == schema::keys::PrincipalKind::Device && one.revoked.is_none());
         for one in enrolled {
-            let key = one.name.to_lowercase();
+            let key = one.name.to_ascii_lowercase();
             devices.entry(key).or_insert(Device { name: one.name, facts: None, address: None });
         }
         Ok(Self { known, stored: Stored::of(stored), collections, settings, devices })
@@ -83,12 +83,12 @@ impl World {
 
     /// What a device said of itself.
     pub fn facts(&self, name: &str) -> Option<&Facts> {
-        self.devices.get(&name.to_lowercase())?.facts.as_ref()
+        self.devices.get(&name.to_ascii_lowercase())?.facts.as_ref()
     }
 
     /// What to do about devices of a collection that the site knows nothing of.
     fn strangers(&self, collection: &Collection) -> Option<String> {
-        let known = |name: &String| self.devices.contains_key(&name.to_lowercase());
+        let known = |name: &String| self.devices.contains_key(&name.to_ascii_lowercase());
         let all: Vec<String> = self.members(collection).into_iter().filter(|name| !known(name)).collect();
         let some = all.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
         let more = if all.len() > 5 { ", …" } else { "" };
@@ -101,7 +101,7 @@ impl World {
     }
 
     fn address(&self, name: &str) -> Option<IpAddr> {
-        self.devices.get(&name.to_lowercase())?.address
+        self.devices.get(&name.to_ascii_lowercase())?.address
     }
 
     /// What a sequence refers to.

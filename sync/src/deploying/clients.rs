@@ -64,13 +64,17 @@ async fn all(site: &Arc<Site>) -> Result<Vec<ShownClient>, Problem> {
         let DeviceRow { name, facts, facts_at, address, policy_at, replayed, refused } = row;
         let facts = facts.and_then(|facts| serde_json::from_value(facts).ok());
         let shown = ShownClient { facts, facts_at, address, policy_at, replayed, refused, ..empty(&name) };
-        names.insert(name.to_lowercase(), shown);
+        names.insert(name.to_ascii_lowercase(), shown);
     }
     for one in principals.iter().filter(|one| one.kind == PrincipalKind::Device && one.revoked.is_none()) {
-        names.entry(one.name.to_lowercase()).or_insert_with(|| empty(&one.name)).enrolled = true;
+        names.entry(one.name.to_ascii_lowercase()).or_insert_with(|| empty(&one.name)).enrolled = true;
     }
     for (device, collection) in memberships {
-        names.entry(device.to_lowercase()).or_insert_with(|| empty(&device)).collections.push(collection);
+        names
+            .entry(device.to_ascii_lowercase())
+            .or_insert_with(|| empty(&device))
+            .collections
+            .push(collection);
     }
     Ok(names.into_values().collect())
 }

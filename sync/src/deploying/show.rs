@@ -116,11 +116,11 @@ pub(super) async fn shown(site: &Arc<Site>, rows: Vec<DeploymentRow>) -> Result<
     let (sequences, collections, counts, everybody) = site
         .read(|r| {
             let mut everybody: Vec<String> =
-                r.devices()?.into_iter().map(|device| device.name.to_lowercase()).collect();
+                r.devices()?.into_iter().map(|device| device.name.to_ascii_lowercase()).collect();
             let principals = r.principals()?.into_iter();
             let devices = principals
                 .filter(|one| one.kind == schema::keys::PrincipalKind::Device && one.revoked.is_none());
-            everybody.extend(devices.map(|one| one.name.to_lowercase()));
+            everybody.extend(devices.map(|one| one.name.to_ascii_lowercase()));
             everybody.sort();
             everybody.dedup();
             Ok((r.sequences()?, r.collections()?, r.run_counts()?, everybody.len() as u64))

@@ -135,7 +135,7 @@ pub fn lines(members: Vec<String>, runs: Vec<DeviceRun>) -> Vec<DeviceLine> {
         bytes: BTreeMap::new(),
     };
     let mut all: BTreeMap<String, DeviceLine> =
-        members.into_iter().map(|device| (device.to_lowercase(), silent(device))).collect();
+        members.into_iter().map(|device| (device.to_ascii_lowercase(), silent(device))).collect();
     for run in runs {
         let error = codes::named(run.code.as_deref(), run.exit)
             .filter(|_| !matches!(state_of(&run.state).bucket(), Bucket::Success));
@@ -152,7 +152,7 @@ pub fn lines(members: Vec<String>, runs: Vec<DeviceRun>) -> Vec<DeviceLine> {
             changed: Some(run.changed),
             bytes: run.bytes,
         };
-        all.insert(line.device.to_lowercase(), line);
+        all.insert(line.device.to_ascii_lowercase(), line);
     }
     all.into_values().collect()
 }
@@ -220,8 +220,8 @@ pub async fn status(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
 /// How a phase is doing: devices of its collection, and those of them that succeeded. Pure.
 pub fn tally(members: &[String], runs: &[DeviceRun]) -> Tally {
     let members_lower: std::collections::HashSet<String> =
-        members.iter().map(|member| member.to_lowercase()).collect();
-    let is_in = |device: &str| members_lower.contains(&device.to_lowercase());
+        members.iter().map(|member| member.to_ascii_lowercase()).collect();
+    let is_in = |device: &str| members_lower.contains(&device.to_ascii_lowercase());
     let succeeded =
         runs.iter().filter(|run| state_of(&run.state) == RunState::Succeeded && is_in(&run.device)).count();
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);

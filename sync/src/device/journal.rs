@@ -225,7 +225,7 @@ impl Journal {
             .open(&path)
             .map_err(|error| disk(&path, &error))?;
         // A client that has just ended may be held open for a moment by a program that it was about to start.
-        let free = (0..25).any(|_| {
+        let free = (0..100).any(|_| {
             lock.try_lock().is_ok() || {
                 std::thread::sleep(Duration::from_millis(20));
                 false

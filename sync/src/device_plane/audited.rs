@@ -24,7 +24,7 @@ impl Audited {
     /// so with [`Self::written`]: what could not be written is due the next time.
     pub fn due(&self, device: &str, deployment: &PackageId, now: Timestamp) -> Option<String> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        match last.get_mut(&(device.to_lowercase(), deployment.clone())) {
+        match last.get_mut(&(device.to_ascii_lowercase(), deployment.clone())) {
             Some((at, since)) if now.duration_since(*at).abs() < EVERY => {
                 *since += 1;
                 None
@@ -40,7 +40,7 @@ impl Audited {
         if last.len() >= MANY {
             last.retain(|_, (at, _)| now.duration_since(*at).abs() < EVERY);
         }
-        last.insert((device.to_lowercase(), deployment.clone()), (now, 0));
+        last.insert((device.to_ascii_lowercase(), deployment.clone()), (now, 0));
     }
 }
 

@@ -64,14 +64,14 @@ impl Policies {
 
     fn is_away(&self, device: &str) -> bool {
         let away = self.away.read().unwrap_or_else(PoisonError::into_inner);
-        !away.is_empty() && away.contains(&device.to_lowercase())
+        !away.is_empty() && away.contains(&device.to_ascii_lowercase())
     }
 
     fn says(&self, device: &str, facts: &Facts) {
         let mut away = self.away.write().unwrap_or_else(PoisonError::into_inner);
         match facts.internet {
-            true => away.insert(device.to_lowercase()),
-            false => away.remove(&device.to_lowercase()),
+            true => away.insert(device.to_ascii_lowercase()),
+            false => away.remove(&device.to_ascii_lowercase()),
         };
     }
 

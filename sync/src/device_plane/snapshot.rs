@@ -109,7 +109,7 @@ impl Snapshot {
                 everybody.push(position);
             }
             for device in &collection.devices {
-                in_which.entry(device.to_lowercase()).or_default().push(position);
+                in_which.entry(device.to_ascii_lowercase()).or_default().push(position);
             }
         }
         let mut snapshot = Self {
@@ -140,7 +140,7 @@ impl Snapshot {
     }
 
     fn class_of(&self, device: &str) -> Option<&Class> {
-        let number = self.of.get(&device.to_lowercase()).copied().unwrap_or_default();
+        let number = self.of.get(&device.to_ascii_lowercase()).copied().unwrap_or_default();
         self.classes.get(number as usize)
     }
 

@@ -93,9 +93,18 @@ pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
 /// # Errors
 /// Those of the database and the disk.
 pub async fn set_aside(site: &Arc<Site>, sha256: Sha256Digest) -> Result<(), Problem> {
-    site.write(move |w| w.forget_content(sha256)).await?;
+    let library = site.library.clone();
+    // The file first, and both on one turn of the writer: what is believed and not there is fetched anew after a power cut,
+    // while a bad file of which nobody knows would be taken for what its name says.
+    let aside = site
+        .write(move |w| {
+            let aside = library.set_aside(sha256);
+            w.forget_content(sha256)?;
+            Ok(aside)
+        })
+        .await?;
     site.refresh_shelf().await?;
-    take_away(site, sha256, Library::set_aside).await
+    aside.map_err(problem)
 }
 
 /// Removes content that no package uses any more. Answers how much of it there was.

@@ -93,15 +93,20 @@ async fn all(
                 let library = site.library.clone();
                 let verdict = tokio::task::spawn_blocking(move || library.verify(sha256))
                     .await
-                    .map_err(|died| Problem::of(Code::Internal, &died))?
-                    .map_err(problem)?;
+                    .map_err(|died| Problem::of(Code::Internal, &died))?;
                 match verdict {
-                    Verdict::Good => {}
-                    Verdict::Missing => row.verdict = "missing".to_owned(),
-                    Verdict::Corrupt { actual, .. } => {
+                    Ok(Verdict::Good) => {}
+                    Ok(Verdict::Missing) => row.verdict = "missing".to_owned(),
+                    Ok(Verdict::Corrupt { actual, .. }) => {
                         row.verdict = "corrupt".to_owned();
                         row.detail = Some(format!("expected {sha256}, found {actual}"));
                     }
+                    Err(error) if error.is_damage() => {
+                        row.verdict = "corrupt".to_owned();
+                        row.detail = Some(error.to_string());
+                    }
+                    // Nobody knows what it is: it stays.
+                    Err(error) => return Err(problem(error)),
                 }
                 if row.verdict != "good" {
                     error!(content.sha256 = %sha256, "{} of package {} is {}", file.file_name, package.package.id, row.verdict);

@@ -51,8 +51,14 @@ impl Door {
 
     /// Counts what was wrong with a secret. Who has a key that was revoked does not guess.
     pub fn counts(&self, asker: Asker, problem: &Problem, now: Timestamp) {
-        if matches!(problem.code, Code::KeyRefused | Code::TokenRefused | Code::ApiTokenRefused) {
-            self.lock().count(asker.address.to_canonical(), now);
+        self.counts_shown(asker, None, problem, now);
+    }
+
+    /// The same, where the secret is known by its digest: shown again, it is counted and told once.
+    fn counts_shown(&self, asker: Asker, shown: Option<Sha256Digest>, problem: &Problem, now: Timestamp) {
+        if matches!(problem.code, Code::KeyRefused | Code::TokenRefused | Code::ApiTokenRefused)
+            && self.lock().count(asker.address.to_canonical(), shown, now)
+        {
             warn!(client = %asker.address, "{problem}");
         }
     }
@@ -98,16 +104,17 @@ impl KeyRing {
     fn show(&self, token: Option<&str>, asker: Asker, now: Timestamp) -> Result<Holder, Problem> {
         self.door.admits(asker, now)?;
         let refused = |why: &str| Problem::new(Code::KeyRefused, why.to_owned());
-        let found = match token {
+        let shown = token.map(|token| Sha256Digest::of(token.as_bytes()));
+        let found = match &shown {
             None => Err(refused("a key is needed")),
-            Some(token) => match self.holders.load().get(&Sha256Digest::of(token.as_bytes())) {
+            Some(shown) => match self.holders.load().get(shown) {
                 None => Err(refused("nobody here has this key")),
                 Some(Holder::Revoked) => Err(Problem::new(Code::KeyRevoked, "this key was revoked")),
                 Some(holder) => Ok(holder.clone()),
             },
         };
         if let Err(problem) = &found {
-            self.door.counts(asker, problem, now);
+            self.door.counts_shown(asker, shown, problem, now);
         }
         found
     }

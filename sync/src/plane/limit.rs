@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use catalog::digest::Sha256Digest;
 use jiff::Timestamp;
 
 /// So many mistakes within the window, and then none for its rest.
-const MOST: u32 = 10;
+const MOST: usize = 10;
 const WINDOW: Duration = Duration::from_secs(60);
 /// More addresses are not remembered: those whose window is over go first, then all.
 const ADDRESSES: usize = 10_000;
@@ -23,27 +24,42 @@ pub fn network(address: IpAddr) -> IpAddr {
 
 /// The mistakes of all addresses.
 #[derive(Debug, Default)]
-pub struct Mistakes(HashMap<IpAddr, (Timestamp, u32)>);
+pub struct Mistakes(HashMap<IpAddr, Window>);
+
+#[derive(Debug)]
+struct Window {
+    since: Timestamp,
+    count: usize,
+    /// What was shown, at most [`MOST`] of them.
+    shown: Vec<Sha256Digest>,
+}
 
 impl Mistakes {
     /// Whether an address has made too many.
     pub fn too_many(&self, address: IpAddr, now: Timestamp) -> bool {
-        self.0.get(&network(address)).is_some_and(|(since, count)| *count >= MOST && is_in(*since, now))
+        self.0.get(&network(address)).is_some_and(|window| window.count >= MOST && is_in(window.since, now))
     }
 
-    /// An address has made one.
-    pub fn count(&mut self, address: IpAddr, now: Timestamp) {
+    /// An address has made one, by showing something with this digest, if that is known; whether it was counted. The same shown
+    /// again is no other guess: a device whose key is not known here yet asks again, and shuts nobody beside it out.
+    pub fn count(&mut self, address: IpAddr, shown: Option<Sha256Digest>, now: Timestamp) -> bool {
         if self.0.len() >= ADDRESSES {
-            self.0.retain(|_, (since, _)| is_in(*since, now));
+            self.0.retain(|_, window| is_in(window.since, now));
             if self.0.len() >= ADDRESSES {
                 self.0.clear();
             }
         }
-        let entry = self.0.entry(network(address)).or_insert((now, 0));
-        if !is_in(entry.0, now) {
-            *entry = (now, 0);
+        let begun = || Window { since: now, count: 0, shown: Vec::new() };
+        let window = self.0.entry(network(address)).or_insert_with(begun);
+        if !is_in(window.since, now) {
+            *window = begun();
         }
-        entry.1 += 1;
+        if shown.is_some_and(|shown| window.shown.contains(&shown)) {
+            return false;
+        }
+        window.shown.extend(shown.filter(|_| window.shown.len() < MOST));
+        window.count += 1;
+        true
     }
 }
 
@@ -63,22 +79,43 @@ mod tests {
         let mut mistakes = Mistakes::default();
         for _ in 0..MOST {
             assert!(!mistakes.too_many(one, at(100)));
-            mistakes.count(one, at(100));
+            assert!(mistakes.count(one, None, at(100)));
         }
         assert!(mistakes.too_many(one, at(100)) && mistakes.too_many(one, at(159)));
         assert!(!mistakes.too_many(other, at(100)));
         assert!(!mistakes.too_many(one, at(160)), "the window is over");
         assert!(!mistakes.too_many(one, at(50)), "the clock was set back");
         for host in 0..=u32::try_from(ADDRESSES).unwrap() {
-            mistakes.count(IpAddr::V4(host.into()), at(160));
+            mistakes.count(IpAddr::V4(host.into()), None, at(160));
         }
         assert!(mistakes.0.len() <= ADDRESSES, "a flood of addresses costs no more memory");
         let v6 = |text: &str| text.parse::<IpAddr>().unwrap();
         for host in 0..MOST {
-            mistakes.count(v6(&format!("2001:db8::{host:x}")), at(160));
+            mistakes.count(v6(&format!("2001:db8::{host:x}")), None, at(160));
         }
         assert!(mistakes.too_many(v6("2001:db8::ffff"), at(160)), "who has one address has its network");
         assert!(!mistakes.too_many(v6("2001:db8:0:1::1"), at(160)));
         assert_eq!((network(v6("::1")), network(v6("::ffff:192.0.2.1"))), (v6("::1"), v6("192.0.2.1")));
+    }
+
+    #[test]
+    fn the_same_mistake_made_again_is_one() {
+        let one = "192.0.2.1".parse().unwrap();
+        let key = |number: usize| Some(Sha256Digest::of(&number.to_le_bytes()));
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let mut mistakes = Mistakes::default();
+        for again in 0..100 {
+            assert_eq!(mistakes.count(one, key(0), at(100)), again == 0);
+        }
+        for other in 1..MOST {
+            assert!(!mistakes.too_many(one, at(100)));
+            assert!(mistakes.count(one, key(other), at(100)));
+        }
+        assert!(mistakes.too_many(one, at(100)));
+        for flood in MOST..10 * MOST {
+            mistakes.count(one, key(flood), at(100));
+        }
+        assert!(mistakes.0[&one].shown.len() <= MOST);
+        assert!(mistakes.count(one, key(0), at(160)), "in another minute it is another");
     }
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
-use catalog::digest::{Pieces, Sha256Digest};
+use catalog::digest::{Digests, Pieces, Sha256Digest, Wanted};
 use catalog::problem::{Code, Coded as _, Problem};
 use dp::library::Library;
 use dp::server::{Access, Eventually, Offer, Origin, PullLimits, Pulls, Refusal, Servable};
@@ -26,7 +26,7 @@ use tracing::{debug, error, info, warn};
 use super::call;
 use super::cloud::Cloud;
 use super::evict::{self, Held, Wish};
-use super::work::Sources;
+use super::work::{Sources, still_there};
 use crate::clock;
 use crate::keys::Secret;
 use crate::packages::content::take_away;
@@ -241,7 +241,10 @@ async fn record(
     let sha1 = servable.sha1.ok_or_else(|| Problem::new(Code::Internal, "the site named no SHA-1"))?;
     let (size, name, private) =
         (fetched.stored.size(), servable.name.clone(), servable.access == Access::Private);
+    let digests = Digests { sha256: Some(content), sha1: Some(sha1) };
+    let (library, wanted) = (site.library.clone(), Wanted { size, digests });
     site.write(move |w| {
+        still_there(&library, &wanted)?;
         let was_here = w.has_content(content)?;
         w.record_content(content, sha1, size, false, clock::now())?;
         // What was here already, and not so, is somebody else's.

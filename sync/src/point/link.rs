@@ -205,8 +205,12 @@ impl Link {
         let tag = etag.clone();
         self.site.write(move |w| w.record_assignment(&tag, &text, &packages, clock::now())).await?;
         self.site.point.adopt(etag, assignment);
-        self.site.refresh_keys().await?;
-        self.site.refresh_shelf().await
+        let followed = async {
+            self.site.refresh_keys().await?;
+            self.site.refresh_shelf().await
+        };
+        // What was not followed is asked for again.
+        followed.await.inspect_err(|_| self.site.point.forget_tag())
     }
 
     /// Says how everything is: when there is news, and every few seconds.

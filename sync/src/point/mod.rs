@@ -134,6 +134,11 @@ impl Live {
         self.assigned.send_modify(|count| *count += 1);
     }
 
+    /// The site is to tell everything again.
+    fn forget_tag(&self) {
+        self.lock().etag = None;
+    }
+
     /// Content came from elsewhere: what the assignment lacks is looked at again.
     pub fn look_again(&self) {
         self.assigned.send_modify(|count| *count += 1);

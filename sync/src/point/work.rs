@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use catalog::digest::{Digests, PIECE_SIZE, Pieces, Sha256Digest, Wanted};
+use catalog::digest::{PIECE_SIZE, Pieces, Sha256Digest, Wanted};
 use catalog::id::PackageId;
 use catalog::problem::{Code, Coded as _, Problem};
 use dp::library::{Library, Verdict};
 use dp::server::{Access, Brought, Offer, Servable, read_hash_file};
 use dp::transfer::web::{Small, Web};
 use dp::transfer::{At, Doing, Job, Known, Policy, RateLimit, Source, SourceKind};
+use schema::SchemaError;
 use schema::assignment::AssignedWork;
 use schema::points::{ContentState, Work};
 use tracing::{debug, error, info, warn};
@@ -23,7 +24,7 @@ use url::Url;
 use super::call;
 use crate::clock;
 use crate::keys::Secret;
-use crate::packages::content::take_away;
+use crate::packages::content::{set_aside, take_away};
 use crate::points::wire::{Assigned, AssignedFile, Assignment, Said};
 use crate::site::{Site, problem};
 
@@ -205,26 +206,49 @@ fn not_well(package: &Assigned, bad: &[&AssignedFile]) -> Problem {
         .fold(problem, |problem, file| problem.because(format!("{}: {}", file.name, file.sha256)))
 }
 
-/// Reads every file again. A bad one is not served any more.
+/// Reads every file again. A bad one is not served any more; one that could not be read for want of something else stays.
 async fn read_again<'p>(site: &Arc<Site>, package: &'p Assigned) -> Result<Vec<&'p AssignedFile>, Problem> {
-    let (mut bad, mut done) = (Vec::new(), 0);
+    let (mut bad, mut done, mut failed) = (Vec::new(), 0, None);
     for file in &package.files {
         say(site, package, ContentState::Validating, done, None);
         let (library, sha256) = (site.library.clone(), file.sha256);
         let verdict = tokio::task::spawn_blocking(move || library.verify(sha256))
             .await
             .map_err(|died| Problem::of(Code::Internal, &died))?;
-        if !matches!(verdict, Ok(Verdict::Good)) {
-            error!(content.sha256 = %sha256, "{} of package {} is not what it should be", file.name, package.package);
-            site.write(move |w| w.forget_content(sha256)).await?;
-            // At once, and not only where it is to be mended: who finds it under its name takes it for what it should be.
-            take_away(site, sha256, Library::set_aside).await?;
-            site.refresh_shelf().await?;
-            bad.push(file);
-        }
+        let (id, name) = (&package.package, &file.name);
+        let done_with = match verdict {
+            Ok(Verdict::Good) => Ok(()),
+            Ok(Verdict::Missing) => {
+                error!(content.sha256 = %sha256, "{name} of package {id} is not there");
+                bad.push(file);
+                forget_missing(site, file).await
+            }
+            Err(error) if !error.is_damage() => {
+                error!(content.sha256 = %sha256, "{name} of package {id} cannot be read: {error}");
+                Err(problem(error))
+            }
+            Ok(Verdict::Corrupt { .. }) | Err(_) => {
+                error!(content.sha256 = %sha256, "{name} of package {id} is not what it should be");
+                bad.push(file);
+                // At once, and not only where it is to be mended: who finds it under its name takes it for what it should be.
+                set_aside(site, sha256).await
+            }
+        };
+        failed = failed.or(done_with.err());
         done += file.size;
     }
-    Ok(bad)
+    failed.map_or(Ok(bad), Err)
+}
+
+/// Nobody counts on it any more, unless it has come meanwhile.
+async fn forget_missing(site: &Arc<Site>, file: &AssignedFile) -> Result<(), Problem> {
+    let (library, sha256, wanted) = (site.library.clone(), file.sha256, file.wanted());
+    site.write(move |w| match library.find(&wanted) {
+        Some(_) => Ok(()),
+        None => w.forget_content(sha256),
+    })
+    .await?;
+    site.refresh_shelf().await
 }
 
 async fn fetch_what_is_missing(
@@ -256,9 +280,8 @@ async fn fetch_what_is_missing(
         ..Policy::default()
     };
     for file in missing {
-        let digests = Digests { sha256: Some(file.sha256), sha1: Some(file.sha1) };
-        let wanted = Wanted { size: file.size, digests };
-        let job = Job { file_name: file.name.clone(), wanted, sources: sources.of(file.sha256)? };
+        let job =
+            Job { file_name: file.name.clone(), wanted: file.wanted(), sources: sources.of(file.sha256)? };
         let (live, id, order) = (site.clone(), package.package.clone(), package.order);
         let (began, told) = (Instant::now(), AtomicU64::new(0));
         let before = done;
@@ -300,8 +323,28 @@ async fn record(
     fetched: &dp::transfer::Fetched,
 ) -> Result<(), Problem> {
     let (sha256, sha1, size) = (fetched.stored.digest(), file.sha1, fetched.stored.size());
-    site.write(move |w| w.record_content(sha256, sha1, size, false, clock::now())).await?;
+    let (library, wanted) = (site.library.clone(), file.wanted());
+    site.write(move |w| {
+        still_there(&library, &wanted)?;
+        w.record_content(sha256, sha1, size, false, clock::now())
+    })
+    .await?;
     site.refresh_shelf().await
+}
+
+/// On the writer's turn, where content is recorded: what was pulled and found here may have made room since, and what is recorded
+/// must be there.
+///
+/// # Errors
+/// `CONTENT_UNAVAILABLE`.
+pub(super) fn still_there(library: &Library, wanted: &Wanted) -> Result<(), SchemaError> {
+    if library.find(wanted).is_some() {
+        return Ok(());
+    }
+    let message = "content that was found here made room for other content at the same moment";
+    Err(Problem::new(Code::ContentUnavailable, message)
+        .help("it is fetched when it is asked for again")
+        .into())
 }
 
 /// Refuses before the first byte where the disk cannot hold what is missing.

@@ -388,9 +388,9 @@ pub async fn keys(site: &Arc<Site>) -> Result<Answer, Problem> {
     let (mut all, devices) = site.read(|r| Ok((r.principals()?, r.devices()?))).await?;
     // Devices are seen when they ask for their policy.
     let asked: HashMap<String, _> =
-        devices.into_iter().map(|device| (device.name.to_lowercase(), device.policy_at)).collect();
+        devices.into_iter().map(|device| (device.name.to_ascii_lowercase(), device.policy_at)).collect();
     for one in all.iter_mut().filter(|one| one.kind == PrincipalKind::Device) {
-        one.last_seen = one.last_seen.max(asked.get(&one.name.to_lowercase()).copied().flatten());
+        one.last_seen = one.last_seen.max(asked.get(&one.name.to_ascii_lowercase()).copied().flatten());
     }
     Answer::of(&all)
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use catalog::digest::{Sha1Digest, Sha256Digest};
+use catalog::digest::{Digests, Sha1Digest, Sha256Digest, Wanted};
 use catalog::id::{FileName, PackageId};
 use catalog::problem::Problem;
 use schema::keys::PrincipalKind;
@@ -118,6 +118,13 @@ pub struct AssignedFile {
     /// Only for those with a key.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub private: bool,
+}
+
+impl AssignedFile {
+    /// What is fetched for it.
+    pub fn wanted(&self) -> Wanted {
+        Wanted { size: self.size, digests: Digests { sha256: Some(self.sha256), sha1: Some(self.sha1) } }
+    }
 }
 
 /// `POST /point/report`.

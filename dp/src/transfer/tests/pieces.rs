@@ -103,7 +103,7 @@ async fn followers_see_verified_bytes_only_and_the_end() {
     let growth = Arc::new(Growth::default());
     let mut watch = growth.watch();
     let (library, policy) = (bench.library.clone(), quick());
-    let job = bench.job(vec![source(SourceKind::Mirror, "honest", &honest)]);
+    let job = bench.job(vec![impatient(source(SourceKind::Mirror, "honest", &honest))]);
     let told = growth.clone();
     let fetching =
         tokio::spawn(async move { fetch_by_pieces(&library, job, known, Some(told), &policy, |_| {}).await });

@@ -115,7 +115,7 @@ async fn a_trickle_is_a_stall() {
     let policy = WebPolicy { stall_timeout: Duration::from_secs(1), ..loopback() };
     let began = Instant::now();
     assert_eq!(web(policy).get_small(&url, 2000, None).await.unwrap_err(), Fault::Stalled);
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(began.elapsed() < Duration::from_secs(30));
 }
 
 #[tokio::test]

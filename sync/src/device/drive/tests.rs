@@ -115,14 +115,22 @@ async fn a_step_is_done_once_whenever_the_client_dies() {
 
 #[tokio::test]
 async fn a_client_that_dies_while_a_step_runs_learns_how_that_ended() {
-    let step =
-        "[[step]]\ntype = \"run-command\"\nname = \"a\"\ncommand = \"echo x >> DIR/witness; sleep 0.3\"\n";
+    let step = "[[step]]\ntype = \"run-command\"\nname = \"a\"\n\
+        command = \"echo x >> DIR/witness; while [ ! -e DIR/go ]; do sleep 0.02; done\"\n";
     let stage = Stage::new(step, &json!([]), &json!({}));
     let mut device = stage.device();
     let policy = stage.policy.clone();
-    let began = tokio::time::timeout(Duration::from_millis(100), device.round(&policy, &[])).await;
-    assert!(began.is_err(), "{began:?}");
+    let begun = async {
+        while stage.witness() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        ended = device.round(&policy, &[]) => panic!("it waits for a word: {ended:?}"),
+        () = begun => {}
+    }
     drop(device);
+    fs::write(stage.folder.path().join("go"), "").unwrap();
     let line = stage.goes_on().await;
     assert_eq!((line.state, stage.witness()), (RunState::Succeeded, 1), "{line:?}");
 }

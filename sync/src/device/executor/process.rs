@@ -1,5 +1,6 @@
 //! Programs that outlive whoever started them: each leaves its exit code in a file, so that a client which is killed and
-//! comes back still learns how they ended. A time-out ends the whole group of processes.
+//! comes back still learns how they ended. A time-out ends the whole group of processes, and a program runs for as long as
+//! anybody of its group does: the shell that watches it may be ended alone.
 //!
 //! ```text
 //! mark.pid    which process it is, and when that began   mark.out    what it prints, for its owner alone
@@ -44,6 +45,8 @@ printf %s "$code" > "$0.exit.part" && mv "$0.exit.part" "$0.exit""#;
 pub const SHELL: &str = r#"command=$SPSYNC_COMMAND; unset SPSYNC_COMMAND; eval "$command""#;
 /// Its variable.
 pub const COMMAND: &str = "SPSYNC_COMMAND";
+/// What all that a program starts inherits: its mark. Numbers of processes are used again; this says whose they are.
+const OURS: &str = "SPSYNC_RUN";
 
 /// What is run.
 #[derive(Debug, Clone)]
@@ -85,7 +88,7 @@ impl Program {
         File::options().write(true).create_new(true).mode(0o600).open(self.file("out"))?;
         let mut command = Command::new("sh");
         command.arg("-c").arg(WRAPPER).arg(&self.mark).args(&self.line);
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value))).env(OURS, &self.mark);
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
         }
@@ -101,7 +104,8 @@ impl Program {
         }
         let until = Instant::now() + limit;
         loop {
-            if child.try_wait()?.is_some() {
+            // Where the shell was ended alone, what it watched still works, and its code will never be known.
+            if child.try_wait()?.is_some() && (self.exit().is_some() || self.survivor().is_none()) {
                 return Ok(self.exit().unwrap_or(Ended::Exit(-1)));
             }
             if Instant::now() >= until {
@@ -113,9 +117,10 @@ impl Program {
         }
     }
 
-    /// What became of it, where somebody else had started it: waits while it runs. `None`: nobody knows.
+    /// What became of it, where somebody else had started it: waits while it runs, and not longer than its starter would have.
+    /// `None`: nobody knows.
     pub async fn look(&self, limit: Duration) -> Option<Ended> {
-        let until = Instant::now() + limit;
+        let until = Instant::now() + limit.saturating_sub(self.age().unwrap_or_default());
         loop {
             if let Some(ended) = self.exit() {
                 return Some(ended);
@@ -136,18 +141,46 @@ impl Program {
         std::fs::rename(part, self.file("pid"))
     }
 
-    /// The process, while it lives. Numbers of processes are used again: only one that began when ours did and was told our
-    /// mark is ours.
-    fn survivor(&self) -> Option<u32> {
+    /// Which process it was noted to be, and when that began.
+    fn noted(&self) -> Option<(u32, u64)> {
         let text = std::fs::read_to_string(self.file("pid")).ok()?;
         let (process, began) = text.split_once(' ')?;
-        let (process, began): (u32, u64) = (process.parse().ok()?, began.parse().ok()?);
-        let stat = Stat::of(process)?;
+        Some((process.parse().ok()?, began.parse().ok()?))
+    }
+
+    /// How long ago it began, by a clock that nobody sets. It means nothing of a program from before a restart.
+    fn age(&self) -> Option<Duration> {
+        let (_, began) = self.noted()?;
+        let text = std::fs::read_to_string("/proc/uptime").ok()?;
+        let up: f64 = text.split_whitespace().next()?.parse().ok()?;
+        let began = began as f64 / rustix::param::clock_ticks_per_second() as f64;
+        Duration::try_from_secs_f64(up - began).ok()
+    }
+
+    /// Its group of processes, while anybody in it lives: the shell, or what that had started.
+    fn survivor(&self) -> Option<u32> {
+        let (group, began) = self.noted()?;
+        members(group)
+            .any(|(process, stat)| match process == group {
+                true => stat.began == began && self.was_told_to(process),
+                false => stat.began >= began && self.has_marked(process),
+            })
+            .then_some(group)
+    }
+
+    /// Whether a process is the shell of this program.
+    fn was_told_to(&self, process: u32) -> bool {
         let line = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
-        let mark = self.mark.as_os_str().as_encoded_bytes();
-        let ours =
-            stat.lives && stat.began == began && line.split(|byte| *byte == 0).any(|word| word == mark);
-        ours.then_some(process)
+        line.split(|byte| *byte == 0).any(|word| word == self.mark.as_os_str().as_encoded_bytes())
+    }
+
+    /// Whether a process began with this program's environment.
+    fn has_marked(&self, process: u32) -> bool {
+        let environment = std::fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
+        let mut ours = OURS.as_bytes().to_vec();
+        ours.push(b'=');
+        ours.extend_from_slice(self.mark.as_os_str().as_encoded_bytes());
+        environment.split(|byte| *byte == 0).any(|variable| variable == ours)
     }
 
     fn exit(&self) -> Option<Ended> {
@@ -191,9 +224,12 @@ pub async fn clear(folder: &Path) {
         let Some(mark) = kind.filter(|_| name.starts_with(MARK)) else { continue };
         let program =
             Program { mark: folder.join(mark), line: Vec::new(), folder: None, environment: Vec::new() };
-        if let Some(process) = program.survivor() {
-            tracing::warn!("process {process} of `{mark}` is ended: whoever started it is gone");
-            end_group(process).await;
+        // What a program leaves in the background when it has ended is no business of ours.
+        if program.exit().is_none()
+            && let Some(group) = program.survivor()
+        {
+            tracing::warn!("processes of `{mark}`, group {group}, are ended: whoever started them is gone");
+            end_group(group).await;
         }
         program.forget();
     }
@@ -203,20 +239,23 @@ async fn end_group(process: u32) {
     let Some(group) = i32::try_from(process).ok().and_then(Pid::from_raw) else { return };
     let _ = kill_process_group(group, Signal::TERM);
     let until = Instant::now() + GRACE;
-    while Instant::now() < until && group_lives(process, group) {
+    while Instant::now() < until && members(process).next().is_some() {
         sleep(POLL).await;
     }
     let _ = kill_process_group(group, Signal::KILL);
 }
 
-/// Whether anybody of a group still works: who has ended and is waited for by nobody does not.
-fn group_lives(number: u32, group: Pid) -> bool {
-    if rustix::process::test_kill_process_group(group).is_err() {
-        return false;
-    }
-    let Ok(processes) = std::fs::read_dir("/proc") else { return true };
+/// Who of a group still works: who has ended and is waited for by nobody does not.
+fn members(group: u32) -> impl Iterator<Item = (u32, Stat)> {
+    let is_empty = i32::try_from(group)
+        .ok()
+        .and_then(Pid::from_raw)
+        .is_none_or(|group| rustix::process::test_kill_process_group(group).is_err());
+    let processes = std::fs::read_dir("/proc").ok().filter(|_| !is_empty).into_iter().flatten();
     let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    numbers.filter_map(Stat::of).any(|stat| stat.lives && stat.group == number)
+    numbers
+        .filter_map(|process| Some((process, Stat::of(process)?)))
+        .filter(move |(_, stat)| stat.lives && stat.group == group)
 }
 
 /// What the system tells of a process.

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use catalog::digest::Sha256Digest;
+use rustix::process::{Pid, Signal};
 use serde_json::json;
 
 use super::command::{CommandSettings, Real, WIMLIB};
@@ -167,7 +168,7 @@ async fn a_time_out_ends_all_that_was_started_and_an_exit_code_outlives_the_clie
     };
     let began = Instant::now();
     let hanging = shell("hangs", &line);
-    assert_eq!(hanging.run(Duration::from_secs(1)).await.unwrap(), Ended::TimedOut);
+    assert_eq!(hanging.run(Duration::from_secs(2)).await.unwrap(), Ended::TimedOut);
     assert!(began.elapsed() < Duration::from_secs(20), "nobody waited for the minute to end");
     let id = std::fs::read_to_string(child).unwrap();
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", id.trim())).unwrap_or_default();
@@ -178,4 +179,55 @@ async fn a_time_out_ends_all_that_was_started_and_an_exit_code_outlives_the_clie
     assert_eq!(long.look(Duration::from_secs(9)).await, Some(Ended::Exit(7)));
     long.forget();
     assert_eq!(long.look(Duration::from_secs(1)).await, None);
+}
+
+#[tokio::test]
+async fn a_program_runs_as_long_as_anybody_of_it_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let (told, done) = (folder.path().join("told"), folder.path().join("done"));
+    let program = |mark: &str, line: String| Program {
+        mark: folder.path().join(mark),
+        line: vec!["sh".to_owned(), "-c".to_owned(), line],
+        folder: None,
+        environment: Vec::new(),
+    };
+    let pause = || tokio::time::sleep(Duration::from_millis(5));
+    let number = async || loop {
+        match std::fs::read_to_string(&told).unwrap_or_default().trim().parse().ok().and_then(Pid::from_raw) {
+            Some(number) => break number,
+            None => pause().await,
+        }
+    };
+
+    // The shell that watches is ended alone: what it watched is waited for, though nobody will know its code.
+    let line = format!("echo $PPID > '{}'; sleep 0.5; touch '{}'", told.display(), done.display());
+    let watched = program("run-watched", line);
+    let killing = async { rustix::process::kill_process(number().await, Signal::KILL).unwrap() };
+    let (ended, ()) = tokio::join!(watched.run(Duration::from_secs(20)), killing);
+    assert_eq!(ended.unwrap(), Ended::Exit(-1));
+    assert!(done.exists(), "it had ended");
+
+    // One that does not want to end, whose client is killed while it waits for that.
+    std::fs::remove_file(&told).unwrap();
+    let stubborn = program("run-stubborn", format!("trap '' TERM; echo $$ > '{}'; sleep 60", told.display()));
+    let stat = |process: Pid| {
+        std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).unwrap_or_default()
+    };
+    let gone = |process: Pid| stat(process).is_empty() || stat(process).contains(") Z");
+    let asked = async {
+        let inner = number().await;
+        let shell = rustix::process::getpgid(Some(inner)).unwrap();
+        rustix::process::kill_process_group(shell, Signal::TERM).unwrap();
+        while !gone(shell) {
+            pause().await;
+        }
+        inner
+    };
+    let inner = tokio::select! {
+        ended = stubborn.run(Duration::from_secs(20)) => panic!("it goes on: {ended:?}"),
+        inner = asked => inner,
+    };
+    assert!(!gone(inner), "it does not listen");
+    super::process::clear(folder.path()).await;
+    assert!(gone(inner), "it would work beside the next attempt: {}", stat(inner));
 }
