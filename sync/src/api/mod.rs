@@ -74,6 +74,9 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 const MOST_REQUESTS: (usize, usize) = (64, 24);
 /// Turns that who may only ask leaves to others.
 const SPARED: usize = 16;
+/// Answers to questions that are on their way at once and have more than this many bytes, of all and of one token.
+const LARGE: u64 = 1 << 20;
+const MOST_LARGE: (usize, usize) = (16, 4);
 /// Event streams at once, of all and of one token.
 const MOST_STREAMS: (usize, usize) = (24, 6);
 /// How often a change with `If-Match` is begun anew because something else was changed just then.
@@ -87,6 +90,7 @@ pub struct Api {
     exchange: PathBuf,
     repeats: Arc<Repeats>,
     working: Arc<Turns>,
+    large: Arc<Turns>,
     watching: Arc<Turns>,
     looking: Looking,
     quiet: Quiet,
@@ -107,9 +111,10 @@ impl Api {
         })?;
         let (names, door, repeats) = (tls::called(&settings), Door::default(), Arc::default());
         let working = Turns::new("requests", MOST_REQUESTS.0, MOST_REQUESTS.1);
+        let large = Turns::new("large answers", MOST_LARGE.0, MOST_LARGE.1);
         let watching = Turns::new("event streams", MOST_STREAMS.0, MOST_STREAMS.1);
         let (looking, quiet) = (Looking::default(), Quiet::default());
-        Ok(Arc::new(Self { names, door, exchange, repeats, working, watching, looking, quiet, site }))
+        Ok(Arc::new(Self { names, door, exchange, repeats, working, large, watching, looking, quiet, site }))
     }
 
     /// Answers what is below [`BASE`].
@@ -220,6 +225,11 @@ impl Api {
                     None => begun.forget(),
                 }
             }
+            let is_question = head.method == Method::GET;
+            let response = response.and_then(|response| match is_question {
+                true => sparing(&api.large, hash, response),
+                false => Ok(response),
+            });
             let _ = tell.send(response.map(|response| response.map(|body| body.held_by(turn))));
         });
         told.await.map_err(|_| Problem::new(Code::Internal, "the work ended by a defect"))?
@@ -404,6 +414,19 @@ fn still_good(kept: Option<AdminToken>, now: Timestamp) -> Result<AdminToken, Pr
         .ok_or_else(|| Problem::new(Code::ApiTokenRefused, "the token is unknown, is over, or was revoked"))
 }
 
+/// A large answer waits for its reader in memory: few at once do.
+fn sparing(
+    turns: &Arc<Turns>,
+    token: Sha256Digest,
+    response: Response<Sent>,
+) -> Result<Response<Sent>, Problem> {
+    if response.body().size_hint().lower() <= LARGE {
+        return Ok(response);
+    }
+    let turn = turns.take(token, 0)?;
+    Ok(response.map(|body| body.held_by(turn)))
+}
+
 /// What makes two requests the same.
 fn fingerprint(head: &Parts, body: &Bytes) -> Sha256Digest {
     let line = format!("{} {} {:?}\n", head.method, head.uri, head.headers.get(IF_MATCH));
@@ -426,5 +449,27 @@ async fn read(head: &Parts, body: Incoming, largest: usize) -> Result<Bytes, Pro
             Err(Problem::new(Code::Usage, "the body broke off"))
         }
         Err(_) => Err(Problem::new(Code::Usage, "the body did not come in time")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_answers_hold_turns_until_they_are_read() {
+        let turns = Turns::new("large answers", 3, 2);
+        let answer = |token: &str, bytes: usize| {
+            let response = with(StatusCode::OK, vec![0; bytes], "application/json");
+            sparing(&turns, Sha256Digest::of(token.as_bytes()), response).map_err(|problem| problem.code)
+        };
+        let large = LARGE as usize + 1;
+        let mut held = vec![answer("a", large).unwrap(), answer("a", large).unwrap()];
+        assert_eq!(answer("a", large).unwrap_err(), Code::ApiTooMany);
+        assert!(answer("a", large - 1).is_ok(), "what is small needs none");
+        held.push(answer("b", large).unwrap());
+        assert_eq!(answer("b", large).unwrap_err(), Code::ApiBusy);
+        held.clear();
+        assert!(answer("a", large).is_ok());
     }
 }

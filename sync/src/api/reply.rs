@@ -25,17 +25,20 @@ use super::turns::Turn;
 /// A body: whole, or piece by piece as something happens.
 #[derive(Debug)]
 pub enum Sent {
-    /// All of it. It has the turn of its request until it was taken: what waits for slow readers has an end.
-    Whole(Full<Bytes>, Option<Turn>),
+    /// All of it. It has the turns of its request until it was taken: what waits for slow readers has an end.
+    Whole(Full<Bytes>, Vec<Turn>),
     /// What comes, until its sender is gone; and what is held until then.
     Events(mpsc::Receiver<Bytes>, (Turn, Busy)),
 }
 
 impl Sent {
-    /// Holds the turn of the request for as long as the body is on its way.
+    /// Holds a turn for as long as the body is on its way.
     pub fn held_by(self, turn: Turn) -> Self {
         match self {
-            Self::Whole(body, _) => Self::Whole(body, Some(turn)),
+            Self::Whole(body, mut turns) => {
+                turns.push(turn);
+                Self::Whole(body, turns)
+            }
             Self::Events(..) => self,
         }
     }
@@ -88,7 +91,7 @@ pub enum Ended {
 
 /// An answer with a body of a kind.
 pub fn with(status: StatusCode, bytes: impl Into<Bytes>, kind: &'static str) -> Response<Sent> {
-    of(status, Sent::Whole(Full::new(bytes.into()), None), kind)
+    of(status, Sent::Whole(Full::new(bytes.into()), Vec::new()), kind)
 }
 
 /// An answer that goes on.
@@ -161,7 +164,7 @@ pub fn given(response: &Response<Sent>) -> Option<Given> {
 
 /// The same answer again, which says so.
 pub fn again(given: Given) -> Response<Sent> {
-    let mut response = Response::new(Sent::Whole(given.body, None));
+    let mut response = Response::new(Sent::Whole(given.body, Vec::new()));
     *response.status_mut() = given.status;
     *response.headers_mut() = given.headers;
     response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
