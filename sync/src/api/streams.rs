@@ -28,9 +28,9 @@ const LONGEST: Duration = Duration::from_secs(3_000);
 /// How often it is looked whether tasks have changed.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often it is looked whether the reader may still read.
-const CHECK: Duration = Duration::from_secs(2);
+const CHECK: Duration = Duration::from_secs(1);
 /// So often a stream says that it is there, in checks: a reader that is gone is found by it.
-const BEATS: u32 = 8;
+const BEATS: u32 = 15;
 
 /// Who reads, and what is held for it until the stream ends.
 pub(super) struct Reading {
