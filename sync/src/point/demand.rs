@@ -210,8 +210,8 @@ async fn ask(
     if !with_pieces {
         url.set_query(Some("pieces=no"));
     }
-    let exchange =
-        Exchange { body: None, known: None, deadline: Duration::from_secs(20), cap_bytes: LARGEST_OFFER };
+    let deadline = Duration::from_secs(20);
+    let exchange = Exchange { body: None, known: None, once: None, deadline, cap_bytes: LARGEST_OFFER };
     let (reply, _) = sources.site.exchange(&url, exchange).await.map_err(|fault| fault.problem())?;
     let invalid = |what: String| Problem::new(Code::SiteAnswerInvalid, what);
     match StatusCode::from_u16(reply.status) {
