@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use catalog::digest::{Digests, Sha1Digest, Sha256Digest, Wanted};
 use catalog::id::PackageId;
@@ -152,15 +152,17 @@ async fn take(
     let stop = Stop::new();
     let (site, who, told) = (site.clone(), caller.who.clone(), stop.told());
     let work = tokio::spawn(async move {
-        let ended = take_and_record(&site, path, manifest, &wanted, who, told, progress).await;
+        let added = Added::default();
+        let ended =
+            take_and_record(&site, path, manifest, (wanted, added.clone()), who, told, progress).await;
         if ended.is_ok() {
             site.refresh_shelf().await?;
             site.point.look_again();
             return Ok(());
         }
-        for file in &wanted {
-            if let Err(problem) = take_away(&site, file.sha256, Library::remove).await {
-                error!("`{}` of a prestaged file that was not taken in stays: {problem}", file.name);
+        for sha256 in added.all() {
+            if let Err(problem) = take_away(&site, sha256, Library::remove).await {
+                error!(content.sha256 = %sha256, "{sha256} of a prestaged file that was not taken in stays: {problem}");
             }
         }
         ended
@@ -168,18 +170,33 @@ async fn take(
     work.await.map_err(|died| Problem::of(Code::Internal, &died))?
 }
 
+/// What one import has put into the library. What others bring at the same time is theirs, and stays.
+#[derive(Debug, Clone, Default)]
+struct Added(Arc<Mutex<Vec<Sha256Digest>>>);
+
+impl Added {
+    fn add(&self, sha256: Sha256Digest) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(sha256);
+    }
+
+    fn all(&self) -> Vec<Sha256Digest> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 async fn take_and_record(
     site: &Arc<Site>,
     path: PathBuf,
     manifest: Manifest,
-    wanted: &[CarriedFile],
+    (wanted, added): (Vec<CarriedFile>, Added),
     who: String,
     told: Told,
     progress: impl FnMut(u64) + Send + 'static,
 ) -> Result<(), Problem> {
     let (library, object) = (site.library.clone(), manifest.of.to_string());
-    let (wanted, heard) = (wanted.to_vec(), told.clone());
-    let stored = blocking(move || all(&library, &path, &manifest, &wanted, &heard, progress)).await?;
+    let heard = told.clone();
+    let stored =
+        blocking(move || all(&library, &path, &manifest, (&wanted, &added), &heard, progress)).await?;
     site.write(move |w| {
         // The last moment at which it may be called off: afterwards it is here.
         told.check()?;
@@ -216,7 +233,7 @@ fn all(
     library: &Library,
     path: &Path,
     expected: &Manifest,
-    wanted: &[CarriedFile],
+    (wanted, added): (&[CarriedFile], &Added),
     told: &Told,
     mut progress: impl FnMut(u64),
 ) -> Result<Vec<Stored>, Problem> {
@@ -250,7 +267,11 @@ fn all(
             Piece::End => match staged.check(&what) {
                 Ok(verified) => {
                     let print = (verified.sha256(), verified.fingerprint().sha1, verified.fingerprint().size);
+                    let is_new = library.find(&what).is_none();
                     staged.commit(verified).map_err(|error| error.problem())?;
+                    if is_new {
+                        added.add(print.0);
+                    }
                     stored.push(print);
                 }
                 Err(mismatch) => {

@@ -125,11 +125,15 @@ fn what_is_wanted_is_verified_again_while_it_is_taken() {
     write(&mut bytes, &manifest, &mut Held::of(&[ONE, TWO, THREE])).unwrap();
     std::fs::write(&path, &bytes).unwrap();
     let wanted: Vec<CarriedFile> = distinct(&manifest.items).into_iter().take(2).cloned().collect();
-    let take = |manifest: &Manifest, told: &Told| all(&library, &path, manifest, &wanted, told, |_| {});
+    let added = Added::default();
+    let take =
+        |manifest: &Manifest, told: &Told| all(&library, &path, manifest, (&wanted, &added), told, |_| {});
 
     // Changed since it was looked through: another list, other bytes.
     let other = Manifest { name: "Other".to_owned(), ..manifest.clone() };
     assert_eq!(take(&other, &Told::default()).unwrap_err().code, Code::PrestageMalformed);
+    let its_own = [Sha256Digest::of(ONE), Sha256Digest::of(TWO)];
+    assert_eq!(added.all(), its_own, "what is to be taken away again");
     let at = bytes.windows(3).position(|part| part == TWO).unwrap();
     let mut flipped = bytes.clone();
     flipped[at] ^= 1;
@@ -144,6 +148,7 @@ fn what_is_wanted_is_verified_again_while_it_is_taken() {
 
     let stored = take(&manifest, &Told::default()).unwrap();
     assert_eq!(stored.len(), 2);
+    assert_eq!(added.all(), its_own, "what was here before is somebody else's");
     assert!(library.open_content(Sha256Digest::of(ONE)).unwrap().is_some());
     assert!(library.open_content(Sha256Digest::of(THREE)).unwrap().is_none(), "it was not wanted");
 }
