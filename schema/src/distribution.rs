@@ -125,7 +125,8 @@ impl Reader<'_> {
         self.all(SQL, [], shelf_row)
     }
 
-    /// Content of OS upgrade packages and applications that are deployed: it is in no package, and for devices alone.
+    /// Content of OS upgrade packages, applications and updates that are deployed: it need be in no package, and is for devices
+    /// alone then.
     pub fn deployed_content(&self) -> Result<Vec<DeployedContent>, SchemaError> {
         self.all(
             "SELECT sha256, sha1, size, min(file_name) AS file_name FROM deployed_content GROUP BY 1",

@@ -31,6 +31,7 @@ const STEPS: &[M<'_>] = &[
     M::up(include_str!("../sql/0019_updates_and_windows.sql")),
     M::up(include_str!("../sql/0020_may_pull.sql")),
     M::up(include_str!("../sql/0021_tokens.sql")),
+    M::up(include_str!("../sql/0023_content_of_updates.sql")),
 ];
 
 /// Why the database does not answer.

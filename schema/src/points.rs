@@ -293,15 +293,17 @@ impl Reader<'_> {
         self.first(SQL, (content.0, point), shelf_row)
     }
 
-    /// Bytes of a package, as it is now, that a point does not hold yet and is not asked to fetch for another package.
-    pub fn bytes_lacking(&self, package: &PackageId, point: i64) -> Result<u64, SchemaError> {
+    /// Bytes of packages, images and applications, as they are now, that a point does not hold yet and is not asked to fetch for
+    /// another one; what several of them have counts once.
+    pub fn bytes_lacking(&self, packages: &[PackageId], point: i64) -> Result<u64, SchemaError> {
         const SQL: &str = "
             SELECT coalesce(sum(size), 0) AS lacking FROM content WHERE sha256 IN (
-                SELECT package_content.sha256 FROM package_content WHERE package_id = ?1)
+                SELECT package_content.sha256 FROM package_content
+                 WHERE package_id IN (SELECT value FROM json_each(?1)))
               AND sha256 NOT IN (
                 SELECT content FROM distributed_file JOIN distribution USING (package_id, point_id)
                  WHERE point_id = ?2 AND state NOT IN ('failed', 'cancelled', 'removing'))";
-        let found = self.first(SQL, (package.as_str(), point), |row| size(row, "lacking"))?;
+        let found = self.first(SQL, (to_json(&packages)?, point), |row| size(row, "lacking"))?;
         Ok(found.unwrap_or_default())
     }
 

@@ -214,7 +214,7 @@ mod tests {
                     (id.clone(), Access::Private, 1)
                 );
                 assert_eq!(
-                    w.bytes_lacking(&id, lyon)?,
+                    w.bytes_lacking(&[id.clone(), id.clone()], lyon)?,
                     if w.placement(&id, lyon)?.is_some() { 0 } else { 9 }
                 );
                 w.distribute(&id, OWN_POINT, now)?;

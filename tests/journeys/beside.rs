@@ -100,8 +100,10 @@ async fn only_updates_of_its_collections_are_installed_and_only_in_a_window() {
         (&json!("succeeded"), "installed: none; skipped: KB10 (not-targeted)")
     );
     let mine = ["deploy", "create", "--update", &ten, "--collection", "ring"];
-    site.ok(&mine).await;
+    let made = site.ok(&mine).await;
+    assert!(made["notes"][0].as_str().unwrap().starts_with("not downloaded: "), "{made}");
     let told = policy(&site, &one).await;
+    assert_eq!(told["updates"][0]["files"], json!([]), "nobody has them: {told}");
     assert_eq!(
         (&told["updates"][0]["mandatory"], &told["updates"][0]["title"]),
         (&json!(false), &json!(title))
@@ -110,6 +112,21 @@ async fn only_updates_of_its_collections_are_installed_and_only_in_a_window() {
     assert_eq!(line["state"], "succeeded");
     let short: String = title.chars().take(40).collect();
     assert_eq!(details, format!("installed: {short}; skipped: none"));
+
+    // Once the library has its files, devices are told of them and find them at the site's own point; nobody else does.
+    site.ok(&["package", "create", "p"]).await;
+    site.ok(&["package", "add", "p", &ten]).await;
+    site.ok(&["package", "download", "p"]).await;
+    let told = policy(&site, &one).await;
+    let file = told["updates"][0]["files"][0]["sha256"].as_str().unwrap().to_owned();
+    let get = async |key: &str| {
+        let asked = http().get(format!("{}/content/{file}", site.url)).bearer_auth(key);
+        asked.send().await.expect("it answers").status().as_u16()
+    };
+    assert_eq!((get(&one).await, get("spsync_nobody").await), (200, 404), "{told}");
+    let located = site.ok(&["content", "locate", "--ip", "127.0.0.1", &file]).await;
+    let found = |one: &Value| one["name"] == "site" && one["verdict"] == "in";
+    assert!(located["candidates"].as_array().unwrap().iter().any(found), "{located}");
 
     // The deployment is required: outside of a window of its collection it waits.
     site.refused(

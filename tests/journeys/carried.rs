@@ -23,12 +23,8 @@ fn names(folder: &str) -> Vec<String> {
     names
 }
 
-/// A site with an OS upgrade package `W`, an application `Portal` and a boot image `PE`, and a task sequence `Up` of them with
-/// a product key; not deployed. The digests of image and application.
-async fn prepared(site: &TestSite, key: &str) -> (String, String) {
-    let esd = site.published.find("Windows 11", "business", Architecture::X64, "en-us").expect("published");
-    let bytes = esd.content.read(0, esd.wanted.size as usize);
-    std::fs::write(path(site, "install.esd"), &bytes).expect("it is written");
+/// A boot image in a file.
+pub(crate) fn boot_image(site: &TestSite) -> String {
     let windows = WindowsInfo {
         architecture: Architecture::X64,
         edition: String::new(),
@@ -40,6 +36,16 @@ async fn prepared(site: &TestSite, key: &str) -> (String, String) {
         Image::new("Microsoft Windows PE (x64)").windows(windows).file("Windows/System32/winpe.jpg", *b"pe");
     let boot = WimFile { seed: 7, created: jiff::Timestamp::UNIX_EPOCH, images: vec![image] };
     std::fs::write(path(site, "boot.wim"), boot.to_bytes()).expect("it is written");
+    path(site, "boot.wim")
+}
+
+/// A site with an OS upgrade package `W`, an application `Portal` and a boot image `PE`, and a task sequence `Up` of them with
+/// a product key; not deployed. The digests of image and application.
+pub(crate) async fn prepared(site: &TestSite, key: &str) -> (String, String) {
+    let esd = site.published.find("Windows 11", "business", Architecture::X64, "en-us").expect("published");
+    let bytes = esd.content.read(0, esd.wanted.size as usize);
+    std::fs::write(path(site, "install.esd"), &bytes).expect("it is written");
+    let boot = boot_image(site);
     std::fs::write(path(site, "setup.exe"), b"MZ setup").expect("it is written");
     let form = path(site, "portal.toml");
     std::fs::write(&form, "name = \"Portal\"\ninstall = 'setup.exe /q'\ncontent = [\"setup.exe\"]\n")
@@ -48,7 +54,7 @@ async fn prepared(site: &TestSite, key: &str) -> (String, String) {
     site.ok(&["image", "add", &path(site, "install.esd"), "--name", "W"]).await;
     site.refused("IMAGE_MALFORMED", &["image", "add", &path(site, "install.esd"), "--name", "X", "--boot"])
         .await;
-    site.ok(&["image", "add", &path(site, "boot.wim"), "--name", "PE", "--boot"]).await;
+    site.ok(&["image", "add", &boot, "--name", "PE", "--boot"]).await;
     site.ok(&["app", "add", &form]).await;
     let key_file = path(site, "key");
     let create = [
@@ -169,7 +175,8 @@ async fn a_prestaged_file_fills_a_point_without_its_line() {
     site.refused("NOT_A_POINT", &["prestage", "import", &path(&site, "p.pkgx")]).await;
     site.ok(&["dp", "add", "lyon", "--url", "http://127.0.0.12:1"]).await;
     site.ok(&["dp", "set", "lyon", "schedule=mon-sun 00-24 closed"]).await;
-    site.ok(&["image", "distribute", "W", "--to", "lyon"]).await;
+    let sent = site.ok(&["image", "distribute", "W", "--to", "lyon"]).await;
+    assert_eq!(sent["points"][0]["enrolled"], false, "an image says so as packages do: {sent}");
     let token = site.ok(&["dp", "enrol", "lyon"]).await["token"].as_str().unwrap().to_owned();
     let mut lyon = Machine::new("127.0.0.12", &site.url, &token, "");
     site.ok(&["dp", "set", "lyon", &format!("url={}", lyon.url)]).await;
@@ -266,11 +273,17 @@ async fn a_prestaged_file_fills_a_point_without_its_line() {
     site.ok(&["client", "enrol", "--token-file", &path(&site, "token")]).await;
     let key = std::fs::read_to_string(site.folder.path().join("device/device.key")).unwrap();
     let url = format!("{}/content/{app}", lyon.url);
-    until("the key is known there", async || {
+    // Whoever shows a key that is not known yet may do so ten times: each pause is twice as long.
+    let mut got = Vec::new();
+    for tries in 0..9 {
+        tokio::time::sleep(Duration::from_millis(100 << tries)).await;
         let answer = http().get(&url).bearer_auth(key.trim()).send().await.unwrap();
-        answer.status() == 200 && answer.bytes().await.unwrap().as_ref() == b"MZ setup"
-    })
-    .await;
+        got = if answer.status() == 200 { answer.bytes().await.unwrap().to_vec() } else { Vec::new() };
+        if !got.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(got, b"MZ setup", "the key is known there");
     let located = site.ok(&["content", "locate", "--ip", "127.0.0.1", &app]).await;
     let points = located["candidates"].as_array().unwrap().iter().filter(|one| one["verdict"] == "in");
     assert!(points.clone().any(|one| one["name"] == "lyon"), "{located}");

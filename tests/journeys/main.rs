@@ -25,6 +25,7 @@ mod private;
 mod pulling;
 mod refusals;
 mod rollout;
+mod sending;
 mod sequences;
 mod servers;
 mod shown;

@@ -49,6 +49,9 @@ async fn migrate_drops_fu() {
     .unwrap();
     assert_eq!(site.ok(&["app", "add", &path("portal.toml")]).await["id"], "XYZ00001");
     site.ok(&["ts", "create", "Up", "--upgrade", "--feature-update", &update, "--app", "Portal"]).await;
+    let boot = crate::carried::boot_image(&site);
+    site.ok(&["image", "add", &boot, "--name", "PE", "--boot"]).await;
+    site.ok(&["ts", "set", "Up", "boot_image=PE"]).await;
     std::fs::write(path("secret"), "planted-secret-value").unwrap();
     let secret = path("secret");
     site.ok(&["ts", "step", "add", "Up", "set-variable", "variable=Word", "--value-file", &secret]).await;
@@ -90,8 +93,9 @@ async fn migrate_drops_fu() {
     let incomplete = texts(&moved["incomplete"]);
     assert!(incomplete.iter().any(|line| line.ends_with(": feature-update")), "{incomplete:?}");
     assert!(incomplete.iter().any(|line| line.ends_with(": application `Portal`")), "{incomplete:?}");
+    assert!(incomplete.iter().any(|line| *line == format!("{id}: boot image `PE`")), "{incomplete:?}");
     let left_out = texts(&moved["left_out"]);
-    for part in ["its feature updates", "its secret", "Portal: its content"] {
+    for part in ["its feature updates", "its secret", "Portal: its content", "PE: its content"] {
         assert!(left_out.iter().any(|line| line.contains(part)), "{left_out:?}");
     }
     let shown = other.ok(&["ts", "show", id]).await;
@@ -101,6 +105,8 @@ async fn migrate_drops_fu() {
         all.contains("incomplete: feature-update") && !all.contains("planted") && !all.contains(&update),
         "{all}"
     );
+    let lint = other.refused("BROKEN_REFERENCE", &["ts", "lint", id]).await;
+    assert!(lint.stderr.contains("BOOT_IMAGE_MISSING"), "{lint:?}");
     other.ok(&["collection", "create", "ring"]).await;
     other
         .refused("BROKEN_REFERENCE", &["deploy", "create", id, "--collection", "ring", "--no-package"])

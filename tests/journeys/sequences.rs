@@ -302,6 +302,54 @@ async fn an_image_goes_along_and_no_secret_is_found_anywhere() {
     .await;
 }
 
+/// A boot image is a reference like any other: it comes along, is known again by its digest, or is said to be missing.
+#[tokio::test]
+async fn a_boot_image_of_elsewhere_is_mapped_or_said_to_be_missing() {
+    let (site, other) = (TestSite::start(Way::Alone).await, TestSite::start(Way::Alone).await);
+    let boot = crate::carried::boot_image(&site);
+    site.ok(&["image", "add", &boot, "--name", "PE", "--boot"]).await;
+    site.ok(&["ts", "create", "Own"]).await;
+    site.ok(&["ts", "set", "Own", "boot_image=PE"]).await;
+    site.ok(&["ts", "step", "add", "Own", "restart", "target=boot-image"]).await;
+    // What has its id elsewhere is another thing: an application, and then an image that starts nothing.
+    std::fs::write(path(&other, "a.toml"), "name = \"A\"\ninstall = 'a.exe'\n").unwrap();
+    assert_eq!(other.ok(&["app", "add", &path(&other, "a.toml")]).await["id"], "XYZ00001");
+    other.ok(&["collection", "create", "ring"]).await;
+    let zip = path(&site, "own.zip");
+    let image = async |imported: &Value| {
+        let id = imported["sequences"][0][0].as_str().unwrap();
+        let document = other.ok(&["ts", "show", id]).await["document"].as_str().unwrap().to_owned();
+        let line = document.lines().find(|line| line.starts_with("boot_image = ")).unwrap().to_owned();
+        (id.to_owned(), line)
+    };
+    for (how, name) in [("--no-content", "`PE`"), ("--no-dependencies", "XYZ00001")] {
+        site.ok(&["ts", "export", "Own", "--to", &zip, how]).await;
+        let imported = other.ok(&["ts", "import", &zip, "--duplicates", "create-new"]).await;
+        let (id, line) = image(&imported).await;
+        assert_eq!(texts(&imported["incomplete"]), [format!("{id}: boot image {name}")], "{how}");
+        assert!(!line.contains("XYZ00001"), "{how}: {line}");
+        other.refused("BOOT_IMAGE_MISSING", &["ts", "lint", &id]).await;
+        other.refused("BOOT_IMAGE_MISSING", &["deploy", "create", &id, "--collection", "ring"]).await;
+    }
+    // With its content it comes along; known again by that, it is linked whatever it is called.
+    site.ok(&["ts", "export", "Own", "--to", &zip]).await;
+    let brought = other.ok(&["ts", "import", &zip, "--duplicates", "create-new"]).await;
+    assert_eq!((texts(&brought["added"]), &brought["incomplete"]), (vec!["PE"], &json!([])));
+    let (id, line) = image(&brought).await;
+    other.ok(&["ts", "lint", &id]).await;
+    let here = other.ok(&["image", "show", "PE"]).await["id"].as_str().unwrap().to_owned();
+    assert_eq!(line, format!("boot_image = \"{here}\""));
+    site.ok(&["ts", "export", "Own", "--to", &zip, "--no-content"]).await;
+    let linked = other.ok(&["ts", "import", &zip, "--duplicates", "create-new"]).await;
+    assert_eq!((image(&linked).await.1, &linked["incomplete"]), (line, &json!([])));
+    other
+        .ok(&["deploy", "create", linked["sequences"][0][0].as_str().unwrap(), "--collection", "ring"])
+        .await;
+    // At the site that it comes from it is what it was.
+    let again = site.ok(&["ts", "import", &zip, "--duplicates", "overwrite"]).await;
+    assert_eq!(again["incomplete"], json!([]));
+}
+
 /// Names of the files below `folder` that hold `wanted`, in either case.
 pub(crate) fn files_with(folder: &Path, wanted: &[u8]) -> Vec<String> {
     let mut found = Vec::new();

@@ -1103,7 +1103,7 @@ codes! {
         "set `target=installed-os` on the step";
     BootImageMissing "BOOT_IMAGE_MISSING" Refused 422 None,
         "the task sequence has no boot image",
-        "a restart into the boot image, or stand-alone media, needs one",
+        "a restart into the boot image, or stand-alone media, needs one; or the one it names is not there, after an import for one",
         "spsync ts show TS",
         "restart into the installed operating system instead, or name a boot image";
     DriverContentWithFeatureUpdate "DRIVER_CONTENT_WITH_FEATURE_UPDATE" Refused 422 None,
@@ -1151,6 +1151,11 @@ codes! {
         "FAT32 holds no file of 4 GiB or more",
         "spsync ts refs TS",
         "use media with exFAT or NTFS and leave `--usb` out, or split the image";
+    CarriedTooMuch "CARRIED_TOO_MUCH" Refused 422 None,
+        "more files than go by hand together",
+        "an application of very many files: stand-alone media and prestaged files name 20,000 files in lists of 4 MiB at most",
+        "spsync app show A",
+        "put its many files into one archive, or carry its parts one by one";
     MediaStagingBusy "MEDIA_STAGING_BUSY" Conflict 409 None,
         "another creation of media works in this staging folder",
         "-",

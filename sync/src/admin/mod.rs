@@ -104,7 +104,8 @@ pub async fn answer(site: &Arc<Site>, envelope: Envelope, who: &str, events: mps
             Err(problem)
         }
     };
-    if told && let Err(problem) = tell_devices(site).await {
+    // Whoever changed what is served has offered it already: devices hear of it afterwards.
+    if told && let Err(problem) = device_plane::refresh(site).await {
         tracing::error!("policies cannot be made: {problem}");
     }
     let last = match ended {
@@ -113,12 +114,6 @@ pub async fn answer(site: &Arc<Site>, envelope: Envelope, who: &str, events: mps
     };
     // Nobody may be listening any more; the work is done all the same.
     let _ = events.send(last).await;
-}
-
-/// What is deployed now has other content perhaps: it is offered first, and then devices are told.
-async fn tell_devices(site: &Arc<Site>) -> Result<(), Problem> {
-    site.refresh_shelf().await?;
-    device_plane::refresh(site).await
 }
 
 /// The line of the log with the code that the asker is given. A task says so itself where it ends.

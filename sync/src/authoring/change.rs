@@ -66,6 +66,8 @@ async fn save(
         w.audit(&who, "ts.change", id.as_str(), clock::now())
     })
     .await?;
+    // Where it is deployed, other content may be served now.
+    site.refresh_shelf().await?;
     Answer::of(&show::one(site, &row.id).await?)
 }
 

@@ -279,6 +279,9 @@ pub(super) async fn collect(
             for reference in &references {
                 depend(&mut manifest, &known, &reference.target);
             }
+            if let Some(id) = exported.boot_image.clone() {
+                depend(&mut manifest, &known, &Target::Image(id));
+            }
         }
         let name: FileName = format!("{}.toml", row.id)
             .parse()

@@ -91,6 +91,8 @@ enum New {
 
 /// What the task sequences of an archive refer to.
 struct What {
+    /// Names of images, by their ids there.
+    names: Vec<(PackageId, String)>,
     /// What is here: its id there, its id here.
     ids: HashMap<PackageId, PackageId>,
     /// What comes along, by its id there.
@@ -204,7 +206,8 @@ pub async fn take(
             .filter(|(id, _)| !ids.contains_key(*id) && !brought(id))
             .map(|(id, name)| (id.clone(), name.clone()))
             .collect();
-        let what = What { ids, new, lacking };
+        let names = manifest.images.iter().map(|listed| (listed.id.clone(), listed.name.clone())).collect();
+        let what = What { names, ids, new, lacking };
         record(site, &mut sequences, what, &known, duplicates, &mut imported, caller).await
     }
     .await;
@@ -241,7 +244,7 @@ async fn taken(site: &Arc<Site>, path: &Path, file: &ListedFile) -> Result<Taken
 async fn record(
     site: &Arc<Site>,
     sequences: &mut [(Sequence, PackageId)],
-    What { ids, new, lacking }: What,
+    What { names, ids, new, lacking }: What,
     known: &Known,
     duplicates: Duplicates,
     imported: &mut Imported,
@@ -257,6 +260,11 @@ async fn record(
     let is_lacking = |id: &PackageId| lacking.iter().any(|(lacking, _)| lacking == id);
     let same_site: Vec<PackageId> =
         here.into_iter().filter(|id| !ids.contains_key(id) && !is_lacking(id)).collect();
+    let starts = |id: &PackageId| match (ids.get(id), new.iter().find(|(old, _)| old == id)) {
+        (_, Some((_, New::Image(image)))) => images::is_boot(&image.0.info),
+        (Some(here), _) => known.starts_from(here),
+        _ => same_site.contains(id) && known.starts_from(id),
+    };
     let mut todo = Vec::new();
     for (sequence, _) in sequences.iter_mut() {
         let same = existing.iter().find(|row| row.name.to_lowercase() == sequence.name.to_lowercase());
@@ -279,6 +287,8 @@ async fn record(
     if caller.dry_run {
         return Ok(());
     }
+    let boots = todo.iter().filter_map(|(_, sequence)| sequence.boot_image.clone());
+    let without: Vec<PackageId> = boots.filter(|id| !starts(id)).collect();
     let (code, who) = (site.code().clone(), caller.who.clone());
     let mut made = imported.clone();
     *imported = site
@@ -305,12 +315,20 @@ async fn record(
             }
             // Ids that nothing has and nothing will get: their references are broken, as they should be.
             let mut nothing = HashMap::new();
-            for (id, _) in lacking.iter().filter(|_| !todo.is_empty()) {
-                nothing.insert(id.clone(), w.next_id(&code)?.0);
+            let listed = lacking.iter().map(|(id, _)| id).filter(|_| !todo.is_empty());
+            for id in listed.chain(&without) {
+                if !nothing.contains_key(id) {
+                    nothing.insert(id.clone(), w.next_id(&code)?.0);
+                }
             }
             for (over, mut sequence) in todo {
                 let apps = lacking_apps(&sequence, &lacking);
                 rename(&mut sequence.nodes, &ids, &same_site, &nothing);
+                let lost = sequence.boot_image.take_if(|id| without.contains(id));
+                sequence.boot_image = match &lost {
+                    Some(old) => nothing.get(old).cloned(),
+                    None => sequence.boot_image.map(|id| ids.get(&id).cloned().unwrap_or(id)),
+                };
                 let saved = recorded(&sequence, sequence.checked_text()?);
                 let id = match over {
                     Some((id, revision)) => {
@@ -326,6 +344,10 @@ async fn record(
                 };
                 w.audit(&who, "ts.import", id.as_str(), clock::now())?;
                 made.incomplete.extend(apps.iter().map(|(step, name)| format!("{id} step {step}: {name}")));
+                made.incomplete.extend(lost.map(|old| {
+                    let name = names.iter().find(|(id, _)| *id == old).map(|(_, name)| format!("`{name}`"));
+                    format!("{id}: boot image {}", name.unwrap_or_else(|| old.to_string()))
+                }));
                 for at in sequence.steps() {
                     if let Action::UpgradeOs(upgrade) = &at.step.action
                         && let Some(incomplete) = upgrade.incomplete
@@ -342,7 +364,8 @@ async fn record(
             Ok(made)
         })
         .await?;
-    Ok(())
+    // What was written over may be deployed.
+    site.refresh_shelf().await
 }
 
 /// Steps that install an application which is not here, with its name.

@@ -53,6 +53,7 @@ impl Known {
                 name: row.name.clone(),
                 server: images::is_server(&row.info),
                 indexes: images::editions(&row.info).iter().map(|image| image.index).collect(),
+                boot: images::is_boot(&row.info),
             };
             surroundings.images.insert(row.id.clone(), facts);
         }
@@ -61,6 +62,11 @@ impl Known {
             surroundings.apps.insert(row.id.clone(), AppFacts { name: row.name.clone(), usable });
         }
         Ok(Self { updates, images, apps, surroundings })
+    }
+
+    /// Whether this is a boot image of the site.
+    pub fn starts_from(&self, id: &PackageId) -> bool {
+        self.surroundings.images.get(id).is_some_and(|image| image.boot)
     }
 
     /// Feature updates by id or title, in the order given; each must be deployable.

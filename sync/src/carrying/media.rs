@@ -11,12 +11,12 @@ use catalog::digest::Sha256Digest;
 use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
-use schema::tasks::Unit;
 use serde::{Deserialize, Serialize};
 
-use super::content::{self, FromLibrary, Item, Source};
+use super::content::{self, Item, Source};
 use super::log::{self, LOG, Staging};
-use super::{NewMedia, Stop, disk, enough_room, not_within, standing};
+use super::task::{self, Copying};
+use super::{NewMedia, disk, enough_room, not_within, readable, standing};
 use crate::admin::{Answer, Caller, Work};
 use crate::authoring::stripped;
 use crate::authoring::surroundings::{Known, sequence};
@@ -94,11 +94,47 @@ pub struct Made {
 
 /// Everything that is settled before the first byte is written.
 pub(super) struct Plan {
-    pub(super) folder: PathBuf,
-    pub(super) target: PathBuf,
-    pub(super) medium: Medium,
-    pub(super) document: String,
-    pub(super) policy: Vec<u8>,
+    folder: PathBuf,
+    target: PathBuf,
+    medium: Medium,
+    /// The files beside the content, the last of them with the digests of all others.
+    beside: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Plan {
+    /// Media of this in `folder`, such as can be read back.
+    ///
+    /// # Errors
+    /// `CARRIED_TOO_MUCH`.
+    fn new(folder: PathBuf, medium: Medium, document: String, policy: Vec<u8>) -> Result<Self, Problem> {
+        let content = medium.items.iter().map(|item| item.files.len()).sum::<usize>();
+        readable(content, 0)?;
+        let text = toml::to_string(&medium).map_err(|error| Problem::of(Code::Internal, &error))?;
+        let mut beside =
+            vec![(MEDIA_TOML, text.into_bytes()), (SEQUENCE, document.into_bytes()), (POLICY, policy)];
+        let mut sums = String::new();
+        for (item, file) in
+            medium.items.iter().flat_map(|item| item.files.iter().map(move |file| (item, file)))
+        {
+            sums += &format!("{}  {}\n", file.sha256, place(item, file));
+        }
+        for (name, bytes) in &beside {
+            sums += &format!("{}  {name}\n", Sha256Digest::of(bytes));
+        }
+        readable(content + beside.len(), beside[0].1.len().max(sums.len()))?;
+        // Two names that a stick cannot tell from each other, for one.
+        super::verify::sums(&sums)
+            .and_then(|_| Policy::parse(&beside[2].1))
+            .map_err(|refused| refused.keeping("nothing was written: it could not be used"))?;
+        beside.push((SUMS, sums.into_bytes()));
+        let target = place_of(&folder, &medium.sequence);
+        Ok(Self { folder, target, medium, beside })
+    }
+}
+
+/// Where media of a task sequence lies in a staging folder.
+fn place_of(folder: &Path, sequence: &PackageId) -> PathBuf {
+    folder.join(sequence.as_str())
 }
 
 /// Where a content lies on the media.
@@ -134,7 +170,7 @@ fn is_fat(folder: &Path) -> bool {
 ///
 /// # Errors
 /// `MEDIA_FEATURE_UPDATE` (0x80070490), `MEDIA_UNSUPPORTED_STEP`, `BOOT_IMAGE_MISSING`, `CONTENT_NOT_DISTRIBUTED`,
-/// `MEDIA_FILE_TOO_LARGE`, `TARGET_EXISTS`, `DISK_FULL`: before anything is written but, for the first, the log.
+/// `MEDIA_FILE_TOO_LARGE`, `CARRIED_TOO_MUCH`, `TARGET_EXISTS`, `DISK_FULL`: before anything is written but, for the first, the log.
 pub async fn create(site: &Arc<Site>, wanted: NewMedia, caller: &Caller) -> Result<Work, Problem> {
     let row = sequence(site, &wanted.sequence).await?;
     let parsed = Sequence::parse(&row.document)?;
@@ -152,7 +188,7 @@ pub async fn create(site: &Arc<Site>, wanted: NewMedia, caller: &Caller) -> Resu
     let bytes: u64 =
         items.iter().flat_map(|item| &item.files).map(|file| file.size).fold(0, u64::saturating_add);
     enough_room(standing(&wanted.folder), bytes.saturating_add(BESIDE))?;
-    let target = wanted.folder.join(row.id.as_str());
+    let target = place_of(&wanted.folder, &row.id);
     if std::fs::symlink_metadata(&target).is_ok() {
         return Err(Problem::new(Code::TargetExists, format!("`{}` is there already", target.display())));
     }
@@ -210,9 +246,6 @@ pub async fn create(site: &Arc<Site>, wanted: NewMedia, caller: &Caller) -> Resu
         left_out,
         dry_run: caller.dry_run,
     };
-    if caller.dry_run {
-        return Ok(Answer::of(&made)?.into());
-    }
     let medium = Medium {
         format: FORMAT,
         site: site.code().to_string(),
@@ -223,32 +256,20 @@ pub async fn create(site: &Arc<Site>, wanted: NewMedia, caller: &Caller) -> Resu
         secret_removed,
         items,
     };
-    let plan = Plan { folder: wanted.folder, target, medium, document, policy };
-    let (key, title) =
-        (format!("media {} {}", row.id, plan.folder.display()), format!("media of {}", row.id));
-    let who = caller.who.clone();
-    let task = site
-        .tasks
-        .start("media", title, key, |progress| {
-            let site = site.clone();
-            async move {
-                progress.phase("media", bytes, Unit::Bytes);
-                let stop = Stop::new();
-                let (told, library, telling) = (stop.told(), site.library.clone(), progress.clone());
-                let work = move || {
-                    let progress = |done| telling.at("media", done);
-                    build(&plan, &mut FromLibrary { library, told, progress, done: 0 })
-                };
-                let built = tokio::task::spawn_blocking(work).await;
-                built.map_err(|died| Problem::of(Code::Internal, &died))??;
-                let object = made.sequence.to_string();
-                site.write(move |w| w.audit(&who, "media.create", &object, clock::now())).await?;
-                progress.end("media", format!("{} files", made.files));
-                Answer::of(&made)
-            }
-        })
-        .await?;
-    Ok(Work::Started(task))
+    let plan = Plan::new(wanted.folder, medium, document, policy)?;
+    if caller.dry_run {
+        return Ok(Answer::of(&made)?.into());
+    }
+    let copying = Copying {
+        kind: "media",
+        title: format!("media of {}", row.id),
+        key: format!("media {} {}", row.id, plan.folder.display()),
+        bytes,
+        act: "media.create",
+        object: row.id.to_string(),
+    };
+    let copy = move |source: &mut dyn Source| build(&plan, source);
+    task::start(site, copying, caller, copy, move |()| (format!("{} files", made.files), made)).await
 }
 
 /// A refusal, seen in the log of the daemon and, for a feature update, in that of the staging folder.
@@ -274,7 +295,7 @@ async fn refuse(
 ///
 /// # Errors
 /// Those of the source and the disk; the temporary folder is gone then.
-pub(super) fn build(plan: &Plan, source: &mut impl Source) -> Result<(), Problem> {
+pub(super) fn build(plan: &Plan, source: &mut dyn Source) -> Result<(), Problem> {
     let mut staging = Staging::open(&plan.folder)?;
     let (id, site) = (&plan.medium.sequence, &plan.medium.site);
     staging.say(&[format!("Creating stand-alone media of Task Sequence {id} from site {site}.")])?;
@@ -307,15 +328,12 @@ pub(super) fn build(plan: &Plan, source: &mut impl Source) -> Result<(), Problem
 }
 
 /// Everything into the temporary folder, and onto the disk.
-fn fill(plan: &Plan, folder: &Path, source: &mut impl Source, staging: &mut Staging) -> Result<(), Problem> {
-    let mut sums: Vec<(Sha256Digest, String)> = Vec::new();
+fn fill(plan: &Plan, folder: &Path, source: &mut dyn Source, staging: &mut Staging) -> Result<(), Problem> {
     for item in &plan.medium.items {
         let within = folder.join("content").join(item.id.as_str());
         std::fs::create_dir_all(&within).map_err(|error| disk("made", &within, &error))?;
         for file in &item.files {
-            let path = within.join(file.name.as_str());
-            write(&path, |to| source.copy(file, to))?;
-            sums.push((file.sha256, place(item, file)));
+            write(&within.join(file.name.as_str()), |to| source.copy(file, to))?;
             staging.say(&[format!(
                 "Content {} '{}' ({} bytes) is copied and verified",
                 item.id, file.name, file.size
@@ -323,19 +341,10 @@ fn fill(plan: &Plan, folder: &Path, source: &mut impl Source, staging: &mut Stag
         }
         sync_folder(&within)?;
     }
-    let medium = toml::to_string(&plan.medium).map_err(|error| Problem::of(Code::Internal, &error))?;
-    for (name, bytes) in [
-        (MEDIA_TOML, medium.as_bytes()),
-        (SEQUENCE, plan.document.as_bytes()),
-        (POLICY, plan.policy.as_slice()),
-    ] {
+    for (name, bytes) in &plan.beside {
         let path = folder.join(name);
         write(&path, |to| to.write_all(bytes).map_err(|error| disk("written", &path, &error)))?;
-        sums.push((Sha256Digest::of(bytes), name.to_owned()));
     }
-    let text: String = sums.iter().map(|(digest, path)| format!("{digest}  {path}\n")).collect();
-    let path = folder.join(SUMS);
-    write(&path, |to| to.write_all(text.as_bytes()).map_err(|error| disk("written", &path, &error)))?;
     let content = folder.join("content");
     if content.is_dir() {
         sync_folder(&content)?;

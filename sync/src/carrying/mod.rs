@@ -15,6 +15,7 @@ mod media;
 mod prestage;
 mod take_in;
 mod tar;
+mod task;
 mod verify;
 
 use std::path::PathBuf;
@@ -46,6 +47,28 @@ pub struct NewMedia {
     /// Its label.
     #[serde(default)]
     pub label: Option<String>,
+}
+
+/// The most files that go by hand together: what is made and what is read have one limit.
+pub(crate) const MOST_FILES: usize = 20_000;
+/// The most bytes of a list of them.
+pub(crate) const LARGEST_LIST: u64 = 4 << 20;
+
+/// Refuses what no reader would take, before any of it is written. Pure.
+///
+/// # Errors
+/// `CARRIED_TOO_MUCH`.
+pub(crate) fn readable(files: usize, list: usize) -> Result<(), Problem> {
+    let message = match (files, list as u64) {
+        (files, _) if files > MOST_FILES => {
+            format!("{files} files, at most {MOST_FILES} go by hand together")
+        }
+        (_, list) if list > LARGEST_LIST => {
+            format!("the list of its files has {list} bytes, at most {LARGEST_LIST} are read")
+        }
+        _ => return Ok(()),
+    };
+    Err(Problem::new(Code::CarriedTooMuch, message).keeping("nothing was written"))
 }
 
 /// Ends blocking work when the task that waits for it goes: a cancelled task leaves nothing at work.

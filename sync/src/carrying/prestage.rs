@@ -10,24 +10,19 @@ use std::sync::Arc;
 use catalog::digest::{Checker, Sha256Digest};
 use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
-use schema::tasks::Unit;
 use serde::{Deserialize, Serialize};
 
-use super::content::{self, Carried, CarriedFile, FromLibrary, Item, Source, distinct};
+use super::content::{self, Carried, CarriedFile, Item, Source, distinct};
 use super::tar::{self, BLOCK};
-use super::{Stop, disk, enough_room, not_within, standing};
+use super::task::{self, Copying};
+use super::{LARGEST_LIST, MOST_FILES, disk, enough_room, not_within, readable, standing};
 use crate::admin::{Answer, Caller, Work};
-use crate::clock;
 use crate::site::Site;
 
 /// The name of the list within the archive.
 const LIST: &str = "prestage.toml";
 /// The form that this release writes.
 const FORMAT: u32 = 1;
-/// The most bytes of a list.
-const LARGEST_LIST: u64 = 4 << 20;
-/// The most files in a list.
-const MOST_FILES: usize = 20_000;
 /// Zeros behind the end: archives are padded to this much.
 const LONGEST_END: u64 = 20 * BLOCK as u64;
 
@@ -52,6 +47,18 @@ impl Manifest {
     /// Bytes of all content.
     pub fn bytes(&self) -> u64 {
         distinct(&self.items).iter().map(|file| file.size).fold(0, u64::saturating_add)
+    }
+
+    /// The list as it is written: one that is read back.
+    ///
+    /// # Errors
+    /// `CARRIED_TOO_MUCH`.
+    fn text(&self) -> Result<String, Problem> {
+        let files = self.items.iter().map(|item| item.files.len()).sum();
+        readable(files, 0)?;
+        let text = toml::to_string(self).map_err(|error| Problem::of(Code::Internal, &error))?;
+        readable(files, text.len())?;
+        Ok(text)
     }
 
     fn parse(text: &[u8]) -> Result<Self, Problem> {
@@ -84,14 +91,14 @@ fn name_of(file: &CarriedFile) -> String {
 /// Writes a file; its bytes.
 ///
 /// # Errors
-/// Those of the source and the disk.
-pub fn write(to: &mut impl Write, manifest: &Manifest, source: &mut impl Source) -> Result<u64, Problem> {
+/// `CARRIED_TOO_MUCH` before the first byte; those of the source and the disk.
+pub fn write(to: &mut impl Write, manifest: &Manifest, source: &mut dyn Source) -> Result<u64, Problem> {
     let failed = |error: std::io::Error| {
         let code =
             if error.kind() == std::io::ErrorKind::StorageFull { Code::DiskFull } else { Code::DiskError };
         Problem::new(code, "the prestaged file cannot be written").because_of(Some(&error))
     };
-    let list = toml::to_string(manifest).map_err(|error| Problem::of(Code::Internal, &error))?;
+    let list = manifest.text()?;
     let size = list.len() as u64;
     to.write_all(&tar::header(LIST, size)).map_err(failed)?;
     to.write_all(list.as_bytes()).map_err(failed)?;
@@ -251,7 +258,7 @@ pub struct Prestaged {
 /// Makes a prestaged file, as a task.
 ///
 /// # Errors
-/// `PRESTAGE_FEATURE_UPDATE` before any file exists; those of the content; `TARGET_EXISTS`, `DISK_FULL`.
+/// `PRESTAGE_FEATURE_UPDATE` before any file exists; those of the content; `TARGET_EXISTS`, `CARRIED_TOO_MUCH`, `DISK_FULL`.
 pub async fn create(
     site: &Arc<Site>,
     what: &str,
@@ -267,9 +274,10 @@ pub async fn create(
         return Err(Problem::new(Code::TargetExists, message));
     }
     let manifest = Manifest { format: FORMAT, site: site.code().to_string(), of: id, name, items };
+    let list = manifest.text()?.len() as u64;
     let content_bytes = manifest.bytes();
     let all = distinct(&manifest.items).iter().map(|file| tar::room(file.size)).fold(0, u64::saturating_add);
-    enough_room(standing(file), all.saturating_add(LARGEST_LIST))?;
+    enough_room(standing(file), all.saturating_add(tar::room(list)).saturating_add(2 * BLOCK as u64))?;
     let made = Prestaged {
         file: file.to_owned(),
         of: manifest.of.clone(),
@@ -283,38 +291,24 @@ pub async fn create(
     if caller.dry_run {
         return Ok(Answer::of(&made)?.into());
     }
-    let (key, title) =
-        (format!("prestage {} {}", manifest.of, file.display()), format!("prestage {}", made.name));
-    let who = caller.who.clone();
-    let task = site
-        .tasks
-        .start("prestage", title, key, |progress| {
-            let site = site.clone();
-            async move {
-                progress.phase("prestage", content_bytes, Unit::Bytes);
-                let stop = Stop::new();
-                let (target, told, library) = (made.file.clone(), stop.told(), site.library.clone());
-                let telling = progress.clone();
-                let work = move || {
-                    let progress = |done| telling.at("prestage", done);
-                    let mut source = FromLibrary { library, told, progress, done: 0 };
-                    whole(&target, &manifest, &mut source)
-                };
-                let bytes = tokio::task::spawn_blocking(work)
-                    .await
-                    .map_err(|died| Problem::of(Code::Internal, &died))??;
-                let object = made.of.to_string();
-                site.write(move |w| w.audit(&who, "prestage.create", &object, clock::now())).await?;
-                progress.end("prestage", format!("{bytes} bytes"));
-                Answer::of(&Prestaged { bytes, ..made })
-            }
-        })
-        .await?;
-    Ok(Work::Started(task))
+    let copying = Copying {
+        kind: "prestage",
+        title: format!("prestage {}", made.name),
+        key: format!("prestage {} {}", manifest.of, file.display()),
+        bytes: content_bytes,
+        act: "prestage.create",
+        object: manifest.of.to_string(),
+    };
+    let target = made.file.clone();
+    let copy = move |source: &mut dyn Source| whole(&target, &manifest, source);
+    task::start(site, copying, caller, copy, move |bytes| {
+        (format!("{bytes} bytes"), Prestaged { bytes, ..made })
+    })
+    .await
 }
 
 /// Writes a file that appears under its name whole. What a dead process left beside it goes first.
-pub(super) fn whole(target: &Path, manifest: &Manifest, source: &mut impl Source) -> Result<u64, Problem> {
+pub(super) fn whole(target: &Path, manifest: &Manifest, source: &mut dyn Source) -> Result<u64, Problem> {
     let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = |error: std::io::Error| disk("written", target, &error);
     std::fs::create_dir_all(folder).map_err(failed)?;

@@ -1,7 +1,8 @@
 //! A prestaged file into the library of a distribution point.
 //!
 //! The file is read twice: once to see that it is whole and every content is what the list says, which changes nothing; and once
-//! to take in what this point was told to hold and lacks. That is recorded in one transaction, after all of it is there.
+//! to take in what this point was told to hold and lacks. That is recorded in one transaction, after all of it is there. Whatever
+//! keeps it from that, somebody who cancels it too, leaves nothing of it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use catalog::problem::{Code, Coded as _, Problem};
 use dp::library::{Library, Staged};
 use schema::tasks::Unit;
 use serde::{Deserialize, Serialize};
-use tracing::info;
+use tracing::{error, info};
 
 use super::content::{CarriedFile, distinct};
 use super::prestage::{Manifest, Piece, look_through, matches, open, read};
@@ -130,35 +131,64 @@ async fn run(
         return Answer::of(&taken_in);
     }
     progress.phase("take in", bytes, Unit::Bytes);
-    let stop = Stop::new();
-    let (library, told, telling) = (site.library.clone(), stop.told(), progress.clone());
-    let (wanted, expected) = (sorted.taken.clone(), manifest.clone());
-    let stored =
-        blocking(move || all(&library, &path, &expected, &wanted, &told, |done| telling.at("take in", done)));
-    let recorded = match stored.await {
-        Ok(stored) => {
-            let (who, object) = (caller.who.clone(), manifest.of.to_string());
-            let recorded = site.write(move |w| {
-                for (sha256, sha1, size) in &stored {
-                    w.record_content(*sha256, *sha1, *size, false, clock::now())?;
-                }
-                w.audit(&who, "prestage.import", &object, clock::now())
-            });
-            recorded.await
-        }
-        Err(problem) => Err(problem),
-    };
-    if let Err(problem) = recorded {
-        for file in &sorted.taken {
-            take_away(site, file.sha256, Library::remove).await?;
-        }
-        return Err(problem);
-    }
-    site.refresh_shelf().await?;
-    site.point.look_again();
+    let telling = progress.clone();
+    let told = move |done| telling.at("take in", done);
+    take(site, path, manifest, sorted.taken, caller, told).await?;
     info!("{} files of {} came by a prestaged file", taken_in.taken.len(), taken_in.name);
     progress.end("take in", format!("{} files", taken_in.taken.len()));
     Answer::of(&taken_in)
+}
+
+/// Takes in what is wanted: all of it is recorded, or none of it stays. It is a work of its own, which a cancelled task does not
+/// take along: that only tells it to end, and it clears what it began.
+async fn take(
+    site: &Arc<Site>,
+    path: PathBuf,
+    manifest: Manifest,
+    wanted: Vec<CarriedFile>,
+    caller: &Caller,
+    progress: impl FnMut(u64) + Send + 'static,
+) -> Result<(), Problem> {
+    let stop = Stop::new();
+    let (site, who, told) = (site.clone(), caller.who.clone(), stop.told());
+    let work = tokio::spawn(async move {
+        let ended = take_and_record(&site, path, manifest, &wanted, who, told, progress).await;
+        if ended.is_ok() {
+            site.refresh_shelf().await?;
+            site.point.look_again();
+            return Ok(());
+        }
+        for file in &wanted {
+            if let Err(problem) = take_away(&site, file.sha256, Library::remove).await {
+                error!("`{}` of a prestaged file that was not taken in stays: {problem}", file.name);
+            }
+        }
+        ended
+    });
+    work.await.map_err(|died| Problem::of(Code::Internal, &died))?
+}
+
+async fn take_and_record(
+    site: &Arc<Site>,
+    path: PathBuf,
+    manifest: Manifest,
+    wanted: &[CarriedFile],
+    who: String,
+    told: Told,
+    progress: impl FnMut(u64) + Send + 'static,
+) -> Result<(), Problem> {
+    let (library, object) = (site.library.clone(), manifest.of.to_string());
+    let (wanted, heard) = (wanted.to_vec(), told.clone());
+    let stored = blocking(move || all(&library, &path, &manifest, &wanted, &heard, progress)).await?;
+    site.write(move |w| {
+        // The last moment at which it may be called off: afterwards it is here.
+        told.check()?;
+        for (sha256, sha1, size) in &stored {
+            w.record_content(*sha256, *sha1, *size, false, clock::now())?;
+        }
+        w.audit(&who, "prestage.import", &object, clock::now())
+    })
+    .await
 }
 
 async fn blocking<T: Send + 'static>(

@@ -11,11 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::media::{FORMAT, MEDIA_TOML, Medium, POLICY, SUMS, place};
 use super::prestage::open;
-
-/// The most bytes of a small file on media.
-const LARGEST_SMALL: u64 = 4 << 20;
-/// The most files.
-const MOST_FILES: usize = 20_000;
+use super::{LARGEST_LIST, MOST_FILES};
 
 /// What was found.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -66,7 +62,7 @@ fn line(text: &str) -> Option<(Sha256Digest, String)> {
 ///
 /// # Errors
 /// `MEDIA_DAMAGED`.
-fn sums(text: &str) -> Result<Vec<(Sha256Digest, String)>, Problem> {
+pub(super) fn sums(text: &str) -> Result<Vec<(Sha256Digest, String)>, Problem> {
     let mut all = Vec::new();
     let mut names = BTreeSet::new();
     for text in text.lines() {
@@ -98,10 +94,10 @@ fn open_within(folder: &Path, path: &str) -> Result<std::io::BufReader<std::fs::
 fn small(folder: &Path, name: &str) -> Result<String, Problem> {
     let file = open_within(folder, name).map_err(|why| damaged(format!("`{name}`: {why}")))?;
     let mut text = String::new();
-    let read = file.take(LARGEST_SMALL + 1).read_to_string(&mut text);
+    let read = file.take(LARGEST_LIST + 1).read_to_string(&mut text);
     read.map_err(|error| damaged(format!("`{name}`: {error}")))?;
-    if text.len() as u64 > LARGEST_SMALL {
-        return Err(damaged(format!("`{name}` has more than {LARGEST_SMALL} bytes")));
+    if text.len() as u64 > LARGEST_LIST {
+        return Err(damaged(format!("`{name}` has more than {LARGEST_LIST} bytes")));
     }
     Ok(text)
 }

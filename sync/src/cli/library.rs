@@ -13,7 +13,7 @@ use super::ts::{id_of, key_value, say};
 use super::{Global, Output, connect};
 use crate::admin::Request;
 use crate::config::Loaded;
-use crate::packages::Distributed;
+use crate::points::Distributed;
 use crate::software::apps::LARGEST_FORM;
 use crate::software::places::Kind;
 use crate::software::windows::{NewWindow, ShownWindow};

@@ -13,8 +13,8 @@ use super::{Format, Global, Output, connect};
 use crate::admin::{PointVerb, Request};
 use crate::config::Loaded;
 use crate::download::Filled;
-use crate::packages::{Changed, Distributed, Shown, Validated};
-use crate::points::Act;
+use crate::packages::{Changed, Shown, Validated};
+use crate::points::{Act, Distributed};
 
 /// Deployment packages
 #[derive(Debug, Subcommand)]

@@ -10,7 +10,7 @@ use super::output::safe;
 use super::{Global, Output, connect};
 use crate::admin::{PointVerb, Request};
 use crate::config::Loaded;
-use crate::packages::Distributed;
+use crate::points::Distributed;
 
 /// How often the site is asked: points report every second while they work.
 const LOOK: Duration = Duration::from_millis(500);

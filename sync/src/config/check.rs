@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::Loaded;
-use super::settings::{Settings, is_file};
+use super::meaning::is_file;
+use super::settings::Settings;
 use crate::schedule::Schedule;
 
 /// Below this share of free space, content beside the database endangers it.

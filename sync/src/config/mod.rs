@@ -14,6 +14,7 @@
 mod check;
 mod error;
 mod layers;
+mod meaning;
 mod rules;
 mod settings;
 mod units;

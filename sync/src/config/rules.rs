@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::settings::{Settings, Source, SourceKind, is_file};
+use super::meaning::is_file;
+use super::settings::{Settings, Source, SourceKind};
 use super::units::{cut, show_duration, web_address};
 use crate::import::IMPORT;
 

@@ -13,7 +13,8 @@ use crate::admin::{Request, UpdateFilter};
 use crate::download::Filled;
 use crate::fixture::{DemoCatalog, Fault, Origin, PublishedEsd};
 use crate::licensing::{Decided, Licensed, Reviewed};
-use crate::packages::{Changed, Distributed, Shown};
+use crate::packages::{Changed, Shown};
+use crate::points::Distributed;
 use crate::run::Report;
 use crate::updates::List;
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::eligible::{Judged, Needs, Reason, Why};
 use super::options::Options;
+use super::package::Package;
 use super::reaching::{self, Asker, GroupLine, Means, Wanted};
 use super::request::CheckArgs;
 use super::resolve::{self, Stored};
@@ -23,7 +24,7 @@ use crate::authoring::surroundings::{Known, sequence};
 use crate::policy::{ContentFile, Facts, References};
 use crate::sequence::Sequence;
 use crate::site::Site;
-use crate::software::collections;
+use crate::software::{collections, places};
 
 /// What the site knows that deployments are judged by.
 pub struct World {
@@ -122,8 +123,12 @@ pub struct About<'a> {
     pub cloud: bool,
     /// Devices on the internet are offered it.
     pub internet: bool,
-    /// Names of points that the content will be sent to.
+    /// Names of points that feature updates will be sent to.
     pub planned: Vec<String>,
+    /// Names of points that images and applications will be sent to.
+    pub planned_software: Vec<String>,
+    /// The site's own point, which serves images and applications as soon as they are deployed.
+    pub own: Option<String>,
 }
 
 /// One device.
@@ -230,6 +235,16 @@ pub fn judge(world: &World, places: &Places, about: &About<'_>) -> Checked {
     }
 }
 
+/// How content of one sort comes to devices.
+struct Way {
+    /// Points that have it as soon as it is deployed.
+    served: BTreeSet<u32>,
+    /// Points that it will be sent to.
+    planned: BTreeSet<u32>,
+    /// The upstream's own links may be used.
+    cloud: bool,
+}
+
 /// Contents of everything that is referred to, and which are whose.
 struct Contents {
     all: Vec<Wanted>,
@@ -238,39 +253,39 @@ struct Contents {
 
 impl Contents {
     fn of(about: &About<'_>, places: &Places) -> Self {
-        let planned: BTreeSet<u32> =
-            about.planned.iter().filter_map(|name| places.point_called(name)).collect();
+        let numbers = |names: &mut dyn Iterator<Item = &String>| -> BTreeSet<u32> {
+            names.filter_map(|name| places.point_called(name)).collect()
+        };
+        let updates =
+            Way { served: BTreeSet::new(), planned: numbers(&mut about.planned.iter()), cloud: about.cloud };
+        let software = Way {
+            served: numbers(&mut about.own.iter()),
+            planned: numbers(&mut about.planned_software.iter()),
+            cloud: false,
+        };
         let mut made = Self { all: Vec::new(), of: HashMap::new() };
-        let none = BTreeSet::new();
         for update in &about.references.feature_updates {
-            made.add(update.id().to_string(), &update.files, places, &planned, about.cloud);
+            made.add(update.id().to_string(), &update.files, places, &updates);
         }
         for image in &about.references.images {
-            made.add(image.id.to_string(), std::slice::from_ref(&image.file), places, &none, false);
+            made.add(image.id.to_string(), std::slice::from_ref(&image.file), places, &software);
         }
         for app in &about.references.applications {
-            made.add(app.id.to_string(), &app.files, places, &none, false);
+            made.add(app.id.to_string(), &app.files, places, &software);
         }
         made
     }
 
-    fn add(
-        &mut self,
-        id: String,
-        files: &[ContentFile],
-        places: &Places,
-        planned: &BTreeSet<u32>,
-        cloud: bool,
-    ) {
+    fn add(&mut self, id: String, files: &[ContentFile], places: &Places, way: &Way) {
         for file in files {
             let held = file.sha256.and_then(|sha256| places.holds(sha256));
             let wanted = Wanted {
                 name: file.name.to_string(),
                 size: file.size,
-                held: held.map(|held| held.points.keys().copied().collect()).unwrap_or_default(),
-                planned: planned.clone(),
+                held: held.iter().flat_map(|held| held.points.keys()).chain(&way.served).copied().collect(),
+                planned: way.planned.clone(),
                 // What was published with a SHA-1 alone cannot be asked for by a device.
-                cloud: cloud && held.is_some_and(|held| !held.cloud.is_empty()),
+                cloud: way.cloud && held.is_some_and(|held| !held.cloud.is_empty()),
             };
             self.of.entry(id.clone()).or_default().push(self.all.len());
             self.all.push(wanted);
@@ -282,6 +297,15 @@ impl Contents {
         let ids = updates.chain(judged.packages.iter().map(ToString::to_string));
         ids.filter_map(|id| self.of.get(&id)).flatten().copied().collect()
     }
+}
+
+/// The name of the site's own point.
+///
+/// # Errors
+/// Those of the database.
+pub(super) async fn own_point(site: &Arc<Site>) -> Result<Option<String>, Problem> {
+    let rows = site.read(|r| r.point_settings()).await?;
+    Ok(rows.into_iter().find(|row| row.id == schema::points::OWN_POINT).map(|row| row.name))
 }
 
 /// Checks a deployment that is there, or one to make.
@@ -312,28 +336,40 @@ pub async fn check(site: &Arc<Site>, args: &CheckArgs) -> Result<Answer, Problem
         .and_then(|row| serde_json::from_value(row.options.clone()).ok())
         .unwrap_or(Options { cloud: args.cloud, internet: args.internet, ..Options::default() });
     let references = world.references(&sequence);
-    let to = match &deployment {
-        Some(row) if args.to.is_empty() && row.package.is_some() => Some(row.places.clone()),
-        _ if args.to.is_empty() => None,
-        _ => Some(args.to.clone()),
+    // Without a name a package is sent to the site's own point, and images and applications are sent nowhere.
+    let (to, package) = match &deployment {
+        Some(row) if args.to.is_empty() => (row.places.clone(), row.package.is_some()),
+        _ => (args.to.clone(), !args.to.is_empty()),
     };
-    let planned = match to {
-        Some(to) => crate::points::targets(site, &to).await?.points,
-        None => Vec::new(),
-    };
+    let targets = crate::points::targets(site, &to).await?;
+    let planned: Vec<String> = targets.points.iter().map(|point| point.name.clone()).collect();
     let about = About {
         sequence: &sequence,
         references: &references,
         collection: &collection,
         cloud: options.cloud || args.cloud,
         internet: options.internet || args.internet,
-        planned: planned.into_iter().map(|point| point.name).collect(),
+        planned_software: if to.is_empty() { Vec::new() } else { planned.clone() },
+        planned: if package { planned } else { Vec::new() },
+        own: own_point(site).await?,
     };
     let mut checked = judge(&world, &site.locations.places(), &about);
     let missing = super::package::missing(&world, &references);
     if !missing.is_empty() {
         let titles: Vec<_> = missing.iter().map(|listed| listed.update.title.as_str()).collect();
         checked.notes.push(format!("not downloaded: {}", titles.join(", ")));
+    }
+    if !to.is_empty() {
+        // What is not downloaded would go into a package: the one of the deployment, or a new one.
+        let would = match deployment.as_ref().and_then(|row| row.package.clone()) {
+            Some(package) => Package::Existing(package, Vec::new()),
+            None => Package::New(String::new(), Vec::new()),
+        };
+        let things = places::needed(&sequence, &world.known);
+        match super::package::room(site, &would, &missing, &things, &targets.points).await {
+            Ok(short) => checked.notes.extend(short),
+            Err(refused) => checked.notes.push(refused.to_string()),
+        }
     }
     checked.notes.extend(world.strangers(&collection));
     let purpose = args.purpose.or(deployment.as_ref().map(|row| row.purpose)).unwrap_or(Purpose::Available);

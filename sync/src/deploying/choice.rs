@@ -14,7 +14,7 @@ pub struct Asked {
     pub new_package: Option<String>,
     /// No package.
     pub no_package: bool,
-    /// Points and groups that the package is sent to.
+    /// Points and groups that its content is sent to.
     pub to: Vec<String>,
 }
 
@@ -47,10 +47,9 @@ pub fn decide(
         return Err(Problem::new(Code::ConflictingOptions, message));
     }
     if asked.no_package && !asked.to.is_empty() {
-        return Err(Problem::new(
-            Code::ConflictingOptions,
-            "without a package there is nothing to send with --to",
-        ));
+        let message = "without a package no feature update is sent with --to";
+        return Err(Problem::new(Code::ConflictingOptions, message)
+            .help("leave --to out; `spsync ts distribute TS --to DP` sends images and applications"));
     }
     if missing.is_empty() {
         let why = match uses_updates {

@@ -1,21 +1,26 @@
-//! Bringing the content of deployments: what lacks is downloaded, then sent to the points that were named. A task, which goes
-//! on where a dead process left it.
+//! Bringing the content of deployments: images and applications are sent to the points that were named, feature updates that
+//! lack are downloaded and sent there too. A task, which goes on where a dead process left it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::id::{PackageId, TaskId};
-use catalog::problem::{Code, Problem};
+use catalog::problem::Problem;
 use jiff::Timestamp;
 use schema::deployments::{ContentState, DeploymentRow};
+use schema::points::OWN_POINT;
 use tracing::{error, info};
 
 use super::{phases, show};
 use crate::admin::{Answer, Caller, Work};
+use crate::authoring::surroundings::{Known, sequence};
 use crate::clock;
 use crate::packages;
+use crate::points::{self, Targets};
+use crate::sequence::Sequence;
 use crate::site::Site;
+use crate::software::places;
 use crate::tasks::Progress;
 
 /// How long after a failure it is tried again.
@@ -33,16 +38,13 @@ pub async fn bring(
     notes: &[String],
     caller: &Caller,
 ) -> Result<TaskId, Problem> {
-    let Some(package) = row.package.clone() else {
-        return Err(Problem::new(Code::Internal, format!("deployment {} has no package", row.id)));
-    };
     let title = format!("content of deployment {}", row.id);
     let (row, notes, caller) = (row.clone(), notes.to_vec(), caller.clone());
     site.tasks
-        .start("deploy", title, packages::key(&package), |progress| {
+        .start("deploy", title, key(&row), |progress| {
             let site = site.clone();
             async move {
-                let done = fill_and_send(&site, &package, &row.places, &caller, &progress).await;
+                let done = fill_and_send(&site, &row, &caller, &progress).await;
                 let (state, problem) = match done {
                     Ok(None) => (ContentState::Ready, None),
                     Ok(Some(problem)) | Err(problem) => (ContentState::Failed, Some(problem)),
@@ -57,8 +59,52 @@ pub async fn bring(
         .await
 }
 
-/// What went wrong with a part of it, if anything.
+/// Two of one package are one work.
+fn key(row: &DeploymentRow) -> String {
+    row.package.as_ref().map_or_else(|| format!("deployment {}", row.id), packages::key)
+}
+
+/// The points and groups that are sent images and applications too: all but the site's own, which serves whatever is deployed.
+/// `None` where there are none.
+pub(super) fn elsewhere(targets: &Targets) -> Option<Targets> {
+    let others = targets.points.iter().filter(|point| point.id != OWN_POINT);
+    let others = Targets { points: others.cloned().collect(), groups: targets.groups.clone() };
+    (!others.points.is_empty() || !others.groups.is_empty()).then_some(others)
+}
+
+/// What went wrong with a part of it, if anything. What is in the library already goes first: a package that cannot be filled
+/// keeps it from nobody.
 async fn fill_and_send(
+    site: &Arc<Site>,
+    row: &DeploymentRow,
+    caller: &Caller,
+    progress: &Progress,
+) -> Result<Option<Problem>, Problem> {
+    let software = send_software(site, row, caller).await;
+    let package = match &row.package {
+        Some(package) => fill_and_send_package(site, package, &row.places, caller, progress).await?,
+        None => None,
+    };
+    Ok(software?.or(package))
+}
+
+/// The images and applications that the task sequence needs now.
+async fn send_software(
+    site: &Arc<Site>,
+    row: &DeploymentRow,
+    caller: &Caller,
+) -> Result<Option<Problem>, Problem> {
+    let Some(targets) = elsewhere(&points::targets(site, &row.places).await?) else { return Ok(None) };
+    let document = sequence(site, row.sequence.as_str()).await?.document;
+    let things = places::needed(&Sequence::parse(&document)?, &Known::of(site).await?);
+    let mut problem = None;
+    for sent in places::send(site, things, targets, caller).await? {
+        problem = points::partly(&sent.points, &sent.name).unwrap_or_else(Some).or(problem);
+    }
+    Ok(problem)
+}
+
+async fn fill_and_send_package(
     site: &Arc<Site>,
     package: &PackageId,
     places: &[String],
@@ -106,9 +152,8 @@ async fn go_on(
     let rows = site.read(|r| r.deployments()).await?;
     for row in rows.into_iter().filter(|row| row.stopped.is_none()) {
         let (pending, failed) = (row.content == ContentState::Pending, row.content == ContentState::Failed);
-        let Some(package) = row.package.clone().filter(|_| pending || failed) else { continue };
         let waits = tried.get(&row.id).is_some_and(|at| now.duration_since(*at).unsigned_abs() < PAUSE);
-        if waits || site.tasks.working_on(&packages::key(&package)).is_some() {
+        if !(pending || failed) || waits || site.tasks.working_on(&key(&row)).is_some() {
             continue;
         }
         if tried.insert(row.id.clone(), now).is_none() && failed {

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use schema::Writer;
 use schema::collections::Collection;
 use schema::deployments::{ContentState, DeploymentRow, Purpose};
+use schema::points::PointRow;
 use schema::sequences::SequenceRow;
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +29,7 @@ use crate::policy::Facts;
 use crate::sequence::action::OsType;
 use crate::sequence::{Sequence, lint};
 use crate::site::Site;
-use crate::software::collections;
+use crate::software::{collections, places};
 
 /// What was made, or would be.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -53,8 +54,11 @@ pub struct Created {
     pub package: Option<String>,
     /// Titles of the feature updates that are downloaded.
     pub downloads: Vec<String>,
-    /// Points and groups that the package is sent to.
+    /// Points and groups that content is sent to.
     pub places: Vec<String>,
+    /// Names of images and applications that are sent there too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub software: Vec<String>,
     /// A high risk, and what was confirmed.
     pub risk: risk::Risk,
     /// Warnings and remarks.
@@ -130,22 +134,31 @@ pub async fn create_and(
     let (choice, skipped) = choice::decide(&wanted.package, &titles, uses)?;
     let mut notes = settled.notes.clone();
     notes.extend(skipped);
-    let (package, places) =
-        package::of(site, &choice, &missing, &world, &references, &wanted.package.to).await?;
+    let mut software = places::needed(&settled.sequence, &world.known);
+    let (package, to) =
+        package::of(site, &choice, &missing, &world, &references, !software.is_empty(), &wanted.package.to)
+            .await?;
     // Names that nothing has are refused before anything is written.
-    let targets = points::targets(site, &places).await?;
+    let targets = points::targets(site, &to).await?;
     let mut options = settled.options.clone();
     options.cloud |= choice == Choice::NoPackage;
     let sends = !matches!(package, Package::None | Package::Holding(_));
-    let planned = if sends { targets.points } else { Vec::new() };
-    notes.extend(package::room(site, &package, &missing, &planned).await?);
+    if content::elsewhere(&targets).is_none() {
+        software.clear();
+    }
+    places::all_here(site, &software).await?;
+    let named = |points: &[PointRow]| points.iter().map(|point| point.name.clone()).collect::<Vec<_>>();
+    let planned = if sends || !software.is_empty() { targets.points } else { Vec::new() };
+    notes.extend(package::room(site, &package, &missing, &software, &planned).await?);
     let about = check::About {
         sequence: &settled.sequence,
         references: &references,
         collection: &settled.collection,
         cloud: options.cloud,
         internet: options.internet,
-        planned: planned.iter().map(|point| point.name.clone()).collect(),
+        planned: if sends { named(&planned) } else { Vec::new() },
+        planned_software: if software.is_empty() { Vec::new() } else { named(&planned) },
+        own: check::own_point(site).await?,
     };
     let checked = check::judge(&world, &site.locations.places(), &about);
     let out: Vec<&str> = checked
@@ -164,7 +177,7 @@ pub async fn create_and(
     notes.extend(priority_advice(&world, &settled.collection, uses));
     let state = match (&choice, &package) {
         (Choice::NoPackage, _) => ContentState::None,
-        (_, Package::None | Package::Holding(_)) => ContentState::Ready,
+        (_, Package::None | Package::Holding(_)) if software.is_empty() => ContentState::Ready,
         _ => ContentState::Pending,
     };
     let mut created = Created {
@@ -182,7 +195,8 @@ pub async fn create_and(
             Package::New(name, _) => Some(name.clone()),
         },
         downloads: titles,
-        places: places.clone(),
+        places: to.clone(),
+        software: software.into_iter().map(|thing| thing.parcel.name).collect(),
         risk: settled.risk.clone(),
         notes,
         dry_run: caller.dry_run,
@@ -206,7 +220,7 @@ pub async fn create_and(
                 options,
                 package,
                 content: state,
-                places,
+                places: to,
                 problem: None,
                 stopped: None,
                 created: now,

@@ -12,7 +12,6 @@
 mod change;
 pub mod check;
 pub mod choice;
-mod clients;
 pub mod codes;
 mod content;
 mod create;
@@ -34,13 +33,13 @@ use std::sync::Arc;
 use catalog::problem::{Code, Problem};
 use schema::deployments::DeploymentRow;
 
-pub use clients::{Happened, History, ShownClient};
 pub use content::keep_time;
 pub use create::Created;
 pub use request::{Change, CheckArgs, Create, DeployRequest, NewPhase, PhaseChange, PhasedCreate};
 pub use show::{Deployed, Progress, Shown, deployed};
 
 use crate::admin::{Answer, Caller, Work};
+use crate::device_plane::clients;
 use crate::site::Site;
 
 /// Carries a request about deployments out.

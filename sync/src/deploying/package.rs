@@ -13,6 +13,7 @@ use super::choice::Choice;
 use crate::clock;
 use crate::policy::References;
 use crate::site::Site;
+use crate::software::places::Thing;
 use crate::updates::Listed;
 
 /// What happens to a package.
@@ -68,16 +69,17 @@ async fn holder(
     .await
 }
 
-/// What happens to a package, and to where it is sent.
+/// What happens to a package, and to where content is sent; `besides` says that there are images or applications to send.
 ///
 /// # Errors
-/// `PACKAGE_NOT_FOUND`; `CONFLICTING_OPTIONS` where there is nothing to send.
+/// `PACKAGE_NOT_FOUND`; `CONFLICTING_OPTIONS` where there is nothing to send, or no package of what there is.
 pub async fn of(
     site: &Arc<Site>,
     choice: &Choice,
     missing: &[&Listed],
     world: &World,
     references: &References,
+    besides: bool,
     to: &[String],
 ) -> Result<(Package, Vec<String>), Problem> {
     let members: Vec<NewMember> = missing.iter().map(member).collect();
@@ -87,6 +89,11 @@ pub async fn of(
             (Some(id), []) => (Package::Holding(id), Vec::new()),
             (Some(id), to) => (Package::Existing(id, Vec::new()), to.to_vec()),
             (None, []) => (Package::None, Vec::new()),
+            (None, to) if besides && references.feature_updates.is_empty() => (Package::None, to.to_vec()),
+            (None, _) if references.feature_updates.is_empty() => {
+                let message = "it needs no content, so there is none to send with --to";
+                return Err(Problem::new(Code::ConflictingOptions, message));
+            }
             (None, _) => {
                 let message =
                     "no package holds all of its feature updates, so there is none to send with --to";
@@ -105,7 +112,7 @@ pub async fn of(
     })
 }
 
-/// Whether the points have room, before anything is made: remarks about those that have none.
+/// Whether the points have room for all that they are sent, before anything is made: remarks about those that have none.
 ///
 /// # Errors
 /// `DP_DISK_FULL` where none of them has.
@@ -113,38 +120,43 @@ pub async fn room(
     site: &Arc<Site>,
     package: &Package,
     missing: &[&Listed],
+    software: &[Thing],
     points: &[PointRow],
 ) -> Result<Vec<String>, Problem> {
-    let held = match package {
-        Package::Existing(id, _) => Some(id.clone()),
-        Package::None | Package::Holding(_) | Package::New(..) => None,
+    let mut ids: Vec<PackageId> = software.iter().map(|thing| thing.parcel.id.clone()).collect();
+    let new: u64 = match package {
+        Package::None | Package::Holding(_) => 0,
+        Package::Existing(..) | Package::New(..) => missing.iter().map(|listed| listed.update.size).sum(),
     };
-    let new: u64 = missing.iter().map(|listed| listed.update.size).sum();
-    let ids: Vec<i64> = points.iter().map(|point| point.id).collect();
-    let taken: Vec<u64> = site
+    if let Package::Existing(id, _) = package {
+        ids.push(id.clone());
+    }
+    let points: Vec<PointRow> = points.to_vec();
+    let (lines, all) = site
         .read(move |r| {
-            ids.into_iter()
-                .map(|point| {
-                    let lacking = held.as_ref().map_or(Ok(0), |id| r.bytes_lacking(id, point))?;
-                    Ok(lacking + r.bytes_on_the_way(point)?)
-                })
-                .collect()
+            let mut lines = Vec::new();
+            for point in points.iter().filter(|point| point.id != OWN_POINT) {
+                let Some(free) = point.free else { continue };
+                // Whoever is sent nothing new is not asked for room.
+                let lacking = r.bytes_lacking(&ids, point.id)? + new;
+                let needed = if lacking > 0 { lacking + r.bytes_on_the_way(point.id)? } else { 0 };
+                lines.extend(short(&point.name, needed, free));
+            }
+            Ok((lines, points.len()))
         })
         .await?;
-    let full = |(point, taken): (&PointRow, u64)| {
-        let free = point.free.filter(|_| point.id != OWN_POINT)?;
-        let needed = taken + new;
-        (needed > free).then(|| {
-            format!("`{}` needs {needed} bytes and has {free} free: short by {}", point.name, needed - free)
-        })
-    };
-    let full: Vec<String> = points.iter().zip(taken).filter_map(full).collect();
-    if !full.is_empty() && full.len() == points.len() {
+    if !lines.is_empty() && lines.len() == all {
         let refused = Problem::new(Code::DpDiskFull, "no distribution point has room for its content");
-        let refused = full.into_iter().fold(refused, Problem::because);
+        let refused = lines.into_iter().fold(refused, Problem::because);
         return Err(refused.keeping("nothing was made"));
     }
-    Ok(full.into_iter().map(|why| format!("{}: {why}", Code::DpDiskFull)).collect())
+    Ok(lines.into_iter().map(|why| format!("{}: {why}", Code::DpDiskFull)).collect())
+}
+
+/// Why a point has no room. Pure.
+fn short(point: &str, needed: u64, free: u64) -> Option<String> {
+    let lacking = needed.checked_sub(free).filter(|lacking| *lacking > 0)?;
+    Some(format!("`{point}` needs {needed} bytes and has {free} free: short by {lacking}"))
 }
 
 /// Makes the package, or puts what it lacks into it.

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use catalog::digest::{Digests, Sha1Digest, Sha256Digest};
+use catalog::id::UpdateId;
 use schema::software::{AppRow, ImageRow};
+use schema::updates::FeatureFile;
 
 use crate::authoring::surroundings::Known;
 use crate::policy::{
@@ -12,6 +14,7 @@ use crate::policy::{
 use crate::sequence::refs::Target;
 use crate::sequence::{Action, Sequence};
 use crate::software::{apps, images};
+use crate::updates::Listed;
 
 /// Which verified content stands for what was published.
 #[derive(Debug, Default)]
@@ -46,14 +49,8 @@ pub fn references(sequence: &Sequence, known: &Known, stored: &Stored) -> Refere
             Target::FeatureUpdate(id) if found.feature_updates.iter().all(|update| update.id() != id) => {
                 let listed = known.updates.iter().find(|listed| listed.update.id.update == id);
                 if let (Some(facts), Some(listed)) = (known.candidate(&id), listed) {
-                    let files = listed.update.files.iter().map(|file| ContentFile {
-                        name: file.file_name.clone(),
-                        size: file.size,
-                        sha256: stored.sha256(&file.digests),
-                        sha1: file.digests.sha1,
-                    });
-                    let release = listed.update.release.clone();
-                    found.feature_updates.push(FeatureUpdate { facts, release, files: files.collect() });
+                    let (release, files) = (listed.update.release.clone(), files_of(listed, stored));
+                    found.feature_updates.push(FeatureUpdate { facts, release, files });
                 }
             }
             Target::Image(id) if found.images.iter().all(|image| image.id != id) => {
@@ -66,6 +63,30 @@ pub fn references(sequence: &Sequence, known: &Known, stored: &Stored) -> Refere
         }
     }
     found
+}
+
+fn files_of(listed: &Listed, stored: &Stored) -> Vec<ContentFile> {
+    let file = |file: &FeatureFile| ContentFile {
+        name: file.file_name.clone(),
+        size: file.size,
+        sha256: stored.sha256(&file.digests),
+        sha1: file.digests.sha1,
+    };
+    listed.update.files.iter().map(file).collect()
+}
+
+/// The files of updates that are deployed beside task sequences: of those that may be deployed and whose files are all in the
+/// library, where devices find them.
+pub fn files_beside<'u>(
+    wanted: impl Iterator<Item = &'u UpdateId>,
+    known: &Known,
+    stored: &Stored,
+) -> HashMap<UpdateId, Vec<ContentFile>> {
+    let there = |id: &&UpdateId| {
+        let is = |listed: &&Listed| listed.update.id.update == **id;
+        known.updates.iter().find(is).filter(|listed| listed.update.downloaded && listed.reasons.is_empty())
+    };
+    wanted.filter_map(|id| Some((*id, files_of(there(&id)?, stored)))).collect()
 }
 
 fn image(row: &ImageRow) -> Image {

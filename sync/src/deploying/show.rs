@@ -15,6 +15,7 @@ use super::status::Buckets;
 use crate::admin::Answer;
 use crate::clock;
 use crate::packages::each_once;
+use crate::sequence::Sequence;
 use crate::site::Site;
 
 /// A deployment with what it is about and how it is doing.
@@ -31,8 +32,11 @@ pub struct Shown {
     pub devices: u64,
     /// How they are doing.
     pub buckets: Buckets,
-    /// How its content is doing.
+    /// How its package is doing.
     pub progress: Option<Progress>,
+    /// How its images and applications are doing on the points that they were sent to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub software: Vec<Placement>,
     /// Warnings and remarks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -61,11 +65,11 @@ pub struct Progress {
 /// `DEPLOYMENT_NOT_FOUND`, `AMBIGUOUS`.
 pub async fn one(site: &Arc<Site>, name: &str) -> Result<Shown, Problem> {
     let row = named(site, name).await?;
-    let progress = progress(site, &row).await?;
+    let (progress, software) = (progress(site, &row).await?, software(site, &row).await?);
     let mut all = shown(site, vec![row]).await?;
     let shown =
         all.pop().ok_or_else(|| Problem::new(catalog::problem::Code::Internal, "a deployment is lost"))?;
-    Ok(Shown { progress, ..shown })
+    Ok(Shown { progress, software, ..shown })
 }
 
 /// All of them.
@@ -154,9 +158,31 @@ pub(super) async fn shown(site: &Arc<Site>, rows: Vec<DeploymentRow>) -> Result<
             };
             let name = sequence.map(|sequence| sequence.name.clone()).unwrap_or_default();
             let state = state.to_owned();
-            Shown { row, name, state, devices, buckets, progress: None, notes: Vec::new() }
+            Shown {
+                row,
+                name,
+                state,
+                devices,
+                buckets,
+                progress: None,
+                software: Vec::new(),
+                notes: Vec::new(),
+            }
         })
         .collect())
+}
+
+/// The images and applications of its task sequence, wherever they were sent.
+async fn software(site: &Arc<Site>, row: &DeploymentRow) -> Result<Vec<Placement>, Problem> {
+    let id = row.sequence.clone();
+    let (sequence, placed) = site.read(move |r| Ok((r.sequence(&id)?, r.placements()?))).await?;
+    let Some(Ok(sequence)) = sequence.map(|row| Sequence::parse(&row.document)) else {
+        return Ok(Vec::new());
+    };
+    let enabled = sequence.references().into_iter().filter(|reference| reference.enabled);
+    let mut ids: Vec<String> = enabled.map(|reference| reference.target.id()).collect();
+    ids.extend(sequence.boot_image.map(|id| id.to_string()));
+    Ok(placed.into_iter().filter(|placed| ids.iter().any(|id| id == placed.package.as_str())).collect())
 }
 
 async fn progress(site: &Arc<Site>, row: &DeploymentRow) -> Result<Option<Progress>, Problem> {

@@ -47,6 +47,9 @@ pub struct ShownUpdates {
     pub row: UpdateDeploymentRow,
     /// `scheduled`, `offered`, `due`, `expired` or `stopped`.
     pub state: String,
+    /// Remarks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Nothing was changed.
     #[serde(default)]
     pub dry_run: bool,
@@ -65,7 +68,7 @@ fn state(row: &UpdateDeploymentRow, now: Timestamp) -> &'static str {
 
 fn shown(row: UpdateDeploymentRow, dry_run: bool) -> ShownUpdates {
     let state = state(&row, clock::now()).to_owned();
-    ShownUpdates { row, state, dry_run }
+    ShownUpdates { row, state, notes: Vec::new(), dry_run }
 }
 
 /// Deploys updates, all of them or none.
@@ -77,7 +80,7 @@ pub async fn create(site: &Arc<Site>, new: NewUpdates, caller: &Caller) -> Resul
     let now = clock::now();
     let times = settled(&new, now)?;
     let collection = collections::named(site, &new.collection).await?.name;
-    let chosen = chosen(site, &new.updates).await?;
+    let (chosen, notes) = chosen(site, &new.updates).await?;
     let (code, who, comment) = (site.code().clone(), caller.who.clone(), new.comment.trim().to_owned());
     let made = site
         .write_unless(caller.dry_run, move |w| {
@@ -100,7 +103,11 @@ pub async fn create(site: &Arc<Site>, new: NewUpdates, caller: &Caller) -> Resul
             Ok(row)
         })
         .await?;
-    Answer::of(&shown(made, caller.dry_run))
+    if !caller.dry_run {
+        // What the library has of them is served now.
+        site.refresh_shelf().await?;
+    }
+    Answer::of(&ShownUpdates { notes, ..shown(made, caller.dry_run) })
 }
 
 /// Purpose and times in order: a deadline makes it required, and a required one has a deadline. Pure.
@@ -125,10 +132,14 @@ fn settled(new: &NewUpdates, now: Timestamp) -> Result<(Purpose, Timestamp, Opti
     Ok((if required { Purpose::Required } else { Purpose::Available }, available, deadline))
 }
 
-/// Feature updates as everywhere; others by their documents, by id.
-async fn chosen(site: &Arc<Site>, names: &[String]) -> Result<Vec<(UpdateId, String)>, Problem> {
+/// Feature updates as everywhere; others by their documents, by id. And remarks about those whose files no device gets here.
+async fn chosen(
+    site: &Arc<Site>,
+    names: &[String],
+) -> Result<(Vec<(UpdateId, String)>, Vec<String>), Problem> {
     let all = updates::all(site).await?;
     let mut chosen: Vec<(UpdateId, String)> = Vec::new();
+    let mut notes: Vec<String> = Vec::new();
     for name in names {
         let found = match updates::named(name, &all) {
             Ok(listed) => {
@@ -136,6 +147,12 @@ async fn chosen(site: &Arc<Site>, names: &[String]) -> Result<Vec<(UpdateId, Str
                     let message = format!("`{}` cannot be deployed: {}", listed.update.title, reason.word());
                     let help = reason.code().page().help.replace("ID", &listed.update.id.update.short());
                     return Err(Problem::new(reason.code(), message).help(help));
+                }
+                if !listed.update.downloaded {
+                    notes.push(format!(
+                        "not downloaded: {}; devices get its files once `spsync package download` has brought them",
+                        listed.update.title
+                    ));
                 }
                 (listed.update.id.update, listed.update.title.clone())
             }
@@ -152,6 +169,7 @@ async fn chosen(site: &Arc<Site>, names: &[String]) -> Result<Vec<(UpdateId, Str
                     let message = format!("`{}` is offered by others only, as a part of them", known.title);
                     return Err(Problem::new(Code::NotDeployable, message));
                 }
+                notes.push(format!("its files are not kept here: {}", known.title));
                 (known.id, known.title)
             }
             Err(problem) => return Err(problem),
@@ -160,7 +178,8 @@ async fn chosen(site: &Arc<Site>, names: &[String]) -> Result<Vec<(UpdateId, Str
             chosen.push(found);
         }
     }
-    Ok(chosen)
+    notes.dedup();
+    Ok((chosen, notes))
 }
 
 /// All deployments of updates.
@@ -218,6 +237,7 @@ pub async fn act(
             w.audit(&who, what, id.as_str(), now)
         })
         .await?;
+        site.refresh_shelf().await?;
     }
     let stopped = if act == Act::Stop { Some(now) } else { row.stopped };
     let shown = shown(UpdateDeploymentRow { stopped, ..row }, caller.dry_run);

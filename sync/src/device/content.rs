@@ -8,16 +8,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use catalog::digest::Sha256Digest;
-use catalog::id::UpdateId;
 use catalog::problem::{Code, Coded as _, Problem};
 use dp::client::{Allowed, ClientError, ClientSettings, Delta, FetchOptions};
 use dp::server::LocationsAnswer;
 use dp::transfer::{FetchError, SourceKind};
 
-use super::machine::Failure;
+use super::machine::{Failure, Frame};
 use super::plan::Plan;
+use super::updates::{Scanned, sort};
 use super::{evaluate, judge};
-use crate::policy::{Assignment, BytesFrom, ContentFile, ContentOptions, Facts, MostOf, Origin};
+use crate::policy::{
+    Assignment, BytesFrom, ContentFile, ContentOptions, DeployedUpdate, Facts, MostOf, Origin,
+};
 use crate::sequence::Action;
 use crate::sequence::choose::Choice;
 use crate::sequence::condition::Condition;
@@ -31,24 +33,37 @@ pub struct Need<'a> {
     pub feature_update: bool,
 }
 
+/// What a device was told, as far as it says what steps need.
+#[derive(Debug, Clone, Copy)]
+pub struct Told<'a> {
+    /// The deployment.
+    pub assignment: &'a Assignment,
+    /// Updates that are deployed to the device beside it.
+    pub updates: &'a [DeployedUpdate],
+    /// Updates that a scan found; none: nobody looked.
+    pub scan: Option<&'a [Scanned]>,
+}
+
+impl<'a> From<&'a Frame> for Told<'a> {
+    fn from(frame: &'a Frame) -> Self {
+        Self { assignment: &frame.assignment, updates: &frame.updates, scan: frame.scan.as_deref() }
+    }
+}
+
 /// The files that a step needs.
-pub fn needs<'a>(assignment: &'a Assignment, action: &Action, choice: Option<&Choice>) -> Vec<Need<'a>> {
+pub fn needs<'a>(told: Told<'a>, action: &Action, choice: Option<&Choice>) -> Vec<Need<'a>> {
     let parts = match action {
         Action::InstallApplication(install) => install.applications.len(),
         Action::DownloadContent(download) => download.packages.len(),
+        Action::InstallUpdates(install) => sort(install.mode, told.updates, told.scan).install.len(),
         _ => 1,
     };
-    (0..parts).flat_map(|part| needs_of(assignment, action, choice, part)).collect()
+    (0..parts).flat_map(|part| needs_of(told, action, choice, part)).collect()
 }
 
-/// The files that one part of a step needs: one application of several, one package of several.
-pub fn needs_of<'a>(
-    assignment: &'a Assignment,
-    action: &Action,
-    choice: Option<&Choice>,
-    part: usize,
-) -> Vec<Need<'a>> {
-    let references = &assignment.references;
+/// The files that one part of a step needs: one application of several, one package or update of several.
+pub fn needs_of<'a>(told: Told<'a>, action: &Action, choice: Option<&Choice>, part: usize) -> Vec<Need<'a>> {
+    let references = &told.assignment.references;
     let plain = |file: &'a ContentFile| Need { file, feature_update: false };
     match action {
         Action::UpgradeOs(upgrade) => {
@@ -68,6 +83,13 @@ pub fn needs_of<'a>(
             let id = download.packages.get(part);
             let image = references.images.iter().find(|image| Some(&image.id) == id);
             image.map(|image| plain(&image.file)).into_iter().collect()
+        }
+        Action::InstallUpdates(install) => {
+            let sorted = sort(install.mode, told.updates, told.scan);
+            let update = sorted.install.get(part).copied();
+            let files = update.into_iter().flat_map(|update| &update.files);
+            // Updates wait for neighbours, and without a package come from elsewhere: as feature updates do.
+            files.map(|file| Need { file, feature_update: true }).collect()
         }
         _ => Vec::new(),
     }
@@ -209,13 +231,9 @@ pub struct Ahead<'a> {
 
 /// What a device fetches ahead of a run: what its steps refer to and what fits it. Without `all` no feature update
 /// (mission rows M20 and M68).
-pub fn ahead<'a>(
-    assignment: &'a Assignment,
-    plan: &Plan,
-    facts: &Facts,
-    deployed: &[UpdateId],
-    all: bool,
-) -> Ahead<'a> {
+pub fn ahead<'a>(told: Told<'a>, plan: &Plan, facts: &Facts, all: bool) -> Ahead<'a> {
+    let assignment = told.assignment;
+    let deployed: Vec<_> = told.updates.iter().map(|update| update.id).collect();
     let mut ahead = Ahead { needs: Vec::new(), left_out: Vec::new() };
     let never = |when: &Option<Condition>| when.as_ref().is_some_and(|when| judge::never_holds(when, facts));
     for (at, node, action) in plan.steps().filter(|(at, _, _)| plan.is_enabled(*at)) {
@@ -223,10 +241,10 @@ pub fn ahead<'a>(
             continue;
         }
         let choice = match action {
-            Action::UpgradeOs(upgrade) => evaluate::choice(assignment, upgrade, facts, deployed),
+            Action::UpgradeOs(upgrade) => evaluate::choice(assignment, upgrade, facts, &deployed),
             _ => None,
         };
-        for need in needs(assignment, action, choice.as_ref()) {
+        for need in needs(told, action, choice.as_ref()) {
             let image = assignment.references.images.iter().find(|image| image.file == *need.file);
             let index = match action {
                 Action::UpgradeOs(upgrade) => upgrade.edition_index,
@@ -234,7 +252,9 @@ pub fn ahead<'a>(
             };
             let unfit = image.and_then(|image| evaluate::image_unfit(image, index, facts));
             let why = match (need.feature_update && !all, unfit) {
-                (true, _) => Some(format!("`{}` (feature updates are not fetched ahead)", need.file.name)),
+                (true, _) => {
+                    Some(format!("`{}` ({} are not fetched ahead)", need.file.name, sort_of(action)))
+                }
                 (false, Some(why)) => {
                     Some(format!("`{}` ({why})", image.map_or(need.file.name.as_str(), |i| &i.name)))
                 }
@@ -249,6 +269,13 @@ pub fn ahead<'a>(
         }
     }
     ahead
+}
+
+fn sort_of(action: &Action) -> &'static str {
+    match action {
+        Action::InstallUpdates(_) => "updates",
+        _ => "feature updates",
+    }
 }
 
 fn origin(kind: SourceKind) -> Origin {

@@ -15,7 +15,7 @@ use dp::client::ClientSettings;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::content::{self, Ahead, Asking, Got, Need, NotGot};
+use super::content::{self, Ahead, Asking, Got, Need, NotGot, Told};
 use super::evaluate::{self, Around, Verdict, verdict};
 use super::executor::{Executor, Moment, Stopped};
 use super::journal::{Current, Journal, Memory, POLICY};
@@ -399,8 +399,9 @@ impl<E: Executor> Device<E> {
     ) -> Result<Option<NotGot>, Problem> {
         let Ok(sequence) = assignment.sequence() else { return Ok(None) };
         let (plan, facts) = (Plan::of(&sequence), self.hands.facts());
-        let deployed: Vec<_> = policy.updates.iter().map(|update| update.id).collect();
-        let Ahead { needs, left_out } = content::ahead(assignment, &plan, &facts, &deployed, all);
+        let scan = self.hands.scan();
+        let told = Told { assignment, updates: &policy.updates, scan: scan.as_deref() };
+        let Ahead { needs, left_out } = content::ahead(told, &plan, &facts, all);
         for need in needs {
             let got = self.have(assignment, need, Vec::new()).await;
             if let Ok(Some(got)) = &got

@@ -1,7 +1,7 @@
 //! What stands in a policy beside its task sequences: updates that are deployed to collections of the device, and the windows
 //! in which required deployments may begin (mission row M57). Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use catalog::id::UpdateId;
 use jiff::{SignedDuration, Timestamp};
@@ -9,8 +9,11 @@ use schema::deployments::Purpose;
 use schema::update_deployments::UpdateDeploymentRow;
 use schema::windows::WindowRow;
 
-use crate::policy::{DeployedUpdate, LONGEST_TEXT, MOST_REFERENCES, Window};
+use crate::policy::{ContentFile, DeployedUpdate, LONGEST_TEXT, MOST_REFERENCES, Window};
 use crate::software::windows::{AHEAD, spans};
+
+/// The files of updates.
+pub type Files = HashMap<UpdateId, Vec<ContentFile>>;
 
 /// When time alone changes what is told of updates.
 pub fn changes(rows: &[UpdateDeploymentRow]) -> impl Iterator<Item = Timestamp> {
@@ -18,7 +21,13 @@ pub fn changes(rows: &[UpdateDeploymentRow]) -> impl Iterator<Item = Timestamp> 
 }
 
 /// Updates that are offered now to any of `collections`, each once: it has a deadline where any of its deployments is required.
-pub fn updates(rows: &[UpdateDeploymentRow], collections: &[&str], now: Timestamp) -> Vec<DeployedUpdate> {
+/// `files` has those of updates that are in the library.
+pub fn updates(
+    rows: &[UpdateDeploymentRow],
+    files: &Files,
+    collections: &[&str],
+    now: Timestamp,
+) -> Vec<DeployedUpdate> {
     let offered = rows.iter().filter(|row| {
         row.stopped.is_none()
             && row.available <= now
@@ -29,8 +38,11 @@ pub fn updates(rows: &[UpdateDeploymentRow], collections: &[&str], now: Timestam
     for row in offered {
         for (id, title) in &row.updates {
             let title = title.chars().filter(|c| !c.is_control()).take(LONGEST_TEXT).collect();
-            let one = DeployedUpdate { id: *id, title, mandatory: false, files: Vec::new() };
-            all.entry(*id).or_insert(one).mandatory |= row.purpose == Purpose::Required;
+            let one = all.entry(*id).or_insert_with(|| {
+                let files = files.get(id).cloned().unwrap_or_default();
+                DeployedUpdate { id: *id, title, mandatory: false, files }
+            });
+            one.mandatory |= row.purpose == Purpose::Required;
         }
     }
     all.into_values().take(MOST_REFERENCES).collect()
@@ -52,12 +64,13 @@ pub fn windows(rows: &[WindowRow], collections: &[&str], now: Timestamp) -> Vec<
 /// The part of a policy, with a comma behind each.
 pub fn part(
     deployments: &[UpdateDeploymentRow],
+    files: &Files,
     rows: &[WindowRow],
     collections: &[&str],
     now: Timestamp,
 ) -> String {
     let mut part = String::new();
-    let updates = updates(deployments, collections, now);
+    let updates = updates(deployments, files, collections, now);
     if let Some(text) =
         Some(updates).filter(|all| !all.is_empty()).and_then(|all| serde_json::to_string(&all).ok())
     {
@@ -117,14 +130,19 @@ mod tests {
                 ..row(6, "ring", Purpose::Required, &[7])
             },
         ];
+        let file = ContentFile { name: "2.cab".parse().unwrap(), size: 1, sha256: None, sha1: None };
+        let files = Files::from([(UpdateId(Uuid::from_u128(2)), vec![file])]);
         let told = |collections: &[&str], now: Timestamp| -> Vec<String> {
-            let all = updates(&rows, collections, now);
-            all.iter().map(|one| format!("{} {}", one.title, one.mandatory)).collect()
+            let all = updates(&rows, &files, collections, now);
+            let names = |one: &DeployedUpdate| {
+                one.files.iter().map(|file| format!(" {}", file.name)).collect::<String>()
+            };
+            all.iter().map(|one| format!("{} {}{}", one.title, one.mandatory, names(one))).collect()
         };
-        assert_eq!(told(&["ring", "All Systems"], now), ["KB1 false", "KB2 true", "KB3 true"]);
-        assert_eq!(told(&["All Systems"], now), ["KB2 true", "KB3 true"]);
+        assert_eq!(told(&["ring", "All Systems"], now), ["KB1 false", "KB2 true 2.cab", "KB3 true"]);
+        assert_eq!(told(&["All Systems"], now), ["KB2 true 2.cab", "KB3 true"]);
         assert_eq!(told(&[], now), Vec::<String>::new());
-        assert_eq!(told(&["ring"], at("2026-11-09T00:00:00Z")), ["KB1 false", "KB2 false", "KB7 true"]);
+        assert_eq!(told(&["ring"], at("2026-11-09T00:00:00Z")), ["KB1 false", "KB2 false 2.cab", "KB7 true"]);
         assert!(changes(&rows).any(|at| at == rows[5].available));
     }
 
@@ -150,8 +168,8 @@ mod tests {
         assert_eq!(told(&[], "2026-11-07T01:00:00Z"), []);
         let once =
             WindowRow { begins: String::new(), once: Some(at("2026-01-01T00:00:00Z")), ..window("ring", "") };
-        let text = part(&[], &[once], &["ring"], at("2026-11-07T00:00:00Z"));
+        let text = part(&[], &Files::new(), &[once], &["ring"], at("2026-11-07T00:00:00Z"));
         assert!(text.contains("1970-01-01"), "it has windows, and none comes: {text}");
-        assert_eq!(part(&[], &rows, &["no"], at("2026-11-07T00:00:00Z")), "");
+        assert_eq!(part(&[], &Files::new(), &rows, &["no"], at("2026-11-07T00:00:00Z")), "");
     }
 }

@@ -6,6 +6,7 @@
 
 mod audited;
 mod beside;
+pub mod clients;
 mod fold;
 mod service;
 pub mod snapshot;
@@ -118,6 +119,9 @@ pub async fn make(site: &Arc<Site>, now: Timestamp) -> Result<(), Problem> {
             inputs.references.insert(row.id.clone(), resolve::references(&sequence, &known, &stored));
         }
     }
+    let beside = inputs.updates.iter().filter(|row| row.stopped.is_none());
+    let beside = beside.flat_map(|row| row.updates.iter().map(|(id, _)| id));
+    inputs.update_files = resolve::files_beside(beside, &known, &stored);
     let snapshot = tokio::task::spawn_blocking(move || Snapshot::of(&inputs, now))
         .await
         .map_err(|died| Problem::of(catalog::problem::Code::Internal, &died))?;
@@ -143,6 +147,7 @@ fn read(reader: &Reader<'_>) -> Result<(Inputs, Stored), SchemaError> {
         collections: reader.collections()?,
         settings: reader.client_settings()?,
         updates: reader.update_deployments()?,
+        update_files: HashMap::new(),
         windows: reader.windows()?,
     };
     Ok((inputs, Stored::of(reader.stored_files()?)))

@@ -46,6 +46,8 @@ pub struct Inputs {
     pub settings: Vec<SettingsRow>,
     /// Updates that are deployed beside task sequences.
     pub updates: Vec<UpdateDeploymentRow>,
+    /// Files of those updates, as far as they are in the library.
+    pub update_files: beside::Files,
     /// Maintenance windows.
     pub windows: Vec<WindowRow>,
 }
@@ -193,7 +195,7 @@ fn class(inputs: &Inputs, offered: &[Offered], which: &[usize], device: &str, no
     let settings = serde_json::to_string(&settings).unwrap_or_else(|_| "{}".to_owned());
     let names: Vec<&str> =
         which.iter().filter_map(|at| inputs.collections.get(*at)).map(|one| one.name.as_str()).collect();
-    let beside = beside::part(&inputs.updates, &inputs.windows, &names, now);
+    let beside = beside::part(&inputs.updates, &inputs.update_files, &inputs.windows, &names, now);
     let told = |away: bool| {
         let begin = format!(
             "\"refresh_seconds\":{},\"settings\":{settings},{beside}\"assignments\":[",

@@ -15,7 +15,7 @@ use schema::packages::{Access, FileState, NewMember, NewPackage, Package, Packag
 use schema::points::Placement;
 use serde::{Deserialize, Serialize};
 
-pub use distribute::{Distributed, distribute, shelf, withdraw};
+pub use distribute::{distribute, shelf, withdraw};
 pub use validate::{Validated, ValidatedFile, validate};
 
 use crate::admin::{Answer, Caller, UpdateFilter};

@@ -10,6 +10,7 @@ mod group;
 pub mod hub;
 pub mod job;
 mod offer;
+mod parcel;
 mod report;
 mod send;
 mod service;
@@ -30,8 +31,9 @@ pub use group::{
     create as group_create, delete as group_delete, join as group_join, leave as group_leave,
     list as group_list, show as group_show,
 };
-pub use send::{Act, Acted, Sent, act, send_to, targets, withdraw_from};
-pub(crate) use send::{line, mark_enrolled, partly};
+pub use parcel::{Distributed, Parcel, Sort, send, take_off};
+pub(crate) use send::partly;
+pub use send::{Act, Acted, Sent, Targets, act, targets};
 pub use service::{PointService, principal_of};
 
 use crate::admin::{Answer, Caller};

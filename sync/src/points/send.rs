@@ -113,7 +113,8 @@ pub fn send_to(
         return Ok(Err(Problem::new(Code::DpInMaintenance, message)));
     }
     if let Some(free) = point.free {
-        let (lacking, coming) = (w.bytes_lacking(id, point.id)?, w.bytes_on_the_way(point.id)?);
+        let (lacking, coming) =
+            (w.bytes_lacking(std::slice::from_ref(id), point.id)?, w.bytes_on_the_way(point.id)?);
         let needed = lacking + coming;
         if lacking > 0 && needed > free {
             let others = match coming {

@@ -49,6 +49,8 @@ pub struct ImageFacts {
     pub server: bool,
     /// Indexes of its editions.
     pub indexes: Vec<u32>,
+    /// It is a boot image.
+    pub boot: bool,
 }
 
 /// An application, as far as it matters here.
@@ -129,6 +131,9 @@ pub fn lint(sequence: &Sequence, around: &Surroundings) -> Vec<Finding> {
             }
             _ => {}
         }
+    }
+    if let Some(id) = sequence.boot_image.as_ref() {
+        findings.boot_image(id, around.images.get(id));
     }
     if sequence.kind == Kind::Upgrade {
         findings.power(&steps);
@@ -278,6 +283,19 @@ impl Findings {
         } else if !boot_image {
             let message = format!("step {} `{name}` restarts into a boot image that is not named", at.number);
             self.error(at, Code::BootImageMissing, message);
+        }
+    }
+
+    /// What no step names is said of the whole: it was deleted, or did not come along with an import.
+    fn boot_image(&mut self, id: &PackageId, image: Option<&ImageFacts>) {
+        let message = match image {
+            Some(image) if image.boot => return,
+            Some(image) => format!("its boot image {id} `{}` is none", image.name),
+            None => format!("its boot image {id} is not there"),
+        };
+        self.push(Severity::Error, None, Code::BootImageMissing, message);
+        if let Some(last) = self.0.last_mut() {
+            last.help = "`spsync ts set TS boot_image=IMAGE`, or `boot_image=` for none".to_owned();
         }
     }
 

@@ -1,19 +1,19 @@
 //! OS upgrade packages and applications on distribution points: sent, watched and taken off as packages are, for devices and
 //! points alone.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use catalog::digest::Sha256Digest;
 use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
+use schema::software::{AppRow, ImageRow};
 use serde::{Deserialize, Serialize};
 
 use super::{apps, images};
 use crate::admin::{Answer, Caller};
 use crate::authoring::surroundings::{Known, sequence};
-use crate::clock;
-use crate::packages::Distributed;
-use crate::points;
+use crate::points::{self, Distributed, Parcel, Sort, Targets};
 use crate::sequence::Sequence;
 use crate::sequence::refs::Target;
 use crate::site::Site;
@@ -28,36 +28,28 @@ pub enum Kind {
     App,
 }
 
-impl Kind {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Image => "image",
-            Self::App => "app",
-        }
-    }
-}
-
 /// An image or application with its content.
-struct Thing {
-    id: PackageId,
-    kind: Kind,
-    name: String,
-    files: Vec<(Sha256Digest, u64)>,
+#[derive(Debug, Clone)]
+pub struct Thing {
+    /// What goes to points.
+    pub parcel: Parcel,
+    /// Its files, each once: digest and bytes.
+    pub contents: BTreeMap<Sha256Digest, u64>,
 }
 
 impl Thing {
-    fn of_image(row: &schema::software::ImageRow) -> Self {
-        let files = vec![(row.content, row.size)];
-        Self { id: row.id.clone(), kind: Kind::Image, name: row.name.clone(), files }
+    fn new(id: &PackageId, sort: Sort, name: &str, contents: BTreeMap<Sha256Digest, u64>) -> Self {
+        let (files, bytes) = (contents.len() as u64, contents.values().sum());
+        Self { parcel: Parcel { id: id.clone(), sort, name: name.to_owned(), files, bytes }, contents }
     }
 
-    fn of_app(row: &schema::software::AppRow) -> Self {
-        let files = row.files.iter().map(|file| (file.content, file.size)).collect();
-        Self { id: row.id.clone(), kind: Kind::App, name: row.name.clone(), files }
+    fn of_image(row: &ImageRow) -> Self {
+        Self::new(&row.id, Sort::Image, &row.name, [(row.content, row.size)].into())
     }
 
-    fn bytes(&self) -> u64 {
-        self.files.iter().map(|(_, size)| size).sum()
+    fn of_app(row: &AppRow) -> Self {
+        let contents = row.files.iter().map(|file| (file.content, file.size));
+        Self::new(&row.id, Sort::App, &row.name, contents.collect())
     }
 }
 
@@ -66,6 +58,24 @@ async fn named(site: &Arc<Site>, kind: Kind, name: &str) -> Result<Thing, Proble
         Kind::Image => Thing::of_image(&images::named(site, name).await?),
         Kind::App => Thing::of_app(&apps::named(site, name).await?),
     })
+}
+
+/// Everything with files that a task sequence needs beside feature updates, which are in packages of their own: images and
+/// applications of its enabled steps, each once, and its boot image. Pure.
+pub fn needed(sequence: &Sequence, known: &Known) -> Vec<Thing> {
+    let mut things: Vec<Thing> = Vec::new();
+    let boot = sequence.boot_image.clone().map(Target::Image);
+    let enabled = sequence.references().into_iter().filter(|reference| reference.enabled);
+    for target in enabled.map(|reference| reference.target).chain(boot) {
+        let found = match &target {
+            Target::FeatureUpdate(_) => None,
+            Target::Image(id) => known.images.iter().find(|row| row.id == *id).map(Thing::of_image),
+            Target::Application(id) => known.apps.iter().find(|row| row.id == *id).map(Thing::of_app),
+        };
+        let found = found.filter(|thing| !thing.contents.is_empty());
+        things.extend(found.filter(|thing| things.iter().all(|other| other.parcel.id != thing.parcel.id)));
+    }
+    things
 }
 
 /// Sends an image or application to distribution points.
@@ -81,17 +91,17 @@ pub async fn distribute(
     caller: &Caller,
 ) -> Result<Answer, Problem> {
     let thing = named(site, kind, name).await?;
-    if thing.files.is_empty() {
-        return Err(Problem::new(Code::PackageEmpty, format!("`{}` has no files", thing.name)));
+    if thing.contents.is_empty() {
+        return Err(Problem::new(Code::PackageEmpty, format!("`{}` has no files", thing.parcel.name)));
     }
-    let label = thing.name.clone();
-    let mut all = send(site, vec![thing], to, caller).await?;
+    let targets = points::targets(site, to).await?;
+    let mut all = send(site, vec![thing], targets, caller).await?;
     let distributed = all.pop().ok_or_else(|| Problem::new(Code::Internal, "nothing was sent"))?;
-    let problem = points::partly(&distributed.points, &label)?;
+    let problem = points::partly(&distributed.points, &distributed.name)?;
     Answer::partly(&distributed, problem)
 }
 
-/// Sends everything that a task sequence refers to but feature updates, which are in packages of their own; and its boot image.
+/// Sends everything that a task sequence refers to but feature updates; and its boot image.
 ///
 /// # Errors
 /// `TASK_SEQUENCE_NOT_FOUND`, and those of [`distribute`].
@@ -103,20 +113,9 @@ pub async fn distribute_all(
 ) -> Result<Answer, Problem> {
     let row = sequence(site, name).await?;
     let parsed = Sequence::parse(&row.document)?;
-    let known = Known::of(site).await?;
-    let mut things: Vec<Thing> = Vec::new();
-    let boot = parsed.boot_image.clone().map(Target::Image);
-    let enabled = parsed.references().into_iter().filter(|reference| reference.enabled);
-    for target in enabled.map(|reference| reference.target).chain(boot) {
-        let found = match &target {
-            Target::FeatureUpdate(_) => None,
-            Target::Image(id) => known.images.iter().find(|row| row.id == *id).map(Thing::of_image),
-            Target::Application(id) => known.apps.iter().find(|row| row.id == *id).map(Thing::of_app),
-        };
-        let found = found.filter(|thing| !thing.files.is_empty());
-        things.extend(found.filter(|thing| things.iter().all(|other| other.id != thing.id)));
-    }
-    let all = send(site, things, to, caller).await?;
+    let things = needed(&parsed, &Known::of(site).await?);
+    let targets = points::targets(site, to).await?;
+    let all = send(site, things, targets, caller).await?;
     let mut problem = None;
     for one in &all {
         problem = points::partly(&one.points, &one.name)?.or(problem);
@@ -127,53 +126,33 @@ pub async fn distribute_all(
     Answer::partly(&body, problem)
 }
 
-async fn send(
+/// Sends images and applications whose content is all in the library.
+///
+/// # Errors
+/// `CONTENT_NOT_FOUND`.
+pub async fn send(
     site: &Arc<Site>,
     things: Vec<Thing>,
-    to: &[String],
+    targets: Targets,
     caller: &Caller,
 ) -> Result<Vec<Distributed>, Problem> {
-    let targets = points::targets(site, to).await?;
+    all_here(site, &things).await?;
+    points::send(site, things.into_iter().map(|thing| thing.parcel).collect(), targets, caller).await
+}
+
+/// Refuses where the library lacks some of them.
+///
+/// # Errors
+/// `CONTENT_NOT_FOUND`.
+pub async fn all_here(site: &Arc<Site>, things: &[Thing]) -> Result<(), Problem> {
     let here = site.read(|r| r.content_digests()).await?;
-    for thing in &things {
-        if thing.files.iter().any(|(sha256, _)| !here.contains(sha256)) {
-            let message = format!("the library lacks content of `{}`", thing.name);
-            return Err(Problem::new(Code::ContentNotFound, message).help("add it again"));
+    match things.iter().find(|thing| thing.contents.keys().any(|sha256| !here.contains(sha256))) {
+        None => Ok(()),
+        Some(thing) => {
+            let message = format!("the library lacks content of `{}`", thing.parcel.name);
+            Err(Problem::new(Code::ContentNotFound, message).help("add it again"))
         }
     }
-    let (dry_run, who, retry) = (caller.dry_run, caller.who.clone(), site.settings().dp.retry.clone());
-    let sent = site
-        .write_unless(dry_run, move |w| {
-            let now = clock::now();
-            let mut all = Vec::new();
-            for thing in &things {
-                let package = w.software_package(&thing.id, thing.kind.word(), &thing.name, now)?;
-                let (files, bytes) = (thing.files.len() as u64, thing.bytes());
-                let mut sent = Vec::new();
-                for point in &targets.points {
-                    let done = points::send_to(w, &package, point, &retry, now)?;
-                    sent.push(points::line(point.name.clone(), files, bytes, done));
-                }
-                for group in &targets.groups {
-                    w.put_group_package(group.id, &thing.id, true)?;
-                }
-                w.audit(&who, &format!("{}.distribute", thing.kind.word()), thing.id.as_str(), now)?;
-                all.push(Distributed {
-                    package: thing.id.clone(),
-                    name: thing.name.clone(),
-                    version: package.version,
-                    points: sent,
-                    dry_run,
-                });
-            }
-            Ok(all)
-        })
-        .await?;
-    if !dry_run {
-        site.points.changed();
-        site.refresh_shelf().await?;
-    }
-    Ok(sent)
 }
 
 /// Takes an image or application off distribution points; off all without names.
@@ -187,37 +166,7 @@ pub async fn withdraw(
     from: &[String],
     caller: &Caller,
 ) -> Result<Answer, Problem> {
-    let thing = named(site, kind, name).await?;
-    let id = thing.id.clone();
-    let placed = site.read(move |r| r.placements()).await?;
-    let all = ["all".to_owned()];
-    let targets = points::targets(site, if from.is_empty() { &all } else { from }).await?;
-    let groups = if from.is_empty() { site.read(|r| r.point_groups()).await? } else { targets.groups };
-    let points: Vec<_> = targets
-        .points
-        .into_iter()
-        .filter(|point| placed.iter().any(|placed| placed.package == id && placed.point_id == point.id))
-        .collect();
-    if !caller.dry_run {
-        let (who, from, retry) = (caller.who.clone(), points.clone(), site.settings().dp.retry.clone());
-        site.write(move |w| {
-            let now = clock::now();
-            for point in &from {
-                points::withdraw_from(w, &id, point, &retry, now)?;
-            }
-            for group in &groups {
-                w.put_group_package(group.id, &id, false)?;
-            }
-            w.audit(&who, &format!("{}.withdraw", kind.word()), id.as_str(), now)
-        })
-        .await?;
-        site.points.changed();
-        site.refresh_shelf().await?;
-    }
-    let names: Vec<_> = points.into_iter().map(|point| point.name).collect();
-    Answer::of(&serde_json::json!({
-        "package": thing.id, "name": thing.name, "withdrawn_from": names, "dry_run": caller.dry_run,
-    }))
+    points::take_off(site, named(site, kind, name).await?.parcel, from, caller).await
 }
 
 /// Refuses to delete what is on points: a point would be asked for what nobody can give it any more.

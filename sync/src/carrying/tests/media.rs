@@ -17,8 +17,25 @@ fn plan(folder: &Path) -> Plan {
         secret_removed: vec![2],
         items: vec![item("XYZ00001", &[("install.wim", WIM)]), item("XYZ00002", &[("setup.exe", EXE)])],
     };
-    let (document, policy) = ("format = 1\n".to_owned(), b"{}".to_vec());
-    Plan { folder: folder.to_owned(), target: folder.join("XYZ00003"), medium, document, policy }
+    made(folder, medium).expect("it can be read back")
+}
+
+fn made(folder: &Path, medium: Medium) -> Result<Plan, Problem> {
+    let policy = Policy {
+        format: POLICY_FORMAT,
+        version: "media".to_owned(),
+        site: "XYZ".parse().expect("a code"),
+        device: "media".to_owned(),
+        made: Timestamp::UNIX_EPOCH,
+        refresh_seconds: 3_600,
+        expires: None,
+        settings: DeviceSettings::default(),
+        windows: Vec::new(),
+        updates: Vec::new(),
+        assignments: Vec::new(),
+    };
+    let policy = serde_json::to_vec(&policy).expect("it has a JSON form");
+    Plan::new(folder.to_owned(), medium, "format = 1\n".to_owned(), policy)
 }
 
 fn held() -> Held {
@@ -52,6 +69,35 @@ fn labels_and_file_systems_have_limits() {
         let found = fits(&large(size), label, fat).err().map(|problem| problem.code);
         assert_eq!(found, expected, "{size} {label} {fat}");
     }
+}
+
+/// What is made can be read: the limits of both are the same.
+#[test]
+fn media_that_no_reader_would_take_is_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = |names: &mut dyn Iterator<Item = String>| {
+        let file = |name: String| CarriedFile {
+            name: name.parse().unwrap(),
+            sha256: Sha256Digest([1; 32]),
+            size: 1,
+        };
+        let files = names.map(file).collect();
+        let medium =
+            Medium { items: vec![Item { files, ..item("XYZ00001", &[]) }], ..plan(folder.path()).medium };
+        made(folder.path(), medium).map(|plan| plan.beside).map_err(|problem| problem.code)
+    };
+    let many = |count: usize| with(&mut (0..count).map(|number| format!("{number}")));
+    assert_eq!(many(crate::carrying::MOST_FILES - 3).unwrap().len(), 4);
+    assert_eq!(
+        many(crate::carrying::MOST_FILES - 2).unwrap_err(),
+        Code::CarriedTooMuch,
+        "three are beside them"
+    );
+    let long = with(&mut (0..14_000).map(|number| format!("{number:0>200}")));
+    assert_eq!(long.unwrap_err(), Code::CarriedTooMuch);
+    let alike = with(&mut ["Ä.exe", "ä.exe"].into_iter().map(str::to_owned));
+    assert_eq!(alike.unwrap_err(), Code::MediaDamaged, "FAT has one of them");
+    assert_eq!(names(folder.path()), Vec::<String>::new());
 }
 
 #[test]

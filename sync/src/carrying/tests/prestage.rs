@@ -148,6 +148,26 @@ fn hostile_prestaged_files_are_refused() {
     assert_eq!(look_through(&file).unwrap_err().code, Code::HashMismatch);
 }
 
+/// What is made can be read: the limits of both are the same.
+#[test]
+fn a_file_that_no_reader_would_take_is_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = |count: usize, width: usize| {
+        let file = |number: usize| CarriedFile {
+            name: format!("{number:0>width$}").parse().unwrap(),
+            sha256: Sha256Digest::of(ONE),
+            size: 700,
+        };
+        manifest(vec![Item { files: (0..count).map(file).collect(), ..item("XYZ00001", &[]) }])
+    };
+    for (what, manifest) in [("files", with(MOST_FILES + 1, 1)), ("bytes", with(14_000, 200))] {
+        let refused = whole(&folder.path().join("x.pkgx"), &manifest, &mut Held::of(&[ONE])).unwrap_err();
+        assert_eq!(refused.code, Code::CarriedTooMuch, "{what}: {refused}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{what}");
+    }
+    assert!(with(MOST_FILES, 1).text().is_ok());
+}
+
 #[test]
 fn contents_of_five_gibibytes_stream_through() {
     let size = 5_u64 << 30;

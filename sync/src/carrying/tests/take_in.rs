@@ -33,6 +33,72 @@ fn three() -> Manifest {
     manifest(vec![item("XYZ00001", &[("1", ONE), ("2", TWO)]), item("XYZ00002", &[("3", THREE)])])
 }
 
+/// A point that was told to hold these.
+async fn point(folder: &Path, assignment: Assignment) -> Arc<Site> {
+    let mut settings = crate::config::Settings::default();
+    settings.site.data_dir = folder.join("point");
+    settings.download.min_free = 0;
+    settings.dp.role = schema::points::PointRole::Standard;
+    let site = Site::open(crate::config::Loaded::from(settings)).await.expect("it opens");
+    site.point.adopt("one".to_owned(), assignment);
+    site
+}
+
+/// Cancelled in the middle: what was in the library already goes again, and what was there before stays.
+#[tokio::test]
+async fn a_cancelled_import_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = point(folder.path(), assignment(&[(ONE, 5_000), (TWO, 3), (THREE, 5)])).await;
+    let path = folder.path().join("x.pkgx");
+    let manifest = three();
+    let mut bytes = Vec::new();
+    write(&mut bytes, &manifest, &mut Held::of(&[ONE, TWO, THREE])).unwrap();
+    std::fs::write(&path, &bytes).unwrap();
+    let wanted: Vec<CarriedFile> = distinct(&manifest.items).into_iter().cloned().collect();
+    let caller = Caller { who: "ann".to_owned(), dry_run: false };
+
+    // It stands still between the first content and the second, until it was cancelled.
+    let (reached, mut at) = tokio::sync::mpsc::unbounded_channel();
+    let (go_on, may) = std::sync::mpsc::channel::<()>();
+    let begun = {
+        let (site, path, manifest, wanted, caller) =
+            (site.clone(), path.clone(), manifest.clone(), wanted.clone(), caller.clone());
+        tokio::spawn(async move {
+            let progress = move |done| {
+                if done > 5_000 {
+                    let _ = reached.send(());
+                    let _ = may.recv();
+                }
+            };
+            take(&site, path, manifest, wanted, &caller, progress).await
+        })
+    };
+    at.recv().await.unwrap();
+    assert_eq!(site.library.usage().unwrap().blobs, 1, "the first is in the library");
+    begun.abort();
+    assert!(begun.await.unwrap_err().is_cancelled());
+    drop(go_on);
+    // What it began ends by itself; whoever waits for it is the channel that it holds.
+    assert_eq!(at.recv().await, None);
+    let left = || site.library.usage().map(|usage| (usage.blobs, usage.staged)).unwrap();
+    for _ in 0..1_000 {
+        if left() != (0, 0) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+    assert_eq!(left(), (0, 0));
+    assert!(site.read(|r| r.content_digests()).await.unwrap().is_empty());
+    assert!(site.read(|r| r.acts(9)).await.unwrap().iter().all(|act| act.what != "prestage.import"));
+
+    // Not cancelled, it is all there; and what is recorded a later failure does not take.
+    take(&site, path.clone(), manifest.clone(), wanted.clone(), &caller, |_| {}).await.unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 700]).unwrap();
+    let cut = take(&site, path, manifest, wanted, &caller, |_| {}).await.unwrap_err();
+    assert_eq!(cut.code, Code::PrestageMalformed);
+    assert_eq!(site.library.usage().unwrap().blobs, 3);
+    site.close().await;
+}
+
 #[test]
 fn only_what_a_point_is_to_hold_is_taken() {
     let here = |sha256: &Sha256Digest| *sha256 == Sha256Digest::of(TWO);

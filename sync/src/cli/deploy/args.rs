@@ -63,7 +63,7 @@ pub struct PackageArgs {
     /// No package: devices take feature updates from peers, then from the cloud
     #[arg(long, help_heading = "Content")]
     no_package: bool,
-    /// A distribution point or group that the package is sent to; repeat for more
+    /// A distribution point or group that package, images and applications are sent to; repeat for more
     #[arg(long, value_name = "DP|GROUP", help_heading = "Content")]
     to: Vec<String>,
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::super::Output;
 use super::super::output::{Rows, safe, size, when};
 use super::print::read;
-use crate::deploying::{History, ShownClient};
+use crate::device_plane::clients::{History, ShownClient};
 
 /// All devices.
 pub fn clients(body: &Value, output: &Output) {

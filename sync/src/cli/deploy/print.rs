@@ -92,6 +92,7 @@ fn updates_lines(shown: &ShownUpdates, output: &Output) {
     for (id, title) in &shown.row.updates {
         output.line(format!("  {} {}", id.short(), safe(title)));
     }
+    shown.notes.iter().for_each(|note| output.line(format!("  note: {}", safe(note))));
 }
 
 /// One deployment, there or to be made. Answers whether it was one.
@@ -124,6 +125,9 @@ pub fn one(body: &Value, output: &Output) -> bool {
             created.downloads.len(),
             safe(&places)
         ));
+    }
+    for name in &created.software {
+        output.line(format!("  {} sent to {}", safe(name), safe(&created.places.join(", "))));
     }
     created.risk.reasons.iter().for_each(|reason| output.line(format!("  high risk: {}", safe(reason))));
     created.notes.iter().for_each(|note| output.line(format!("  note: {}", safe(note))));
@@ -190,6 +194,9 @@ fn shown_lines(shown: &Shown, output: &Output) {
             progress.points.len()
         ));
         progress.pending.iter().for_each(|pending| output.line(format!("  pending: {}", safe(pending))));
+    }
+    for placed in &shown.software {
+        output.line(format!("  `{}` on {}: {}", safe(&placed.name), safe(&placed.point), placed.state));
     }
     if let Some(problem) = &row.problem {
         output.line(format!("  {}", safe(&problem.to_string())));

@@ -57,6 +57,45 @@ fn facts(architecture: &str, language: &str) -> Facts {
     .expect("facts")
 }
 
+fn told<'a>(assignment: &'a Assignment, updates: &'a [DeployedUpdate]) -> Told<'a> {
+    Told { assignment, updates, scan: None }
+}
+
+/// Mission row M57: what is installed is fetched before, each update with its own files.
+#[test]
+fn updates_bring_the_files_of_those_that_are_installed() {
+    let mut assignment = assignment();
+    assignment.document = "format = 1\nname = \"x\"\nkind = \"custom\"\n[[step]]\ntype = \"install-updates\"\nname = \"u\"\nmode = \"mandatory\"\n".to_owned();
+    let update = |number: u8, mandatory: bool, files: &[&str]| -> DeployedUpdate {
+        let files: Vec<_> = files.iter().map(|digest| file(&format!("{digest}.cab"), digest)).collect();
+        let id = format!("00000000-0000-0000-0000-0000000000{number:02}");
+        serde_json::from_value(json!({ "id": id, "title": id, "mandatory": mandatory, "files": files }))
+            .unwrap()
+    };
+    let updates = [
+        update(1, true, &["0a", "0b"]),
+        update(2, false, &["0c"]),
+        update(3, true, &[]),
+        update(4, true, &["0d"]),
+    ];
+    let plan = Plan::of(&assignment.sequence().unwrap());
+    let names = |needs: &[Need<'_>]| {
+        needs.iter().map(|need| need.file.name.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let told = told(&assignment, &updates);
+    let all = ahead(told, &plan, &facts("x64", "en-us"), true);
+    assert_eq!(names(&all.needs), "0a.cab 0b.cab 0d.cab");
+    assert!(all.needs.iter().all(|need| need.feature_update), "they are asked for as updates are");
+    let before = ahead(told, &plan, &facts("x64", "en-us"), false);
+    assert_eq!((before.needs.len(), before.left_out.len()), (0, 3));
+    assert_eq!(before.left_out[0], "`0a.cab` (updates are not fetched ahead)");
+    let (_, _, action) = plan.steps().next().unwrap();
+    let parts: Vec<_> = (0..4).map(|part| names(&needs_of(told, action, None, part))).collect();
+    assert_eq!(parts, ["0a.cab 0b.cab", "", "0d.cab", ""], "of each part its own");
+    let applies = [Scanned { id: updates[3].id, title: "4".to_owned() }];
+    assert_eq!(names(&needs(Told { scan: Some(&applies), ..told }, action, None)), "0d.cab");
+}
+
 /// Mission rows M20 and M68.
 #[test]
 fn precache_only_matching_osup() {
@@ -69,7 +108,7 @@ fn precache_only_matching_osup() {
         ("x64", "de-DE", false, "03 04 06", "x64 en-us, arm64 en-us"),
         ("x86", "fr-fr", true, "04", "x64 en-us, arm64 en-us, x64 de-de"),
     ] {
-        let ahead = ahead(&assignment, &plan, &facts(architecture, language), &[], all);
+        let ahead = ahead(told(&assignment, &[]), &plan, &facts(architecture, language), all);
         let digest = |need: &Need<'_>| need.file.sha256.expect("each has one").to_string()[..2].to_owned();
         let found: Vec<_> = ahead.needs.iter().map(digest).collect();
         assert_eq!(found.join(" "), fetched, "{architecture} {language} {all}");

@@ -175,13 +175,10 @@ impl<E: Executor> Device<E> {
         let facts = self.hands.facts();
         let needs = match node.and_then(|node| Some((plan.at(node)?, plan.at(node)?.action.as_ref()?))) {
             Some((step, action)) => {
-                content::needs(&frame.assignment, action, machine.progress.choice(step.number))
+                content::needs(frame.into(), action, machine.progress.choice(step.number))
             }
             // What cannot be used here fails its step for that, and needs no download before.
-            None => {
-                let deployed: Vec<_> = frame.updates.iter().map(|update| update.id).collect();
-                content::ahead(&frame.assignment, plan, &facts, &deployed, true).needs
-            }
+            None => content::ahead(frame.into(), plan, &facts, true).needs,
         };
         let mut bytes = Vec::new();
         for need in needs {
@@ -232,7 +229,7 @@ impl<E: Executor> Device<E> {
             }
         }
         let choice = machine.progress.choice(node.number);
-        for need in content::needs_of(&frame.assignment, action, choice, order.part) {
+        for need in content::needs_of(frame.into(), action, choice, order.part) {
             if let Err(failure) = self.verified(frame, need, files).await {
                 return Ok(Event::Ended(Outcome::Failed(failure)));
             }

@@ -2,7 +2,7 @@
 
 use catalog::problem::Code;
 
-use super::{Act, End, Event, Failure, Found, MOST_STARTS, Machine, Outcome, Pending, Phase, Said};
+use super::{Act, End, Event, Failure, Found, Frame, MOST_STARTS, Machine, Outcome, Pending, Phase, Said};
 use crate::device::plan::{Planned, parts, targeted};
 use crate::device::variables::{LAST, RESULT};
 use crate::device::{setup, updates};
@@ -44,7 +44,7 @@ impl Machine<'_> {
             _ if self.frame.assignment.content.delivery == Delivery::WhenNeeded
                 && part == 0
                 && attempt == 1
-                && has_content(action)
+                && has_content(action, self.frame)
                 && !self.progress.fetched.contains(&here) =>
             {
                 self.progress.phase = Phase::fetching(Some(here));
@@ -325,10 +325,13 @@ pub(super) fn passes_over(action: &Action) -> bool {
     }
 }
 
-fn has_content(action: &Action) -> bool {
+fn has_content(action: &Action, frame: &Frame) -> bool {
     match action {
         Action::UpgradeOs(upgrade) => upgrade.source_path.is_none(),
         Action::InstallApplication(_) => true,
+        Action::InstallUpdates(install) => {
+            targeted(install.mode, frame).install.iter().any(|update| !update.files.is_empty())
+        }
         _ => false,
     }
 }

@@ -19,8 +19,12 @@ fn image() -> PackageId {
     "XYZ00001".parse().unwrap()
 }
 
+fn boot_image() -> PackageId {
+    "XYZ00004".parse().unwrap()
+}
+
 /// A site with one client update (1), one server update (2), one without an accepted licence (3), a server image with
-/// indexes 1 and 2, one application that is usable and one that is not.
+/// indexes 1 and 2, a boot image, one application that is usable and one that is not.
 fn around() -> Surroundings {
     let mut around = Surroundings { synchronised: true, ..Surroundings::default() };
     for (number, server, undeployable) in [
@@ -31,9 +35,10 @@ fn around() -> Surroundings {
         let facts = UpdateFacts { title: format!("update {number}"), server, undeployable };
         around.updates.insert(update(number), facts);
     }
-    around
-        .images
-        .insert(image(), ImageFacts { name: "server".to_owned(), server: true, indexes: vec![1, 2] });
+    let facts = ImageFacts { name: "server".to_owned(), server: true, indexes: vec![1, 2], boot: false };
+    around.images.insert(image(), facts);
+    let facts = ImageFacts { name: "PE".to_owned(), server: false, indexes: Vec::new(), boot: true };
+    around.images.insert(boot_image(), facts);
     for (id, usable) in [("XYZ00002", true), ("XYZ00003", false)] {
         around.apps.insert(id.parse().unwrap(), AppFacts { name: id.to_owned(), usable });
     }
@@ -85,8 +90,18 @@ fn lint_restart_target_installed_os() {
     assert_eq!(found(&custom(vec![upgrade(), restart(Target::BootImage)])), [Code::RestartTargetWrong]);
     assert_eq!(found(&custom(vec![restart(Target::BootImage)])), [Code::BootImageMissing]);
     let mut with_image = custom(vec![restart(Target::BootImage)]);
-    with_image.boot_image = Some(image());
+    with_image.boot_image = Some(boot_image());
     assert!(found(&with_image).is_empty());
+    // One that is named has to be there and to start, whether a step needs it or not.
+    for (named, found_of) in [(image(), "is none"), ("XYZ00099".parse().unwrap(), "is not there")] {
+        for mut sequence in [with_image.clone(), custom(vec![restart(Target::InstalledOs)])] {
+            sequence.boot_image = Some(named.clone());
+            let findings = lint::lint(&sequence, &around());
+            assert_eq!((findings.len(), findings[0].code), (1, Code::BootImageMissing));
+            assert!(findings[0].message.contains(found_of), "{findings:?}");
+            assert_eq!(lint::refuse_errors(&findings).unwrap_err().code, Code::BootImageMissing);
+        }
+    }
 }
 
 /// Mission row M10, the authoring half.

@@ -8,8 +8,8 @@ use schema::devices::{DeviceRow, DeviceRun};
 use schema::keys::PrincipalKind;
 use serde::{Deserialize, Serialize};
 
-use super::codes;
 use crate::admin::Answer;
+use crate::deploying::codes;
 use crate::policy::{Facts, StatusMessage};
 use crate::site::Site;
 use crate::software::settings::{self, Effective};

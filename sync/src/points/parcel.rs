@@ -1,0 +1,229 @@
+//! Whole things on their way to points and off them: deployment packages, OS upgrade packages and applications, all alike.
+//!
+//! A [`Parcel`] is named by whoever knows what it is; here it goes to each point and group that names mean, in one transaction,
+//! and a line of the answer says what came of it on each.
+
+use std::sync::Arc;
+
+use catalog::id::PackageId;
+use catalog::problem::{Code, Problem};
+use jiff::Timestamp;
+use schema::packages::Package;
+use schema::{SchemaError, Writer};
+use serde::{Deserialize, Serialize};
+
+use super::send::{Sent, Targets, line, mark_enrolled, send_to, targets, withdraw_from};
+use crate::admin::{Answer, Caller};
+use crate::clock;
+use crate::config::PointRetry;
+use crate::site::Site;
+
+/// What sort of thing goes to points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// A deployment package.
+    Package,
+    /// An OS upgrade package.
+    Image,
+    /// An application.
+    App,
+}
+
+impl Sort {
+    /// The noun of the command line and of the audit.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Package => "package",
+            Self::Image => "image",
+            Self::App => "app",
+        }
+    }
+}
+
+/// A thing that goes to points whole.
+#[derive(Debug, Clone)]
+pub struct Parcel {
+    /// Its id.
+    pub id: PackageId,
+    /// What it is.
+    pub sort: Sort,
+    /// Its name.
+    pub name: String,
+    /// Its files, each once.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Parcel {
+    /// The row by which it goes to points, as it is now.
+    fn row(&self, w: &Writer<'_>, now: Timestamp) -> Result<Package, SchemaError> {
+        match self.sort {
+            Sort::Package => w.package(&self.id)?.ok_or_else(|| {
+                Problem::new(Code::PackageNotFound, format!("there is no package {}", self.id)).into()
+            }),
+            Sort::Image | Sort::App => w.software_package(&self.id, self.sort.word(), &self.name, now),
+        }
+    }
+}
+
+/// What sending did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Distributed {
+    /// Its id.
+    pub package: PackageId,
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: u32,
+    /// Each point.
+    pub points: Vec<Sent>,
+    /// Nothing was changed.
+    pub dry_run: bool,
+}
+
+/// Sends parcels to points and groups. What a point refuses stands in its line; the others are sent it all the same.
+///
+/// # Errors
+/// Those of the database.
+pub async fn send(
+    site: &Arc<Site>,
+    parcels: Vec<Parcel>,
+    targets: Targets,
+    caller: &Caller,
+) -> Result<Vec<Distributed>, Problem> {
+    let (dry_run, who, retry) = (caller.dry_run, caller.who.clone(), site.settings().dp.retry.clone());
+    // What would happen is what happens, undone.
+    let made = site.write_unless(dry_run, move |w| {
+        let now = clock::now();
+        parcels
+            .iter()
+            .map(|parcel| send_one(w, parcel, &targets, &retry, (who.as_str(), dry_run), now))
+            .collect()
+    });
+    let sent = made.await?;
+    if !dry_run {
+        site.points.changed();
+        site.refresh_shelf().await?;
+    }
+    Ok(sent)
+}
+
+fn send_one(
+    w: &Writer<'_>,
+    parcel: &Parcel,
+    targets: &Targets,
+    retry: &PointRetry,
+    (who, dry_run): (&str, bool),
+    now: Timestamp,
+) -> Result<Distributed, SchemaError> {
+    let package = parcel.row(w, now)?;
+    let mut points = Vec::new();
+    for point in &targets.points {
+        let done = send_to(w, &package, point, retry, now)?;
+        points.push(line(point.name.clone(), parcel.files, parcel.bytes, done));
+    }
+    for group in &targets.groups {
+        w.put_group_package(group.id, &parcel.id, true)?;
+    }
+    mark_enrolled(w, &mut points)?;
+    w.audit(who, &format!("{}.distribute", parcel.sort.word()), parcel.id.as_str(), now)?;
+    let (package, name, version) = (package.id, parcel.name.clone(), package.version);
+    Ok(Distributed { package, name, version, points, dry_run })
+}
+
+/// Takes a parcel off the points and groups of these names, or off all; what another one there needs stays served.
+///
+/// # Errors
+/// `DP_NOT_FOUND`.
+pub async fn take_off(
+    site: &Arc<Site>,
+    parcel: Parcel,
+    from: &[String],
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let all = ["all".to_owned()];
+    let Targets { points, mut groups } = targets(site, if from.is_empty() { &all } else { from }).await?;
+    if from.is_empty() {
+        groups = site.read(|r| r.point_groups()).await?;
+    }
+    let (who, retry) = (caller.who.clone(), site.settings().dp.retry.clone());
+    let (id, name) = (parcel.id.clone(), parcel.name.clone());
+    let made = site.write_unless(caller.dry_run, move |w| {
+        let now = clock::now();
+        let mut names = Vec::new();
+        for point in &points {
+            if w.placement(&parcel.id, point.id)?.is_some() {
+                withdraw_from(w, &parcel.id, point, &retry, now)?;
+                names.push(point.name.clone());
+            }
+        }
+        for group in &groups {
+            w.put_group_package(group.id, &parcel.id, false)?;
+        }
+        w.audit(&who, &format!("{}.withdraw", parcel.sort.word()), parcel.id.as_str(), now)?;
+        Ok(names)
+    });
+    let names = made.await?;
+    if !caller.dry_run {
+        site.points.changed();
+        site.refresh_shelf().await?;
+    }
+    Answer::of(&serde_json::json!({
+        "package": id, "name": name, "withdrawn_from": names, "dry_run": caller.dry_run,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use catalog::digest::{Sha1Digest, Sha256Digest};
+    use schema::Store;
+    use schema::points::{OWN_POINT, PointRole};
+    use schema::software::{AppFile, AppRow};
+
+    use super::*;
+
+    const RETRY: PointRetry = PointRetry { max: 3, delay: Duration::from_secs(60) };
+
+    #[test]
+    fn whatever_is_sent_says_alike_who_never_enrolled_and_who_has_no_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("site.db"), 1).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let change = |w: &Writer<'_>| {
+            let (now, content) = (Timestamp::UNIX_EPOCH, Sha256Digest([7; 32]));
+            let code = "XYZ".parse().expect("a code");
+            w.record_content(content, Sha1Digest([1; 20]), 9, false, now)?;
+            let (id, number) = w.next_id(&code)?;
+            let files = vec![AppFile { file_name: "setup.exe".parse().expect("a name"), content, size: 9 }];
+            let (name, form) = ("Portal".to_owned(), serde_json::Value::Null);
+            w.create_app(
+                number,
+                &AppRow { id: id.clone(), name: name.clone(), form, retired: false, created: now, files },
+            )?;
+            for name in ["lyon", "full"] {
+                let point = w.add_point(name, "http://x", PointRole::Standard)?;
+                w.point_seen(point, (name == "full").then_some(8), None, now)?;
+            }
+            let parcel = Parcel { id: id.clone(), sort: Sort::App, name, files: 1, bytes: 9 };
+            let targets = Targets { points: w.point_rows()?, groups: Vec::new() };
+            let sent = send_one(w, &parcel, &targets, &RETRY, ("ann", false), now)?;
+            let lines: Vec<_> = sent
+                .points
+                .iter()
+                .map(|one| (one.enrolled, one.problem.as_ref().map(|problem| problem.code)))
+                .collect();
+            assert_eq!(lines, [(None, None), (Some(false), None), (Some(false), Some(Code::DpDiskFull))]);
+            let full = sent.points[2].problem.as_ref().map(ToString::to_string).unwrap_or_default();
+            assert!(full.contains("needs 9 bytes") && full.contains("has 8 free"), "{full}");
+            assert!(w.placement(&id, OWN_POINT)?.is_some());
+            assert_eq!(w.acts(1)?[0].what, "app.distribute");
+            let gone = Parcel { sort: Sort::Package, id: "XYZ00099".parse().expect("an id"), ..parcel };
+            assert!(send_one(w, &gone, &targets, &RETRY, ("ann", false), now).is_err());
+            Ok(())
+        };
+        runtime.block_on(store.write(change)).unwrap();
+    }
+}
