@@ -6,6 +6,7 @@
 use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -13,6 +14,7 @@ use rusqlite::{CachedStatement, Connection, Params, Row, Transaction, Transactio
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::open::{self, SchemaError};
+use crate::unchanged::Only;
 
 type Change = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -30,6 +32,8 @@ struct Inner {
     writer: Mutex<Option<JoinHandle<()>>>,
     readers: Mutex<Vec<Connection>>,
     free: Semaphore,
+    /// How often something was changed; only the writer's thread counts.
+    commits: Arc<AtomicU64>,
 }
 
 /// Questions, over one consistent state.
@@ -77,6 +81,7 @@ impl Store {
                 writer: Mutex::new(Some(writer)),
                 readers: Mutex::new(connections),
                 free: Semaphore::new(readers),
+                commits: Arc::default(),
             }),
         })
     }
@@ -91,13 +96,25 @@ impl Store {
         change: impl FnOnce(&Writer<'_>) -> Result<T, SchemaError> + Send + 'static,
     ) -> Result<T, SchemaError> {
         let (answer, answered) = oneshot::channel();
+        let (only, commits) = (Only::of_this_task(), self.inner.commits.clone());
         let work: Change = Box::new(move |connection| {
+            let before = connection.total_changes();
+            let allowed = only.map_or(Ok(()), |only| only.allows(&commits));
+            let made = allowed.and_then(|()| transact(connection, change));
+            if made.is_ok() && connection.total_changes() != before {
+                commits.fetch_add(1, Ordering::Release);
+            }
             // Nobody waits for the answer any more if the task was cancelled; the change is made all the same.
-            let _ = answer.send(transact(connection, change));
+            let _ = answer.send(made);
         });
         let changes = self.inner.changes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         changes.ok_or(SchemaError::Closed)?.send(work).await.map_err(|_| SchemaError::Closed)?;
         answered.await.map_err(|_| SchemaError::Died)?
+    }
+
+    /// How often something was changed since it was opened.
+    pub(crate) fn commits(&self) -> u64 {
+        self.inner.commits.load(Ordering::Acquire)
     }
 
     /// Asks `question` of one consistent state.

@@ -32,6 +32,7 @@ pub mod tasks;
 #[cfg(test)]
 mod tests;
 pub mod tokens;
+mod unchanged;
 pub mod update_deployments;
 pub mod update_point;
 pub mod updates;
@@ -39,3 +40,4 @@ pub mod windows;
 
 pub use handle::{Reader, Store, Writer};
 pub use open::SchemaError;
+pub use unchanged::Unchanged;

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::admin::{Answer, Caller, Work};
 use crate::clock;
 use crate::site::Site;
-use crate::tasks::Progress;
+use crate::tasks::{Key, Progress};
 
 /// What was written.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,7 +46,7 @@ pub async fn start(site: &Arc<Site>, file: PathBuf, caller: &Caller) -> Result<W
     }
     let dry_run = caller.dry_run;
     let title = format!("export to {}", file.display());
-    let key = format!("export {}", file.display());
+    let key = Key::new(&format!("export {}", file.display()), "export", dry_run);
     let task = site
         .tasks
         .start("export", title, key, |progress| {

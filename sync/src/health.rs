@@ -2,24 +2,74 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use catalog::problem::{Code, Problem};
+use dp::library::{Library, LibraryError, Usage};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 
 use crate::api::{Sent, with};
 use crate::metrics;
 use crate::site::Site;
 
+/// A library that takes longer to look at is not ready.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Whoever asks within this time is given the same answer: everybody may ask, and each look reads the whole library.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// What the library holds, looked at once for all who ask at once: a disk that does not answer holds one thread, not one for each.
+#[derive(Debug, Default)]
+pub(crate) struct Looking(Mutex<Looked>);
+
+#[derive(Debug, Default)]
+struct Looked {
+    under_way: Option<JoinHandle<Result<Usage, LibraryError>>>,
+    last: Option<(Instant, Usage)>,
+}
+
+impl Looking {
+    /// What it holds now, or held so long ago at most.
+    async fn usage(&self, library: &Library, age: Duration) -> Result<Usage, Problem> {
+        let mut looked = self.0.lock().await;
+        if let Some((_, usage)) = looked.last.filter(|(at, _)| at.elapsed() < age) {
+            return Ok(usage);
+        }
+        // Who gives up leaves it to the next one.
+        let under_way = looked.under_way.get_or_insert_with(|| {
+            let library = library.clone();
+            tokio::task::spawn_blocking(move || library.usage())
+        });
+        let found = under_way.await;
+        looked.under_way = None;
+        let usage =
+            found.map_err(|died| Problem::of(Code::Internal, &died))?.map_err(crate::site::problem)?;
+        looked.last = Some((Instant::now(), usage));
+        Ok(usage)
+    }
+}
+
 /// Answers what is no part of the API.
-pub(crate) async fn answer(site: &Arc<Site>, request: Request<Incoming>, asker: IpAddr) -> Response<Sent> {
+pub(crate) async fn answer(
+    site: &Arc<Site>,
+    looking: &Looking,
+    request: Request<Incoming>,
+    asker: IpAddr,
+) -> Response<Sent> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n".to_owned(), "text/plain");
     }
     match request.uri().path() {
         "/healthz" => text(StatusCode::OK, "alive\n".to_owned(), "text/plain"),
-        "/readyz" => ready(site).await,
+        "/readyz" => ready(site, looking).await,
         "/metrics" if may_see_metrics(asker, site.settings().admin.metrics_public) => {
-            match metrics::of(site).await {
+            let told = match looking.usage(&site.library, Duration::ZERO).await {
+                Ok(usage) => metrics::of(site, usage).await,
+                Err(problem) => Err(problem),
+            };
+            match told {
                 Ok(numbers) => text(StatusCode::OK, numbers, metrics::CONTENT_TYPE),
                 Err(problem) => {
                     tracing::warn!("metrics cannot be told: {problem}");
@@ -40,10 +90,10 @@ fn may_see_metrics(asker: IpAddr, public: bool) -> bool {
     public || asker.is_loopback()
 }
 
-async fn ready(site: &Arc<Site>) -> Response<Sent> {
+async fn ready(site: &Arc<Site>, looking: &Looking) -> Response<Sent> {
     let database = site.read(|r| r.last_ok_run()).await;
-    let library = site.library.clone();
-    let content = tokio::task::spawn_blocking(move || library.usage().is_ok()).await.unwrap_or(false);
+    let looked = tokio::time::timeout(PATIENCE, looking.usage(&site.library, FRESH)).await;
+    let content = matches!(looked, Ok(Ok(_)));
     let (database, synchronised) = (database.is_ok(), matches!(database, Ok(Some(_))));
     let ready = database && content;
     let body = serde_json::json!({
@@ -60,6 +110,27 @@ fn text(status: StatusCode, body: String, kind: &'static str) -> Response<Sent> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn who_asks_at_once_looks_once_and_who_gives_up_leaves_it_to_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let library =
+            Library::open(&folder.path().join("library"), dp::library::Settings::default()).unwrap();
+        let looking = Looking::default();
+        let given_up = looking.usage(&library, FRESH);
+        tokio::select! {
+            biased;
+            _ = given_up => {}
+            () = std::future::ready(()) => {}
+        }
+        let before = looking.usage(&library, FRESH).await.unwrap();
+        assert!(looking.0.lock().await.under_way.is_none());
+        let staged = folder.path().join("library/staging/other.part");
+        std::fs::write(staged, vec![7; 1 << 20]).unwrap();
+        let hour = Duration::from_secs(3_600);
+        assert_eq!(looking.usage(&library, hour).await.unwrap().staged, before.staged);
+        assert!(looking.usage(&library, Duration::ZERO).await.unwrap().staged > before.staged);
+    }
 
     #[test]
     fn numbers_are_for_this_machine_unless_they_are_public() {

@@ -23,7 +23,7 @@ use url::Url;
 use crate::admin::{Answer, Caller, Work};
 use crate::clock;
 use crate::site::Site;
-use crate::tasks::Progress;
+use crate::tasks::{Key, Progress};
 use crate::updates::{offers, supersedence};
 
 /// The source of what is imported: no configured one may have its name.
@@ -77,9 +77,10 @@ pub async fn start(site: &Arc<Site>, file: PathBuf, caller: &Caller) -> Result<W
     }
     let caller = caller.clone();
     let title = format!("import {}", file.display());
+    let key = Key::new("import", &file.display().to_string(), caller.dry_run);
     let task = site
         .tasks
-        .start("import", title, "import".to_owned(), |progress| {
+        .start("import", title, key, |progress| {
             let site = site.clone();
             async move { run(&site, file, &caller, &progress).await }
         })

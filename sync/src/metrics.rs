@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use catalog::problem::Problem;
+use dp::library::Usage;
 use dp::server::tally::Tally;
 use dp::server::{Outcome, Pulled, Refusal, Served, Source};
 
@@ -29,13 +30,8 @@ struct Facts {
 }
 
 /// All numbers of a site.
-pub(crate) async fn of(site: &Arc<Site>) -> Result<String, Problem> {
+pub(crate) async fn of(site: &Arc<Site>, usage: Usage) -> Result<String, Problem> {
     let last = site.read(|r| r.last_ok_run()).await?;
-    let library = site.library.clone();
-    let usage = tokio::task::spawn_blocking(move || library.usage())
-        .await
-        .map_err(|died| Problem::of(catalog::problem::Code::Internal, &died))?
-        .map_err(crate::site::problem)?;
     let seconds = |time: jiff::Timestamp| time.as_millisecond() as f64 / 1_000.0;
     let facts = Facts {
         version: env!("CARGO_PKG_VERSION"),

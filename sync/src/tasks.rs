@@ -34,9 +34,33 @@ pub struct Tasks {
     running: Arc<Mutex<HashMap<TaskId, Running>>>,
 }
 
+/// What a task works on, and how. One at a time works on a thing; who wants the same of it joins, and who wants something else
+/// is told to wait: the answer of a task is for what was asked of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    on: String,
+    how: Option<String>,
+}
+
+impl Key {
+    /// Something that is done to a thing. A dry run stands in nobody's way, and nobody takes it for the work itself.
+    pub fn new(on: &str, how: &str, dry_run: bool) -> Self {
+        match dry_run {
+            true => Self { on: format!("dry run of {on}: {how}"), how: None },
+            false => Self { on: on.to_owned(), how: Some(how.to_owned()) },
+        }
+    }
+}
+
+/// Work that joins whatever is done to the thing already.
+impl From<String> for Key {
+    fn from(on: String) -> Self {
+        Self { on, how: None }
+    }
+}
+
 struct Running {
-    /// What it works on: a second task of the same key joins the first.
-    key: String,
+    key: Key,
     state: watch::Sender<Task>,
     abort: AbortHandle,
 }
@@ -47,24 +71,24 @@ impl Tasks {
         Self { store, running: Arc::default() }
     }
 
-    /// Starts `work` as a task, or joins the one that already works on `key`.
+    /// Starts `work` as a task, or joins the one that does the same already.
     ///
     /// # Errors
-    /// Those of the database.
+    /// `TASK_BUSY` where something else is done to the same thing; those of the database.
     pub async fn start<F, W>(
         &self,
         kind: &str,
         title: String,
-        key: String,
+        key: impl Into<Key>,
         work: W,
     ) -> Result<TaskId, Problem>
     where
         W: FnOnce(Progress) -> F,
         F: Future<Output = Result<Answer, Problem>> + Send + 'static,
     {
-        if let Some(id) = self.working_on(&key) {
-            info!(task.id = %id, "joined task {id}, which works on {key}");
-            return Ok(id);
+        let key = key.into();
+        if let Some(joined) = joins(&self.lock(), &key) {
+            return joined;
         }
         let kind = kind.to_owned();
         let task =
@@ -83,7 +107,7 @@ impl Tasks {
         // The map is locked until the entry stands, so that a task that ends at once still finds itself there.
         let joined = {
             let mut running = self.lock();
-            let other = running.iter().find(|(_, task)| task.key == key).map(|(id, _)| *id);
+            let other = joins(&running, &key);
             if other.is_none() {
                 let handle = tokio::spawn({
                     let state = state.clone();
@@ -105,9 +129,9 @@ impl Tasks {
             other
         };
         if let Some(other) = joined {
-            let superseded = Problem::new(Code::Cancelled, format!("task {other} already works on this"));
+            let superseded = Problem::new(Code::Cancelled, "another task already works on this");
             self.finish(state, Err(superseded)).await;
-            return Ok(other);
+            return other;
         }
         Ok(id)
     }
@@ -116,9 +140,9 @@ impl Tasks {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The task that works on `key`, if one does.
-    pub fn working_on(&self, key: &str) -> Option<TaskId> {
-        self.lock().iter().find(|(_, task)| task.key == key).map(|(id, _)| *id)
+    /// The task that works on this, if one does.
+    pub fn working_on(&self, on: &str) -> Option<TaskId> {
+        self.lock().iter().find(|(_, task)| task.key.on == on).map(|(id, _)| *id)
     }
 
     /// Ends a task: written down first, then told. Of two ends at once the first one counts.
@@ -161,10 +185,11 @@ impl Tasks {
         state.send_replace(task);
     }
 
-    /// Tells `events` how far the task is, until it has ended; then gives its answer.
+    /// Tells `events` how far the task is, until it has ended; then gives its answer. It ends where nobody listens any more;
+    /// the task goes on.
     ///
     /// # Errors
-    /// The task's own problem; `TASK_NOT_FOUND`.
+    /// The task's own problem; `TASK_NOT_FOUND`; `INTERRUPTED` where nobody listens.
     pub async fn watch(&self, id: TaskId, events: &mpsc::Sender<Event>) -> Result<Answer, Problem> {
         let receiver = self.lock().get(&id).map(|running| running.state.subscribe());
         let Some(mut receiver) = receiver else { return ended(self.get(id).await?) };
@@ -176,8 +201,14 @@ impl Tasks {
             if over {
                 return ended(task);
             }
-            if receiver.changed().await.is_err() {
-                return ended(self.get(id).await?);
+            tokio::select! {
+                changed = receiver.changed() => if changed.is_err() {
+                    return ended(self.get(id).await?);
+                },
+                () = events.closed() => {
+                    let message = format!("nobody waits for task {id} any more");
+                    return Err(Problem::new(Code::Interrupted, message));
+                }
             }
             // Progress is told five times a second; the end at once.
             let _ = tokio::time::timeout(TELL, receiver.wait_for(|task| task.finished.is_some())).await;
@@ -250,6 +281,19 @@ impl Tasks {
         tasks.sort_by_key(|task| task.id);
         tasks
     }
+}
+
+/// What comes of asking for `key` while these run: a task to join, or a refusal; `None` where nothing is in the way.
+fn joins(running: &HashMap<TaskId, Running>, key: &Key) -> Option<Result<TaskId, Problem>> {
+    let (id, task) = running.iter().find(|(_, task)| task.key.on == key.on)?;
+    if key.how.is_none() || task.key.how == key.how {
+        info!(task.id = %id, "joined task {id}, which works on {}", key.on);
+        return Some(Ok(*id));
+    }
+    let message = format!("task {id} ({}) does something else to it", task.state.borrow().title);
+    let problem = Problem::new(Code::TaskBusy, message)
+        .help(format!("`spsync task wait {id}`, or `spsync task cancel {id}`; then the same again"));
+    Some(Err(problem))
 }
 
 fn ended(task: Task) -> Result<Answer, Problem> {
@@ -329,5 +373,60 @@ impl Progress {
                 warn!("the progress of a task cannot be recorded: {error}");
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn tasks() -> (tempfile::TempDir, Tasks) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&folder.path().join("a.db"), 1).expect("a database");
+        (folder, Tasks::new(store))
+    }
+
+    async fn begun(tasks: &Tasks, key: impl Into<Key>) -> Result<TaskId, Code> {
+        let never = |_| std::future::pending();
+        tasks.start("test", "a test".to_owned(), key, never).await.map_err(|problem| problem.code)
+    }
+
+    #[tokio::test]
+    async fn only_who_wants_the_same_joins_a_task() {
+        let (_folder, tasks) = tasks().await;
+        let dry = begun(&tasks, Key::new("package P", "download", true)).await.unwrap();
+        assert_eq!(tasks.working_on("package P"), None, "a dry run is in nobody's way");
+        let real = begun(&tasks, Key::new("package P", "download", false)).await.unwrap();
+        assert_ne!(real, dry, "a dry run has done nothing");
+        assert_eq!(tasks.working_on("package P"), Some(real));
+        for (key, expected) in [
+            (Key::new("package P", "download", false), Ok(real)),
+            (Key::new("package P", "download", true), Ok(dry)),
+            (Key::new("package P", "validate", false), Err(Code::TaskBusy)),
+            (Key::from("package P".to_owned()), Ok(real)),
+        ] {
+            assert_eq!(begun(&tasks, key.clone()).await, expected, "{key:?}");
+        }
+        let other = begun(&tasks, Key::new("package P", "validate", true)).await.unwrap();
+        assert!(other != real && other != dry);
+        assert!(begun(&tasks, Key::new("package Q", "validate", false)).await.is_ok());
+        tasks.interrupt().await;
+    }
+
+    #[tokio::test]
+    async fn a_watcher_ends_with_who_listens_and_the_task_goes_on() {
+        let (_folder, tasks) = tasks().await;
+        let id = begun(&tasks, "x".to_owned()).await.unwrap();
+        let (events, mut inbox) = mpsc::channel(16);
+        let watching = tokio::spawn({
+            let tasks = tasks.clone();
+            async move { tasks.watch(id, &events).await }
+        });
+        assert!(matches!(inbox.recv().await, Some(Event::Task { .. })));
+        drop(inbox);
+        let ended = tokio::time::timeout(Duration::from_secs(20), watching).await;
+        let problem = ended.expect("it ends").unwrap().unwrap_err();
+        assert_eq!((problem.code, tasks.working_on("x")), (Code::Interrupted, Some(id)));
+        tasks.interrupt().await;
     }
 }

@@ -1,10 +1,11 @@
 //! The admin API over HTTP: the same verbs and the same refusals as the command line, for whoever has a token.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use support::{TestSite, Way, http};
+use support::{TestSite, Way, free_port, http};
 
 /// A request with a body.
 fn with(request: reqwest::RequestBuilder, body: &Value) -> reqwest::RequestBuilder {
@@ -258,6 +259,14 @@ async fn the_api_is_for_those_who_may_and_does_what_the_command_line_does() {
     let first = again("q").await;
     assert_eq!((first.0, again("q").await), (StatusCode::OK, first), "it is made once");
     assert_eq!(code(again("r").await), refused(409, "API_KEY_IN_USE"));
+    // What was refused was not done: the same key tries again once the reason is gone.
+    let later = || {
+        let request = admin.request(Method::POST, "/packages").header("idempotency-key", "later");
+        admin.sent(with(request, &named))
+    };
+    assert_eq!(code(later().await), refused(409, "NAME_IN_USE"));
+    assert_eq!(admin.ask(Method::DELETE, "/packages/p", &Value::Null).await.0, StatusCode::OK);
+    assert_eq!(later().await.0, StatusCode::OK);
     assert_eq!(viewer.get("/packages/p").await, site.ok(&["package", "show", "p"]).await);
     let acts = viewer.get("/audit?limit=1").await;
     assert_eq!(
@@ -302,4 +311,128 @@ async fn the_api_is_for_those_who_may_and_does_what_the_command_line_does() {
         assert!(!kept.contains(&token[7..]));
         assert!(!database.windows(token.len() - 7).any(|part| part == &token.as_bytes()[7..]));
     }
+}
+
+/// What comes of a stream of events, until it ends or one of this kind comes.
+async fn heard(stream: &mut reqwest::Response, kind: &str) -> String {
+    let mut text = String::new();
+    let until = format!("event: {kind}\n");
+    let hearing = async {
+        while !text.contains(&until) {
+            match stream.chunk().await.expect("it goes on") {
+                Some(bytes) => text.push_str(&String::from_utf8_lossy(&bytes)),
+                None => return,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), hearing).await.expect("within seconds");
+    text
+}
+
+#[tokio::test]
+async fn over_tls_streams_have_their_share_and_end_with_their_token() {
+    let mut site = TestSite::start(Way::Alone).await;
+    site.ok(&["now"]).await;
+    let plain = site.with_api();
+    let port = free_port(Ipv4Addr::LOCALHOST);
+    site.configure(|text| {
+        text.replacen("[admin]", &format!("[admin]\nlisten_tls = \"127.0.0.1:{port}\""), 1)
+    });
+    let made = site.ok(&["tls", "init", "--name", "127.0.0.1"]).await;
+    site.start_daemon().await;
+    let url = format!("https://127.0.0.1:{port}");
+    assert!(http().get(format!("{url}/api/v1/status")).send().await.is_err(), "nobody vouches for it");
+    assert!(http().get(format!("http://127.0.0.1:{port}/healthz")).send().await.is_err(), "TLS only");
+    let roots = std::fs::read(made["ca_file"].as_str().unwrap()).unwrap();
+    let roots = reqwest::Certificate::from_pem_bundle(&roots).unwrap();
+    let trusting = reqwest::Client::builder().no_proxy().tls_certs_only(roots).build().unwrap();
+    let viewer = Asker::of(&site, &plain, "eve", "viewer").await;
+    let admin = Asker::of(&site, &plain, "ann", "admin").await;
+    let ask = |path: &str, asker: &Asker| {
+        trusting.get(format!("{url}/api/v1{path}")).bearer_auth(&asker.token).send()
+    };
+    assert_eq!(ask("/status", &viewer).await.unwrap().status(), StatusCode::OK);
+
+    // One token has its share of streams, which costs nobody else anything.
+    let mut streams = Vec::new();
+    for _ in 0..6 {
+        let stream = ask("/events", &viewer).await.unwrap();
+        assert_eq!(stream.headers()["content-type"], "text/event-stream");
+        streams.push(stream);
+    }
+    let seventh = ask("/events", &viewer).await.unwrap();
+    assert_eq!((seventh.status().as_u16(), seventh.headers()["retry-after"].to_str().unwrap()), (429, "5"));
+    assert!(seventh.text().await.unwrap().contains("API_TOO_MANY"));
+    assert_eq!(ask("/status", &viewer).await.unwrap().status(), StatusCode::OK);
+    let mut hers = ask("/events", &admin).await.unwrap();
+    drop(streams.split_off(1));
+    let mut watching = streams.remove(0);
+
+    // A token that is taken back ends what it left open.
+    site.ok(&["token", "revoke", "eve"]).await;
+    let last = heard(&mut watching, "refused").await;
+    assert!(last.contains("event: refused\ndata: {") && last.contains("API_TOKEN_REFUSED"), "{last}");
+    assert_eq!(watching.chunk().await.unwrap(), None, "it ends");
+    let started = admin.ask(Method::POST, "/sync/runs", &Value::Null).await;
+    assert_eq!(started.0, StatusCode::ACCEPTED);
+    assert!(heard(&mut hers, "task").await.contains("synchronise"), "others go on");
+
+    // Looking at what a change depends on is no review, and changes nothing.
+    admin.ask(Method::POST, "/sync/runs?wait=30", &Value::Null).await;
+    let update = site.windows11().await;
+    let license = format!("/updates/{update}/license");
+    let before = site.dump().await;
+    for (method, path, body) in [
+        (Method::PUT, license.clone(), json!({ "accept": true })),
+        (Method::PUT, format!("{license}?dry_run=true"), json!({ "accept": true })),
+        (Method::POST, license.clone(), json!({})),
+    ] {
+        let request = admin.request(method, &path).header("if-match", "\"another\"");
+        let (status, refused) = admin.sent(with(request, &body)).await;
+        assert_eq!((status.as_u16(), &refused["code"]), (412, &json!("API_PRECONDITION_FAILED")), "{path}");
+    }
+    let dry = admin.ask(Method::POST, &format!("{license}?dry_run=true"), &json!({})).await;
+    assert!(dry.0 == StatusCode::OK && dry.1["text"].is_string(), "{dry:?}");
+    assert_eq!(site.dump().await, before);
+    site.refused("LICENSE_REVIEW_REQUIRED", &["license", "accept", &update]).await;
+    let read = admin.request(Method::GET, &license).send().await.unwrap();
+    let tag = read.headers()["etag"].to_str().unwrap().to_owned();
+    let request = admin.request(Method::PUT, &license).header("if-match", &tag);
+    let accepted = admin.sent(with(request, &json!({ "accept": true }))).await;
+    assert_eq!(accepted.0, StatusCode::OK, "who has read it may: {accepted:?}");
+
+    // Of many who read the same and change it, one does; the others are told.
+    let settings = "/client-settings/default";
+    let read = admin.request(Method::GET, settings).send().await.unwrap();
+    let tag = read.headers()["etag"].to_str().unwrap().to_owned();
+    let mut changing = tokio::task::JoinSet::new();
+    for port in 9_001..9_009 {
+        let change = json!({ "changes": [["delta_port", port.to_string()]] });
+        changing.spawn(with(admin.request(Method::PATCH, settings).header("if-match", &tag), &change).send());
+    }
+    let answers = changing.join_all().await;
+    let mut statuses: Vec<u16> = answers.into_iter().map(|sent| sent.unwrap().status().as_u16()).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 412, 412, 412, 412, 412, 412, 412]);
+
+    // Who guesses is told to stop, and shuts nobody out.
+    let nobody = Asker { url: plain.clone(), token: format!("spsync_{}", "A".repeat(43)) };
+    let mut last = 0;
+    for _ in 0..11 {
+        last = nobody.ask(Method::GET, "/status", &Value::Null).await.0.as_u16();
+    }
+    assert_eq!(last, 429);
+    assert_eq!(admin.ask(Method::GET, "/status", &Value::Null).await.0, StatusCode::OK);
+
+    // What is in `exchange` is used by its name, and leads nowhere else.
+    let exchange = site.folder.path().join("site/exchange");
+    std::fs::create_dir(exchange.join("copies")).unwrap();
+    std::os::unix::fs::symlink(site.folder.path(), exchange.join("elsewhere")).unwrap();
+    let named = |name: &str, source: &str| json!({ "name": name, "source": source });
+    let (status, refused) = admin.ask(Method::POST, "/packages", &named("p", "elsewhere")).await;
+    assert_eq!((status.as_u16(), &refused["code"]), (422, &json!("NAME_NOT_ALLOWED")), "{refused}");
+    let (status, refused) = admin.ask(Method::POST, "/packages", &named("p", "")).await;
+    assert_eq!((status.as_u16(), &refused["code"]), (409, &json!("SOURCE_IN_USE")), "{refused}");
+    let (status, kept) = admin.ask(Method::POST, "/packages", &named("p", "copies")).await;
+    assert_eq!(status, StatusCode::OK, "{kept}");
 }

@@ -119,11 +119,22 @@ async fn migrate_drops_fu() {
     assert_eq!(other.dump().await, there);
     assert_eq!(site.dump().await, kept, "nothing is taken away here");
 
+    // Repeated, as by somebody who did not hear the answer, a copy is made once; until it is deleted there.
+    let anew: Vec<&str> = migrate.into_iter().chain(["--duplicates", "create-new"]).collect();
+    let copied = site.ok(&anew).await;
+    let there = other.dump().await;
+    assert_eq!(site.ok(&anew).await["sequences"], copied["sequences"]);
+    assert_eq!(other.dump().await, there);
+    let copy = copied["sequences"][0][0].as_str().unwrap();
+    other.ok(&["--yes", "ts", "delete", copy]).await;
+    let another = site.ok(&anew).await;
+    assert_ne!(another["sequences"][0][0], copied["sequences"][0][0]);
+    assert_ne!(other.dump().await, there);
+
     // A site that is older than feature updates in task sequences.
     other.stop_daemon().await;
     other.configure(|text| text.replacen("[site]", "[site]\nrelease = \"2010\"", 1));
     other.start_daemon().await;
-    let anew: Vec<&str> = migrate.into_iter().chain(["--duplicates", "create-new"]).collect();
     let refused = site.refused("FEATURE_NOT_IN_RELEASE", &anew).await;
     assert!(refused.stderr.contains("2010"), "{refused:?}");
     other.stop_daemon().await;

@@ -226,6 +226,11 @@ codes! {
         "a misspelt name",
         "spsync dp list",
         "use a name from `spsync dp list`";
+    TaskBusy "TASK_BUSY" Conflict 409 None,
+        "a task does something else to the same thing",
+        "it was started with other options, or by somebody else",
+        "spsync task list",
+        "wait for the task with `spsync task wait ID`, or `spsync task cancel ID`; then the same command again";
     TaskNotFound "TASK_NOT_FOUND" NotFound 404 None,
         "no task has this number",
         "it was forgotten after its retention, or never existed",
@@ -796,6 +801,16 @@ codes! {
         "somebody else changed it",
         "-",
         "read it again, and repeat the change";
+    ApiBusy "API_BUSY" Refused 503 None,
+        "the admin API has as much to do as it does at once",
+        "many requests at once, or many changes while `If-Match` was looked at",
+        "spsync task list",
+        "repeat the request after the seconds of `Retry-After`: nothing was done";
+    ApiTooMany "API_TOO_MANY" Refused 429 None,
+        "this token has as many requests or event streams at once as one may have",
+        "a script that asks for many things at once, or leaves streams open",
+        "-",
+        "end some of them, or repeat the request after the seconds of `Retry-After`: nothing was done";
     ApiKeyInUse "API_KEY_IN_USE" Conflict 409 None,
         "this `Idempotency-Key` stands for another request, or for one that is still worked on",
         "a key that was used twice, or a request that was repeated too soon",

@@ -91,6 +91,17 @@ pub(super) fn remove(dir: &Path, wanted: &Wanted) -> Result<(), LibraryError> {
     remove_if_there(&path.with_extension("json"))
 }
 
+/// Whether the open file still has this name.
+fn is_named(file: &File, path: &Path) -> bool {
+    let which = |found: fs::Metadata| (found.dev(), found.ino());
+    matches!((file.metadata().map(which), fs::metadata(path).map(which)), (Ok(held), Ok(named)) if held == named)
+}
+
+fn is_same(one: &File, other: &File) -> bool {
+    let which = |file: &File| file.metadata().map(|found| (found.dev(), found.ino()));
+    matches!((which(one), which(other)), (Ok(one), Ok(other)) if one == other)
+}
+
 impl Staged {
     pub(super) fn open(library: Library, wanted: &Wanted) -> Result<Self, LibraryError> {
         let path = path_of(&library.inner.dir, wanted);
@@ -111,8 +122,7 @@ impl Staged {
             }
             // Between opening and locking, another transfer may have committed this very file: what we hold then is
             // published content, and must not be written to. The name says whether it is still a staged file.
-            let held = file.metadata().map_err(failed("look at"))?;
-            if fs::metadata(&path).is_ok_and(|named| named.ino() == held.ino() && named.dev() == held.dev()) {
+            if is_named(&file, &path) {
                 break file;
             }
         };
@@ -382,6 +392,7 @@ impl Staged {
         if let Some(growth) = &self.growth {
             if growth.file().is_none()
                 && let Ok(file) = File::open(&self.path)
+                && is_same(&self.file, &file)
             {
                 growth.set_file(file);
             }
@@ -402,7 +413,12 @@ impl Staged {
         let blob = self.library.blob(stored.digest);
         let settled = self.settle();
         let failed = |act| LibraryError::io(act, &self.path);
-        if let Err(error) = settled.and_then(|()| self.file.sync_all()) {
+        // Whoever has found that the disk failed has taken the name away, and by now it may be another transfer's.
+        settled.map_err(failed("sync"))?;
+        if !is_named(&self.file, &self.path) {
+            return Err(failed("commit")(io::Error::other("its name in `staging` was taken away")));
+        }
+        if let Err(error) = self.file.sync_all() {
             let _ = fs::remove_file(&self.path);
             return Err(failed("sync")(error));
         }

@@ -277,6 +277,17 @@ impl Places {
         Standing { groups, by_default, subnet, options }
     }
 
+    /// The groups of a client, as [`Self::standing`] has them.
+    fn groups_at(&self, client: IpAddr) -> &[u32] {
+        let client = client.to_canonical();
+        let here = std::slice::from_ref(&self.default_group);
+        if boundary::says_nothing(client) {
+            return here;
+        }
+        let groups = &self.index.find(client).groups;
+        if groups.is_empty() { here } else { groups }
+    }
+
     /// Groups that clients of `current` reach besides, each after the shortest time that any of `current` gives.
     fn neighbours(&self, current: &[u32]) -> BTreeMap<u32, (Fallback, u32)> {
         let mut found: BTreeMap<u32, (Fallback, u32)> = BTreeMap::new();

@@ -128,11 +128,8 @@ fn shuffled(client: IpAddr, content: Sha256Digest, place: &str) -> u64 {
     folded ^ (folded >> 29)
 }
 
-/// A candidate with what it is sorted by.
-struct Sorted {
-    candidate: Candidate,
-    key: (State, u8, Duration, u64),
-}
+/// What a candidate is sorted by.
+type Key = (State, u8, Duration, u64);
 
 /// Everything that one answer is made of.
 struct Making<'p> {
@@ -141,7 +138,11 @@ struct Making<'p> {
     client: IpAddr,
     held: &'p Held,
     standing: Standing,
-    sorted: Vec<Sorted>,
+    /// The end of the content's address at any point or peer.
+    path: String,
+    candidates: Vec<Candidate>,
+    /// Of each candidate.
+    keys: Vec<Key>,
     untold: usize,
 }
 
@@ -152,17 +153,29 @@ impl Places {
         let held = self.contents.get(&request.content)?;
         let client = request.client.to_canonical();
         let standing = self.standing(client);
-        let mut making =
-            Making { places: self, request: *request, client, held, standing, sorted: Vec::new(), untold: 0 };
+        let mut making = Making {
+            places: self,
+            request: *request,
+            client,
+            held,
+            standing,
+            path: format!("/content/{}", request.content),
+            candidates: Vec::new(),
+            keys: Vec::new(),
+            untold: 0,
+        };
         making.points(detail);
         making.peers(peers, detail);
         making.cloud();
-        let Making { standing, mut sorted, untold, .. } = making;
-        // The name ends all ties: the order is total.
-        sorted.sort_by(|a, b| {
-            (a.key, &a.candidate.name, &a.candidate.url).cmp(&(b.key, &b.candidate.name, &b.candidate.url))
+        let Making { standing, candidates, keys, untold, .. } = making;
+        // Numbers are sorted, and each candidate is moved once. The name ends all ties: the order is total.
+        let mut order: Vec<usize> = (0..candidates.len()).collect();
+        order.sort_unstable_by(|a, b| {
+            let of = |number: &usize| (keys[*number], &candidates[*number].name, &candidates[*number].url);
+            of(a).cmp(&of(b)).then(a.cmp(b))
         });
-        let candidates = sorted.into_iter().map(|sorted| sorted.candidate).collect();
+        let mut candidates: Vec<_> = candidates.into_iter().map(Some).collect();
+        let candidates = order.into_iter().filter_map(|number| candidates[number].take()).collect();
         Some(Found { held, standing, candidates, untold })
     }
 }
@@ -214,8 +227,17 @@ impl Making<'_> {
         let shuffled = shuffled(self.client, self.request.content, &candidate.url) >> 1;
         // Among equals a point that would have to fetch it comes last.
         let fetches = candidate.kind == LocationKind::DistributionPoint && candidate.since.is_none();
-        let key = (candidate.state, place, after, shuffled | (u64::from(fetches) << 63));
-        self.sorted.push(Sorted { candidate, key });
+        self.keys.push((candidate.state, place, after, shuffled | (u64::from(fetches) << 63)));
+        self.candidates.push(candidate);
+    }
+
+    /// Where the content is at somebody's `base`.
+    fn url(&self, base: &[&str]) -> String {
+        let length = base.iter().map(|part| part.len()).sum::<usize>() + self.path.len();
+        let mut url = String::with_capacity(length);
+        base.iter().for_each(|part| url.push_str(part));
+        url.push_str(&self.path);
+        url
     }
 
     fn points(&mut self, detail: Detail) {
@@ -306,7 +328,7 @@ impl Making<'_> {
         let candidate = Candidate {
             kind: LocationKind::DistributionPoint,
             name: place.name.clone(),
-            url: format!("{}/content/{}", place.url, self.request.content),
+            url: self.url(&[&place.url]),
             rank,
             state,
             reason,
@@ -326,7 +348,7 @@ impl Making<'_> {
             let candidate = Candidate {
                 kind: LocationKind::Peer,
                 name: peer.name.clone(),
-                url: format!("http://{}/content/{}", peer.address, self.request.content),
+                url: self.url(&["http://", &peer.address.to_string()]),
                 rank,
                 state: if verdict.is_ok() { State::In } else { State::Out },
                 reason: verdict.clone().unwrap_or_else(|out| out),
@@ -368,8 +390,8 @@ impl Making<'_> {
                 let off = current.find(|group| !group.options.peers);
                 return Err(Reason::PeersOff(off.map_or_else(String::new, |group| group.name.clone())));
             }
-            let theirs = self.places.standing(address);
-            let shared = self.standing.groups.iter().find(|group| theirs.groups.contains(group));
+            let theirs = self.places.groups_at(address);
+            let shared = self.standing.groups.iter().find(|group| theirs.contains(group));
             let Some(shared) = shared else { return Err(Reason::OtherGroup) };
             // Only where it would be offered: peers of other groups are not spoken of, trusted or not.
             if peer.distrusted {

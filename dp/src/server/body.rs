@@ -234,7 +234,8 @@ mod tests {
     async fn parts_come_in_order_and_exactly() {
         let data: Vec<u8> = (0..2_000_000_u32).map(|i| (i % 251) as u8).collect();
         let folder = tempfile::tempdir().unwrap();
-        let content = OpenContent::for_test(folder.path(), &data);
+        let leases = Arc::default();
+        let content = OpenContent::for_test_under(folder.path(), &data, &leases);
         let size = data.len() as u64;
         let segments = || {
             let range = |from, to| Segment::File(ByteRange::new(from, to, size).unwrap());
@@ -253,7 +254,9 @@ mod tests {
         }
 
         let path = folder.path().join("file");
-        std::fs::File::options().write(true).open(path).unwrap().set_len(1_000).unwrap();
+        // It waits until our lease is given back, which this thread does.
+        let cut = move || std::fs::File::options().write(true).open(path).unwrap().set_len(1_000).unwrap();
+        tokio::task::spawn_blocking(cut).await.unwrap();
         let short = ContentBody::content(content, segments());
         assert!(short.collect().await.is_err(), "a file that became shorter is an error, never padding");
     }

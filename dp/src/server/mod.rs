@@ -124,7 +124,7 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             max_connections: 4096,
-            max_connections_per_client: 8,
+            max_connections_per_client: 64,
             max_transfers: 0,
             max_transfers_per_client: 0,
             most_waiting: 64,
@@ -244,6 +244,7 @@ impl ContentServer {
         tokio::pin!(shutdown);
         let (stop, stopped) = watch::channel(false);
         let mut connections = tokio::task::JoinSet::new();
+        let mut refused = Repeated::default();
         loop {
             let (stream, peer) = tokio::select! {
                 () = &mut shutdown => break,
@@ -262,7 +263,10 @@ impl ContentServer {
                 Ok(place) => place,
                 Err(refusal) => {
                     self.served.refuse(refusal);
-                    warn!(client = %peer.ip(), "refused a connection of {}: {}", peer.ip(), refusal.name());
+                    if let Some(others) = refused.says(Instant::now()) {
+                        let (client, why) = (peer.ip(), refusal.name());
+                        warn!(%client, others, "refused a connection of {client}: {why}; {others} others were refused since this was last said");
+                    }
                     continue;
                 }
             };
@@ -566,6 +570,25 @@ impl ContentServer {
         } else {
             Err(Refusal::Forbidden)
         }
+    }
+}
+
+/// What happens very often is said once a second.
+#[derive(Debug, Default)]
+struct Repeated {
+    said: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Repeated {
+    /// Whether it is to be said now: then, how often it has happened unsaid.
+    fn says(&mut self, now: Instant) -> Option<u64> {
+        if self.said.is_some_and(|said| now.saturating_duration_since(said) < Duration::from_secs(1)) {
+            self.unsaid += 1;
+            return None;
+        }
+        self.said = Some(now);
+        Some(std::mem::take(&mut self.unsaid))
     }
 }
 

@@ -152,6 +152,8 @@ struct Known {
 /// A content that arrives.
 struct Arrival {
     offer: Arc<Offer>,
+    /// Somebody else brings it, who has made room for it.
+    is_brought: bool,
     growth: Arc<Growth>,
     /// Opened once for all who follow.
     content: Mutex<Option<Arc<OpenContent>>>,
@@ -160,8 +162,9 @@ struct Arrival {
 }
 
 impl Arrival {
-    fn new(offer: Arc<Offer>) -> Self {
-        Self { offer, growth: Arc::default(), content: Mutex::default(), ended: watch::Sender::new(None) }
+    fn new(offer: Arc<Offer>, is_brought: bool) -> Arc<Self> {
+        let ended = watch::Sender::new(None);
+        Arc::new(Self { offer, is_brought, growth: Arc::default(), content: Mutex::default(), ended })
     }
 
     /// Nothing more comes; those who have not got all learn that, unless they were told why.
@@ -233,9 +236,13 @@ impl Pulls {
         state.in_use.contains_key(&content) || state.arriving.contains_key(&content)
     }
 
-    /// Bytes of the contents that arrive now, when they are whole.
-    pub fn arriving_bytes(&self) -> u64 {
-        self.lock().arriving.values().map(|arrival| arrival.offer.servable.size).sum()
+    /// Bytes of the contents that arrive now, when they are whole: those that were asked for, and those that others bring.
+    pub fn arriving_bytes(&self) -> (u64, u64) {
+        let state = self.lock();
+        state.arriving.values().fold((0, 0), |(pulled, brought), arrival| match arrival.is_brought {
+            false => (pulled + arrival.offer.servable.size, brought),
+            true => (pulled, brought + arrival.offer.servable.size),
+        })
     }
 
     /// Says so for as long as the answer lives.
@@ -282,7 +289,7 @@ impl Pulls {
     /// Says that somebody else brings a content into the library: for as long as what this gives lives, whoever asks for the
     /// content follows that. `None` where it arrives already.
     pub fn brought(self: &Arc<Self>, content: Sha256Digest, offer: Offer) -> Option<Brought> {
-        let arrival = Arc::new(Arrival::new(Arc::new(offer)));
+        let arrival = Arrival::new(Arc::new(offer), true);
         let mut state = self.lock();
         if state.arriving.contains_key(&content) {
             return None;
@@ -298,15 +305,15 @@ impl Pulls {
             return Ok(arrival.clone());
         }
         while state.tasks.try_join_next().is_some() {}
-        if state.arriving.len() >= self.limits.most {
+        if state.arriving.values().filter(|arrival| !arrival.is_brought).count() >= self.limits.most {
             return Err(Refusal::Busy);
         }
-        let arrival = Arc::new(Arrival::new(offer.clone()));
+        let arrival = Arrival::new(offer.clone(), false);
         state.arriving.insert(content, arrival.clone());
-        let (pulls, coming) = (self.clone(), arrival.clone());
+        // Made here: a task that is ended before it begins ends its arrival too.
+        let end = End { pulls: self.clone(), content, arrival: arrival.clone() };
         state.tasks.spawn(async move {
-            let end = End { pulls: &pulls, content, arrival: &coming };
-            let refusal = pulls.bring(content, &coming).await.err();
+            let refusal = end.pulls.bring(content, &end.arrival).await.err();
             end.is(refusal);
         });
         Ok(arrival)
@@ -383,13 +390,13 @@ impl State {
 }
 
 /// The end of an arrival, however it comes: whoever asks from now on asks anew.
-struct End<'a> {
-    pulls: &'a Pulls,
+struct End {
+    pulls: Arc<Pulls>,
     content: Sha256Digest,
-    arrival: &'a Arrival,
+    arrival: Arc<Arrival>,
 }
 
-impl End<'_> {
+impl End {
     /// After a failure nobody tries again for a while.
     fn is(self, refusal: Option<Refusal>) {
         let Some(refusal) = refusal else { return };
@@ -400,7 +407,7 @@ impl End<'_> {
     }
 }
 
-impl Drop for End<'_> {
+impl Drop for End {
     fn drop(&mut self) {
         self.arrival.is_over();
         self.pulls.lock().arriving.remove(&self.content);

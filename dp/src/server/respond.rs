@@ -136,8 +136,12 @@ pub fn carrying(status: StatusCode, bytes: Bytes, kind: &'static str, head: bool
 
 /// A small JSON answer that is not kept by caches.
 pub(super) fn json(value: &impl Serialize, head: bool) -> Response<ContentBody> {
-    let bytes = Bytes::from(serde_json::to_vec(value).unwrap_or_default());
-    carrying(StatusCode::OK, bytes, "application/json", head)
+    // Most have a few kilobytes; growing into them would copy them twice.
+    let mut bytes = Vec::with_capacity(8 * 1024);
+    if serde_json::to_writer(&mut bytes, value).is_err() {
+        bytes.clear();
+    }
+    carrying(StatusCode::OK, Bytes::from(bytes), "application/json", head)
 }
 
 /// A whole document in memory.

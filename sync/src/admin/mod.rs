@@ -94,6 +94,11 @@ pub async fn answer(site: &Arc<Site>, envelope: Envelope, who: &str, events: mps
             site.tasks.get(task).await.and_then(|task| Answer::of(&task))
         }
         Ok(Work::Started(task)) => site.tasks.watch(task, &events).await,
+        // Held back, and perhaps begun anew: who asked for that says how it ended.
+        Err(problem) if problem.code == Code::ApiPreconditionFailed => {
+            let _ = events.send(Event::Failed { problem }).await;
+            return;
+        }
         Err(problem) => {
             refused(&problem, who);
             Err(problem)
@@ -130,12 +135,15 @@ impl From<Answer> for Work {
     }
 }
 
+/// No list is longer: each entry may be large.
+const LONGEST_LIST: u32 = 10_000;
+
 async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result<Work, Problem> {
     points::may_be_asked(site, &request)?;
     Ok(match request {
         Request::Now { full } => return run::start(site, full, caller).await,
         Request::Status => Answer::of(&crate::site::status(site).await?)?.into(),
-        Request::SyncHistory { limit } => run::history(site, limit).await?.into(),
+        Request::SyncHistory { limit } => run::history(site, limit.min(LONGEST_LIST)).await?.into(),
         Request::SyncShow { run } => run::show(site, catalog::id::RunId(run)).await?.into(),
         Request::SyncTest { source } => Answer::of(&run::test(site, source.as_deref()).await?)?.into(),
         Request::SyncPlan { change } => updates::selection::plan(site, &change).await?.into(),
@@ -215,7 +223,7 @@ async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result
             boundaries::members(site, &group, &change, inside, caller).await?.into()
         }
         Request::BoundaryGroupDelete { group } => boundaries::delete(site, &group, caller).await?.into(),
-        Request::TaskList { limit } => Answer::of(&site.tasks.list(limit).await?)?.into(),
+        Request::TaskList { limit } => Answer::of(&site.tasks.list(limit.min(LONGEST_LIST)).await?)?.into(),
         Request::TaskShow { task } => Answer::of(&site.tasks.get(catalog::id::TaskId(task)).await?)?.into(),
         Request::TaskWait { task } => Work::Started(site.tasks.get(catalog::id::TaskId(task)).await?.id),
         Request::TaskCancel { task } => {
@@ -225,7 +233,9 @@ async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result
         Request::Deploy(request) => return crate::deploying::answer(site, request, caller).await,
         Request::Software(request) => crate::software::answer(site, request, caller).await?.into(),
         Request::Tokens { act } => crate::tokens::carry_out(site, act, caller).await?.into(),
-        Request::Audit { limit } => Answer::of(&site.read(move |r| r.acts(limit)).await?)?.into(),
+        Request::Audit { limit } => {
+            Answer::of(&site.read(move |r| r.acts(limit.min(LONGEST_LIST))).await?)?.into()
+        }
         Request::StateDump => Answer::of(&site.read(|r| r.dump()).await?)?.into(),
         Request::ConfigShow => Answer::of(&site.shown_settings())?.into(),
     })

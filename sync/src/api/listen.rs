@@ -1,24 +1,44 @@
 //! The listeners of the admin plane: health, and the API below `/api`.
+//!
+//! A connection for which nothing is done gives way to others ([`super::places`]); who stops reading loses its own.
 
+use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use catalog::problem::{Code, Problem};
 use dp::server::{Asker, Socket};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
 
-use super::{Api, BASE};
+use super::patient::Patient;
+use super::places::{Place, Places};
+use super::{Api, BASE, Sent, reply};
 use crate::health;
 use crate::tls::Identity;
 
-/// More administrators at once wait for their turn.
-const MOST_CONNECTIONS: usize = 64;
+/// Connections at once; more than requests and streams together ([`super::MOST_REQUESTS`]), so that some are left for health.
+const MOST_CONNECTIONS: usize = 128;
+/// The same of one address.
+const MOST_EACH: usize = 32;
+/// So many more are told that there are too many; further ones are closed.
+const MOST_REFUSED: usize = 16;
 /// The time for a handshake, for a whole head, and between requests.
 const HEAD_TIME: Duration = Duration::from_secs(10);
+/// So long nothing may be read of an answer.
+const STALL: Duration = Duration::from_secs(30);
 /// The longest that a connection lasts, with whoever watches tasks.
 const LONGEST: Duration = Duration::from_secs(3_600);
+/// What is under way then has so much more.
+const LAST: Duration = Duration::from_secs(660);
 const LARGEST_HEAD: usize = 16 * 1024;
 const MOST_FIELDS: usize = 100;
 
@@ -30,52 +50,104 @@ pub async fn serve(
     stopped: impl Future<Output = ()>,
 ) {
     tokio::pin!(stopped);
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let places = Places::new(MOST_CONNECTIONS, MOST_EACH);
+    let refusals = Arc::new(Semaphore::new(MOST_REFUSED));
     loop {
-        let place = tokio::select! {
-            () = &mut stopped => return,
-            place = places.clone().acquire_owned() => match place {
-                Ok(place) => place,
-                Err(_) => return,
-            },
-        };
         let (stream, peer) = tokio::select! {
             () = &mut stopped => return,
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(_) => {
-                    tokio::time::sleep(Duration::from_millis(100)).await; // EMFILE must not spin
+                    sleep(Duration::from_millis(100)).await; // EMFILE must not spin
                     continue;
                 }
             },
         };
-        let (api, config) = (api.clone(), identity.as_ref().map(|identity| identity.load_full()));
-        tokio::spawn(async move {
-            let _place = place;
-            let secure = config.is_some();
-            let Some(socket) = Socket::open(stream, config, HEAD_TIME).await else { return };
-            let asker = Asker { address: peer.ip().to_canonical(), secure };
-            let service = service_fn(move |request| {
-                let api = api.clone();
-                async move {
-                    let path = request.uri().path();
-                    let ours =
-                        path.strip_prefix(BASE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-                    Ok::<_, std::convert::Infallible>(match ours {
-                        true => api.answer(request, asker).await,
-                        false => health::answer(&api.site, request, asker.address).await,
-                    })
-                }
-            });
-            let mut builder = hyper::server::conn::http1::Builder::new();
-            builder
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIME)
-                .max_headers(MOST_FIELDS)
-                .max_buf_size(LARGEST_HEAD);
-            // A broken connection is the asker's business.
-            let _ =
-                tokio::time::timeout(LONGEST, builder.serve_connection(TokioIo::new(socket), service)).await;
-        });
+        let config = identity.as_ref().map(|identity| identity.load_full());
+        let from = peer.ip().to_canonical();
+        match (places.enter(from), refusals.clone().try_acquire_owned()) {
+            (Some(place), _) => drop(tokio::spawn(converse(api.clone(), stream, from, config, place))),
+            (None, Ok(turn)) => drop(tokio::spawn(refuse(stream, config, turn))),
+            (None, Err(_)) => {}
+        }
     }
+}
+
+async fn converse(
+    api: Arc<Api>,
+    stream: TcpStream,
+    from: IpAddr,
+    config: Option<Arc<ServerConfig>>,
+    place: Place,
+) {
+    let secure = config.is_some();
+    notice_the_dead(&stream);
+    let socket = tokio::select! {
+        socket = Socket::open(stream, config, HEAD_TIME) => socket,
+        () = place.lost() => return,
+    };
+    let Some(socket) = socket else { return };
+    let asker = Asker { address: from, secure };
+    let service = service_fn(|request: Request<Incoming>| {
+        let (api, busy) = (api.clone(), place.busy());
+        async move {
+            let path = request.uri().path();
+            let ours = path.strip_prefix(BASE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            Ok::<_, Infallible>(match ours {
+                true => api.answer(request, asker, busy).await,
+                false => {
+                    let _busy = busy;
+                    health::answer(&api.site, &api.looking, request, asker.address).await
+                }
+            })
+        }
+    });
+    let connection = builder().serve_connection(TokioIo::new(Patient::new(socket, STALL)), service);
+    tokio::pin!(connection);
+    // A broken connection is the asker's business.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = place.lost() => if !place.is_busy() {
+            return;
+        },
+        () = sleep(LONGEST) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = timeout(LAST, connection).await;
+}
+
+/// Says once that there are too many.
+async fn refuse(stream: TcpStream, config: Option<Arc<ServerConfig>>, turn: OwnedSemaphorePermit) {
+    let _turn = turn;
+    let _ = timeout(HEAD_TIME, async {
+        let Some(socket) = Socket::open(stream, config, HEAD_TIME).await else { return };
+        let service = service_fn(|_: Request<Incoming>| async { Ok::<_, Infallible>(too_many()) });
+        let _ = builder().serve_connection(TokioIo::new(socket), service).await;
+    })
+    .await;
+}
+
+fn too_many() -> Response<Sent> {
+    let problem = Problem::new(Code::ApiBusy, "there are too many connections at once");
+    let mut response = reply::problem(&problem, None);
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn builder() -> hyper::server::conn::http1::Builder {
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_headers(MOST_FIELDS)
+        .max_buf_size(LARGEST_HEAD);
+    builder
+}
+
+/// What was sent and is not acknowledged for so long was sent to nobody. Where the system cannot, it takes its own time.
+fn notice_the_dead(stream: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(stream, STALL.as_millis() as u32);
+    #[cfg(not(target_os = "linux"))]
+    let _ = stream;
 }

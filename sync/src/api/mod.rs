@@ -9,10 +9,15 @@
 mod guard;
 mod listen;
 mod openapi;
+mod patient;
+mod places;
+mod quiet;
 mod repeats;
 mod reply;
 pub mod routes;
+mod streams;
 mod translate;
+mod turns;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,12 +29,14 @@ use catalog::problem::{Code, Problem};
 use dp::server::Asker;
 use http::header::{CONTENT_LENGTH, IF_MATCH};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
-use schema::tokens::AdminToken;
+use jiff::Timestamp;
+use schema::Unchanged;
+use schema::tokens::{AdminToken, Role};
 use serde_json::{Map, Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -38,12 +45,18 @@ pub use reply::{Sent, with};
 
 use crate::admin::{self, Envelope, Event};
 use crate::clock;
+use crate::health::Looking;
 use crate::plane::door::Door;
 use crate::site::Site;
 use crate::tls;
-use repeats::Repeats;
+use places::Busy;
+use quiet::Quiet;
+use repeats::{Repeats, is_kept};
 use reply::Ended;
 use routes::{Found, Looked};
+use streams::Reading;
+use translate::Asked;
+use turns::Turns;
 
 /// Where it begins.
 pub const BASE: &str = "/api/v1";
@@ -53,12 +66,21 @@ pub const EXCHANGE: &str = "exchange";
 const REPEATED: &str = "idempotency-key";
 /// The most bytes of a body: as on the admin socket.
 const LARGEST_BODY: usize = 16 << 20;
+/// The most bytes of a question's body, whoever may ask it.
+const LARGEST_QUESTION: usize = 1 << 20;
 /// The time that a body may take.
 const BODY_TIME: Duration = Duration::from_secs(30);
-/// Somebody who watches is let go after this, and comes again.
-const LONGEST_WATCH: Duration = Duration::from_secs(3_000);
-/// How often it is looked whether tasks have changed.
-const LOOK: Duration = Duration::from_secs(1);
+/// Requests that are worked on at once, of all and of one token; also those that wait for a task.
+const MOST_REQUESTS: (usize, usize) = (64, 24);
+/// Turns that who may only ask leaves to others.
+const SPARED: usize = 16;
+/// Answers to questions that are on their way at once and have more than this many bytes, of all and of one token.
+const LARGE: u64 = 1 << 20;
+const MOST_LARGE: (usize, usize) = (16, 4);
+/// Event streams at once, of all and of one token.
+const MOST_STREAMS: (usize, usize) = (24, 6);
+/// How often a change with `If-Match` is begun anew because something else was changed just then.
+const TRIES: usize = 8;
 
 /// The API of a site.
 pub struct Api {
@@ -66,7 +88,12 @@ pub struct Api {
     door: Door,
     names: Vec<String>,
     exchange: PathBuf,
-    repeats: Repeats,
+    repeats: Arc<Repeats>,
+    working: Arc<Turns>,
+    large: Arc<Turns>,
+    watching: Arc<Turns>,
+    looking: Looking,
+    quiet: Quiet,
 }
 
 impl Api {
@@ -82,24 +109,38 @@ impl Api {
             let message = format!("`{}` cannot be made", exchange.display());
             Problem::new(Code::DataDirNotWritable, message).because_of(Some(&error))
         })?;
-        let (names, door, repeats) = (tls::called(&settings), Door::default(), Repeats::default());
-        Ok(Arc::new(Self { names, door, exchange, repeats, site }))
+        let (names, door, repeats) = (tls::called(&settings), Door::default(), Arc::default());
+        let working = Turns::new("requests", MOST_REQUESTS.0, MOST_REQUESTS.1);
+        let large = Turns::new("large answers", MOST_LARGE.0, MOST_LARGE.1);
+        let watching = Turns::new("event streams", MOST_STREAMS.0, MOST_STREAMS.1);
+        let (looking, quiet) = (Looking::default(), Quiet::default());
+        Ok(Arc::new(Self { names, door, exchange, repeats, working, large, watching, looking, quiet, site }))
     }
 
     /// Answers what is below [`BASE`].
-    pub async fn answer(self: &Arc<Self>, request: Request<Incoming>, asker: Asker) -> Response<Sent> {
+    async fn answer(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        asker: Asker,
+        busy: Busy,
+    ) -> Response<Sent> {
         let (head, body) = request.into_parts();
-        match self.ended(&head, body, asker).await {
+        match self.ended(&head, body, asker, busy).await {
             Ok(response) => response,
             // Whatever `admin::answer` refuses, it logs itself.
             Err(problem) => {
                 // Causes may repeat what was sent, which may be a secret.
                 let path: String = head.uri.path().chars().take(200).collect();
-                info!(
-                    code = %problem.code, client = %asker.address,
-                    "refused {} {} of {}: [{}] {}",
-                    head.method, path.escape_debug(), asker.address, problem.code, problem.message,
-                );
+                if let Some(left_out) = self.quiet.tells(problem.code, Instant::now().into_std()) {
+                    info!(
+                        code = %problem.code, client = %asker.address,
+                        "refused {} {} of {}: [{}] {}",
+                        head.method, path.escape_debug(), asker.address, problem.code, problem.message,
+                    );
+                    if left_out > 0 {
+                        info!("{left_out} more requests of strangers were refused");
+                    }
+                }
                 reply::problem(&problem, None)
             }
         }
@@ -110,9 +151,10 @@ impl Api {
         head: &Parts,
         body: Incoming,
         asker: Asker,
+        busy: Busy,
     ) -> Result<Response<Sent>, Problem> {
         guard::is_for_us(head, &self.names)?;
-        let token = self.token(head, asker).await?;
+        let (hash, token) = self.token(head, asker).await?;
         let who = format!("token {}", token.name);
         let path = head.uri.path().strip_prefix(BASE).unwrap_or_default();
         if head.method == Method::GET {
@@ -122,12 +164,16 @@ impl Api {
             if path == "/openapi.json" {
                 return Ok(with(StatusCode::OK, openapi::document().to_string(), "application/json"));
             }
+            let reading = || -> Result<Reading, Problem> {
+                let turn = self.watching.take(hash, 0)?;
+                Ok(Reading { token: hash, who: who.clone(), turn, busy: busy.clone() })
+            };
             if path == "/events" {
-                return Ok(self.all_events(who));
+                return Ok(self.all_events(reading()?));
             }
             if let Some(task) = path.strip_prefix("/tasks/").and_then(|rest| rest.strip_suffix("/events")) {
                 let task = task.parse().map_err(|_| Problem::new(Code::Usage, "a task has a number"))?;
-                return Ok(self.events_of(task, who));
+                return Ok(self.events_of(task, reading()?));
             }
         }
         let found = match routes::find(&head.method, path) {
@@ -147,60 +193,125 @@ impl Api {
             );
             return Err(Problem::new(Code::NotPermitted, message));
         }
-        let bytes = read(head, body).await?;
+        let spared = if token.role == Role::Viewer { SPARED } else { 0 };
+        let turn = self.working.take(hash, spared)?;
+        let largest = if found.route.role == Role::Viewer { LARGEST_QUESTION } else { LARGEST_BODY };
+        let bytes = read(head, body, largest).await?;
         let fields = translate::body(&bytes)?;
         let key = head.headers.get(REPEATED).filter(|_| head.method != Method::GET);
-        let key = key.map(|key| (token.name, key.to_str().unwrap_or_default().to_owned()));
-        if let Some(key) = &key
-            && let Some(given) = self.repeats.begin(key, fingerprint(head, &bytes), clock::now())?
-        {
-            return Ok(reply::again(given));
-        }
-        // Not in this connection's task: who goes away and repeats the request finds its answer.
-        let (api, head) = (self.clone(), head.clone());
-        let working = tokio::spawn(async move {
-            let response = api.performed(&head, &found, fields, who).await;
-            if let Some(key) = &key {
-                match response.as_ref().ok().and_then(reply::given) {
-                    Some(given) => api.repeats.end(key, given),
-                    None => api.repeats.forget(key),
+        let begun = match key.map(|key| (hash, key.to_str().unwrap_or_default().to_owned())) {
+            None => None,
+            Some(key) => {
+                match self.repeats.begin(&key, fingerprint(head, &bytes), Instant::now().into_std())? {
+                    repeats::Turn::Again(given) => {
+                        return Ok(reply::again(given).map(|body| body.held_by(turn)));
+                    }
+                    repeats::Turn::First(begun) => Some(begun),
                 }
             }
-            response
+        };
+        // Not in this connection's task: who goes away and repeats the request finds its answer.
+        let (api, head) = (self.clone(), head.clone());
+        let (mut tell, told) = oneshot::channel();
+        tokio::spawn(async move {
+            let performed = api.performed(&head, &found, fields, who, tell.closed()).await;
+            let (response, kept) = match performed {
+                Ok((response, kept)) => (Ok(response), kept),
+                Err(problem) => (Err(problem), false),
+            };
+            if let Some(begun) = begun {
+                match response.as_ref().ok().filter(|_| kept).and_then(reply::given) {
+                    Some(given) => begun.keep(given),
+                    None => begun.forget(),
+                }
+            }
+            let is_question = head.method == Method::GET;
+            let response = response.and_then(|response| match is_question {
+                true => sparing(&api.large, hash, response),
+                false => Ok(response),
+            });
+            let _ = tell.send(response.map(|response| response.map(|body| body.held_by(turn))));
         });
-        working.await.map_err(|died| Problem::of(Code::Internal, &died))?
+        told.await.map_err(|_| Problem::new(Code::Internal, "the work ended by a defect"))?
     }
 
-    /// Does what is asked for, once it is known who asks.
+    /// Does what is asked for, once it is known who asks; also whether it stands for the request's key. `gone` ends when nobody
+    /// waits for the answer any more.
     async fn performed(
         &self,
         head: &Parts,
         found: &Found,
-        mut fields: Map<String, Value>,
+        fields: Map<String, Value>,
         who: String,
-    ) -> Result<Response<Sent>, Problem> {
+        gone: impl Future<Output = ()>,
+    ) -> Result<(Response<Sent>, bool), Problem> {
+        tokio::pin!(gone);
         let path = head.uri.path().strip_prefix(BASE).unwrap_or_default();
-        if let Some(revision) = self.precondition(head, path, found, &who).await? {
-            fields.entry("revision").or_insert(revision);
-        }
         let query = head.uri.query().unwrap_or_default();
-        let asked = translate::translate(found, query, fields, &self.exchange)?;
-        let ended = self.carry_out(asked.envelope, who, asked.wait).await;
-        Ok(reply::ended(ended, head.method == Method::GET, &head.headers))
+        let (ended, began) = match self.condition(head, path, found)? {
+            None => {
+                let asked = self.translated(found, query, fields)?;
+                self.carry_out(asked.envelope, who, asked.wait, None, gone).await
+            }
+            Some((tags, question)) => {
+                let mut tries = 0;
+                loop {
+                    let unchanged = self.site.store.unchanged();
+                    let revision = self.matched(tags, &question, &who).await?;
+                    let mut fields = fields.clone();
+                    if found.route.conditional {
+                        fields.entry("revision").or_insert(revision);
+                    }
+                    let asked = self.translated(found, query, fields)?;
+                    let only = Some(unchanged.clone());
+                    let ended =
+                        self.carry_out(asked.envelope, who.clone(), asked.wait, only, &mut gone).await;
+                    if !unchanged.was_broken() {
+                        break ended;
+                    }
+                    // Something was changed between the two; whether it was this is seen by looking again.
+                    tries += 1;
+                    if tries == TRIES {
+                        return Err(Problem::new(Code::ApiBusy, "other things are changed all the time"));
+                    }
+                }
+            }
+        };
+        let kept = is_kept(&ended, began);
+        Ok((reply::ended(ended, head.method == Method::GET, &head.headers), kept))
     }
 
-    /// The token that is shown, if it is good.
-    async fn token(&self, head: &Parts, asker: Asker) -> Result<AdminToken, Problem> {
+    fn translated(&self, found: &Found, query: &str, fields: Map<String, Value>) -> Result<Asked, Problem> {
+        let asked = translate::translate(found, query, fields, &self.exchange)?;
+        // It would lead out of the folder, to whatever the site's user may read and write.
+        match asked.files.iter().find(|file| file.is_symlink()) {
+            None => Ok(asked),
+            Some(link) => {
+                let message = format!("`{}` is a link to another place", link.display());
+                Err(Problem::new(Code::NameNotAllowed, message)
+                    .help("put the file itself there, or mount its folder"))
+            }
+        }
+    }
+
+    /// The token that is shown, and its SHA-256, if it is good.
+    async fn token(&self, head: &Parts, asker: Asker) -> Result<(Sha256Digest, AdminToken), Problem> {
         let now = clock::now();
-        self.door.admits(asker, now)?;
+        let admitted = self.door.admits(asker, now);
+        if let Err(problem) = &admitted
+            && problem.code != Code::TooManyTries
+        {
+            return Err(problem.clone());
+        }
         let hash = guard::token(&head.headers)?.hash();
         let kept = self.site.read(move |r| r.admin_token(hash)).await?;
-        kept.filter(|token| token.is_good(now)).ok_or_else(|| {
-            let problem =
-                Problem::new(Code::ApiTokenRefused, "the token is unknown, is over, or was revoked");
-            self.door.counts(asker, &problem, now);
-            problem
-        })
+        // A good token is no guess: who guesses from the same address shuts nobody out.
+        let found = still_good(kept, now);
+        if let Err(problem) = &found {
+            admitted?;
+            self.door.counts(asker, problem, now);
+        }
+        found.map(|token| (hash, token))
     }
 
     fn welcome(&self, token: &AdminToken) -> Response<Sent> {
@@ -212,116 +323,108 @@ impl Api {
         with(StatusCode::OK, body.to_string(), "application/json")
     }
 
-    /// Holds `If-Match` against what the same path answers to GET, and gives its revision, which the change needs.
-    async fn precondition(
+    /// What a change depends on: its tags, and the question at the same path.
+    fn condition<'h>(
         &self,
-        head: &Parts,
+        head: &'h Parts,
         path: &str,
         found: &Found,
-        who: &str,
-    ) -> Result<Option<Value>, Problem> {
-        let Some(field) = head.headers.get(IF_MATCH).filter(|_| head.method != Method::GET) else {
+    ) -> Result<Option<(&'h HeaderValue, Found)>, Problem> {
+        let Some(tags) = head.headers.get(IF_MATCH).filter(|_| head.method != Method::GET) else {
             return match found.route.conditional {
                 true => Err(Problem::new(Code::ApiPreconditionRequired, "there is no `If-Match`")),
                 false => Ok(None),
             };
         };
-        let Looked::Found(question) = routes::find(&Method::GET, path) else {
-            return Err(Problem::new(Code::Usage, "`If-Match` is for what can be read at the same path"));
-        };
-        let asked = translate::translate(&question, "", Map::new(), &self.exchange)?;
-        match self.carry_out(asked.envelope, who.to_owned(), None).await {
-            Ended::Done { body, problem: None } if reply::names(field, &reply::tag(&body)) => {
-                Ok(found.route.conditional.then(|| body["revision"].clone()))
+        match routes::find(&Method::GET, path) {
+            Looked::Found(question) => Ok(Some((tags, question))),
+            _ => Err(Problem::new(Code::Usage, "`If-Match` is for what can be read at the same path")),
+        }
+    }
+
+    /// Holds tags against what is answered to the question, and gives its revision. Nothing is changed by looking, nor recorded.
+    async fn matched(&self, tags: &HeaderValue, question: &Found, who: &str) -> Result<Value, Problem> {
+        let asked = self.translated(question, "dry_run=true", Map::new())?;
+        let never = std::future::pending();
+        match self.carry_out(asked.envelope, who.to_owned(), None, None, never).await.0 {
+            Ended::Done { body, problem: None } if reply::names(tags, &reply::tag(&body)) => {
+                Ok(body["revision"].clone())
             }
             Ended::Failed(problem) => Err(problem),
             _ => Err(Problem::new(Code::ApiPreconditionFailed, "it is not as it was read")),
         }
     }
 
-    fn ask(&self, envelope: Envelope, who: String) -> mpsc::Receiver<Event> {
+    fn ask(&self, envelope: Envelope, who: String, only: Option<Unchanged>) -> mpsc::Receiver<Event> {
         let (events, inbox) = mpsc::channel(16);
         let site = self.site.clone();
         // Not in this connection's task: who goes away leaves the work running.
-        tokio::spawn(async move { admin::answer(&site, envelope, &who, events).await });
+        tokio::spawn(async move {
+            let answering = admin::answer(&site, envelope, &who, events);
+            match only {
+                Some(only) => only.holds(answering).await,
+                None => answering.await,
+            }
+        });
         inbox
     }
 
-    /// Short work is done when this returns; of long work, where `wait` is over before it is, the task.
-    async fn carry_out(&self, envelope: Envelope, who: String, wait: Option<Duration>) -> Ended {
-        let mut inbox = self.ask(envelope, who);
+    /// Short work is done when this returns; of long work, where `wait` is over before it is or nobody waits, the task. Also
+    /// whether there was a task.
+    async fn carry_out(
+        &self,
+        envelope: Envelope,
+        who: String,
+        wait: Option<Duration>,
+        only: Option<Unchanged>,
+        gone: impl Future<Output = ()>,
+    ) -> (Ended, bool) {
+        tokio::pin!(gone);
+        let mut inbox = self.ask(envelope, who, only);
         let until = Instant::now() + wait.unwrap_or_default();
-        let mut running = None;
+        let (mut running, mut began) = (None, false);
         loop {
             let event = match running.take() {
                 None => inbox.recv().await,
-                Some(task) => match tokio::time::timeout_at(until, inbox.recv()).await {
-                    Ok(event) => event,
-                    Err(_) => return Ended::Running(task),
+                Some(task) => tokio::select! {
+                    event = tokio::time::timeout_at(until, inbox.recv()) => match event {
+                        Ok(event) => event,
+                        Err(_) => return (Ended::Running(task), began),
+                    },
+                    () = &mut gone => return (Ended::Running(task), began),
                 },
             };
-            match event {
-                Some(Event::Task { task }) => running = Some(Box::new(task)),
-                Some(Event::Done { body, problem }) => return Ended::Done { body, problem },
-                Some(Event::Failed { problem }) => return Ended::Failed(problem),
-                None => {
-                    return Ended::Failed(Problem::new(Code::Internal, "the work ended without an answer"));
+            let ended = match event {
+                Some(Event::Task { task }) => {
+                    (running, began) = (Some(Box::new(task)), true);
+                    continue;
                 }
-            }
+                Some(Event::Done { body, problem }) => Ended::Done { body, problem },
+                Some(Event::Failed { problem }) => Ended::Failed(problem),
+                None => Ended::Failed(Problem::new(Code::Internal, "the work ended without an answer")),
+            };
+            return (ended, began);
         }
     }
+}
 
-    /// How far a task is, as often as something changes, and its end.
-    fn events_of(&self, task: i64, who: String) -> Response<Sent> {
-        let envelope =
-            Envelope { request: admin::Request::TaskWait { task }, dry_run: false, no_wait: false };
-        let mut inbox = self.ask(envelope, who);
-        let (out, lines) = mpsc::channel(16);
-        tokio::spawn(tokio::time::timeout(LONGEST_WATCH, async move {
-            while let Some(event) = inbox.recv().await {
-                if out.send(line(&event)).await.is_err() {
-                    return;
-                }
-            }
-        }));
-        reply::events(lines)
-    }
+/// A token, unless it is over, was revoked, or never was.
+fn still_good(kept: Option<AdminToken>, now: Timestamp) -> Result<AdminToken, Problem> {
+    kept.filter(|token| token.is_good(now))
+        .ok_or_else(|| Problem::new(Code::ApiTokenRefused, "the token is unknown, is over, or was revoked"))
+}
 
-    /// Every task that runs, as it changes.
-    fn all_events(&self, who: String) -> Response<Sent> {
-        let (out, lines) = mpsc::channel(16);
-        let site = self.site.clone();
-        tokio::spawn(tokio::time::timeout(LONGEST_WATCH, async move {
-            // Something at once, so that the asker knows that it is heard.
-            let mut known: Vec<Value> = Vec::new();
-            let mut first = true;
-            if out.send(Bytes::from_static(b": tasks of this site\n\n")).await.is_err() {
-                return;
-            }
-            loop {
-                let (events, mut inbox) = mpsc::channel(1);
-                let request = admin::Request::TaskList { limit: 50 };
-                let envelope = Envelope { request, dry_run: false, no_wait: false };
-                admin::answer(&site, envelope, &who, events).await;
-                let Some(Event::Done { body: Value::Array(mut tasks), .. }) = inbox.recv().await else {
-                    return;
-                };
-                tasks.reverse();
-                for task in tasks.iter().filter(|task| !known.contains(task)) {
-                    let over = first && !task["finished"].is_null();
-                    if !over && out.send(text("task", task)).await.is_err() {
-                        return;
-                    }
-                }
-                (known, first) = (tasks, false);
-                tokio::time::sleep(LOOK).await;
-                if out.is_closed() {
-                    return;
-                }
-            }
-        }));
-        reply::events(lines)
+/// A large answer waits for its reader in memory: few at once do.
+fn sparing(
+    turns: &Arc<Turns>,
+    token: Sha256Digest,
+    response: Response<Sent>,
+) -> Result<Response<Sent>, Problem> {
+    if response.body().size_hint().lower() <= LARGE {
+        return Ok(response);
     }
+    let turn = turns.take(token, 0)?;
+    Ok(response.map(|body| body.held_by(turn)))
 }
 
 /// What makes two requests the same.
@@ -330,25 +433,15 @@ fn fingerprint(head: &Parts, body: &Bytes) -> Sha256Digest {
     Sha256Digest::of(&[line.as_bytes(), body].concat())
 }
 
-fn line(event: &Event) -> Bytes {
-    let value = serde_json::to_value(event).unwrap_or_default();
-    text(value["event"].as_str().unwrap_or("task"), &value)
-}
-
-/// An event as EventSource reads it; JSON has no line breaks.
-fn text(kind: &str, value: &Value) -> Bytes {
-    format!("event: {kind}\ndata: {value}\n\n").into()
-}
-
-async fn read(head: &Parts, body: Incoming) -> Result<Bytes, Problem> {
-    let large = || Problem::new(Code::ApiTooLarge, format!("the body has more than {LARGEST_BODY} bytes"));
+async fn read(head: &Parts, body: Incoming, largest: usize) -> Result<Bytes, Problem> {
+    let large = || Problem::new(Code::ApiTooLarge, format!("the body has more than {largest} bytes"));
     guard::may_have_body(&head.method, &head.headers, !body.is_end_stream())?;
     let announced =
         head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > LARGEST_BODY as u64) {
+    if announced.is_some_and(|length| length > largest as u64) {
         return Err(large());
     }
-    match tokio::time::timeout(BODY_TIME, Limited::new(body, LARGEST_BODY).collect()).await {
+    match tokio::time::timeout(BODY_TIME, Limited::new(body, largest).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(large()),
         Ok(Err(error)) => {
@@ -356,5 +449,27 @@ async fn read(head: &Parts, body: Incoming) -> Result<Bytes, Problem> {
             Err(Problem::new(Code::Usage, "the body broke off"))
         }
         Err(_) => Err(Problem::new(Code::Usage, "the body did not come in time")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_answers_hold_turns_until_they_are_read() {
+        let turns = Turns::new("large answers", 3, 2);
+        let answer = |token: &str, bytes: usize| {
+            let response = with(StatusCode::OK, vec![0; bytes], "application/json");
+            sparing(&turns, Sha256Digest::of(token.as_bytes()), response).map_err(|problem| problem.code)
+        };
+        let large = LARGE as usize + 1;
+        let mut held = vec![answer("a", large).unwrap(), answer("a", large).unwrap()];
+        assert_eq!(answer("a", large).unwrap_err(), Code::ApiTooMany);
+        assert!(answer("a", large - 1).is_ok(), "what is small needs none");
+        held.push(answer("b", large).unwrap());
+        assert_eq!(answer("b", large).unwrap_err(), Code::ApiBusy);
+        held.clear();
+        assert!(answer("a", large).is_ok());
     }
 }

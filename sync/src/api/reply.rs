@@ -18,15 +18,30 @@ use schema::tasks::Task;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use super::places::Busy;
 use super::repeats::Given;
+use super::turns::Turn;
 
 /// A body: whole, or piece by piece as something happens.
 #[derive(Debug)]
 pub enum Sent {
-    /// All of it.
-    Whole(Full<Bytes>),
-    /// What comes, until its sender is gone.
-    Events(mpsc::Receiver<Bytes>),
+    /// All of it. It has the turns of its request until it was taken: what waits for slow readers has an end.
+    Whole(Full<Bytes>, Vec<Turn>),
+    /// What comes, until its sender is gone; and what is held until then.
+    Events(mpsc::Receiver<Bytes>, (Turn, Busy)),
+}
+
+impl Sent {
+    /// Holds a turn for as long as the body is on its way.
+    pub fn held_by(self, turn: Turn) -> Self {
+        match self {
+            Self::Whole(body, mut turns) => {
+                turns.push(turn);
+                Self::Whole(body, turns)
+            }
+            Self::Events(..) => self,
+        }
+    }
 }
 
 impl Body for Sent {
@@ -38,22 +53,22 @@ impl Body for Sent {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
-            Self::Whole(body) => Pin::new(body).poll_frame(cx),
-            Self::Events(inbox) => inbox.poll_recv(cx).map(|bytes| Some(Ok(Frame::data(bytes?)))),
+            Self::Whole(body, _) => Pin::new(body).poll_frame(cx),
+            Self::Events(inbox, _) => inbox.poll_recv(cx).map(|bytes| Some(Ok(Frame::data(bytes?)))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Whole(body) => body.is_end_stream(),
-            Self::Events(_) => false,
+            Self::Whole(body, _) => body.is_end_stream(),
+            Self::Events(..) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Whole(body) => body.size_hint(),
-            Self::Events(_) => SizeHint::default(),
+            Self::Whole(body, _) => body.size_hint(),
+            Self::Events(..) => SizeHint::default(),
         }
     }
 }
@@ -76,12 +91,12 @@ pub enum Ended {
 
 /// An answer with a body of a kind.
 pub fn with(status: StatusCode, bytes: impl Into<Bytes>, kind: &'static str) -> Response<Sent> {
-    of(status, Sent::Whole(Full::new(bytes.into())), kind)
+    of(status, Sent::Whole(Full::new(bytes.into()), Vec::new()), kind)
 }
 
 /// An answer that goes on.
-pub fn events(inbox: mpsc::Receiver<Bytes>) -> Response<Sent> {
-    of(StatusCode::OK, Sent::Events(inbox), "text/event-stream")
+pub fn events(inbox: mpsc::Receiver<Bytes>, held: (Turn, Busy)) -> Response<Sent> {
+    of(StatusCode::OK, Sent::Events(inbox, held), "text/event-stream")
 }
 
 fn of(status: StatusCode, body: Sent, kind: &'static str) -> Response<Sent> {
@@ -112,6 +127,8 @@ pub fn problem(problem: &Problem, body: Option<Value>) -> Response<Sent> {
     match problem.code {
         Code::ApiTokenRefused => headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
         Code::TooManyTries => headers.insert(RETRY_AFTER, HeaderValue::from_static("60")),
+        Code::ApiBusy | Code::ApiTooMany => headers.insert(RETRY_AFTER, HeaderValue::from_static("5")),
+        Code::ApiKeyInUse => headers.insert(RETRY_AFTER, HeaderValue::from_static("1")),
         _ => None,
     };
     response
@@ -140,14 +157,14 @@ pub fn names(field: &HeaderValue, tag: &str) -> bool {
 
 /// What is kept of an answer, to give it again.
 pub fn given(response: &Response<Sent>) -> Option<Given> {
-    let Sent::Whole(body) = response.body() else { return None };
+    let Sent::Whole(body, _) = response.body() else { return None };
     let (status, headers, body) = (response.status(), response.headers().clone(), body.clone());
     Some(Given { status, headers, body })
 }
 
 /// The same answer again, which says so.
 pub fn again(given: Given) -> Response<Sent> {
-    let mut response = Response::new(Sent::Whole(given.body));
+    let mut response = Response::new(Sent::Whole(given.body, Vec::new()));
     *response.status_mut() = given.status;
     *response.headers_mut() = given.headers;
     response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
@@ -190,7 +207,7 @@ mod tests {
     #[test]
     fn a_problem_has_the_words_of_the_command_line_and_those_of_rfc_9457() {
         let of = Problem::new(Code::MediaFeatureUpdate, "no").because("0x80070490: element not found");
-        let Sent::Whole(body) = problem(&of, None).into_body() else { panic!("it is whole") };
+        let Sent::Whole(body, _) = problem(&of, None).into_body() else { panic!("it is whole") };
         let bytes = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap()
@@ -204,6 +221,21 @@ mod tests {
         );
         assert!(value["title"].is_string() && value["help"].is_string());
         assert_eq!(serde_json::from_slice::<Problem>(&bytes).unwrap(), of, "a command reads it as its own");
+    }
+
+    #[test]
+    fn who_is_to_come_again_is_told_when() {
+        for (code, status, seconds) in [
+            (Code::ApiBusy, 503, Some("5")),
+            (Code::ApiTooMany, 429, Some("5")),
+            (Code::TooManyTries, 429, Some("60")),
+            (Code::ApiKeyInUse, 409, Some("1")),
+            (Code::NotPermitted, 403, None),
+        ] {
+            let response = problem(&Problem::new(code, "no"), None);
+            let after = response.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap());
+            assert_eq!((response.status().as_u16(), after), (status, seconds), "{code}");
+        }
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct Route {
     pub fields: &'static str,
     /// Fields that name a file or folder: in the folder `exchange`, by plain names.
     pub files: &'static [&'static str],
+    /// Fields that only who is on the site's machine may say: what a token's holder chooses is not called by the site.
+    pub local: &'static [&'static str],
     /// What its asker must be at least.
     pub role: Role,
     /// The change needs `If-Match`.
@@ -27,7 +29,7 @@ pub struct Route {
 
 impl Route {
     const fn new(method: &'static str, path: &'static str, verb: &'static str, role: Role) -> Self {
-        Self { method, path, verb, fields: "{}", files: &[], role, conditional: false }
+        Self { method, path, verb, fields: "{}", files: &[], local: &[], role, conditional: false }
     }
 
     const fn with(self, fields: &'static str) -> Self {
@@ -36,6 +38,10 @@ impl Route {
 
     const fn files(self, files: &'static [&'static str]) -> Self {
         Self { files, ..self }
+    }
+
+    const fn local(self, local: &'static [&'static str]) -> Self {
+        Self { local, ..self }
     }
 
     const fn of(self, role: Role) -> Self {
@@ -103,6 +109,7 @@ pub const ROUTES: &[Route] = &[
     post("/packages/{package}/download", "package-download")
         .with(r#"{"from":null,"mirror":null}"#)
         .files(&["from"])
+        .local(&["mirror"])
         .of(Role::Operator),
     post("/packages/{package}/distribute", "package-distribute").with(r#"{"to":[]}"#).of(Role::Operator),
     post("/packages/{package}/withdraw", "package-withdraw").with(r#"{"from":[]}"#).of(Role::Operator),

@@ -1,6 +1,6 @@
 //! A route with what was sent becomes a request of [`crate::admin`]. Pure; no verb is known here.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use catalog::id::FileName;
@@ -24,6 +24,8 @@ pub struct Asked {
     pub envelope: Envelope,
     /// How long a task is waited for; not at all if not given.
     pub wait: Option<Duration>,
+    /// What it names in the folder `exchange`.
+    pub files: Vec<PathBuf>,
 }
 
 fn misunderstood(why: impl Into<String>) -> Problem {
@@ -55,7 +57,8 @@ pub fn body(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
 /// Puts a request together: defaults, then the query, then the body, then the path.
 ///
 /// # Errors
-/// `USAGE` for what is unknown, lacks, or has another form; `NAME_NOT_ALLOWED` for a file that is no plain name.
+/// `USAGE` for what is unknown, lacks, or has another form; `NAME_NOT_ALLOWED` for a file that is no plain name; `NOT_PERMITTED`
+/// for what is said on the site's machine only.
 pub fn translate(
     found: &Found,
     query: &str,
@@ -90,10 +93,19 @@ pub fn translate(
         fields.remove(*name);
         put(&mut fields, defaults.get(*name).unwrap_or(&Value::Null), name, value)?;
     }
+    if let Some(name) =
+        route.local.iter().find(|name| fields.get(**name).is_some_and(|value| !value.is_null()))
+    {
+        let message =
+            format!("`{name}` makes the site call an address, which only who is on its machine may say");
+        return Err(Problem::new(Code::NotPermitted, message));
+    }
+    let mut files = Vec::new();
     for file in route.files {
         if let Some(Value::String(name)) = fields.get(*file) {
             let path = within(exchange, name)?;
-            fields.insert((*file).to_owned(), Value::String(path));
+            fields.insert((*file).to_owned(), Value::String(path.to_string_lossy().into_owned()));
+            files.push(path);
         }
     }
     let value = shaped(route.verb, fields);
@@ -102,7 +114,7 @@ pub fn translate(
     let understood = serde_json::to_value(&request).map_err(|error| Problem::of(Code::Internal, &error))?;
     match unknown(&value, &understood) {
         Some(field) => Err(misunderstood(format!("there is no field `{}`", cut(&field)))),
-        None => Ok(Asked { envelope: Envelope { request, dry_run, no_wait: false }, wait }),
+        None => Ok(Asked { envelope: Envelope { request, dry_run, no_wait: false }, wait, files }),
     }
 }
 
@@ -144,8 +156,8 @@ fn waiting(text: &str) -> Result<Duration, Problem> {
 }
 
 /// A plain name in the folder; the folder itself for none.
-fn within(exchange: &Path, name: &str) -> Result<String, Problem> {
-    let path = match name {
+fn within(exchange: &Path, name: &str) -> Result<PathBuf, Problem> {
+    Ok(match name {
         "" => exchange.to_owned(),
         name => {
             let name: FileName = name.parse().map_err(|_| {
@@ -155,8 +167,7 @@ fn within(exchange: &Path, name: &str) -> Result<String, Problem> {
             })?;
             exchange.join(name.as_str())
         }
-    };
-    Ok(path.to_string_lossy().into_owned())
+    })
 }
 
 /// The form that the verb has on the admin socket.
@@ -283,6 +294,9 @@ mod tests {
         assert_eq!((&made["request"]["name"], &made["dry_run"]), (&json!("p"), &json!(true)));
         let decided = text(Method::PUT, "/updates/7c3e/license", "", json!({ "accept": true })).unwrap();
         assert_eq!(decided["request"]["updates"], json!(["7c3e"]));
+        let plain =
+            asked(&Method::POST, "/packages/p/download", "", json!({ "from": "x", "mirror": null })).unwrap();
+        assert_eq!(plain.files, [Path::new("/x/exchange/x")]);
         let file = text(Method::POST, "/updates/import", "", json!({ "file": "wsus.cab" })).unwrap();
         assert_eq!(file["request"]["file"], "/x/exchange/wsus.cab");
         for (method, path, query, body, code) in [
@@ -298,6 +312,14 @@ mod tests {
             (Method::POST, "/sync/plan", "", json!({ "change": { "product": ["x"] } }), Code::Usage),
             (Method::POST, "/updates/import", "", json!({ "file": "../wsus.cab" }), Code::NameNotAllowed),
             (Method::POST, "/updates/import", "", json!({ "file": "/etc/passwd" }), Code::NameNotAllowed),
+            (
+                Method::POST,
+                "/packages/p/download",
+                "",
+                json!({ "mirror": "http://10.0.0.1/" }),
+                Code::NotPermitted,
+            ),
+            (Method::POST, "/packages/p/download", "mirror=http://10.0.0.1/", json!({}), Code::NotPermitted),
         ] {
             let refused = text(method.clone(), path, query, body).unwrap_err();
             assert_eq!(refused.0, code, "{method} {path}?{query}: {refused:?}");

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Coded as _, Problem};
 use dp::transfer::web::{Exchange, Web};
 use schema::sequences::SequenceRow;
@@ -88,10 +89,15 @@ impl Other {
     }
 
     /// Asks, or tells. Whatever is not understood is another program's, or another version's.
-    async fn exchange<T: DeserializeOwned>(&self, path: &str, body: Option<Bytes>) -> Result<T, Problem> {
+    async fn exchange<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Option<Bytes>,
+        once: Option<&str>,
+    ) -> Result<T, Problem> {
         let url = call::join(&self.base, &format!("{}{path}", BASE.trim_start_matches('/')))?;
-        let exchange =
-            Exchange { body: body.as_ref(), known: None, deadline: DEADLINE, cap_bytes: LARGEST_ANSWER };
+        let (body, deadline) = (body.as_ref(), DEADLINE);
+        let exchange = Exchange { body, known: None, once, deadline, cap_bytes: LARGEST_ANSWER };
         let (reply, _) = self.web.exchange(&url, exchange).await.map_err(|fault| fault.problem())?;
         match (reply.status, serde_json::from_slice(&reply.body)) {
             (200, Ok(answer)) => Ok(answer),
@@ -120,22 +126,30 @@ pub async fn migrate(site: &Arc<Site>, wanted: Migrate, caller: &Caller) -> Resu
         let message = format!("its archive has {} bytes, too many for the API", collected.bytes.len());
         return Err(Problem::new(Code::TaskSequenceTooLarge, message).help("use `spsync ts export`"));
     }
-    let welcome: Welcome = other.exchange("", None).await?;
+    let welcome: Welcome = other.exchange("", None, None).await?;
     if welcome.api != "v1" {
         return Err(other.lies(&format!("it is spsync {} with the API {}", welcome.spsync, welcome.api)));
     }
     let archive = Archive(std::mem::take(&mut collected.bytes));
     let body = json!({ "archive": archive, "duplicates": wanted.duplicates, "dry_run": caller.dry_run });
+    let body = Bytes::from(body.to_string());
     let unsure = "the task sequence here is as it was; repeated, it is carried once";
-    let there: Imported = other
-        .exchange("/task-sequences/import", Some(body.to_string().into()))
-        .await
-        .map_err(|problem| problem.keeping(unsure))?;
+    let key = (!caller.dry_run).then(|| once(wanted.duplicates, &body)).flatten();
+    let carry = |key| other.exchange("/task-sequences/import", Some(body.clone()), key);
+    let mut there: Imported =
+        carry(key.as_deref()).await.map_err(|problem: Problem| problem.keeping(unsure))?;
     let (Some(row), Some(sent)) = (collected.rows.first(), collected.sequences.first()) else {
         return Err(Problem::new(Code::Internal, "nothing was carried"));
     };
     if !caller.dry_run {
-        arrived(&other, &there, sent, wanted.duplicates).await.map_err(|problem| problem.keeping(unsure))?;
+        let mut looked = arrived(&other, &there, sent, wanted.duplicates).await;
+        if key.is_some() && looked.as_ref().is_err_and(|lacks| lacks.code == Code::TaskSequenceNotFound) {
+            // What came of it the first time was deleted there since: this is another wish for it.
+            let anew = format!("migrate-{}", uuid::Uuid::new_v4());
+            there = carry(Some(&anew)).await.map_err(|problem: Problem| problem.keeping(unsure))?;
+            looked = arrived(&other, &there, sent, wanted.duplicates).await;
+        }
+        looked.map_err(|problem| problem.keeping(unsure))?;
         record(site, row, &wanted.to, caller).await?;
     }
     Answer::of(&Migrated {
@@ -146,6 +160,12 @@ pub async fn migrate(site: &Arc<Site>, wanted: Migrate, caller: &Caller) -> Resu
         there,
         left_out: left_out(collected),
     })
+}
+
+/// The name under which the other site takes it once. The same bytes have the same name, whoever repeats the command, and why:
+/// where an answer was lost, nothing is made twice. What links to what is there, or takes its place, needs none.
+fn once(duplicates: Duplicates, body: &[u8]) -> Option<String> {
+    (duplicates == Duplicates::CreateNew).then(|| format!("migrate-{}", Sha256Digest::of(body)))
 }
 
 /// What the other site says that it made is looked at there.
@@ -159,7 +179,7 @@ async fn arrived(
     match there.sequences.as_slice() {
         [] if linked && duplicates == Duplicates::Ignore => Ok(()),
         [(id, _)] => {
-            let shown: Shown = other.exchange(&format!("/task-sequences/{id}"), None).await?;
+            let shown: Shown = other.exchange(&format!("/task-sequences/{id}"), None, None).await?;
             let kept = Sequence::parse(&shown.document).map_err(|_| other.lies("its document is none"))?;
             match shape(&kept) == shape(sent) {
                 true => Ok(()),

@@ -24,7 +24,7 @@ use crate::clock;
 use crate::packages::content::take_away;
 use crate::points::wire::Assignment;
 use crate::site::Site;
-use crate::tasks::Progress;
+use crate::tasks::{Key, Progress};
 
 /// What was taken in, or would be.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -86,9 +86,10 @@ pub async fn take_in(site: &Arc<Site>, file: &Path, caller: &Caller) -> Result<W
     drop(open(file)?);
     let (path, caller) = (file.to_owned(), caller.clone());
     let title = format!("take in {}", file.display());
+    let key = Key::new(&format!("prestage {}", file.display()), "take in", caller.dry_run);
     let task = site
         .tasks
-        .start("prestage", title, format!("prestage {}", file.display()), |progress| {
+        .start("prestage", title, key, |progress| {
             let site = site.clone();
             async move { run(&site, path, &caller, &progress).await }
         })

@@ -121,7 +121,7 @@ section! {
         max_connections: usize = 4096,
         /// Connections at once from one address.
         #[serde(with = "units::count")]
-        max_connections_per_client: usize = 8,
+        max_connections_per_client: usize = 64,
         /// Bodies above 64 KiB that are sent at once; 0: as many as there are connections.
         #[serde(with = "units::count")]
         max_transfers: usize = 0,

@@ -393,7 +393,7 @@ fn defaults_are_those_of_the_design() {
     let s = Settings::default();
     assert_eq!(s.site.code.as_str(), "XYZ");
     assert_eq!(s.site.data_dir, Path::new("/var/lib/spsync"));
-    assert_eq!((s.server.max_connections, s.server.max_connections_per_client), (4096, 8));
+    assert_eq!((s.server.max_connections, s.server.max_connections_per_client), (4096, 64));
     assert_eq!(s.server.shutdown_grace, Duration::from_secs(120));
     assert_eq!((s.sync.retry.max, s.sync.retry.longest), (6, Duration::from_secs(300)));
     assert_eq!(s.download.min_free, 1 << 30);

@@ -54,7 +54,8 @@ impl Link {
         known: Option<&str>,
     ) -> Result<(u16, Bytes, Option<String>), Problem> {
         let url = call::join(&self.base, path)?;
-        let exchange = Exchange { body, known, deadline: DEADLINE, cap_bytes: LARGEST_POLICY as u64 };
+        let cap_bytes = LARGEST_POLICY as u64;
+        let exchange = Exchange { body, known, once: None, deadline: DEADLINE, cap_bytes };
         let (reply, tag) =
             self.web.exchange(&url, exchange).await.map_err(|fault| for_device(fault.problem()))?;
         Ok((reply.status, reply.body, tag))

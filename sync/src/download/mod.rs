@@ -23,7 +23,7 @@ use crate::config::{self, Settings, Source};
 use crate::import::IMPORT;
 use crate::packages;
 use crate::site::{Site, problem};
-use crate::tasks::Progress;
+use crate::tasks::{Key, Progress};
 
 /// What a download did.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -61,10 +61,10 @@ pub struct FilledFile {
     pub problem: Option<Problem>,
 }
 
-/// Starts a download as a task; one that already fills this package is joined.
+/// Starts a download as a task; one that already fills this package the same way is joined.
 ///
 /// # Errors
-/// `PACKAGE_NOT_FOUND`, `AMBIGUOUS`, `SOURCE_MISSING` for `--from`, `SCHEME_NOT_ALLOWED` for `--mirror`.
+/// `TASK_BUSY`, `PACKAGE_NOT_FOUND`, `AMBIGUOUS`, `SOURCE_MISSING` for `--from`, `SCHEME_NOT_ALLOWED` for `--mirror`.
 pub async fn start(
     site: &Arc<Site>,
     name: &str,
@@ -82,7 +82,9 @@ pub async fn start(
         ));
     }
     let mirror = mirror.map(|prefix| prefix_url(&prefix)).transpose()?;
-    let (title, key) = (format!("download {}", package.name), packages::key(&package.id));
+    let how = format!("download {from:?} {mirror:?}");
+    let key = Key::new(&packages::key(&package.id), &how, caller.dry_run);
+    let title = format!("download {}", package.name);
     let caller = caller.clone();
     let task = site
         .tasks

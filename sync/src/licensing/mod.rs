@@ -123,7 +123,7 @@ pub async fn review(
             let text = checked(body, format!("supplied by {}", caller.who))?;
             if caller.dry_run { preview(text) } else { record(site, listed, &language, text).await? }
         }
-        None => fetched(site, listed, &language).await?,
+        None => fetched(site, listed, &language, !caller.dry_run).await?,
     };
     if !caller.dry_run {
         let (who, digest, language) = (caller.who.clone(), text.sha256, language.clone());
@@ -152,8 +152,13 @@ fn has_terms(listed: &Listed) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The known text, or the one that the catalog links to.
-async fn fetched(site: &Arc<Site>, listed: &Listed, language: &str) -> Result<LicenseText, Problem> {
+/// The known text, or the one that the catalog links to, which is recorded if it is to be kept.
+async fn fetched(
+    site: &Arc<Site>,
+    listed: &Listed,
+    language: &str,
+    keep: bool,
+) -> Result<LicenseText, Problem> {
     let (id, wanted) = (listed.update.id.update, language.to_owned());
     let (known, links) =
         site.read(move |r| Ok((r.license_text(id, &wanted)?, r.license_links(id, &wanted)?))).await?;
@@ -201,7 +206,8 @@ async fn fetched(site: &Arc<Site>, listed: &Listed, language: &str) -> Result<Li
             )),
         };
         match got {
-            Ok(text) => return record(site, listed, language, text).await,
+            Ok(text) if keep => return record(site, listed, language, text).await,
+            Ok(text) => return Ok(preview(text)),
             Err(cause) => problem = problem.because(format!("{}: {cause}", link.url)),
         }
     }
@@ -240,6 +246,11 @@ fn checked(body: Vec<u8>, origin: String) -> Result<NewLicenseText, Problem> {
 
 fn preview(text: NewLicenseText) -> LicenseText {
     LicenseText { sha256: text.sha256, body: text.body, origin: text.origin, fetched_at: text.fetched_at }
+}
+
+fn new(text: LicenseText) -> NewLicenseText {
+    let LicenseText { sha256, body, origin, fetched_at } = text;
+    NewLicenseText { sha256, body, origin, fetched_at }
 }
 
 async fn record(
@@ -283,12 +294,24 @@ pub async fn decide(
 ) -> Result<Answer, Problem> {
     let all = updates::all(site).await?;
     let mut chosen = Vec::new();
+    // What a dry run had to fetch is not kept, but its decision is about it.
+    let mut only_now = Vec::new();
     for name in names {
         let listed = updates::named(name, &all)?;
         has_terms(listed)?;
         let (text, _) = known(site, listed).await?;
         let text = match (text, accept) {
-            (None, true) => Some(fetched(site, listed, &listed.update.language).await?),
+            (None, true) => {
+                let text = fetched(site, listed, &listed.update.language, !caller.dry_run).await?;
+                if caller.dry_run {
+                    only_now.push((
+                        listed.update.id.update,
+                        listed.update.language.clone(),
+                        new(text.clone()),
+                    ));
+                }
+                Some(text)
+            }
             (text, _) => text,
         };
         if accept && let Some(text) = &text {
@@ -304,6 +327,9 @@ pub async fn decide(
     let before: Vec<_> = all.iter().map(|one| (one.update.id.update, one.update.license)).collect();
     // Whom a text concerns is for the database to say, also where what was done is undone.
     let changed = site.write_unless(caller.dry_run, move |w| {
+        for (id, language, text) in &only_now {
+            w.record_license_text(*id, language, text)?;
+        }
         for (id, language, text) in &rows {
             w.record_license_decision(*id, language, *text, accept, &who, How::ByHand, clock::now())?;
         }
@@ -381,7 +407,7 @@ pub async fn accept_by_configuration(site: &Arc<Site>, progress: &Progress) -> R
     let mut notes = Vec::new();
     let mut accepted = 0;
     for (done, listed) in pending.iter().enumerate() {
-        match fetched(site, listed, &listed.update.language).await {
+        match fetched(site, listed, &listed.update.language, true).await {
             Ok(text) => {
                 let (id, language) = (listed.update.id.update, listed.update.language.clone());
                 site.write(move |w| {

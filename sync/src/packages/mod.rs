@@ -237,7 +237,8 @@ async fn usable_source(site: &Arc<Site>, folder: PathBuf) -> Result<PathBuf, Pro
     })?;
     let overlaps = |other: &std::path::Path| real.starts_with(other) || other.starts_with(&real);
     let data_dir = site.settings().site.data_dir.clone();
-    if overlaps(&std::fs::canonicalize(&data_dir).unwrap_or(data_dir)) {
+    let data_dir = std::fs::canonicalize(&data_dir).unwrap_or(data_dir);
+    if overlaps(&data_dir) && !is_in_exchange(&real, &data_dir) {
         let message = format!("the source folder `{}` is inside the site's own data", real.display());
         return Err(Problem::new(Code::SourceInUse, message));
     }
@@ -252,6 +253,13 @@ async fn usable_source(site: &Arc<Site>, folder: PathBuf) -> Result<PathBuf, Pro
         return Err(Problem::new(Code::SourceInUse, message));
     }
     Ok(real)
+}
+
+/// What requests to the admin API name lies in a folder of its own in the site's data; that folder itself is nobody's.
+fn is_in_exchange(folder: &std::path::Path, data_dir: &std::path::Path) -> bool {
+    let exchange = data_dir.join(crate::api::EXCHANGE);
+    let exchange = std::fs::canonicalize(&exchange).unwrap_or(exchange);
+    folder.starts_with(&exchange) && folder != exchange
 }
 
 /// What a task of this package is known by: one at a time works on it.

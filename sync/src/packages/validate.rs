@@ -14,7 +14,7 @@ use super::{content, named, shown};
 use crate::admin::{Answer, Caller, Work};
 use crate::clock;
 use crate::site::{Site, problem};
-use crate::tasks::Progress;
+use crate::tasks::{Key, Progress};
 
 /// What validating found.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,11 +42,12 @@ pub struct ValidatedFile {
 /// Starts validating as a task.
 ///
 /// # Errors
-/// `PACKAGE_NOT_FOUND`, `AMBIGUOUS`.
+/// `PACKAGE_NOT_FOUND`, `AMBIGUOUS`, `TASK_BUSY`.
 pub async fn validate(site: &Arc<Site>, name: &str, repair: bool, caller: &Caller) -> Result<Work, Problem> {
     let package = named(site, name).await?;
     let title = format!("validate {}", package.name);
-    let key = super::key(&package.id);
+    let how = if repair { "validate and repair" } else { "validate" };
+    let key = Key::new(&super::key(&package.id), how, caller.dry_run);
     let repair = repair && !caller.dry_run;
     let caller = caller.clone();
     let task = site

@@ -1,4 +1,5 @@
-//! How often one address may be wrong about a key or a token. Pure: the time is an argument.
+//! How often one address may be wrong about a key or a token; of IPv6, one network of 64 bits, as who has one address has all of
+//! it. Pure: the time is an argument.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,6 +13,14 @@ const MOST: usize = 10;
 const WINDOW: Duration = Duration::from_secs(60);
 /// More addresses are not remembered: those whose window is over go first, then all.
 const ADDRESSES: usize = 10_000;
+
+/// What one asker may have for itself: an IPv4 address, or a network of IPv6.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) if !v6.is_loopback() => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
+        other => other,
+    }
+}
 
 /// The mistakes of all addresses.
 #[derive(Debug, Default)]
@@ -28,7 +37,7 @@ struct Window {
 impl Mistakes {
     /// Whether an address has made too many.
     pub fn too_many(&self, address: IpAddr, now: Timestamp) -> bool {
-        self.0.get(&address).is_some_and(|window| window.count >= MOST && is_in(window.since, now))
+        self.0.get(&network(address)).is_some_and(|window| window.count >= MOST && is_in(window.since, now))
     }
 
     /// An address has made one, by showing something with this digest, if that is known; whether it was counted. The same shown
@@ -41,7 +50,7 @@ impl Mistakes {
             }
         }
         let begun = || Window { since: now, count: 0, shown: Vec::new() };
-        let window = self.0.entry(address).or_insert_with(begun);
+        let window = self.0.entry(network(address)).or_insert_with(begun);
         if !is_in(window.since, now) {
             *window = begun();
         }
@@ -80,6 +89,13 @@ mod tests {
             mistakes.count(IpAddr::V4(host.into()), None, at(160));
         }
         assert!(mistakes.0.len() <= ADDRESSES, "a flood of addresses costs no more memory");
+        let v6 = |text: &str| text.parse::<IpAddr>().unwrap();
+        for host in 0..MOST {
+            mistakes.count(v6(&format!("2001:db8::{host:x}")), None, at(160));
+        }
+        assert!(mistakes.too_many(v6("2001:db8::ffff"), at(160)), "who has one address has its network");
+        assert!(!mistakes.too_many(v6("2001:db8:0:1::1"), at(160)));
+        assert_eq!((network(v6("::1")), network(v6("::ffff:192.0.2.1"))), (v6("::1"), v6("192.0.2.1")));
     }
 
     #[test]

@@ -91,8 +91,8 @@ fn connections(base: &Url, ca_file: Option<PathBuf>, key: Option<&Secret>) -> Re
 /// Those of the network.
 pub async fn post(web: &Web, url: &Url, body: &impl Serialize) -> Result<(u16, Bytes), Problem> {
     let body: Bytes = serde_json::to_vec(body).map_err(|error| Problem::of(Code::Internal, &error))?.into();
-    let exchange =
-        Exchange { body: Some(&body), known: None, deadline: Duration::from_secs(20), cap_bytes: 1 << 20 };
+    let deadline = Duration::from_secs(20);
+    let exchange = Exchange { body: Some(&body), known: None, once: None, deadline, cap_bytes: 1 << 20 };
     let (reply, _) = web.exchange(url, exchange).await.map_err(|fault| fault.problem())?;
     Ok((reply.status, reply.body))
 }

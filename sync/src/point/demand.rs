@@ -98,7 +98,7 @@ impl Origin for Demand {
         Box::pin(async move {
             let site = self.site.upgrade().ok_or(Refusal::NotYet)?;
             // Of all that arrives at once each must have its room.
-            let coming = site.point.pulls.get().map_or(0, |pulls| pulls.arriving_bytes());
+            let coming = site.point.pulls.get().map_or((0, 0), |pulls| pulls.arriving_bytes());
             match evict(&site, coming).await {
                 Ok(true) => Ok(()),
                 Ok(false) => Err(Refusal::NoRoom),
@@ -210,8 +210,8 @@ async fn ask(
     if !with_pieces {
         url.set_query(Some("pieces=no"));
     }
-    let exchange =
-        Exchange { body: None, known: None, deadline: Duration::from_secs(20), cap_bytes: LARGEST_OFFER };
+    let deadline = Duration::from_secs(20);
+    let exchange = Exchange { body: None, known: None, once: None, deadline, cap_bytes: LARGEST_OFFER };
     let (reply, _) = sources.site.exchange(&url, exchange).await.map_err(|fault| fault.problem())?;
     let invalid = |what: String| Problem::new(Code::SiteAnswerInvalid, what);
     match StatusCode::from_u16(reply.status) {
@@ -266,7 +266,7 @@ pub(super) async fn tidy(site: &Arc<Site>) {
         let tidied = async {
             write_used(site).await?;
             check(site).await?;
-            evict(site, 0).await
+            evict(site, (0, 0)).await
         };
         if let Err(problem) = tidied.await {
             warn!("what was pulled cannot be looked after: {problem}");
@@ -313,7 +313,7 @@ async fn check(site: &Arc<Site>) -> Result<(), Problem> {
 }
 
 /// Lets go what has to; whether `coming` bytes have room then.
-async fn evict(site: &Arc<Site>, coming: u64) -> Result<bool, Problem> {
+async fn evict(site: &Arc<Site>, (coming, given): (u64, u64)) -> Result<bool, Problem> {
     let Some(pulls) = site.point.pulls.get() else { return Ok(false) };
     let settings = site.settings();
     let library = site.library.clone();
@@ -335,6 +335,7 @@ async fn evict(site: &Arc<Site>, coming: u64) -> Result<bool, Problem> {
         keep: settings.dp.on_demand_keep,
         room: Some(settings.dp.on_demand_room).filter(|room| *room > 0),
         coming,
+        given,
         staged,
         free: free.saturating_sub(settings.download.min_free),
     };

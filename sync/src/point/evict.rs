@@ -30,7 +30,9 @@ pub struct Wish {
     pub room: Option<u64>,
     /// Bytes that are about to come, with those of them that have come already.
     pub coming: u64,
-    /// Bytes of these that have come: they are on the disk, and not free.
+    /// The same of what was given to this point: the limit is not for them, and the disk has to hold them.
+    pub given: u64,
+    /// Bytes of both that have come: they are on the disk, and not free.
     pub staged: u64,
     /// Bytes that are free on the disk beside those that stay free.
     pub free: u64,
@@ -49,7 +51,7 @@ pub fn decide(mut held: Vec<Held>, wish: &Wish, now: Timestamp) -> (Vec<Sha256Di
     let mut free = wish.free.saturating_add(old.iter().map(|one| one.size).sum());
     let fits = |taken: u64, free: u64| {
         wish.room.is_none_or(|room| taken.saturating_add(wish.coming) <= room)
-            && wish.coming.saturating_sub(wish.staged) <= free
+            && wish.coming.saturating_add(wish.given).saturating_sub(wish.staged) <= free
     };
     let mut for_it = Vec::new();
     for one in held.iter().filter(|one| !one.in_use) {
@@ -93,7 +95,7 @@ mod tests {
             ]
         };
         let long = Duration::from_secs(10_000);
-        let wish = Wish { keep: long, room: None, coming: 0, staged: 0, free: 100 };
+        let wish = Wish { keep: long, room: None, coming: 0, given: 0, staged: 0, free: 100 };
         for (what, wish, expected, room) in [
             ("nothing is wanted", wish, vec![], true),
             ("age", Wish { keep: Duration::from_secs(450), ..wish }, vec![2], true),
@@ -110,6 +112,18 @@ mod tests {
             ("a limit that was lowered", Wish { room: Some(30), ..wish }, vec![2], true),
             ("a limit that cannot be kept", Wish { room: Some(5), ..wish }, vec![2, 4, 1], false),
             ("the disk", Wish { coming: 105, ..wish }, vec![2], true),
+            (
+                "the disk has to hold what was given too",
+                Wish { coming: 5, given: 100, ..wish },
+                vec![2],
+                true,
+            ),
+            (
+                "a limit is not for what was given",
+                Wish { room: Some(50), coming: 10, given: 90, ..wish },
+                vec![],
+                true,
+            ),
             ("the disk is too small", Wish { coming: 131, ..wish }, vec![], false),
             ("the disk has some of it", Wish { coming: 105, staged: 5, ..wish }, vec![], true),
             ("the disk has most of it", Wish { coming: 131, staged: 130, free: 1, ..wish }, vec![], true),
@@ -127,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_jumps_back_makes_nothing_old() {
-        let wish = Wish { keep: Duration::from_secs(1), room: None, coming: 0, staged: 0, free: 0 };
+        let wish = Wish { keep: Duration::from_secs(1), room: None, coming: 0, given: 0, staged: 0, free: 0 };
         assert_eq!(decide(vec![one(1, 1, 5_000, false)], &wish, Timestamp::from_second(10).unwrap()).0, []);
     }
 
@@ -136,20 +150,21 @@ mod tests {
         fn what_is_sent_stays_and_nothing_goes_in_vain(
             held in prop::collection::vec((0..50_u64, 0..1_000_i64, any::<bool>()), 0..12),
             room in proptest::option::of(0..300_u64),
-            coming in 0..100_u64,
+            (coming, given) in (0..100_u64, 0..100_u64),
             staged in 0..100_u64,
             free in 0..200_u64,
             keep in 0..2_000_u64,
         ) {
             let held: Vec<_> = held.iter().zip(0..).map(|((size, used, in_use), name)| one(name, *size, *used, *in_use)).collect();
-            let wish = Wish { keep: Duration::from_secs(keep), room, coming, staged, free };
+            let wish = Wish { keep: Duration::from_secs(keep), room, coming, given, staged, free };
             let (goes, has_room) = decide(held.clone(), &wish, Timestamp::from_second(1_000).unwrap());
             let of = |sha256: &Sha256Digest| held.iter().find(|one| one.sha256 == *sha256).unwrap();
             prop_assert!(goes.iter().all(|sha256| !of(sha256).in_use));
             let left: u64 = held.iter().filter(|one| !goes.contains(&one.sha256)).map(|one| one.size).sum();
             let gone: u64 = goes.iter().map(|sha256| of(sha256).size).sum();
             if has_room {
-                prop_assert!(room.is_none_or(|room| left + coming <= room) && coming <= free + gone + staged);
+                prop_assert!(room.is_none_or(|room| left + coming <= room));
+                prop_assert!(coming + given <= free + gone + staged);
             }
             // Whatever goes was used no later than whatever could have gone and stays, but for age.
             let latest_gone = goes.iter().map(|sha256| of(sha256).used).max();

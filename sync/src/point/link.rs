@@ -181,6 +181,7 @@ impl Link {
         let exchange = Exchange {
             body: None,
             known: known.as_deref(),
+            once: None,
             deadline: Duration::from_secs(wait + 20),
             cap_bytes: LARGEST_ASSIGNMENT,
         };

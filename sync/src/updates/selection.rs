@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{all, facts};
 use crate::admin::{Answer, Caller, SelectionChange, UpdateFilter};
+use crate::clock;
 use crate::config;
 use crate::select::{self, KnownNames, Plan, Selection};
 use crate::site::Site;
@@ -40,9 +41,15 @@ pub async fn select(site: &Arc<Site>, change: &SelectionChange, caller: &Caller)
     let wanted = select::validate_change(&current, &change.applied_to(&current), &names(&known))?;
     let plan = planned(site, &current, &wanted).await?;
     if !caller.dry_run {
-        let settings = site.settings();
-        config::write_selection(&settings.site.data_dir, &wanted)?;
-        site.reload(site.again()?);
+        let (here, new, who) = (site.clone(), wanted.clone(), caller.who.clone());
+        // On the writer's thread: it is one with what is looked at before any change.
+        site.write(move |w| {
+            w.audit(&who, "sync.select", "", clock::now())?;
+            config::write_selection(&here.settings().site.data_dir, &new)?;
+            here.reload(here.again()?);
+            Ok(())
+        })
+        .await?;
     }
     Answer::of(&Selected { selection: wanted, known, changed: !caller.dry_run, plan: Some(plan) })
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::time::timeout;
 use url::Url;
 
@@ -57,6 +57,8 @@ pub struct Exchange<'a> {
     pub body: Option<&'a Bytes>,
     /// What is known already.
     pub known: Option<&'a str>,
+    /// The name of a message that is to be taken once, however often it comes (`Idempotency-Key`).
+    pub once: Option<&'a str>,
     /// The longest that it may take in all.
     pub deadline: Duration,
     /// The most bytes of the answer.
@@ -91,7 +93,7 @@ impl Web {
         cap_bytes: u64,
     ) -> Result<Bytes, Fault> {
         let message = Bytes::from(message);
-        let exchange = Exchange { body: Some(&message), known: None, deadline, cap_bytes };
+        let exchange = Exchange { body: Some(&message), known: None, once: None, deadline, cap_bytes };
         let telling = async {
             let response = self.send(url, exchange).await?;
             match response.status() {
@@ -125,6 +127,7 @@ impl Web {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         put(&mut headers, IF_NONE_MATCH, exchange.known);
+        put(&mut headers, HeaderName::from_static("idempotency-key"), exchange.once);
         Bearer::show(self.policy.bearer.as_ref(), url, &mut headers);
         let request = match exchange.body {
             Some(body) => {

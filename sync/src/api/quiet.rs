@@ -1,0 +1,55 @@
+//! How much of the log strangers may fill: who has no good token is refused as often as it likes, and told of so often. Pure.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use catalog::problem::Code;
+
+/// So many lines within the window.
+const MOST: u64 = 60;
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// What was told of strangers lately.
+#[derive(Debug, Default)]
+pub struct Quiet(Mutex<Option<(Instant, u64)>>);
+
+impl Quiet {
+    /// Whether this refusal is told, and if it is, how many were not before it.
+    pub fn tells(&self, code: Code, now: Instant) -> Option<u64> {
+        let of_a_stranger = matches!(
+            code,
+            Code::ApiTokenRefused | Code::TooManyTries | Code::PlainHttpRefused | Code::ApiOriginRefused
+        );
+        if !of_a_stranger {
+            return Some(0);
+        }
+        let mut lately = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, count) = lately.get_or_insert((now, 0));
+        let mut left_out = 0;
+        if now.duration_since(*since) >= WINDOW {
+            left_out = count.saturating_sub(MOST);
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        (*count <= MOST).then_some(left_out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_fill_a_minute_with_sixty_lines_and_those_who_may_are_always_told_of() {
+        let (quiet, now) = (Quiet::default(), Instant::now());
+        for _ in 0..MOST {
+            assert_eq!(quiet.tells(Code::ApiTokenRefused, now), Some(0));
+        }
+        for _ in 0..5 {
+            assert_eq!(quiet.tells(Code::ApiOriginRefused, now), None);
+        }
+        assert_eq!(quiet.tells(Code::NotPermitted, now), Some(0), "of a token");
+        assert_eq!(quiet.tells(Code::ApiTokenRefused, now + WINDOW), Some(5));
+        assert_eq!(quiet.tells(Code::ApiTokenRefused, now + WINDOW), Some(0));
+    }
+}
