@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Answer, Caller, Request};
 use crate::authoring::TsRequest;
-use crate::points;
 use crate::site::Site;
+use crate::{keys, points};
 
 /// What is asked about distribution points.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -122,9 +122,9 @@ pub(super) async fn dispatch(site: &Arc<Site>, verb: PointVerb, caller: &Caller)
         PointVerb::Maintenance { dp, on } => points::maintenance(site, &dp, on, caller).await,
         PointVerb::Remove { dp } => points::remove(site, &dp, caller).await,
         PointVerb::Status { package } => points::status(site, package.as_deref()).await,
-        PointVerb::Enrol { kind, name } => points::enrol(site, kind, &name, caller).await,
-        PointVerb::Keys => points::keys(site).await,
-        PointVerb::Revoke { kind, name } => points::revoke(site, kind, &name, caller).await,
+        PointVerb::Enrol { kind, name } => keys::enrol(site, kind, &name, caller).await,
+        PointVerb::Keys => keys::list(site).await,
+        PointVerb::Revoke { kind, name } => keys::revoke(site, kind, &name, caller).await,
         PointVerb::GroupCreate { name } => points::group_create(site, &name, caller).await,
         PointVerb::GroupList => points::group_list(site).await,
         PointVerb::GroupShow { group } => points::group_show(site, &group).await,

@@ -10,7 +10,8 @@ use super::output::{Rows, safe, size, when};
 use super::{Global, Output, connect};
 use crate::admin::{PointVerb, Request};
 use crate::config::Loaded;
-use crate::points::{Acted, PointWithContent, Sent, ShownPoint, Token};
+use crate::keys::Token;
+use crate::points::{Acted, PointWithContent, Sent, ShownPoint};
 
 /// Distribution points
 #[derive(Debug, Subcommand)]

@@ -16,13 +16,11 @@ mod send;
 mod service;
 pub mod wire;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::problem::{Code, Problem};
-use jiff::Timestamp;
-use schema::keys::{NewEnrolment, PrincipalKind};
+use schema::keys::PrincipalKind;
 use schema::points::{ContentState, OWN_POINT, Placement, PointRole, PointRow};
 use serde::{Deserialize, Serialize};
 use tracing::{error, info};
@@ -34,17 +32,14 @@ pub use group::{
 pub use parcel::{Distributed, Parcel, Sort, send, take_off};
 pub(crate) use send::partly;
 pub use send::{Act, Acted, Sent, Targets, act, targets};
-pub use service::{PointService, principal_of};
+pub use service::PointService;
 
 use crate::admin::{Answer, Caller};
 use crate::clock;
 use crate::config::{parse_rate, web_address};
-use crate::keys::Secret;
 use crate::select::{nearest, nearest_and};
 use crate::site::Site;
 
-/// How long a token may be used.
-const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// After this long without a word a point counts as silent.
 const SILENT: Duration = Duration::from_secs(60);
 
@@ -137,7 +132,7 @@ pub(crate) async fn named(site: &Arc<Site>, name: &str) -> Result<PointRow, Prob
     }
 }
 
-fn not_our_own(point: &PointRow) -> Result<(), Problem> {
+pub(crate) fn not_our_own(point: &PointRow) -> Result<(), Problem> {
     if point.id == OWN_POINT {
         let message = format!("`{}` is the site's own distribution point", point.name);
         return Err(Problem::new(Code::DpStateRefused, message).help("its settings are those of the site"));
@@ -333,96 +328,6 @@ pub async fn remove(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Ans
     Answer::of(
         &serde_json::json!({ "removed": point.name, "packages": point.packages, "dry_run": caller.dry_run }),
     )
-}
-
-/// A token that was made. It is shown once.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct Token {
-    /// Who enrols with it.
-    pub kind: PrincipalKind,
-    /// Its name.
-    pub name: String,
-    /// The token.
-    pub token: String,
-    /// Until when.
-    pub expires: Timestamp,
-}
-
-/// Makes a token with which a point, or a device, enrols once. Earlier ones of it are void.
-///
-/// # Errors
-/// `DP_NOT_FOUND` for a point, `NAME_*` for a device.
-pub async fn enrol(
-    site: &Arc<Site>,
-    kind: PrincipalKind,
-    name: &str,
-    caller: &Caller,
-) -> Result<Answer, Problem> {
-    let name = match kind {
-        PrincipalKind::Point => {
-            let point = named(site, name).await?;
-            not_our_own(&point)?;
-            point.name
-        }
-        PrincipalKind::Device => checked_name(name)?,
-    };
-    let token = Secret::new()?;
-    let now = clock::now();
-    let expires = now.checked_add(TOKEN_LIFE).unwrap_or(now);
-    if caller.dry_run {
-        return Answer::of(&serde_json::json!({ "kind": kind, "name": name, "dry_run": true }));
-    }
-    let (who, new) =
-        (caller.who.clone(), NewEnrolment { hash: token.hash(), kind, name: name.clone(), expires });
-    site.write(move |w| {
-        w.begin_enrolment(&new, now)?;
-        w.audit(&who, "key.token", &format!("{} {}", new.kind, new.name), now)
-    })
-    .await?;
-    Answer::of(&Token { kind, name, token: token.reveal(), expires })
-}
-
-/// Everybody who has a key.
-///
-/// # Errors
-/// Those of the database.
-pub async fn keys(site: &Arc<Site>) -> Result<Answer, Problem> {
-    let (mut all, devices) = site.read(|r| Ok((r.principals()?, r.devices()?))).await?;
-    // Devices are seen when they ask for their policy.
-    let asked: HashMap<String, _> =
-        devices.into_iter().map(|device| (device.name.to_ascii_lowercase(), device.policy_at)).collect();
-    for one in all.iter_mut().filter(|one| one.kind == PrincipalKind::Device) {
-        one.last_seen = one.last_seen.max(asked.get(&one.name.to_ascii_lowercase()).copied().flatten());
-    }
-    Answer::of(&all)
-}
-
-/// Takes a key back, and unused tokens with it.
-///
-/// # Errors
-/// `KEY_NOT_FOUND`.
-pub async fn revoke(
-    site: &Arc<Site>,
-    kind: PrincipalKind,
-    name: &str,
-    caller: &Caller,
-) -> Result<Answer, Problem> {
-    let (who, wanted, dry_run) = (caller.who.clone(), name.to_owned(), caller.dry_run);
-    let there = site
-        .write_unless(dry_run, move |w| {
-            let there = w.revoke(kind, &wanted, clock::now())?;
-            if there {
-                w.audit(&who, "key.revoke", &format!("{kind} {wanted}"), clock::now())?;
-            }
-            Ok(there)
-        })
-        .await?;
-    if !there {
-        return Err(Problem::new(Code::KeyNotFound, format!("no {kind} `{name}` has a key or a token")));
-    }
-    site.refresh_keys().await?;
-    site.points.changed();
-    Answer::of(&serde_json::json!({ "revoked": name, "kind": kind, "dry_run": dry_run }))
 }
 
 /// Every package on every point.

@@ -1,11 +1,11 @@
-//! The point plane: how machines enrol, and how points hear what to hold and say how it is.
+//! The point plane: how points hear what to hold and say how it is; who enrols is let in by [`crate::keys`].
 //!
 //! Every request but an enrolment shows a key. Over plain HTTP neither keys nor tokens are taken from other machines, unless
 //! the operator allowed it: whoever is on the way could read them. Bytes of content need no such care, but a point asks
 //! for them with its key too, because the site gives a point what it has not offered to everybody.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
@@ -13,12 +13,11 @@ use dp::server::body::ContentBody;
 use dp::server::{Access, Answering, Call, Deliver, Remark, Servable, Service, carrying, hash_file};
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use schema::keys::{Principal, PrincipalKind};
-use tracing::info;
 
-use super::wire::{Enrolled, Enrolment, LARGEST_ENROLMENT, LARGEST_REPORT, LONGEST_WAIT, Report};
+use super::wire::{LARGEST_ENROLMENT, LARGEST_REPORT, LONGEST_WAIT, Report};
 use super::{assign, offer, report};
 use crate::clock;
-use crate::keys::Secret;
+use crate::keys::{self, principal_of};
 use crate::plane::answer;
 use crate::site::Site;
 
@@ -79,42 +78,11 @@ impl PointService {
         }
         let (door, asker, now) = (&self.site.keys.door, call.asker(), clock::now());
         door.admits(asker, now)?;
-        let done = self.enrol(call).await;
+        let done = keys::enrolled(&self.site, call).await;
         if let Err(problem) = &done {
             door.counts(asker, problem, now);
         }
         done
-    }
-
-    /// `POST /enrol`: 200, 400, 403.
-    async fn enrol(&self, call: &mut Call<'_>) -> Result<Response<ContentBody>, Problem> {
-        let body = match call.body.read().await {
-            Ok(body) => body,
-            Err(refused) => return Ok(refused.response()),
-        };
-        // What is wrong with it is not said: it may hold a secret.
-        let Ok(asked) = serde_json::from_slice::<Enrolment>(&body) else {
-            return Ok(answer::empty(StatusCode::BAD_REQUEST));
-        };
-        let token: Secret = asked.token.parse().map_err(|()| {
-            Problem::new(Code::TokenRefused, "the enrolment token is unknown, was used, or is over")
-        })?;
-        let (hash, key, instance) = (token.hash(), asked.key_sha256, asked.instance);
-        let principal = self
-            .site
-            .write(move |w| {
-                let principal = w.enrol(hash, key, instance, clock::now())?;
-                let object = format!("{} {}", principal.kind, principal.name);
-                w.audit(&object, "key.enrol", &object, clock::now())?;
-                Ok(principal)
-            })
-            .await?;
-        info!("{} `{}` is enrolled", principal.kind, principal.name);
-        self.site.refresh_keys().await?;
-        tell_keys(&self.site);
-        let enrolled =
-            Enrolled { kind: principal.kind, name: principal.name, site: self.site.code().to_string() };
-        Ok(answer::json(StatusCode::OK, &enrolled))
     }
 
     async fn of_point(
@@ -248,55 +216,10 @@ impl Service for PointService {
     }
 }
 
-/// Points hear of a new key: at once, or with those that come within a few seconds. One that is taken back is told at once.
-fn tell_keys(site: &Arc<Site>) {
-    let Some(wait) = site.points.another_key(Instant::now()) else { return };
-    if wait.is_zero() {
-        return site.points.tell_keys(Instant::now());
-    }
-    let site = Arc::downgrade(site);
-    tokio::spawn(async move {
-        tokio::time::sleep(wait).await;
-        if let Some(site) = site.upgrade() {
-            site.points.tell_keys(Instant::now());
-        }
-    });
-}
-
 /// A value of the query; ours have nothing that would be encoded.
 fn query<'c>(call: &'c Call<'_>, key: &str) -> Option<&'c str> {
     let pairs = call.head.uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
     pairs.filter(|(name, _)| *name == key).map(|(_, value)| value).next()
-}
-
-/// Who shows a key in `Authorization`: a point or a device of this site, whose key is in force. Wrong ones are counted, and none
-/// is looked at that came where others could read it ([`crate::plane::door`]).
-///
-/// # Errors
-/// `PLAIN_HTTP_REFUSED`, `TOO_MANY_TRIES`, `KEY_REFUSED`, `KEY_REVOKED`, those of the database.
-pub async fn principal_of(site: &Arc<Site>, call: &Call<'_>) -> Result<Principal, Problem> {
-    let (door, asker, now) = (&site.keys.door, call.asker(), clock::now());
-    door.admits(asker, now)?;
-    let found = find_principal(site, call).await;
-    if let Err(problem) = &found {
-        door.counts(asker, problem, now);
-    }
-    found
-}
-
-async fn find_principal(site: &Arc<Site>, call: &Call<'_>) -> Result<Principal, Problem> {
-    let refused = |why: &str| Problem::new(Code::KeyRefused, why.to_owned());
-    let text = call.bearer().ok_or_else(|| refused("a key is needed"))?;
-    let secret: Secret = text.parse().map_err(|()| refused("this is no key"))?;
-    let hash = secret.hash();
-    match site.read(move |r| r.principal_by_hash(hash)).await? {
-        None => Err(refused("nobody here has this key")),
-        Some(principal) if principal.revoked.is_some() => {
-            let message = format!("the key of {} `{}` was revoked", principal.kind, principal.name);
-            Err(Problem::new(Code::KeyRevoked, message))
-        }
-        Some(principal) => Ok(principal),
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@
 //! A key never leaves its machine but in the head of a request; the site never has it. Secrets have no `Debug` that shows
 //! them, come from files, and are in no argument, log or error.
 
+mod enrol;
+
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -19,6 +21,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
+
+pub use enrol::{Token, enrol, enrolled, keys as list, principal_of, revoke};
 
 const BYTES: usize = 32;
 /// What secrets begin with, so that scanners of repositories and people know them.

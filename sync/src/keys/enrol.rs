@@ -1,0 +1,192 @@
+//! Who is let in: tokens that an operator makes, machines that enrol with them, keys that are shown, and taken back.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use catalog::problem::{Code, Problem};
+use dp::server::Call;
+use dp::server::body::ContentBody;
+use http::{Response, StatusCode};
+use jiff::Timestamp;
+use schema::keys::{NewEnrolment, Principal, PrincipalKind};
+use serde::{Deserialize, Serialize};
+use tracing::info;
+
+use super::Secret;
+use crate::admin::{Answer, Caller};
+use crate::clock;
+use crate::plane::answer;
+use crate::points::wire::{Enrolled, Enrolment};
+use crate::points::{checked_name, named, not_our_own};
+use crate::site::Site;
+
+/// How long a token may be used.
+const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// A token that was made. It is shown once.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Token {
+    /// Who enrols with it.
+    pub kind: PrincipalKind,
+    /// Its name.
+    pub name: String,
+    /// The token.
+    pub token: String,
+    /// Until when.
+    pub expires: Timestamp,
+}
+
+/// Makes a token with which a point, or a device, enrols once. Earlier ones of it are void.
+///
+/// # Errors
+/// `DP_NOT_FOUND` for a point, `NAME_*` for a device.
+pub async fn enrol(
+    site: &Arc<Site>,
+    kind: PrincipalKind,
+    name: &str,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let name = match kind {
+        PrincipalKind::Point => {
+            let point = named(site, name).await?;
+            not_our_own(&point)?;
+            point.name
+        }
+        PrincipalKind::Device => checked_name(name)?,
+    };
+    let token = Secret::new()?;
+    let now = clock::now();
+    let expires = now.checked_add(TOKEN_LIFE).unwrap_or(now);
+    if caller.dry_run {
+        return Answer::of(&serde_json::json!({ "kind": kind, "name": name, "dry_run": true }));
+    }
+    let (who, new) =
+        (caller.who.clone(), NewEnrolment { hash: token.hash(), kind, name: name.clone(), expires });
+    site.write(move |w| {
+        w.begin_enrolment(&new, now)?;
+        w.audit(&who, "key.token", &format!("{} {}", new.kind, new.name), now)
+    })
+    .await?;
+    Answer::of(&Token { kind, name, token: token.reveal(), expires })
+}
+
+/// Everybody who has a key.
+///
+/// # Errors
+/// Those of the database.
+pub async fn keys(site: &Arc<Site>) -> Result<Answer, Problem> {
+    let (mut all, devices) = site.read(|r| Ok((r.principals()?, r.devices()?))).await?;
+    // Devices are seen when they ask for their policy.
+    let asked: HashMap<String, _> =
+        devices.into_iter().map(|device| (device.name.to_ascii_lowercase(), device.policy_at)).collect();
+    for one in all.iter_mut().filter(|one| one.kind == PrincipalKind::Device) {
+        one.last_seen = one.last_seen.max(asked.get(&one.name.to_ascii_lowercase()).copied().flatten());
+    }
+    Answer::of(&all)
+}
+
+/// Takes a key back, and unused tokens with it.
+///
+/// # Errors
+/// `KEY_NOT_FOUND`.
+pub async fn revoke(
+    site: &Arc<Site>,
+    kind: PrincipalKind,
+    name: &str,
+    caller: &Caller,
+) -> Result<Answer, Problem> {
+    let (who, wanted, dry_run) = (caller.who.clone(), name.to_owned(), caller.dry_run);
+    let there = site
+        .write_unless(dry_run, move |w| {
+            let there = w.revoke(kind, &wanted, clock::now())?;
+            if there {
+                w.audit(&who, "key.revoke", &format!("{kind} {wanted}"), clock::now())?;
+            }
+            Ok(there)
+        })
+        .await?;
+    if !there {
+        return Err(Problem::new(Code::KeyNotFound, format!("no {kind} `{name}` has a key or a token")));
+    }
+    site.refresh_keys().await?;
+    site.points.changed();
+    Answer::of(&serde_json::json!({ "revoked": name, "kind": kind, "dry_run": dry_run }))
+}
+
+/// `POST /enrol`: 200, 400, 403.
+///
+/// # Errors
+/// `TOKEN_REFUSED`, those of the database.
+pub async fn enrolled(site: &Arc<Site>, call: &mut Call<'_>) -> Result<Response<ContentBody>, Problem> {
+    let body = match call.body.read().await {
+        Ok(body) => body,
+        Err(refused) => return Ok(refused.response()),
+    };
+    // What is wrong with it is not said: it may hold a secret.
+    let Ok(asked) = serde_json::from_slice::<Enrolment>(&body) else {
+        return Ok(answer::empty(StatusCode::BAD_REQUEST));
+    };
+    let token: Secret = asked.token.parse().map_err(|()| {
+        Problem::new(Code::TokenRefused, "the enrolment token is unknown, was used, or is over")
+    })?;
+    let (hash, key, instance) = (token.hash(), asked.key_sha256, asked.instance);
+    let principal = site
+        .write(move |w| {
+            let principal = w.enrol(hash, key, instance, clock::now())?;
+            let object = format!("{} {}", principal.kind, principal.name);
+            w.audit(&object, "key.enrol", &object, clock::now())?;
+            Ok(principal)
+        })
+        .await?;
+    info!("{} `{}` is enrolled", principal.kind, principal.name);
+    site.refresh_keys().await?;
+    tell_keys(site);
+    let enrolled = Enrolled { kind: principal.kind, name: principal.name, site: site.code().to_string() };
+    Ok(answer::json(StatusCode::OK, &enrolled))
+}
+
+/// Points hear of a new key: at once, or with those that come within a few seconds. One that is taken back is told at once.
+fn tell_keys(site: &Arc<Site>) {
+    let Some(wait) = site.points.another_key(Instant::now()) else { return };
+    if wait.is_zero() {
+        return site.points.tell_keys(Instant::now());
+    }
+    let site = Arc::downgrade(site);
+    tokio::spawn(async move {
+        tokio::time::sleep(wait).await;
+        if let Some(site) = site.upgrade() {
+            site.points.tell_keys(Instant::now());
+        }
+    });
+}
+
+/// Who shows a key in `Authorization`: a point or a device of this site, whose key is in force. Wrong ones are counted, and none
+/// is looked at that came where others could read it ([`crate::plane::door`]).
+///
+/// # Errors
+/// `PLAIN_HTTP_REFUSED`, `TOO_MANY_TRIES`, `KEY_REFUSED`, `KEY_REVOKED`, those of the database.
+pub async fn principal_of(site: &Arc<Site>, call: &Call<'_>) -> Result<Principal, Problem> {
+    let (door, asker, now) = (&site.keys.door, call.asker(), clock::now());
+    door.admits(asker, now)?;
+    let found = find_principal(site, call).await;
+    if let Err(problem) = &found {
+        door.counts(asker, problem, now);
+    }
+    found
+}
+
+async fn find_principal(site: &Arc<Site>, call: &Call<'_>) -> Result<Principal, Problem> {
+    let refused = |why: &str| Problem::new(Code::KeyRefused, why.to_owned());
+    let text = call.bearer().ok_or_else(|| refused("a key is needed"))?;
+    let secret: Secret = text.parse().map_err(|()| refused("this is no key"))?;
+    let hash = secret.hash();
+    match site.read(move |r| r.principal_by_hash(hash)).await? {
+        None => Err(refused("nobody here has this key")),
+        Some(principal) if principal.revoked.is_some() => {
+            let message = format!("the key of {} `{}` was revoked", principal.kind, principal.name);
+            Err(Problem::new(Code::KeyRevoked, message))
+        }
+        Some(principal) => Ok(principal),
+    }
+}
