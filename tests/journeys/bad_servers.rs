@@ -36,7 +36,7 @@ async fn server_with(upgrades: u64) -> UpdateServer {
 
 /// A site below it that wants Windows 11, and does not wait long.
 async fn site_below(server: &UpdateServer) -> TestSite {
-    let sync = "products = [\"Windows 11\"]\nrequest_timeout = \"5s\"";
+    let sync = "products = [\"Windows 11\"]\nrequest_timeout = \"3s\"";
     TestSite::below(Way::Alone, &server.base_url(), sync, "").await
 }
 

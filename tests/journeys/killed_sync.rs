@@ -74,7 +74,7 @@ async fn a_synchronisation_killed_fifty_times_ends_like_an_undisturbed_one() {
                 .stderr(Stdio::null())
                 .spawn()
                 .expect("it starts");
-            let moment = Duration::from_micros(rng.within(0..(whole.as_micros() * 5 / 4) as u64));
+            let moment = Duration::from_micros(rng.within(0..(whole.as_micros() * 3 / 4) as u64));
             let ended = tokio::time::timeout(moment, now.wait()).await;
             if let Ok(status) = ended {
                 // It came to its end before.

@@ -32,7 +32,7 @@ async fn many_clients_of_a_pulling_point_cost_the_site_one_copy() {
     assert_eq!(rome.get(&content).await, None, "off unless it is turned on");
     rome.stop().await;
     configure(&rome, "[server]", "[server]\nmax_connections_per_client = 64");
-    configure(&rome, "role = \"standard\"", "role = \"pull\"\non_demand_wait = \"10s\"\non_demand = true");
+    configure(&rome, "role = \"standard\"", "role = \"pull\"\non_demand_wait = \"4s\"\non_demand = true");
     rome.start().await;
     assert_eq!(rome.get(&content).await, None, "the site has given it to nobody");
 
