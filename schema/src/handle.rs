@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rusqlite::{CachedStatement, Connection, Params, Row, Transaction, TransactionBehavior};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::open::{self, SchemaError};
 use crate::unchanged::Only;
@@ -31,7 +31,7 @@ struct Inner {
     changes: Mutex<Option<mpsc::Sender<Change>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     readers: Mutex<Vec<Connection>>,
-    free: Semaphore,
+    free: Arc<Semaphore>,
     /// How often something was changed; only the writer's thread counts.
     commits: Arc<AtomicU64>,
 }
@@ -80,7 +80,7 @@ impl Store {
                 changes: Mutex::new(Some(changes)),
                 writer: Mutex::new(Some(writer)),
                 readers: Mutex::new(connections),
-                free: Semaphore::new(readers),
+                free: Arc::new(Semaphore::new(readers)),
                 commits: Arc::default(),
             }),
         })
@@ -126,17 +126,16 @@ impl Store {
         question: impl FnOnce(&Reader<'_>) -> Result<T, SchemaError> + Send + 'static,
     ) -> Result<T, SchemaError> {
         let store = self.clone();
-        let turn = self.inner.free.acquire().await.map_err(|_| SchemaError::Closed)?;
+        let turn = self.inner.free.clone().acquire_owned().await.map_err(|_| SchemaError::Closed)?;
         let pop = || store.inner.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let connection = pop().ok_or(SchemaError::Closed)?;
-        let home = Home { store: store.clone(), connection: Some(connection) };
+        let home = Home { store: store.clone(), connection: Some(connection), _turn: turn };
         let answer = tokio::task::spawn_blocking(move || {
             let connection = home.connection.as_ref().ok_or(SchemaError::Closed)?;
             let transaction = connection.unchecked_transaction()?;
             question(&Reader { connection: &transaction })
         })
         .await;
-        drop(turn);
         answer.map_err(|_| SchemaError::Closed)?
     }
 
@@ -152,10 +151,12 @@ impl Store {
     }
 }
 
-/// Brings a read connection back, also when the question panicked.
+/// Brings a read connection back, also when the question panicked, and where nobody waits for its answer any more. The turn of
+/// the next one begins when it is back, and not before.
 struct Home {
     store: Store,
     connection: Option<Connection>,
+    _turn: OwnedSemaphorePermit,
 }
 
 impl Drop for Home {

@@ -292,6 +292,36 @@ fn packages_follow_the_rules_and_share_content() {
 }
 
 #[test]
+fn who_does_not_wait_for_an_answer_takes_no_reader_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("site.db"), 1).unwrap();
+    runtime().block_on(async {
+        let (begun, begins) = std::sync::mpsc::channel();
+        let (go_on, goes_on) = std::sync::mpsc::channel::<()>();
+        let asked = store.clone();
+        let asking = tokio::spawn(async move {
+            let question = move |_: &crate::Reader<'_>| {
+                begun.send(()).unwrap();
+                let _ = goes_on.recv();
+                Ok(())
+            };
+            asked.read(question).await
+        });
+        // It is dropped in the middle of its question, which goes on.
+        tokio::task::spawn_blocking(move || begins.recv().unwrap()).await.unwrap();
+        asking.abort();
+        assert!(asking.await.unwrap_err().is_cancelled());
+        let next = tokio::spawn({
+            let store = store.clone();
+            async move { store.read(|r| r.contents()).await }
+        });
+        tokio::task::yield_now().await;
+        drop(go_on);
+        assert_eq!(next.await.unwrap().expect("it waits for its turn").len(), 0);
+    });
+}
+
+#[test]
 fn a_failed_change_changes_nothing_and_the_writer_lives_on() {
     let (_folder, store) = store();
     runtime().block_on(async {

@@ -23,7 +23,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use catalog::digest::{Checker, Fingerprint, Mismatch, Sha256Digest, Wanted};
@@ -135,6 +135,7 @@ pub struct Library {
 struct Inner {
     dir: PathBuf,
     settings: Settings,
+    distrusted: Mutex<HashSet<Sha256Digest>>,
 }
 
 /// Proof that content is in the library. Only committing, ingesting and finding make one.
@@ -255,7 +256,8 @@ impl Library {
     /// # Errors
     /// [`LibraryError::Io`].
     pub fn open(dir: &Path, settings: Settings) -> Result<Self, LibraryError> {
-        let library = Self { inner: Arc::new(Inner { dir: dir.to_owned(), settings }) };
+        let library =
+            Self { inner: Arc::new(Inner { dir: dir.to_owned(), settings, distrusted: Mutex::default() }) };
         for name in ["blobs", "hashes", "maps", "staging", "quarantine"] {
             let path = dir.join(name);
             fs::create_dir_all(&path).map_err(LibraryError::io("create", &path))?;
@@ -326,7 +328,8 @@ impl Library {
     /// Whether these very bytes are here: by SHA-256 only, because two contents may share a SHA-1.
     pub fn find(&self, wanted: &Wanted) -> Option<Stored> {
         let digest = wanted.digests.sha256?;
-        let found = fs::symlink_metadata(self.blob(digest)).ok()?;
+        let found =
+            fs::symlink_metadata(self.blob(digest)).ok().filter(|_| !self.distrusted().contains(&digest))?;
         (found.is_file() && found.len() == wanted.size).then_some(Stored { digest, size: wanted.size })
     }
 
@@ -488,6 +491,8 @@ impl Library {
     /// # Errors
     /// [`LibraryError::Io`].
     pub fn set_aside(&self, digest: Sha256Digest) -> Result<(), LibraryError> {
+        // Where it cannot be moved, nobody takes it for what its name says all the same.
+        self.distrusted().insert(digest);
         let (path, aside) = (self.blob(digest), self.inner.dir.join("quarantine").join(digest.to_string()));
         match fs::rename(&path, &aside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -498,7 +503,16 @@ impl Library {
         remove_if_there(&self.fanned("hashes", digest))?;
         remove_if_there(&self.fanned("maps", digest))?;
         // A disk that was lost has not even the folder.
-        if path.parent().is_some_and(Path::exists) { sync_folder(&path) } else { Ok(()) }
+        if path.parent().is_some_and(Path::exists) {
+            sync_folder(&path)?;
+        }
+        self.distrusted().remove(&digest);
+        Ok(())
+    }
+
+    /// Contents that were found bad, and that the disk would not let go of.
+    fn distrusted(&self) -> MutexGuard<'_, HashSet<Sha256Digest>> {
+        self.inner.distrusted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes content.

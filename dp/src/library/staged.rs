@@ -429,7 +429,9 @@ impl Staged {
             return Err(failed("commit")(source));
         }
         sidecar::write(&self.library.fanned("hashes", stored.digest), print)?;
-        if self.library.open_content(stored.digest)?.is_some_and(|there| there.size == stored.size) {
+        let is_there =
+            self.library.open_content(stored.digest)?.is_some_and(|there| there.size == stored.size);
+        if is_there && !self.library.distrusted().contains(&stored.digest) {
             fs::remove_file(&self.path).map_err(failed("remove"))?;
         } else {
             make_read_only(&self.file, &self.path)?;
@@ -438,6 +440,7 @@ impl Staged {
             fs::rename(&self.path, &blob).map_err(LibraryError::io("rename to", &blob))?;
             sync_folder(&blob)?;
             sync_folder(folder)?;
+            self.library.distrusted().remove(&stored.digest);
         }
         remove_if_there(&self.path.with_extension("json"))?;
         let Self { library, file, growth, .. } = self;

@@ -178,6 +178,20 @@ fn tricks_under_the_feet_of_the_library_are_seen() {
     assert!(library.open_content(digest).unwrap().is_none());
     fs::remove_dir_all(path.parent().unwrap()).unwrap();
     library.set_aside(digest).expect("of a disk that was lost nothing is left to be moved");
+
+    // A disk that does not let go of a bad file: it is not taken for a good one, and a good one replaces it.
+    let quarantine = folder.path().join("quarantine");
+    fs::remove_dir_all(&quarantine).unwrap();
+    let stored = put(&library, &data);
+    assert_eq!(stored.digest(), digest);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(&path, vec![0; data.len()]).unwrap();
+    fs::write(&quarantine, "no folder").unwrap();
+    assert!(library.set_aside(digest).is_err());
+    assert_eq!(library.find(&wanted(&data)), None);
+    put(&library, &data);
+    assert_eq!(library.verify(digest).unwrap(), Verdict::Good);
+    assert!(library.find(&wanted(&data)).is_some());
 }
 
 #[test]

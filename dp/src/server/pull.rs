@@ -130,6 +130,8 @@ pub struct Pulls {
     policy: Policy,
     questions: Semaphore,
     state: Mutex<State>,
+    /// Apart from the state: a task that cannot begin any more is dropped at once, and changes the state.
+    tasks: Mutex<JoinSet<()>>,
     /// What was pulled.
     pub counts: Pulled,
 }
@@ -139,7 +141,6 @@ struct State {
     known: HashMap<Sha256Digest, Known>,
     arriving: HashMap<Sha256Digest, Arc<Arrival>>,
     in_use: HashMap<Sha256Digest, usize>,
-    tasks: JoinSet<()>,
 }
 
 /// What the origin said, or will say.
@@ -222,6 +223,7 @@ impl Pulls {
             policy,
             questions: Semaphore::new(MOST_QUESTIONS),
             state: Mutex::default(),
+            tasks: Mutex::default(),
             counts: Pulled::default(),
         }
     }
@@ -259,7 +261,7 @@ impl Pulls {
 
     /// Nothing arrives any more. What has arrived so far stays staged, and is gone on from.
     pub fn stop(&self) {
-        self.lock().tasks.abort_all();
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
     }
 
     /// What a content is that this point lacks and may serve.
@@ -304,7 +306,6 @@ impl Pulls {
         if let Some(arrival) = state.arriving.get(&content) {
             return Ok(arrival.clone());
         }
-        while state.tasks.try_join_next().is_some() {}
         if state.arriving.values().filter(|arrival| !arrival.is_brought).count() >= self.limits.most {
             return Err(Refusal::Busy);
         }
@@ -312,7 +313,10 @@ impl Pulls {
         state.arriving.insert(content, arrival.clone());
         // Made here: a task that is ended before it begins ends its arrival too.
         let end = End { pulls: self.clone(), content, arrival: arrival.clone() };
-        state.tasks.spawn(async move {
+        drop(state);
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move {
             let refusal = end.pulls.bring(content, &end.arrival).await.err();
             end.is(refusal);
         });

@@ -83,6 +83,7 @@ pub struct Caller {
 pub async fn answer(site: &Arc<Site>, envelope: Envelope, who: &str, events: mpsc::Sender<Event>) {
     let caller = Caller { who: who.to_owned(), dry_run: envelope.dry_run };
     let told = device_plane::bears_on(&envelope.request) && !envelope.dry_run;
+    let mut goes_on = None;
     let ended = match dispatch(site, envelope.request, &caller).await {
         Ok(Work::Answered(answer)) => {
             if let Some(problem) = &answer.problem {
@@ -91,9 +92,14 @@ pub async fn answer(site: &Arc<Site>, envelope: Envelope, who: &str, events: mps
             Ok(answer)
         }
         Ok(Work::Started(task)) if envelope.no_wait => {
+            goes_on = Some(task);
             site.tasks.get(task).await.and_then(|task| Answer::of(&task))
         }
-        Ok(Work::Started(task)) => site.tasks.watch(task, &events).await,
+        Ok(Work::Started(task)) => {
+            let ended = site.tasks.watch(task, &events).await;
+            goes_on = events.is_closed().then_some(task);
+            ended
+        }
         // Held back, and perhaps begun anew: who asked for that says how it ended.
         Err(problem) if problem.code == Code::ApiPreconditionFailed => {
             let _ = events.send(Event::Failed { problem }).await;
@@ -108,12 +114,24 @@ pub async fn answer(site: &Arc<Site>, envelope: Envelope, who: &str, events: mps
     if told && let Err(problem) = device_plane::refresh(site).await {
         tracing::error!("policies cannot be made: {problem}");
     }
+    if let Some(task) = goes_on.filter(|_| told) {
+        tokio::spawn(tell_devices_after(site.clone(), task));
+    }
     let last = match ended {
         Ok(Answer { body, problem }) => Event::Done { body, problem },
         Err(problem) => Event::Failed { problem },
     };
     // Nobody may be listening any more; the work is done all the same.
     let _ = events.send(last).await;
+}
+
+/// Nobody waits for the task; what it comes to concerns devices all the same.
+async fn tell_devices_after(site: Arc<Site>, task: catalog::id::TaskId) {
+    let (events, _listening) = mpsc::channel(1);
+    let _ = site.tasks.watch(task, &events).await;
+    if let Err(problem) = device_plane::refresh(&site).await {
+        tracing::error!("policies cannot be made: {problem}");
+    }
 }
 
 /// The line of the log with the code that the asker is given. A task says so itself where it ends.

@@ -11,11 +11,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 use http::{HeaderMap, StatusCode};
-use http_body_util::Full;
-use hyper::body::{Body as _, Bytes};
 
 use super::reply::{self, Ended};
 
@@ -37,7 +36,7 @@ pub struct Given {
     /// Its fields.
     pub headers: HeaderMap,
     /// Its body.
-    pub body: Full<Bytes>,
+    pub body: Bytes,
 }
 
 /// The SHA-256 of the token whose key it is, and the key. A token is no name: who has the next one of that name is another.
@@ -52,7 +51,7 @@ struct Kept {
 
 impl Kept {
     fn weight(&self) -> u64 {
-        self.given.as_ref().map_or(0, |given| given.body.size_hint().lower()) + WEIGHT
+        self.given.as_ref().map_or(0, |given| given.body.len() as u64) + WEIGHT
     }
 }
 
@@ -179,7 +178,7 @@ mod tests {
         Given {
             status: StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::new(),
-            body: Full::new(Bytes::from(body.to_owned())),
+            body: Bytes::from(body.to_owned()),
         }
     }
 

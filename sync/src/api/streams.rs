@@ -46,7 +46,7 @@ pub(super) struct Reading {
 
 /// What a stream has to tell.
 trait Source {
-    /// The next event, `None` at the end. May be dropped while it waits.
+    /// The next event, `None` at the end.
     fn next(&mut self) -> impl Future<Output = Option<Bytes>> + Send;
 }
 
@@ -133,7 +133,7 @@ impl Api {
 
 /// Hands on what the source tells until one of the ends.
 async fn pour<S: Source, M: Future<Output = Result<(), Problem>>>(
-    mut source: S,
+    source: S,
     out: mpsc::Sender<Bytes>,
     may: impl Fn() -> M,
     check: Duration,
@@ -142,10 +142,15 @@ async fn pour<S: Source, M: Future<Output = Result<(), Problem>>>(
     let (mut check, over) = (steps(check), sleep(longest));
     tokio::pin!(over);
     let (mut pending, mut beats) = (None, 0);
+    // It goes on through everything else that happens here: begun anew each time, a slow look would never come to its end.
+    let mut next = Box::pin(step(source));
     loop {
         tokio::select! {
-            line = source.next(), if pending.is_none() => match line {
-                Some(line) => pending = Some(line),
+            (source, line) = &mut next, if pending.is_none() => match line {
+                Some(line) => {
+                    pending = Some(line);
+                    next = Box::pin(step(source));
+                }
                 None => return,
             },
             room = out.reserve(), if pending.is_some() => match (room, pending.take()) {
@@ -166,6 +171,11 @@ async fn pour<S: Source, M: Future<Output = Result<(), Problem>>>(
             () = &mut over => return,
         }
     }
+}
+
+async fn step<S: Source>(mut source: S) -> (S, Option<Bytes>) {
+    let line = source.next().await;
+    (source, line)
 }
 
 fn steps(step: Duration) -> Interval {

@@ -21,7 +21,7 @@ use super::prestage::{Manifest, Piece, look_through, matches, open, read};
 use super::{Stop, Told};
 use crate::admin::{Answer, Caller, Work};
 use crate::clock;
-use crate::packages::content::take_away;
+use crate::packages::content::{still_there, take_away};
 use crate::points::wire::Assignment;
 use crate::site::Site;
 use crate::tasks::{Key, Progress};
@@ -194,6 +194,7 @@ async fn take_and_record(
     progress: impl FnMut(u64) + Send + 'static,
 ) -> Result<(), Problem> {
     let (library, object) = (site.library.clone(), manifest.of.to_string());
+    let there = library.clone();
     let heard = told.clone();
     let stored =
         blocking(move || all(&library, &path, &manifest, (&wanted, &added), &heard, progress)).await?;
@@ -201,6 +202,9 @@ async fn take_and_record(
         // The last moment at which it may be called off: afterwards it is here.
         told.check()?;
         for (sha256, sha1, size) in &stored {
+            // Another import may have brought it, and taken it away again.
+            let digests = Digests { sha256: Some(*sha256), sha1: Some(*sha1) };
+            still_there(&there, &Wanted { size: *size, digests })?;
             w.record_content(*sha256, *sha1, *size, false, clock::now())?;
         }
         w.audit(&who, "prestage.import", &object, clock::now())

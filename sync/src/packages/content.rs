@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use catalog::digest::Sha256Digest;
+use catalog::digest::{Sha256Digest, Wanted};
 use catalog::problem::{Code, Problem};
 use dp::library::{Library, LibraryError};
 
 use jiff::Timestamp;
+use schema::SchemaError;
 use schema::content::ContentRow;
 use schema::pulled::PulledRow;
 use serde::{Deserialize, Serialize};
@@ -129,6 +130,21 @@ pub async fn forget_unused(site: &Arc<Site>) -> Result<u64, Problem> {
         }
     }
     Ok(count)
+}
+
+/// On the writer's turn, where content is recorded: what was pulled and found here may have made room since, and what is recorded
+/// must be there.
+///
+/// # Errors
+/// `CONTENT_UNAVAILABLE`.
+pub(crate) fn still_there(library: &Library, wanted: &Wanted) -> Result<(), SchemaError> {
+    if library.find(wanted).is_some() {
+        return Ok(());
+    }
+    let message = "content that was found here made room for other content at the same moment";
+    Err(Problem::new(Code::ContentUnavailable, message)
+        .help("it is fetched when it is asked for again")
+        .into())
 }
 
 /// Takes the bytes away that the database has forgotten, unless a download has recorded them anew meanwhile. It happens

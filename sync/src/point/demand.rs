@@ -26,10 +26,10 @@ use tracing::{debug, error, info, warn};
 use super::call;
 use super::cloud::Cloud;
 use super::evict::{self, Held, Wish};
-use super::work::{Sources, still_there};
+use super::work::Sources;
 use crate::clock;
 use crate::keys::Secret;
-use crate::packages::content::take_away;
+use crate::packages::content::{still_there, take_away};
 use crate::points::wire::{AssignedFile, Assignment, LARGEST_OFFER, OfferAnswer};
 use crate::site::Site;
 

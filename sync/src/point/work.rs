@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use catalog::digest::{PIECE_SIZE, Pieces, Sha256Digest, Wanted};
+use catalog::digest::{PIECE_SIZE, Pieces, Sha256Digest};
 use catalog::id::PackageId;
 use catalog::problem::{Code, Coded as _, Problem};
 use dp::library::{Library, Verdict};
 use dp::server::{Access, Brought, Offer, Servable, read_hash_file};
 use dp::transfer::web::{Small, Web};
 use dp::transfer::{At, Doing, Job, Known, Policy, RateLimit, Source, SourceKind};
-use schema::SchemaError;
 use schema::assignment::AssignedWork;
 use schema::points::{ContentState, Work};
 use tracing::{debug, error, info, warn};
@@ -24,7 +23,7 @@ use url::Url;
 use super::call;
 use crate::clock;
 use crate::keys::Secret;
-use crate::packages::content::{set_aside, take_away};
+use crate::packages::content::{set_aside, still_there, take_away};
 use crate::points::wire::{Assigned, AssignedFile, Assignment, Said};
 use crate::site::{Site, problem};
 
@@ -330,21 +329,6 @@ async fn record(
     })
     .await?;
     site.refresh_shelf().await
-}
-
-/// On the writer's turn, where content is recorded: what was pulled and found here may have made room since, and what is recorded
-/// must be there.
-///
-/// # Errors
-/// `CONTENT_UNAVAILABLE`.
-pub(super) fn still_there(library: &Library, wanted: &Wanted) -> Result<(), SchemaError> {
-    if library.find(wanted).is_some() {
-        return Ok(());
-    }
-    let message = "content that was found here made room for other content at the same moment";
-    Err(Problem::new(Code::ContentUnavailable, message)
-        .help("it is fetched when it is asked for again")
-        .into())
 }
 
 /// Refuses before the first byte where the disk cannot hold what is missing.

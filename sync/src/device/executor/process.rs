@@ -160,12 +160,12 @@ impl Program {
     /// Its group of processes, while anybody in it lives: the shell, or what that had started.
     fn survivor(&self) -> Option<u32> {
         let (group, began) = self.noted()?;
-        members(group)
-            .any(|(process, stat)| match process == group {
-                true => stat.began == began && self.was_told_to(process),
-                false => stat.began >= began && self.has_marked(process),
-            })
-            .then_some(group)
+        // Looked for first, as that is one look: all others are found by going through every process of the device.
+        let shell = Stat::of(group).filter(|stat| stat.lives && stat.began == began);
+        let lives = shell.is_some_and(|_| self.was_told_to(group))
+            || members(group)
+                .any(|(process, stat)| process != group && stat.began >= began && self.has_marked(process));
+        lives.then_some(group)
     }
 
     /// Whether a process is the shell of this program.
