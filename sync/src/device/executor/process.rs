@@ -237,12 +237,14 @@ pub async fn clear(folder: &Path) {
 
 async fn end_group(process: u32) {
     let Some(group) = i32::try_from(process).ok().and_then(Pid::from_raw) else { return };
-    let _ = kill_process_group(group, Signal::TERM);
-    let until = Instant::now() + GRACE;
-    while Instant::now() < until && members(process).next().is_some() {
-        sleep(POLL).await;
+    for signal in [Signal::TERM, Signal::KILL] {
+        let _ = kill_process_group(group, signal);
+        // Who was killed lives for a moment still, and may be writing: what is begun next comes after it.
+        let until = Instant::now() + GRACE;
+        while Instant::now() < until && members(process).next().is_some() {
+            sleep(POLL).await;
+        }
     }
-    let _ = kill_process_group(group, Signal::KILL);
 }
 
 /// Who of a group still works: who has ended and is waited for by nobody does not.
