@@ -502,10 +502,7 @@ impl Library {
         }
         remove_if_there(&self.fanned("hashes", digest))?;
         remove_if_there(&self.fanned("maps", digest))?;
-        // A disk that was lost has not even the folder.
-        if path.parent().is_some_and(Path::exists) {
-            sync_folder(&path)?;
-        }
+        sync_folder_if_there(&path)?;
         self.distrusted().remove(&digest);
         Ok(())
     }
@@ -524,7 +521,7 @@ impl Library {
         remove_if_there(&path)?;
         remove_if_there(&self.fanned("hashes", digest))?;
         remove_if_there(&self.fanned("maps", digest))?;
-        if path.parent().is_some_and(Path::exists) { sync_folder(&path) } else { Ok(()) }
+        sync_folder_if_there(&path)
     }
 
     /// Every content with its size, in the order of digests. What has another name than a digest is none.
@@ -636,6 +633,11 @@ fn remove_if_there(path: &Path) -> Result<(), LibraryError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(LibraryError::io("remove", path)(error)),
         _ => Ok(()),
     }
+}
+
+/// A disk that was lost has not even the folder.
+fn sync_folder_if_there(path: &Path) -> Result<(), LibraryError> {
+    if path.parent().is_some_and(Path::exists) { sync_folder(path) } else { Ok(()) }
 }
 
 /// Makes a rename, a new name or a removed name last.

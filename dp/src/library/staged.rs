@@ -93,13 +93,12 @@ pub(super) fn remove(dir: &Path, wanted: &Wanted) -> Result<(), LibraryError> {
 
 /// Whether the open file still has this name.
 fn is_named(file: &File, path: &Path) -> bool {
-    let which = |found: fs::Metadata| (found.dev(), found.ino());
-    matches!((file.metadata().map(which), fs::metadata(path).map(which)), (Ok(held), Ok(named)) if held == named)
+    are_same(file.metadata(), fs::metadata(path))
 }
 
-fn is_same(one: &File, other: &File) -> bool {
-    let which = |file: &File| file.metadata().map(|found| (found.dev(), found.ino()));
-    matches!((which(one), which(other)), (Ok(one), Ok(other)) if one == other)
+fn are_same(one: io::Result<fs::Metadata>, other: io::Result<fs::Metadata>) -> bool {
+    let which = |found: fs::Metadata| (found.dev(), found.ino());
+    matches!((one.map(which), other.map(which)), (Ok(one), Ok(other)) if one == other)
 }
 
 impl Staged {
@@ -392,7 +391,7 @@ impl Staged {
         if let Some(growth) = &self.growth {
             if growth.file().is_none()
                 && let Ok(file) = File::open(&self.path)
-                && is_same(&self.file, &file)
+                && are_same(self.file.metadata(), file.metadata())
             {
                 growth.set_file(file);
             }

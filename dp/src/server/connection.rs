@@ -13,12 +13,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
 
 use super::framing::HeadWatch;
 use super::open::OpenContent;
 use super::pages::{Part, Pusher, Regions};
 use super::socket::Socket;
+use super::stall::Stall;
 
 /// How long, and for how many bytes, a client may go on sending after an answer that ends the connection.
 const LINGER: Duration = Duration::from_secs(2);
@@ -51,38 +52,18 @@ pub(super) struct Guarded {
     watch: HeadWatch,
     /// Only over plain TCP: TLS needs to read what it sends.
     pusher: Option<Pusher>,
-    stall: Duration,
-    deadline: Pin<Box<Sleep>>,
-    waiting: bool,
+    stall: Stall,
     lingering: Option<usize>,
 }
 
 impl Guarded {
     pub(super) fn new(stream: Socket, stall: Duration, signals: Arc<Signals>) -> Self {
-        let deadline = Box::pin(sleep(stall));
         let pusher = match &stream {
             Socket::Plain(stream) => Some(Pusher::new(stream)),
             Socket::Tls(_) => None,
         };
         let watch = HeadWatch::default();
-        Self { stream, signals, watch, pusher, stall, deadline, waiting: false, lingering: None }
-    }
-
-    fn guard<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if polled.is_ready() {
-            self.waiting = false;
-            return polled;
-        }
-        if !self.waiting {
-            self.waiting = true;
-            self.deadline.as_mut().reset(Instant::now() + self.stall);
-        }
-        match self.deadline.as_mut().poll(context) {
-            Poll::Ready(()) => {
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client has stopped reading")))
-            }
-            Poll::Pending => Poll::Pending,
-        }
+        Self { stream, signals, watch, pusher, stall: Stall::new(stall), lingering: None }
     }
 
     /// Bytes that the socket has taken, and that were no file's.
@@ -95,7 +76,7 @@ impl Guarded {
     /// Reads what still comes, until the client has seen the end of the answer, or for the time that it gets.
     fn drain(&mut self, context: &mut Context<'_>, mut left: usize) -> Poll<()> {
         let mut scratch = [0; 16 * 1024];
-        while left > 0 && self.deadline.as_mut().poll(context).is_pending() {
+        while left > 0 && self.stall.deadline.as_mut().poll(context).is_pending() {
             let mut buffer = ReadBuf::new(&mut scratch);
             let read = Pin::new(&mut self.stream).poll_read(context, &mut buffer);
             self.lingering = Some(left);
@@ -128,7 +109,7 @@ impl AsyncWrite for Guarded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.count_others(&polled);
-        self.guard(cx, polled)
+        self.stall.guard(cx, polled)
     }
 
     fn poll_write_vectored(
@@ -152,7 +133,7 @@ impl AsyncWrite for Guarded {
                 polled
             }
         };
-        self.guard(cx, polled)
+        self.stall.guard(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -175,7 +156,7 @@ impl AsyncWrite for Guarded {
                 if !self.signals.linger.load(Ordering::Relaxed) {
                     return Poll::Ready(Ok(()));
                 }
-                self.deadline.as_mut().reset(Instant::now() + LINGER);
+                self.stall.deadline.as_mut().reset(Instant::now() + LINGER);
                 LINGER_BYTES
             }
         };

@@ -48,6 +48,7 @@ mod route;
 mod service;
 mod shelf;
 mod socket;
+mod stall;
 pub mod tally;
 
 use std::convert::Infallible;
@@ -91,6 +92,7 @@ pub use shelf::{
     LaterLocation, Location, LocationKind, LocationsAnswer, Locator, OutLocation, Servable, Shelf,
 };
 pub use socket::Socket;
+pub use stall::Stall;
 use tally::Grouping;
 
 /// How much one server takes on.

@@ -5,38 +5,19 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use dp::server::Stall;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep};
 
 /// A stream whose writes do not wait for ever.
 pub struct Patient<S> {
     stream: S,
-    patience: Duration,
-    deadline: Pin<Box<Sleep>>,
-    waiting: bool,
+    stall: Stall,
 }
 
 impl<S> Patient<S> {
     /// Waits so long for the reader to take something.
     pub fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, patience, deadline: Box::pin(sleep(patience)), waiting: false }
-    }
-
-    fn guard<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if polled.is_ready() {
-            self.waiting = false;
-            return polled;
-        }
-        if !self.waiting {
-            self.waiting = true;
-            self.deadline.as_mut().reset(Instant::now() + self.patience);
-        }
-        match self.deadline.as_mut().poll(context) {
-            Poll::Ready(()) => {
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the reader has stopped")))
-            }
-            Poll::Pending => Poll::Pending,
-        }
+        Self { stream, stall: Stall::new(patience) }
     }
 }
 
@@ -56,8 +37,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.guard(context, polled)
+        let this = &mut *self;
+        let polled = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.stall.guard(context, polled)
     }
 
     fn poll_write_vectored(
@@ -65,8 +47,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.guard(context, polled)
+        let this = &mut *self;
+        let polled = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
+        this.stall.guard(context, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -74,13 +57,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_flush(context);
-        self.guard(context, polled)
+        let this = &mut *self;
+        let polled = Pin::new(&mut this.stream).poll_flush(context);
+        this.stall.guard(context, polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.guard(context, polled)
+        let this = &mut *self;
+        let polled = Pin::new(&mut this.stream).poll_shutdown(context);
+        this.stall.guard(context, polled)
     }
 }
 
