@@ -89,7 +89,7 @@ pub use respond::{carrying, empty, problem};
 use service::Room;
 pub use service::{Answering, Call, Deliver, Received, Refused, Remark, RequestBody, Service};
 pub use shelf::{
-    LaterLocation, Location, LocationKind, LocationsAnswer, Locator, OutLocation, Servable, Shelf,
+    LaterLocation, Learning, Location, LocationKind, LocationsAnswer, Locator, OutLocation, Servable, Shelf,
 };
 pub use socket::Socket;
 pub use stall::Stall;
@@ -525,8 +525,8 @@ impl ContentServer {
         if servable.pulled && head.method == Method::GET {
             response = self.as_pulled(response, digest);
         }
-        if response.status().is_success() {
-            self.link_duplicates(&mut response, head, shelf, digest, client);
+        if response.status().is_success() && mirrors::wants_links(head) {
+            Box::pin(self.link_duplicates(&mut response, head, shelf, digest, client)).await;
         }
         Ok(response)
     }

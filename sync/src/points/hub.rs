@@ -1,17 +1,20 @@
 //! What the site's process knows of its points from moment to moment: who was heard of when, and that something changed.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use catalog::problem::{Code, Problem};
+use dp::locate::Heard;
 use jiff::Timestamp;
 use schema::points::PointRow;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::SILENT;
 use super::delivered::{Delivered, Groups};
 use super::wire::ServedBytes;
+use crate::clock;
 
 /// How often "was heard of" is written down where nothing else changes.
 const WRITE: Duration = Duration::from_secs(30);
@@ -51,6 +54,8 @@ pub struct Hub {
     gathered: Mutex<Gathered>,
     changes: watch::Sender<Change>,
     seen: Mutex<HashMap<i64, Seen>>,
+    /// When each was heard of, for who names them to clients.
+    pub hearing: Arc<Hearing>,
     delivered: Mutex<HashMap<i64, Delivered>>,
 }
 
@@ -70,12 +75,41 @@ struct Seen {
     earlier: Vec<Uuid>,
 }
 
+/// When each point was heard of. Answers to clients look at it without asking anybody else.
+#[derive(Debug)]
+pub struct Hearing {
+    since: Timestamp,
+    points: Mutex<HashMap<i64, Arc<Heard>>>,
+}
+
+impl Hearing {
+    /// Somebody listens from now on.
+    pub fn since(now: Timestamp) -> Self {
+        Self { since: now, points: Mutex::default() }
+    }
+
+    /// Of a point that was heard of at `last`, as far as it is written down.
+    pub fn of(&self, point: i64, last: Timestamp) -> Arc<Heard> {
+        let mut points = self.points.lock().unwrap_or_else(PoisonError::into_inner);
+        points.entry(point).or_insert_with(|| Arc::new(Heard::new(last, self.since, SILENT))).clone()
+    }
+
+    fn hear(&self, point: i64, now: Timestamp) {
+        self.of(point, now).hear(now);
+    }
+
+    fn forget(&self, point: i64) {
+        self.points.lock().unwrap_or_else(PoisonError::into_inner).remove(&point);
+    }
+}
+
 impl Default for Hub {
     fn default() -> Self {
         Self {
             gathered: Mutex::default(),
             changes: watch::Sender::new(Change::default()),
             seen: Mutex::default(),
+            hearing: Arc::new(Hearing::since(clock::now())),
             delivered: Mutex::default(),
         }
     }
@@ -134,6 +168,7 @@ impl Hub {
             seen.earlier.push(before);
         }
         seen.at = now;
+        self.hearing.hear(point, now);
         Ok(())
     }
 
@@ -165,6 +200,7 @@ impl Hub {
     pub fn forget(&self, point: i64) {
         self.delivered.lock().unwrap_or_else(PoisonError::into_inner).remove(&point);
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&point);
+        self.hearing.forget(point);
     }
 
     /// Puts in when each was really heard of last.
