@@ -254,7 +254,7 @@ async fn a_point_enrols_is_sent_a_package_and_serves_it_without_its_site() {
     // A new token lets it in again, and what is withdrawn is taken off.
     std::fs::write(lyon.path("token"), token(&site, "lyon").await).unwrap();
     until("let in again", async || lyon.status().await["healthy"] == true).await;
-    assert_eq!(located().await, "in same-group");
+    assert_eq!(located().await, "in same-subnet");
     site.ok(&["package", "withdraw", "p", "--from", "lyon"]).await;
     until("withdrawn", async || state(&site, "lyon").await == "none").await;
     // It says that it wants it no more before it is gone.

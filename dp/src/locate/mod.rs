@@ -23,6 +23,7 @@
 
 mod answer;
 mod boundary;
+mod candidate;
 mod index;
 mod json;
 mod order;
@@ -47,9 +48,10 @@ use serde::{Deserialize, Serialize};
 
 pub use answer::answer;
 pub use boundary::{Boundary, BoundaryKind, InvalidBoundary};
+pub use candidate::{Candidate, Place};
 pub use index::{Cell, Index};
 pub use json::json;
-pub use order::{Candidate, Detail, Found, Order, Place, Rank, Request, State};
+pub use order::{Detail, Found, Order, Rank, Request, State};
 pub use reach::Reach;
 pub use reason::Reason;
 pub use silence::Heard;

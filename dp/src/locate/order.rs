@@ -1,6 +1,5 @@
 //! Ranks and candidates: the order.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -8,9 +7,9 @@ use catalog::digest::Sha256Digest;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::reason::{MOST_PEERS, Reason, Silence};
-use super::{Fallback, Held, Options, Peer, Places, Point, Standing, boundary, prepared};
-use crate::server::LocationKind;
+use super::candidate::{Candidate, Place};
+use super::reason::{MOST_PEERS, Reason};
+use super::{Fallback, Held, Options, Peer, Places, Standing, boundary, prepared};
 
 /// The most candidates of each sort in an answer that tells what is in reach; a client asks no more.
 pub(super) const MOST: usize = 64;
@@ -85,73 +84,6 @@ pub enum State {
     Later(Duration),
     /// Not at all.
     Out,
-}
-
-/// Who a candidate is.
-#[derive(Debug, Clone, Copy)]
-pub enum Place<'p> {
-    /// A distribution point, and its number.
-    Point(&'p Point, u32),
-    /// A client.
-    Peer(&'p Peer),
-    /// A link of the upstream.
-    Cloud(&'p str),
-}
-
-/// One place, and what is to be done with it. It owns nothing: there are many, and most are never told.
-#[derive(Debug, Clone, Copy)]
-pub struct Candidate<'p> {
-    /// Who it is.
-    pub place: Place<'p>,
-    /// Its place in the order.
-    pub rank: Rank,
-    /// Whether it is asked.
-    pub state: State,
-    /// Why.
-    pub reason: Reason<'p>,
-    /// Since when it has the content, verified.
-    pub since: Option<Timestamp>,
-    /// How long nobody has heard of it, where that is long.
-    pub silent: Option<Duration>,
-}
-
-impl<'p> Candidate<'p> {
-    /// What it is.
-    pub fn kind(&self) -> LocationKind {
-        match self.place {
-            Place::Point(..) => LocationKind::DistributionPoint,
-            Place::Peer(_) => LocationKind::Peer,
-            Place::Cloud(_) => LocationKind::Cloud,
-        }
-    }
-
-    /// Its name.
-    pub fn name(&self) -> &'p str {
-        match self.place {
-            Place::Point(point, _) => &point.name,
-            Place::Peer(peer) => &peer.name,
-            Place::Cloud(_) => "upstream",
-        }
-    }
-
-    /// Where `content` is there.
-    pub fn url(&self, content: Sha256Digest) -> String {
-        match self.place {
-            Place::Point(point, _) => format!("{}/content/{content}", point.url),
-            Place::Peer(peer) => format!("http://{}/content/{content}", peer.address),
-            Place::Cloud(url) => url.to_owned(),
-        }
-    }
-
-    /// Why, for people.
-    pub fn reason(&self) -> String {
-        let mut text = self.reason.to_string();
-        if let Some(silent) = self.silent {
-            // Writing into a text does not fail.
-            let _ = write!(text, "{}", Silence(silent));
-        }
-        text
-    }
 }
 
 /// The answer to a question: candidates in order, those that are in before later ones before those that are out.
