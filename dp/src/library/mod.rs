@@ -339,7 +339,7 @@ impl Library {
     /// [`LibraryError::Corrupt`], [`LibraryError::Io`].
     pub fn open_content(&self, digest: Sha256Digest) -> Result<Option<StoredFile>, LibraryError> {
         let path = self.blob(digest);
-        // A link or a FIFO put in our place is not followed and not waited for (threat T11).
+        // A link or a FIFO put in our place is not followed and not waited for.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = match File::options().read(true).custom_flags(flags.bits() as i32).open(&path) {
             Ok(file) => file,

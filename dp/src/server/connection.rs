@@ -1,6 +1,6 @@
 //! The socket of one connection, with what hyper leaves out.
 //!
-//! - Writes do not wait for ever: a client that reads nothing would hold a connection and a file (threat T25).
+//! - Writes do not wait for ever: a client that reads nothing would hold a connection and a file.
 //! - A head with a length and a transfer coding is seen ([`HeadWatch`]).
 //! - An answer that ends the connection arrives also where the client is still sending: what it sends is read and thrown
 //!   away for a moment. A socket that is closed over unread bytes resets the connection, and with it the answer.

@@ -405,7 +405,7 @@ impl ContentServer {
             // The way of content is short; what else there is does not make it longer.
             return Box::pin(self.serve_call(service, largest, head, body, segments, peer)).await;
         }
-        // No other route takes a body. One that comes all the same is how requests are smuggled (threat T9).
+        // No other route takes a body. One that comes all the same is how requests are smuggled.
         let lengths = head.headers.get_all(header::CONTENT_LENGTH);
         if head.headers.contains_key(header::TRANSFER_ENCODING) || lengths.iter().any(|length| length != "0")
         {
@@ -558,7 +558,7 @@ impl ContentServer {
         Ok(respond::file(file, reply, head.method == Method::HEAD))
     }
 
-    /// What this client may be served. Absent, not distributed and forbidden look the same from outside (threat T4).
+    /// What this client may be served. Absent, not distributed and forbidden look the same from outside.
     fn servable<'s>(
         &self,
         head: &Parts,

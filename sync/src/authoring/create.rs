@@ -1,4 +1,4 @@
-//! Making a task sequence: what can be picked, the wizard's rules, and one transaction (mission section 8).
+//! Making a task sequence: what can be picked, the wizard's rules, and one transaction.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
