@@ -110,7 +110,7 @@ impl Coded for LibraryError {
             }
             Self::Io { .. } => Code::DiskError,
             Self::Full { .. } => Code::DiskFull,
-            Self::Busy { .. } => Code::SiteLocked,
+            Self::Busy { .. } => Code::ContentBusy,
             Self::Corrupt { .. } => Code::ContentCorrupt,
             Self::Unwanted { source: Mismatch::Size { .. }, .. } => Code::SizeMismatch,
             Self::Unwanted { .. } => Code::HashMismatch,
