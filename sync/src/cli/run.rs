@@ -20,7 +20,7 @@ use crate::device::journal::{Journal, read_memory};
 use crate::device::link::Link;
 use crate::device::log;
 use crate::keys::Secret;
-use crate::policy::{Bucket, DeploymentId, Policy, Secrets};
+use crate::policy::{Bucket, DeploymentId, Policy};
 use crate::sequence::action::Sealed;
 use crate::sequence::key;
 
@@ -273,7 +273,7 @@ impl Run {
     }
 }
 
-fn secrets_of(file: &Path) -> Result<Secrets, Problem> {
+fn secrets_of(file: &Path) -> Result<Vec<(Sealed, key::HiddenText)>, Problem> {
     let invalid = |why: &str| {
         Problem::new(Code::ConfigInvalid, format!("`{}` holds no secrets", file.display())).because(why)
     };
@@ -286,8 +286,7 @@ fn secrets_of(file: &Path) -> Result<Secrets, Problem> {
         let place = Sealed::try_from(place).map_err(|_| invalid("a name is none such as sealed-1"))?;
         secrets.push((place, key::HiddenText::new(&text)));
     }
-    let deployment = "XYZ20000".parse().map_err(|_| invalid("-"))?;
-    Ok(Secrets { deployment, secrets })
+    Ok(secrets)
 }
 
 fn show<E: Executor>(device: &Device<E>, policy: &Policy, output: &Output) -> Result<u8, Problem> {
