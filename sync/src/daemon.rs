@@ -1,4 +1,4 @@
-//! The daemon: scheduler, distribution point, admin socket and health endpoint around one [`Site`].
+//! The daemon around one [`Site`]: scheduler, distribution point, update point, admin socket, admin API and health endpoint.
 //!
 //! It stops gracefully: nothing new is accepted, running transfers get `[server] shutdown_grace`, tasks are marked
 //! interrupted and go on at the next start. SIGHUP reloads; a configuration with mistakes changes nothing.

@@ -380,7 +380,7 @@ fn refusal_of(error: &FetchError) -> Refusal {
         Code::DiskFull => Refusal::NoRoom,
         Code::DiskError => Refusal::Unreadable,
         // Somebody else fetches it into this library.
-        Code::SiteLocked => Refusal::NotYet,
+        Code::ContentBusy => Refusal::NotYet,
         _ => Refusal::Upstream,
     }
 }
