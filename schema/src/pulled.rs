@@ -33,7 +33,8 @@ pub struct PulledRow {
 
 impl Reader<'_> {
     /// At a site: public content that was given to some point and is not to be taken off there, for a point that says it
-    /// fetches what it is asked for, and may. Any other is given what it is to hold, and nothing else.
+    /// fetches what it is asked for, and may. Any other is given what it is to hold, and nothing else. Content that was offered
+    /// and is not there at present ([`Reader::is_lost_to`]) is none of it, and is not withdrawn either.
     pub fn offered_content(
         &self,
         content: Sha256Digest,

@@ -296,7 +296,15 @@ async fn check(site: &Arc<Site>) -> Result<(), Problem> {
     let sources = Sources::new(site, &assignment)?;
     for row in due {
         let sha256 = row.sha256;
-        match ask(&sources, sha256, false).await? {
+        let said = match ask(&sources, sha256, false).await {
+            // It is there again some day, or withdrawn. Of the others the site may have something to say now.
+            Err(problem) if problem.code == Code::ContentUnavailable => {
+                debug!(content.sha256 = %sha256, "{} stays: {problem}", row.file_name);
+                continue;
+            }
+            said => said?,
+        };
+        match said {
             None => {
                 info!(content.sha256 = %sha256, "{} is no longer for this point", row.file_name);
                 remove(site, sha256).await?;
