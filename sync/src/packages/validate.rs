@@ -60,7 +60,8 @@ pub async fn validate(site: &Arc<Site>, name: &str, repair: bool, caller: &Calle
                     let filled =
                         crate::download::fill(&site, &package.id, None, None, &caller, &progress).await?;
                     // Other packages have it again too, whatever became of the others.
-                    site.write(move |w| bad.into_iter().try_for_each(|sha256| w.lacks_no_more(sha256))).await?;
+                    site.write(move |w| bad.into_iter().try_for_each(|sha256| w.lacks_no_more(sha256)))
+                        .await?;
                     site.refresh_shelf().await?;
                     return Answer::partly(
                         &serde_json::json!({ "validated": answer.body, "repaired": filled.body }),
