@@ -241,6 +241,23 @@ mod tests {
     }
 
     #[test]
+    fn who_names_a_point_hears_of_it_too() {
+        let hub = Hub::default();
+        let at = |seconds: i64| clock::now().checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap();
+        let named = hub.hearing.of(2, at(-500));
+        assert_eq!(named.silent(at(30)), None, "nobody has listened for long");
+        assert!(named.silent(at(100)).is_some_and(|silent| silent.as_secs() >= 599));
+        assert!(hub.heard(2, Uuid::from_u128(1), at(100)).is_ok());
+        assert_eq!(named.silent(at(130)), None);
+        assert!(named.silent(at(170)).is_some() && hub.hearing.of(2, at(0)).silent(at(170)).is_some());
+        // Whose word does not count is not heard.
+        assert!(hub.heard(2, Uuid::from_u128(2), at(171)).is_ok());
+        assert!(hub.heard(2, Uuid::from_u128(1), at(300)).is_err() && named.silent(at(300)).is_some());
+        hub.forget(2);
+        assert_eq!(hub.hearing.of(2, at(300)).silent(at(310)), None, "another point of that number");
+    }
+
+    #[test]
     fn the_process_that_started_last_is_the_point() {
         let hub = Hub::default();
         let at = |seconds: i64| Timestamp::from_second(1_000_000 + seconds).unwrap();

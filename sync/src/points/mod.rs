@@ -51,7 +51,7 @@ pub struct ShownPoint {
     /// What is known of it.
     #[serde(flatten)]
     pub point: PointRow,
-    /// How it is: `ok`, `silent`, `new` (never heard of), `maintenance`, or why nothing is sent to it.
+    /// How it is: `ok`, `silent`, `new` (never heard of), `no key` (taken back), `maintenance`, or why nothing is sent to it.
     pub condition: String,
     /// Seconds since it was heard of.
     pub silent_seconds: Option<u64>,
@@ -69,7 +69,9 @@ pub struct ShownPoint {
 /// # Errors
 /// Those of the database.
 pub async fn all(site: &Arc<Site>) -> Result<Vec<ShownPoint>, Problem> {
-    let (mut points, placements) = site.read(|r| Ok((r.point_rows()?, r.placements()?))).await?;
+    let (mut points, placements, places) =
+        site.read(|r| Ok((r.point_rows()?, r.placements()?, r.places()?))).await?;
+    let has_key = |id: i64| places.iter().any(|place| place.id == id && place.has_key);
     site.points.freshen(&mut points);
     let (settings, now) = (site.settings(), clock::now());
     let shown = points.into_iter().map(|point| {
@@ -80,6 +82,7 @@ pub async fn all(site: &Arc<Site>) -> Result<Vec<ShownPoint>, Problem> {
         let condition = match silent {
             _ if point.id == OWN_POINT => "ok".to_owned(),
             None => "new".to_owned(),
+            Some(_) if !has_key(point.id) => "no key".to_owned(),
             Some(silent) if silent > SILENT => "silent".to_owned(),
             Some(_) => assign::paused(&point, &settings, now).unwrap_or_else(|| "ok".to_owned()),
         };
