@@ -132,6 +132,8 @@ impl Daemon {
             }
             parts.push(point::start(&site, wait(stopped.clone())).await?);
         }
+        let congestion_control = Some(settings.server.congestion_control.clone());
+        let server = server.with_congestion_control(congestion_control.filter(|name| !name.is_empty()));
         let server = Arc::new(server);
         let _ = site.serving_since.set(clock::now()); // only ever set here
         for listener in listeners {
