@@ -167,7 +167,7 @@ fn a_licence_is_about_a_text() {
         let first = text(1, "http://dl.example/en.rtf");
         let decide = |digest: Option<Sha256Digest>, accepted: bool| {
             store.write(move |w| {
-                w.record_license_decision(id, "en-us", digest, accepted, "ann", How::ByHand, NOW)
+                w.record_license_decision(id, "en-us", digest, accepted, "admin", How::ByHand, NOW)
             })
         };
         store.write(move |w| w.record_license_text(id, "en-us", &first)).await.unwrap();
@@ -177,7 +177,7 @@ fn a_licence_is_about_a_text() {
         assert_eq!(state().await.unwrap(), LicenseState::Declined);
         decide(Some(Sha256Digest([1; 32])), true).await.unwrap();
         let decision = store.read(move |r| r.license_decision(id)).await.unwrap().unwrap();
-        assert_eq!((decision.who.as_str(), decision.accepted), ("ann", true));
+        assert_eq!((decision.who.as_str(), decision.accepted), ("admin", true));
 
         let second = text(2, "http://dl.example/en.rtf");
         store.write(move |w| w.record_license_text(id, "en-us", &second)).await.unwrap();
@@ -343,20 +343,20 @@ fn a_failed_change_changes_nothing_and_the_writer_lives_on() {
     runtime().block_on(async {
         let failed: Result<(), _> = store
             .write(|w| {
-                w.audit("ann", "x", "y", NOW)?;
+                w.audit("admin", "x", "y", NOW)?;
                 Err(SchemaError::Value("no".to_owned()))
             })
             .await;
         assert!(failed.is_err());
         let died: Result<(), _> = store
             .write(|w| {
-                w.audit("ann", "x", "y", NOW)?;
+                w.audit("admin", "x", "y", NOW)?;
                 panic!("a defect");
             })
             .await;
         assert!(matches!(died, Err(SchemaError::Died)));
         assert!(store.read(|r| r.acts(9)).await.unwrap().is_empty());
-        store.write(|w| w.audit("ann", "x", "y", NOW)).await.unwrap();
+        store.write(|w| w.audit("admin", "x", "y", NOW)).await.unwrap();
         assert_eq!(store.read(|r| r.acts(9)).await.unwrap().len(), 1);
     });
     store.close().unwrap();

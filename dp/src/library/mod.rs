@@ -11,6 +11,7 @@
 //! async callers use a blocking thread.
 
 mod doubt;
+mod error;
 mod growth;
 mod maps;
 mod parts;
@@ -30,99 +31,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::digest::{Checker, Fingerprint, Mismatch, Sha256Digest, Wanted};
-use catalog::problem::{Code, Coded};
 use rustix::fs::OFlags;
 
 use doubt::Doubts;
+pub use error::{Damage, LibraryError};
 pub use growth::{Grown, Growth};
 pub use parts::Part;
 pub use staged::{Appended, Note, Staged};
 use whole::Temporary;
-
-/// Why the library could not do something.
-#[derive(Debug, thiserror::Error)]
-pub enum LibraryError {
-    /// A file or folder of the library cannot be read or written.
-    #[error("failed to {act} `{}`", path.display())]
-    Io {
-        /// What was tried.
-        act: &'static str,
-        /// With what.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The disk has no room.
-    #[error(
-        "the content library has {free} bytes free, of which {kept} are kept free, and {needed} are needed"
-    )]
-    Full {
-        /// Bytes still to come.
-        needed: u64,
-        /// Bytes free.
-        free: u64,
-        /// Bytes that are never used (`[download] min_free`).
-        kept: u64,
-    },
-    /// Another transfer works on the same file.
-    #[error("another transfer works on `{}`", path.display())]
-    Busy {
-        /// The staged file.
-        path: PathBuf,
-    },
-    /// What is stored is not what its name says.
-    #[error("the stored content {digest} is damaged: {what}")]
-    Corrupt {
-        /// Its name.
-        digest: Sha256Digest,
-        /// What is wrong.
-        what: &'static str,
-    },
-    /// A local file is not what was wanted.
-    #[error("`{}` is not what was wanted", path.display())]
-    Unwanted {
-        /// The local file.
-        path: PathBuf,
-        /// How it differs.
-        source: Mismatch,
-    },
-}
-
-impl LibraryError {
-    pub(crate) fn io(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Io { act, path, source }
-    }
-
-    /// Whether it says that the bytes are lost: what stands there is no file of ours, or the disk cannot read it. Anything else,
-    /// as too many open files, says nothing about them.
-    pub fn is_damage(&self) -> bool {
-        let unreadable = Some(rustix::io::Errno::IO.raw_os_error());
-        match self {
-            Self::Corrupt { .. } => true,
-            Self::Io { source, .. } => source.raw_os_error() == unreadable,
-            _ => false,
-        }
-    }
-}
-
-impl Coded for LibraryError {
-    fn code(&self) -> Code {
-        match self {
-            Self::Io { source, .. }
-                if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
-            {
-                Code::DiskFull
-            }
-            Self::Io { .. } => Code::DiskError,
-            Self::Full { .. } => Code::DiskFull,
-            Self::Busy { .. } => Code::SiteLocked,
-            Self::Corrupt { .. } => Code::ContentCorrupt,
-            Self::Unwanted { source: Mismatch::Size { .. }, .. } => Code::SizeMismatch,
-            Self::Unwanted { .. } => Code::HashMismatch,
-        }
-    }
-}
 
 /// How a library behaves.
 #[derive(Debug, Clone, Copy, Default)]
@@ -348,30 +264,33 @@ impl Library {
     /// # Errors
     /// [`LibraryError::Corrupt`], [`LibraryError::Io`].
     pub fn open_content(&self, digest: Sha256Digest) -> Result<Option<StoredFile>, LibraryError> {
+        let Some((file, found)) = self.open_plain(digest)? else { return Ok(None) };
+        if let Some(known) = sidecar::size(&self.fanned("hashes", digest))
+            && known != found.len()
+        {
+            return Err(LibraryError::Corrupt { digest, what: Damage::Size });
+        }
+        Ok(Some(StoredFile { file, digest, size: found.len(), identity: Identity::of(&found) }))
+    }
+
+    /// The plain file of a content, of whatever size: who hashes it sees what it is. `None` where it is not here.
+    fn open_plain(&self, digest: Sha256Digest) -> Result<Option<(File, fs::Metadata)>, LibraryError> {
         let path = self.blob(digest);
-        // A link or a FIFO put in our place is not followed and not waited for (threat T11).
+        // A link or a FIFO put in our place is not followed and not waited for.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = match File::options().read(true).custom_flags(flags.bits() as i32).open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
-                return Err(LibraryError::Corrupt { digest, what: "it was replaced by a link" });
+                return Err(LibraryError::Corrupt { digest, what: Damage::Link });
             }
             Err(error) => return Err(LibraryError::io("open", &path)(error)),
         };
         let found = file.metadata().map_err(LibraryError::io("look at", &path))?;
         if !found.is_file() {
-            return Err(LibraryError::Corrupt { digest, what: "it is no plain file" });
+            return Err(LibraryError::Corrupt { digest, what: Damage::NotAFile });
         }
-        if let Some(known) = sidecar::size(&self.fanned("hashes", digest))
-            && known != found.len()
-        {
-            return Err(LibraryError::Corrupt {
-                digest,
-                what: "it has another size than when it was stored",
-            });
-        }
-        Ok(Some(StoredFile { file, digest, size: found.len(), identity: Identity::of(&found) }))
+        Ok(Some((file, found)))
     }
 
     /// The error of content that could be opened and not read.
@@ -388,10 +307,10 @@ impl Library {
         if let Some(fingerprint) = sidecar::read(&path).filter(|found| found.sha256 == digest) {
             return Ok(Some(fingerprint));
         }
-        let Some(stored) = self.open_content_anyway(digest)? else { return Ok(None) };
-        let fingerprint = hash(&stored, &self.blob(digest))?;
+        let Some((file, _)) = self.open_plain(digest)? else { return Ok(None) };
+        let fingerprint = hash(&file, &self.blob(digest))?;
         if fingerprint.sha256 != digest {
-            return Err(LibraryError::Corrupt { digest, what: "its bytes have another digest" });
+            return Err(LibraryError::Corrupt { digest, what: Damage::Digest });
         }
         sidecar::write(&path, &fingerprint)?;
         Ok(Some(fingerprint))
@@ -400,18 +319,6 @@ impl Library {
     /// What was computed when the content was stored, if that is still known. Nothing is hashed.
     pub fn known_fingerprint(&self, digest: Sha256Digest) -> Option<Fingerprint> {
         sidecar::read(&self.fanned("hashes", digest)).filter(|found| found.sha256 == digest)
-    }
-
-    /// Like [`Self::open_content`], for those who will hash it: a wrong size is for the hash to show.
-    fn open_content_anyway(&self, digest: Sha256Digest) -> Result<Option<File>, LibraryError> {
-        match self.open_content(digest) {
-            Ok(found) => Ok(found.map(|found| found.file)),
-            Err(LibraryError::Corrupt { what: "it has another size than when it was stored", .. }) => {
-                let path = self.blob(digest);
-                File::open(&path).map(Some).map_err(LibraryError::io("open", &path))
-            }
-            Err(error) => Err(error),
-        }
     }
 
     /// Takes a local file in: copied, verified, committed.
@@ -454,7 +361,7 @@ impl Library {
     /// [`LibraryError::Io`], [`LibraryError::Corrupt`] where the content is not here.
     pub fn place(&self, digest: Sha256Digest, target: &Path) -> Result<Placement, LibraryError> {
         let Some(stored) = self.open_content(digest)? else {
-            return Err(LibraryError::Corrupt { digest, what: "it is not in the library" });
+            return Err(LibraryError::Corrupt { digest, what: Damage::Missing });
         };
         whole::sweep_beside(target);
         let (temporary, copy) = Temporary::beside(target, whole::create_new)?;
@@ -477,7 +384,7 @@ impl Library {
     /// # Errors
     /// [`LibraryError::Io`], [`LibraryError::Corrupt`] where it is no plain file.
     pub fn verify(&self, digest: Sha256Digest) -> Result<Verdict, LibraryError> {
-        let Some(file) = self.open_content_anyway(digest)? else { return Ok(Verdict::Missing) };
+        let Some((file, _)) = self.open_plain(digest)? else { return Ok(Verdict::Missing) };
         let actual = hash(&file, &self.blob(digest))?.sha256;
         Ok(if actual == digest { Verdict::Good } else { Verdict::Corrupt { actual } })
     }

@@ -1,6 +1,7 @@
 use std::os::unix::fs::symlink;
 
 use catalog::digest::{Digests, PIECE_SIZE, Pieces, Sha1Digest};
+use catalog::problem::{Code, Coded as _};
 use proptest::prelude::*;
 
 use super::*;
@@ -164,15 +165,21 @@ fn tricks_under_the_feet_of_the_library_are_seen() {
     let digest = put(&library, &data).digest();
     let path = folder.path().join("blobs").join(&digest.to_string()[..2]).join(digest.to_string());
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let damage = |opened: Result<(), LibraryError>| match opened {
+        Err(LibraryError::Corrupt { what, .. }) => Some(what),
+        _ => None,
+    };
     fs::write(&path, &data[..999]).unwrap();
-    assert!(matches!(library.open_content(digest), Err(LibraryError::Corrupt { .. })));
-    assert!(matches!(library.verify(digest).unwrap(), Verdict::Corrupt { .. }));
+    assert_eq!(damage(library.open_content(digest).map(drop)), Some(Damage::Size));
+    assert!(matches!(library.verify(digest).unwrap(), Verdict::Corrupt { .. }), "its bytes are looked at");
     fs::remove_file(&path).unwrap();
     symlink("/etc/passwd", &path).unwrap();
-    assert!(matches!(library.open_content(digest), Err(LibraryError::Corrupt { .. })));
+    assert_eq!(damage(library.open_content(digest).map(drop)), Some(Damage::Link));
+    assert_eq!(damage(library.verify(digest).map(drop)), Some(Damage::Link), "nor is it hashed");
     fs::remove_file(&path).unwrap();
     assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-    assert!(matches!(library.open_content(digest), Err(LibraryError::Corrupt { .. })));
+    assert_eq!(damage(library.open_content(digest).map(drop)), Some(Damage::NotAFile));
+    assert_eq!(damage(library.verify(digest).map(drop)), Some(Damage::NotAFile));
     library.set_aside(digest).unwrap();
     assert_eq!(library.verify(digest).unwrap(), Verdict::Missing);
     assert!(library.open_content(digest).unwrap().is_none());

@@ -59,7 +59,7 @@ pub enum Client {
         #[arg(long, requires = "example")]
         simulate: bool,
     },
-    /// Where this device would get a content, and who is not asked, with the reasons; for each of its deployments
+    /// Show where this device would get a content, and who is not asked, with the reasons; for each of its deployments
     Explain {
         /// SHA-256 of the content
         content: Sha256Digest,
@@ -70,7 +70,7 @@ pub enum Client {
     /// What this device keeps of a run: its scripts, and the end of its log
     #[command(flatten)]
     Here(super::run::Here),
-    /// What this client keeps, used last first
+    /// List what this client keeps, used last first
     Content,
     /// Remove what is beyond `[client] cache_size` and `cache_age`, never what a task needs or what was used within ten minutes
     Clean {

@@ -8,12 +8,12 @@
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use catalog::digest::{Digests, Pieces, Sha256Digest, Wanted};
 use catalog::problem::{Code, Coded as _, Problem};
 use dp::library::{Library, Part};
-use dp::server::{Access, Eventually, Offer, Origin, PullLimits, Pulls, Refusal, Servable};
+use dp::server::{Access, Eventually, LogThrottle, Offer, Origin, PullLimits, Pulls, Refusal, Servable};
 use dp::transfer::web::Exchange;
 use dp::transfer::{Fetched, Policy, RateLimit};
 use http::StatusCode;
@@ -46,6 +46,7 @@ struct Demand {
     sources: Mutex<Option<(Way, Arc<Sources>)>>,
     /// The rate of the assignment, shared by all that comes so.
     rate: Mutex<Option<(u64, Arc<RateLimit>)>>,
+    unanswered: LogThrottle,
 }
 
 /// What connections depend on: site, other points, key, and the file of certificates with the time of its last change.
@@ -62,7 +63,8 @@ pub fn open(site: &Arc<Site>) -> Result<Option<Arc<Pulls>>, Problem> {
     }
     let cloud = Cloud::of(&settings)?;
     let (sources, rate) = (Mutex::default(), Mutex::default());
-    let demand = Demand { site: Arc::downgrade(site), cloud, sources, rate };
+    let unanswered = LogThrottle::new(10, Duration::from_secs(60));
+    let demand = Demand { site: Arc::downgrade(site), cloud, sources, rate, unanswered };
     let (wait, usual) = (settings.dp.on_demand_wait, PullLimits::default());
     let limits = PullLimits { wait, remembered: usual.remembered.min(wait), ..usual };
     // Clients wait: who does not answer soon is passed by.
@@ -88,7 +90,10 @@ impl Origin for Demand {
                 return Err(Refusal::NotYet);
             }
             self.offer(&site, &assignment, content).await.map_err(|problem| {
-                warn!(content.sha256 = %content, "nobody can say where {content} is: {problem}");
+                // Whoever likes may ask for any content.
+                if let Some(others) = self.unanswered.tells(Instant::now()) {
+                    warn!(content.sha256 = %content, others, "nobody can say where {content} is: {problem}; {others} other questions were not answered since this was last said");
+                }
                 Refusal::Upstream
             })
         })

@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use crate::config::{Settings, Source};
 
 /// Hosts that Microsoft's published links may redirect to. A redirect anywhere else is a captive portal, a proxy
-/// or worse (threat T14).
+/// or worse.
 pub const MICROSOFT_HOSTS: [&str; 8] = [
     "go.microsoft.com",
     "download.microsoft.com",
