@@ -66,6 +66,8 @@ pub struct PlaceRow {
     pub name: String,
     /// Its address; empty for the site's own.
     pub url: String,
+    /// The same over TLS; empty where there is none.
+    pub tls_url: String,
     /// Clients are not sent there now.
     pub maintenance: bool,
     /// It fetches what it is asked for.
@@ -177,13 +179,14 @@ impl Reader<'_> {
     /// Distribution points as places, the site's own first.
     pub fn places(&self) -> Result<Vec<PlaceRow>, SchemaError> {
         self.all(
-            "SELECT point_id, name, url, maintenance, on_demand AND may_pull AS on_demand FROM point ORDER BY point_id",
+            "SELECT point_id, name, url, tls_url, maintenance, on_demand AND may_pull AS on_demand FROM point ORDER BY point_id",
             [],
             |row| {
                 Ok(PlaceRow {
                     id: row.get("point_id")?,
                     name: row.get("name")?,
                     url: row.get("url")?,
+                    tls_url: row.get("tls_url")?,
                     maintenance: row.get("maintenance")?,
                     on_demand: row.get("on_demand")?,
                 })

@@ -241,7 +241,7 @@ impl Site {
             let (tag, assignment) = self.point.assignment();
             let (shelf, places) = self
                 .read(move |r| match settings.dp.is_site() {
-                    true => Ok((crate::packages::shelf(r)?, locations::places(r, &settings.public_url())?)),
+                    true => Ok((crate::packages::shelf(r)?, locations::places(r, &settings)?)),
                     // Where else content is, only the site knows.
                     false => Ok((point::shelf(r, &assignment)?, locations::told(&assignment.groups))),
                 })
@@ -283,7 +283,7 @@ impl Site {
     pub async fn refresh_locations(&self) -> Result<(), Problem> {
         let _alone = self.shelving.lock().await;
         let settings = self.settings();
-        let places = self.read(move |r| locations::places(r, &settings.public_url())).await?;
+        let places = self.read(move |r| locations::places(r, &settings)).await?;
         self.relocate(places);
         Ok(())
     }
@@ -525,7 +525,7 @@ pub async fn status(site: &Arc<Site>) -> Result<Status, Problem> {
     points.iter().for_each(|shown| delivered::add(&mut all, &shown.served));
     Ok(Status {
         delivered: all,
-        taken: groups_of(&site.locations.taken, &locations::taken::KINDS.map(locations::taken::name)),
+        taken: groups_of(&site.locations.taken, &locations::taken::KINDS.map(|kind| kind.name())),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         site: site.code().to_string(),
         data_dir: settings.site.data_dir.clone(),

@@ -4,6 +4,7 @@
 //! blobs/ hashes/ staging/ …   the content library
 //! cards/<sha256>              name, whether it is private, when it was used last
 //! pins/<sha256>.<holder>      somebody needs it: it is not removed
+//! answers/<sha256>            what the site said last of where it is ([`super::answers`])
 //! files/<name>                where it is placed for people
 //! cache.lock                  held by whoever changes cards and pins, or removes
 //! ```
@@ -25,6 +26,7 @@ use catalog::id::FileName;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::answers::Answers;
 use crate::library::{Library, LibraryError, Settings};
 
 /// What was used within this time stays: another process may be about to use it.
@@ -162,18 +164,12 @@ impl Cache {
         let private = private || (before != Ok(None) && is_private(&before));
         let card = Card { file_name: file_name.clone(), private, used: now };
         let path = self.card_path(content);
-        let staged = path.with_extension("tmp");
-        let json = serde_json::to_vec(&card).unwrap_or_default();
-        let written = File::create(&staged).and_then(|mut file| {
-            file.write_all(&json)?;
-            file.sync_all()?;
-            fs::rename(&staged, &path)?;
-            File::open(self.dir.join("cards"))?.sync_all()
-        });
-        written.map_err(|error| {
-            let _ = fs::remove_file(&staged);
-            LibraryError::io("write", &path)(error)
-        })
+        write_whole(&path, &serde_json::to_vec(&card).unwrap_or_default())
+    }
+
+    /// What the site said of where contents are.
+    pub(super) fn answers(&self) -> Answers {
+        Answers::of(&self.dir)
     }
 
     /// Remembers that a content is used at `now`, where anything is remembered of it.
@@ -343,6 +339,21 @@ impl Cache {
         self.forget_what_never_came(&all, &staged, now)?;
         Ok(removed)
     }
+}
+
+/// Writes a file whole or not at all, and durable. One of this name is written by one at a time.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), LibraryError> {
+    let staged = path.with_extension("tmp");
+    let written = File::create(&staged).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&staged, path)?;
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    });
+    written.map_err(|error| {
+        let _ = fs::remove_file(&staged);
+        LibraryError::io("write", path)(error)
+    })
 }
 
 fn is_private(card: &Result<Option<Card>, ()>) -> bool {

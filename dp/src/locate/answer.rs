@@ -27,7 +27,8 @@ pub fn answer(content: Sha256Digest, found: Found<'_>, now: Timestamp) -> Locati
         expires_in_seconds: EXPIRES,
     };
     for candidate in found.candidates {
-        let (kind, name, url) = (candidate.kind, candidate.name, candidate.url);
+        let url = if candidate.as_asked { format!("content/{content}") } else { candidate.url };
+        let (kind, name) = (candidate.kind, candidate.name);
         let (why, reason) = (candidate.reason.word().to_owned(), candidate.reason.to_string());
         match candidate.state {
             State::In if answer.locations.len() < MOST => {

@@ -118,6 +118,10 @@ pub struct Point {
     pub name: String,
     /// Its address, without a slash at the end.
     pub url: String,
+    /// Where it is asked for private content: an address to which keys may be shown; `None` where there is none.
+    pub secure: Option<String>,
+    /// It is whom clients ask where content is: for private content they ask it there as they did.
+    pub asked: bool,
     /// Clients are not sent there now.
     pub maintenance: bool,
     /// Where it is, if its address says so.
@@ -135,7 +139,8 @@ impl Point {
             url::Host::Ipv6(address) => Some(IpAddr::from(address).to_canonical()),
             url::Host::Domain(_) => None,
         });
-        Self { name: name.into(), url, maintenance: false, address, on_demand: false }
+        let secure = url.starts_with("https://").then(|| url.clone());
+        Self { name: name.into(), url, secure, asked: false, maintenance: false, address, on_demand: false }
     }
 }
 
@@ -152,6 +157,8 @@ pub struct Held {
     pub points: BTreeMap<u32, Timestamp>,
     /// Points that fetch what they are asked for may have it.
     pub offered: bool,
+    /// It is for those with a key: nobody is sent where keys are not shown.
+    pub private: bool,
     /// Links of the upstream.
     pub cloud: Vec<String>,
 }

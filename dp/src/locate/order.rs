@@ -99,6 +99,8 @@ pub struct Candidate {
     pub reason: Reason,
     /// Since when it has the content, verified.
     pub since: Option<Timestamp>,
+    /// Clients are told to ask it as they asked for its address.
+    pub as_asked: bool,
 }
 
 /// The answer to a question: candidates in order, those that are in before later ones before those that are out.
@@ -314,11 +316,14 @@ impl Making<'_> {
     fn point(&mut self, point: u32, rank: Rank, mut state: State, mut reason: Reason, after: Duration) {
         let since = self.held.points.get(&point).copied();
         let place = &self.places.points[point as usize];
+        let as_asked = self.held.private && place.asked;
+        let base = if self.held.private && !place.asked { place.secure.as_ref() } else { Some(&place.url) };
         if state != State::Out {
             let instead = match since {
                 _ if place.maintenance => Some(Reason::Maintenance),
                 None if place.on_demand && self.held.offered => None,
                 None => Some(Reason::NotThere),
+                Some(_) if base.is_none() => Some(Reason::NoTls),
                 Some(_) => None,
             };
             if let Some(instead) = instead {
@@ -328,11 +333,12 @@ impl Making<'_> {
         let candidate = Candidate {
             kind: LocationKind::DistributionPoint,
             name: place.name.clone(),
-            url: self.url(&[&place.url]),
+            url: self.url(&[base.unwrap_or(&place.url)]),
             rank,
             state,
             reason,
             since,
+            as_asked,
         };
         self.push(candidate, after);
     }
@@ -353,6 +359,7 @@ impl Making<'_> {
                 state: if verdict.is_ok() { State::In } else { State::Out },
                 reason: verdict.clone().unwrap_or_else(|out| out),
                 since: None,
+                as_asked: false,
             };
             if verdict.is_ok() {
                 allowed.push(candidate);
@@ -428,6 +435,7 @@ impl Making<'_> {
                 state: if out.is_none() { State::In } else { State::Out },
                 reason: out.clone().unwrap_or(Reason::Upstream),
                 since: None,
+                as_asked: false,
             };
             // Links keep the order of their text: there is no load of ours to be spread over them.
             self.push(candidate, Duration::from_nanos(number as u64));

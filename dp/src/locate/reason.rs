@@ -31,6 +31,8 @@ pub enum Reason {
     Maintenance,
     /// It does not have the content.
     NotThere,
+    /// The content is private, and clients do not reach it over TLS.
+    NoTls,
     /// The relationship to its group says never.
     Never(String),
     /// Its groups are no neighbours of the client's.
@@ -69,6 +71,7 @@ impl Reason {
             Self::Upstream => "upstream",
             Self::Maintenance => "maintenance",
             Self::NotThere => "not-there",
+            Self::NoTls => "no-tls",
             Self::Never(_) => "never",
             Self::OutOfReach => "out-of-reach",
             Self::PeersOff(_) => "peers-off",
@@ -96,6 +99,7 @@ impl fmt::Display for Reason {
             Self::Upstream => write!(f, "the upstream's own link"),
             Self::Maintenance => write!(f, "in maintenance"),
             Self::NotThere => write!(f, "does not have it"),
+            Self::NoTls => write!(f, "private, and it has no tls_url: keys are shown over TLS only"),
             Self::Never(group) => write!(f, "{group} is never fallen back to"),
             Self::OutOfReach => write!(f, "in no group in reach"),
             Self::PeersOff(group) => write!(f, "{group} does not let peers share"),
