@@ -100,7 +100,8 @@ async fn private_content_is_fetched_over_tls_at_the_site_and_at_a_point() {
     forget();
     let fetched = device.ok(&["client", "fetch", "--no-later", &content]).await;
     let served = fetched["served"].as_array().unwrap();
-    let gave: Vec<_> = served.iter().filter(|one| one["bytes"] != 0).map(|one| &one["name"]).collect();
+    let gave: Vec<_> =
+        served.iter().filter(|one| one["bytes"] != 0).filter_map(|one| one["name"].as_str()).collect();
     assert_eq!((gave, &fetched["private"]), (vec!["lyon"], &json!(true)), "{fetched}");
     lyon.stop().await;
 }

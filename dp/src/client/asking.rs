@@ -48,7 +48,8 @@ pub(super) async fn ask_or_recall(
         warn!("the site {} {why}; {content} is sought where it said {minutes} min ago", site.shown());
         Some(Told::Before(answer))
     };
-    let away = away::known().is_away(&site.base, Instant::now());
+    let known = away::of(&site.settings.dir);
+    let away = known.is_away(&site.base, Instant::now());
     if away && let Some(told) = before("could not be reached a moment ago") {
         return Ok(told);
     }
@@ -60,7 +61,7 @@ pub(super) async fn ask_or_recall(
         _ => None,
     };
     let unreachable = matches!(silence, Some(Fault::Unreachable(_)));
-    away::known().saw(&site.base, !unreachable, Instant::now());
+    known.saw(&site.base, !unreachable, Instant::now());
     if let Some(fault) = silence
         && let Some(told) = before(&fault.to_string())
     {

@@ -329,7 +329,7 @@ async fn fetch_by(
         let digests = Digests { sha256: Some(content), sha1: None };
         let wanted = Wanted { size: answer.size, digests };
         let due = fallback::behind(fallback::due(&answer, elapsed), &options.last);
-        let sources = away::known().last(site.sources(&due, answer.private)?, Instant::now());
+        let sources = away::of(&settings.dir).last(site.sources(&due, answer.private)?, Instant::now());
         let job = Job { file_name: answer.file_name.clone(), wanted, sources };
         let known = match &known {
             Some(known) => known.clone(),
@@ -349,7 +349,10 @@ async fn fetch_by(
         };
         let error = match transfer::fetch_with(&cache.library, job, known, policy, told).await {
             Ok(fetched) => {
-                remember_reached(fetched.served.iter().map(|one| (one.at.as_ref(), one.bytes, one.fault)));
+                remember_reached(
+                    &settings.dir,
+                    fetched.served.iter().map(|one| (one.at.as_ref(), one.bytes, one.fault)),
+                );
                 break (answer, fetched);
             }
             Err(error) => error,
@@ -358,7 +361,7 @@ async fn fetch_by(
         if let FetchError::AllFailed { kept, sources, .. } = &error {
             have = *kept;
             let last = |one: &transfer::SourceFailure| one.faults.last().map(Coded::code);
-            remember_reached(sources.iter().map(|one| (Some(&one.at), one.bytes, last(one))));
+            remember_reached(&settings.dir, sources.iter().map(|one| (Some(&one.at), one.bytes, last(one))));
             site.report(content, sources.iter().map(|one| (one.kind, &one.at, one.faults.last()))).await;
             let gave: u64 = sources.iter().map(|one| one.bytes).sum();
             resumed_from.get_or_insert(kept.saturating_sub(gave));
@@ -414,13 +417,13 @@ async fn fetch_by(
 }
 
 /// Takes down who could be reached, and who could not, for the next fetches.
-fn remember_reached<'s>(sources: impl Iterator<Item = (Option<&'s At>, u64, Option<Code>)>) {
-    let now = Instant::now();
+fn remember_reached<'s>(dir: &Path, sources: impl Iterator<Item = (Option<&'s At>, u64, Option<Code>)>) {
+    let (away, now) = (away::of(dir), Instant::now());
     for (at, bytes, fault) in sources {
         if let Some(At::Url(place)) = at {
             match fault {
-                Some(Code::SourceUnreachable) => away::known().saw(place, false, now),
-                _ if bytes > 0 => away::known().saw(place, true, now),
+                Some(Code::SourceUnreachable) => away.saw(place, false, now),
+                _ if bytes > 0 => away.saw(place, true, now),
                 _ => {}
             }
         }

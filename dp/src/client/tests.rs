@@ -199,7 +199,7 @@ async fn a_peer_that_lies_or_is_gone_costs_one_attempt() {
     lie[17] ^= 1;
     let liar = Origin::start(lie, &[Play::Well]).await;
     let point = Origin::start(truth.clone(), &[Play::Well]).await;
-    let gone = "http://127.0.0.9:1/"; // no other test finds out that nobody is there
+    let gone = "http://127.0.0.1:1/";
     let locations =
         [("peer", liar.url()), ("peer", Url::parse(gone).unwrap()), ("distribution-point", point.url())];
     let locations: Vec<_> = locations.iter().map(|(kind, url)| (*kind, url.as_str())).collect();
@@ -259,7 +259,7 @@ async fn a_site_that_is_gone_is_asked_in_vain_once() {
         discard(&device.settings, id).await.unwrap();
         let fetched = device.fetch(&truth, None).await.unwrap();
         assert_eq!(self::told(&fetched), [format!("distribution point {}: verified", truth.len())]);
-        assert!(away::known().is_away(&gone, Instant::now()));
+        assert!(away::of(&device.settings.dir).is_away(&gone, Instant::now()));
     }
     // What it never spoke of may be where that was; if not, it is the site that is to blame.
     let points = Origin::start(content(2000), &[Play::Well, Play::Status(404, String::new())]).await;
