@@ -2,7 +2,7 @@
 //!
 //! quick-xml is no well-formedness check, so what could be used against us is refused here, in what is used and in what
 //! is skipped alike: document types, entities and prefixes that are not defined, duplicate attributes, characters that
-//! XML does not have, too deep, too many, too long, anything after the end (threat T12).
+//! XML does not have, too deep, too many, too long, anything after the end.
 //!
 //! A [`Reader`] stands inside one open element at a time. What [`Reader::child`] answers is open, and is closed again by
 //! the one call that uses it up: by [`Reader::child`] until `None`, by [`Reader::text`], or by [`Reader::skip`].

@@ -33,6 +33,7 @@ const STEPS: &[M<'_>] = &[
     M::up(include_str!("../sql/0021_tokens.sql")),
     M::up(include_str!("../sql/0023_content_of_updates.sql")),
     M::up(include_str!("../sql/0026_tls_of_points.sql")),
+    M::up(include_str!("../sql/0027_lost_files.sql")),
 ];
 
 /// Why the database does not answer.
@@ -196,7 +197,7 @@ mod tests {
              INSERT INTO license_text VALUES (zeroblob(32), x'00', 0);
              INSERT INTO license_current VALUES ('Windows 11', 'en-us', zeroblob(32), 'o', 0);
              INSERT INTO license_decision (update_id, product, language, sha256, accepted, who, how, at)
-             VALUES (zeroblob(16), 'Windows 11', 'en-us', zeroblob(32), 1, 'ann', 'by hand', 0);
+             VALUES (zeroblob(16), 'Windows 11', 'en-us', zeroblob(32), 1, 'admin', 'by hand', 0);
              INSERT INTO package VALUES ('XYZ00001', 1, 'p', '', NULL, 1, 0, 0, NULL);
              INSERT INTO package_file VALUES ('XYZ00001', zeroblob(16), 2, 5, 'a.esd', 'stored', NULL, 0);
              INSERT INTO distribution VALUES ('XYZ00001', 1, 1, 0);

@@ -82,7 +82,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("a.db"), 1).unwrap();
         let audit = |what: &'static str| {
-            store.write(move |w| w.audit("ann", what, "x", Timestamp::from_second(1).unwrap()))
+            store.write(move |w| w.audit("admin", what, "x", Timestamp::from_second(1).unwrap()))
         };
         let kept = || async {
             let acts = store.read(|r| r.acts(100)).await.unwrap();
@@ -106,7 +106,7 @@ mod tests {
         let seen = store.unchanged();
         store.write(|_| Ok(())).await.unwrap();
         let undone = store.write(|w| {
-            w.audit("ann", "never", "x", Timestamp::from_second(1).unwrap())?;
+            w.audit("admin", "never", "x", Timestamp::from_second(1).unwrap())?;
             Err::<(), _>(SchemaError::Value("no".to_owned()))
         });
         assert!(undone.await.is_err());

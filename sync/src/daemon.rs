@@ -1,4 +1,4 @@
-//! The daemon: scheduler, distribution point, admin socket and health endpoint around one [`Site`].
+//! The daemon around one [`Site`]: scheduler, distribution point, update point, admin socket, admin API and health endpoint.
 //!
 //! It stops gracefully: nothing new is accepted, running transfers get `[server] shutdown_grace`, tasks are marked
 //! interrupted and go on at the next start. SIGHUP reloads; a configuration with mistakes changes nothing.
@@ -132,6 +132,8 @@ impl Daemon {
             }
             parts.push(point::start(&site, wait(stopped.clone())).await?);
         }
+        let congestion_control = Some(settings.server.congestion_control.clone());
+        let server = server.with_congestion_control(congestion_control.filter(|name| !name.is_empty()));
         let server = Arc::new(server);
         let _ = site.serving_since.set(clock::now()); // only ever set here
         for listener in listeners {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use catalog::problem::{Code, Problem};
 use dp::library::{Library, LibraryError, Usage};
 use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -59,7 +60,9 @@ pub(crate) async fn answer(
     asker: IpAddr,
 ) -> Response<Sent> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n".to_owned(), "text/plain");
+        let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n".to_owned(), "text/plain");
+        refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refused;
     }
     match request.uri().path() {
         "/healthz" => text(StatusCode::OK, "alive\n".to_owned(), "text/plain"),

@@ -26,6 +26,7 @@ pub mod keys;
 pub mod licensing;
 pub mod locations;
 mod metrics;
+pub mod names;
 pub mod packages;
 pub mod plane;
 pub mod point;

@@ -1,4 +1,4 @@
-//! Long work as a record that anybody may watch: the command that started it, another command, later the API.
+//! Long work as a record that anybody may watch: the command that started it, another command, the API.
 //!
 //! ```text
 //! running ──▶ done | failed | cancelled          interrupted: its process died; found at the next start

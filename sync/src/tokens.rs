@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::admin::{Answer, Caller};
 use crate::clock;
 use crate::keys::Secret;
-use crate::points::checked_name;
+use crate::names::{self, Rule};
 use crate::site::Site;
 
 /// None is good for longer.
@@ -87,7 +87,7 @@ async fn create(
     ttl_seconds: u64,
     caller: &Caller,
 ) -> Result<Answer, Problem> {
-    let name = checked_name(name)?;
+    let name = names::checked("a token", name, Rule::Typed)?;
     if !(1..=LONGEST.as_secs()).contains(&ttl_seconds) {
         return Err(Problem::new(
             Code::InvalidOption,

@@ -66,7 +66,7 @@ pub async fn site_with_api(more: &str) -> (TestSite, String) {
 #[tokio::test]
 async fn refusal_parity_cli_http_log() {
     let (site, url) = site_with_api("").await;
-    let admin = Asker::of(&site, &url, "ann", "admin").await;
+    let admin = Asker::of(&site, &url, "deploy-script", "admin").await;
     site.ok(&["now"]).await;
     let update = site.windows11().await;
     let list = site.ok(&["updates", "list", "--product", "Windows 10"]).await;
@@ -182,8 +182,8 @@ async fn refusal_parity_cli_http_log() {
 #[tokio::test]
 async fn the_api_is_for_those_who_may_and_does_what_the_command_line_does() {
     let (site, url) = site_with_api("").await;
-    let admin = Asker::of(&site, &url, "ann", "admin").await;
-    let viewer = Asker::of(&site, &url, "eve", "viewer").await;
+    let admin = Asker::of(&site, &url, "deploy-script", "admin").await;
+    let viewer = Asker::of(&site, &url, "grafana", "viewer").await;
     site.refused("NAME_IN_USE", &["token", "create", "Ann"]).await;
 
     // Nobody is let in without a token, and pages of others not even with one.
@@ -271,7 +271,7 @@ async fn the_api_is_for_those_who_may_and_does_what_the_command_line_does() {
     let acts = viewer.get("/audit?limit=1").await;
     assert_eq!(
         (&acts[0]["who"], &acts[0]["what"]),
-        (&json!("token ann"), &json!("package.create")),
+        (&json!("token deploy-script"), &json!("package.create")),
         "{acts}"
     );
 
@@ -300,7 +300,7 @@ async fn the_api_is_for_those_who_may_and_does_what_the_command_line_does() {
     assert_eq!(admin.get("/task-sequences/Own").await["steps"], 0);
 
     // A token that is taken back opens nothing, and is found nowhere.
-    site.ok(&["token", "revoke", "eve"]).await;
+    site.ok(&["token", "revoke", "grafana"]).await;
     assert_eq!(
         code(viewer.ask(Method::GET, "/status", &Value::Null).await),
         refused(401, "API_TOKEN_REFUSED")
@@ -346,8 +346,8 @@ async fn over_tls_streams_have_their_share_and_end_with_their_token() {
     let roots = std::fs::read(made["ca_file"].as_str().unwrap()).unwrap();
     let roots = reqwest::Certificate::from_pem_bundle(&roots).unwrap();
     let trusting = reqwest::Client::builder().no_proxy().tls_certs_only(roots).build().unwrap();
-    let viewer = Asker::of(&site, &plain, "eve", "viewer").await;
-    let admin = Asker::of(&site, &plain, "ann", "admin").await;
+    let viewer = Asker::of(&site, &plain, "grafana", "viewer").await;
+    let admin = Asker::of(&site, &plain, "deploy-script", "admin").await;
     let ask = |path: &str, asker: &Asker| {
         trusting.get(format!("{url}/api/v1{path}")).bearer_auth(&asker.token).send()
     };
@@ -369,7 +369,7 @@ async fn over_tls_streams_have_their_share_and_end_with_their_token() {
     let mut watching = streams.remove(0);
 
     // A token that is taken back ends what it left open.
-    site.ok(&["token", "revoke", "eve"]).await;
+    site.ok(&["token", "revoke", "grafana"]).await;
     let last = heard(&mut watching, "refused").await;
     assert!(last.contains("event: refused\ndata: {") && last.contains("API_TOKEN_REFUSED"), "{last}");
     assert_eq!(watching.chunk().await.unwrap(), None, "it ends");

@@ -113,6 +113,9 @@ async fn health_is_told_to_whoever_asks() {
         404,
         "no content on the admin plane"
     );
+    let posted = http().post(url("/readyz")).send().await.unwrap();
+    assert_eq!(posted.status(), 405);
+    assert_eq!(posted.headers()["allow"], "GET, HEAD");
     assert_eq!(
         http().get(format!("{}/healthz", site.url)).send().await.unwrap().status(),
         404,

@@ -68,7 +68,7 @@ async fn migrate_drops_fu() {
     let migrate = ["ts", "migrate", "Up", "--to", &url, "--token-file", &file];
     token(&Asker { url: url.clone(), token: format!("spsync_{}", "A".repeat(43)) });
     assert_eq!(site.refused("API_TOKEN_REFUSED", &migrate).await.status, 10);
-    token(&Asker::of(&other, &url, "eve", "viewer").await);
+    token(&Asker::of(&other, &url, "grafana", "viewer").await);
     site.refused("NOT_PERMITTED", &migrate).await;
     token(&Asker::of(&other, &url, "mover", "admin").await);
     let far = ["ts", "migrate", "Up", "--to", "http://site02.example:8540", "--token-file", &file];

@@ -1,7 +1,7 @@
 //! From XML to values, by path, in one pass.
 //!
 //! quick-xml is no well-formedness check, so what could be used against us is refused here: document types, undefined
-//! entities, duplicate attributes, too deep, too many, too long, text after the end (threat T12).
+//! entities, duplicate attributes, too deep, too many, too long, text after the end.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};

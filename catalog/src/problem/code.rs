@@ -23,7 +23,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What a code means for a script: the command's exit status (design of the command line, section 1).
+/// What a code means for a script: the command's exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitClass {
     /// 1: it failed.

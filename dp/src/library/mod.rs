@@ -10,12 +10,16 @@
 //! file. Names are made of digests that we computed: no client and no upstream names a path. Everything here blocks;
 //! async callers use a blocking thread.
 
+mod doubt;
+mod error;
 mod growth;
 mod maps;
+mod parts;
 mod sidecar;
 mod staged;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -23,100 +27,18 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::digest::{Checker, Fingerprint, Mismatch, Sha256Digest, Wanted};
-use catalog::problem::{Code, Coded};
 use rustix::fs::OFlags;
 
+use doubt::Doubts;
+pub use error::{Damage, LibraryError};
 pub use growth::{Grown, Growth};
+pub use parts::Part;
 pub use staged::{Appended, Note, Staged};
-
-/// Why the library could not do something.
-#[derive(Debug, thiserror::Error)]
-pub enum LibraryError {
-    /// A file or folder of the library cannot be read or written.
-    #[error("failed to {act} `{}`", path.display())]
-    Io {
-        /// What was tried.
-        act: &'static str,
-        /// With what.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The disk has no room.
-    #[error(
-        "the content library has {free} bytes free, of which {kept} are kept free, and {needed} are needed"
-    )]
-    Full {
-        /// Bytes still to come.
-        needed: u64,
-        /// Bytes free.
-        free: u64,
-        /// Bytes that are never used (`[download] min_free`).
-        kept: u64,
-    },
-    /// Another transfer works on the same file.
-    #[error("another transfer works on `{}`", path.display())]
-    Busy {
-        /// The staged file.
-        path: PathBuf,
-    },
-    /// What is stored is not what its name says.
-    #[error("the stored content {digest} is damaged: {what}")]
-    Corrupt {
-        /// Its name.
-        digest: Sha256Digest,
-        /// What is wrong.
-        what: &'static str,
-    },
-    /// A local file is not what was wanted.
-    #[error("`{}` is not what was wanted", path.display())]
-    Unwanted {
-        /// The local file.
-        path: PathBuf,
-        /// How it differs.
-        source: Mismatch,
-    },
-}
-
-impl LibraryError {
-    pub(crate) fn io(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Io { act, path, source }
-    }
-
-    /// Whether it says that the bytes are lost: what stands there is no file of ours, or the disk cannot read it. Anything else,
-    /// as too many open files, says nothing about them.
-    pub fn is_damage(&self) -> bool {
-        let unreadable = Some(rustix::io::Errno::IO.raw_os_error());
-        match self {
-            Self::Corrupt { .. } => true,
-            Self::Io { source, .. } => source.raw_os_error() == unreadable,
-            _ => false,
-        }
-    }
-}
-
-impl Coded for LibraryError {
-    fn code(&self) -> Code {
-        match self {
-            Self::Io { source, .. }
-                if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
-            {
-                Code::DiskFull
-            }
-            Self::Io { .. } => Code::DiskError,
-            Self::Full { .. } => Code::DiskFull,
-            Self::Busy { .. } => Code::SiteLocked,
-            Self::Corrupt { .. } => Code::ContentCorrupt,
-            Self::Unwanted { source: Mismatch::Size { .. }, .. } => Code::SizeMismatch,
-            Self::Unwanted { .. } => Code::HashMismatch,
-        }
-    }
-}
+use whole::Temporary;
 
 /// How a library behaves.
 #[derive(Debug, Clone, Copy, Default)]
@@ -135,7 +57,7 @@ pub struct Library {
 struct Inner {
     dir: PathBuf,
     settings: Settings,
-    distrusted: Mutex<HashSet<Sha256Digest>>,
+    doubts: Doubts,
 }
 
 /// Proof that content is in the library. Only committing, ingesting and finding make one.
@@ -257,7 +179,7 @@ impl Library {
     /// [`LibraryError::Io`].
     pub fn open(dir: &Path, settings: Settings) -> Result<Self, LibraryError> {
         let library =
-            Self { inner: Arc::new(Inner { dir: dir.to_owned(), settings, distrusted: Mutex::default() }) };
+            Self { inner: Arc::new(Inner { dir: dir.to_owned(), settings, doubts: Doubts::default() }) };
         for name in ["blobs", "hashes", "maps", "staging", "quarantine"] {
             let path = dir.join(name);
             fs::create_dir_all(&path).map_err(LibraryError::io("create", &path))?;
@@ -302,7 +224,10 @@ impl Library {
         }
         let staging = self.inner.dir.join("staging");
         for path in list(&staging)? {
-            if !name_of(&path).is_some_and(staged::is_staged_name) && is_left_over(&path) {
+            let is_note = path.extension().is_some_and(|extension| extension == "json");
+            let useful = name_of(&path).is_some_and(staged::is_staged_name)
+                && (!is_note || path.with_extension("part").exists());
+            if !useful && is_left_over(&path) {
                 remove_if_there(&path)?;
             }
         }
@@ -325,12 +250,13 @@ impl Library {
         staged::remove(&self.inner.dir, wanted)
     }
 
-    /// Whether these very bytes are here: by SHA-256 only, because two contents may share a SHA-1.
+    /// Whether these very bytes are here: by SHA-256 only, because two contents may share a SHA-1. What nobody has recorded
+    /// ([`Self::believe_only`]) is read first.
     pub fn find(&self, wanted: &Wanted) -> Option<Stored> {
         let digest = wanted.digests.sha256?;
-        let found =
-            fs::symlink_metadata(self.blob(digest)).ok().filter(|_| !self.distrusted().contains(&digest))?;
-        (found.is_file() && found.len() == wanted.size).then_some(Stored { digest, size: wanted.size })
+        let found = fs::symlink_metadata(self.blob(digest)).ok()?;
+        let is_here = found.is_file() && found.len() == wanted.size && self.is_believed(digest);
+        is_here.then_some(Stored { digest, size: wanted.size })
     }
 
     /// Opens content; `None` where it is not here. What is no plain file of the recorded size is refused.
@@ -338,30 +264,33 @@ impl Library {
     /// # Errors
     /// [`LibraryError::Corrupt`], [`LibraryError::Io`].
     pub fn open_content(&self, digest: Sha256Digest) -> Result<Option<StoredFile>, LibraryError> {
+        let Some((file, found)) = self.open_plain(digest)? else { return Ok(None) };
+        if let Some(known) = sidecar::size(&self.fanned("hashes", digest))
+            && known != found.len()
+        {
+            return Err(LibraryError::Corrupt { digest, what: Damage::Size });
+        }
+        Ok(Some(StoredFile { file, digest, size: found.len(), identity: Identity::of(&found) }))
+    }
+
+    /// The plain file of a content, of whatever size: who hashes it sees what it is. `None` where it is not here.
+    fn open_plain(&self, digest: Sha256Digest) -> Result<Option<(File, fs::Metadata)>, LibraryError> {
         let path = self.blob(digest);
-        // A link or a FIFO put in our place is not followed and not waited for (threat T11).
+        // A link or a FIFO put in our place is not followed and not waited for.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = match File::options().read(true).custom_flags(flags.bits() as i32).open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
-                return Err(LibraryError::Corrupt { digest, what: "it was replaced by a link" });
+                return Err(LibraryError::Corrupt { digest, what: Damage::Link });
             }
             Err(error) => return Err(LibraryError::io("open", &path)(error)),
         };
         let found = file.metadata().map_err(LibraryError::io("look at", &path))?;
         if !found.is_file() {
-            return Err(LibraryError::Corrupt { digest, what: "it is no plain file" });
+            return Err(LibraryError::Corrupt { digest, what: Damage::NotAFile });
         }
-        if let Some(known) = sidecar::size(&self.fanned("hashes", digest))
-            && known != found.len()
-        {
-            return Err(LibraryError::Corrupt {
-                digest,
-                what: "it has another size than when it was stored",
-            });
-        }
-        Ok(Some(StoredFile { file, digest, size: found.len(), identity: Identity::of(&found) }))
+        Ok(Some((file, found)))
     }
 
     /// The error of content that could be opened and not read.
@@ -378,10 +307,10 @@ impl Library {
         if let Some(fingerprint) = sidecar::read(&path).filter(|found| found.sha256 == digest) {
             return Ok(Some(fingerprint));
         }
-        let Some(stored) = self.open_content_anyway(digest)? else { return Ok(None) };
-        let fingerprint = hash(&stored, &self.blob(digest))?;
+        let Some((file, _)) = self.open_plain(digest)? else { return Ok(None) };
+        let fingerprint = hash(&file, &self.blob(digest))?;
         if fingerprint.sha256 != digest {
-            return Err(LibraryError::Corrupt { digest, what: "its bytes have another digest" });
+            return Err(LibraryError::Corrupt { digest, what: Damage::Digest });
         }
         sidecar::write(&path, &fingerprint)?;
         Ok(Some(fingerprint))
@@ -390,18 +319,6 @@ impl Library {
     /// What was computed when the content was stored, if that is still known. Nothing is hashed.
     pub fn known_fingerprint(&self, digest: Sha256Digest) -> Option<Fingerprint> {
         sidecar::read(&self.fanned("hashes", digest)).filter(|found| found.sha256 == digest)
-    }
-
-    /// Like [`Self::open_content`], for those who will hash it: a wrong size is for the hash to show.
-    fn open_content_anyway(&self, digest: Sha256Digest) -> Result<Option<File>, LibraryError> {
-        match self.open_content(digest) {
-            Ok(found) => Ok(found.map(|found| found.file)),
-            Err(LibraryError::Corrupt { what: "it has another size than when it was stored", .. }) => {
-                let path = self.blob(digest);
-                File::open(&path).map(Some).map_err(LibraryError::io("open", &path))
-            }
-            Err(error) => Err(error),
-        }
     }
 
     /// Takes a local file in: copied, verified, committed.
@@ -444,36 +361,22 @@ impl Library {
     /// [`LibraryError::Io`], [`LibraryError::Corrupt`] where the content is not here.
     pub fn place(&self, digest: Sha256Digest, target: &Path) -> Result<Placement, LibraryError> {
         let Some(stored) = self.open_content(digest)? else {
-            return Err(LibraryError::Corrupt { digest, what: "it is not in the library" });
+            return Err(LibraryError::Corrupt { digest, what: Damage::Missing });
         };
-        let name = format!(".{}.spsync-tmp", name_of(target).unwrap_or("file"));
-        let temporary = target.with_file_name(name);
-        let failed = |act| LibraryError::io(act, &temporary);
-        let _ = fs::remove_file(&temporary);
-        let mut copy =
-            File::options().write(true).create_new(true).open(&temporary).map_err(failed("create"))?;
-        let placement = if rustix::fs::ioctl_ficlone(&copy, &stored.file).is_ok() {
-            Placement::Reflinked
-        } else {
-            fs::remove_file(&temporary).map_err(failed("remove"))?;
-            if fs::hard_link(self.blob(digest), &temporary).is_ok() {
-                Placement::Linked
-            } else {
-                copy = File::options()
-                    .write(true)
-                    .create_new(true)
-                    .open(&temporary)
-                    .map_err(failed("create"))?;
-                io::copy(&mut &stored.file, &mut copy).map_err(failed("write"))?;
-                Placement::Copied
-            }
-        };
-        if placement != Placement::Linked {
-            copy.sync_all().map_err(failed("sync"))?;
+        whole::sweep_beside(target);
+        let (temporary, copy) = Temporary::beside(target, whole::create_new)?;
+        if rustix::fs::ioctl_ficlone(&copy, &stored.file).is_ok() {
+            copy.sync_all().map_err(LibraryError::io("sync", &temporary.path))?;
+            return temporary.appear().map(|()| Placement::Reflinked);
         }
-        fs::rename(&temporary, target).map_err(LibraryError::io("rename to", target))?;
-        sync_folder(target)?;
-        Ok(placement)
+        let blob = self.blob(digest);
+        if let Ok((link, ())) = Temporary::beside(target, |path| fs::hard_link(&blob, path)) {
+            return link.appear().map(|()| Placement::Linked);
+        }
+        let failed = |act| LibraryError::io(act, &temporary.path);
+        io::copy(&mut &stored.file, &mut &copy).map_err(failed("write"))?;
+        copy.sync_all().map_err(failed("sync"))?;
+        temporary.appear().map(|()| Placement::Copied)
     }
 
     /// Reads content again and compares.
@@ -481,7 +384,7 @@ impl Library {
     /// # Errors
     /// [`LibraryError::Io`], [`LibraryError::Corrupt`] where it is no plain file.
     pub fn verify(&self, digest: Sha256Digest) -> Result<Verdict, LibraryError> {
-        let Some(file) = self.open_content_anyway(digest)? else { return Ok(Verdict::Missing) };
+        let Some((file, _)) = self.open_plain(digest)? else { return Ok(Verdict::Missing) };
         let actual = hash(&file, &self.blob(digest))?.sha256;
         Ok(if actual == digest { Verdict::Good } else { Verdict::Corrupt { actual } })
     }
@@ -492,7 +395,7 @@ impl Library {
     /// [`LibraryError::Io`].
     pub fn set_aside(&self, digest: Sha256Digest) -> Result<(), LibraryError> {
         // Where it cannot be moved, nobody takes it for what its name says all the same.
-        self.distrusted().insert(digest);
+        self.inner.doubts.bad(digest);
         let (path, aside) = (self.blob(digest), self.inner.dir.join("quarantine").join(digest.to_string()));
         match fs::rename(&path, &aside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -503,13 +406,8 @@ impl Library {
         remove_if_there(&self.fanned("hashes", digest))?;
         remove_if_there(&self.fanned("maps", digest))?;
         sync_folder_if_there(&path)?;
-        self.distrusted().remove(&digest);
+        self.inner.doubts.end(digest);
         Ok(())
-    }
-
-    /// Contents that were found bad, and that the disk would not let go of.
-    fn distrusted(&self) -> MutexGuard<'_, HashSet<Sha256Digest>> {
-        self.inner.distrusted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes content.
@@ -519,6 +417,7 @@ impl Library {
     pub fn remove(&self, digest: Sha256Digest) -> Result<(), LibraryError> {
         let path = self.blob(digest);
         remove_if_there(&path)?;
+        self.inner.doubts.end(digest);
         remove_if_there(&self.fanned("hashes", digest))?;
         remove_if_there(&self.fanned("maps", digest))?;
         sync_folder_if_there(&path)
@@ -529,15 +428,20 @@ impl Library {
     /// # Errors
     /// [`LibraryError::Io`].
     pub fn contents(&self) -> Result<Vec<(Sha256Digest, u64)>, LibraryError> {
-        let named = |path: &PathBuf| path.file_name()?.to_str()?.parse::<Sha256Digest>().ok();
         let sized = |path: PathBuf| {
             let found = fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file)?;
-            Some((named(&path)?, found.len()))
+            Some((name_of(&path)?.parse().ok()?, found.len()))
         };
         let mut all: Vec<_> =
             files_below(&self.inner.dir.join("blobs"))?.into_iter().filter_map(sized).collect();
         all.sort();
         Ok(all)
+    }
+
+    /// The name of every content, in no order. No file is looked at.
+    fn names(&self) -> Result<Vec<Sha256Digest>, LibraryError> {
+        let all = files_below(&self.inner.dir.join("blobs"))?;
+        Ok(all.iter().filter_map(|path| name_of(path)?.parse().ok()).collect())
     }
 
     /// How much there is.
@@ -561,13 +465,7 @@ impl Library {
     /// # Errors
     /// [`LibraryError::Io`].
     pub fn staged(&self) -> Result<Vec<(Sha256Digest, u64)>, LibraryError> {
-        let of = |path: PathBuf| {
-            let (digest, _) = path.file_name()?.to_str()?.strip_suffix(".part")?.split_once('-')?;
-            let digest = digest.parse::<Sha256Digest>().ok()?;
-            let found = fs::symlink_metadata(&path).ok()?;
-            Some((digest, found.len().min(found.blocks() * 512)))
-        };
-        Ok(list(&self.inner.dir.join("staging"))?.into_iter().filter_map(of).collect())
+        Ok(self.parts()?.into_iter().filter_map(|part| Some((part.sha256?, part.bytes))).collect())
     }
 
     /// Bytes free on its file system.

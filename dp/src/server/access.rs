@@ -1,4 +1,4 @@
-//! Who may have private content. From outside, what one may not have looks exactly like what is not there (threat T4).
+//! Who may have private content. From outside, what one may not have looks exactly like what is not there.
 
 use std::net::IpAddr;
 

@@ -1,6 +1,6 @@
 //! The socket of one connection, with what hyper leaves out.
 //!
-//! - Writes do not wait for ever: a client that reads nothing would hold a connection and a file (threat T25).
+//! - Writes do not wait for ever: a client that reads nothing would hold a connection and a file.
 //! - A head with a length and a transfer coding is seen ([`HeadWatch`]).
 //! - An answer that ends the connection arrives also where the client is still sending: what it sends is read and thrown
 //!   away for a moment. A socket that is closed over unread bytes resets the connection, and with it the answer.
@@ -145,14 +145,17 @@ impl AsyncWrite for Guarded {
         if let (Some(pusher), Socket::Plain(stream)) = (&mut this.pusher, &this.stream) {
             pusher.let_go(stream);
         }
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.stall.guard(cx, polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let left = match self.lingering {
             Some(left) => left,
             None => {
-                ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+                // TLS holds bytes that it has taken and not sent yet.
+                let polled = Pin::new(&mut self.stream).poll_shutdown(cx);
+                ready!(self.stall.guard(cx, polled))?;
                 if !self.signals.linger.load(Ordering::Relaxed) {
                     return Poll::Ready(Ok(()));
                 }
@@ -162,5 +165,68 @@ impl AsyncWrite for Guarded {
         };
         ready!(self.drain(cx, left));
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::{ClientConfig, RootCertStore, ServerConfig};
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::{TcpListener, TcpSocket};
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+
+    /// Our end of a connection over TLS, and a client that reads nothing after the handshake.
+    async fn tls_to_who_reads_nothing(patience: Duration) -> (Guarded, impl Sized) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let certificate = made.cert.der().clone();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let server = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key)
+            .expect("they fit");
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).expect("a root");
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a small buffer");
+        let far = socket.connect(listener.local_addr().expect("an address")).await.expect("it listens");
+        let near = listener.accept().await.expect("it was connected").0;
+        let name = ServerName::try_from("localhost").expect("a name");
+        let connector = TlsConnector::from(Arc::new(client));
+        let (near, far) = tokio::join!(
+            Socket::open(near, Some(Arc::new(server)), Duration::from_secs(30)),
+            connector.connect(name, far)
+        );
+        (Guarded::new(near.expect("a handshake"), patience, Arc::default()), far.expect("a handshake"))
+    }
+
+    #[tokio::test]
+    async fn over_tls_the_end_is_not_waited_for_longer_than_a_write() {
+        let (mut guarded, _far) = tls_to_who_reads_nothing(Duration::from_millis(50)).await;
+        // Until not even TLS takes any more.
+        let stopped = loop {
+            if let Err(error) = guarded.write_all(&[7; 16 * 1024]).await {
+                break error;
+            }
+        };
+        assert_eq!(stopped.kind(), io::ErrorKind::TimedOut);
+        for end in ["flush", "shutdown"] {
+            let ending =
+                async { if end == "flush" { guarded.flush().await } else { guarded.shutdown().await } };
+            let ended = tokio::time::timeout(Duration::from_secs(30), ending).await;
+            let error = ended.unwrap_or_else(|_| panic!("{end} waits for ever")).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{end}");
+        }
     }
 }

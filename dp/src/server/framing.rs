@@ -1,7 +1,7 @@
 //! What hyper does not tell about the head of a request: whether it had a length and a transfer coding both.
 //!
 //! hyper drops the length of such a request and reads it by its coding, as RFC 9112 section 6.1 allows. Whoever stands
-//! before us may have read it by its length (threat T9), so it is refused; to refuse it, it must be seen. This follows the
+//! before us may have read it by its length, so it is refused; to refuse it, it must be seen. This follows the
 //! bytes of a connection from head to head: past bodies of a known length, and no further than the first transfer coding,
 //! after which our connections end.
 

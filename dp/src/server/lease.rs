@@ -188,12 +188,16 @@ impl Leased {
         if self.current.load().as_ref().is_some_and(|lease| !lease.is_gone()) {
             return;
         }
-        let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        if asked.is_none_or(|asked| asked.elapsed() > SWEEP) {
-            self.take(leases, file);
-        } else {
-            self.current.store(None);
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another may have taken one meanwhile. Both would be of one open file: giving up one gives back the other.
+        if self.current.load().as_ref().is_some_and(|lease| !lease.is_gone()) {
+            return;
         }
+        let taken = asked.is_none_or(|asked| asked.elapsed() > SWEEP).then(|| {
+            *asked = Some(Instant::now());
+            leases.take(file)
+        });
+        self.current.store(taken.flatten());
     }
 }
 
@@ -397,6 +401,30 @@ mod tests {
         let slices = [IoSlice::new(&region)];
         let part = Part::find(&slices, &regions).unwrap();
         std::future::poll_fn(|context| pusher.poll_push(context, socket, &part)).await.unwrap().0
+    }
+
+    #[tokio::test]
+    async fn two_who_renew_at_once_leave_one_lease_that_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, [7; 1_000]).unwrap();
+        let runtime = tokio::runtime::Handle::current();
+        for _ in 0..200 {
+            let leases = Arc::<Leases>::default();
+            let file = Arc::new(File::open(&path).unwrap());
+            let (leased, start) = (Leased::default(), std::sync::Barrier::new(2));
+            std::thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| {
+                        let _runtime = runtime.enter();
+                        start.wait();
+                        leased.renew(&leases, &file);
+                    });
+                }
+            });
+            let lease = leased.current().expect("nobody writes to the file");
+            assert!(!lease.is_gone() && !lease.is_disturbed());
+        }
     }
 
     #[tokio::test]

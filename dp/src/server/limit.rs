@@ -42,6 +42,11 @@ impl Rate {
     fn reserve(&self, now: Instant, bytes: u64) -> Instant {
         self.0.due(now, bytes)
     }
+
+    /// Gives a place back that nobody waits for any more: those behind it would wait for nothing.
+    fn give_back(&self, bytes: u64) {
+        self.0.give_back(bytes);
+    }
 }
 
 /// The pace of one body.
@@ -76,6 +81,14 @@ impl Pace {
         }
         self.due = None;
         Poll::Ready(std::mem::take(&mut self.granted))
+    }
+}
+
+impl Drop for Pace {
+    fn drop(&mut self) {
+        if self.due.is_some() {
+            self.rates.iter().for_each(|rate| rate.give_back(self.granted));
+        }
     }
 }
 
@@ -133,6 +146,20 @@ mod tests {
         send(&mut Pace::of([all, own]), 500_000).await;
         let took = began.elapsed().as_secs_f64();
         assert!((1.9..2.1).contains(&took), "{took}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_breaks_off_while_it_waits_leaves_nobody_waiting() {
+        let all = rate(1_000_000);
+        for _ in 0..1_000 {
+            let mut pace = Pace::of([all.clone()]).unwrap();
+            let polled = std::future::poll_fn(|context| Poll::Ready(pace.poll_ready(context, 100_000))).await;
+            assert!(polled.is_pending());
+        }
+        let began = Instant::now();
+        send(&mut Pace::of([all]), 1_000_000).await;
+        let took = began.elapsed().as_secs_f64();
+        assert!((0.9..1.1).contains(&took), "{took}");
     }
 
     #[tokio::test(start_paused = true)]

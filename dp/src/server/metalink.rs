@@ -20,6 +20,11 @@ impl Pieces {
     pub(super) fn of(size: u64, hashes: &[Sha256Digest]) -> Self {
         Self { metalink: element(hashes).into(), hash_file: hash_file(size, hashes).into() }
     }
+
+    /// Bytes of memory that they take.
+    pub(super) fn memory(&self) -> usize {
+        self.metalink.len() + self.hash_file.len()
+    }
 }
 
 fn element(hashes: &[Sha256Digest]) -> String {

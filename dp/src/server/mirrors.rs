@@ -3,10 +3,10 @@
 //! Places come from the same answer that `/locations` gives to this client, in the same order. Pieces come from the side
 //! file of the content: nothing is hashed because somebody asks.
 
-use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use bytes::Bytes;
 use catalog::digest::Sha256Digest;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Response, header};
@@ -17,49 +17,25 @@ use super::metalink::{self, Pieces};
 use super::refusal::Refusal;
 use super::shelf::{LocationKind, LocationsAnswer, Shelf};
 use super::{ContentServer, access, respond};
-use crate::library::Library;
 
-/// Contents whose pieces stay in memory: of the largest ESDs one takes about 700 KB.
-const MOST_KEPT: usize = 8;
 /// Places that `Link` fields name.
 const MOST_LINKS: usize = 8;
 /// The media type of Metalink documents.
 const METALINK: &str = "application/metalink4+xml";
 
-/// Pieces of the contents asked for last.
-#[derive(Debug, Default)]
-pub(super) struct KeptPieces(Mutex<VecDeque<(Sha256Digest, Arc<Pieces>)>>);
-
-impl KeptPieces {
-    /// `None` where no side file tells them.
-    async fn of(&self, library: &Library, digest: Sha256Digest, size: u64) -> Option<Arc<Pieces>> {
-        if let Some(found) = self.kept(digest) {
-            return Some(found);
-        }
-        let library = library.clone();
-        let read = tokio::task::spawn_blocking(move || {
-            let print = library.known_fingerprint(digest).filter(|print| print.size == size)?;
-            Some(Arc::new(Pieces::of(print.size, &print.pieces)))
-        });
-        let pieces = read.await.ok()??;
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|(other, _)| *other != digest);
-        kept.truncate(MOST_KEPT - 1);
-        kept.push_front((digest, pieces.clone()));
-        Some(pieces)
-    }
-
-    fn kept(&self, digest: Sha256Digest) -> Option<Arc<Pieces>> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = kept.iter().position(|(other, _)| *other == digest)?;
-        let found = kept.remove(at)?;
-        let pieces = found.1.clone();
-        kept.push_front(found);
-        Some(pieces)
-    }
-}
-
 impl ContentServer {
+    /// Hashes of the pieces of a content; `None` where no side file tells them.
+    async fn pieces_of(&self, digest: Sha256Digest, size: u64) -> Option<Arc<Pieces>> {
+        let library = self.library.clone();
+        let read = move || {
+            let print = library.known_fingerprint(digest).filter(|print| print.size == size)?;
+            let pieces = Arc::new(Pieces::of(print.size, &print.pieces));
+            let bytes = pieces.memory();
+            Some((pieces, bytes))
+        };
+        self.pieces.of(digest, read).await
+    }
+
     /// Where this client finds a content: the one answer behind `/locations`, Metalink and `Link`.
     pub(super) fn locate(
         &self,
@@ -109,7 +85,7 @@ impl ContentServer {
         if urls.is_empty() {
             return Err(Refusal::Absent); // it has no form without a place
         }
-        let pieces = self.pieces.of(&self.library, digest, servable.size).await;
+        let pieces = self.pieces_of(digest, servable.size).await;
         let pieces = pieces.map(|pieces| pieces.metalink.clone());
         let parts = metalink::document(name, servable.size, digest, pieces, &urls);
         let kind = HeaderValue::from_static(METALINK);
@@ -149,7 +125,7 @@ impl ContentServer {
         client: Asker,
     ) -> Result<Response<ContentBody>, Refusal> {
         let size = self.described(head, shelf, digest, client)?;
-        let Some(pieces) = self.pieces.of(&self.library, digest, size).await else {
+        let Some(pieces) = self.pieces_of(digest, size).await else {
             return Err(if shelf.contents.contains_key(&digest) {
                 Refusal::Missing
             } else {
@@ -171,12 +147,16 @@ impl ContentServer {
     ) -> Result<Response<ContentBody>, Refusal> {
         self.described(head, shelf, digest, client)?;
         let library = self.library.clone();
-        let read = tokio::task::spawn_blocking(move || library.block_map(digest)).await;
+        let read = move || {
+            let map = Bytes::from(library.block_map(digest)?);
+            let bytes = map.len();
+            Some((map, bytes))
+        };
         // Not made yet, or never: nothing is missing that should be here.
-        let Some(map) = read.ok().flatten() else { return Err(Refusal::Absent) };
+        let map = self.maps.of(digest, read).await.ok_or(Refusal::Absent)?;
         let kind = HeaderValue::from_static("application/octet-stream");
         let cache = cache_of(shelf.access(digest));
-        Ok(respond::document(vec![map.into()], kind, cache, head.method == Method::HEAD))
+        Ok(respond::document(vec![map], kind, cache, head.method == Method::HEAD))
     }
 
     /// Adds `Link` fields with the other places, for clients that understand them: those that say so, and HEAD. Everybody

@@ -16,11 +16,15 @@ mod facts;
 mod follow;
 mod framing;
 mod head;
+mod head_timer;
+mod kept;
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod kernel;
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod lease;
 pub mod limit;
+mod listen;
+mod log_throttle;
 pub(crate) mod metalink;
 mod mirrors;
 pub mod open;
@@ -45,6 +49,7 @@ mod refusal;
 mod respond;
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod route;
+mod routes;
 mod service;
 mod shelf;
 mod socket;
@@ -53,34 +58,30 @@ pub mod tally;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use catalog::digest::{Sha1Digest, Sha256Digest};
-use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, Version, header};
+use bytes::Bytes;
+use http::{Request, Response, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use percent_encoding::percent_decode_str;
+use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tracing::warn;
 
-use crate::library::{Library, LibraryError};
+use crate::library::Library;
 pub use access::{Access, Asker, Gate};
 use admission::{Admission, Client, Place};
-use body::ContentBody;
 use connection::Signals;
 pub use counters::{Outcome, Served, Source};
-use head::{head_bytes, names_one_host, split};
+use head_timer::HeadTimer;
+use kept::Kept;
+use listen::until_stopped;
+pub use log_throttle::LogThrottle;
 pub use metalink::{hash_file, read_hash_file};
-use mirrors::KeptPieces;
 use open::OpenContents;
 use outgoing::{Books, Line, Outgoing};
 pub use pull::{Brought, Eventually, Offer, Origin, PullLimits, Pulled, Pulls};
@@ -143,8 +144,15 @@ impl Default for ServerLimits {
 /// The most bytes of a request's head. It has at most 100 fields: that is hyper's own limit, and telling hyper so would make it
 /// clear seven kilobytes for each request.
 const LARGEST_HEAD: usize = 64 * 1024;
-/// Segments of a path that are looked at where they stand.
-const MOST_PLAIN: usize = 12;
+
+/// How connections find their speed where nobody says otherwise: without a timer for each segment, which `bbr` needs and which
+/// costs a server of a fast network a quarter of its requests.
+pub const CONGESTION_CONTROL: &str = "cubic";
+
+/// Bytes of memory for hashes of pieces: of the largest ESDs they take about 700 KB.
+const MOST_OF_PIECES: usize = 8 << 20;
+/// The same for maps of blocks, of which one takes 2 MB for 5 GB of content.
+const MOST_OF_MAPS: usize = 32 << 20;
 
 /// Bodies up to this size take no turn: they are sent before anybody could wait for one.
 pub const SMALL_BODY: u64 = 64 * 1024;
@@ -162,7 +170,10 @@ pub struct ContentServer {
     admission: Arc<Admission>,
     gate: Arc<dyn Gate>,
     source: Source,
-    pieces: KeptPieces,
+    pieces: Kept<Arc<metalink::Pieces>>,
+    maps: Kept<Bytes>,
+    congestion_control: Option<String>,
+    damage_said: LogThrottle,
     pulls: Option<Arc<Pulls>>,
     copies: bool,
     /// What was served.
@@ -184,7 +195,10 @@ impl ContentServer {
             admission: Arc::new(Admission::new(limits)),
             gate: Arc::new(access::Shut),
             source: Source::Point,
-            pieces: KeptPieces::default(),
+            pieces: Kept::new(MOST_OF_PIECES),
+            maps: Kept::new(MOST_OF_MAPS),
+            congestion_control: Some(CONGESTION_CONTROL.to_owned()),
+            damage_said: LogThrottle::new(60, Duration::from_secs(60)),
             pulls: None,
             copies: false,
             served: Arc::default(),
@@ -217,6 +231,11 @@ impl ContentServer {
         Self { source, served, ..self }
     }
 
+    /// The same server, whose connections find their speed so, as tcp(7) names it; `None`: as this machine has it.
+    pub fn with_congestion_control(self, congestion_control: Option<String>) -> Self {
+        Self { congestion_control, ..self }
+    }
+
     /// The same server, which reads all that it sends, as where nothing else is possible.
     pub fn copying(self) -> Self {
         Self { copies: true, ..self }
@@ -235,60 +254,6 @@ impl ContentServer {
         shutdown: impl Future<Output = ()>,
     ) {
         self.accept(listener, Some(identity), shutdown).await;
-    }
-
-    async fn accept(
-        self: Arc<Self>,
-        listener: TcpListener,
-        identity: Option<Arc<ArcSwap<ServerConfig>>>,
-        shutdown: impl Future<Output = ()>,
-    ) {
-        tokio::pin!(shutdown);
-        let (stop, stopped) = watch::channel(false);
-        let mut connections = tokio::task::JoinSet::new();
-        let mut refused = Repeated::default();
-        loop {
-            let (stream, peer) = tokio::select! {
-                () = &mut shutdown => break,
-                Some(_) = connections.join_next(), if !connections.is_empty() => continue,
-                accepted = listener.accept() => match accepted {
-                    Ok(accepted) => accepted,
-                    Err(error) => {
-                        warn!("a connection cannot be accepted: {error}");
-                        tokio::time::sleep(Duration::from_millis(50)).await; // EMFILE must not spin
-                        continue;
-                    }
-                },
-            };
-            while connections.try_join_next().is_some() {} // those that have ended hold no place
-            let place = match self.admission.connect(&self.served, peer.ip(), connections.len()) {
-                Ok(place) => place,
-                Err(refusal) => {
-                    self.served.refuse(refusal);
-                    if let Some(others) = refused.says(Instant::now()) {
-                        let (client, why) = (peer.ip(), refusal.name());
-                        warn!(%client, others, "refused a connection of {client}: {why}; {others} others were refused since this was last said");
-                    }
-                    continue;
-                }
-            };
-            let (server, stopped) = (self.clone(), stopped.clone());
-            let config = identity.as_ref().map(|identity| identity.load_full());
-            connections.spawn(async move {
-                let _ = stream.set_nodelay(true);
-                // The handshake has the time of a head; who needs longer, or speaks no TLS, is not told why.
-                let Some(socket) = Socket::open(stream, config, server.limits.read_timeout).await else {
-                    return;
-                };
-                server.answer(socket, peer, place, stopped).await;
-            });
-        }
-        drop(listener);
-        let _ = stop.send(true);
-        let all = async { while connections.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.limits.shutdown_grace, all).await.is_err() {
-            warn!("transfers that were still running are cut; clients resume them");
-        }
     }
 
     async fn answer(
@@ -312,7 +277,7 @@ impl ContentServer {
         let mut builder = hyper::server::conn::http1::Builder::new();
         // Without a timer the timeout of the head would silently be off.
         builder
-            .timer(TokioTimer::new())
+            .timer(HeadTimer::new(self.limits.read_timeout))
             .header_read_timeout(self.limits.read_timeout)
             .max_buf_size(LARGEST_HEAD)
             .half_close(false);
@@ -363,265 +328,6 @@ impl ContentServer {
         let pace = if length > 0 { self.admission.pace(client) } else { None };
         Outgoing::new(response, self.source, books.clone(), line, pace, turn)
     }
-
-    async fn route(&self, head: &Parts, body: &mut Incoming, peer: Peer) -> Response<ContentBody> {
-        if head.version > Version::HTTP_11 {
-            return respond::bad_request();
-        }
-        if head_bytes(head) > LARGEST_HEAD {
-            return respond::refuse(Refusal::HeadTooLarge);
-        }
-        if !names_one_host(head) {
-            return respond::bad_request();
-        }
-        // `*` and what is meant for proxies. No route has another form than a path.
-        let Some(path) = head.uri.path().strip_prefix('/') else { return respond::bad_request() };
-        // Nearly every path says what it means, and is short.
-        let mut plain = [""; MOST_PLAIN];
-        if !path.contains('%')
-            && let Some(count) = split(path, &mut plain)
-        {
-            return self.route_to(&plain[..count], head, body, peer).await;
-        }
-        // Split first: an encoded slash is part of a name (RFC 3986 section 2.2), and caches before us think so too.
-        let decoded: Result<Vec<_>, _> =
-            path.split('/').map(|part| percent_decode_str(part).decode_utf8()).collect();
-        let Ok(decoded) = decoded else { return respond::bad_request() };
-        if decoded.iter().any(|part| part.contains('\0')) {
-            return respond::bad_request();
-        }
-        let segments: Vec<&str> = decoded.iter().map(AsRef::as_ref).collect();
-        self.route_to(&segments, head, body, peer).await
-    }
-
-    async fn route_to(
-        &self,
-        segments: &[&str],
-        head: &Parts,
-        body: &mut Incoming,
-        peer: Peer,
-    ) -> Response<ContentBody> {
-        if let Some((service, largest)) = self.service_of(segments) {
-            // The way of content is short; what else there is does not make it longer.
-            return Box::pin(self.serve_call(service, largest, head, body, segments, peer)).await;
-        }
-        // No other route takes a body. One that comes all the same is how requests are smuggled (threat T9).
-        let lengths = head.headers.get_all(header::CONTENT_LENGTH);
-        if head.headers.contains_key(header::TRANSFER_ENCODING) || lengths.iter().any(|length| length != "0")
-        {
-            return respond::bad_request();
-        }
-        self.answer_about(head, segments, peer.asker()).await.unwrap_or_else(|refusal| match refusal {
-            // Many wait for one content: they shall not all come back at once.
-            Refusal::NotYet | Refusal::Upstream => respond::refuse_for(refusal, self.admission.retry_after()),
-            other => respond::refuse(other),
-        })
-    }
-
-    /// The routes of content and of what is told about it.
-    async fn answer_about(
-        &self,
-        head: &Parts,
-        segments: &[&str],
-        client: Asker,
-    ) -> Result<Response<ContentBody>, Refusal> {
-        let readable = matches!(head.method, Method::GET | Method::HEAD);
-        let shelf = self.shelf.load();
-        match segments {
-            ["content" | "packages" | "locations", ..] if !readable => Err(Refusal::Method),
-            ["content", name] => match (name.parse(), mirrors::without_suffix(name).map(str::parse)) {
-                (Ok(digest), _) => self.content(head, &shelf, digest, client).await,
-                (_, Some(Ok(digest))) => self.metalink(head, &shelf, digest, None, client).await,
-                _ => Err(Refusal::Absent),
-            },
-            ["content", digest, "pieceshash"] => {
-                let digest = digest.parse().map_err(|_| Refusal::Absent)?;
-                self.pieces_hash(head, &shelf, digest, client).await
-            }
-            ["content", digest, "blocks"] => {
-                let digest = digest.parse().map_err(|_| Refusal::Absent)?;
-                self.block_map(head, &shelf, digest, client).await
-            }
-            // As update servers name content; they take no regard to case ([MS-WSUSSS] section 2.1).
-            [content, folder, file] if content.eq_ignore_ascii_case("content") => {
-                if !readable {
-                    return Err(Refusal::Method);
-                }
-                let found = sha1_of(folder, file).and_then(|sha1| *shelf.by_sha1.get(&sha1)?);
-                self.content(head, &shelf, found.ok_or(Refusal::Absent)?, client).await
-            }
-            ["packages", package, file] => {
-                let of = |file: &str| {
-                    let key = (package.parse().ok()?, file.to_ascii_lowercase());
-                    shelf.packages.get(&key).copied()
-                };
-                if let Some(digest) = of(file) {
-                    return self.content(head, &shelf, digest, client).await;
-                }
-                let named = mirrors::without_suffix(file).and_then(|file| Some((file, of(file)?)));
-                let (file, digest) = named.ok_or(Refusal::Absent)?;
-                self.metalink(head, &shelf, digest, Some(file), client).await
-            }
-            ["locations", digest] => {
-                self.locations(head, &shelf, digest.parse().map_err(|_| Refusal::Absent)?, client)
-            }
-            _ => Err(Refusal::NoRoute),
-        }
-    }
-
-    /// The service whose route this is, and the most bytes of a body there. Content is never its.
-    fn service_of(&self, segments: &[&str]) -> Option<(&Arc<dyn Service>, u64)> {
-        self.services.iter().find_map(|service| Some((service, service.largest_body(segments)?)))
-    }
-
-    async fn serve_call(
-        &self,
-        service: &Arc<dyn Service>,
-        largest: u64,
-        head: &Parts,
-        body: &mut Incoming,
-        path: &[&str],
-        Peer { address: peer, secure }: Peer,
-    ) -> Response<ContentBody> {
-        // Only `POST` says what a body means here.
-        if head.method != Method::POST && !http_body::Body::is_end_stream(body) {
-            return respond::bad_request();
-        }
-        let body = RequestBody::new(body, largest, self.limits.read_timeout, &self.room);
-        let mut call = Call { head, path, peer, secure, body };
-        let mut response = service.answer(&mut call).await;
-        if let Some(Deliver { content, servable }) = response.extensions_mut().remove() {
-            let remark = response.extensions_mut().remove::<Remark>();
-            response = self.deliver(head, content, &servable).await.unwrap_or_else(respond::refuse);
-            remark.map(|remark| response.extensions_mut().insert(remark));
-        }
-        // After a transfer coding nothing is believed: whoever stands before us may have read another one.
-        if !call.body.is_over() || head.headers.contains_key(header::TRANSFER_ENCODING) {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
-    }
-
-    /// `GET` or `HEAD` of one content: 200, 206, 304, 404, 412 or 416.
-    async fn content(
-        &self,
-        head: &Parts,
-        shelf: &Shelf,
-        digest: Sha256Digest,
-        client: Asker,
-    ) -> Result<Response<ContentBody>, Refusal> {
-        let servable = match self.servable(head, shelf, digest, client) {
-            Err(lacking @ Refusal::Absent) => {
-                return Box::pin(self.pull_through(head, digest, client, lacking)).await;
-            }
-            servable => servable?,
-        };
-        let mut response = match self.deliver(head, digest, servable).await {
-            Err(lacking @ Refusal::Missing) => {
-                return Box::pin(self.pull_through(head, digest, client, lacking)).await;
-            }
-            response => response?,
-        };
-        if servable.pulled && head.method == Method::GET {
-            response = self.as_pulled(response, digest);
-        }
-        if response.status().is_success() {
-            self.link_duplicates(&mut response, head, shelf, digest, client);
-        }
-        Ok(response)
-    }
-
-    /// The same, whatever is on the shelf and whoever asks.
-    async fn deliver(
-        &self,
-        head: &Parts,
-        digest: Sha256Digest,
-        servable: &Servable,
-    ) -> Result<Response<ContentBody>, Refusal> {
-        let content = match self.contents.open(digest).await {
-            Ok(Some(content)) if content.size == servable.size => content,
-            Ok(_) => {
-                warn!(content.sha256 = %digest, "{digest} is distributed and not in the library, or of another size");
-                return Err(Refusal::Missing);
-            }
-            Err(error @ LibraryError::Corrupt { .. }) => {
-                warn!(content.sha256 = %digest, "{digest} is not served: {error}");
-                return Err(Refusal::Damaged);
-            }
-            Err(error) => {
-                warn!(content.sha256 = %digest, "{digest} cannot be opened: {error}");
-                return Err(Refusal::Unreadable);
-            }
-        };
-        let file = respond::ServedFile::new(content, servable.facts(digest).clone());
-        let reply = conditional::decide(&head.method, &head.headers, &file.facts.validators, file.size);
-        Ok(respond::file(file, reply, head.method == Method::HEAD))
-    }
-
-    /// What this client may be served. Absent, not distributed and forbidden look the same from outside (threat T4).
-    fn servable<'s>(
-        &self,
-        head: &Parts,
-        shelf: &'s Shelf,
-        digest: Sha256Digest,
-        client: Asker,
-    ) -> Result<&'s Servable, Refusal> {
-        let servable = shelf.contents.get(&digest).ok_or(Refusal::Absent)?;
-        if access::may(&*self.gate, servable.access, head, client) {
-            Ok(servable)
-        } else {
-            Err(Refusal::Forbidden)
-        }
-    }
-}
-
-/// What happens very often is said once a second.
-#[derive(Debug, Default)]
-struct Repeated {
-    said: Option<Instant>,
-    unsaid: u64,
-}
-
-impl Repeated {
-    /// Whether it is to be said now: then, how often it has happened unsaid.
-    fn says(&mut self, now: Instant) -> Option<u64> {
-        if self.said.is_some_and(|said| now.saturating_duration_since(said) < Duration::from_secs(1)) {
-            self.unsaid += 1;
-            return None;
-        }
-        self.said = Some(now);
-        Some(std::mem::take(&mut self.unsaid))
-    }
-}
-
-/// What comes of `work`, or `None` when it is time to stop. The channel is shared by all connections, so it is not asked each
-/// time that this one is woken: what was registered there once wakes it.
-async fn until_stopped<T>(
-    mut work: Pin<&mut impl Future<Output = T>>,
-    stopped: &mut watch::Receiver<bool>,
-) -> Option<T> {
-    let news = stopped.clone();
-    let mut stopping = std::pin::pin!(stopped.wait_for(|stopped| *stopped));
-    let mut waits = false;
-    std::future::poll_fn(|context| {
-        if let Poll::Ready(done) = work.as_mut().poll(context) {
-            return Poll::Ready(Some(done));
-        }
-        if (!waits || !matches!(news.has_changed(), Ok(false))) && stopping.as_mut().poll(context).is_ready()
-        {
-            return Poll::Ready(None);
-        }
-        waits = true;
-        Poll::Pending
-    })
-    .await
-}
-
-/// The digest in `CD/87F5…DDCD.exe`: the folder is its last two digits, the extension may be any.
-fn sha1_of(folder: &str, file: &str) -> Option<Sha1Digest> {
-    let name = file.split_once('.').map_or(file, |(name, _)| name);
-    let sha1 = name.parse().ok()?;
-    name.get(name.len() - 2..)?.eq_ignore_ascii_case(folder).then_some(sha1)
 }
 
 /// Who is at the other end of a connection, and whether others can read it.

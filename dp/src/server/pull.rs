@@ -147,6 +147,8 @@ struct State {
 #[derive(Clone)]
 struct Known {
     said: Arc<OnceCell<Result<Arc<Offer>, Refusal>>>,
+    /// Why it could not be had a moment ago: only for those who may have it.
+    failed: Option<Refusal>,
     until: Instant,
 }
 
@@ -288,6 +290,16 @@ impl Pulls {
         asked.await.clone()
     }
 
+    /// Nobody tries again so soon after a failure.
+    ///
+    /// # Errors
+    /// What it failed for.
+    fn has_not_just_failed(&self, content: Sha256Digest) -> Result<(), Refusal> {
+        let state = self.lock();
+        let failed = state.known.get(&content).filter(|known| known.until > Instant::now());
+        failed.and_then(|known| known.failed).map_or(Ok(()), Err)
+    }
+
     /// Says that somebody else brings a content into the library: for as long as what this gives lives, whoever asks for the
     /// content follows that. `None` where it arrives already.
     pub fn brought(self: &Arc<Self>, content: Sha256Digest, offer: Offer) -> Option<Brought> {
@@ -368,7 +380,7 @@ fn refusal_of(error: &FetchError) -> Refusal {
         Code::DiskFull => Refusal::NoRoom,
         Code::DiskError => Refusal::Unreadable,
         // Somebody else fetches it into this library.
-        Code::SiteLocked => Refusal::NotYet,
+        Code::ContentBusy => Refusal::NotYet,
         _ => Refusal::Upstream,
     }
 }
@@ -387,7 +399,7 @@ impl State {
                 self.known.remove(&oldest);
             }
         }
-        let known = Known { said: Arc::default(), until: now + lasts };
+        let known = Known { said: Arc::default(), failed: None, until: now + lasts };
         self.known.insert(content, known.clone());
         known
     }
@@ -405,9 +417,9 @@ impl End {
     fn is(self, refusal: Option<Refusal>) {
         let Some(refusal) = refusal else { return };
         self.arrival.ended.send_replace(Some(refusal));
-        let said = Arc::new(OnceCell::new_with(Some(Err(refusal))));
+        let said = Arc::new(OnceCell::new_with(Some(Ok(self.arrival.offer.clone()))));
         let until = Instant::now() + self.pulls.limits.remembered;
-        self.pulls.lock().known.insert(self.content, Known { said, until });
+        self.pulls.lock().known.insert(self.content, Known { said, failed: Some(refusal), until });
     }
 }
 
@@ -500,6 +512,7 @@ impl ContentServer {
         if !access::may(&*self.gate, servable.access, head, client) {
             return Err(Refusal::Forbidden);
         }
+        pulls.has_not_just_failed(content)?;
         let (size, facts) = (servable.size, servable.facts(content).clone());
         let reply = conditional::decide(&head.method, &head.headers, &facts.validators, size);
         let first = match &reply {

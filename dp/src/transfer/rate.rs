@@ -39,9 +39,19 @@ impl RateLimit {
         sleep_until(due).await;
     }
 
+    fn cost(&self, bytes: u64) -> Duration {
+        Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64)
+    }
+
+    /// Gives `bytes` back that were taken and are not used.
+    pub(crate) fn give_back(&self, bytes: u64) {
+        let mut paid_until = self.paid_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *paid_until = paid_until.map(|paid| paid.checked_sub(self.cost(bytes)).unwrap_or(paid));
+    }
+
     /// Takes the next `bytes` of the rate: when it has room for all of them.
     pub(crate) fn due(&self, now: Instant, bytes: u64) -> Instant {
-        let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
+        let cost = self.cost(bytes);
         let mut paid_until = self.paid_until.lock().unwrap_or_else(PoisonError::into_inner);
         let quiet = now.checked_sub(self.burst).unwrap_or(now);
         let due = paid_until.map_or(quiet, |paid| paid.max(quiet)) + cost;

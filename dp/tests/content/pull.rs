@@ -246,6 +246,20 @@ fn what_is_not_for_this_point_or_client_looks_absent() {
 }
 
 #[test]
+fn what_could_not_be_had_for_one_client_looks_absent_to_others() {
+    let here = Pulling::start(LONG);
+    let private = Content::new(noise(15, MIB));
+    let upstream = here.upstream(&private, &[Play::Absent]);
+    here.offer(&private, &[&upstream], true, Access::Private);
+    let path = private.path();
+    assert_eq!(here.point.ask("GET", &path, &[("Authorization", "Bearer key")]).status, 503);
+    let asked = upstream.asked();
+    assert_eq!(here.point.get(&path), here.point.get(&Content::new(noise(11, 10)).path()));
+    assert_eq!(here.point.ask("GET", &path, &[("Authorization", "Bearer key")]).status, 503);
+    assert_eq!(upstream.asked(), asked, "a failure is remembered for a while");
+}
+
+#[test]
 fn a_full_disk_and_sources_that_have_nothing_are_said() {
     let here = Pulling::over(LONG, Settings { min_free: u64::MAX / 2 });
     let content = Content::new(noise(13, MIB));

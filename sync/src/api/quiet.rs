@@ -1,17 +1,23 @@
 //! How much of the log strangers may fill: who has no good token is refused as often as it likes, and told of so often. Pure.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use catalog::problem::Code;
+use dp::server::LogThrottle;
 
 /// So many lines within the window.
 const MOST: u64 = 60;
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// What was told of strangers lately.
-#[derive(Debug, Default)]
-pub struct Quiet(Mutex<Option<(Instant, u64)>>);
+#[derive(Debug)]
+pub struct Quiet(LogThrottle);
+
+impl Default for Quiet {
+    fn default() -> Self {
+        Self(LogThrottle::new(MOST, WINDOW))
+    }
+}
 
 impl Quiet {
     /// Whether this refusal is told, and if it is, how many were not before it.
@@ -23,15 +29,7 @@ impl Quiet {
         if !of_a_stranger {
             return Some(0);
         }
-        let mut lately = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, count) = lately.get_or_insert((now, 0));
-        let mut left_out = 0;
-        if now.duration_since(*since) >= WINDOW {
-            left_out = count.saturating_sub(MOST);
-            (*since, *count) = (now, 0);
-        }
-        *count += 1;
-        (*count <= MOST).then_some(left_out)
+        self.0.tells(now)
     }
 }
 

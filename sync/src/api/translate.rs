@@ -31,7 +31,7 @@ pub struct Asked {
 fn misunderstood(why: impl Into<String>) -> Problem {
     Problem::new(Code::Usage, "the request was not understood")
         .because(why)
-        .help("docs/PROTOCOL.md lists routes and fields")
+        .help("`GET /api/v1/openapi.json` lists the routes")
 }
 
 /// Reads a body: nothing, or a JSON object.

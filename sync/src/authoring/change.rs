@@ -8,13 +8,14 @@ use catalog::problem::{Code, Problem};
 use schema::sequences::{SealedRow, SequenceRow};
 use toml::{Table, Value};
 
-use super::create::{checked_name, recorded};
+use super::create::recorded;
 use super::request::StepSet;
 use super::secrets::Vault;
 use super::show;
 use super::surroundings::{Known, sequence};
 use crate::admin::{Answer, Caller};
 use crate::clock;
+use crate::names::{self, Rule};
 use crate::sequence::action::Sealed;
 use crate::sequence::edit::{self, Place};
 use crate::sequence::key::{HiddenText, ProductKey};
@@ -103,7 +104,7 @@ pub async fn replace(
         return Err(Problem::new(Code::TaskSequenceChanged, message));
     }
     let mut changed = Sequence::parse(document)?;
-    changed.name = checked_name(&changed.name)?;
+    changed.name = names::checked("a task sequence", &changed.name, Rule::Shown)?;
     let id = row.id.clone();
     let filled = site.read(move |r| r.sequence_secrets(&id)).await?;
     let empty = |number: &u32| !filled.iter().any(|secret| secret.number == *number);
@@ -193,7 +194,7 @@ pub async fn step_add(
     table.insert("name".to_owned(), Value::from(title));
     edit::apply(&mut table, changes)?;
     let mut node = Node::from_table(table)?;
-    checked_name(&node.common().name)?;
+    names::checked("a step", &node.common().name, Rule::Shown)?;
     let secret = hidden(&mut node, value, free_place(&changed))?;
     changed.add(node, place)?;
     save(site, &row, &changed, secret, caller).await
@@ -233,7 +234,7 @@ pub async fn step_set(site: &Arc<Site>, set: StepSet, caller: &Caller) -> Result
     }
     if !set.changes.is_empty() {
         changed.set(&set.step, &set.changes)?;
-        checked_name(&changed.node_mut(&set.step)?.common().name)?;
+        names::checked("a step", &changed.node_mut(&set.step)?.common().name, Rule::Shown)?;
     }
     if let Some(key) = &set.product_key {
         let key = ProductKey::parse(key, set.encoded_key)?;
@@ -308,7 +309,7 @@ pub async fn copy(
     let mut copied = Sequence::parse(&row.document)?;
     let all = site.read(|r| r.sequences()).await?;
     copied.name = match new_name {
-        Some(name) => checked_name(&name)?,
+        Some(name) => names::checked("a task sequence", &name, Rule::Shown)?,
         None => free_name(&row.name, all.iter().map(|row| row.name.as_str())),
     };
     let new = recorded(&copied, copied.checked_text()?);
@@ -347,7 +348,7 @@ pub(super) fn free_name<'a>(name: &str, taken: impl Iterator<Item = &'a str>) ->
     let taken: Vec<String> = taken.map(str::to_lowercase).collect();
     let candidates = (1..).map(|number| {
         let suffix = if number == 1 { String::new() } else { format!(" ({number})") };
-        let most = crate::sequence::LONGEST_NAME - suffix.len();
+        let most = names::LONGEST - suffix.len();
         name.chars().take(most).collect::<String>().trim_end().to_owned() + &suffix
     });
     candidates.into_iter().find(|name| !taken.contains(&name.to_lowercase())).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Making a task sequence: what can be picked, the wizard's rules, and one transaction (mission section 8).
+//! Making a task sequence: what can be picked, the wizard's rules, and one transaction.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,11 +13,12 @@ use super::secrets::Vault;
 use super::surroundings::Known;
 use crate::admin::{Answer, Caller, UpdateFilter};
 use crate::clock;
+use crate::names::{self, Rule};
 use crate::sequence::action::{Sealed, UpdateMode};
 use crate::sequence::key::ProductKey;
 use crate::sequence::lint::{self, Finding};
 use crate::sequence::template::{self, Upgrade};
-use crate::sequence::{Kind, LONGEST_DESCRIPTION, LONGEST_NAME, Sequence};
+use crate::sequence::{Kind, LONGEST_DESCRIPTION, Sequence};
 use crate::site::Site;
 use crate::software::{apps, images};
 use crate::updates::{self, Reason};
@@ -130,7 +131,7 @@ pub struct Created {
 /// `NAME_*`, `DESCRIPTION_TOO_LONG`, `UPGRADE_SOURCE_INVALID`, `FEATURE_NOT_IN_RELEASE`, `OS_UPGRADE_PACKAGE_REQUIRED`,
 /// those of names, `PRODUCT_KEY_FORMAT`, `EDITION_INDEX_INVALID`, `CHOICE_REQUIRED`, and what lint finds.
 pub async fn create(site: &Arc<Site>, wanted: Create, caller: &Caller) -> Result<Answer, Problem> {
-    let name = checked_name(&wanted.name)?;
+    let name = names::checked("a task sequence", &wanted.name, Rule::Shown)?;
     if wanted.description.chars().count() > LONGEST_DESCRIPTION {
         let message = format!("the description has more than {LONGEST_DESCRIPTION} characters");
         return Err(Problem::new(Code::DescriptionTooLong, message));
@@ -192,26 +193,6 @@ pub async fn create(site: &Arc<Site>, wanted: Create, caller: &Caller) -> Result
 
 /// Where the key of a new task sequence is kept.
 const KEY_PLACE: u32 = 1;
-
-/// The rules of names (mission row M48).
-///
-/// # Errors
-/// `NAME_REQUIRED`, `NAME_TOO_LONG`, `NAME_NOT_ALLOWED`.
-pub fn checked_name(name: &str) -> Result<String, Problem> {
-    let name = name.trim();
-    let length = name.chars().count();
-    if length == 0 {
-        return Err(Problem::new(Code::NameRequired, "a task sequence needs a name"));
-    }
-    if length > LONGEST_NAME {
-        let message = format!("the name has {length} characters, at most {LONGEST_NAME} are allowed");
-        return Err(Problem::new(Code::NameTooLong, message));
-    }
-    if name.chars().any(char::is_control) {
-        return Err(Problem::new(Code::NameNotAllowed, "the name has control characters"));
-    }
-    Ok(name.to_owned())
-}
 
 /// A custom task sequence begins with nothing.
 fn empty(wanted: &Create, name: &str) -> Result<Sequence, Problem> {

@@ -13,12 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use super::archive::{self, Entry, LARGEST_ARCHIVE};
 use super::change::free_name;
-use super::create::{checked_name, recorded};
+use super::create::recorded;
 use super::export::{FORMAT, ListedFile, MANIFEST, Manifest, folder_of};
 use super::request::Duplicates;
 use super::surroundings::Known;
 use crate::admin::{Answer, Caller};
 use crate::clock;
+use crate::names::{self, Rule};
 use crate::packages::content;
 use crate::sequence::action::Incomplete;
 use crate::sequence::refs::{Reference, Target};
@@ -148,8 +149,10 @@ pub async fn take(
             } else if manifest.content {
                 let path = verified_path(&folder, &listed.file)?;
                 let info = images::inspect(&path)?;
-                let name =
-                    free_name(&checked_name(&listed.name)?, known.images.iter().map(|row| row.name.as_str()));
+                let name = free_name(
+                    &names::checked("an OS upgrade package", &listed.name, Rule::Shown)?,
+                    known.images.iter().map(|row| row.name.as_str()),
+                );
                 imported.added.push(name.clone());
                 if caller.dry_run {
                     continue;
@@ -169,7 +172,7 @@ pub async fn take(
             }
         }
         for listed in &manifest.apps {
-            let name = checked_name(&listed.form.name)?;
+            let name = names::checked("an application", &listed.form.name, Rule::Shown)?;
             let here = known.apps.iter().find(|row| row.name.to_lowercase() == name.to_lowercase());
             if let Some(here) = here.filter(|_| duplicates != Duplicates::CreateNew) {
                 ids.insert(listed.id.clone(), here.id.clone());

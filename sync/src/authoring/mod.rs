@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use catalog::problem::{Code, Problem};
 
-pub use create::{Choices, Created, checked_name};
+pub use create::{Choices, Created};
 pub use export::{ArchiveOf, Exported, stripped};
 pub use import::Imported;
 pub use migrate::Migrated;

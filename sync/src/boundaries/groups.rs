@@ -7,9 +7,10 @@ use catalog::problem::{Code, Problem};
 use schema::boundaries::{BoundaryGroupRow, DEFAULT_GROUP, RelationRow};
 use serde::{Deserialize, Serialize};
 
-use super::{Changed, boundary_named, check_name, find_group, group_named};
+use super::{Changed, boundary_named, find_group, group_named};
 use crate::admin::{Answer, Caller};
 use crate::clock;
+use crate::names::{self, Rule};
 use crate::select::{nearest, nearest_and};
 use crate::site::Site;
 
@@ -65,18 +66,17 @@ pub async fn create(
     change: &GroupChange,
     caller: &Caller,
 ) -> Result<Answer, Problem> {
-    let name = name.trim();
-    check_name(name, false)?;
+    let name = names::checked("a boundary group", name, Rule::ShownLong)?;
     let exists =
         || Problem::new(Code::BoundaryGroupExists, format!("there is a boundary group `{name}` already"));
     let all = site.read(|r| r.boundary_groups()).await?;
-    if find_group(&all, name).is_ok() {
+    if find_group(&all, &name).is_ok() {
         return Err(exists());
     }
     let (boundaries, points, mut done) = resolved(site, change, true).await?;
     done.insert(0, format!("created {name}"));
     if !caller.dry_run {
-        let (who, wanted) = (caller.who.clone(), name.to_owned());
+        let (who, wanted) = (caller.who.clone(), name.clone());
         let id = site
             .write(move |w| {
                 let Some(id) = w.add_boundary_group(&wanted, clock::now())? else { return Ok(None) };
@@ -89,7 +89,7 @@ pub async fn create(
         id.ok_or_else(exists)?;
         site.refresh_locations().await?;
     }
-    Answer::of(&Changed { name: name.to_owned(), done, dry_run: caller.dry_run })
+    Answer::of(&Changed { name, done, dry_run: caller.dry_run })
 }
 
 /// All groups with all that belongs to them.

@@ -17,13 +17,12 @@ pub use groups::{
 
 use crate::admin::{Answer, Caller};
 use crate::clock;
+use crate::names::{self, Rule};
 use crate::select::{nearest, nearest_and};
 use crate::site::Site;
 
 /// The most boundaries of one site: each is part of every answer's index.
 const MOST_BOUNDARIES: usize = 100_000;
-/// The longest name of a boundary or group, in characters.
-const LONGEST_NAME: usize = 100;
 
 /// What changed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -78,7 +77,9 @@ pub async fn add(
         let message = format!("a site has at most {MOST_BOUNDARIES} boundaries");
         return Err(Problem::new(Code::BoundaryInvalid, message).help("draw wider ones"));
     }
-    check_name(name, true)?;
+    if !name.trim().is_empty() {
+        names::checked("a boundary", name, Rule::ShownLong)?;
+    }
     let mut groups = Vec::new();
     for group in into {
         groups.push(group_named(site, group).await?);
@@ -205,17 +206,4 @@ fn find_group<'g>(all: &'g [BoundaryGroupRow], name: &str) -> Result<&'g Boundar
         Problem::new(Code::BoundaryGroupNotFound, format!("no boundary group is called `{name}`"))
             .help(nearest_and(&near, "`spsync boundary group list`"))
     })
-}
-
-fn check_name(name: &str, may_be_empty: bool) -> Result<(), Problem> {
-    if name.trim().is_empty() && !may_be_empty {
-        return Err(Problem::new(Code::NameRequired, "a boundary group needs a name"));
-    }
-    if name.chars().count() > LONGEST_NAME {
-        return Err(Problem::new(Code::NameTooLong, format!("a name has at most {LONGEST_NAME} characters")));
-    }
-    if name.chars().any(char::is_control) {
-        return Err(Problem::new(Code::NameNotAllowed, "a name has no control characters"));
-    }
-    Ok(())
 }

@@ -16,7 +16,7 @@ use crate::config::{Loaded, parse_duration};
 /// Boundaries and boundary groups: who may ask which distribution point
 #[derive(Debug, Subcommand)]
 pub enum Boundary {
-    /// Draw boundaries: subnets (10.20.4.0/24), ranges (10.20.4.1-10.20.4.99), IPv6 prefixes (2001:db8::/32)
+    /// Add boundaries: subnets (10.20.4.0/24), ranges (10.20.4.1-10.20.4.99), IPv6 prefixes (2001:db8::/32)
     Add {
         /// The boundaries
         #[arg(required = true, value_name = "BOUNDARY")]
@@ -28,15 +28,15 @@ pub enum Boundary {
         #[arg(long = "group", value_name = "GROUP")]
         groups: Vec<String>,
     },
-    /// All of them
+    /// List boundaries
     List,
-    /// Which boundaries and groups an address is in
+    /// Show which boundaries and groups an address is in
     Which {
         /// The address
         #[arg(value_name = "IP")]
         client: String,
     },
-    /// Take boundaries away, out of all their groups too
+    /// Remove boundaries, out of all their groups too
     Remove {
         /// By value or name
         #[arg(required = true, value_name = "BOUNDARY")]
@@ -74,9 +74,9 @@ pub enum Group {
         #[command(flatten)]
         members: Members,
     },
-    /// All of them
+    /// List boundary groups
     List,
-    /// One group: members, options, relationships
+    /// Show a group: members, options, relationships
     Show {
         /// Its name; `default` is that of the site
         group: String,

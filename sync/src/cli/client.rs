@@ -61,7 +61,7 @@ pub enum Client {
         #[arg(long, requires = "example")]
         simulate: bool,
     },
-    /// Where this device would get a content, and who is not asked, with the reasons; for each of its deployments
+    /// Show where this device would get a content, and who is not asked, with the reasons; for each of its deployments
     Explain {
         /// SHA-256 of the content
         content: Sha256Digest,
@@ -72,7 +72,7 @@ pub enum Client {
     /// What this device keeps of a run: its scripts, and the end of its log
     #[command(flatten)]
     Here(super::run::Here),
-    /// What this client keeps, used last first
+    /// List what this client keeps, used last first
     Content,
     /// Remove what is beyond `[client] cache_size` and `cache_age`, never what a task needs or what was used within ten minutes
     Clean {
@@ -273,7 +273,8 @@ fn cleaned(removed: &[Removed], dry_run: bool, output: &Output) {
             Why::All => "everything goes",
         };
         let name = one.file_name.as_ref().map_or_else(|| "-".to_owned(), |name| safe(name.as_str()));
-        rows.push([one.content.to_string(), name, size(one.size), why.to_owned()]);
+        let bytes = if one.partial { format!("{} of it", size(one.size)) } else { size(one.size) };
+        rows.push([one.content.to_string(), name, bytes, why.to_owned()]);
     }
     output.list(&removed, removed, |one| one.content.content.to_string(), rows, "nothing has to go");
     if output.for_people() && !removed.is_empty() {

@@ -10,17 +10,17 @@ use crate::config::{self, Level};
 /// The configuration
 #[derive(Debug, Subcommand)]
 pub enum Config {
-    /// Look for mistakes; changes nothing
+    /// Check for mistakes; changes nothing
     Check,
-    /// Every setting in force
+    /// Show every setting in force
     Show {
         /// Also where each value comes from
         #[arg(long)]
         origin: bool,
     },
-    /// A commented example with all keys and defaults
+    /// Print a commented example with all keys and defaults
     Example,
-    /// What differs from the built-in defaults, and whether a reload applies it
+    /// Show what differs from the built-in defaults, and whether a reload applies it
     Diff,
 }
 

@@ -16,7 +16,7 @@ use crate::points::{Acted, PointWithContent, Sent, ShownPoint};
 /// Distribution points
 #[derive(Debug, Subcommand)]
 pub enum Dp {
-    /// Add one on another machine; then `dp enrol` it
+    /// Add a distribution point on another machine; then `dp enrol` it
     Add {
         /// Its name
         name: String,
@@ -30,9 +30,9 @@ pub enum Dp {
         #[arg(long, value_name = "DP")]
         pull_from: Vec<String>,
     },
-    /// All of them
+    /// List distribution points
     List,
-    /// One of them, and what is on it
+    /// Show a distribution point, and what is on it
     Show {
         /// Its name
         dp: String,
@@ -45,21 +45,21 @@ pub enum Dp {
         #[arg(required = true, value_name = "KEY=VALUE")]
         changes: Vec<String>,
     },
-    /// Send nothing to it and no client there, or again
+    /// Maintenance mode on or off: no content is sent to it and no clients are directed to it
     Maintenance {
         /// Its name
         dp: String,
         /// on or off
         state: Switch,
     },
-    /// Every package on every point
+    /// List every package on every distribution point
     Coverage,
-    /// Make a token with which its machine enrols, once; it is printed once
+    /// Create a one-time enrolment token for its machine (24 h, printed once)
     Enrol {
         /// Its name
         dp: String,
     },
-    /// Forget it and revoke its key
+    /// Remove a distribution point, and revoke its key
     Remove {
         /// Its name
         dp: String,
@@ -86,9 +86,9 @@ pub enum Group {
         /// Its name
         name: String,
     },
-    /// All groups
+    /// List groups
     List,
-    /// One group
+    /// Show a group
     Show {
         /// Its name
         group: String,
@@ -109,7 +109,7 @@ pub enum Group {
         #[arg(required = true)]
         points: Vec<String>,
     },
-    /// Forget a group; its points keep what they hold
+    /// Delete a group; its points keep what they hold
     Delete {
         /// Its name
         group: String,
@@ -119,18 +119,18 @@ pub enum Group {
 /// Keys of points and devices
 #[derive(Debug, Subcommand)]
 pub enum Key {
-    /// Who has one
+    /// List who has a key or a token
     List,
-    /// Make a token with which a device enrols, once; it is printed once
+    /// Create a one-time enrolment token for a device (24 h, printed once)
     Enrol {
         /// Name of the device
         device: String,
     },
-    /// Take a key back
+    /// Revoke a key
     Revoke {
-        /// Name of the device
+        /// Name of the device or distribution point
         name: String,
-        /// It is that of a distribution point
+        /// The key is that of a distribution point
         #[arg(long)]
         point: bool,
     },

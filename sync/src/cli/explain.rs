@@ -9,7 +9,7 @@ use super::output::Rows;
 use crate::deploying::codes::{Reported, reported};
 use crate::select::{is_near, nearest};
 
-/// What a code means, what usually causes it, what to look at and what to do
+/// Explain a code: what it means, what usually causes it, what to look at and what to do
 #[derive(Debug, Args)]
 pub struct Explain {
     /// The code, as printed in `error[CODE]`, or one that devices report (0xC1900208, 4316); without one, all are listed

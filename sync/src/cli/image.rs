@@ -17,7 +17,7 @@ use crate::software::{SoftwareRequest, images};
 /// OS upgrade packages: WIM and ESD files
 #[derive(Debug, Subcommand)]
 pub enum Image {
-    /// Editions and indexes of a WIM or ESD file; needs no site
+    /// Show editions and indexes of a WIM or ESD file; needs no site
     Inspect {
         /// The file
         path: PathBuf,
@@ -36,9 +36,9 @@ pub enum Image {
         #[arg(long)]
         boot: bool,
     },
-    /// All OS upgrade packages
+    /// List OS upgrade packages
     List,
-    /// One OS upgrade package with its editions
+    /// Show an OS upgrade package with its editions
     Show {
         /// Id or name
         image: String,

@@ -27,9 +27,9 @@ pub enum App {
         /// The form, TOML
         form: PathBuf,
     },
-    /// All applications
+    /// List applications
     List,
-    /// One application
+    /// Show an application
     Show {
         /// Id or name
         app: String,
@@ -50,7 +50,7 @@ pub enum App {
         #[arg(long, value_name = "DP|GROUP")]
         from: Vec<String>,
     },
-    /// No task sequence may install it any more
+    /// Retire an application: no task sequence may install it any more
     Retire {
         /// Id or name
         app: String,
@@ -155,12 +155,12 @@ pub enum CollectionWindow {
         #[arg(long, value_name = "ZONE")]
         zone: Option<String>,
     },
-    /// All windows, or those of a collection
+    /// List windows, of all collections or of one
     List {
         /// Name of the collection
         collection: Option<String>,
     },
-    /// Take a window away
+    /// Remove a window
     Remove {
         /// Name of the collection
         collection: String,
@@ -214,9 +214,9 @@ pub enum Collection {
         /// Its name, at most 50 characters, unique
         name: String,
     },
-    /// All collections
+    /// List collections
     List,
-    /// One collection with its devices
+    /// Show a collection with its devices
     Show {
         /// Its name
         name: String,
@@ -294,17 +294,17 @@ fn show_collection(row: &CollectionRow, output: &Output) {
     row.devices.iter().for_each(|device| output.line(format!("  {}", safe(device))));
 }
 
-/// What devices are told to do
+/// Client settings
 #[derive(Debug, Subcommand)]
 pub enum Settings {
-    /// All client settings, the strongest first
+    /// List client settings, the strongest first
     List,
-    /// Those of one name
+    /// Show the client settings of one name
     Show {
         /// Their name
         name: String,
     },
-    /// Change them, or make them where a priority is given
+    /// Change client settings, or make new ones where a priority is given
     Set {
         /// Their name; `default` is told to everybody
         name: String,
@@ -313,7 +313,7 @@ pub enum Settings {
         #[arg(required = true, value_name = "KEY=VALUE", value_parser = key_value)]
         changes: Vec<(String, String)>,
     },
-    /// What a device is told, and by which settings
+    /// Show what a device is told, and by which settings
     Effective {
         /// Name of the device
         #[arg(long)]

@@ -15,7 +15,7 @@ use crate::licensing::{Decided, LARGEST_TEXT, Licensed, Reviewed};
 /// Licence terms
 #[derive(Debug, Subcommand)]
 pub enum License {
-    /// Updates with licence terms, and where the decisions stand
+    /// List updates with licence terms, and where the decisions stand
     List {
         /// Only those that need a decision
         #[arg(long)]

@@ -62,10 +62,10 @@ pub struct Cli {
 /// What every command understands.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// Configuration file; `conf.d/*.toml` beside it is read too
+    /// Read this configuration file, and `conf.d/*.toml` beside it
     #[arg(long, global = true, env = "SPSYNC_CONFIG", value_name = "FILE", help_heading = "Global options")]
     pub config: Option<PathBuf>,
-    /// How results are printed
+    /// Print results in this form
     #[arg(
         short,
         long,
@@ -77,10 +77,10 @@ pub struct Global {
         help_heading = "Global options"
     )]
     pub output: Format,
-    /// Short for `-o json`
+    /// Print results as JSON, short for `-o json`
     #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
-    /// Colours; NO_COLOR and TERM=dumb are honoured
+    /// Use colours; NO_COLOR and TERM=dumb are honoured
     #[arg(
         long,
         global = true,
@@ -90,25 +90,25 @@ pub struct Global {
         help_heading = "Global options"
     )]
     pub color: Color,
-    /// No bars, plain lines
+    /// Print plain lines, no progress bars
     #[arg(long, global = true, env = "SPSYNC_NO_PROGRESS", help_heading = "Global options")]
     pub no_progress: bool,
-    /// Only results and errors
+    /// Print results and errors only
     #[arg(short, long, global = true, help_heading = "Global options")]
     pub quiet: bool,
-    /// More of the log on standard error; repeat for more
+    /// Print more of the log on standard error; repeat for more
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
     pub verbose: u8,
-    /// Answers confirmations with yes
+    /// Answer confirmations with yes
     #[arg(long, global = true, env = "SPSYNC_YES", help_heading = "Global options")]
     pub yes: bool,
-    /// Same checks, prints the plan, changes nothing
+    /// Make the same checks, print the plan, change nothing
     #[arg(long, visible_alias = "what-if", global = true, help_heading = "Global options")]
     pub dry_run: bool,
-    /// Stops waiting after this long, with exit status 9; the task goes on (with a daemon): 90s, 15m, 2h
+    /// Stop waiting after this long, with exit status 9; the task goes on (with a daemon): 90s, 15m, 2h
     #[arg(long, global = true, env = "SPSYNC_TIMEOUT", value_name = "TIME", value_parser = crate::config::parse_duration, help_heading = "Global options")]
     pub timeout: Option<Duration>,
-    /// Prints the task's number and does not wait (needs a daemon)
+    /// Print the task's number and do not wait (needs a daemon)
     #[arg(long, global = true, help_heading = "Global options")]
     pub no_wait: bool,
 }
@@ -119,9 +119,9 @@ enum Verb {
     Serve(serve::Serve),
     /// Synchronise now
     Now(now::Now),
-    /// One screen about everything
+    /// Show the state of everything on one screen
     Status(status::Status),
-    /// What a code means and what to do about it
+    /// Explain a code, and what to do about it
     Explain(explain::Explain),
     /// Synchronisation: history, what is selected, what a change would do
     #[command(subcommand)]
@@ -138,10 +138,10 @@ enum Verb {
     /// Distribution points
     #[command(subcommand)]
     Dp(dp::Dp),
-    /// Keys of points and devices
+    /// Keys of distribution points and devices
     #[command(subcommand)]
     Key(dp::Key),
-    /// Boundaries and boundary groups: who may ask which distribution point
+    /// Boundaries and boundary groups: which clients ask which distribution points
     #[command(subcommand)]
     Boundary(boundary::Boundary),
     /// The content library
@@ -156,7 +156,7 @@ enum Verb {
     /// Collections of devices
     #[command(subcommand)]
     Collection(library::Collection),
-    /// What devices are told to do
+    /// Client settings
     #[command(subcommand)]
     Settings(library::Settings),
     /// Task sequences
@@ -186,16 +186,16 @@ enum Verb {
     /// The configuration
     #[command(subcommand)]
     Config(config::Config),
-    /// The whole journey on this machine, with an embedded upstream and no internet
+    /// Try everything on this machine, with an embedded upstream and no internet
     Demo(demo::Demo),
-    /// Canonical state, for comparisons
+    /// Canonical state of the site, for comparisons
     #[command(subcommand)]
     State(status::State),
-    /// Completions for a shell
+    /// Print completions for a shell
     Completions(shell::Completions),
-    /// Manual pages
+    /// Write the manual pages
     Man(shell::Man),
-    /// The version
+    /// Print the version
     Version,
 }
 

@@ -41,9 +41,9 @@ pub enum Package {
         #[arg(value_name = "KEY=VALUE", value_parser = access)]
         access: Access,
     },
-    /// All packages
+    /// List packages
     List,
-    /// One package with its files
+    /// Show a package with its files
     Show {
         /// Id or name
         package: String,

@@ -20,7 +20,7 @@ use crate::device::journal::{Journal, read_memory};
 use crate::device::link::Link;
 use crate::device::log;
 use crate::keys::Secret;
-use crate::policy::{Bucket, DeploymentId, Policy, Secrets};
+use crate::policy::{Bucket, DeploymentId, Policy};
 use crate::sequence::action::Sealed;
 use crate::sequence::key;
 
@@ -62,16 +62,16 @@ pub struct Run {
     /// Look once, run what is due, and end
     #[arg(long)]
     once: bool,
-    /// Start this deployment, as who uses the device may
+    /// Start this deployment, as the user of the device may; repeat for more
     #[arg(long, value_name = "DEPLOYMENT")]
     start: Vec<DeploymentId>,
     /// Secrets for a run without a site, as TOML: sealed-1 = "…"; only its owner may read the file
     #[arg(long, value_name = "FILE", requires = "policy")]
     secrets_file: Option<PathBuf>,
-    /// The command that restarts the device; with --execute
+    /// Command that restarts the device; with --execute
     #[arg(long, value_name = "COMMAND", default_value = "shutdown -r now")]
     restart_command: String,
-    /// The file that says which start of the device this is; with --execute
+    /// File with another content after each restart of the device; with --execute
     #[arg(long, value_name = "FILE", default_value = "/proc/sys/kernel/random/boot_id")]
     boot_id_file: PathBuf,
 }
@@ -79,14 +79,14 @@ pub struct Run {
 /// What this device keeps of its runs
 #[derive(Debug, Subcommand)]
 pub enum Here {
-    /// The scripts that this device keeps until the restart after a run
+    /// Show the scripts that this device keeps until the restart after a run
     #[command(name = "kept-scripts")]
     Scripts {
         /// Where the device remembers its runs
         #[arg(long, value_name = "DIR")]
         state_dir: Option<PathBuf>,
     },
-    /// The end of the log of this device
+    /// Show the end of the log of this device
     Log {
         /// Where the device remembers its runs
         #[arg(long, value_name = "DIR")]
@@ -273,7 +273,7 @@ impl Run {
     }
 }
 
-fn secrets_of(file: &Path) -> Result<Secrets, Problem> {
+fn secrets_of(file: &Path) -> Result<Vec<(Sealed, key::HiddenText)>, Problem> {
     let invalid = |why: &str| {
         Problem::new(Code::ConfigInvalid, format!("`{}` holds no secrets", file.display())).because(why)
     };
@@ -286,8 +286,7 @@ fn secrets_of(file: &Path) -> Result<Secrets, Problem> {
         let place = Sealed::try_from(place).map_err(|_| invalid("a name is none such as sealed-1"))?;
         secrets.push((place, key::HiddenText::new(&text)));
     }
-    let deployment = "XYZ20000".parse().map_err(|_| invalid("-"))?;
-    Ok(Secrets { deployment, secrets })
+    Ok(secrets)
 }
 
 fn show<E: Executor>(device: &Device<E>, policy: &Policy, output: &Output) -> Result<u8, Problem> {

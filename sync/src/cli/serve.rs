@@ -7,7 +7,7 @@ use super::{Global, Output};
 use crate::config::{self, Level};
 use crate::{daemon, telemetry};
 
-/// Run the daemon in the foreground: scheduler, distribution point, admin socket, health
+/// Run the daemon in the foreground: scheduler, distribution point, update point, admin socket and API, health
 ///
 /// SIGTERM and Ctrl-C stop it gracefully, SIGHUP reloads the configuration. Under systemd it reports readiness
 /// (Type=notify) and keeps its watchdog.

@@ -12,7 +12,7 @@ use crate::admin::Request;
 use crate::config::Loaded;
 use crate::deploying::status::Buckets;
 
-/// One screen about everything
+/// Show the state of everything on one screen
 #[derive(Debug, Args)]
 pub struct Status {
     /// Exit with 1 unless every part is healthy and a daemon serves

@@ -16,13 +16,13 @@ use crate::updates::selection::Selected;
 /// Synchronisation: history, tests, what is selected, what a change would do
 #[derive(Debug, Subcommand)]
 pub enum Sync {
-    /// The last runs
+    /// List the last runs
     History {
         /// How many
         #[arg(long, default_value_t = 20)]
         limit: u32,
     },
-    /// One run with each of its catalogs and servers
+    /// Show a run with each of its catalogs and servers
     Show {
         /// Its number
         run: i64,
@@ -32,11 +32,11 @@ pub enum Sync {
         /// Name of the source; all if not given
         source: Option<String>,
     },
-    /// What another selection would list and download, before it is made
+    /// Show what another selection would list and download
     Plan(Change),
-    /// Products, releases, languages, architectures and editions that catalogs know; with options: select
+    /// List products, releases, languages, architectures and editions of the catalogs; with options: select
     Products(Change),
-    /// Classifications; feature updates need Upgrades
+    /// List or select classifications; feature updates need Upgrades
     Classifications {
         /// Select these
         #[arg(long, value_name = "CLASSIFICATION")]

@@ -13,13 +13,13 @@ use crate::config::Loaded;
 /// Long work: list, watch, cancel
 #[derive(Debug, Subcommand)]
 pub enum Task {
-    /// Tasks, newest first
+    /// List tasks, newest first
     List {
         /// How many
         #[arg(long, default_value_t = 20)]
         limit: u32,
     },
-    /// One task, as far as it is
+    /// Show a task, as far as it is
     Show {
         /// Its number
         task: i64,

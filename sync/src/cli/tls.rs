@@ -19,7 +19,7 @@ pub enum Tls {
         #[arg(long, value_name = "HOST")]
         name: Vec<String>,
     },
-    /// What there is, and until when
+    /// Show the certificate, and until when it is good
     Show,
     /// Make another certificate now; the daemon does so by itself in time
     Renew {

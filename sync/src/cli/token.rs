@@ -17,7 +17,7 @@ use crate::tokens::{Made, TokenVerb};
 /// Tokens of the admin API
 #[derive(Debug, Subcommand)]
 pub enum Token {
-    /// Make one; it is printed once
+    /// Create a token (printed once)
     Create {
         /// Its name, which the audit records
         name: String,
@@ -28,9 +28,9 @@ pub enum Token {
         #[arg(long, value_name = "TIME", default_value = "90d", value_parser = crate::config::parse_duration)]
         ttl: Duration,
     },
-    /// All that were made
+    /// List tokens
     List,
-    /// Take one back
+    /// Revoke a token
     Revoke {
         /// Its name
         name: String,

@@ -21,7 +21,7 @@ use crate::updates::{List, Listed, Shown};
 /// Feature updates
 #[derive(Debug, Subcommand)]
 pub enum Updates {
-    /// What can be chosen, and why not the rest
+    /// List feature updates, and why some cannot be deployed
     List {
         #[command(flatten)]
         filter: Filter,
@@ -29,7 +29,7 @@ pub enum Updates {
         #[arg(long)]
         all: bool,
     },
-    /// One update, whole
+    /// Show everything about an update
     Show {
         /// Id, or the unique beginning of an id, title or file name
         update: String,
@@ -44,26 +44,26 @@ pub enum Updates {
         /// The cabinet to make; it must not exist
         file: PathBuf,
     },
-    /// Companies, product families, products and classifications of recorded documents
+    /// List companies, product families, products and classifications of recorded documents
     Categories,
     /// What replaces what, and the rule that expires what is replaced
     #[command(subcommand)]
     Supersedence(Supersedence),
     /// Take documents away that nothing needs any more; `--dry-run` shows which. Each `spsync now` does some of it
     Gc,
-    /// Do not list or pick these any more
+    /// Decline updates: they are not listed or picked any more
     Decline {
         /// Ids or titles
         #[arg(required = true)]
         updates: Vec<String>,
     },
-    /// List these again, and end a hold
+    /// List declined updates again, and end a hold
     Restore {
         /// Ids or titles
         #[arg(required = true)]
         updates: Vec<String>,
     },
-    /// Keep these whatever a rule says
+    /// Exempt updates from expiry by supersedence
     Hold {
         /// Ids or titles
         #[arg(required = true)]

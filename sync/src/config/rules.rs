@@ -35,6 +35,12 @@ pub(super) fn broken(settings: &Settings) -> Vec<(String, String)> {
     rules.lasts("sync.jitter", s.sync.jitter, Duration::ZERO, 7 * DAY);
     rules.lasts("sync.retry.longest", s.sync.retry.longest, Duration::from_millis(1), DAY);
     rules.lasts("sync.retry.first", s.sync.retry.first, Duration::from_millis(1), s.sync.retry.longest);
+    let control = &s.server.congestion_control;
+    let is_name = control.len() < 16
+        && control.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    rules.hold("server.congestion_control", is_name, || {
+        format!("expected a name as `cubic`, or nothing, actual `{control}`")
+    });
     for address in &s.server.listen {
         rules.hold("server.listen", is_address(address), || not_an_address(address));
     }

@@ -134,6 +134,8 @@ section! {
         /// Bytes per second to one address.
         #[serde(with = "units::rate")]
         rate_limit_per_client: Option<u64> = None,
+        /// How connections find their speed, as tcp(7) names it; empty: as this machine does.
+        congestion_control: String = dp::server::CONGESTION_CONTROL.to_owned(),
         /// How long a client may take for its request.
         #[serde(with = "units::duration")]
         read_timeout: Duration = Duration::from_secs(30),

@@ -1,4 +1,4 @@
-//! What the codes mean that devices report: those of Windows (design of the domain, section 24), and our own.
+//! What the codes mean that devices report: those of Windows, and our own.
 
 use std::str::FromStr as _;
 

@@ -339,7 +339,7 @@ async fn reached(site: &Arc<Site>, world: &World, collection: &Collection) -> Re
     })
 }
 
-/// The advice of the mission's document, where a feature update would run with another priority (mission row M21).
+/// What is advised where a feature update would run with another priority than Normal (mission row M21).
 fn priority_advice(world: &World, collection: &Collection, uses: bool) -> Option<String> {
     let first = world.members(collection).into_iter().next().filter(|_| uses)?;
     let effective = crate::software::settings::effective_of(&first, &world.settings, &world.collections);

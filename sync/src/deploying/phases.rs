@@ -18,6 +18,7 @@ use super::request::{Create, PhaseChange, PhasedCreate};
 use super::{create, status};
 use crate::admin::{Answer, Caller};
 use crate::clock;
+use crate::names::{self, Rule};
 use crate::site::Site;
 
 /// What is chosen for each deployment of a plan.
@@ -89,7 +90,7 @@ fn found(reader: &Reader<'_>, name: &str) -> Result<PhasedRow, SchemaError> {
 /// # Errors
 /// `PHASES_INVALID`, `CONTENT_NOT_DISTRIBUTED`, `HIGH_RISK_*`, `NAME_*`, those of a deployment.
 pub async fn create(site: &Arc<Site>, wanted: PhasedCreate, caller: &Caller) -> Result<Answer, Problem> {
-    let name = crate::authoring::checked_name(&wanted.name)?;
+    let name = names::checked("a phased deployment", &wanted.name, Rule::Shown)?;
     let wanted_name = name.clone();
     site.read(move |r| not_taken(r, &wanted_name)).await?;
     let new = |phase: super::request::NewPhase| Phase {

@@ -29,6 +29,8 @@ use crate::policy::{
     Assignment, BytesFrom, DeploymentId, FactsReport, MostOf, Origin, Policy, Purpose, Rerun, RunState,
     Secrets, StatusBatch,
 };
+use crate::sequence::action::Sealed;
+use crate::sequence::key::HiddenText;
 
 /// Time in which nobody counted, after which no more of it counts: the clock may have been set.
 const LONGEST_GAP: Duration = Duration::from_secs(1_800);
@@ -46,8 +48,8 @@ pub struct Device<E> {
     pub client: Option<ClientSettings>,
     /// Content on stand-alone media: it is used from there, verified as all other.
     pub media: BTreeMap<Sha256Digest, PathBuf>,
-    /// Secrets from a file, for runs without a site.
-    pub own_secrets: Option<Secrets>,
+    /// Secrets from a file, each with its place, for runs without a site.
+    pub own_secrets: Option<Vec<(Sealed, HiddenText)>>,
     secrets: Option<Secrets>,
     /// What its settings say of `delta_content`.
     delta: bool,

@@ -111,7 +111,7 @@ mod tests {
             comment: String::new(),
             stopped: None,
             created: at("2026-11-01T00:00:00Z"),
-            created_by: "ann".to_owned(),
+            created_by: "admin".to_owned(),
             updates: updates.iter().map(|id| (UpdateId(Uuid::from_u128(*id)), format!("KB{id}"))).collect(),
         }
     }

@@ -146,7 +146,8 @@ pub async fn fill(
             }
         }
     }
-    enough_space(site, &settings, wanted.iter().map(|file| file.size).sum()).await?;
+    packages::content::forget_parts(site).await?;
+    enough_space(site, &settings, &wanted).await?;
     let policy = Arc::new(policy(&settings));
     let at_once = Arc::new(Semaphore::new(settings.download.parallel_files));
     let mut running = tokio::task::JoinSet::new();
@@ -214,17 +215,19 @@ fn line(file: &PackageFile, outcome: &str) -> FilledFile {
 }
 
 /// Refuses before the first byte where the disk cannot hold what is missing.
-async fn enough_space(site: &Arc<Site>, settings: &Settings, missing: u64) -> Result<(), Problem> {
-    let library = site.library.clone();
-    let usage = tokio::task::spawn_blocking(move || library.usage())
-        .await
-        .map_err(|died| Problem::of(Code::Internal, &died))?
-        .map_err(problem)?;
-    let needed = missing.saturating_sub(usage.staged);
-    if needed + settings.download.min_free > usage.free && missing > 0 {
+async fn enough_space(site: &Arc<Site>, settings: &Settings, files: &[PackageFile]) -> Result<(), Problem> {
+    let missing: u64 = files.iter().map(|file| file.size).sum();
+    let wanted: Vec<_> = files.iter().filter_map(|file| Wanted::new(file.size, file.digests)).collect();
+    // What has arrived of other files helps none of these.
+    let (arrived, free) = blocking(site, move |library| {
+        Ok((wanted.iter().map(|wanted| library.arrived(wanted)).sum::<u64>(), library.free()?))
+    })
+    .await?;
+    let needed = missing.saturating_sub(arrived);
+    if needed.saturating_add(settings.download.min_free) > free && missing > 0 {
         let message = format!(
-            "{missing} bytes are to be stored, {} are free, and {} of them are kept free ([download] min_free)",
-            usage.free, settings.download.min_free
+            "{missing} bytes are to be stored, {free} are free, and {} of them are kept free ([download] min_free)",
+            settings.download.min_free
         );
         return Err(Problem::new(Code::DiskFull, message).keeping("nothing was fetched"));
     }

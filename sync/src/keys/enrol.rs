@@ -16,9 +16,10 @@ use tracing::info;
 use super::Secret;
 use crate::admin::{Answer, Caller};
 use crate::clock;
+use crate::names::{self, Rule};
 use crate::plane::answer;
 use crate::points::wire::{Enrolled, Enrolment};
-use crate::points::{checked_name, named, not_our_own};
+use crate::points::{named, not_our_own};
 use crate::site::Site;
 
 /// How long a token may be used.
@@ -53,7 +54,7 @@ pub async fn enrol(
             not_our_own(&point)?;
             point.name
         }
-        PrincipalKind::Device => checked_name(name)?,
+        PrincipalKind::Device => names::checked("a device", name, Rule::Typed)?,
     };
     let token = Secret::new()?;
     let now = clock::now();

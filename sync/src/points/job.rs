@@ -1,4 +1,4 @@
-//! What may happen to a package on a point (design of the domain, section 9). Pure: the time and the numbers of orders are
+//! What may happen to a package on a point. Pure: the time and the numbers of orders are
 //! arguments.
 //!
 //! ```text

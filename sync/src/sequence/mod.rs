@@ -36,8 +36,6 @@ pub const LARGEST: usize = 2 << 20;
 pub const DEEPEST: usize = 16;
 /// The most groups and steps.
 pub const MOST_NODES: usize = 5000;
-/// The longest name that is entered, in characters.
-pub const LONGEST_NAME: usize = 50;
 /// The longest name that an import may bring.
 pub const LONGEST_IMPORTED_NAME: usize = 100;
 /// The longest description.

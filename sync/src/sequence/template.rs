@@ -119,7 +119,7 @@ fn step(name: &str, action: Action) -> Node {
     Node::Step(Step { common: Common::named(name), action })
 }
 
-/// Twice more after an unexpected restart, as the original does for what installs.
+/// Twice more after an unexpected restart, as Configuration Manager does for what installs.
 fn retried(name: &str, action: Action) -> Node {
     Node::Step(Step { common: Common { retries: 2, ..Common::named(name) }, action })
 }

@@ -20,6 +20,7 @@ use super::take_in::{Taken, keep, take_in};
 use crate::admin::{Answer, Caller};
 use crate::authoring::surroundings::one;
 use crate::clock;
+use crate::names::{self, Rule};
 use crate::packages::content;
 use crate::site::Site;
 
@@ -76,7 +77,7 @@ impl Form {
             return Err(invalid(format!("it has more than {LARGEST_FORM} bytes")));
         }
         let mut form: Self = toml::from_str(text).map_err(|error| invalid(error.message().to_owned()))?;
-        form.name = crate::authoring::checked_name(&form.name)?;
+        form.name = names::checked("an application", &form.name, Rule::Shown)?;
         if form.install.trim().is_empty() {
             return Err(invalid("`install` is empty"));
         }

@@ -9,6 +9,7 @@ use schema::keys::PrincipalKind;
 
 use crate::admin::{Answer, Caller};
 use crate::clock;
+use crate::names::{self, Rule};
 use crate::site::Site;
 
 /// The longest name of a device.
@@ -48,7 +49,7 @@ pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
 /// # Errors
 /// `NAME_*`.
 pub async fn create(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Answer, Problem> {
-    let name = crate::authoring::checked_name(name)?;
+    let name = names::checked("a collection", name, Rule::Shown)?;
     if caller.dry_run {
         if named(site, &name).await.is_ok() {
             return Err(Problem::new(Code::NameInUse, format!("a collection is called `{name}` already")));

@@ -12,6 +12,7 @@ use super::take_in::{keep, take_in};
 use crate::admin::{Answer, Caller};
 use crate::authoring::surroundings::one;
 use crate::clock;
+use crate::names::{self, Rule};
 use crate::packages::content;
 use crate::sequence::action::OsType;
 use crate::site::Site;
@@ -103,7 +104,7 @@ pub async fn add(
     boot: bool,
     caller: &Caller,
 ) -> Result<Answer, Problem> {
-    let name = crate::authoring::checked_name(name)?;
+    let name = names::checked("an OS upgrade package", name, Rule::Shown)?;
     let info = inspect(path)?;
     if boot && !is_boot(&info) {
         let message = format!("`{}` is no boot image: Windows PE, and no edition of Windows", path.display());

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::collections;
 use crate::admin::{Answer, Caller};
 use crate::clock;
+use crate::names::{self, Rule};
 use crate::site::Site;
 
 /// A setting: its name, the values that it takes, and what holds where nobody says anything.
@@ -154,7 +155,7 @@ pub async fn set(
         Ok(row) => row,
         Err(problem) if changes.iter().all(|(key, _)| key != "priority") => return Err(problem),
         Err(_) => SettingsRow {
-            name: crate::authoring::checked_name(name)?,
+            name: names::checked("a set of client settings", name, Rule::Shown)?,
             priority: None,
             chosen: Value::Null,
             collections: Vec::new(),

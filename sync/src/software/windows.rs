@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::collections;
 use crate::admin::{Answer, Caller};
 use crate::clock;
+use crate::names::{self, Rule};
 use crate::policy::Window;
 use crate::schedule::Schedule;
 use crate::site::Site;
@@ -133,7 +134,7 @@ pub async fn list(site: &Arc<Site>, collection: Option<&str>) -> Result<Answer, 
 /// `COLLECTION_NOT_FOUND`, `INVALID_OPTION`, `NAME_*`.
 pub async fn add(site: &Arc<Site>, new: NewWindow, caller: &Caller) -> Result<Answer, Problem> {
     let collection = collections::named(site, &new.collection).await?.name;
-    let name = crate::authoring::checked_name(&new.name)?;
+    let name = names::checked("a maintenance window", &new.name, Rule::Shown)?;
     let now = clock::now();
     let row = checked(&NewWindow { collection, name, ..new }, &site.settings().sync.timezone, now)?;
     if !caller.dry_run {

@@ -20,8 +20,8 @@ macro_rules! clients {
     ApiRouteUnknown "API_ROUTE_UNKNOWN" NotFound 404 None,
         "the admin API has no such route",
         "a misspelt path, or a route of another version",
-        "docs/PROTOCOL.md lists the routes",
-        "use a route of the list";
+        "`GET /api/v1/openapi.json` lists the routes",
+        "use a route of that list";
     ApiMethodNotAllowed "API_METHOD_NOT_ALLOWED" Usage 405 None,
         "the admin API has this route, but not for this method",
         "-",

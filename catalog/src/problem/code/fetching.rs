@@ -16,7 +16,7 @@ macro_rules! fetching {
         "a catalog is larger than spsync is willing to read",
         "a hostile or mistaken source",
         "the file named above",
-        "check the source; the limits stand in docs/PROTOCOL.md";
+        "check the source: real catalogs are far smaller";
     CabMalformed "CAB_MALFORMED" Failed 502 None,
         "a cabinet cannot be read",
         "the file is damaged, or is no cabinet",
@@ -132,6 +132,11 @@ macro_rules! fetching {
         "a failing disk, or somebody changed the file",
         "spsync package validate P",
         "download the package again: the bad file was set aside";
+    ContentBusy "CONTENT_BUSY" Conflict 409 None,
+        "another transfer works on the same content",
+        "two commands fetch the same file into one content library, or a download is still ending",
+        "spsync task list",
+        "wait until the other one has ended, then run the command again: what was received is kept";
     DatabaseTooNew "DATABASE_TOO_NEW" Failed 500 None,
         "the database was written by a newer spsync",
         "an older program was installed over a newer one",

@@ -44,9 +44,9 @@ macro_rules! general {
         "start one with `spsync serve`, or leave the flag out";
     NotPermitted "NOT_PERMITTED" NotPermitted 403 Some("0x80070005"),
         "you may not do this",
-        "the caller is not in the group that the admin socket belongs to",
-        "id; ls -l on the socket",
-        "join the group, then log in again";
+        "the caller is not in the group that the admin socket belongs to, or the role of its token does not allow this",
+        "id; ls -l on the socket; spsync token list",
+        "join the group, then log in again; or use a token of a role that may";
     Interrupted "INTERRUPTED" Interrupted 503 None,
         "the work was interrupted",
         "Ctrl-C, a stopped service, a cancelled task",

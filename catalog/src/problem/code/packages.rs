@@ -39,13 +39,13 @@ macro_rules! packages {
         "give a name";
     NameTooLong "NAME_TOO_LONG" Refused 422 None,
         "a name is too long",
-        "deployment packages have at most 50 characters",
+        "most names have at most 50 characters, those of boundaries and their groups 100",
         "-",
         "use a shorter name";
     NameInUse "NAME_IN_USE" Conflict 409 None,
-        "something of this name exists",
+        "something of this kind and name exists already",
         "-",
-        "spsync package list",
+        "the `list` command of the same noun",
         "use another name";
     NameNotAllowed "NAME_NOT_ALLOWED" Refused 422 None,
         "a name cannot be used",
@@ -118,10 +118,10 @@ macro_rules! packages {
         "spsync package show P",
         "`spsync package add P UPDATE`";
     PackageDistributed "PACKAGE_DISTRIBUTED" Conflict 409 None,
-        "the package is on distribution points",
+        "the package, or the OS upgrade package, is on distribution points",
         "-",
-        "spsync package show P",
-        "`spsync package withdraw P` first, or delete with `--yes`";
+        "spsync content status",
+        "`spsync package withdraw P` first, or `spsync image withdraw I` for an OS upgrade package";
     PackageDeployed "PACKAGE_DEPLOYED" Conflict 409 None,
         "deployments tell devices that this package has their content",
         "-",

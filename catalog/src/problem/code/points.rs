@@ -88,10 +88,10 @@ macro_rules! points {
         "spsync status",
         "run the command at the site";
     NotAtSite "NOT_AT_SITE" Refused 409 None,
-        "this is asked of a site, and this machine is a device of one elsewhere",
+        "this needs a site, and this machine is only a device of a site elsewhere",
         "[client] site names another machine, and no site was ever opened here",
         "spsync config show",
-        "run the command at the site; what this device did says `spsync client log`";
+        "run the command at the site; `spsync client log` says what this device did";
     TlsNotSetUp "TLS_NOT_SET_UP" Refused 409 None,
         "there is no certificate",
         "neither [tls] cert_file is set nor `spsync tls init` was run",

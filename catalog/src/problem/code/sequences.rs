@@ -223,7 +223,7 @@ macro_rules! sequences {
         "spsync config show",
         "run it on the distribution point";
     ExportName "EXPORT_NAME" Refused 422 None,
-        "an export has a name that ends in .zip",
+        "the name of an export must end in `.zip`",
         "-",
         "-",
         "give `--to FILE.zip`";

@@ -55,7 +55,7 @@ async fn a_cancelled_import_leaves_nothing() {
     write(&mut bytes, &manifest, &mut Held::of(&[ONE, TWO, THREE])).unwrap();
     std::fs::write(&path, &bytes).unwrap();
     let wanted: Vec<CarriedFile> = distinct(&manifest.items).into_iter().cloned().collect();
-    let caller = Caller { who: "ann".to_owned(), dry_run: false };
+    let caller = Caller { who: "admin".to_owned(), dry_run: false };
 
     // It stands still between the first content and the second, until it was cancelled.
     let (reached, mut at) = tokio::sync::mpsc::unbounded_channel();

@@ -71,7 +71,7 @@ pub struct PackageArgs {
 /// What else may be chosen.
 #[derive(Debug, Args)]
 pub struct OptionArgs {
-    /// When a device runs it again that has run it; a required one runs by itself once for each deadline at most
+    /// When a device that has run it runs it again; a required one runs by itself at most once for each deadline
     #[arg(long, value_enum)]
     rerun: Option<Rerun>,
     /// Who is offered it
@@ -101,7 +101,7 @@ pub struct OptionArgs {
     /// Devices on the internet are offered it too
     #[arg(long, help_heading = "Content")]
     internet: bool,
-    /// Fetch content but feature updates before the user asks for it
+    /// Fetch content, except feature updates, before the user asks for it
     #[arg(long, help_heading = "Content")]
     pre_download: bool,
     /// Distribution points of neighbouring boundary groups may be asked
@@ -113,7 +113,7 @@ pub struct OptionArgs {
     /// Feature updates may come from the cloud
     #[arg(long, help_heading = "Content")]
     cloud: bool,
-    /// For people
+    /// A comment, shown by `deploy show`
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
 }

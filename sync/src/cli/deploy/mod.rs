@@ -25,30 +25,30 @@ pub use phased::Phased;
 pub enum Deploy {
     /// Offer a task sequence to a collection; its content is downloaded and sent where it is named
     Create(CreateArgs),
-    /// All deployments of task sequences
+    /// List deployments of task sequences
     List,
-    /// All deployments of updates beside task sequences
+    /// List deployments of updates beside task sequences
     Updates,
-    /// One deployment with what is pending of it
+    /// Show a deployment, with what is pending of it
     Show {
         /// Its id
         deployment: String,
     },
     /// Change times and options; task sequence, collection and purpose stay
     Change(ChangeArgs),
-    /// Offer it no more; devices that have begun go on
+    /// Stop offering a deployment; devices that have begun go on
     Stop {
         /// Its id
         deployment: String,
     },
-    /// Forget it, and how far devices were with it
+    /// Delete a deployment, and how far devices were with it
     Delete {
         /// Its id
         deployment: String,
     },
-    /// Who could do it and who not, where content would be found, and bytes over each link
+    /// Check which devices could run it and why others not, where they find content, and bytes over each link
     Check(Checks),
-    /// How far devices are
+    /// Show how far devices are
     Status {
         /// Its id
         deployment: String,
@@ -88,14 +88,14 @@ pub enum CheckBy {
 /// What the site knows of devices.
 #[derive(Debug, Subcommand)]
 pub enum AtSite {
-    /// Devices that the site knows, with what they are
+    /// List devices that the site knows, with what they are
     List,
-    /// One device: facts, collections, settings, deployments
+    /// Show a device: facts, collections, settings, deployments
     Show {
         /// Its name
         device: String,
     },
-    /// What happened on a device, step by step
+    /// Show what happened on a device, step by step
     History {
         /// Its name
         device: String,

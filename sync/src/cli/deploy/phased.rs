@@ -18,9 +18,9 @@ use crate::deploying::{DeployRequest, NewPhase, PhaseChange, PhasedCreate};
 pub enum Phased {
     /// Deploy to the first collection now, and to the next ones as each is good enough
     Create(PhasedArgs),
-    /// All phased deployments
+    /// List phased deployments
     List,
-    /// One phased deployment with its phases
+    /// Show a phased deployment with its phases
     Show {
         /// Its name
         name: String,
@@ -30,12 +30,12 @@ pub enum Phased {
         /// Its name
         name: String,
     },
-    /// Begin nothing more; what was deployed stays
+    /// Suspend a phased deployment: no further phase begins, what was deployed stays
     Suspend {
         /// Its name
         name: String,
     },
-    /// Go on
+    /// Resume a suspended phased deployment
     Resume {
         /// Its name
         name: String,
@@ -50,7 +50,7 @@ pub enum Phased {
         #[command(flatten)]
         rules: Rules,
     },
-    /// Forget it; the deployments that it made stay
+    /// Delete a phased deployment; the deployments that it made stay
     Delete {
         /// Its name
         name: String,

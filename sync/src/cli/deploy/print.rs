@@ -76,7 +76,7 @@ pub fn updates(body: &Value, output: &Output) {
             one.row.deadline.map_or_else(|| "-".to_owned(), when),
         ]);
     }
-    let none = "no updates are deployed yet: spsync deploy updates --help";
+    let none = "no updates are deployed yet: spsync deploy create --update ID --collection NAME";
     output.list(body, &all, |one| one.row.id.to_string(), rows, none);
 }
 

@@ -54,7 +54,7 @@ pub enum Prestage {
         #[arg(long, value_name = "DP")]
         dp: Option<String>,
     },
-    /// What is in a prestaged file; all of it is verified, and no site is needed
+    /// Show what is in a prestaged file; all of it is verified, and no site is needed
     Show {
         /// The file
         file: PathBuf,

@@ -29,9 +29,9 @@ use crate::software::SoftwareRequest;
 pub enum Ts {
     /// Make a task sequence; on a terminal what is missing is asked for
     Create(CreateArgs),
-    /// All task sequences
+    /// List task sequences
     List,
-    /// One task sequence: its document, or its tree
+    /// Show a task sequence: its document, or its tree
     Show {
         /// Id or name
         ts: String,
@@ -47,7 +47,7 @@ pub enum Ts {
         #[arg(long, value_name = "FILE")]
         from: Option<PathBuf>,
     },
-    /// What is wrong with a task sequence
+    /// Show what is wrong with a task sequence
     Lint {
         /// Id or name
         ts: String,
@@ -55,7 +55,7 @@ pub enum Ts {
         #[arg(long)]
         strict: bool,
     },
-    /// What a task sequence refers to, with sizes and availability
+    /// Show what a task sequence refers to, with sizes and availability
     Refs {
         /// Id or name
         ts: String,
@@ -66,7 +66,7 @@ pub enum Ts {
         #[arg(long)]
         run_from_dp: bool,
     },
-    /// What a device with these facts would do with it
+    /// Show what a device with these facts would do with it
     Plan {
         /// Id or name
         ts: String,
@@ -74,7 +74,7 @@ pub enum Ts {
         #[arg(long, value_name = "FILE")]
         facts: PathBuf,
     },
-    /// The same steps under a new id, without deployments
+    /// Copy the steps under a new id, without deployments
     Copy {
         /// Id or name
         ts: String,
@@ -121,7 +121,7 @@ pub enum Ts {
     },
     /// Carry a task sequence to another site, through its admin API
     Migrate(migrate::MigrateArgs),
-    /// What differs between two task sequences
+    /// Show what differs between two task sequences
     Diff {
         /// Id or name
         one: String,

@@ -157,7 +157,10 @@ impl<E: Executor> Device<E> {
             return;
         }
         self.secrets = match (&self.own_secrets, &self.link) {
-            (Some(own), _) => Some(own.clone()),
+            (Some(own), _) => {
+                let deployment = frame.assignment.deployment.clone();
+                Some(Secrets { deployment, secrets: own.clone() })
+            }
             (None, Some(link)) => link.secrets(&frame.assignment.deployment).await.ok(),
             (None, None) => None,
         };

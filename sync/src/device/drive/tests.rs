@@ -10,7 +10,6 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::device::executor::command::{CommandSettings, Real};
-use crate::sequence::key::HiddenText;
 
 const SECRET: &str = "hunter2hunter2";
 
@@ -140,10 +139,7 @@ async fn what_a_program_printed_is_told_to_nobody_where_its_secrets_are_not_know
     let steps = "[[step]]\ntype = \"set-variable\"\nname = \"secret\"\nvariable = \"Word\"\nhidden_value = \"sealed-2\"\n\
         [[step]]\ntype = \"run-command\"\nname = \"uses it\"\ncommand = \"echo it is %Word%\"\noutput_variable = \"Out\"\n";
     let secrets = json!([{ "place": "sealed-2", "of": "variable", "present": true }]);
-    let own = Secrets {
-        deployment: "XYZ20001".parse().unwrap(),
-        secrets: vec![(crate::sequence::action::Sealed::numbered(2), HiddenText::new(SECRET))],
-    };
+    let own = vec![(Sealed::numbered(2), HiddenText::new(SECRET))];
     for known in [true, false] {
         let stage = Stage::new(steps, &secrets, &json!({}));
         let mut device = stage.device();

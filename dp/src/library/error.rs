@@ -1,0 +1,119 @@
+//! Why the library could not do something.
+
+use std::path::{Path, PathBuf};
+use std::{fmt, io};
+
+use catalog::digest::{Mismatch, Sha256Digest};
+use catalog::problem::{Code, Coded};
+
+/// Why the library could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum LibraryError {
+    /// A file or folder of the library cannot be read or written.
+    #[error("failed to {act} `{}`", path.display())]
+    Io {
+        /// What was tried.
+        act: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The disk has no room.
+    #[error(
+        "the content library has {free} bytes free, of which {kept} are kept free, and {needed} are needed"
+    )]
+    Full {
+        /// Bytes still to come.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+        /// Bytes that are never used (`[download] min_free`).
+        kept: u64,
+    },
+    /// Another transfer works on the same file.
+    #[error("another transfer works on `{}`", path.display())]
+    Busy {
+        /// The staged file.
+        path: PathBuf,
+    },
+    /// What is stored is not what its name says.
+    #[error("the stored content {digest} is damaged: {what}")]
+    Corrupt {
+        /// Its name.
+        digest: Sha256Digest,
+        /// What is wrong.
+        what: Damage,
+    },
+    /// A local file is not what was wanted.
+    #[error("`{}` is not what was wanted", path.display())]
+    Unwanted {
+        /// The local file.
+        path: PathBuf,
+        /// How it differs.
+        source: Mismatch,
+    },
+}
+
+impl LibraryError {
+    pub(crate) fn io(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { act, path, source }
+    }
+
+    /// Whether it says that the bytes are lost: what stands there is no file of ours, or the disk cannot read it. Anything else,
+    /// as too many open files, says nothing about them.
+    pub fn is_damage(&self) -> bool {
+        let unreadable = Some(rustix::io::Errno::IO.raw_os_error());
+        match self {
+            Self::Corrupt { .. } => true,
+            Self::Io { source, .. } => source.raw_os_error() == unreadable,
+            _ => false,
+        }
+    }
+}
+
+impl Coded for LibraryError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Io { source, .. }
+                if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+            {
+                Code::DiskFull
+            }
+            Self::Io { .. } => Code::DiskError,
+            Self::Full { .. } => Code::DiskFull,
+            Self::Busy { .. } => Code::ContentBusy,
+            Self::Corrupt { .. } => Code::ContentCorrupt,
+            Self::Unwanted { source: Mismatch::Size { .. }, .. } => Code::SizeMismatch,
+            Self::Unwanted { .. } => Code::HashMismatch,
+        }
+    }
+}
+
+/// How stored content differs from what its name says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Damage {
+    /// A link stands in its place. It is not followed.
+    Link,
+    /// Something else than a plain file stands in its place.
+    NotAFile,
+    /// It has grown or shrunk.
+    Size,
+    /// Its bytes were changed.
+    Digest,
+    /// It is not there.
+    Missing,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Link => "it was replaced by a link",
+            Self::NotAFile => "it is no plain file",
+            Self::Size => "it has another size than when it was stored",
+            Self::Digest => "its bytes have another digest",
+            Self::Missing => "it is not in the library",
+        })
+    }
+}

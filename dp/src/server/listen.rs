@@ -1,0 +1,142 @@
+//! Connections are accepted here, and those that are too many refused.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tracing::warn;
+
+use super::ContentServer;
+use super::log_throttle::LogThrottle;
+use super::socket::Socket;
+
+impl ContentServer {
+    pub(super) async fn accept(
+        self: Arc<Self>,
+        listener: TcpListener,
+        identity: Option<Arc<ArcSwap<ServerConfig>>>,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        tokio::pin!(shutdown);
+        let (stop, stopped) = watch::channel(false);
+        let mut connections = tokio::task::JoinSet::new();
+        let refused = LogThrottle::new(1, Duration::from_secs(1));
+        self.control_congestion(&listener);
+        loop {
+            let (stream, peer) = tokio::select! {
+                () = &mut shutdown => break,
+                Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+                accepted = listener.accept() => match accepted {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        warn!("a connection cannot be accepted: {error}");
+                        tokio::time::sleep(Duration::from_millis(50)).await; // EMFILE must not spin
+                        continue;
+                    }
+                },
+            };
+            while connections.try_join_next().is_some() {} // those that have ended hold no place
+            let place = match self.admission.connect(&self.served, peer.ip(), connections.len()) {
+                Ok(place) => place,
+                Err(refusal) => {
+                    self.served.refuse(refusal);
+                    if let Some(others) = refused.tells(Instant::now()) {
+                        let (client, why) = (peer.ip(), refusal.name());
+                        warn!(%client, others, "refused a connection of {client}: {why}; {others} others were refused since this was last said");
+                    }
+                    continue;
+                }
+            };
+            let (server, stopped) = (self.clone(), stopped.clone());
+            let config = identity.as_ref().map(|identity| identity.load_full());
+            connections.spawn(async move {
+                let _ = stream.set_nodelay(true);
+                // The handshake has the time of a head; who needs longer, or speaks no TLS, is not told why.
+                let Some(socket) = Socket::open(stream, config, server.limits.read_timeout).await else {
+                    return;
+                };
+                server.answer(socket, peer, place, stopped).await;
+            });
+        }
+        drop(listener);
+        let _ = stop.send(true);
+        let all = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.limits.shutdown_grace, all).await.is_err() {
+            warn!("transfers that were still running are cut; clients resume them");
+        }
+    }
+
+    /// Tells the kernel how connections that are accepted here find their speed.
+    fn control_congestion(&self, listener: &TcpListener) {
+        let Some(name) = &self.congestion_control else { return };
+        #[cfg(target_os = "linux")]
+        if let Err(error) = rustix::net::sockopt::set_tcp_congestion(listener, name) {
+            warn!(
+                "connections keep the congestion control of this machine; `{name}` cannot be used: {error}"
+            );
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (listener, name);
+    }
+}
+
+/// What comes of `work`, or `None` when it is time to stop. The channel is shared by all connections, so it is not asked each
+/// time that this one is woken: what was registered there once wakes it.
+pub(super) async fn until_stopped<T>(
+    mut work: Pin<&mut impl Future<Output = T>>,
+    stopped: &mut watch::Receiver<bool>,
+) -> Option<T> {
+    let news = stopped.clone();
+    let mut stopping = std::pin::pin!(stopped.wait_for(|stopped| *stopped));
+    let mut waits = false;
+    std::future::poll_fn(|context| {
+        if let Poll::Ready(done) = work.as_mut().poll(context) {
+            return Poll::Ready(Some(done));
+        }
+        if (!waits || !matches!(news.has_changed(), Ok(false))) && stopping.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(None);
+        }
+        waits = true;
+        Poll::Pending
+    })
+    .await
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use rustix::net::sockopt::tcp_congestion;
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::library::{Library, Settings};
+    use crate::server::ServerLimits;
+
+    #[tokio::test]
+    async fn connections_find_their_speed_as_was_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let library = Library::open(folder.path(), Settings::default()).unwrap();
+        let machines = {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            tcp_congestion(&listener).unwrap()
+        };
+        // This one is in every kernel.
+        for (said, expected) in
+            [(Some("reno"), "reno"), (Some("no_such_thing"), &*machines), (None, &machines)]
+        {
+            let server = ContentServer::new(library.clone(), Arc::default(), ServerLimits::default());
+            let server = server.with_congestion_control(said.map(str::to_owned));
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            server.control_congestion(&listener);
+            let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (accepted, _) = listener.accept().await.unwrap();
+            assert_eq!(tcp_congestion(&accepted).unwrap(), expected, "{said:?}");
+            drop(client);
+        }
+    }
+}
