@@ -12,9 +12,8 @@ use catalog::digest::Sha256Digest;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::cache::write_whole;
 use super::{Allowed, Expected};
-use crate::library::LibraryError;
+use crate::library::{LibraryError, whole};
 use crate::server::{Location, LocationKind, LocationsAnswer};
 
 /// Answers that are kept.
@@ -68,7 +67,7 @@ impl Answers {
         }
         fs::create_dir_all(&self.0).map_err(LibraryError::io("create", &self.0))?;
         let path = self.path(answer.content);
-        write_whole(&path, &json)?;
+        whole::write(&path, &json)?;
         self.tidy();
         Ok(())
     }

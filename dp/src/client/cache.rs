@@ -167,7 +167,18 @@ impl Cache {
         let private = private || (before != Ok(None) && is_private(&before));
         let card = Card { file_name: file_name.clone(), private, used: now };
         let path = self.card_path(content);
-        write_whole(&path, &serde_json::to_vec(&card).unwrap_or_default())
+        let staged = path.with_extension("tmp");
+        let json = serde_json::to_vec(&card).unwrap_or_default();
+        let written = File::create(&staged).and_then(|mut file| {
+            file.write_all(&json)?;
+            file.sync_all()?;
+            fs::rename(&staged, &path)?;
+            File::open(self.dir.join("cards"))?.sync_all()
+        });
+        written.map_err(|error| {
+            let _ = fs::remove_file(&staged);
+            LibraryError::io("write", &path)(error)
+        })
     }
 
     /// What the site said of where contents are.
@@ -373,21 +384,6 @@ impl Cache {
         self.forget_what_never_came(&all, &staged, now)?;
         Ok(removed)
     }
-}
-
-/// Writes a file whole or not at all, and durable. One of this name is written by one at a time.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), LibraryError> {
-    let staged = path.with_extension("tmp");
-    let written = File::create(&staged).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&staged, path)?;
-        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-    });
-    written.map_err(|error| {
-        let _ = fs::remove_file(&staged);
-        LibraryError::io("write", path)(error)
-    })
 }
 
 fn is_private(card: &Result<Option<Card>, ()>) -> bool {
