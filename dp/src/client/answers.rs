@@ -65,9 +65,7 @@ impl Answers {
             self.forget(answer.content);
             return Ok(());
         }
-        fs::create_dir_all(&self.0).map_err(LibraryError::io("create", &self.0))?;
-        let path = self.path(answer.content);
-        whole::write(&path, &json)?;
+        whole::write(&self.path(answer.content), &json)?;
         self.tidy();
         Ok(())
     }
