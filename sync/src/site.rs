@@ -247,9 +247,10 @@ impl Site {
         loop {
             let settings = self.settings();
             let (tag, assignment) = self.point.assignment();
+            let hearing = self.points.hearing.clone();
             let (shelf, places) = self
                 .read(move |r| match settings.dp.is_site() {
-                    true => Ok((crate::packages::shelf(r)?, locations::places(r, &settings)?)),
+                    true => Ok((crate::packages::shelf(r)?, locations::places(r, &settings, &hearing)?)),
                     // Where else content is, only the site knows.
                     false => Ok((point::shelf(r, &assignment)?, locations::told(&assignment.groups))),
                 })
@@ -291,7 +292,8 @@ impl Site {
     pub async fn refresh_locations(&self) -> Result<(), Problem> {
         let _alone = self.shelving.lock().await;
         let settings = self.settings();
-        let places = self.read(move |r| locations::places(r, &settings)).await?;
+        let hearing = self.points.hearing.clone();
+        let places = self.read(move |r| locations::places(r, &settings, &hearing)).await?;
         self.relocate(places);
         Ok(())
     }

@@ -34,6 +34,7 @@ enum Route {
     Offer(Option<Sha256Digest>),
     Pieces(Option<Sha256Digest>),
     Certificate,
+    Places(Option<Sha256Digest>),
 }
 
 impl Route {
@@ -45,6 +46,7 @@ impl Route {
             ["point", "certificate"] => Some(Self::Certificate),
             ["point", "content", digest] => Some(Self::Content(digest.parse().ok())),
             ["point", "offer", digest] => Some(Self::Offer(digest.parse().ok())),
+            ["point", "places", digest] => Some(Self::Places(digest.parse().ok())),
             ["point", "content", digest, "pieceshash"] => Some(Self::Pieces(digest.parse().ok())),
             _ => None,
         }
@@ -53,7 +55,7 @@ impl Route {
     fn methods(&self) -> &'static str {
         match self {
             Self::Enrol | Self::Report | Self::Certificate => "POST",
-            Self::Assignment | Self::Offer(_) => "GET",
+            Self::Assignment | Self::Offer(_) | Self::Places(_) => "GET",
             Self::Content(_) | Self::Pieces(_) => "GET, HEAD",
         }
     }
@@ -122,7 +124,7 @@ impl PointService {
                 let Ok(report) = serde_json::from_slice::<Report>(&body) else {
                     return Ok(answer::empty(StatusCode::BAD_REQUEST));
                 };
-                report::take(&self.site, &principal, point.id, report).await?;
+                report::take(&self.site, &principal, point.id, call.peer.ip(), report).await?;
                 Ok(answer::empty(StatusCode::NO_CONTENT))
             }
             Route::Certificate => {
@@ -171,9 +173,20 @@ impl PointService {
                     call.head.method == Method::HEAD,
                 ))
             }
-            Route::Content(None) | Route::Pieces(None) | Route::Offer(None) | Route::Enrol => {
-                Ok(answer::empty(StatusCode::NOT_FOUND))
+            Route::Places(Some(content)) => {
+                let Some(client) = query(call, "client").and_then(|client| client.parse().ok()) else {
+                    return Ok(answer::empty(StatusCode::BAD_REQUEST));
+                };
+                Ok(match offer::places(&self.site, content, point.id, client).await? {
+                    Some(places) => answer::json(StatusCode::OK, &places),
+                    None => answer::empty(StatusCode::NOT_FOUND),
+                })
             }
+            Route::Content(None)
+            | Route::Pieces(None)
+            | Route::Offer(None)
+            | Route::Places(None)
+            | Route::Enrol => Ok(answer::empty(StatusCode::NOT_FOUND)),
         }
     }
 
@@ -220,7 +233,9 @@ impl Service for PointService {
             Route::Enrol => LARGEST_ENROLMENT,
             Route::Report => LARGEST_REPORT,
             Route::Certificate => LARGEST_CERTIFICATE_REQUEST,
-            Route::Assignment | Route::Content(_) | Route::Pieces(_) | Route::Offer(_) => 0,
+            Route::Assignment | Route::Content(_) | Route::Pieces(_) | Route::Offer(_) | Route::Places(_) => {
+                0
+            }
         })
     }
 
@@ -248,6 +263,8 @@ mod tests {
             ("point/certificate", Some("POST")),
             ("point/content/x", Some("GET, HEAD")),
             ("point/offer/x", Some("GET")),
+            ("point/places/x", Some("GET")),
+            ("point/places", None),
             ("point/content/x/pieceshash", Some("GET, HEAD")),
             ("point/content/x/y", None),
             ("point/content", None),
