@@ -250,10 +250,7 @@ impl Site {
             let hearing = self.points.hearing.clone();
             let (shelf, places) = self
                 .read(move |r| match settings.dp.is_site() {
-                    true => Ok((
-                        crate::packages::shelf(r)?,
-                        locations::places(r, &settings.public_url(), &hearing)?,
-                    )),
+                    true => Ok((crate::packages::shelf(r)?, locations::places(r, &settings, &hearing)?)),
                     // Where else content is, only the site knows.
                     false => Ok((point::shelf(r, &assignment)?, locations::told(&assignment.groups))),
                 })
@@ -296,7 +293,7 @@ impl Site {
         let _alone = self.shelving.lock().await;
         let settings = self.settings();
         let hearing = self.points.hearing.clone();
-        let places = self.read(move |r| locations::places(r, &settings.public_url(), &hearing)).await?;
+        let places = self.read(move |r| locations::places(r, &settings, &hearing)).await?;
         self.relocate(places);
         Ok(())
     }
@@ -538,7 +535,7 @@ pub async fn status(site: &Arc<Site>) -> Result<Status, Problem> {
     points.iter().for_each(|shown| delivered::add(&mut all, &shown.served));
     Ok(Status {
         delivered: all,
-        taken: groups_of(&site.locations.taken, &locations::taken::KINDS.map(locations::taken::name)),
+        taken: groups_of(&site.locations.taken, &locations::taken::KINDS.map(|kind| kind.name())),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         site: site.code().to_string(),
         data_dir: settings.site.data_dir.clone(),

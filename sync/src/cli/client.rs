@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::digest::Sha256Digest;
@@ -12,6 +13,7 @@ use dp::client::{
     MOST_NAMED, Removed, ShareSettings, Why,
 };
 use dp::library::LibraryError;
+use dp::server::{Served, Source};
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
@@ -367,7 +369,8 @@ async fn share(settings: &Settings, max_rate: Option<u64>, output: &Output) -> R
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| {
         Problem::new(Code::Internal, "signals cannot be handled").because_of(Some(&error))
     })?;
-    let settings = ShareSettings { client, listen, max_rate };
+    let served = Arc::new(Served::default());
+    let settings = ShareSettings { client, listen, max_rate, served: served.clone() };
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -376,6 +379,7 @@ async fn share(settings: &Settings, max_rate: Option<u64>, output: &Output) -> R
     };
     let ready = |address: SocketAddr| output.note(format!("other clients are served at {address}"));
     dp::client::share(&settings, ready, stop).await.map_err(|error| error.problem())?;
+    output.note(format!("other clients were given {}", size(served.bytes_as(Source::Peer))));
     Ok(0)
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use catalog::problem::Problem;
 use clap::{Args, Subcommand};
+use dp::client::TakenFrom;
 
 use super::output::{safe, size, when};
 use super::{Global, Output, connect};
@@ -101,6 +102,9 @@ fn show(status: &crate::site::Status, output: &Output) {
     for (group, taken) in &status.taken {
         output.line(format!(" TAKEN    by {}: {}", safe(group), list(taken, &size)));
     }
+    if let Some(text) = saved(&status.taken) {
+        output.line(text);
+    }
     for shown in &status.points {
         output.line(format!(
             " DP       {} {} · seen {} · {} packages, {} on the way, {} failed",
@@ -171,6 +175,14 @@ fn on_demand(all: &crate::point::demand::OnDemand, output: &Output) {
 
 fn list(counts: &BTreeMap<String, u64>, shown: &dyn Fn(u64) -> String) -> String {
     counts.iter().map(|(name, count)| format!("{name} {}", shown(*count))).collect::<Vec<_>>().join(", ")
+}
+
+/// What clients did not fetch because it was in other content of theirs, of all that they have got.
+fn saved(taken: &crate::points::delivered::Groups) -> Option<String> {
+    let saved: u64 = taken.values().filter_map(|row| row.get(TakenFrom::Saved.name())).sum();
+    let all: u64 = taken.values().flat_map(BTreeMap::values).sum();
+    (saved > 0)
+        .then(|| format!(" SAVED    {} of {}: clients had it in other content", size(saved), size(all)))
 }
 
 /// Counters start with the daemon, so the line says since when.
