@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod api;
 pub mod authoring;
+mod blocking;
 pub mod boundaries;
 pub mod carrying;
 pub mod cli;

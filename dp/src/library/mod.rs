@@ -165,6 +165,15 @@ pub struct Usage {
     pub free: u64,
 }
 
+/// What may still be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes free on the file system, beside those that stay free.
+    pub free: u64,
+    /// Bytes that have arrived already of what is not whole yet.
+    pub staged: u64,
+}
+
 impl Library {
     /// Opens or creates the library in `dir`, and sweeps what a crash may have left: temporary files, side files without
     /// content. Staged files stay: they are resumed.
@@ -452,15 +461,27 @@ impl Library {
     /// # Errors
     /// [`LibraryError::Io`].
     pub fn usage(&self) -> Result<Usage, LibraryError> {
-        let mut usage = Usage { blobs: 0, bytes: 0, staged: 0, free: self.free()? };
+        let mut usage = Usage { blobs: 0, bytes: 0, staged: self.bytes_staged()?, free: self.free()? };
         for path in files_below(&self.inner.dir.join("blobs"))? {
             usage.blobs += 1;
             usage.bytes += fs::symlink_metadata(&path).map_or(0, |found| found.len());
         }
-        for path in list(&self.inner.dir.join("staging"))? {
-            usage.staged += fs::symlink_metadata(&path).map_or(0, |found| found.blocks() * 512);
-        }
         Ok(usage)
+    }
+
+    /// What may still be stored. Unlike [`Self::usage`] this looks at no content, however much there is.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn room(&self) -> Result<Room, LibraryError> {
+        let free = self.free()?.saturating_sub(self.inner.settings.min_free);
+        Ok(Room { free, staged: self.bytes_staged()? })
+    }
+
+    /// Bytes that arriving files have on the disk.
+    fn bytes_staged(&self) -> Result<u64, LibraryError> {
+        let size = |path: &PathBuf| fs::symlink_metadata(path).map_or(0, |found| found.blocks() * 512);
+        Ok(list(&self.inner.dir.join("staging"))?.iter().map(size).sum())
     }
 
     /// How many bytes of each content have arrived that is not whole yet, as far as it is known by its SHA-256.

@@ -208,6 +208,7 @@ fn a_full_disk_is_refused_before_the_first_byte() {
     let error = library.stage(&wanted(&bytes(1, 10))).unwrap_err();
     assert!(matches!(error, LibraryError::Full { needed: 10, .. }));
     assert_eq!(error.code(), Code::DiskFull);
+    assert_eq!(library.room().unwrap(), Room { free: 0, staged: 0 });
 }
 
 #[test]

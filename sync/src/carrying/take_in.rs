@@ -20,6 +20,7 @@ use super::content::{CarriedFile, distinct};
 use super::prestage::{Manifest, Piece, look_through, matches, open, read};
 use super::{Stop, Told};
 use crate::admin::{Answer, Caller, Work};
+use crate::blocking::blocking;
 use crate::clock;
 use crate::packages::content::{still_there, take_away};
 use crate::points::wire::Assignment;
@@ -212,17 +213,9 @@ async fn take_and_record(
     .await
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
-    tokio::task::spawn_blocking(work).await.map_err(|died| Problem::of(Code::Internal, &died))?
-}
-
 async fn enough_space(site: &Arc<Site>, bytes: u64) -> Result<(), Problem> {
     let library = site.library.clone();
-    let free = blocking(move || library.free().map_err(|error| error.problem())).await?;
-    let kept = site.settings().download.min_free;
-    let room = free.saturating_sub(kept);
+    let room = blocking(move || library.room().map_err(|error| error.problem())).await?.free;
     if bytes <= room {
         return Ok(());
     }

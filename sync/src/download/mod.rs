@@ -18,6 +18,7 @@ use tracing::{Instrument as _, info, info_span, warn};
 use url::Url;
 
 use crate::admin::{Answer, Caller, Work};
+use crate::blocking::blocking;
 use crate::clock;
 use crate::config::{self, Settings, Source};
 use crate::import::IMPORT;
@@ -142,11 +143,11 @@ pub async fn fill(
         for (file, sha256) in present.iter().filter_map(|file| Some((file, file.sha256?))) {
             let target = folder.join(file.file_name.as_str());
             if !target.exists() {
-                blocking(site, move |library| library.place(sha256, &target)).await?;
+                in_library(site, move |library| library.place(sha256, &target)).await?;
             }
         }
     }
-    enough_space(site, &settings, wanted.iter().map(|file| file.size).sum()).await?;
+    enough_space(site, wanted.iter().map(|file| file.size).sum()).await?;
     let policy = Arc::new(policy(&settings));
     let at_once = Arc::new(Semaphore::new(settings.download.parallel_files));
     let mut running = tokio::task::JoinSet::new();
@@ -214,17 +215,12 @@ fn line(file: &PackageFile, outcome: &str) -> FilledFile {
 }
 
 /// Refuses before the first byte where the disk cannot hold what is missing.
-async fn enough_space(site: &Arc<Site>, settings: &Settings, missing: u64) -> Result<(), Problem> {
-    let library = site.library.clone();
-    let usage = tokio::task::spawn_blocking(move || library.usage())
-        .await
-        .map_err(|died| Problem::of(Code::Internal, &died))?
-        .map_err(problem)?;
-    let needed = missing.saturating_sub(usage.staged);
-    if needed + settings.download.min_free > usage.free && missing > 0 {
+async fn enough_space(site: &Arc<Site>, missing: u64) -> Result<(), Problem> {
+    let room = in_library(site, dp::library::Library::room).await?;
+    if missing > 0 && missing.saturating_sub(room.staged) > room.free {
         let message = format!(
-            "{missing} bytes are to be stored, {} are free, and {} of them are kept free ([download] min_free)",
-            usage.free, settings.download.min_free
+            "{missing} bytes are to be stored, and {} are free beside [download] min_free",
+            room.free
         );
         return Err(Problem::new(Code::DiskFull, message).keeping("nothing was fetched"));
     }
@@ -348,9 +344,13 @@ async fn stored(
     progress: &Progress,
 ) -> Result<FilledFile, Problem> {
     let sha256 = fetched.stored.digest();
-    let fingerprint = blocking(site, move |library| library.fingerprint(sha256)).await?.ok_or_else(|| {
-        Problem::new(Code::ContentCorrupt, format!("`{}` vanished from the content library", file.file_name))
-    })?;
+    let fingerprint =
+        in_library(site, move |library| library.fingerprint(sha256)).await?.ok_or_else(|| {
+            Problem::new(
+                Code::ContentCorrupt,
+                format!("`{}` vanished from the content library", file.file_name),
+            )
+        })?;
     let sha1_only = file.digests.sha256.is_none();
     let (id, row) = (package.clone(), file.file);
     let (sha1, size) = (fingerprint.sha1, fingerprint.size);
@@ -367,7 +367,7 @@ async fn stored(
     .await?;
     if let Some(folder) = folder {
         let target = folder.join(file.file_name.as_str());
-        blocking(site, move |library| library.place(sha256, &target)).await?;
+        in_library(site, move |library| library.place(sha256, &target)).await?;
     }
     let outcome = if fetched.already_there { "shared" } else { "stored" };
     info!(content.sha256 = %sha256, size_bytes = size, "{} is {outcome}, every published digest verified", file.file_name);
@@ -382,13 +382,10 @@ async fn stored(
     })
 }
 
-async fn blocking<T: Send + 'static>(
+async fn in_library<T: Send + 'static>(
     site: &Arc<Site>,
     work: impl FnOnce(&dp::library::Library) -> Result<T, dp::library::LibraryError> + Send + 'static,
 ) -> Result<T, Problem> {
     let library = site.library.clone();
-    tokio::task::spawn_blocking(move || work(&library))
-        .await
-        .map_err(|died| Problem::of(Code::Internal, &died))?
-        .map_err(problem)
+    blocking(move || work(&library).map_err(problem)).await
 }
