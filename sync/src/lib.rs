@@ -39,6 +39,7 @@ pub mod select;
 pub mod sequence;
 pub mod site;
 pub mod software;
+pub mod status;
 pub mod tasks;
 pub mod telemetry;
 pub mod tls;
