@@ -118,7 +118,7 @@ impl Reader<'_> {
 }
 
 impl Writer<'_> {
-    /// The library holds these bytes, verified.
+    /// The library holds these bytes, verified. What the site's own point served of them before they were lost it serves again.
     pub fn record_content(
         &self,
         sha256: Sha256Digest,
@@ -135,18 +135,18 @@ impl Writer<'_> {
                 ":now": now.as_millisecond(),
             },
         )?;
-        Ok(())
+        self.serve_what_was_lost(sha256)
     }
 
     /// The library no longer holds these bytes: packages lack them, and the site's own distribution point does not serve
-    /// them. Points on other machines have their own copies.
+    /// them until they are there again. Points on other machines have their own copies.
     pub fn forget_content(&self, sha256: Sha256Digest) -> Result<(), SchemaError> {
         self.execute(
             "UPDATE package_file SET state = 'queued'
               WHERE state = 'stored' AND file_id IN (SELECT file_id FROM file WHERE content = ?1)",
             [sha256.0],
         )?;
-        self.execute("DELETE FROM distributed_file WHERE content = ?1 AND point_id = 1", [sha256.0])?;
+        self.lose(sha256)?;
         self.execute("UPDATE file SET content = NULL WHERE content = ?1", [sha256.0])?;
         self.execute("DELETE FROM content WHERE sha256 = ?1", [sha256.0])?;
         Ok(())

@@ -7,7 +7,6 @@ use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
 use crate::column::{number, sha1_or_none, sha256, size, text, time};
-use crate::points::OWN_POINT;
 use crate::{Reader, SchemaError, Writer};
 
 /// A distribution point with what it serves.
@@ -157,7 +156,8 @@ impl Writer<'_> {
 
     /// Makes a point serve what a package holds now, and only that.
     pub fn distribute(&self, id: &PackageId, point: i64, now: Timestamp) -> Result<(), SchemaError> {
-        self.withdraw(id, point)?;
+        self.take_off(id, point)?;
+        self.forget_lost(id, point, true)?;
         self.execute(
             "INSERT INTO distribution (package_id, point_id, version, at)
              SELECT package_id, ?2, version, ?3 FROM package WHERE package_id = ?1",
@@ -171,31 +171,23 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The site's own point serves content again that was set aside and is there again: what every package that was
-    /// distributed as it is now has of it.
-    pub fn offer_again(&self, sha256: Sha256Digest) -> Result<(), SchemaError> {
+    /// Content that was set aside is there again: no package lacks it any more.
+    pub fn lacks_no_more(&self, sha256: Sha256Digest) -> Result<(), SchemaError> {
         self.execute(
             "UPDATE package_file SET state = 'stored'
               WHERE state = 'queued' AND file_id IN (SELECT file_id FROM file WHERE content = ?1)",
             [sha256.0],
-        )?;
-        self.execute(
-            "INSERT INTO distributed_file (package_id, point_id, file_name, content, sha1, size)
-             SELECT DISTINCT member.package_id, sent.point_id, member.file_name, content.sha256, content.sha1, content.size
-               FROM package_file AS member JOIN file USING (file_id) JOIN content ON content.sha256 = file.content
-               JOIN package USING (package_id)
-               JOIN distribution AS sent ON sent.package_id = member.package_id AND sent.version = package.version
-              WHERE content.sha256 = ?1 AND sent.point_id = ?2 AND NOT EXISTS (
-                    SELECT 1 FROM distributed_file AS there
-                     WHERE there.package_id = member.package_id AND there.point_id = sent.point_id
-                       AND there.file_name = member.file_name)",
-            (sha256.0, OWN_POINT),
         )?;
         Ok(())
     }
 
     /// Takes a package off a point.
     pub fn withdraw(&self, id: &PackageId, point: i64) -> Result<(), SchemaError> {
+        self.forget_lost(id, point, false)?;
+        self.take_off(id, point)
+    }
+
+    fn take_off(&self, id: &PackageId, point: i64) -> Result<(), SchemaError> {
         self.execute(
             "DELETE FROM distribution WHERE package_id = ?1 AND point_id = ?2",
             (id.as_str(), point),

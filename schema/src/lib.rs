@@ -17,6 +17,7 @@ pub mod documents;
 mod handle;
 pub mod keys;
 pub mod licenses;
+mod lost;
 pub mod metadata;
 mod open;
 pub mod packages;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use catalog::digest::{Digests, Sha256Digest};
+use catalog::digest::{Digests, Sha256Digest, Wanted};
 use catalog::id::{FileName, PackageId, RevisionId, RevisionNumber, SiteCode};
 use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
@@ -219,6 +219,14 @@ impl Reader<'_> {
     ) -> Result<Vec<RevisionId>, SchemaError> {
         let held: Vec<_> = self.package_files(id)?.into_iter().map(|file| file.revision).collect();
         Ok(members.iter().map(|member| member.revision).filter(|revision| held.contains(revision)).collect())
+    }
+
+    /// Files that some package lacks, as far as anything was published by which they can be known.
+    pub fn lacking_files(&self) -> Result<Vec<Wanted>, SchemaError> {
+        const SQL: &str = "
+            SELECT DISTINCT size, sha1, sha256 FROM package_file JOIN file USING (file_id) WHERE state <> 'stored'";
+        let all = self.all(SQL, [], |row| Ok(Wanted::new(size(row, "size")?, digests(row)?)))?;
+        Ok(all.into_iter().flatten().collect())
     }
 }
 

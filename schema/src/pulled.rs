@@ -2,7 +2,7 @@
 
 use catalog::digest::{Sha1Digest, Sha256Digest};
 use catalog::id::FileName;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rusqlite::named_params;
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +33,8 @@ pub struct PulledRow {
 
 impl Reader<'_> {
     /// At a site: public content that was given to some point and is not to be taken off there, for a point that says it
-    /// fetches what it is asked for, and may. Any other is given what it is to hold, and nothing else.
+    /// fetches what it is asked for, and may. Any other is given what it is to hold, and nothing else. Content that was offered
+    /// and is not there at present ([`Reader::is_lost_to`]) is none of it, and is not withdrawn either.
     pub fn offered_content(
         &self,
         content: Sha256Digest,
@@ -75,6 +76,11 @@ impl Reader<'_> {
             })
         })
     }
+
+    /// On a point: until when its clock was seen to go on.
+    pub fn seen_time(&self) -> Result<Option<Timestamp>, SchemaError> {
+        self.first("SELECT at FROM seen_time", [], |row| time(row, "at"))
+    }
 }
 
 impl Writer<'_> {
@@ -102,6 +108,21 @@ impl Writer<'_> {
         self.execute(
             "UPDATE pulled_content SET used = max(used, ?2) WHERE sha256 = ?1",
             (content.0, at.as_millisecond()),
+        )?;
+        Ok(())
+    }
+
+    /// The clock was seen, after it had leapt by so much since it was seen before: what was pulled is as old as it was then.
+    /// Where it leapt back only what would have been used in the future moves.
+    pub fn time_is_seen(&self, leapt: SignedDuration, now: Timestamp) -> Result<(), SchemaError> {
+        let leapt = i64::try_from(leapt.as_millis()).unwrap_or_default();
+        self.execute(
+            "UPDATE pulled_content SET used = min(used + ?1, ?2) WHERE ?1 > 0 OR used > ?2",
+            (leapt, now.as_millisecond()),
+        )?;
+        self.execute(
+            "INSERT INTO seen_time (only, at) VALUES (1, ?1) ON CONFLICT DO UPDATE SET at = excluded.at",
+            [now.as_millisecond()],
         )?;
         Ok(())
     }
@@ -178,5 +199,43 @@ mod tests {
         });
         assert_eq!(told, (true, false, false, true));
         store.close().unwrap();
+    }
+
+    #[test]
+    fn what_was_pulled_is_as_old_after_a_leap_of_the_clock_as_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("site.db"), 1).unwrap();
+        let at = |hours: i64| Timestamp::from_second(1_000_000_000 + hours * 3_600).unwrap();
+        let leap = SignedDuration::from_hours(9_600);
+        let change = move |w: &Writer<'_>| {
+            let name: FileName = "a.esd".parse().map_err(|_| SchemaError::Value("a name".to_owned()))?;
+            let pull = |w: &Writer<'_>, number: u8, used: Timestamp| {
+                let content = Sha256Digest([number; 32]);
+                w.record_content(content, Sha1Digest([number; 20]), 9, false, used)?;
+                w.record_pulled(content, &name, false, used)
+            };
+            let ages = |w: &Writer<'_>, now: Timestamp| -> Result<Vec<_>, SchemaError> {
+                Ok(w.pulled_contents()?
+                    .iter()
+                    .map(|row| (row.sha256.0[0], now.duration_since(row.used).as_hours()))
+                    .collect())
+            };
+            assert_eq!(w.seen_time()?, None);
+            pull(w, 1, at(0))?;
+            pull(w, 2, at(40))?;
+            w.time_is_seen(SignedDuration::ZERO, at(50))?;
+            assert_eq!((ages(w, at(50))?, w.seen_time()?), (vec![(1, 50), (2, 10)], Some(at(50))));
+            // The third came between the leap and its being seen.
+            pull(w, 3, at(50) + leap)?;
+            w.time_is_seen(leap, at(50) + leap)?;
+            assert_eq!(ages(w, at(50) + leap)?, [(1, 50), (2, 10), (3, 0)]);
+            // And the fourth before the clock was seen to be right again.
+            pull(w, 4, at(51))?;
+            w.time_is_seen(-leap, at(51))?;
+            assert_eq!(ages(w, at(51))?, [(1, 51), (2, 11), (3, 1), (4, 0)]);
+            Ok(())
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(store.write(change)).unwrap();
     }
 }

@@ -279,8 +279,24 @@ fn packages_follow_the_rules_and_share_content() {
         assert!(store.read(|r| r.unused_contents()).await.unwrap().is_empty());
         store.write(move |w| w.forget_content(content)).await.unwrap();
         assert!(store.read(|r| r.shelf()).await.unwrap().is_empty());
-        let files = store.read(move |r| r.package_files(&package)).await.unwrap();
+        let id = package.clone();
+        let files = store.read(move |r| r.package_files(&id)).await.unwrap();
         assert_eq!(files[0].state, FileState::Queued);
+        // Sent anew while it lacks the file, a package misses it all the same; the file is served when it is there again.
+        let (id, other) = (package.clone(), second.clone());
+        let (shelf, state) = store
+            .write(move |w| {
+                w.distribute(&id, 1, NOW)?;
+                w.distribute(&other, 1, NOW)?;
+                w.record_content(content, Sha1Digest([1; 20]), 1_001, true, NOW)?;
+                w.mark_file_stored(&id, files[0].file, content, NOW)?;
+                w.lacks_no_more(content)?;
+                Ok((w.shelf()?, w.package_files(&other)?[0].state))
+            })
+            .await
+            .unwrap();
+        assert_eq!(shelf.iter().map(|row| &row.package).collect::<Vec<_>>(), [&package]);
+        assert_eq!(state, FileState::Stored);
         let next = create(NewPackage {
             name: "Third".to_owned(),
             description: String::new(),

@@ -93,6 +93,14 @@ impl Site {
         })
         .await
         .map_err(|died| Problem::of(Code::Internal, &died))??;
+        // A process may have died between taking content in and recording it; or it may have known that a file is bad of which
+        // the disk did not let go.
+        let (believing, recorded) =
+            (library.clone(), store.read(|r| r.content_digests()).await.map_err(problem)?);
+        tokio::task::spawn_blocking(move || believing.believe_only(&recorded))
+            .await
+            .map_err(|died| Problem::of(Code::Internal, &died))?
+            .map_err(problem)?;
         let code = settings.site.code.clone();
         let wanted = code.clone();
         let point = settings.dp.name.clone();

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use support::http;
 
-use crate::points::{Machine, site_with_package, spawn, state, token, until};
+use crate::points::{Machine, break_file, site_with_package, spawn, state, token, until};
 
 /// What a command says on a machine.
 async fn says(machine: &Machine, args: &[&str]) -> Value {
@@ -121,11 +121,25 @@ async fn many_clients_of_a_pulling_point_cost_the_site_one_copy() {
     site.ok(&["package", "withdraw", "p", "--from", "rome"]).await;
     until("taken off", async || says(&rome, &["content", "list"]).await == json!([])).await;
 
+    // The site's own copy goes bad, and nobody has another one: that is no withdrawal, and what others fetched stays with them.
+    let key = std::fs::read_to_string(rome.path("point/point.key")).unwrap();
+    let offered = async || {
+        let offer = http().get(format!("{}/point/offer/{third}?pieces=no", site.url)).bearer_auth(key.trim());
+        offer.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(offered().await, 200);
+    let esd = site.published.esds.iter().find(|esd| esd.fingerprint.sha256.to_string() == third).unwrap();
+    site.origin.fault(&esd.path, support::Fault::Status(404, None));
+    break_file(&site.folder.path().join("site/content/blobs").join(&third[..2]).join(&third));
+    site.refused("PACKAGE_PARTLY_DONE", &["package", "validate", "p", "--repair"]).await;
+    assert_eq!(offered().await, 503);
+    site.origin.heal(&esd.path);
+    site.ok(&["package", "download", "p"]).await;
+    assert_eq!(offered().await, 200);
+
     // Private content is fetched for nobody here: it was not sent to this point.
     site.ok(&["package", "set", "p", "access=private"]).await;
     assert_eq!(rome.get(&format!("/content/{third}")).await, None);
-    let key = std::fs::read_to_string(rome.path("point/point.key")).unwrap();
-    let offer = http().get(format!("{}/point/offer/{third}", site.url)).bearer_auth(key.trim());
-    assert_eq!(offer.send().await.unwrap().status(), 404);
+    assert_eq!(offered().await, 404);
     rome.stop().await;
 }

@@ -25,7 +25,7 @@ use catalog::id::FileName;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::library::{Library, LibraryError, Settings};
+use crate::library::{Library, LibraryError, Part, Settings};
 
 /// What was used within this time stays: another process may be about to use it.
 const YOUNG: Duration = Duration::from_secs(600);
@@ -35,7 +35,7 @@ const LONGEST_HOLDER: usize = 64;
 /// How much is kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CacheLimits {
-    /// Bytes of all contents; none if not given.
+    /// Bytes of all contents, and of what has arrived of others; none if not given.
     pub size: Option<u64>,
     /// How long what nobody uses stays; for ever if not given.
     pub age: Option<Duration>,
@@ -65,6 +65,9 @@ pub struct CachedContent {
     pub used: Option<Timestamp>,
     /// Who needs it.
     pub pinned_by: Vec<String>,
+    /// Only a part of it has arrived.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
 }
 
 /// Why a content is removed.
@@ -265,22 +268,42 @@ impl Cache {
     /// [`LibraryError::Io`].
     pub fn list(&self) -> Result<Vec<CachedContent>, LibraryError> {
         let pins = self.pins()?;
-        let shown = |(content, size): (Sha256Digest, u64)| {
-            let card = self.card(content);
-            let private = is_private(&card);
-            let card = card.ok().flatten();
-            CachedContent {
-                content,
-                size,
-                file_name: card.as_ref().map(|card| card.file_name.clone()),
-                private,
-                used: card.map(|card| card.used),
-                pinned_by: pins.iter().filter(|(of, _)| *of == content).map(|(_, by)| by.clone()).collect(),
-            }
-        };
-        let mut all: Vec<_> = self.library.contents()?.into_iter().map(shown).collect();
+        let mut all: Vec<_> = self
+            .library
+            .contents()?
+            .into_iter()
+            .map(|(content, size)| self.shown(content, size, &pins))
+            .collect();
         all.sort_by_key(|one| std::cmp::Reverse(one.used));
         Ok(all)
+    }
+
+    fn shown(&self, content: Sha256Digest, size: u64, pins: &[(Sha256Digest, String)]) -> CachedContent {
+        let card = self.card(content);
+        let private = is_private(&card);
+        let card = card.ok().flatten();
+        CachedContent {
+            content,
+            size,
+            file_name: card.as_ref().map(|card| card.file_name.clone()),
+            private,
+            used: card.map(|card| card.used),
+            pinned_by: pins.iter().filter(|(of, _)| *of == content).map(|(_, by)| by.clone()).collect(),
+            partial: false,
+        }
+    }
+
+    /// What has arrived in part, and nobody works on. It was used when its last byte came, if not later.
+    fn parts(&self) -> Result<Vec<(CachedContent, Part)>, LibraryError> {
+        let pins = self.pins()?;
+        let shown = |part: Part| {
+            let content = part.sha256.filter(|_| !self.library.is_at_work_on(&part))?;
+            let came = Timestamp::try_from(part.modified).ok();
+            let card = self.shown(content, part.bytes, &pins);
+            let used = card.used.max(came);
+            Some((CachedContent { used, partial: true, ..card }, part))
+        };
+        Ok(self.library.parts()?.into_iter().filter_map(shown).collect())
     }
 
     /// Cards of contents that are not here, and that nobody has fetched for a while. What is staged is on its way, however
@@ -307,7 +330,8 @@ impl Cache {
         Ok(())
     }
 
-    /// Removes what is beyond `limits`, or everything, but for what is pinned or was used a moment ago. `coming` bytes are
+    /// Removes what is beyond `limits`, or everything, but for what is pinned or was used a moment ago, and parts of contents that
+    /// somebody works on. `coming` bytes are
     /// about to be fetched. `dry_run`: only says so.
     ///
     /// # Errors
@@ -323,16 +347,26 @@ impl Cache {
         let _held = if dry_run { None } else { Some(self.lock()?) };
         // In this order: what is staged now and appears meanwhile is seen at least once.
         let staged: HashSet<_> = self.library.staged()?.into_iter().map(|(content, _)| content).collect();
+        let parts = self.parts()?;
         let all = self.list()?;
-        let removed = choose(&all, limits, coming, everything, now);
+        let with_parts: Vec<_> = all.iter().chain(parts.iter().map(|(shown, _)| shown)).cloned().collect();
+        let mut removed = choose(&with_parts, limits, coming, everything, now);
         if dry_run {
             return Ok(removed);
         }
-        for Removed { content: gone, .. } in &removed {
+        let (partial, whole): (Vec<_>, Vec<_>) = removed.iter().cloned().partition(|one| one.content.partial);
+        for Removed { content: gone, .. } in partial {
+            let part = parts.iter().find(|(shown, _)| shown.content == gone.content).map(|(_, part)| part);
+            // A transfer may have begun meanwhile.
+            if !part.map_or(Ok(false), |part| self.library.drop_part(part))? {
+                removed.retain(|one| one.content != gone);
+            }
+        }
+        for Removed { content: gone, .. } in &whole {
             self.library.remove(gone.content)?;
             let stays = |name: &FileName| {
                 let gone =
-                    |one: &CachedContent| removed.iter().any(|other| other.content.content == one.content);
+                    |one: &CachedContent| whole.iter().any(|other| other.content.content == one.content);
                 all.iter().any(|one| one.file_name.as_ref() == Some(name) && !gone(one))
             };
             if let Some(name) = gone.file_name.as_ref().filter(|name| !stays(name)) {

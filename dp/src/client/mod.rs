@@ -355,8 +355,8 @@ async fn fetch_by(
         progress(Progress { have, size: answer.size, doing });
         clock.sleep(pause).await;
     };
-    let peers = fetched.served.iter().filter_map(|one| Some((one.kind, one.at.as_ref()?, one.fault?)));
-    site.report_codes(content, peers).await;
+    let peers = fetched.served.iter().filter_map(|one| Some((one.kind, one.at.clone()?, one.fault?)));
+    let peers: Vec<_> = peers.collect();
     // What an earlier attempt had received is part of the file, unless somebody had to begin anew.
     if fetched.resumed_from > 0 && !before.is_empty() {
         before.append(&mut fetched.served);
@@ -372,6 +372,8 @@ async fn fetch_by(
         library.place(content, &placed)
     })
     .await?;
+    // What is here waits for nobody.
+    site.report_codes(content, peers.iter().map(|(kind, at, code)| (*kind, at, *code))).await;
     Ok(ClientFetched {
         content,
         file_name: answer.file_name,

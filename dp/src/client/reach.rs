@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Coded as _};
+use tokio::task::JoinSet;
 use tracing::debug;
 use url::Url;
 
@@ -19,8 +20,8 @@ use crate::transfer::{At, Source, SourceKind};
 
 /// Location flood: more are not asked.
 const MOST_LOCATIONS: usize = 64;
-/// A report is a courtesy: nobody waits long for it.
-const REPORT_DEADLINE: Duration = Duration::from_secs(20);
+/// A report is a courtesy: nobody waits long for all of them together.
+const REPORT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The address in the URL of a peer.
 fn socket_address(url: &Url) -> Option<SocketAddr> {
@@ -133,6 +134,7 @@ impl<'a> Reach<'a> {
         content: Sha256Digest,
         sources: impl Iterator<Item = (SourceKind, &At, Code)>,
     ) {
+        let mut running = JoinSet::new();
         for (kind, at, code) in sources {
             let (SourceKind::Peer, At::Url(url)) = (kind, at) else { continue };
             let Some(peer) = socket_address(url) else { continue };
@@ -142,10 +144,13 @@ impl<'a> Reach<'a> {
             else {
                 continue;
             };
-            if let Err(fault) = web.tell(&url, json, REPORT_DEADLINE, LARGEST_ANSWER).await {
-                debug!("the site took no report of {peer}: {fault}");
-            }
+            running.spawn(async move {
+                if let Err(fault) = web.tell(&url, json, REPORT_DEADLINE, LARGEST_ANSWER).await {
+                    debug!("the site took no report of {peer}: {fault}");
+                }
+            });
         }
+        running.join_all().await;
     }
 
     fn source(&self, location: &Location, private: bool) -> Result<Source, ClientError> {

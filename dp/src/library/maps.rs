@@ -1,11 +1,11 @@
 //! Maps of blocks, beside the content that they are of.
 
-use std::fs::{self, File};
-use std::io::{BufReader, Write as _};
+use std::fs;
+use std::io::BufReader;
 
 use catalog::digest::Sha256Digest;
 
-use super::{Library, LibraryError, sync_folder};
+use super::{Library, LibraryError, whole};
 use crate::delta::BlockMap;
 
 impl Library {
@@ -36,16 +36,7 @@ impl Library {
         let made = BlockMap::of(&print, &mut content, go_on);
         let made = made.map_err(|source| self.unreadable(digest, source))?;
         let Some(map) = made else { return Ok(false) };
-        let path = self.fanned("maps", digest);
-        let folder = path.parent().unwrap_or(&path);
-        fs::create_dir_all(folder).map_err(LibraryError::io("create", folder))?;
-        let temporary = path.with_extension("tmp");
-        let failed = |act| LibraryError::io(act, &temporary);
-        let mut file = File::create(&temporary).map_err(failed("create"))?;
-        file.write_all(&map.encode()).map_err(failed("write"))?;
-        file.sync_all().map_err(failed("sync"))?;
-        fs::rename(&temporary, &path).map_err(LibraryError::io("rename to", &path))?;
-        sync_folder(&path)?;
+        whole::write(&self.fanned("maps", digest), &map.encode())?;
         Ok(true)
     }
 }

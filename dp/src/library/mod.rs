@@ -10,13 +10,16 @@
 //! file. Names are made of digests that we computed: no client and no upstream names a path. Everything here blocks;
 //! async callers use a blocking thread.
 
+mod doubt;
 mod error;
 mod growth;
 mod maps;
+mod parts;
 mod sidecar;
 mod staged;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -24,15 +27,18 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::digest::{Checker, Fingerprint, Mismatch, Sha256Digest, Wanted};
 use rustix::fs::OFlags;
 
+use doubt::Doubts;
 pub use error::{Damage, LibraryError};
 pub use growth::{Grown, Growth};
+pub use parts::Part;
 pub use staged::{Appended, Note, Staged};
+use whole::Temporary;
 
 /// How a library behaves.
 #[derive(Debug, Clone, Copy, Default)]
@@ -51,7 +57,7 @@ pub struct Library {
 struct Inner {
     dir: PathBuf,
     settings: Settings,
-    distrusted: Mutex<HashSet<Sha256Digest>>,
+    doubts: Doubts,
 }
 
 /// Proof that content is in the library. Only committing, ingesting and finding make one.
@@ -165,15 +171,6 @@ pub struct Usage {
     pub free: u64,
 }
 
-/// What may still be stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
-    /// Bytes free on the file system, beside those that stay free.
-    pub free: u64,
-    /// Bytes that have arrived already of what is not whole yet.
-    pub staged: u64,
-}
-
 impl Library {
     /// Opens or creates the library in `dir`, and sweeps what a crash may have left: temporary files, side files without
     /// content. Staged files stay: they are resumed.
@@ -182,7 +179,7 @@ impl Library {
     /// [`LibraryError::Io`].
     pub fn open(dir: &Path, settings: Settings) -> Result<Self, LibraryError> {
         let library =
-            Self { inner: Arc::new(Inner { dir: dir.to_owned(), settings, distrusted: Mutex::default() }) };
+            Self { inner: Arc::new(Inner { dir: dir.to_owned(), settings, doubts: Doubts::default() }) };
         for name in ["blobs", "hashes", "maps", "staging", "quarantine"] {
             let path = dir.join(name);
             fs::create_dir_all(&path).map_err(LibraryError::io("create", &path))?;
@@ -227,7 +224,10 @@ impl Library {
         }
         let staging = self.inner.dir.join("staging");
         for path in list(&staging)? {
-            if !name_of(&path).is_some_and(staged::is_staged_name) && is_left_over(&path) {
+            let is_note = path.extension().is_some_and(|extension| extension == "json");
+            let useful = name_of(&path).is_some_and(staged::is_staged_name)
+                && (!is_note || path.with_extension("part").exists());
+            if !useful && is_left_over(&path) {
                 remove_if_there(&path)?;
             }
         }
@@ -250,12 +250,13 @@ impl Library {
         staged::remove(&self.inner.dir, wanted)
     }
 
-    /// Whether these very bytes are here: by SHA-256 only, because two contents may share a SHA-1.
+    /// Whether these very bytes are here: by SHA-256 only, because two contents may share a SHA-1. What nobody has recorded
+    /// ([`Self::believe_only`]) is read first.
     pub fn find(&self, wanted: &Wanted) -> Option<Stored> {
         let digest = wanted.digests.sha256?;
-        let found =
-            fs::symlink_metadata(self.blob(digest)).ok().filter(|_| !self.distrusted().contains(&digest))?;
-        (found.is_file() && found.len() == wanted.size).then_some(Stored { digest, size: wanted.size })
+        let found = fs::symlink_metadata(self.blob(digest)).ok()?;
+        let is_here = found.is_file() && found.len() == wanted.size && self.is_believed(digest);
+        is_here.then_some(Stored { digest, size: wanted.size })
     }
 
     /// Opens content; `None` where it is not here. What is no plain file of the recorded size is refused.
@@ -362,34 +363,20 @@ impl Library {
         let Some(stored) = self.open_content(digest)? else {
             return Err(LibraryError::Corrupt { digest, what: Damage::Missing });
         };
-        let name = format!(".{}.spsync-tmp", name_of(target).unwrap_or("file"));
-        let temporary = target.with_file_name(name);
-        let failed = |act| LibraryError::io(act, &temporary);
-        let _ = fs::remove_file(&temporary);
-        let mut copy =
-            File::options().write(true).create_new(true).open(&temporary).map_err(failed("create"))?;
-        let placement = if rustix::fs::ioctl_ficlone(&copy, &stored.file).is_ok() {
-            Placement::Reflinked
-        } else {
-            fs::remove_file(&temporary).map_err(failed("remove"))?;
-            if fs::hard_link(self.blob(digest), &temporary).is_ok() {
-                Placement::Linked
-            } else {
-                copy = File::options()
-                    .write(true)
-                    .create_new(true)
-                    .open(&temporary)
-                    .map_err(failed("create"))?;
-                io::copy(&mut &stored.file, &mut copy).map_err(failed("write"))?;
-                Placement::Copied
-            }
-        };
-        if placement != Placement::Linked {
-            copy.sync_all().map_err(failed("sync"))?;
+        whole::sweep_beside(target);
+        let (temporary, copy) = Temporary::beside(target, whole::create_new)?;
+        if rustix::fs::ioctl_ficlone(&copy, &stored.file).is_ok() {
+            copy.sync_all().map_err(LibraryError::io("sync", &temporary.path))?;
+            return temporary.appear().map(|()| Placement::Reflinked);
         }
-        fs::rename(&temporary, target).map_err(LibraryError::io("rename to", target))?;
-        sync_folder(target)?;
-        Ok(placement)
+        let blob = self.blob(digest);
+        if let Ok((link, ())) = Temporary::beside(target, |path| fs::hard_link(&blob, path)) {
+            return link.appear().map(|()| Placement::Linked);
+        }
+        let failed = |act| LibraryError::io(act, &temporary.path);
+        io::copy(&mut &stored.file, &mut &copy).map_err(failed("write"))?;
+        copy.sync_all().map_err(failed("sync"))?;
+        temporary.appear().map(|()| Placement::Copied)
     }
 
     /// Reads content again and compares.
@@ -408,7 +395,7 @@ impl Library {
     /// [`LibraryError::Io`].
     pub fn set_aside(&self, digest: Sha256Digest) -> Result<(), LibraryError> {
         // Where it cannot be moved, nobody takes it for what its name says all the same.
-        self.distrusted().insert(digest);
+        self.inner.doubts.bad(digest);
         let (path, aside) = (self.blob(digest), self.inner.dir.join("quarantine").join(digest.to_string()));
         match fs::rename(&path, &aside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -419,13 +406,8 @@ impl Library {
         remove_if_there(&self.fanned("hashes", digest))?;
         remove_if_there(&self.fanned("maps", digest))?;
         sync_folder_if_there(&path)?;
-        self.distrusted().remove(&digest);
+        self.inner.doubts.end(digest);
         Ok(())
-    }
-
-    /// Contents that were found bad, and that the disk would not let go of.
-    fn distrusted(&self) -> MutexGuard<'_, HashSet<Sha256Digest>> {
-        self.inner.distrusted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes content.
@@ -435,6 +417,7 @@ impl Library {
     pub fn remove(&self, digest: Sha256Digest) -> Result<(), LibraryError> {
         let path = self.blob(digest);
         remove_if_there(&path)?;
+        self.inner.doubts.end(digest);
         remove_if_there(&self.fanned("hashes", digest))?;
         remove_if_there(&self.fanned("maps", digest))?;
         sync_folder_if_there(&path)
@@ -445,10 +428,9 @@ impl Library {
     /// # Errors
     /// [`LibraryError::Io`].
     pub fn contents(&self) -> Result<Vec<(Sha256Digest, u64)>, LibraryError> {
-        let named = |path: &PathBuf| path.file_name()?.to_str()?.parse::<Sha256Digest>().ok();
         let sized = |path: PathBuf| {
             let found = fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file)?;
-            Some((named(&path)?, found.len()))
+            Some((name_of(&path)?.parse().ok()?, found.len()))
         };
         let mut all: Vec<_> =
             files_below(&self.inner.dir.join("blobs"))?.into_iter().filter_map(sized).collect();
@@ -456,32 +438,26 @@ impl Library {
         Ok(all)
     }
 
+    /// The name of every content, in no order. No file is looked at.
+    fn names(&self) -> Result<Vec<Sha256Digest>, LibraryError> {
+        let all = files_below(&self.inner.dir.join("blobs"))?;
+        Ok(all.iter().filter_map(|path| name_of(path)?.parse().ok()).collect())
+    }
+
     /// How much there is.
     ///
     /// # Errors
     /// [`LibraryError::Io`].
     pub fn usage(&self) -> Result<Usage, LibraryError> {
-        let mut usage = Usage { blobs: 0, bytes: 0, staged: self.bytes_staged()?, free: self.free()? };
+        let mut usage = Usage { blobs: 0, bytes: 0, staged: 0, free: self.free()? };
         for path in files_below(&self.inner.dir.join("blobs"))? {
             usage.blobs += 1;
             usage.bytes += fs::symlink_metadata(&path).map_or(0, |found| found.len());
         }
+        for path in list(&self.inner.dir.join("staging"))? {
+            usage.staged += fs::symlink_metadata(&path).map_or(0, |found| found.blocks() * 512);
+        }
         Ok(usage)
-    }
-
-    /// What may still be stored. Unlike [`Self::usage`] this looks at no content, however much there is.
-    ///
-    /// # Errors
-    /// [`LibraryError::Io`].
-    pub fn room(&self) -> Result<Room, LibraryError> {
-        let free = self.free()?.saturating_sub(self.inner.settings.min_free);
-        Ok(Room { free, staged: self.bytes_staged()? })
-    }
-
-    /// Bytes that arriving files have on the disk.
-    fn bytes_staged(&self) -> Result<u64, LibraryError> {
-        let size = |path: &PathBuf| fs::symlink_metadata(path).map_or(0, |found| found.blocks() * 512);
-        Ok(list(&self.inner.dir.join("staging"))?.iter().map(size).sum())
     }
 
     /// How many bytes of each content have arrived that is not whole yet, as far as it is known by its SHA-256.
@@ -489,13 +465,7 @@ impl Library {
     /// # Errors
     /// [`LibraryError::Io`].
     pub fn staged(&self) -> Result<Vec<(Sha256Digest, u64)>, LibraryError> {
-        let of = |path: PathBuf| {
-            let (digest, _) = path.file_name()?.to_str()?.strip_suffix(".part")?.split_once('-')?;
-            let digest = digest.parse::<Sha256Digest>().ok()?;
-            let found = fs::symlink_metadata(&path).ok()?;
-            Some((digest, found.len().min(found.blocks() * 512)))
-        };
-        Ok(list(&self.inner.dir.join("staging"))?.into_iter().filter_map(of).collect())
+        Ok(self.parts()?.into_iter().filter_map(|part| Some((part.sha256?, part.bytes))).collect())
     }
 
     /// Bytes free on its file system.

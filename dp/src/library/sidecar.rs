@@ -7,12 +7,12 @@
 //! Numbers are little-endian. A file that does not check is as good as none: it is computed again.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::Path;
 
 use catalog::digest::{BLOCK_SIZE, Fingerprint, PIECE_SIZE, Sha1Digest, Sha256Digest};
 
-use super::{LibraryError, sync_folder};
+use super::{LibraryError, whole};
 
 const MAGIC: &[u8; 8] = b"SPSYNCH1";
 const FIXED: usize = 8 + 8 + 20 + 32 + 4 + 4;
@@ -68,13 +68,5 @@ pub(super) fn size(path: &Path) -> Option<u64> {
 }
 
 pub(super) fn write(path: &Path, print: &Fingerprint) -> Result<(), LibraryError> {
-    let folder = path.parent().unwrap_or(path);
-    fs::create_dir_all(folder).map_err(LibraryError::io("create", folder))?;
-    let temporary = path.with_extension("tmp");
-    let failed = |act| LibraryError::io(act, &temporary);
-    let mut file = File::create(&temporary).map_err(failed("create"))?;
-    file.write_all(&encode(print)).map_err(failed("write"))?;
-    file.sync_all().map_err(failed("sync"))?;
-    fs::rename(&temporary, path).map_err(LibraryError::io("rename to", path))?;
-    sync_folder(path)
+    whole::write(path, &encode(print))
 }

@@ -70,7 +70,7 @@ fn has_processors_to_spare() -> bool {
     *SPARE.get_or_init(|| std::thread::available_parallelism().is_ok_and(|count| count.get() > 2))
 }
 
-fn path_of(dir: &Path, wanted: &Wanted) -> PathBuf {
+pub(super) fn path_of(dir: &Path, wanted: &Wanted) -> PathBuf {
     let digest = wanted.digests.strongest().unwrap_or_default();
     dir.join("staging").join(format!("{digest}-{}.part", wanted.size))
 }
@@ -92,7 +92,7 @@ pub(super) fn remove(dir: &Path, wanted: &Wanted) -> Result<(), LibraryError> {
 }
 
 /// Whether the open file still has this name.
-fn is_named(file: &File, path: &Path) -> bool {
+pub(super) fn is_named(file: &File, path: &Path) -> bool {
     are_same(file.metadata(), fs::metadata(path))
 }
 
@@ -430,7 +430,7 @@ impl Staged {
         sidecar::write(&self.library.fanned("hashes", stored.digest), print)?;
         let is_there =
             self.library.open_content(stored.digest)?.is_some_and(|there| there.size == stored.size);
-        if is_there && !self.library.distrusted().contains(&stored.digest) {
+        if is_there && !self.library.inner.doubts.any(stored.digest) {
             fs::remove_file(&self.path).map_err(failed("remove"))?;
         } else {
             make_read_only(&self.file, &self.path)?;
@@ -439,7 +439,7 @@ impl Staged {
             fs::rename(&self.path, &blob).map_err(LibraryError::io("rename to", &blob))?;
             sync_folder(&blob)?;
             sync_folder(folder)?;
-            self.library.distrusted().remove(&stored.digest);
+            self.library.inner.doubts.end(stored.digest);
         }
         remove_if_there(&self.path.with_extension("json"))?;
         let Self { library, file, growth, .. } = self;

@@ -208,7 +208,6 @@ fn a_full_disk_is_refused_before_the_first_byte() {
     let error = library.stage(&wanted(&bytes(1, 10))).unwrap_err();
     assert!(matches!(error, LibraryError::Full { needed: 10, .. }));
     assert_eq!(error.code(), Code::DiskFull);
-    assert_eq!(library.room().unwrap(), Room { free: 0, staged: 0 });
 }
 
 #[test]
@@ -284,4 +283,87 @@ fn a_late_transfer_never_writes_to_published_content() {
         assert_eq!(library.verify(digest).unwrap(), Verdict::Good);
         library.remove(digest).unwrap();
     }
+}
+
+/// A disk that does not let go of a bad file, and a process that knew so and is gone: the next one reads it before it believes it.
+#[test]
+fn what_nobody_has_recorded_is_read_before_it_is_believed() {
+    let (folder, library) = library();
+    let (bad, good, recorded) = (bytes(1, 10_000), bytes(2, 10_000), bytes(3, 10_000));
+    let [at, _, known] = [&bad, &good, &recorded].map(|data| put(&library, data).digest());
+    let path = library.path(at);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(&path, vec![0; bad.len()]).unwrap();
+    // Not even root puts a file in the place of a folder.
+    fs::create_dir(folder.path().join("quarantine").join(at.to_string())).unwrap();
+    assert!(library.set_aside(at).is_err());
+    drop(library);
+
+    let again = Library::open(folder.path(), Settings::default()).unwrap();
+    again.believe_only(&HashSet::from([known])).unwrap();
+    assert_eq!(again.find(&wanted(&bad)), None);
+    assert!(again.find(&wanted(&good)).is_some() && again.find(&wanted(&recorded)).is_some());
+    // What was read once is not read again, and what was recorded is not read at all.
+    for data in [&good, &recorded] {
+        let path = again.path(wanted(data).digests.sha256.unwrap());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::write(&path, vec![0; data.len()]).unwrap();
+        assert!(again.find(&wanted(data)).is_some());
+    }
+    put(&again, &bad);
+    assert!(again.find(&wanted(&bad)).is_some());
+    assert_eq!(again.verify(at).unwrap(), Verdict::Good, "the good one is in the place of the bad one");
+}
+
+#[test]
+fn a_part_is_dropped_unless_a_transfer_works_on_it() {
+    let (folder, library) = library();
+    let (data, other) = (bytes(1, 300_000), bytes(2, 300_000));
+    let mut staged = library.stage(&wanted(&data)).unwrap();
+    staged.append(&data[..200_000]).unwrap();
+    staged.set_note(&Note { source: "http://x".to_owned(), etag: None }).unwrap();
+    let part = library.parts().unwrap().remove(0);
+    assert_eq!((part.sha256, part.bytes), (wanted(&data).digests.sha256, 200_000));
+    assert_eq!((library.arrived(&wanted(&data)), library.arrived(&wanted(&other))), (200_000, 0));
+    assert!(library.is_part_of(&part, &wanted(&data)) && !library.is_part_of(&part, &wanted(&other)));
+    assert!(library.is_at_work_on(&part) && !library.drop_part(&part).unwrap());
+    staged.append(&data[200_000..250_000]).unwrap();
+    drop(staged);
+    assert!(!library.is_at_work_on(&part) && library.drop_part(&part).unwrap());
+    assert!(library.drop_part(&part).unwrap(), "it is gone");
+    assert_eq!(fs::read_dir(folder.path().join("staging")).unwrap().count(), 0);
+    put(&library, &data);
+    // A part of another file has its name by now.
+    let mut staged = library.stage(&wanted(&other)).unwrap();
+    staged.append(&other[..100]).unwrap();
+    staged.rewind().unwrap();
+    let part = library.parts().unwrap().remove(0);
+    assert!(!library.drop_part(&part).unwrap());
+}
+
+/// Two place the same content under the same name on another file system, or one that cannot link: what appears is whole each time.
+#[test]
+fn what_is_placed_is_whole_whoever_places_it_too() {
+    let (folder, library) = library();
+    let data = bytes(3, 300_000);
+    let digest = put(&library, &data).digest();
+    // Another file system if the machine has one; else the race is between links.
+    let elsewhere =
+        tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir_in(folder.path())).unwrap();
+    let target = elsewhere.path().join("copy.esd");
+    let left = elsewhere.path().join(".1-0.spsync-tmp");
+    fs::write(&left, b"of a process that was killed a moment ago").unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..40 {
+                    library.place(digest, &target).unwrap();
+                    assert!(fs::read(&target).unwrap() == data);
+                }
+            });
+        }
+    });
+    assert!(left.exists(), "it may be at work");
+    let names: Vec<_> = fs::read_dir(elsewhere.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
 }

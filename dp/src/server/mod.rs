@@ -16,6 +16,7 @@ mod facts;
 mod follow;
 mod framing;
 mod head;
+mod head_timer;
 mod kept;
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod kernel;
@@ -66,7 +67,7 @@ use bytes::Bytes;
 use http::{Request, Response, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -76,6 +77,7 @@ pub use access::{Access, Asker, Gate};
 use admission::{Admission, Client, Place};
 use connection::Signals;
 pub use counters::{Outcome, Served, Source};
+use head_timer::HeadTimer;
 use kept::Kept;
 use listen::until_stopped;
 pub use log_throttle::LogThrottle;
@@ -275,7 +277,7 @@ impl ContentServer {
         let mut builder = hyper::server::conn::http1::Builder::new();
         // Without a timer the timeout of the head would silently be off.
         builder
-            .timer(TokioTimer::new())
+            .timer(HeadTimer::new(self.limits.read_timeout))
             .header_read_timeout(self.limits.read_timeout)
             .max_buf_size(LARGEST_HEAD)
             .half_close(false);

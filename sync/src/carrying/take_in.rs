@@ -215,7 +215,9 @@ async fn take_and_record(
 
 async fn enough_space(site: &Arc<Site>, bytes: u64) -> Result<(), Problem> {
     let library = site.library.clone();
-    let room = blocking(move || library.room().map_err(|error| error.problem())).await?.free;
+    let free = blocking(move || library.free().map_err(|error| error.problem())).await?;
+    let kept = site.settings().download.min_free;
+    let room = free.saturating_sub(kept);
     if bytes <= room {
         return Ok(());
     }

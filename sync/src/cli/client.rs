@@ -271,7 +271,8 @@ fn cleaned(removed: &[Removed], dry_run: bool, output: &Output) {
             Why::All => "everything goes",
         };
         let name = one.file_name.as_ref().map_or_else(|| "-".to_owned(), |name| safe(name.as_str()));
-        rows.push([one.content.to_string(), name, size(one.size), why.to_owned()]);
+        let bytes = if one.partial { format!("{} of it", size(one.size)) } else { size(one.size) };
+        rows.push([one.content.to_string(), name, bytes, why.to_owned()]);
     }
     output.list(&removed, removed, |one| one.content.content.to_string(), rows, "nothing has to go");
     if output.for_people() && !removed.is_empty() {

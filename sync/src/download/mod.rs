@@ -18,7 +18,6 @@ use tracing::{Instrument as _, info, info_span, warn};
 use url::Url;
 
 use crate::admin::{Answer, Caller, Work};
-use crate::blocking::blocking;
 use crate::clock;
 use crate::config::{self, Settings, Source};
 use crate::import::IMPORT;
@@ -143,11 +142,12 @@ pub async fn fill(
         for (file, sha256) in present.iter().filter_map(|file| Some((file, file.sha256?))) {
             let target = folder.join(file.file_name.as_str());
             if !target.exists() {
-                in_library(site, move |library| library.place(sha256, &target)).await?;
+                blocking(site, move |library| library.place(sha256, &target)).await?;
             }
         }
     }
-    enough_space(site, wanted.iter().map(|file| file.size).sum()).await?;
+    packages::content::forget_parts(site).await?;
+    enough_space(site, &settings, &wanted).await?;
     let policy = Arc::new(policy(&settings));
     let at_once = Arc::new(Semaphore::new(settings.download.parallel_files));
     let mut running = tokio::task::JoinSet::new();
@@ -215,12 +215,19 @@ fn line(file: &PackageFile, outcome: &str) -> FilledFile {
 }
 
 /// Refuses before the first byte where the disk cannot hold what is missing.
-async fn enough_space(site: &Arc<Site>, missing: u64) -> Result<(), Problem> {
-    let room = in_library(site, dp::library::Library::room).await?;
-    if missing > 0 && missing.saturating_sub(room.staged) > room.free {
+async fn enough_space(site: &Arc<Site>, settings: &Settings, files: &[PackageFile]) -> Result<(), Problem> {
+    let missing: u64 = files.iter().map(|file| file.size).sum();
+    let wanted: Vec<_> = files.iter().filter_map(|file| Wanted::new(file.size, file.digests)).collect();
+    // What has arrived of other files helps none of these.
+    let (arrived, free) = blocking(site, move |library| {
+        Ok((wanted.iter().map(|wanted| library.arrived(wanted)).sum::<u64>(), library.free()?))
+    })
+    .await?;
+    let needed = missing.saturating_sub(arrived);
+    if needed.saturating_add(settings.download.min_free) > free && missing > 0 {
         let message = format!(
-            "{missing} bytes are to be stored, and {} are free beside [download] min_free",
-            room.free
+            "{missing} bytes are to be stored, {free} are free, and {} of them are kept free ([download] min_free)",
+            settings.download.min_free
         );
         return Err(Problem::new(Code::DiskFull, message).keeping("nothing was fetched"));
     }
@@ -344,13 +351,9 @@ async fn stored(
     progress: &Progress,
 ) -> Result<FilledFile, Problem> {
     let sha256 = fetched.stored.digest();
-    let fingerprint =
-        in_library(site, move |library| library.fingerprint(sha256)).await?.ok_or_else(|| {
-            Problem::new(
-                Code::ContentCorrupt,
-                format!("`{}` vanished from the content library", file.file_name),
-            )
-        })?;
+    let fingerprint = blocking(site, move |library| library.fingerprint(sha256)).await?.ok_or_else(|| {
+        Problem::new(Code::ContentCorrupt, format!("`{}` vanished from the content library", file.file_name))
+    })?;
     let sha1_only = file.digests.sha256.is_none();
     let (id, row) = (package.clone(), file.file);
     let (sha1, size) = (fingerprint.sha1, fingerprint.size);
@@ -367,7 +370,7 @@ async fn stored(
     .await?;
     if let Some(folder) = folder {
         let target = folder.join(file.file_name.as_str());
-        in_library(site, move |library| library.place(sha256, &target)).await?;
+        blocking(site, move |library| library.place(sha256, &target)).await?;
     }
     let outcome = if fetched.already_there { "shared" } else { "stored" };
     info!(content.sha256 = %sha256, size_bytes = size, "{} is {outcome}, every published digest verified", file.file_name);
@@ -382,10 +385,10 @@ async fn stored(
     })
 }
 
-async fn in_library<T: Send + 'static>(
+async fn blocking<T: Send + 'static>(
     site: &Arc<Site>,
     work: impl FnOnce(&dp::library::Library) -> Result<T, dp::library::LibraryError> + Send + 'static,
 ) -> Result<T, Problem> {
     let library = site.library.clone();
-    blocking(move || work(&library).map_err(problem)).await
+    crate::blocking::blocking(move || work(&library).map_err(problem)).await
 }

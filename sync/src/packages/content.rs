@@ -11,6 +11,7 @@ use schema::SchemaError;
 use schema::content::ContentRow;
 use schema::pulled::PulledRow;
 use serde::{Deserialize, Serialize};
+use tracing::info;
 
 use crate::admin::Answer;
 use crate::site::{Site, problem};
@@ -129,7 +130,28 @@ pub async fn forget_unused(site: &Arc<Site>) -> Result<u64, Problem> {
             count += 1;
         }
     }
+    forget_parts(site).await?;
     Ok(count)
+}
+
+/// Drops what has arrived of files that no package lacks, unless a transfer works on it: nobody will go on with it.
+///
+/// # Errors
+/// Those of the database and the disk.
+pub async fn forget_parts(site: &Arc<Site>) -> Result<(), Problem> {
+    let (library, lacking) = (site.library.clone(), site.read(|r| r.lacking_files()).await?);
+    let drop = move || -> Result<(), LibraryError> {
+        for part in library.parts()? {
+            if !lacking.iter().any(|wanted| library.is_part_of(&part, wanted)) && library.drop_part(&part)? {
+                info!("{} bytes of a file that no package lacks any more are dropped", part.bytes);
+            }
+        }
+        Ok(())
+    };
+    tokio::task::spawn_blocking(drop)
+        .await
+        .map_err(|died| Problem::of(Code::Internal, &died))?
+        .map_err(problem)
 }
 
 /// On the writer's turn, where content is recorded: what was pulled and found here may have made room since, and what is recorded

@@ -59,8 +59,9 @@ pub async fn validate(site: &Arc<Site>, name: &str, repair: bool, caller: &Calle
                 if repair && answer.problem.is_some() {
                     let filled =
                         crate::download::fill(&site, &package.id, None, None, &caller, &progress).await?;
-                    // What was served before is served again, whatever became of the others.
-                    site.write(move |w| bad.into_iter().try_for_each(|sha256| w.offer_again(sha256))).await?;
+                    // Other packages have it again too, whatever became of the others.
+                    site.write(move |w| bad.into_iter().try_for_each(|sha256| w.lacks_no_more(sha256)))
+                        .await?;
                     site.refresh_shelf().await?;
                     return Answer::partly(
                         &serde_json::json!({ "validated": answer.body, "repaired": filled.body }),

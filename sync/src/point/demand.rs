@@ -5,7 +5,6 @@
 //! from the site and nowhere else, and only where it was sent; it stays private here. Every few minutes the site is asked
 //! whether what was pulled is still for this point: what was withdrawn everywhere goes.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -13,12 +12,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use catalog::digest::{Digests, Pieces, Sha256Digest, Wanted};
 use catalog::problem::{Code, Coded as _, Problem};
-use dp::library::Library;
+use dp::library::{Library, Part};
 use dp::server::{Access, Eventually, LogThrottle, Offer, Origin, PullLimits, Pulls, Refusal, Servable};
 use dp::transfer::web::Exchange;
 use dp::transfer::{Fetched, Policy, RateLimit};
 use http::StatusCode;
-use jiff::Timestamp;
+use jiff::SignedDuration;
 use schema::pulled::PulledRow;
 use serde::{Deserialize, Serialize};
 use tracing::{debug, error, info, warn};
@@ -26,6 +25,7 @@ use tracing::{debug, error, info, warn};
 use super::call;
 use super::cloud::Cloud;
 use super::evict::{self, Held, Wish};
+use super::parts::{self, Which, drop_left_over};
 use super::work::Sources;
 use crate::clock;
 use crate::keys::Secret;
@@ -240,16 +240,16 @@ async fn record(
     offer: &Offer,
     fetched: &Fetched,
 ) -> Result<(), Problem> {
-    let (_, assignment) = site.point.assignment();
-    let is_assigned = assigned(&assignment, content).is_some();
     let servable = &offer.servable;
     let sha1 = servable.sha1.ok_or_else(|| Problem::new(Code::Internal, "the site named no SHA-1"))?;
     let (size, name, private) =
         (fetched.stored.size(), servable.name.clone(), servable.access == Access::Private);
     let digests = Digests { sha256: Some(content), sha1: Some(sha1) };
-    let (library, wanted) = (site.library.clone(), Wanted { size, digests });
+    let (live, wanted) = (site.clone(), Wanted { size, digests });
     site.write(move |w| {
-        still_there(&library, &wanted)?;
+        still_there(&live.library, &wanted)?;
+        // On the writer's turn: what is assigned later finds what was recorded here.
+        let is_assigned = assigned(&live.point.assignment().1, content).is_some();
         let was_here = w.has_content(content)?;
         w.record_content(content, sha1, size, false, clock::now())?;
         // What was here already, and not so, is somebody else's.
@@ -270,7 +270,9 @@ pub(super) async fn tidy(site: &Arc<Site>) {
     loop {
         let tidied = async {
             write_used(site).await?;
+            watch_clock(site).await?;
             check(site).await?;
+            drop_left_over(site, Which::Old).await?;
             evict(site, (0, 0)).await
         };
         if let Err(problem) = tidied.await {
@@ -286,7 +288,31 @@ pub(super) async fn write_used(site: &Arc<Site>) -> Result<(), Problem> {
     if used.is_empty() {
         return Ok(());
     }
-    site.write(move |w| used.iter().try_for_each(|(content, at)| w.pulled_used(*content, *at))).await
+    let now = clock::now();
+    site.write(move |w| used.iter().try_for_each(|(content, at)| w.pulled_used(*content, (*at).min(now))))
+        .await
+}
+
+/// Writes down that the clock goes on. Time that nobody saw go by makes nothing old, and nothing was used in the future.
+async fn watch_clock(site: &Arc<Site>) -> Result<(), Problem> {
+    let now = clock::now();
+    if evict::clock(site.read(|r| r.seen_time()).await?, now) == evict::Clock::WentOn {
+        return Ok(());
+    }
+    // Looked at again on the writer's turn: a leap is made up for once.
+    let leapt = site
+        .write(move |w| match evict::clock(w.seen_time()?, now) {
+            evict::Clock::WentOn => Ok(None),
+            evict::Clock::IsWrittenDown => w.time_is_seen(SignedDuration::ZERO, now).map(|()| None),
+            evict::Clock::Leapt(by) => w.time_is_seen(by, now).map(|()| Some(by)),
+        })
+        .await?;
+    if let Some(by) = leapt {
+        warn!(
+            "the clock went on by {by:#} while this point was off, or it was set: what was pulled is no older for that"
+        );
+    }
+    Ok(())
 }
 
 /// Asks the site about contents of which it has said nothing for long. Where it cannot be asked, they stay.
@@ -301,7 +327,15 @@ async fn check(site: &Arc<Site>) -> Result<(), Problem> {
     let sources = Sources::new(site, &assignment)?;
     for row in due {
         let sha256 = row.sha256;
-        match ask(&sources, sha256, false).await? {
+        let said = match ask(&sources, sha256, false).await {
+            // It is there again some day, or withdrawn. Of the others the site may have something to say now.
+            Err(problem) if problem.code == Code::ContentUnavailable => {
+                debug!(content.sha256 = %sha256, "{} stays: {problem}", row.file_name);
+                continue;
+            }
+            said => said?,
+        };
+        match said {
             None => {
                 info!(content.sha256 = %sha256, "{} is no longer for this point", row.file_name);
                 remove(site, sha256).await?;
@@ -318,34 +352,48 @@ async fn check(site: &Arc<Site>) -> Result<(), Problem> {
 }
 
 /// Lets go what has to; whether `coming` bytes have room then.
-async fn evict(site: &Arc<Site>, (coming, given): (u64, u64)) -> Result<bool, Problem> {
+pub(super) async fn evict(site: &Arc<Site>, (coming, given): (u64, u64)) -> Result<bool, Problem> {
     let Some(pulls) = site.point.pulls.get() else { return Ok(false) };
     let settings = site.settings();
+    watch_clock(site).await?;
+    let (_, assignment) = site.point.assignment();
+    let assigned = parts::assigned(&assignment);
     let library = site.library.clone();
     // What is staged is looked at first: what comes meanwhile is then counted twice, not left out.
     let looked =
-        tokio::task::spawn_blocking(move || library.staged().and_then(|all| Ok((all, library.free()?))));
-    let (staged, free) =
+        tokio::task::spawn_blocking(move || library.parts().and_then(|all| Ok((all, library.free()?))));
+    let (parts, free) =
         looked.await.map_err(|died| Problem::of(Code::Internal, &died))?.map_err(crate::site::problem)?;
-    let staged = staged.iter().filter(|(sha256, _)| pulls.is_in_use(*sha256)).map(|(_, bytes)| *bytes).sum();
-    let used: HashMap<Sha256Digest, Timestamp> = site.point.lock().used.clone();
-    let held = site.read(|r| r.pulled_contents()).await?.into_iter().map(|row| Held {
-        sha256: row.sha256,
-        size: row.size,
-        used: used.get(&row.sha256).map_or(row.used, |at| row.used.max(*at)),
-        in_use: pulls.is_in_use(row.sha256),
-    });
-    let held: Vec<_> = held.collect();
+    let bytes =
+        |of: &dyn Fn(&Part) -> bool| parts.iter().filter(|part| of(part)).map(|part| part.bytes).sum();
+    let staged = bytes(&|part| part.sha256.is_some_and(|sha256| pulls.is_in_use(sha256)));
+    let left = bytes(&|part| parts::is_left_over(part, &assigned, Some(pulls)));
+    let (used, now) = (site.point.lock().used.clone(), clock::now());
+    let rows = site.read(|r| r.pulled_contents()).await?.into_iter();
+    // What was given to this point since it came stays, though nobody has written that down yet.
+    let held: Vec<_> = rows
+        .filter(|row| !assigned.contains(&row.sha256))
+        .map(|row| Held {
+            sha256: row.sha256,
+            size: row.size,
+            used: used.get(&row.sha256).map_or(row.used, |at| row.used.max(*at)).min(now),
+            in_use: pulls.is_in_use(row.sha256),
+        })
+        .collect();
     let wish = Wish {
         keep: settings.dp.on_demand_keep,
         room: Some(settings.dp.on_demand_room).filter(|room| *room > 0),
         coming,
         given,
         staged,
+        left,
         free: free.saturating_sub(settings.download.min_free),
     };
-    let (goes, has_room) = evict::decide(held.clone(), &wish, clock::now());
-    for sha256 in goes {
+    let decided = evict::decide(held.clone(), &wish, now);
+    if decided.left_goes {
+        drop_left_over(site, Which::All).await?;
+    }
+    for sha256 in decided.goes {
         let size = held.iter().find(|one| one.sha256 == sha256).map_or(0, |one| one.size);
         if !remove(site, sha256).await? {
             continue;
@@ -354,7 +402,7 @@ async fn evict(site: &Arc<Site>, (coming, given): (u64, u64)) -> Result<bool, Pr
         pulls.counts.evicted.fetch_add(1, Ordering::Relaxed);
         pulls.counts.evicted_bytes.fetch_add(size, Ordering::Relaxed);
     }
-    Ok(has_room)
+    Ok(decided.has_room)
 }
 
 /// Not served from now on, then gone, unless it was given to this point since it was decided; whether it goes. Whoever is being

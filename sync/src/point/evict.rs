@@ -1,12 +1,42 @@
 //! Which content that was pulled has to go. Pure.
 //!
-//! What nobody has asked for in `keep` goes. Where room is wanted, the least recently used goes first. What is being sent
-//! stays, and what was given to this point is none of this at all.
+//! What nobody has asked for in `keep` goes. Where room is wanted, what came in part and nobody goes on with goes first, then the
+//! least recently used. What is being sent stays, and what was given to this point is none of this at all. Time is what this
+//! point has seen go by: that it was off, or that its clock was set, makes nothing old.
 
 use std::time::Duration;
 
 use catalog::digest::Sha256Digest;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+
+/// The clock is looked at every half a minute: what is longer between two times was not seen. Nobody minds an hour.
+const UNSEEN: SignedDuration = SignedDuration::from_hours(1);
+/// How often it is written down how far it was seen to go on.
+const WRITTEN: SignedDuration = SignedDuration::from_mins(10);
+
+/// How the clock went on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// As it should, and there is nothing to write down.
+    WentOn,
+    /// As it should; it is time to write that down.
+    IsWrittenDown,
+    /// By so much, back or forth, while nobody looked.
+    Leapt(SignedDuration),
+}
+
+/// How the clock went on since it was seen last.
+pub fn clock(seen: Option<Timestamp>, now: Timestamp) -> Clock {
+    let Some(seen) = seen else { return Clock::IsWrittenDown };
+    let passed = now.duration_since(seen);
+    if passed.abs() > UNSEEN {
+        Clock::Leapt(passed)
+    } else if passed.abs() >= WRITTEN {
+        Clock::IsWrittenDown
+    } else {
+        Clock::WentOn
+    }
+}
 
 /// One content that was pulled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,12 +64,25 @@ pub struct Wish {
     pub given: u64,
     /// Bytes of both that have come: they are on the disk, and not free.
     pub staged: u64,
+    /// Bytes that came in part, and that nobody goes on with.
+    pub left: u64,
     /// Bytes that are free on the disk beside those that stay free.
     pub free: u64,
 }
 
+/// What was decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided {
+    /// What goes.
+    pub goes: Vec<Sha256Digest>,
+    /// What nobody goes on with goes too.
+    pub left_goes: bool,
+    /// Whether what comes has room then.
+    pub has_room: bool,
+}
+
 /// What goes, and whether what comes has room then. Where it could not have any, nothing goes for it.
-pub fn decide(mut held: Vec<Held>, wish: &Wish, now: Timestamp) -> (Vec<Sha256Digest>, bool) {
+pub fn decide(mut held: Vec<Held>, wish: &Wish, now: Timestamp) -> Decided {
     held.sort_by_key(|one| (one.used, one.sha256));
     let is_old = |one: &Held| {
         let age = now.duration_since(one.used);
@@ -47,12 +90,16 @@ pub fn decide(mut held: Vec<Held>, wish: &Wish, now: Timestamp) -> (Vec<Sha256Di
     };
     let (old, held): (Vec<_>, Vec<_>) = held.into_iter().partition(is_old);
     let mut goes: Vec<_> = old.iter().map(|one| one.sha256).collect();
-    let mut taken: u64 = held.iter().map(|one| one.size).sum();
+    let mut taken: u64 = held.iter().map(|one| one.size).sum::<u64>().saturating_add(wish.left);
     let mut free = wish.free.saturating_add(old.iter().map(|one| one.size).sum());
     let fits = |taken: u64, free: u64| {
         wish.room.is_none_or(|room| taken.saturating_add(wish.coming) <= room)
             && wish.coming.saturating_add(wish.given).saturating_sub(wish.staged) <= free
     };
+    let mut left_goes = wish.left > 0 && !fits(taken, free);
+    if left_goes {
+        (taken, free) = (taken - wish.left, free.saturating_add(wish.left));
+    }
     let mut for_it = Vec::new();
     for one in held.iter().filter(|one| !one.in_use) {
         if fits(taken, free) {
@@ -65,8 +112,10 @@ pub fn decide(mut held: Vec<Held>, wish: &Wish, now: Timestamp) -> (Vec<Sha256Di
     // A limit that was lowered is kept also where nothing comes.
     if has_room || wish.coming == 0 {
         goes.extend(for_it);
+    } else {
+        left_goes = false;
     }
-    (goes, has_room)
+    Decided { goes, left_goes, has_room }
 }
 
 #[cfg(test)]
@@ -95,7 +144,7 @@ mod tests {
             ]
         };
         let long = Duration::from_secs(10_000);
-        let wish = Wish { keep: long, room: None, coming: 0, given: 0, staged: 0, free: 100 };
+        let wish = Wish { keep: long, free: 100, ..Wish::default() };
         for (what, wish, expected, room) in [
             ("nothing is wanted", wish, vec![], true),
             ("age", Wish { keep: Duration::from_secs(450), ..wish }, vec![2], true),
@@ -134,15 +183,59 @@ mod tests {
                 true,
             ),
         ] {
-            let (goes, has_room) = decide(held(), &wish, Timestamp::from_second(1_000).unwrap());
-            assert_eq!((names(&goes), has_room), (expected, room), "{what}");
+            let decided = decide(held(), &wish, Timestamp::from_second(1_000).unwrap());
+            assert_eq!((names(&decided.goes), decided.has_room), (expected, room), "{what}");
+            assert!(!decided.left_goes, "{what}");
+        }
+        for (what, wish, expected, left_goes, room) in [
+            (
+                "what nobody goes on with takes room",
+                Wish { room: Some(60), left: 15, coming: 10, ..wish },
+                vec![],
+                true,
+                true,
+            ),
+            ("and is not enough", Wish { room: Some(45), left: 15, coming: 10, ..wish }, vec![2], true, true),
+            (
+                "it stays while there is room",
+                Wish { room: Some(70), left: 15, coming: 10, ..wish },
+                vec![],
+                false,
+                true,
+            ),
+            ("the disk", Wish { left: 15, coming: 110, ..wish }, vec![], true, true),
+            ("not in vain", Wish { left: 15, coming: 146, ..wish }, vec![], false, false),
+            ("a limit that was lowered", Wish { room: Some(40), left: 15, ..wish }, vec![], true, true),
+        ] {
+            let decided = decide(held(), &wish, Timestamp::from_second(1_000).unwrap());
+            let told = (names(&decided.goes), decided.left_goes, decided.has_room);
+            assert_eq!(told, (expected, left_goes, room), "{what}");
         }
     }
 
     #[test]
     fn a_clock_that_jumps_back_makes_nothing_old() {
-        let wish = Wish { keep: Duration::from_secs(1), room: None, coming: 0, given: 0, staged: 0, free: 0 };
-        assert_eq!(decide(vec![one(1, 1, 5_000, false)], &wish, Timestamp::from_second(10).unwrap()).0, []);
+        let wish = Wish { keep: Duration::from_secs(1), ..Wish::default() };
+        let now = Timestamp::from_second(10).unwrap();
+        assert_eq!(decide(vec![one(1, 1, 5_000, false)], &wish, now).goes, []);
+    }
+
+    #[test]
+    fn a_clock_that_goes_on_is_told_from_one_that_leaps() {
+        let at = |minutes: i64| Timestamp::from_second(1_000_000 + minutes * 60).unwrap();
+        let leapt = |minutes| Clock::Leapt(SignedDuration::from_mins(minutes));
+        for (seen, now, expected) in [
+            (None, 0, Clock::IsWrittenDown),
+            (Some(0), 9, Clock::WentOn),
+            (Some(9), 0, Clock::WentOn),
+            (Some(0), 10, Clock::IsWrittenDown),
+            (Some(0), 60, Clock::IsWrittenDown),
+            (Some(0), 61, leapt(61)),
+            (Some(61), 0, leapt(-61)),
+            (Some(0), 576_000, leapt(576_000)),
+        ] {
+            assert_eq!(clock(seen.map(at), at(now)), expected, "{seen:?} {now}");
+        }
     }
 
     proptest! {
@@ -152,16 +245,17 @@ mod tests {
             room in proptest::option::of(0..300_u64),
             (coming, given) in (0..100_u64, 0..100_u64),
             staged in 0..100_u64,
-            free in 0..200_u64,
+            (free, left) in (0..200_u64, 0..50_u64),
             keep in 0..2_000_u64,
         ) {
             let held: Vec<_> = held.iter().zip(0..).map(|((size, used, in_use), name)| one(name, *size, *used, *in_use)).collect();
-            let wish = Wish { keep: Duration::from_secs(keep), room, coming, given, staged, free };
-            let (goes, has_room) = decide(held.clone(), &wish, Timestamp::from_second(1_000).unwrap());
+            let wish = Wish { keep: Duration::from_secs(keep), room, coming, given, staged, left, free };
+            let Decided { goes, left_goes, has_room } = decide(held.clone(), &wish, Timestamp::from_second(1_000).unwrap());
             let of = |sha256: &Sha256Digest| held.iter().find(|one| one.sha256 == *sha256).unwrap();
             prop_assert!(goes.iter().all(|sha256| !of(sha256).in_use));
             let left: u64 = held.iter().filter(|one| !goes.contains(&one.sha256)).map(|one| one.size).sum();
-            let gone: u64 = goes.iter().map(|sha256| of(sha256).size).sum();
+            let gone: u64 = goes.iter().map(|sha256| of(sha256).size).sum::<u64>() + if left_goes { wish.left } else { 0 };
+            let left = left + if left_goes { 0 } else { wish.left };
             if has_room {
                 prop_assert!(room.is_none_or(|room| left + coming <= room));
                 prop_assert!(coming + given <= free + gone + staged);

@@ -13,6 +13,9 @@ pub mod demand;
 pub mod enrol;
 mod evict;
 mod link;
+mod parts;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::collections::{BTreeMap, HashMap};

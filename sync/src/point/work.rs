@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use catalog::digest::{PIECE_SIZE, Pieces, Sha256Digest};
 use catalog::id::PackageId;
 use catalog::problem::{Code, Coded as _, Problem};
-use dp::library::{Library, Verdict};
+use dp::library::{Library, LibraryError, Verdict};
 use dp::server::{Access, Brought, Offer, Servable, read_hash_file};
 use dp::transfer::web::{Small, Web};
 use dp::transfer::{At, Doing, Job, Known, Policy, RateLimit, Source, SourceKind};
@@ -21,6 +21,7 @@ use tracing::{debug, error, info, warn};
 use url::Url;
 
 use super::call;
+use super::parts::{Which, drop_left_over};
 use crate::clock;
 use crate::keys::Secret;
 use crate::packages::content::{set_aside, still_there, take_away};
@@ -174,6 +175,7 @@ async fn drop_the_rest(site: &Arc<Site>, assignment: &Assignment) -> Result<(), 
             info!(content.sha256 = %sha256, "{sha256} is taken off");
         }
     }
+    drop_left_over(site, Which::Old).await?;
     Ok(())
 }
 
@@ -263,10 +265,9 @@ async fn fetch_what_is_missing(
             missing.push(file.clone());
         }
     }
-    let lacking: u64 = missing.iter().map(|file| file.size).sum();
     let mut done = here(site, package).await?;
     say(site, package, ContentState::Sending, done, None);
-    enough_space(site, package, lacking).await?;
+    enough_space(site, package, &missing).await?;
     let sources = Sources::new(site, assignment)?;
     let settings = site.settings();
     let policy = Policy {
@@ -332,14 +333,19 @@ async fn record(
 }
 
 /// Refuses before the first byte where the disk cannot hold what is missing.
-async fn enough_space(site: &Arc<Site>, package: &Assigned, lacking: u64) -> Result<(), Problem> {
-    let library = site.library.clone();
-    let usage = tokio::task::spawn_blocking(move || library.usage())
+async fn enough_space(site: &Arc<Site>, package: &Assigned, missing: &[AssignedFile]) -> Result<(), Problem> {
+    let lacking: u64 = missing.iter().map(|file| file.size).sum();
+    let (library, files) = (site.library.clone(), missing.to_vec());
+    // What has arrived of other files helps none of these.
+    let look = move || -> Result<_, LibraryError> {
+        Ok((files.iter().map(|file| library.arrived(&file.wanted())).sum::<u64>(), library.free()?))
+    };
+    let (arrived, free) = tokio::task::spawn_blocking(look)
         .await
         .map_err(|died| Problem::of(Code::Internal, &died))?
         .map_err(problem)?;
     let kept = site.settings().download.min_free;
-    let (needed, free) = (lacking.saturating_sub(usage.staged), usage.free.saturating_sub(kept));
+    let (needed, free) = (lacking.saturating_sub(arrived), free.saturating_sub(kept));
     if lacking > 0 && needed > free {
         let message = format!(
             "package {} needs {needed} bytes, and {free} are free beside the {kept} of [download] min_free: short by {}",

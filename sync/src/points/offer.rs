@@ -13,11 +13,20 @@ use crate::site::Site;
 /// What a content is, if `point` may have it.
 ///
 /// # Errors
-/// Those of the database.
+/// `CONTENT_UNAVAILABLE` where the site lacks at present what it offered: nobody takes that for withdrawn. Those of the database.
 pub async fn row(site: &Arc<Site>, content: Sha256Digest, point: i64) -> Result<Option<ShelfRow>, Problem> {
-    site.read(move |r| match r.assigned_content(content, point)? {
-        Some(row) => Ok(Some(row)),
-        None => r.offered_content(content, point),
+    site.read(move |r| {
+        if let Some(row) = r.assigned_content(content, point)? {
+            return Ok(Some(row));
+        }
+        let offered = r.offered_content(content, point)?;
+        if offered.is_none() && r.is_lost_to(content, point)? {
+            let message = format!("the site's own copy of {content} was bad and is fetched again");
+            return Err(Problem::new(Code::ContentUnavailable, message)
+                .keeping("copies that points have of it stay")
+                .into());
+        }
+        Ok(offered)
     })
     .await
 }
@@ -25,7 +34,7 @@ pub async fn row(site: &Arc<Site>, content: Sha256Digest, point: i64) -> Result<
 /// All that a point needs to fetch it. Nothing is hashed for that.
 ///
 /// # Errors
-/// Those of the database.
+/// Those of [`row`].
 pub async fn of(
     site: &Arc<Site>,
     content: Sha256Digest,

@@ -5,10 +5,12 @@ pub mod esd_catalog;
 pub mod server_sync;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use catalog::problem::{Code, Coded as _, Problem};
-use dp::transfer::web::{Web, WebPolicy};
+use dp::transfer::web::{Proxy, Web, WebPolicy};
+use ipnet::IpNet;
 
 use crate::config::{Settings, Source};
 
@@ -25,10 +27,20 @@ pub const MICROSOFT_HOSTS: [&str; 8] = [
     "*.download.windowsupdate.com",
 ];
 
-/// One connection pool a source, made when it is first needed and again after a reload.
+/// One connection pool a source and policy, made when it is first needed and again after a reload. Long work goes on with the
+/// settings with which it began: what it asks for is never given to who has others.
 #[derive(Clone, Default)]
 pub struct Webs {
-    made: Arc<Mutex<HashMap<String, Arc<Web>>>>,
+    made: Arc<Mutex<HashMap<(String, Policy), Arc<Web>>>>,
+}
+
+/// What of the settings a pool depends on.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Policy {
+    allow_networks: Vec<IpNet>,
+    redirect_hosts: Option<Vec<String>>,
+    extra_ca_file: Option<PathBuf>,
+    proxy: Proxy,
 }
 
 impl Webs {
@@ -88,16 +100,25 @@ impl Webs {
         redirect_hosts: Option<Vec<String>>,
         extra_roots: &[&'static [u8]],
     ) -> Result<Arc<Web>, Problem> {
+        let policy = Policy {
+            allow_networks: source.allow_networks.clone(),
+            redirect_hosts,
+            extra_ca_file: settings.tls.extra_ca_file(),
+            proxy: settings.download.proxy(),
+        };
+        let key = (key, policy.clone());
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(web) = made.get(&key) {
             return Ok(web.clone());
         }
+        let Policy { allow_networks, redirect_hosts, extra_ca_file, proxy } = policy;
+        let extra_roots = extra_roots.to_vec();
         let policy = WebPolicy {
-            allow_networks: source.allow_networks.clone(),
+            allow_networks,
             redirect_hosts,
-            extra_ca_file: settings.tls.extra_ca_file(),
-            extra_roots: extra_roots.to_vec(),
-            proxy: settings.download.proxy(),
+            extra_ca_file,
+            extra_roots,
+            proxy,
             ..WebPolicy::default()
         };
         let web = Web::new(policy).map(Arc::new).map_err(|fault| {
@@ -118,4 +139,30 @@ pub(crate) fn not_usable(code: Code, location: &str, error: &(dyn std::error::Er
         .because(error.to_string())
         .because_of(error.source())
         .keeping("the database is unchanged")
+}
+
+#[cfg(test)]
+mod tests {
+    use dp::transfer::fault::Fault;
+
+    use super::*;
+
+    /// A download that began before the settings were read again asks for its connections afterwards too.
+    #[tokio::test]
+    async fn settings_that_are_in_force_no_more_are_nobody_elses() {
+        let open = Source { allow_networks: vec!["127.0.0.0/8".parse().unwrap()], ..Source::default() };
+        let (closed, settings) = (Source::default(), Settings::default());
+        let webs = Webs::new();
+        let old = webs.content(&settings, &open).unwrap();
+        webs.reset();
+        let again = webs.content(&settings, &open).unwrap();
+        let new = webs.content(&settings, &closed).unwrap();
+        assert!(!Arc::ptr_eq(&old, &again) && !Arc::ptr_eq(&again, &new));
+        assert!(Arc::ptr_eq(&new, &webs.content(&settings, &closed).unwrap()), "connections are shared");
+        assert!(Arc::ptr_eq(&again, &webs.content(&settings, &open).unwrap()));
+        let url = "http://127.0.0.1:1/a.esd".parse().unwrap();
+        let refused = async |web: &Web| -> Fault { web.get_small(&url, 9, None).await.unwrap_err() };
+        assert_eq!(refused(&again).await.code(), Code::SourceUnreachable);
+        assert_eq!(refused(&new).await.code(), Code::NetworkNotAllowed);
+    }
 }

@@ -17,6 +17,7 @@ fn one(seed: u8, size: u64, used: i64, pinned: bool) -> CachedContent {
         private: false,
         used: (used > 0).then(|| at(used)),
         pinned_by: if pinned { vec!["ts".to_owned()] } else { Vec::new() },
+        partial: false,
     }
 }
 
@@ -168,4 +169,43 @@ fn pins_of_a_holder_go_together_and_those_of_others_stay() {
     cache.release(|holder| holder.starts_with("run-") && holder != "run-8").unwrap();
     let left: Vec<_> = cache.pins().unwrap().into_iter().map(|(of, by)| (of.0[0], by)).collect();
     assert_eq!(left, [(2, "run-8".to_owned()), (3, "somebody".to_owned())]);
+}
+
+#[test]
+fn what_came_in_part_counts_and_goes_unless_somebody_works_on_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path(), 0).unwrap();
+    let name: FileName = "a.esd".parse().unwrap();
+    let stage = |bytes: &[u8]| {
+        let wanted = wanted(bytes);
+        let mut staged = cache.library.stage(&wanted).unwrap();
+        staged.append(&bytes[..bytes.len() / 2]).unwrap();
+        (wanted.digests.sha256.unwrap(), staged)
+    };
+    let (abandoned, staged) = stage(&[1; 9_000]);
+    drop(staged);
+    let (pinned, staged) = stage(&[2; 9_000]);
+    drop(staged);
+    let (busy, held) = stage(&[3; 9_000]);
+    cache.note(abandoned, &name, true, at(HOUR)).unwrap();
+    cache.pin(pinned, "run-7").unwrap();
+    let later = Timestamp::now() + jiff::SignedDuration::from_hours(9);
+    let clean = |size, everything, now, dry_run| {
+        let limits = CacheLimits { size, age: None };
+        let removed = cache.clean(limits, 0, everything, now, dry_run).unwrap();
+        removed.into_iter().map(|one| (one.content.content, one.content.size, one.why)).collect::<Vec<_>>()
+    };
+    assert_eq!(clean(Some(0), false, Timestamp::now(), false), [], "its last bytes came a moment ago");
+    assert_eq!(clean(None, false, later, false), []);
+    let bytes = cache.library.parts().unwrap()[0].bytes;
+    assert_eq!(clean(Some(2 * bytes), false, later, false), []);
+    assert_eq!(clean(Some(bytes), false, later, true), [(abandoned, bytes, Why::Size)], "it is only said");
+    assert_eq!(clean(None, true, later, false), [(abandoned, bytes, Why::All)]);
+    assert_eq!(clean(None, true, later, false), []);
+    assert_eq!(cache.card(abandoned), Ok(None));
+    cache.unpin(pinned, "run-7").unwrap();
+    drop(held);
+    assert_eq!(clean(None, true, later, false).len(), 2);
+    assert_eq!(cache.library.parts().unwrap(), []);
+    assert!(cache.card(busy).unwrap().is_none());
 }

@@ -41,7 +41,7 @@ use super::machine::Answer;
 const MOST_REDIRECTS: usize = 10;
 
 /// How requests leave this machine.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub enum Proxy {
     /// Directly.
     #[default]

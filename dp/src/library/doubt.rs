@@ -1,0 +1,85 @@
+//! Content that is not taken for what its name says.
+//!
+//! What is found bad is moved away. A disk may not let go of it, and whoever knows that it is bad may be started anew: so what
+//! nobody has recorded is read before it is believed, once.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use catalog::digest::Sha256Digest;
+
+use super::{Library, LibraryError, Verdict};
+
+/// Why a content is not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    /// Nobody has recorded it: a process died before it did, or after it had taken that back.
+    Unrecorded,
+    /// It was found bad.
+    Bad,
+}
+
+/// Contents that are not believed.
+#[derive(Debug, Default)]
+pub(super) struct Doubts(Mutex<HashMap<Sha256Digest, Doubt>>);
+
+impl Doubts {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Sha256Digest, Doubt>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// These are read before they are believed.
+    pub(super) fn unrecorded(&self, contents: impl Iterator<Item = Sha256Digest>) {
+        self.lock().extend(contents.map(|digest| (digest, Doubt::Unrecorded)));
+    }
+
+    /// It was found bad, and may still be there.
+    pub(super) fn bad(&self, digest: Sha256Digest) {
+        self.lock().insert(digest, Doubt::Bad);
+    }
+
+    /// It is gone, or it is right.
+    pub(super) fn end(&self, digest: Sha256Digest) {
+        self.lock().remove(&digest);
+    }
+
+    /// Whether there is any.
+    pub(super) fn any(&self, digest: Sha256Digest) -> bool {
+        self.lock().contains_key(&digest)
+    }
+}
+
+impl Library {
+    /// Whether a content that is there is what its name says, as far as anybody knows. Reads all of it where nobody has recorded it:
+    /// that may take long, and is done once.
+    pub(super) fn is_believed(&self, digest: Sha256Digest) -> bool {
+        let doubts = &self.inner.doubts;
+        let doubt = doubts.lock().get(&digest).copied();
+        match doubt {
+            None => true,
+            Some(Doubt::Bad) => false,
+            Some(Doubt::Unrecorded) => match self.verify(digest) {
+                Ok(Verdict::Good) => {
+                    doubts.end(digest);
+                    true
+                }
+                // What could not be read for want of something else is asked again.
+                Err(error) if !error.is_damage() => false,
+                Ok(_) | Err(_) => {
+                    doubts.bad(digest);
+                    false
+                }
+            },
+        }
+    }
+
+    /// Takes nothing that is here for what its name says before it was read, but for `recorded` contents.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn believe_only(&self, recorded: &HashSet<Sha256Digest>) -> Result<(), LibraryError> {
+        let here = self.names()?;
+        self.inner.doubts.unrecorded(here.into_iter().filter(|digest| !recorded.contains(digest)));
+        Ok(())
+    }
+}

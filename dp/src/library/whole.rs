@@ -1,0 +1,93 @@
+//! Files that appear whole: written under a name that nobody else has, then renamed.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use super::{LEFT_OVER_AFTER, LibraryError, sync_folder};
+
+/// How temporary files of ours in folders of others end.
+const MARK: &str = ".spsync-tmp";
+
+/// A file that is to become `target`. What it is not yet goes with it.
+pub(super) struct Temporary {
+    pub(super) path: PathBuf,
+    target: PathBuf,
+    has_appeared: bool,
+}
+
+impl Temporary {
+    /// A name beside `target` that no other process and no other thread uses, with what `make` made of it. `make` refuses a name
+    /// that is there: in another container, a process of the same number may have taken it.
+    pub(super) fn beside<T>(
+        target: &Path,
+        make: impl Fn(&Path) -> io::Result<T>,
+    ) -> Result<(Self, T), LibraryError> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            let name = format!(".{}-{number}{MARK}", std::process::id());
+            let path = target.with_file_name(name);
+            match make(&path) {
+                Ok(made) => {
+                    return Ok((Self { path, target: target.to_owned(), has_appeared: false }, made));
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(LibraryError::io("create", &path)(error)),
+            }
+        }
+    }
+
+    /// It is whole, and durable: it appears.
+    pub(super) fn appear(mut self) -> Result<(), LibraryError> {
+        let target = &self.target;
+        fs::rename(&self.path, target).map_err(LibraryError::io("rename to", target))?;
+        self.has_appeared = true;
+        sync_folder(&self.target)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.has_appeared {
+            let _ = fs::remove_file(&self.path); // it may never have been written
+        }
+    }
+}
+
+pub(super) fn create_new(path: &Path) -> io::Result<File> {
+    File::options().write(true).create_new(true).open(path)
+}
+
+/// Writes a file of the library anew, with the folder that it is in.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), LibraryError> {
+    let folder = path.parent().unwrap_or(path);
+    fs::create_dir_all(folder).map_err(LibraryError::io("create", folder))?;
+    let (temporary, mut file) = Temporary::beside(path, create_new)?;
+    let failed = |act| LibraryError::io(act, &temporary.path);
+    file.write_all(bytes).map_err(failed("write"))?;
+    file.sync_all().map_err(failed("sync"))?;
+    temporary.appear()
+}
+
+/// Removes what killed processes left beside `target`. A link has the times of its file, but for its last change.
+pub(super) fn sweep_beside(target: &Path) {
+    let Some(entries) = target.parent().and_then(|folder| fs::read_dir(folder).ok()) else { return };
+    for entry in entries.filter_map(Result::ok) {
+        let name = entry.file_name();
+        let is_ours = name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(MARK));
+        let changed = |found: fs::Metadata| {
+            SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(found.ctime()).unwrap_or_default())
+        };
+        if is_ours
+            && let Ok(found) = entry.metadata()
+            && found.is_file()
+            && changed(found).elapsed().is_ok_and(|age| age > LEFT_OVER_AFTER)
+        {
+            let _ = fs::remove_file(entry.path()); // whoever may not is not the one who left it
+        }
+    }
+}

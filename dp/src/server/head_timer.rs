@@ -1,0 +1,96 @@
+//! How long a connection waits for a head. hyper begins such a wait with every request and ends it a moment later; here that
+//! moves no timer of the runtime: the one that is set stays, fires too early at most, and is then set to what is waited for.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use hyper::rt::{Sleep, Timer};
+
+type Armed = Arc<Mutex<Pin<Box<tokio::time::Sleep>>>>;
+
+/// The timer of one connection, which waits for one thing at a time.
+#[derive(Clone)]
+pub(super) struct HeadTimer(Armed);
+
+impl HeadTimer {
+    /// Nothing is waited for yet.
+    pub(super) fn new(patience: Duration) -> Self {
+        Self(Arc::new(Mutex::new(Box::pin(tokio::time::sleep(patience)))))
+    }
+}
+
+impl fmt::Debug for HeadTimer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HeadTimer")
+    }
+}
+
+impl Timer for HeadTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(self.now() + duration)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        Box::pin(Wait { armed: self.0.clone(), deadline: deadline.into() })
+    }
+
+    fn now(&self) -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+}
+
+struct Wait {
+    armed: Armed,
+    deadline: tokio::time::Instant,
+}
+
+impl Sleep for Wait {}
+
+impl Future for Wait {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
+        if armed.deadline() > self.deadline {
+            armed.as_mut().reset(self.deadline);
+        }
+        loop {
+            ready!(armed.as_mut().poll(context));
+            if armed.deadline() >= self.deadline {
+                return Poll::Ready(());
+            }
+            armed.as_mut().reset(self.deadline);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[tokio::test(start_paused = true)]
+    async fn every_wait_lasts_as_long_as_the_first() {
+        let timer = HeadTimer::new(PATIENCE);
+        for requests in [0, 1, 7, 100] {
+            for _ in 0..requests {
+                let mut wait = timer.sleep(PATIENCE);
+                tokio::time::sleep(Duration::from_millis(900)).await;
+                let polled = std::future::poll_fn(|context| Poll::Ready(wait.as_mut().poll(context))).await;
+                assert!(polled.is_pending());
+                tokio::time::sleep(Duration::from_millis(900)).await;
+            }
+            let began = tokio::time::Instant::now();
+            timer.sleep(PATIENCE).await;
+            let took = began.elapsed();
+            assert!((PATIENCE..PATIENCE + Duration::from_millis(5)).contains(&took), "{requests}: {took:?}");
+        }
+        let began = tokio::time::Instant::now();
+        timer.sleep(Duration::from_secs(1)).await;
+        assert!(began.elapsed() < Duration::from_secs(2), "a shorter one too");
+    }
+}
