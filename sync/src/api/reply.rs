@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::concurrency::Turn;
+use super::connections::Busy;
 use super::idempotency::Given;
-use super::places::Busy;
 
 /// Bytes that are handed on at once. What was handed on waits in buffers, and has no turn any more.
 const STEP: usize = 32 * 1024;

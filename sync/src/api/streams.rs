@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use super::concurrency::Turn;
-use super::places::Busy;
+use super::connections::Busy;
 use super::reply::{self, Sent};
 use super::{Api, still_good};
 use crate::admin::{self, Envelope, Event, Request};
