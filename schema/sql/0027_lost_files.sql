@@ -11,21 +11,6 @@ CREATE TABLE lost_file (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX lost_file_by_content ON lost_file (content);
 
--- Who may have a content does not depend on whether it is there.
-DROP VIEW private_content;
-CREATE VIEW private_content AS
-    SELECT content FROM (
-        SELECT f.content, p.access
-          FROM distributed_file AS f JOIN package AS p USING (package_id)
-        UNION ALL
-        SELECT l.content, p.access
-          FROM lost_file AS l JOIN package AS p USING (package_id)
-        UNION ALL
-        SELECT file.content, p.access
-          FROM package_file AS m JOIN file USING (file_id) JOIN package AS p USING (package_id)
-         WHERE file.content IS NOT NULL
-    ) GROUP BY content HAVING max(access = 'public') = 0;
-
 -- On a distribution point's own machine: until when its clock was seen to go on.
 CREATE TABLE seen_time (
     only INTEGER PRIMARY KEY CHECK (only = 1),

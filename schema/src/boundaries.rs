@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Row, named_params};
 use serde::{Deserialize, Serialize};
 
-use crate::column::{sha1_or_none, sha256, size, text, time};
+use crate::column::{sha1_or_none, sha256, size, text, time, time_or_none};
 use crate::{Reader, SchemaError, Writer};
 
 /// Row number of the default site boundary group.
@@ -70,6 +70,12 @@ pub struct PlaceRow {
     pub maintenance: bool,
     /// It fetches what it is asked for.
     pub on_demand: bool,
+    /// It is the site's own, or has a key that is in force.
+    pub has_key: bool,
+    /// Where its reports come from, if it has ever sent any.
+    pub address: Option<String>,
+    /// When it was heard of last, as far as that is written down.
+    pub last_seen: Option<Timestamp>,
 }
 
 /// A content that a point has.
@@ -176,30 +182,36 @@ impl Reader<'_> {
 
     /// Distribution points as places, the site's own first.
     pub fn places(&self) -> Result<Vec<PlaceRow>, SchemaError> {
-        self.all(
-            "SELECT point_id, name, url, maintenance, on_demand AND may_pull AS on_demand FROM point ORDER BY point_id",
-            [],
-            |row| {
-                Ok(PlaceRow {
-                    id: row.get("point_id")?,
-                    name: row.get("name")?,
-                    url: row.get("url")?,
-                    maintenance: row.get("maintenance")?,
-                    on_demand: row.get("on_demand")?,
-                })
-            },
-        )
+        const SQL: &str = "
+            SELECT point_id, name, url, maintenance, on_demand AND may_pull AS on_demand, address, last_seen,
+                   point_id = 1 OR EXISTS (
+                       SELECT 1 FROM principal
+                        WHERE kind = 'point' AND principal.name = point.name AND revoked IS NULL) AS has_key
+              FROM point ORDER BY point_id";
+        self.all(SQL, [], |row| {
+            Ok(PlaceRow {
+                id: row.get("point_id")?,
+                name: row.get("name")?,
+                url: row.get("url")?,
+                maintenance: row.get("maintenance")?,
+                on_demand: row.get("on_demand")?,
+                has_key: row.get("has_key")?,
+                address: row.get("address")?,
+                last_seen: time_or_none(row, "last_seen")?,
+            })
+        })
     }
 
-    /// Which point has which content.
+    /// Which point has which content. What a point has is said by its own rows: the site may lack it while it fetches its copy
+    /// again.
     pub fn held(&self) -> Result<Vec<HeldRow>, SchemaError> {
         const SQL: &str = "
-            SELECT content.sha256, content.sha1, content.size, held.point_id, held.since,
-                   content.sha256 IN (SELECT content FROM private_content) AS private,
-                   (SELECT min(f.file_name) FROM distributed_file AS f
-                     WHERE f.content = held.content AND f.point_id = held.point_id) AS file_name
-              FROM held_content AS held JOIN content ON content.sha256 = held.content
-             ORDER BY content.sha256, held.point_id";
+            SELECT held.content AS sha256, file.sha1, file.size, held.point_id, held.since,
+                   held.content IN (SELECT content FROM private_content) AS private, min(file.file_name) AS file_name
+              FROM held_content AS held
+              JOIN distributed_file AS file ON file.content = held.content AND file.point_id = held.point_id
+             GROUP BY held.content, held.point_id
+             ORDER BY held.content, held.point_id";
         self.all(SQL, [], |row| {
             Ok(HeldRow {
                 sha256: sha256(row, "sha256")?,
@@ -214,12 +226,13 @@ impl Reader<'_> {
     }
 
     /// Links of files that were published with a SHA-256 and that the site does not hold: for content without a deployment
-    /// package, which comes from peers and the cloud only.
+    /// package, which comes from peers and the cloud only. What points hold as private has none.
     pub fn published_elsewhere(&self) -> Result<Vec<PublishedRow>, SchemaError> {
         const SQL: &str = "
             SELECT file.sha256, file.sha1, file.size, file.file_name, file_url.url
               FROM file JOIN file_url USING (file_id)
              WHERE file.sha256 IS NOT NULL AND file.content IS NULL
+               AND file.sha256 NOT IN (SELECT content FROM private_content)
              ORDER BY file.sha256, file_url.url";
         self.all(SQL, [], |row| {
             Ok(PublishedRow {
@@ -341,6 +354,94 @@ impl Writer<'_> {
 mod tests {
     use super::*;
     use crate::Store;
+
+    #[test]
+    fn what_points_have_outlives_the_copy_of_the_site() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("a.db"), 1).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let content = Sha256Digest([7; 32]);
+        let sha1 = Sha1Digest([8; 20]);
+        let held = |r: &Reader<'_>| {
+            let rows = r.held()?.into_iter();
+            let row = |row: HeldRow| {
+                (row.point, row.sha256, row.sha1, row.size, row.file_name.to_string(), row.private)
+            };
+            Ok(rows.map(row).collect::<Vec<_>>())
+        };
+        runtime.block_on(async {
+            let lyon = store
+                .write(move |w| {
+                    let lyon = w.add_point("lyon", "http://lyon", crate::points::PointRole::Standard)?;
+                    w.record_content(content, sha1, 5, false, Timestamp::UNIX_EPOCH)?;
+                    w.execute(
+                        "INSERT INTO package (package_id, sequence, name, description, version, created, changed, access)
+                         VALUES ('XYZ00001', 1, 'p', '', 1, 0, 0, 'private')",
+                        [],
+                    )?;
+                    for point in [1, lyon] {
+                        w.execute("INSERT INTO distribution (package_id, point_id, version, at) VALUES ('XYZ00001', ?1, 1, 0)", [point])?;
+                        w.execute(
+                            "INSERT INTO distributed_file (package_id, point_id, file_name, content, sha1, size)
+                             VALUES ('XYZ00001', ?1, 'b.esd', ?2, ?3, 5), ('XYZ00001', ?1, 'a.esd', ?2, ?3, 5)",
+                            (point, content.0, sha1.0),
+                        )?;
+                    }
+                    Ok(lyon)
+                })
+                .await
+                .unwrap();
+            let of = |point: i64| (point, content, sha1, 5, "a.esd".to_owned(), true);
+            assert_eq!(store.read(held).await.unwrap(), [of(1), of(lyon)]);
+            store.write(move |w| w.forget_content(content)).await.unwrap();
+            assert_eq!(store.read(held).await.unwrap(), [of(lyon)], "the site fetches its copy again");
+            assert_eq!(store.read(|r| Ok(r.points()?[1].bytes)).await.unwrap(), 5);
+        });
+    }
+
+    #[test]
+    fn a_point_has_a_key_until_it_is_taken_back() {
+        use crate::keys::{NewEnrolment, PrincipalKind};
+
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("a.db"), 1).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (kind, now) = (PrincipalKind::Point, Timestamp::UNIX_EPOCH);
+        let hash = |seed: u8| Sha256Digest([seed; 32]);
+        runtime.block_on(async {
+            let keys = async || -> Vec<bool> {
+                let places = store.read(|r| r.places()).await.unwrap();
+                places.iter().map(|place| place.has_key).collect()
+            };
+            let enrol = async |token: u8, name: &'static str, kind| {
+                let expires = Timestamp::from_second(100).unwrap();
+                let change = move |w: &Writer<'_>| {
+                    w.begin_enrolment(
+                        &NewEnrolment { hash: hash(token), kind, name: name.to_owned(), expires },
+                        now,
+                    )?;
+                    w.enrol(hash(token), hash(token + 100), uuid::Uuid::nil(), now)
+                };
+                store.write(change).await.unwrap();
+            };
+            store
+                .write(|w| w.add_point("lyon", "http://lyon", crate::points::PointRole::Standard))
+                .await
+                .unwrap();
+            assert_eq!(keys().await, [true, false], "the site's own needs none");
+            enrol(1, "lyon", PrincipalKind::Device).await;
+            assert_eq!(keys().await, [true, false], "a device of that name");
+            enrol(2, "LYON", kind).await;
+            assert_eq!(keys().await, [true, true]);
+            store.write(move |w| w.revoke(kind, "lyon", now)).await.unwrap();
+            assert_eq!(keys().await, [true, false]);
+            enrol(3, "lyon", kind).await;
+            assert_eq!(keys().await, [true, true], "another key");
+            let address: std::net::IpAddr = "10.1.2.3".parse().unwrap();
+            store.write(move |w| w.point_speaks_from(2, address)).await.unwrap();
+            assert_eq!(store.read(|r| r.places()).await.unwrap()[1].address.as_deref(), Some("10.1.2.3"));
+        });
+    }
 
     #[test]
     fn groups_have_members_and_relations_and_lose_them_with_what_they_are_of() {

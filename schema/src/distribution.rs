@@ -84,8 +84,8 @@ impl Reader<'_> {
             SELECT point.point_id, point.name,
                    (SELECT count(*) FROM distribution WHERE distribution.point_id = point.point_id) AS packages,
                    (SELECT count(DISTINCT content) FROM distributed_file AS f WHERE f.point_id = point.point_id) AS contents,
-                   (SELECT coalesce(sum(size), 0) FROM content WHERE sha256 IN (
-                       SELECT content FROM distributed_file AS f WHERE f.point_id = point.point_id)) AS bytes
+                   (SELECT coalesce(sum(size), 0) FROM (
+                       SELECT DISTINCT content, size FROM distributed_file AS f WHERE f.point_id = point.point_id)) AS bytes
               FROM point ORDER BY point.point_id";
         self.all(SQL, [], |row| {
             Ok(Point {

@@ -8,17 +8,16 @@ use crate::{Reader, SchemaError, Writer};
 
 impl Reader<'_> {
     /// At a site: whether a content would be offered to this point ([`Reader::offered_content`]) if the site had it. Who fetched
-    /// it before keeps it.
+    /// it before keeps it. What only private packages have is offered to nobody, here or not.
     pub fn is_lost_to(&self, content: Sha256Digest, point: i64) -> Result<bool, SchemaError> {
         const SQL: &str = "
             SELECT 1 WHERE ?1 NOT IN (SELECT sha256 FROM content)
                AND EXISTS (SELECT 1 FROM point WHERE point.point_id = ?2 AND on_demand AND may_pull)
-               AND ?1 NOT IN (SELECT content FROM private_content)
                AND EXISTS (
                    SELECT 1 FROM (SELECT package_id, point_id FROM distributed_file WHERE content = ?1
                                   UNION ALL SELECT package_id, point_id FROM lost_file WHERE content = ?1)
-                     JOIN distribution USING (package_id, point_id)
-                    WHERE state NOT IN ('removing', 'cancelled'))";
+                     JOIN distribution USING (package_id, point_id) JOIN package USING (package_id)
+                    WHERE state NOT IN ('removing', 'cancelled') AND access = 'public')";
         Ok(self.first(SQL, (content.0, point), |_| Ok(()))?.is_some())
     }
 }

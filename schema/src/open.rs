@@ -32,6 +32,7 @@ const STEPS: &[M<'_>] = &[
     M::up(include_str!("../sql/0020_may_pull.sql")),
     M::up(include_str!("../sql/0021_tokens.sql")),
     M::up(include_str!("../sql/0023_content_of_updates.sql")),
+    M::up(include_str!("../sql/0025_address_of_points.sql")),
     M::up(include_str!("../sql/0027_lost_files.sql")),
 ];
 

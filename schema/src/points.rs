@@ -3,6 +3,8 @@
 //! The row of a package on a point is the one source of truth about it: `package show`, `content status`, `dp coverage` and
 //! what clients are told are all read from it. What may happen to a row is decided in `sync/src/points/job.rs`.
 
+use std::net::IpAddr;
+
 use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
@@ -93,6 +95,9 @@ pub struct PointRow {
     /// It may.
     #[serde(default)]
     pub may_pull: bool,
+    /// Where its reports come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// Packages that it is to hold.
     pub packages: u64,
     /// Different contents among their files.
@@ -200,6 +205,7 @@ fn point(row: &Row<'_>) -> Result<PointRow, SchemaError> {
         program: row.get("program")?,
         on_demand: row.get("on_demand")?,
         may_pull: row.get("may_pull")?,
+        address: row.get("address")?,
         packages: 0,
         contents: 0,
         bytes: 0,
@@ -395,6 +401,12 @@ impl Writer<'_> {
             "UPDATE point SET last_seen = ?2, free = coalesce(?3, free), program = coalesce(?4, program) WHERE point_id = ?1",
             (id, now.as_millisecond(), free.map(as_i64).transpose()?, program),
         )?;
+        Ok(())
+    }
+
+    /// Where a point's reports come from.
+    pub fn point_speaks_from(&self, id: i64, address: IpAddr) -> Result<(), SchemaError> {
+        self.execute("UPDATE point SET address = ?2 WHERE point_id = ?1", (id, address.to_string()))?;
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use catalog::problem::{Code, Problem};
-use dp::server::{ContentServer, ServerLimits, Source};
+use dp::server::{ContentServer, Locator, ServerLimits, Source};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,6 +23,7 @@ use crate::config::{self, Level, Loaded, Settings};
 use crate::deploying;
 use crate::device_plane::{self, DeviceService};
 use crate::locations::taken::TakenService;
+use crate::point::elsewhere::Elsewhere;
 use crate::points::{self, PointService};
 use crate::schedule::Schedule;
 use crate::site::{self, Site};
@@ -103,11 +104,15 @@ impl Daemon {
         let settings = site.settings();
         let (stop, stopped) = watch::channel(false);
         let mut parts = Vec::new();
+        let locator: Arc<dyn Locator> = match settings.dp.is_site() {
+            true => site.locations.clone(),
+            false => Arc::new(Elsewhere::new(&site)),
+        };
         let server = ContentServer::new(site.library.clone(), site.shelf.clone(), limits(&settings));
         let mut server = server
             .counting(Source::Point, site.served.clone())
             .with_gate(site.keys.clone())
-            .with_locator(site.locations.clone())
+            .with_locator(locator)
             .with_grouping(site.locations.clone());
         if settings.dp.is_site() {
             let update_point = Arc::new(UpdatePoint::open(&site).await?);

@@ -238,9 +238,13 @@ impl Site {
         loop {
             let settings = self.settings();
             let (tag, assignment) = self.point.assignment();
+            let hearing = self.points.hearing.clone();
             let (shelf, places) = self
                 .read(move |r| match settings.dp.is_site() {
-                    true => Ok((crate::packages::shelf(r)?, locations::places(r, &settings.public_url())?)),
+                    true => Ok((
+                        crate::packages::shelf(r)?,
+                        locations::places(r, &settings.public_url(), &hearing)?,
+                    )),
                     // Where else content is, only the site knows.
                     false => Ok((point::shelf(r, &assignment)?, locations::told(&assignment.groups))),
                 })
@@ -282,7 +286,8 @@ impl Site {
     pub async fn refresh_locations(&self) -> Result<(), Problem> {
         let _alone = self.shelving.lock().await;
         let settings = self.settings();
-        let places = self.read(move |r| locations::places(r, &settings.public_url())).await?;
+        let hearing = self.points.hearing.clone();
+        let places = self.read(move |r| locations::places(r, &settings.public_url(), &hearing)).await?;
         self.relocate(places);
         Ok(())
     }

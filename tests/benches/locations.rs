@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use catalog::digest::Sha256Digest;
 use dp::library::{Library, Settings};
-use dp::locate::{self, Boundary, Detail, Fallback, Group, Held, Options, Order, Places, Point, Request};
+use dp::locate::{
+    self, Boundary, Detail, Fallback, Found, Group, Held, Options, Order, Places, Point, Request,
+};
 use dp::peers::{DeviceId, Register};
 use dp::server::{ContentServer, LocationsAnswer, Locator, ServerLimits};
 use jiff::Timestamp;
@@ -108,17 +110,34 @@ struct Answers {
     asked: AtomicU32,
 }
 
-impl Locator for Answers {
-    fn locate(&self, client: IpAddr, content: Sha256Digest) -> Option<LocationsAnswer> {
+impl Answers {
+    fn found<T>(
+        &self,
+        client: IpAddr,
+        content: Sha256Digest,
+        told: impl FnOnce(&Found<'_>, Timestamp) -> T,
+    ) -> Option<T> {
         // All clients of the measurement over HTTP have one address; here they come from everywhere.
         let count = self.asked.fetch_add(1, Ordering::Relaxed);
         let client =
             if client.is_loopback() { address(count.wrapping_mul(7_919) % BOUNDARIES, 9) } else { client };
-        let request = Request { client, content, elapsed: Duration::ZERO, order: Order::Client };
-        let networks = self.places.networks(&self.places.standing(client), dp::peers::NETWORKS);
+        let now = Timestamp::now();
+        let request = Request { client, content, elapsed: Duration::ZERO, order: Order::Client, now };
+        let standing = self.places.standing(client);
+        let networks = self.places.networks(&standing, dp::peers::NETWORKS);
         let peers = self.register.near(content, client, &networks, self.began.elapsed());
-        let found = self.places.find(&request, &peers, Detail::InReach)?;
-        Some(locate::answer(content, found, Timestamp::now()))
+        let found = self.places.find_from(standing, &request, &peers, Detail::InReach)?;
+        Some(told(&found, now))
+    }
+}
+
+impl Locator for Answers {
+    fn locate(&self, client: IpAddr, content: Sha256Digest) -> Option<LocationsAnswer> {
+        self.found(client, content, locate::answer)
+    }
+
+    fn locate_json(&self, client: IpAddr, content: Sha256Digest) -> Option<Vec<u8>> {
+        self.found(client, content, locate::json)
     }
 }
 
@@ -145,8 +164,7 @@ fn main() {
     report("where a client is", &index);
     let decided = timed(questions, |numbers| {
         let client = address(numbers.next(BOUNDARIES + BOUNDARIES / 10), 10 + numbers.next(80));
-        let answer = answers.locate(client, content(numbers.next(CONTENTS)));
-        black_box(serde_json::to_vec(&answer).expect("it is JSON"));
+        black_box(answers.locate_json(client, content(numbers.next(CONTENTS))).expect("it is known"));
     });
     let mut worst = report("an answer, as JSON", &decided);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -50,6 +50,15 @@ async fn where_content_is_depends_on_where_the_client_is() {
         site.ok(&["content", "locate", "--ip", "10.20.4.17", "--elapsed", "2h", &content[..12]]).await;
     assert_eq!(told(&later)[0], "distribution-point site: in default-group");
 
+    let named = async |name: &str| {
+        let located = site.ok(&["content", "locate", "--ip", "10.20.4.17", name]).await;
+        let others = located["others"].as_array().map_or(0, Vec::len);
+        (located["content"].as_str().unwrap().to_owned(), others)
+    };
+    let file = esd.file_name.as_str();
+    assert_eq!(named(&format!("p/{file}")).await, (content.clone(), 0));
+    assert_eq!(named(file).await, (content.clone(), 0));
+
     site.ok(&["boundary", "group", "relate", "LYON", "default", "--never"]).await;
     assert_eq!(locate("10.20.4.17").await[1], "distribution-point site: out never");
     assert_eq!(asked(&content).await["out"][0]["why"], "never");
@@ -81,6 +90,8 @@ async fn where_content_is_depends_on_where_the_client_is() {
         ("INVALID_OPTION", &["boundary", "group", "relate", "LYON", "LYON", "--after", "1h"]),
         ("CONFLICTING_OPTIONS", &["boundary", "group", "set", "LYON", "peers=off", "same_subnet_peers=on"]),
         ("INVALID_OPTION", &["content", "locate", "--ip", "LYON", "00"]),
+        ("DEVICE_NOT_FOUND", &["content", "locate", "--client", "LYON", "00"]),
+        ("CONTENT_NOT_FOUND", &["content", "locate", "--ip", "10.20.4.17", "nothing"]),
         ("CONFIRMATION_REQUIRED", &["boundary", "group", "delete", "LYON"]),
         ("DEVICE_KEY_MISSING", &["client", "share"]),
     ] {

@@ -217,6 +217,8 @@ async fn no_package_neither_fails() {
     }
     let start = ["--once", "--start", UPGRADE];
     assert_eq!(devices[0].round(&start).await["deployments"][0]["state"], "succeeded");
+    let located = site.ok(&["content", "locate", "--client", "DESK-1", &content]).await;
+    assert_eq!((located["client"].as_str(), located["device"].as_str()), (Some("127.0.0.1"), Some("DESK-1")));
     let mut sharing = devices[0].command(&["client", "share"]);
     let mut sharing = sharing.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program runs");
     let mut tries = 0;

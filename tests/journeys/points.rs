@@ -200,6 +200,15 @@ async fn a_point_enrols_is_sent_a_package_and_serves_it_without_its_site() {
         (&json!("success"), "success")
     );
     assert_eq!(rome.get(&content).await.as_deref(), Some(bytes.as_slice()));
+    // What describes the content names the other point too, to whoever asks at the first.
+    let also = format!("http://127.0.0.7:1{content}");
+    let head = http().head(format!("{}{content}", lyon.url)).send().await.unwrap();
+    let links: Vec<_> = head.headers().get_all("link").iter().map(|link| link.to_str().unwrap()).collect();
+    assert!(links.iter().any(|link| link.contains(&also)), "{links:?}");
+    let metalink = String::from_utf8(lyon.get(&format!("{content}.meta4")).await.unwrap()).unwrap();
+    assert!(metalink.contains(&also) && metalink.contains(&lyon.url), "{metalink}");
+    let places = format!("{}/point/places/{sha256}?client=127.0.0.99", site.url);
+    assert_eq!(http().get(places).send().await.unwrap().status(), 401, "the site tells points alone");
     let log = rome.log.lock().unwrap().clone();
     let from = |url: &str| log.matches(&format!("came from {url}")).count();
     assert!(from(&lyon.url) >= 5 && from(&site.url) == 0, "{log}");
@@ -235,9 +244,17 @@ async fn a_point_enrols_is_sent_a_package_and_serves_it_without_its_site() {
     site.ok(&["--yes", "key", "revoke", "lyon", "--point"]).await;
     until("revoked", async || lyon.status().await["point"]["problem"]["code"] == "KEY_REVOKED").await;
     assert!(lyon.get(&content).await.is_some());
+    let located = async || {
+        let located = site.ok(&["content", "locate", "--ip", "127.0.0.99", &sha256]).await;
+        let all = located["candidates"].as_array().unwrap().clone();
+        let lyon = all.iter().find(|one| one["name"] == "lyon").cloned().unwrap_or_default();
+        format!("{} {}", lyon["verdict"].as_str().unwrap_or("-"), lyon["why"].as_str().unwrap_or("-"))
+    };
+    assert_eq!(located().await, "out no-key", "no client is sent there");
     // A new token lets it in again, and what is withdrawn is taken off.
     std::fs::write(lyon.path("token"), token(&site, "lyon").await).unwrap();
     until("let in again", async || lyon.status().await["healthy"] == true).await;
+    assert_eq!(located().await, "in same-subnet");
     site.ok(&["package", "withdraw", "p", "--from", "lyon"]).await;
     until("withdrawn", async || state(&site, "lyon").await == "none").await;
     // It says that it wants it no more before it is gone.

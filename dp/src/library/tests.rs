@@ -226,6 +226,8 @@ fn local_files_are_taken_in_and_copies_handed_out() {
     library.place(stored.digest(), &target).unwrap();
     library.place(stored.digest(), &target).unwrap();
     assert_eq!(fs::read(&target).unwrap(), data);
+    let left = list(folder.path()).unwrap();
+    assert!(left.iter().all(|path| !name_of(path).unwrap().ends_with("-tmp")), "{left:?}");
 }
 
 proptest! {

@@ -45,7 +45,8 @@ impl Temporary {
     pub(super) fn appear(mut self) -> Result<(), LibraryError> {
         let target = &self.target;
         fs::rename(&self.path, target).map_err(LibraryError::io("rename to", target))?;
-        self.has_appeared = true;
+        // Where both names are of one file the system renames nothing (rename(2)): ours goes then.
+        self.has_appeared = fs::symlink_metadata(&self.path).is_err();
         sync_folder(&self.target)
     }
 }

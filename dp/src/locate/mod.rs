@@ -14,21 +14,30 @@
 //! - A point in no group is in the default site group. So a site without boundaries sends everybody to every point.
 //! - What a client says plays no part: only the address it asks from, and how long ago it asked first.
 //! - Within one rank the order is that of a hash of client, content and place: the same for the same client, another for
-//!   the next.
+//!   the next. Points that nobody has heard of for a while come last in it; they are never left out, because it may be the
+//!   site that is cut off.
 //!
-//! [`Places`] is a snapshot of everything that the answers are made of; it is built whole and replaced whole.
+//! [`Places`] is a snapshot of everything that the answers are made of; it is built whole and replaced whole. Only when a
+//! point was heard of goes on being told ([`Heard`]). What an answer says of a point or of a neighbour is prepared when
+//! the snapshot is made: an answer costs no memory for those that are not asked.
 
 mod answer;
 mod boundary;
+mod candidate;
 mod index;
+mod json;
 mod order;
+mod prepared;
 mod reach;
 mod reason;
+mod silence;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::digest::{Sha1Digest, Sha256Digest};
@@ -39,10 +48,15 @@ use serde::{Deserialize, Serialize};
 
 pub use answer::answer;
 pub use boundary::{Boundary, BoundaryKind, InvalidBoundary};
+pub use candidate::{Candidate, Place};
 pub use index::{Cell, Index};
-pub use order::{Candidate, Detail, Found, Order, Rank, Request, State};
+pub use json::json;
+pub use order::{Detail, Found, Order, Rank, Request, State};
 pub use reach::Reach;
 pub use reason::Reason;
+pub use silence::Heard;
+
+use prepared::Prepared;
 
 /// After this, where no relationship says anything else, the next group is asked.
 pub const DEFAULT_FALLBACK: Duration = Duration::from_secs(120 * 60);
@@ -120,10 +134,14 @@ pub struct Point {
     pub url: String,
     /// Clients are not sent there now.
     pub maintenance: bool,
-    /// Where it is, if its address says so.
+    /// It is one of ours: it has a key that was not taken back.
+    pub has_key: bool,
+    /// Where it is, as far as anybody knows.
     pub address: Option<IpAddr>,
     /// It fetches what it is asked for and lacks.
     pub on_demand: bool,
+    /// When it was heard of; `None` for one that need not say anything.
+    pub heard: Option<Arc<Heard>>,
 }
 
 impl Point {
@@ -135,7 +153,18 @@ impl Point {
             url::Host::Ipv6(address) => Some(IpAddr::from(address).to_canonical()),
             url::Host::Domain(_) => None,
         });
-        Self { name: name.into(), url, maintenance: false, address, on_demand: false }
+        let name = name.into();
+        Self { name, url, maintenance: false, has_key: true, address, on_demand: false, heard: None }
+    }
+
+    /// The same, seen at `address`. Where its own address says where it is, that counts.
+    pub fn seen_at(self, address: Option<IpAddr>) -> Self {
+        Self { address: self.address.or(address.map(|address| address.to_canonical())), ..self }
+    }
+
+    /// Whether clients are sent there.
+    fn takes_clients(&self) -> bool {
+        self.has_key && !self.maintenance
     }
 }
 
@@ -167,6 +196,17 @@ pub struct Peer {
     pub distrusted: bool,
 }
 
+/// A group that clients of another one may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Neighbour {
+    /// Its number.
+    group: u32,
+    /// When.
+    fallback: Fallback,
+    /// The group that says so.
+    of: u32,
+}
+
 /// Everything that answers are made of, but for peers.
 #[derive(Debug)]
 pub struct Places {
@@ -174,6 +214,10 @@ pub struct Places {
     groups: Vec<Group>,
     default_group: u32,
     points: Vec<Point>,
+    /// Of each point.
+    prepared: Vec<Prepared>,
+    /// Of each group: the neighbours of clients that are in it alone.
+    neighbours: Vec<Vec<Neighbour>>,
     /// First and last addresses of the boundaries of each group, by number.
     networks: Vec<Vec<(IpAddr, IpAddr)>>,
     contents: HashMap<Sha256Digest, Held>,
@@ -207,8 +251,12 @@ impl Places {
         mut groups: Vec<Group>,
         default_group: u32,
         points: Vec<Point>,
-        contents: HashMap<Sha256Digest, Held>,
+        mut contents: HashMap<Sha256Digest, Held>,
     ) -> Self {
+        for held in contents.values_mut() {
+            held.cloud.sort();
+            held.cloud.dedup();
+        }
         if groups.is_empty() {
             groups.push(Group::default());
         }
@@ -220,7 +268,14 @@ impl Places {
         for (boundary, of) in boundaries {
             of.iter().for_each(|group| networks[*group as usize].push(boundary.ends()));
         }
-        Self { index: Index::new(boundaries), groups, default_group, points, networks, contents }
+        let prepared = points.iter().map(Prepared::of).collect();
+        let index = Index::new(boundaries);
+        let neighbours = Vec::new();
+        let mut places =
+            Self { index, groups, default_group, points, prepared, neighbours, networks, contents };
+        let all = 0..places.groups.len() as u32;
+        places.neighbours = all.map(|group| places.merged(&[group])).collect();
+        places
     }
 
     /// What is known of who has `content`.
@@ -288,8 +343,16 @@ impl Places {
         if groups.is_empty() { here } else { groups }
     }
 
-    /// Groups that clients of `current` reach besides, each after the shortest time that any of `current` gives.
-    fn neighbours(&self, current: &[u32]) -> BTreeMap<u32, (Fallback, u32)> {
+    /// Groups that clients of `current` reach besides, each after the shortest time that any of `current` gives: sooner ones
+    /// first, the site's own behind all others of its time.
+    fn neighbours(&self, current: &[u32]) -> Cow<'_, [Neighbour]> {
+        match current {
+            [one] => Cow::Borrowed(&self.neighbours[*one as usize]),
+            several => Cow::Owned(self.merged(several)),
+        }
+    }
+
+    fn merged(&self, current: &[u32]) -> Vec<Neighbour> {
         let mut found: BTreeMap<u32, (Fallback, u32)> = BTreeMap::new();
         for from in current {
             let own = &self.groups[*from as usize].neighbours;
@@ -305,6 +368,9 @@ impl Places {
                 }
             }
         }
-        found
+        let neighbour = |(group, (fallback, of))| Neighbour { group, fallback, of };
+        let mut all: Vec<_> = found.into_iter().map(neighbour).collect();
+        all.sort_by_key(|one| (one.fallback, one.group == self.default_group, one.group));
+        all
     }
 }

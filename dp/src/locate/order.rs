@@ -1,6 +1,5 @@
 //! Ranks and candidates: the order.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -8,9 +7,12 @@ use catalog::digest::Sha256Digest;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::candidate::{Candidate, Place};
 use super::reason::{MOST_PEERS, Reason};
-use super::{Fallback, Held, Options, Peer, Places, Standing, boundary};
-use crate::server::LocationKind;
+use super::{Fallback, Held, Options, Peer, Places, Standing, boundary, prepared};
+
+/// The most candidates of each sort in an answer that tells what is in reach; a client asks no more.
+pub(super) const MOST: usize = 64;
 
 /// Who asks in which order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,12 +40,14 @@ pub struct Request {
     pub elapsed: Duration,
     /// In which order it asks.
     pub order: Order,
+    /// When.
+    pub now: Timestamp,
 }
 
 /// How much is told of what is out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
-    /// Points that are in no group in reach are only counted.
+    /// Points that are in no group in reach are only counted, and so are those beyond 64 of a sort.
     InReach,
     /// Every point is named.
     All,
@@ -82,105 +86,140 @@ pub enum State {
     Out,
 }
 
-/// One place, and what is to be done with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
-    /// Who it is.
-    pub kind: LocationKind,
-    /// Its name.
-    pub name: String,
-    /// Where the content is there.
-    pub url: String,
-    /// Its place in the order.
-    pub rank: Rank,
-    /// Whether it is asked.
-    pub state: State,
-    /// Why.
-    pub reason: Reason,
-    /// Since when it has the content, verified.
-    pub since: Option<Timestamp>,
-}
-
 /// The answer to a question: candidates in order, those that are in before later ones before those that are out.
 #[derive(Debug)]
 pub struct Found<'p> {
-    /// What is known of the content.
+    /// What it was made of.
+    pub places: &'p Places,
+    /// The content.
+    pub content: Sha256Digest,
+    /// What is known of it.
     pub held: &'p Held,
     /// Where the client is.
     pub standing: Standing,
     /// All that is told.
-    pub candidates: Vec<Candidate>,
-    /// Points that are out and not told.
+    pub candidates: Vec<Candidate<'p>>,
+    /// Places that are not told.
     pub untold: usize,
 }
 
-/// Sorts within a rank, the same for the same client and content: FNV-1a, and a finish that spreads its low bits.
-fn shuffled(client: IpAddr, content: Sha256Digest, place: &str) -> u64 {
+/// Where the order of a client within ranks begins for a content.
+fn seed(client: IpAddr, content: Sha256Digest) -> u64 {
     let address = match client {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
         IpAddr::V6(address) => address.octets(),
     };
-    let bytes = address.iter().chain(&content.0[..8]).chain(place.as_bytes());
-    let mixed = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
-    });
-    let folded = (mixed ^ (mixed >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    folded ^ (folded >> 29)
+    prepared::hash(address.into_iter().chain(content.0.into_iter().take(8)))
 }
 
-/// What a candidate is sorted by.
-type Key = (State, u8, Duration, u64);
+/// Sorts within a rank, the same for the same client and content: what SplitMix64 makes of both hashes.
+fn shuffled(seed: u64, place: u64) -> u64 {
+    let mixed = seed ^ place.rotate_left(32);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// What a candidate is sorted by: its state, its place in the order, silence, its time, and its turn among equals.
+type Key = (State, u8, bool, Duration, u64);
+
+/// Points that are told already, by number.
+struct Told(Vec<u64>);
+
+impl Told {
+    fn none(of: usize) -> Self {
+        Self(vec![0; of.div_ceil(64)])
+    }
+
+    /// Whether it is the first time.
+    fn tell(&mut self, point: u32) -> bool {
+        let (word, bit) = (&mut self.0[point as usize / 64], 1 << (point % 64));
+        let first = *word & bit == 0;
+        *word |= bit;
+        first
+    }
+}
 
 /// Everything that one answer is made of.
-struct Making<'p> {
+struct Making<'p, 's> {
     places: &'p Places,
     request: Request,
     client: IpAddr,
     held: &'p Held,
-    standing: Standing,
-    /// The end of the content's address at any point or peer.
-    path: String,
-    candidates: Vec<Candidate>,
-    /// Of each candidate.
-    keys: Vec<Key>,
+    standing: &'s Standing,
+    seed: u64,
+    candidates: Vec<Candidate<'p>>,
+    /// What each of them, by number, is sorted by.
+    keys: Vec<(Key, u32)>,
     untold: usize,
 }
 
 impl Places {
     /// Who has `request.content` and may be asked by its client, best first, and who may not and why. `peers` are those that
     /// say they have it. `None` where nobody is known.
-    pub fn find<'p>(&'p self, request: &Request, peers: &[Peer], detail: Detail) -> Option<Found<'p>> {
+    pub fn find<'p>(&'p self, request: &Request, peers: &'p [Peer], detail: Detail) -> Option<Found<'p>> {
+        self.find_from(self.standing(request.client), request, peers, detail)
+    }
+
+    /// The same for a client whose standing is known.
+    pub fn find_from<'p>(
+        &'p self,
+        standing: Standing,
+        request: &Request,
+        peers: &'p [Peer],
+        detail: Detail,
+    ) -> Option<Found<'p>> {
         let held = self.contents.get(&request.content)?;
         let client = request.client.to_canonical();
-        let standing = self.standing(client);
         let mut making = Making {
             places: self,
             request: *request,
             client,
             held,
-            standing,
-            path: format!("/content/{}", request.content),
-            candidates: Vec::new(),
-            keys: Vec::new(),
+            standing: &standing,
+            seed: seed(client, request.content),
+            candidates: Vec::with_capacity(MOST),
+            keys: Vec::with_capacity(MOST),
             untold: 0,
         };
         making.points(detail);
         making.peers(peers, detail);
         making.cloud();
-        let Making { standing, candidates, keys, untold, .. } = making;
-        // Numbers are sorted, and each candidate is moved once. The name ends all ties: the order is total.
-        let mut order: Vec<usize> = (0..candidates.len()).collect();
-        order.sort_unstable_by(|a, b| {
-            let of = |number: &usize| (keys[*number], &candidates[*number].name, &candidates[*number].url);
-            of(a).cmp(&of(b)).then(a.cmp(b))
+        let Making { candidates, mut keys, mut untold, .. } = making;
+        if detail == Detail::InReach && keys.len() > MOST {
+            untold += shorten(&mut keys);
+        }
+        // The name ends all ties: the order is total.
+        keys.sort_unstable_by(|(a, one), (b, other)| {
+            let name = |number: u32| candidates[number as usize].name();
+            a.cmp(b).then_with(|| name(*one).cmp(name(*other))).then(one.cmp(other))
         });
-        let mut candidates: Vec<_> = candidates.into_iter().map(Some).collect();
-        let candidates = order.into_iter().filter_map(|number| candidates[number].take()).collect();
-        Some(Found { held, standing, candidates, untold })
+        let candidates = keys.iter().map(|(_, number)| candidates[*number as usize]).collect();
+        Some(Found { places: self, content: request.content, held, standing, candidates, untold })
     }
 }
 
-impl Making<'_> {
+/// Leaves the first [`MOST`] of each sort, in any order; answers how many are gone.
+fn shorten(keys: &mut Vec<(Key, u32)>) -> usize {
+    let before = keys.len();
+    let sort = |((state, ..), _): &(Key, u32)| match state {
+        State::In => 0,
+        State::Later(_) => 1,
+        State::Out => 2,
+    };
+    let mut sorts: [Vec<(Key, u32)>; 3] = Default::default();
+    keys.drain(..).for_each(|key| sorts[sort(&key)].push(key));
+    for mut of_a_sort in sorts {
+        if of_a_sort.len() > MOST {
+            of_a_sort.select_nth_unstable(MOST);
+            of_a_sort.truncate(MOST);
+        }
+        keys.append(&mut of_a_sort);
+    }
+    before - keys.len()
+}
+
+impl<'p> Making<'p, '_> {
     fn options(&self) -> &Options {
         &self.standing.options
     }
@@ -222,78 +261,70 @@ impl Making<'_> {
         }
     }
 
-    fn push(&mut self, candidate: Candidate, after: Duration) {
+    fn push(&mut self, candidate: Candidate<'p>, after: Duration) {
         let place = self.place(candidate.rank);
-        let shuffled = shuffled(self.client, self.request.content, &candidate.url) >> 1;
+        let hash = match candidate.place {
+            Place::Point(_, number) => self.places.prepared[number as usize].hash,
+            Place::Peer(peer) => prepared::hash_of(peer.address),
+            Place::Cloud(url) => prepared::hash(url.bytes()),
+        };
+        let shuffled = shuffled(self.seed, hash) >> 1;
         // Among equals a point that would have to fetch it comes last.
-        let fetches = candidate.kind == LocationKind::DistributionPoint && candidate.since.is_none();
-        self.keys.push((candidate.state, place, after, shuffled | (u64::from(fetches) << 63)));
+        let fetches = matches!(candidate.place, Place::Point(..)) && candidate.since.is_none();
+        let turn = shuffled | (u64::from(fetches) << 63);
+        let key = (candidate.state, place, candidate.silent.is_some(), after, turn);
+        self.keys.push((key, self.candidates.len() as u32));
         self.candidates.push(candidate);
     }
 
-    /// Where the content is at somebody's `base`.
-    fn url(&self, base: &[&str]) -> String {
-        let length = base.iter().map(|part| part.len()).sum::<usize>() + self.path.len();
-        let mut url = String::with_capacity(length);
-        base.iter().for_each(|part| url.push_str(part));
-        url.push_str(&self.path);
-        url
-    }
-
     fn points(&mut self, detail: Detail) {
-        let places = self.places;
-        let current = self.standing.groups.clone();
-        let mut told = BTreeMap::new();
-        for group in &current {
+        let (places, standing) = (self.places, self.standing);
+        let name = |group: u32| places.groups[group as usize].name.as_str();
+        let mut told = Told::none(places.points.len());
+        for group in &standing.groups {
             for point in &places.groups[*group as usize].points {
-                told.entry(*point).or_insert((*group, Duration::ZERO, Reason::OutOfReach, false));
-            }
-        }
-        let names = |group: u32| places.groups[group as usize].name.clone();
-        let mut neighbours: Vec<_> = places.neighbours(&current).into_iter().collect();
-        // A point in two neighbours is asked after the shorter time; at the same time as any neighbour's, not as the default's.
-        neighbours.sort_by_key(|(to, (fallback, _))| (*fallback, *to == places.default_group, *to));
-        for (to, (fallback, from)) in neighbours {
-            let (after, reason) = match fallback {
-                Fallback::Never => (Duration::MAX, Reason::Never(names(to))),
-                Fallback::After(after) if to == places.default_group => (after, Reason::DefaultGroup),
-                Fallback::After(after) => (after, Reason::Neighbour { group: names(to), of: names(from) }),
-            };
-            for point in &places.groups[to as usize].points {
-                told.entry(*point).or_insert_with(|| (to, after, reason.clone(), true));
-            }
-        }
-        for (point, (group, after, reason, remote)) in &told {
-            if *remote {
-                self.remote_point(*point, *after, reason.clone());
-            } else {
-                self.current_point(*point, *group);
-            }
-        }
-        let rest = places.points.len() - told.len();
-        match detail {
-            Detail::InReach => self.untold = rest,
-            Detail::All => {
-                for point in (0..places.points.len() as u32).filter(|point| !told.contains_key(point)) {
-                    self.point(point, Rank::NeighbourPoint, State::Out, Reason::OutOfReach, Duration::MAX);
+                if told.tell(*point) {
+                    self.current_point(*point, name(*group));
                 }
             }
         }
+        // A point in two neighbours is asked after the shorter time; at the same time as any neighbour's, not as the default's.
+        for near in &*places.neighbours(&standing.groups) {
+            let (after, reason) = match near.fallback {
+                Fallback::Never => (Duration::MAX, Reason::Never(name(near.group))),
+                Fallback::After(after) if near.group == places.default_group => (after, Reason::DefaultGroup),
+                Fallback::After(after) => {
+                    (after, Reason::Neighbour { group: name(near.group), of: name(near.of) })
+                }
+            };
+            for point in &places.groups[near.group as usize].points {
+                if told.tell(*point) {
+                    self.remote_point(*point, after, reason);
+                }
+            }
+        }
+        let all = 0..places.points.len() as u32;
+        let rest = all.filter(|point| told.tell(*point));
+        match detail {
+            Detail::InReach => self.untold = rest.count(),
+            Detail::All => rest.for_each(|point| {
+                self.point(point, Rank::NeighbourPoint, State::Out, Reason::OutOfReach, Duration::MAX);
+            }),
+        }
     }
 
-    fn current_point(&mut self, point: u32, group: u32) {
-        let places = self.places;
-        let (rank, reason) = match (places.points[point as usize].address, self.standing.subnet) {
+    fn current_point(&mut self, point: u32, group: &'p str) {
+        let (rank, reason) = match (self.places.points[point as usize].address, self.standing.subnet) {
             (Some(address), _) if address == self.client => (Rank::ThisComputer, Reason::ThisComputer),
             (Some(address), Some(subnet)) if subnet.contains(&address) => {
                 (Rank::SubnetPoint, Reason::SameSubnet(subnet))
             }
-            _ => (Rank::GroupPoint, Reason::SameGroup(places.groups[group as usize].name.clone())),
+            _ => (Rank::GroupPoint, Reason::SameGroup(group)),
         };
         self.point(point, rank, State::In, reason, Duration::ZERO);
     }
 
-    fn remote_point(&mut self, point: u32, after: Duration, reason: Reason) {
+    fn remote_point(&mut self, point: u32, after: Duration, reason: Reason<'p>) {
         let rank = if reason == Reason::DefaultGroup { Rank::DefaultPoint } else { Rank::NeighbourPoint };
         let state = match self.request.order {
             _ if matches!(reason, Reason::Never(_)) => State::Out,
@@ -310,14 +341,16 @@ impl Making<'_> {
         self.point(point, rank, state, reason, after);
     }
 
-    /// A point that would be in or later is out all the same where it is being worked on or has not got the content.
-    fn point(&mut self, point: u32, rank: Rank, mut state: State, mut reason: Reason, after: Duration) {
-        let since = self.held.points.get(&point).copied();
-        let place = &self.places.points[point as usize];
+    /// A point that would be in or later is out all the same where it is none of ours any more, is being worked on, or has
+    /// not got the content.
+    fn point(&mut self, number: u32, rank: Rank, mut state: State, mut reason: Reason<'p>, after: Duration) {
+        let since = self.held.points.get(&number).copied();
+        let point = &self.places.points[number as usize];
         if state != State::Out {
             let instead = match since {
-                _ if place.maintenance => Some(Reason::Maintenance),
-                None if place.on_demand && self.held.offered => None,
+                _ if !point.has_key => Some(Reason::NoKey),
+                _ if point.maintenance => Some(Reason::Maintenance),
+                None if point.on_demand && self.held.offered => None,
                 None => Some(Reason::NotThere),
                 Some(_) => None,
             };
@@ -325,19 +358,15 @@ impl Making<'_> {
                 (state, reason) = (State::Out, instead);
             }
         }
-        let candidate = Candidate {
-            kind: LocationKind::DistributionPoint,
-            name: place.name.clone(),
-            url: self.url(&[&place.url]),
-            rank,
-            state,
-            reason,
-            since,
-        };
-        self.push(candidate, after);
+        let heard = point.heard.as_ref().filter(|_| state != State::Out);
+        let silent = heard.and_then(|heard| heard.silent(self.request.now));
+        self.push(
+            Candidate { place: Place::Point(point, number), rank, state, reason, since, silent },
+            after,
+        );
     }
 
-    fn peers(&mut self, peers: &[Peer], detail: Detail) {
+    fn peers(&mut self, peers: &'p [Peer], detail: Detail) {
         let mut allowed = Vec::new();
         for peer in peers {
             let (rank, verdict) = self.peer(peer);
@@ -345,26 +374,22 @@ impl Making<'_> {
             if detail == Detail::InReach && verdict == Err(Reason::OtherGroup) {
                 continue;
             }
-            let candidate = Candidate {
-                kind: LocationKind::Peer,
-                name: peer.name.clone(),
-                url: self.url(&["http://", &peer.address.to_string()]),
-                rank,
-                state: if verdict.is_ok() { State::In } else { State::Out },
-                reason: verdict.clone().unwrap_or_else(|out| out),
-                since: None,
+            let (state, reason) = match verdict {
+                Ok(reason) => (State::In, reason),
+                Err(reason) => (State::Out, reason),
             };
-            if verdict.is_ok() {
-                allowed.push(candidate);
-            } else {
-                self.push(candidate, Duration::ZERO);
+            let place = Place::Peer(peer);
+            let candidate = Candidate { place, rank, state, reason, since: None, silent: None };
+            match state {
+                State::In => {
+                    let turn = shuffled(self.seed, prepared::hash_of(peer.address));
+                    allowed.push(((self.place(rank), turn), candidate));
+                }
+                _ => self.push(candidate, Duration::ZERO),
             }
         }
-        let key = |candidate: &Candidate| {
-            (self.place(candidate.rank), shuffled(self.client, self.request.content, &candidate.url))
-        };
-        allowed.sort_by_cached_key(key);
-        for (number, mut candidate) in allowed.into_iter().enumerate() {
+        allowed.sort_by_key(|(key, _)| *key);
+        for (number, (_, mut candidate)) in allowed.into_iter().enumerate() {
             if number >= MOST_PEERS {
                 (candidate.state, candidate.reason) = (State::Out, Reason::Enough);
             }
@@ -373,11 +398,12 @@ impl Making<'_> {
     }
 
     /// The rank of a peer, and why it is in or out.
-    fn peer(&self, peer: &Peer) -> (Rank, Result<Reason, Reason>) {
+    fn peer(&self, peer: &Peer) -> (Rank, Result<Reason<'p>, Reason<'p>>) {
         let address = peer.address.ip().to_canonical();
         let near = self.standing.subnet.filter(|subnet| subnet.contains(&address));
         let rank = if near.is_some() { Rank::SubnetPeer } else { Rank::GroupPeer };
-        let groups = &self.places.groups;
+        let places = self.places;
+        let groups = &places.groups;
         let verdict = (|| {
             if address == self.client {
                 return Err(Reason::Itself);
@@ -388,9 +414,9 @@ impl Making<'_> {
             if !self.options().peers {
                 let mut current = self.standing.groups.iter().map(|group| &groups[*group as usize]);
                 let off = current.find(|group| !group.options.peers);
-                return Err(Reason::PeersOff(off.map_or_else(String::new, |group| group.name.clone())));
+                return Err(Reason::PeersOff(off.map_or("", |group| &group.name)));
             }
-            let theirs = self.places.groups_at(address);
+            let theirs = places.groups_at(address);
             let shared = self.standing.groups.iter().find(|group| theirs.contains(group));
             let Some(shared) = shared else { return Err(Reason::OtherGroup) };
             // Only where it would be offered: peers of other groups are not spoken of, trusted or not.
@@ -403,7 +429,7 @@ impl Making<'_> {
                 None if self.options().same_subnet_peers || self.standing.by_default => {
                     Err(Reason::OtherSubnet)
                 }
-                None => Ok(Reason::SameGroup(groups[*shared as usize].name.clone())),
+                None => Ok(Reason::SameGroup(&groups[*shared as usize].name)),
             }
         })();
         (rank, verdict)
@@ -411,24 +437,14 @@ impl Making<'_> {
 
     fn cloud(&mut self) {
         let held = self.held;
-        let out = match self.request.order {
-            Order::Engine { .. } => Some(Reason::NotInOrder),
-            Order::Client if !self.options().cloud => Some(Reason::CloudOff),
-            Order::Client => None,
+        let (state, reason) = match self.request.order {
+            Order::Engine { .. } => (State::Out, Reason::NotInOrder),
+            Order::Client if !self.options().cloud => (State::Out, Reason::CloudOff),
+            Order::Client => (State::In, Reason::Upstream),
         };
-        let mut links: Vec<_> = held.cloud.iter().collect();
-        links.sort();
-        links.dedup();
-        for (number, url) in links.into_iter().enumerate() {
-            let candidate = Candidate {
-                kind: LocationKind::Cloud,
-                name: "upstream".to_owned(),
-                url: url.clone(),
-                rank: Rank::Cloud,
-                state: if out.is_none() { State::In } else { State::Out },
-                reason: out.clone().unwrap_or(Reason::Upstream),
-                since: None,
-            };
+        for (number, url) in held.cloud.iter().enumerate() {
+            let place = Place::Cloud(url);
+            let candidate = Candidate { place, rank: Rank::Cloud, state, reason, since: None, silent: None };
             // Links keep the order of their text: there is no load of ours to be spread over them.
             self.push(candidate, Duration::from_nanos(number as u64));
         }

@@ -21,22 +21,22 @@ pub enum Reach {
 }
 
 impl Places {
-    /// How a client that stands there reaches any of `points`. Points in maintenance are as if they were not there.
-    pub fn reach(&self, standing: &Standing, points: &BTreeSet<u32>) -> Reach {
-        let serves = |point: &u32| {
-            points.contains(point) && self.points.get(*point as usize).is_some_and(|point| !point.maintenance)
+    /// How a client that stands there reaches any of `points`, or where it is `offered` one that fetches what it is asked
+    /// for. Points to which no client is sent are as if they were not there.
+    pub fn reach(&self, standing: &Standing, points: &BTreeSet<u32>, offered: bool) -> Reach {
+        let serves = |number: &u32| {
+            let point = self.points.get(*number as usize).filter(|point| point.takes_clients());
+            point.is_some_and(|point| points.contains(number) || (offered && point.on_demand))
         };
         let has = |group: u32| self.groups[group as usize].points.iter().any(serves);
         if standing.groups.iter().any(|group| has(*group)) {
             return Reach::Now;
         }
-        let later =
-            self.neighbours(&standing.groups).into_iter().filter_map(
-                |(group, (fallback, _))| match fallback {
-                    Fallback::After(time) if has(group) => Some(Reach::After(time)),
-                    _ => None,
-                },
-            );
+        let near = self.neighbours(&standing.groups);
+        let later = near.iter().filter_map(|near| match near.fallback {
+            Fallback::After(time) if has(near.group) => Some(Reach::After(time)),
+            _ => None,
+        });
         later.min().unwrap_or(Reach::Never)
     }
 
@@ -81,11 +81,15 @@ mod tests {
         ];
         let boundaries = [("10.1.0.0/16", 1), ("10.2.0.0/16", 2)]
             .map(|(text, group)| (text.parse().unwrap(), vec![group]));
-        let point =
-            |name: &str, maintenance| Point { maintenance, ..Point::new(name, format!("http://{name}")) };
-        let points =
-            vec![point("site", false), point("lyon", false), point("rome", false), point("idle", true)];
-        let places = Places::new(&boundaries, groups, 0, points, HashMap::new());
+        let point = |name: &str| Point::new(name, format!("http://{name}"));
+        let points = vec![
+            point("site"),
+            point("lyon"),
+            point("rome"),
+            Point { maintenance: true, ..point("idle") },
+            Point { has_key: false, ..point("lost") },
+        ];
+        let places = Places::new(&boundaries, groups.clone(), 0, points.clone(), HashMap::new());
         let after = |minutes: u64| Reach::After(Duration::from_secs(minutes * 60));
         for (client, held, expected) in [
             ("10.1.0.1", vec![1], Reach::Now),
@@ -95,12 +99,31 @@ mod tests {
             ("10.2.0.1", vec![0, 1], Reach::Never),
             ("10.9.0.1", vec![0], Reach::Now),
             ("10.9.0.1", vec![3], Reach::Never),
+            ("10.9.0.1", vec![4], Reach::Never),
             ("10.1.0.1", vec![], Reach::Never),
         ] {
             let held: BTreeSet<u32> = held.into_iter().collect();
             let standing = places.standing(client.parse().unwrap());
-            assert_eq!(places.reach(&standing, &held), expected, "{client} {held:?}");
+            assert_eq!(places.reach(&standing, &held, false), expected, "{client} {held:?}");
+            assert_eq!(places.reach(&standing, &held, true), expected, "nobody fetches: {client} {held:?}");
         }
         assert_eq!((places.point_called("LYON"), places.point_called("x")), (Some(1), None));
+
+        // Lyon and those that take no clients fetch what they are asked for.
+        let pulls =
+            |(number, point): (usize, Point)| Point { on_demand: [1, 3, 4].contains(&number), ..point };
+        let points = points.into_iter().enumerate().map(pulls).collect();
+        let places = Places::new(&boundaries, groups, 0, points, HashMap::new());
+        for (client, held, offered, expected) in [
+            ("10.1.0.1", vec![], true, Reach::Now),
+            ("10.1.0.1", vec![2], true, Reach::Now),
+            ("10.1.0.1", vec![2], false, after(30)),
+            ("10.9.0.1", vec![], true, Reach::Never),
+            ("10.2.0.1", vec![], true, Reach::Never),
+        ] {
+            let held: BTreeSet<u32> = held.into_iter().collect();
+            let standing = places.standing(client.parse().unwrap());
+            assert_eq!(places.reach(&standing, &held, offered), expected, "{client} {held:?} {offered}");
+        }
     }
 }

@@ -1,42 +1,45 @@
 //! Why a candidate is in, later or out, in words that last.
 
 use std::fmt;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
-/// The most peers of one answer.
+/// The most peers of one answer; [`Reason::Enough`] says the number.
 pub(super) const MOST_PEERS: usize = 8;
 
 /// Why a candidate is where it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reason {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason<'p> {
     /// It is the client's own computer.
     ThisComputer,
     /// Both are in this subnet.
     SameSubnet(IpNet),
     /// Both are in this group.
-    SameGroup(String),
+    SameGroup(&'p str),
     /// Its group is a neighbour of the client's.
     Neighbour {
         /// Its group.
-        group: String,
+        group: &'p str,
         /// The client's.
-        of: String,
+        of: &'p str,
     },
     /// It is in the default site group, to which everybody may fall back.
     DefaultGroup,
     /// The upstream's own link.
     Upstream,
+    /// It has no key that is in force: it never enrolled, or its key was taken back.
+    NoKey,
     /// It is being worked on.
     Maintenance,
     /// It does not have the content.
     NotThere,
     /// The relationship to its group says never.
-    Never(String),
+    Never(&'p str),
     /// Its groups are no neighbours of the client's.
     OutOfReach,
     /// A group of the client does not let peers share.
-    PeersOff(String),
+    PeersOff(&'p str),
     /// Only peers in the client's own subnet may be asked.
     OtherSubnet,
     /// It is in none of the client's groups.
@@ -57,7 +60,7 @@ pub enum Reason {
     NotInOrder,
 }
 
-impl Reason {
+impl<'p> Reason<'p> {
     /// A stable word for it.
     pub fn word(&self) -> &'static str {
         match self {
@@ -67,6 +70,7 @@ impl Reason {
             Self::Neighbour { .. } => "neighbour",
             Self::DefaultGroup => "default-group",
             Self::Upstream => "upstream",
+            Self::NoKey => "no-key",
             Self::Maintenance => "maintenance",
             Self::NotThere => "not-there",
             Self::Never(_) => "never",
@@ -83,31 +87,52 @@ impl Reason {
             Self::NotInOrder => "not-in-order",
         }
     }
+    /// It for people, in pieces that follow each other. The subnet of [`Self::SameSubnet`] is the one that counts as the
+    /// client's own, and `subnet` its text.
+    pub(super) fn pieces(&self, subnet: &'p str) -> [&'p str; 4] {
+        match *self {
+            Self::ThisComputer => ["this computer", "", "", ""],
+            Self::SameSubnet(_) => ["same subnet ", subnet, "", ""],
+            Self::SameGroup(group) => ["group ", group, "", ""],
+            Self::Neighbour { group, of } => [group, " is a neighbour of ", of, ""],
+            Self::DefaultGroup => ["default site group", "", "", ""],
+            Self::Upstream => ["the upstream's own link", "", "", ""],
+            Self::NoKey => ["never enrolled, or its key was taken back", "", "", ""],
+            Self::Maintenance => ["in maintenance", "", "", ""],
+            Self::NotThere => ["does not have it", "", "", ""],
+            Self::Never(group) => [group, " is never fallen back to", "", ""],
+            Self::OutOfReach => ["in no group in reach", "", "", ""],
+            Self::PeersOff(group) => [group, " does not let peers share", "", ""],
+            Self::OtherSubnet => ["in another subnet, and only the same one is allowed", "", "", ""],
+            Self::OtherGroup => ["in none of the client's groups", "", "", ""],
+            Self::Nowhere => ["an address that says nothing about its place", "", "", ""],
+            Self::Itself => ["it is the client", "", "", ""],
+            Self::Distrusted => ["did not give what it promised, others report", "", "", ""],
+            Self::Enough => ["there are 8 peers without it", "", "", ""],
+            Self::CloudOff => ["no group of the client uses the cloud", "", "", ""],
+            Self::NotAllowed => ["the deployment does not allow it", "", "", ""],
+            Self::NotInOrder => ["not used in this order", "", "", ""],
+        }
+    }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for Reason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ThisComputer => write!(f, "this computer"),
-            Self::SameSubnet(subnet) => write!(f, "same subnet {subnet}"),
-            Self::SameGroup(group) => write!(f, "group {group}"),
-            Self::Neighbour { group, of } => write!(f, "{group} is a neighbour of {of}"),
-            Self::DefaultGroup => write!(f, "default site group"),
-            Self::Upstream => write!(f, "the upstream's own link"),
-            Self::Maintenance => write!(f, "in maintenance"),
-            Self::NotThere => write!(f, "does not have it"),
-            Self::Never(group) => write!(f, "{group} is never fallen back to"),
-            Self::OutOfReach => write!(f, "in no group in reach"),
-            Self::PeersOff(group) => write!(f, "{group} does not let peers share"),
-            Self::OtherSubnet => write!(f, "in another subnet, and only the same one is allowed"),
-            Self::OtherGroup => write!(f, "in none of the client's groups"),
-            Self::Nowhere => write!(f, "an address that says nothing about its place"),
-            Self::Itself => write!(f, "it is the client"),
-            Self::Distrusted => write!(f, "did not give what it promised, others report"),
-            Self::Enough => write!(f, "there are {MOST_PEERS} peers without it"),
-            Self::CloudOff => write!(f, "no group of the client uses the cloud"),
-            Self::NotAllowed => write!(f, "the deployment does not allow it"),
-            Self::NotInOrder => write!(f, "not used in this order"),
+        let subnet = if let Self::SameSubnet(subnet) = self { subnet.to_string() } else { String::new() };
+        let reason: Reason<'_> = *self;
+        reason.pieces(&subnet).iter().try_for_each(|piece| f.write_str(piece))
+    }
+}
+
+/// How long a point has said nothing, behind the reason why it is where it is.
+pub(super) struct Silence(pub Duration);
+
+impl fmt::Display for Silence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_secs() / 60 {
+            minutes @ ..120 => write!(f, ", silent for {minutes} min"),
+            minutes @ 120..2_880 => write!(f, ", silent for {} h", minutes / 60),
+            minutes => write!(f, ", silent for {} days", minutes / 1_440),
         }
     }
 }

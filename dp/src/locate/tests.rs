@@ -1,5 +1,7 @@
 //! Every rule of the order, as tables: who asks from where, and the candidates in the order in which they are told.
 
+mod named;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -7,6 +9,7 @@ use crate::server::LocationKind;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const CONTENT: Sha256Digest = Sha256Digest([7; 32]);
+const NOW: Timestamp = Timestamp::constant(1_700_000_000, 0);
 
 /// A site in words. Groups, points and boundaries are named; the group `D` is that of the site.
 #[derive(Default)]
@@ -74,6 +77,25 @@ impl Site {
         self
     }
 
+    fn without_key(mut self) -> Self {
+        self.points.last_mut().expect("a point of the test").has_key = false;
+        self
+    }
+
+    /// Nobody has heard of the last point for so many minutes.
+    fn silent_for(mut self, minutes: u32) -> Self {
+        let last = NOW.checked_sub(MINUTE * minutes).expect("long after 1970");
+        let heard = Heard::new(last, Timestamp::UNIX_EPOCH, MINUTE);
+        self.points.last_mut().expect("a point of the test").heard = Some(Arc::new(heard));
+        self
+    }
+
+    fn seen_at(mut self, address: &str) -> Self {
+        let point = self.points.pop().expect("a point of the test");
+        self.points.push(point.seen_at(Some(address.parse().expect("an address of the test"))));
+        self
+    }
+
     fn relate(mut self, group: &str, other: &str, minutes: i64) -> Self {
         let (group, other) = (self.number(group) as usize, self.number(other));
         self.groups[group].neighbours.push((other, Fallback::from_minutes(minutes)));
@@ -99,6 +121,7 @@ impl Site {
             content: CONTENT,
             elapsed: MINUTE * minutes,
             order,
+            now: NOW,
         };
         let places = self.places();
         let found = places.find(&request, peers, Detail::All).expect("the content is known");
@@ -110,8 +133,8 @@ impl Site {
     }
 }
 
-fn words(candidate: &Candidate) -> String {
-    let name = if candidate.kind == LocationKind::Cloud { "cloud" } else { &candidate.name };
+fn words(candidate: &Candidate<'_>) -> String {
+    let name = if candidate.kind() == LocationKind::Cloud { "cloud" } else { candidate.name() };
     match candidate.state {
         State::In => format!("{name}: {}", candidate.reason.word()),
         State::Later(after) => format!("{name}: {} +{}", candidate.reason.word(), after.as_secs() / 60),
@@ -411,8 +434,9 @@ fn clients_are_spread_over_points_and_each_stays_with_its_own() {
             content: CONTENT,
             elapsed: Duration::ZERO,
             order: Order::Client,
+            now: NOW,
         };
-        places.find(&request, &[], Detail::InReach).expect("known").candidates[0].name.clone()
+        places.find(&request, &[], Detail::InReach).expect("known").candidates[0].name().to_owned()
     };
     let mut counts: HashMap<String, u32> = HashMap::new();
     for client in 0..3_000 {
@@ -429,6 +453,7 @@ fn an_unknown_content_has_no_answer() {
         content: Sha256Digest([1; 32]),
         elapsed: Duration::ZERO,
         order: Order::Client,
+        now: NOW,
     };
     assert!(lyon().places().find(&request, &[], Detail::All).is_none());
 }
@@ -445,10 +470,13 @@ fn the_answer_has_times_and_reasons_and_an_end() {
         content: CONTENT,
         elapsed: Duration::ZERO,
         order: Order::Client,
+        now: NOW,
     };
     let found = places.find(&request, &[], Detail::InReach).expect("known");
-    let answer = answer(CONTENT, found, Timestamp::UNIX_EPOCH);
+    assert_eq!(found.candidates.len() + found.untold, 106, "sixty-four of a sort are told");
+    let answer = answer(&found, Timestamp::UNIX_EPOCH);
     assert_eq!((answer.locations.len(), answer.not_told), (64, 102 + 1 - 64));
+    assert_eq!(answer.groups, ["LYON"]);
     assert_eq!(answer.locations[0].reason, "same subnet 10.20.4.0/24");
     let rome = &answer.later[0];
     assert_eq!((rome.after_seconds, rome.from.to_string().as_str()), (3_600, "1970-01-01T01:00:00Z"));
@@ -481,10 +509,10 @@ proptest! {
         }
         let places = site.places();
         let order = if engine { Order::Engine { neighbours: true, default_group: true } } else { Order::Client };
-        let request = Request { client: client.into(), content: CONTENT, elapsed: MINUTE * minutes, order };
+        let request = Request { client: client.into(), content: CONTENT, elapsed: MINUTE * minutes, order, now: NOW };
         let all = places.find(&request, &[], Detail::All).expect("known");
         prop_assert!(all.candidates.is_sorted_by_key(|candidate| candidate.state));
-        let mut names: Vec<_> = all.candidates.iter().map(|candidate| candidate.name.clone()).collect();
+        let mut names: Vec<_> = all.candidates.iter().map(|candidate| candidate.name()).collect();
         names.sort();
         names.dedup();
         prop_assert_eq!(names.len(), memberships.len() + 1, "every point, and the cloud");
@@ -497,8 +525,9 @@ proptest! {
         // What is only counted is what would be out.
         let some = places.find(&request, &[], Detail::InReach).expect("known");
         prop_assert_eq!(some.candidates.len() + some.untold, all.candidates.len());
-        let asked = |found: &Found<'_>| -> Vec<Candidate> {
-            found.candidates.iter().filter(|candidate| candidate.state != State::Out).cloned().collect()
+        let asked = |found: &Found<'_>| -> Vec<String> {
+            let asked = found.candidates.iter().filter(|candidate| candidate.state != State::Out);
+            asked.map(|one| format!("{:?} {:?} {}", one.state, one.reason, one.url(CONTENT))).collect()
         };
         prop_assert_eq!(asked(&some), asked(&all));
     }
@@ -508,7 +537,8 @@ proptest! {
 fn where_nothing_is_known_nobody_has_anything() {
     let places = Places::default();
     let client = "10.0.0.1".parse().unwrap();
-    let request = Request { client, content: CONTENT, elapsed: Duration::ZERO, order: Order::Client };
+    let request =
+        Request { client, content: CONTENT, elapsed: Duration::ZERO, order: Order::Client, now: NOW };
     assert!(places.find(&request, &[], Detail::All).is_none());
     assert!(places.standing(client).by_default && places.networks(&places.standing(client), 9).is_empty());
 }

@@ -36,22 +36,24 @@ impl ContentServer {
         self.pieces.of(digest, read).await
     }
 
-    /// Where this client finds a content: the one answer behind `/locations`, Metalink and `Link`.
+    /// Where this client finds a content.
     pub(super) fn locate(
         &self,
         shelf: &Shelf,
         client: IpAddr,
         content: Sha256Digest,
     ) -> Option<LocationsAnswer> {
-        let mut answer = self.locator.as_ref()?.locate(client, content)?;
-        // Whoever made the answer should not have named any: private content is never asked of strangers, and the key that
-        // opens it is never shown to another client.
-        if shelf.access(content) == Access::Private {
-            answer.private = true;
-            answer.locations.retain(|location| location.kind == LocationKind::DistributionPoint);
-            answer.later.retain(|location| location.kind == LocationKind::DistributionPoint);
-        }
-        Some(answer)
+        Some(without_strangers(self.locator.as_ref()?.locate(client, content)?, shelf))
+    }
+
+    /// The same for Metalink and `Link`.
+    async fn elsewhere(
+        &self,
+        shelf: &Shelf,
+        client: IpAddr,
+        content: Sha256Digest,
+    ) -> Option<LocationsAnswer> {
+        Some(without_strangers(self.locator.as_ref()?.elsewhere(client, content).await?, shelf))
     }
 
     /// `GET` or `HEAD` of `/locations/{sha256}`: 200 or 404.
@@ -66,8 +68,13 @@ impl ContentServer {
         if !access::may(&*self.gate, shelf.access(digest), head, client) {
             return Err(Refusal::Forbidden);
         }
-        let answer = self.locate(shelf, client.address, digest).ok_or(Refusal::Absent)?;
-        Ok(respond::json(&answer, head.method == Method::HEAD))
+        let is_head = head.method == Method::HEAD;
+        if shelf.access(digest) == Access::Private {
+            let answer = self.locate(shelf, client.address, digest).ok_or(Refusal::Absent)?;
+            return Ok(respond::json(&answer, is_head));
+        }
+        let json = self.locator.as_ref().and_then(|locator| locator.locate_json(client.address, digest));
+        Ok(respond::json_text(json.ok_or(Refusal::Absent)?, is_head))
     }
 
     /// `GET` or `HEAD` of `….meta4`: 200 or 404. `name` is what the client calls the file, if it has a name for it.
@@ -81,7 +88,7 @@ impl ContentServer {
     ) -> Result<Response<ContentBody>, Refusal> {
         let servable = self.servable(head, shelf, digest, client)?;
         let name = name.unwrap_or(servable.name.as_str());
-        let urls = self.absolute_places(head, shelf, digest, client);
+        let urls = self.absolute_places(head, shelf, digest, client).await;
         if urls.is_empty() {
             return Err(Refusal::Absent); // it has no form without a place
         }
@@ -159,9 +166,8 @@ impl ContentServer {
         Ok(respond::document(vec![map], kind, cache, head.method == Method::HEAD))
     }
 
-    /// Adds `Link` fields with the other places, for clients that understand them: those that say so, and HEAD. Everybody
-    /// else is spared the longer head; see docs/decisions/0012-mirrors.md.
-    pub(super) fn link_duplicates(
+    /// Adds `Link` fields with the other places, for clients that understand them ([`wants_links`]).
+    pub(super) async fn link_duplicates(
         &self,
         response: &mut Response<ContentBody>,
         head: &Parts,
@@ -169,10 +175,7 @@ impl ContentServer {
         digest: Sha256Digest,
         client: Asker,
     ) {
-        if !(head.method == Method::HEAD || understands_links(head)) {
-            return;
-        }
-        let Some(answer) = self.locate(shelf, client.address, digest) else { return };
+        let Some(answer) = self.elsewhere(shelf, client.address, digest).await else { return };
         let own = own_url(head, client.secure, digest);
         let others = answer.locations.iter().filter(|place| !is_own(&place.url, own.as_deref(), digest));
         for (index, place) in others.take(MOST_LINKS).enumerate() {
@@ -184,7 +187,7 @@ impl ContentServer {
     }
 
     /// Places as absolute addresses, best first. This point comes first where the answer does not say another order.
-    fn absolute_places(
+    async fn absolute_places(
         &self,
         head: &Parts,
         shelf: &Shelf,
@@ -192,8 +195,8 @@ impl ContentServer {
         client: Asker,
     ) -> Vec<String> {
         let own = own_url(head, client.secure, digest);
-        let told =
-            self.locate(shelf, client.address, digest).map(|answer| answer.locations).unwrap_or_default();
+        let told = self.elsewhere(shelf, client.address, digest).await;
+        let told = told.map(|answer| answer.locations).unwrap_or_default();
         let mut urls: Vec<String> = Vec::with_capacity(told.len() + 1);
         for place in told {
             let url = if is_own(&place.url, own.as_deref(), digest) { own.clone() } else { Some(place.url) };
@@ -206,6 +209,23 @@ impl ContentServer {
         }
         urls
     }
+}
+
+/// Whoever made the answer should not have named any: private content is never asked of strangers, and the key that opens it is
+/// never shown to another client.
+fn without_strangers(mut answer: LocationsAnswer, shelf: &Shelf) -> LocationsAnswer {
+    if shelf.access(answer.content) == Access::Private {
+        answer.private = true;
+        answer.locations.retain(|location| location.kind == LocationKind::DistributionPoint);
+        answer.later.retain(|location| location.kind == LocationKind::DistributionPoint);
+    }
+    answer
+}
+
+/// Whether the other places are told in the head of an answer: to clients that say that they understand it, and to HEAD. Everybody
+/// else is spared the longer head; see docs/decisions/0012-mirrors.md.
+pub(super) fn wants_links(head: &Parts) -> bool {
+    head.method == Method::HEAD || understands_links(head)
 }
 
 /// What never changes may be kept; what is private by its asker only.

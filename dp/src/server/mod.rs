@@ -90,7 +90,7 @@ pub use respond::{carrying, empty, problem};
 use service::Room;
 pub use service::{Answering, Call, Deliver, Received, Refused, Remark, RequestBody, Service};
 pub use shelf::{
-    LaterLocation, Location, LocationKind, LocationsAnswer, Locator, OutLocation, Servable, Shelf,
+    LaterLocation, Learning, Location, LocationKind, LocationsAnswer, Locator, OutLocation, Servable, Shelf,
 };
 pub use socket::Socket;
 pub use stall::Stall;

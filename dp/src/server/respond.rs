@@ -141,6 +141,11 @@ pub(super) fn json(value: &impl Serialize, head: bool) -> Response<ContentBody> 
     if serde_json::to_writer(&mut bytes, value).is_err() {
         bytes.clear();
     }
+    json_text(bytes, head)
+}
+
+/// JSON that is worded already.
+pub(super) fn json_text(bytes: Vec<u8>, head: bool) -> Response<ContentBody> {
     carrying(StatusCode::OK, Bytes::from(bytes), "application/json", head)
 }
 

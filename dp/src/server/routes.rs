@@ -184,8 +184,8 @@ impl ContentServer {
         if servable.pulled && head.method == Method::GET {
             response = self.as_pulled(response, digest);
         }
-        if response.status().is_success() {
-            self.link_duplicates(&mut response, head, shelf, digest, client);
+        if response.status().is_success() && mirrors::wants_links(head) {
+            Box::pin(self.link_duplicates(&mut response, head, shelf, digest, client)).await;
         }
         Ok(response)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use catalog::digest::{Sha1Digest, Sha256Digest};
@@ -106,7 +107,20 @@ pub enum LocationKind {
 pub trait Locator: Send + Sync {
     /// Where a client at this address finds a content; `None` where nobody is known to have it.
     fn locate(&self, client: IpAddr, content: Sha256Digest) -> Option<LocationsAnswer>;
+
+    /// The same, as JSON: whoever can word it at less cost does.
+    fn locate_json(&self, client: IpAddr, content: Sha256Digest) -> Option<Vec<u8>> {
+        serde_json::to_vec(&self.locate(client, content)?).ok()
+    }
+
+    /// The same, for descriptions of a content that name other places: whoever does not know asks who does.
+    fn elsewhere(&self, client: IpAddr, content: Sha256Digest) -> Learning<'_> {
+        Box::pin(std::future::ready(self.locate(client, content)))
+    }
 }
+
+/// An answer about locations, sooner or later.
+pub type Learning<'a> = Pin<Box<dyn Future<Output = Option<LocationsAnswer>> + Send + 'a>>;
 
 /// One place that has content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -216,9 +216,10 @@ async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result
         Request::Tls { act } => crate::tls::carry_out(site, act, caller).await?.into(),
         Request::ContentList => packages::content::list(site).await?.into(),
         Request::ContentShow { content } => packages::content::show(site, &content).await?.into(),
-        Request::ContentLocate { client, content, elapsed_seconds, engine } => {
+        Request::ContentLocate { client: address, device, content, elapsed_seconds, engine } => {
             let elapsed = std::time::Duration::from_secs(elapsed_seconds);
-            locations::locate(site, &client, &content, elapsed, engine).await?.into()
+            let client = locations::Client { address, device };
+            locations::locate(site, client, &content, elapsed, engine).await?.into()
         }
         Request::BoundaryAdd { values, name, groups } => {
             boundaries::add(site, &values, &name, &groups, caller).await?.into()

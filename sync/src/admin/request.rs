@@ -211,8 +211,12 @@ pub enum Request {
     /// Where a client finds a content, and why.
     ContentLocate {
         /// The client's address.
+        #[serde(default)]
         client: String,
-        /// Its SHA-256, or the beginning of it.
+        /// Or its name: it is where it asked from last.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
+        /// A SHA-256 or the beginning of one, an update, a package or a file of it, an image, an application, or a name of a file.
         content: String,
         /// Seconds since the client asked first.
         elapsed_seconds: u64,

@@ -5,7 +5,6 @@ use std::time::Duration;
 use catalog::problem::Problem;
 use clap::Subcommand;
 use jiff::Timestamp;
-use schema::points::Placement;
 use serde_json::Value;
 
 use super::output::{Rows, kind_word, safe, size, when};
@@ -14,6 +13,7 @@ use crate::admin::{PointVerb, Request};
 use crate::config::Loaded;
 use crate::locations::{Explained, Verdict};
 use crate::packages::content::Listed;
+use crate::points::Placed;
 
 /// The content library
 #[derive(Debug, Subcommand)]
@@ -33,9 +33,12 @@ pub enum Content {
     /// Where a client finds a content, in order, and why others are asked later or not at all
     Locate {
         /// Address of the client
-        #[arg(long = "ip", value_name = "IP")]
-        client: String,
-        /// Its SHA-256, or the unique beginning of it
+        #[arg(long, value_name = "IP", required_unless_present = "client")]
+        ip: Option<String>,
+        /// The client, where it asked from last
+        #[arg(long, value_name = "CLIENT", conflicts_with = "ip")]
+        client: Option<String>,
+        /// SHA-256 or the unique beginning of it; update; package, or PACKAGE/FILE; image; application; or name of a file
         content: String,
         /// As if the client had asked first so long ago: 30m, 2h
         #[arg(long, value_name = "TIME", default_value = "0s", value_parser = crate::config::parse_duration)]
@@ -83,27 +86,17 @@ impl Content {
             }
             Self::Status { package } => {
                 let request = Request::Points { act: PointVerb::Status { package } };
-                let all = connect::call::<Vec<Placement>>(settings, global, output, request).await?.body;
+                let all = connect::call::<Vec<Placed>>(settings, global, output, request).await?.body;
                 let rows = super::dp::placements(&all);
-                let name = |placed: &Placement| format!("{} {}", placed.package, placed.point);
-                output.list(&all, &all, name, rows, "no package is on any distribution point");
+                output.list(&all, &all, super::dp::whose, rows, "no package is on any distribution point");
                 Ok(0)
             }
-            Self::Locate { client, content, elapsed, engine } => {
-                let request =
-                    Request::ContentLocate { client, content, elapsed_seconds: elapsed.as_secs(), engine };
+            Self::Locate { ip, client, content, elapsed, engine } => {
+                let elapsed_seconds = elapsed.as_secs();
+                let (client, device) = (ip.unwrap_or_default(), client);
+                let request = Request::ContentLocate { client, device, content, elapsed_seconds, engine };
                 let explained = connect::call::<Explained>(settings, global, output, request).await?.body;
-                let rows = located(&explained);
-                let nobody = "nobody who could be asked is known to have it";
-                output.list(&explained, &explained.candidates, |one| one.url.clone(), rows, nobody);
-                if output.for_people() {
-                    let by = if explained.by_default { " (no boundary says so)" } else { "" };
-                    output.line(format!(
-                        "{} is in {}{by}",
-                        explained.client,
-                        safe(&explained.groups.join(", "))
-                    ));
-                }
+                show_located(&explained, output);
                 Ok(0)
             }
             Self::Show { content } => {
@@ -141,6 +134,29 @@ impl Content {
                 Ok(0)
             }
         }
+    }
+}
+
+/// One table, or one for each file of what has several.
+fn show_located(explained: &Explained, output: &Output) {
+    let nobody = "nobody who could be asked is known to have it";
+    if !output.for_people() || explained.others.is_empty() {
+        let rows = located(explained);
+        output.list(explained, &explained.candidates, |one| one.url.clone(), rows, nobody);
+    } else {
+        for one in std::iter::once(explained).chain(&explained.others) {
+            output.line(format!("{} {}", safe(&one.file_name), one.content));
+            match one.candidates.is_empty() {
+                true => output.line(nobody),
+                false => output.table(located(one)),
+            }
+        }
+    }
+    if output.for_people() {
+        let by = if explained.by_default { " (no boundary says so)" } else { "" };
+        let device = explained.device.as_ref().map_or_else(String::new, |name| safe(name) + ", ");
+        let groups = safe(&explained.groups.join(", "));
+        output.line(format!("{device}{} is in {groups}{by}", explained.client));
     }
 }
 

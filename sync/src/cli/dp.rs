@@ -3,7 +3,7 @@
 use catalog::problem::Problem;
 use clap::{Subcommand, ValueEnum};
 use schema::keys::{Principal, PrincipalKind};
-use schema::points::{Placement, PointGroup};
+use schema::points::PointGroup;
 use serde_json::Value;
 
 use super::output::{Rows, safe, size, when};
@@ -11,7 +11,7 @@ use super::{Global, Output, connect};
 use crate::admin::{PointVerb, Request};
 use crate::config::Loaded;
 use crate::keys::Token;
-use crate::points::{Acted, PointWithContent, Sent, ShownPoint};
+use crate::points::{Acted, Placed, PointWithContent, Sent, ShownPoint};
 
 /// Distribution points
 #[derive(Debug, Subcommand)]
@@ -219,7 +219,8 @@ pub(super) fn seen(shown: &ShownPoint) -> String {
 fn show(shown: &PointWithContent, output: &Output) {
     let point = &shown.shown.point;
     output.line(format!("{} ({}) {}", safe(&point.name), point.role, safe(&point.url)));
-    output.line(format!("  {}, seen {}", safe(&shown.shown.condition), seen(&shown.shown)));
+    let from = point.address.as_ref().map_or_else(String::new, |address| format!(" at {}", safe(address)));
+    output.line(format!("  {}, seen {}{from}", safe(&shown.shown.condition), seen(&shown.shown)));
     let rate = point.rate.map_or_else(|| "none".to_owned(), |rate| size(rate) + "/s");
     let schedule = if point.schedule.is_empty() { "open" } else { &point.schedule };
     output.line(format!("  rate limit {rate}; schedule {}", safe(schedule)));
@@ -243,16 +244,17 @@ fn show(shown: &PointWithContent, output: &Output) {
 }
 
 /// Packages on points, as a table.
-pub(super) fn placements(all: &[Placement]) -> Rows {
+pub(super) fn placements(all: &[Placed]) -> Rows {
     let mut rows = Rows::new(&["PACKAGE", "NAME", "VERSION", "DP", "STATE", "DONE", "NEXT TRY", "PROBLEM"]);
-    for placed in all {
+    for shown in all {
+        let placed = &shown.placed;
         let percent = (placed.done * 100).checked_div(placed.bytes).unwrap_or(100);
         rows.push([
             placed.package.to_string(),
             safe(&placed.name),
             placed.version.to_string(),
             safe(&placed.point),
-            placed.state.to_string(),
+            state(shown),
             format!("{percent} % of {}", size(placed.bytes)),
             placed.next_retry.map_or_else(|| "-".to_owned(), when),
             placed.problem.as_ref().map_or_else(String::new, |problem| problem.code.to_string()),
@@ -266,9 +268,9 @@ async fn coverage(settings: &Loaded, global: &Global, output: &Output) -> Result
     let points =
         connect::call::<Vec<ShownPoint>>(settings, global, output, verb(PointVerb::List)).await?.body;
     let request = verb(PointVerb::Status { package: None });
-    let all = connect::call::<Vec<Placement>>(settings, global, output, request).await?.body;
+    let all = connect::call::<Vec<Placed>>(settings, global, output, request).await?.body;
     let mut packages: Vec<(String, String)> = Vec::new();
-    for placed in &all {
+    for Placed { placed, .. } in &all {
         let known = (placed.package.to_string(), placed.name.clone());
         if !packages.contains(&known) {
             packages.push(known);
@@ -277,7 +279,7 @@ async fn coverage(settings: &Loaded, global: &Global, output: &Output) -> Result
     let mut rows = Rows::new(&["PACKAGE", "NAME", "DP", "VERSION", "STATE"]);
     for (package, name) in &packages {
         for shown in &points {
-            let on = |placed: &&Placement| {
+            let on = |Placed { placed, .. }: &&Placed| {
                 placed.package.to_string() == *package && placed.point_id == shown.point.id
             };
             let placed = all.iter().find(on);
@@ -285,14 +287,26 @@ async fn coverage(settings: &Loaded, global: &Global, output: &Output) -> Result
                 package.clone(),
                 safe(name),
                 safe(&shown.point.name),
-                placed.map_or_else(|| "-".to_owned(), |placed| placed.version.to_string()),
-                placed.map_or_else(|| "not there".to_owned(), |placed| placed.state.to_string()),
+                placed.map_or_else(|| "-".to_owned(), |shown| shown.placed.version.to_string()),
+                placed.map_or_else(|| "not there".to_owned(), state),
             ]);
         }
     }
-    let name = |placed: &Placement| format!("{} {}", placed.package, placed.point);
-    output.list(&all, &all, name, rows, "no package is on any distribution point");
+    output.list(&all, &all, whose, rows, "no package is on any distribution point");
     Ok(0)
+}
+
+/// Which package on which point it is.
+pub(super) fn whose(Placed { placed, .. }: &Placed) -> String {
+    format!("{} {}", placed.package, placed.point)
+}
+
+/// How a package is on a point; of one that is silent, what it was when it was heard of last.
+fn state(shown: &Placed) -> String {
+    match shown.silent_seconds {
+        Some(seconds) => format!("{}, silent for {} min", shown.placed.state, seconds / 60),
+        None => shown.placed.state.to_string(),
+    }
 }
 
 async fn token(

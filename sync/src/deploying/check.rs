@@ -1,10 +1,11 @@
 //! `spsync deploy check`: who could do it, where the content would be found, and how many bytes would go over which link
 //! (mission row M15). [`judge`] is pure: everything that the site knows is in [`World`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 use dp::locate::Places;
 use schema::collections::{Collection, SettingsRow};
@@ -36,6 +37,8 @@ pub struct World {
     pub collections: Vec<Collection>,
     /// Client settings, the strongest first.
     pub settings: Vec<SettingsRow>,
+    /// Content of private packages alone.
+    private: HashSet<Sha256Digest>,
     /// Devices by their names in lower case: name, facts, and where they asked from.
     devices: BTreeMap<String, Device>,
 }
@@ -53,9 +56,11 @@ impl World {
     /// Those of the database.
     pub async fn of(site: &Arc<Site>) -> Result<Self, Problem> {
         let known = Known::of(site).await?;
-        let (stored, collections, settings, rows, principals) = site
+        let (stored, collections, settings, rows, principals, private) = site
             .read(|r| {
-                Ok((r.stored_files()?, r.collections()?, r.client_settings()?, r.devices()?, r.principals()?))
+                let (stored, collections) = (r.stored_files()?, r.collections()?);
+                let (settings, devices) = (r.client_settings()?, r.devices()?);
+                Ok((stored, collections, settings, devices, r.principals()?, r.private_contents()?))
             })
             .await?;
         let mut devices: BTreeMap<String, Device> = BTreeMap::new();
@@ -71,7 +76,8 @@ impl World {
             let key = one.name.to_ascii_lowercase();
             devices.entry(key).or_insert(Device { name: one.name, facts: None, address: None });
         }
-        Ok(Self { known, stored: Stored::of(stored), collections, settings, devices })
+        let (stored, private) = (Stored::of(stored), private.into_iter().collect());
+        Ok(Self { known, stored, collections, settings, private, devices })
     }
 
     /// Names of the devices in a collection; in a built-in one are all.
@@ -187,7 +193,7 @@ pub struct Checked {
 /// Judges.
 pub fn judge(world: &World, places: &Places, about: &About<'_>) -> Checked {
     let mut needs = Needs::of(about.sequence, about.references, about.internet);
-    let contents = Contents::of(about, places);
+    let contents = Contents::of(about, world, places);
     let mut clients = Vec::new();
     let mut askers = Vec::new();
     let mut why: BTreeMap<Why, u64> = BTreeMap::new();
@@ -243,42 +249,53 @@ struct Way {
     planned: BTreeSet<u32>,
     /// The upstream's own links may be used.
     cloud: bool,
+    /// It is for those with a key alone.
+    private: bool,
 }
 
 /// Contents of everything that is referred to, and which are whose.
-struct Contents {
+struct Contents<'a> {
+    world: &'a World,
+    places: &'a Places,
     all: Vec<Wanted>,
     of: HashMap<String, Vec<usize>>,
 }
 
-impl Contents {
-    fn of(about: &About<'_>, places: &Places) -> Self {
+impl<'a> Contents<'a> {
+    fn of(about: &About<'_>, world: &'a World, places: &'a Places) -> Self {
         let numbers = |names: &mut dyn Iterator<Item = &String>| -> BTreeSet<u32> {
             names.filter_map(|name| places.point_called(name)).collect()
         };
-        let updates =
-            Way { served: BTreeSet::new(), planned: numbers(&mut about.planned.iter()), cloud: about.cloud };
+        let updates = Way {
+            served: BTreeSet::new(),
+            planned: numbers(&mut about.planned.iter()),
+            cloud: about.cloud,
+            private: false,
+        };
         let software = Way {
             served: numbers(&mut about.own.iter()),
             planned: numbers(&mut about.planned_software.iter()),
             cloud: false,
+            private: true,
         };
-        let mut made = Self { all: Vec::new(), of: HashMap::new() };
+        let mut made = Self { world, places, all: Vec::new(), of: HashMap::new() };
         for update in &about.references.feature_updates {
-            made.add(update.id().to_string(), &update.files, places, &updates);
+            made.add(update.id().to_string(), &update.files, &updates);
         }
         for image in &about.references.images {
-            made.add(image.id.to_string(), std::slice::from_ref(&image.file), places, &software);
+            made.add(image.id.to_string(), std::slice::from_ref(&image.file), &software);
         }
         for app in &about.references.applications {
-            made.add(app.id.to_string(), &app.files, places, &software);
+            made.add(app.id.to_string(), &app.files, &software);
         }
         made
     }
 
-    fn add(&mut self, id: String, files: &[ContentFile], places: &Places, way: &Way) {
+    fn add(&mut self, id: String, files: &[ContentFile], way: &Way) {
         for file in files {
-            let held = file.sha256.and_then(|sha256| places.holds(sha256));
+            let held = file.sha256.and_then(|sha256| self.places.holds(sha256));
+            let private =
+                way.private || file.sha256.is_some_and(|sha256| self.world.private.contains(&sha256));
             let wanted = Wanted {
                 name: file.name.to_string(),
                 size: file.size,
@@ -286,6 +303,9 @@ impl Contents {
                 planned: way.planned.clone(),
                 // What was published with a SHA-1 alone cannot be asked for by a device.
                 cloud: way.cloud && held.is_some_and(|held| !held.cloud.is_empty()),
+                shared: !private,
+                // What any point is given, those that fetch may have too.
+                offered: !private && (held.is_some_and(|held| held.offered) || !way.planned.is_empty()),
             };
             self.of.entry(id.clone()).or_default().push(self.all.len());
             self.all.push(wanted);

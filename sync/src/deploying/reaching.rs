@@ -2,8 +2,9 @@
 //! snapshot of places is an argument.
 //!
 //! A link is the way into a boundary group. A point of the group that has the content needs nothing more; one that it is
-//! sent to takes it in once; without a point each content comes in once where devices give it to each other, and else
-//! once for each device.
+//! sent to, or that fetches what it is asked for, takes it in once; without a point each content comes in once where devices
+//! give it to each other, and else once for each device. What is for those with a key devices give to nobody, and only points
+//! have it that it was sent to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -24,6 +25,10 @@ pub struct Wanted {
     pub planned: BTreeSet<u32>,
     /// The upstream's own links may be used for it, and there are some.
     pub cloud: bool,
+    /// Devices give it to each other, where their group lets them.
+    pub shared: bool,
+    /// Points that fetch what they are asked for have it in effect.
+    pub offered: bool,
 }
 
 /// A device: where it asked from last, and which contents it wants.
@@ -137,7 +142,7 @@ fn line(
     let mut link_bytes = 0;
     for (content, count) in wanted() {
         let there: BTreeSet<u32> = content.held.union(&content.planned).copied().collect();
-        let reach = places.reach(&standing, &there);
+        let reach = places.reach(&standing, &there, content.offered);
         let means = match reach {
             Reach::Now => (Means::Reachable, None),
             Reach::After(after) => (Means::Fallback, Some(after.as_secs())),
@@ -146,10 +151,10 @@ fn line(
         };
         worst = worst.max(means);
         link_bytes += match reach {
-            Reach::Now if places.reach(&standing, &content.held) == Reach::Now => 0,
+            Reach::Now if places.reach(&standing, &content.held, false) == Reach::Now => 0,
             Reach::Now => content.size,
             _ if means.0 == Means::NotReachable => 0,
-            _ if standing.options.peers => content.size,
+            _ if standing.options.peers && content.shared => content.size,
             _ => content.size * count,
         };
     }
@@ -174,7 +179,8 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
-    /// Four sites: Lyon has a point, Rome falls back to Lyon, Oslo may use the cloud without peers, Bern has nothing.
+    /// Five sites: Lyon has a point, Rome falls back to Lyon, Oslo may use the cloud without peers, Bern has nothing, and Genoa a
+    /// point that fetches what it is asked for.
     fn places() -> Places {
         let group = |name: &str, points: &[u32], neighbours: &[(u32, i64)], options: Options| Group {
             name: name.to_owned(),
@@ -192,10 +198,12 @@ mod tests {
             group("ROME", &[], &[(1, 60), (0, -1)], on()),
             group("OSLO", &[], &[(0, -1)], Options { peers: false, ..on() }),
             group("BERN", &[], &[(0, -1)], Options { cloud: false, ..on() }),
+            group("GENOA", &[2], &[(0, -1)], on()),
         ];
         let boundary = |n: u32| (format!("10.{n}.0.0/16").parse().expect("a subnet"), vec![n]);
-        let boundaries: Vec<_> = (1..=4).map(boundary).collect();
-        let points = vec![Point::new("site", "http://site"), Point::new("lyon", "http://lyon")];
+        let boundaries: Vec<_> = (1..=5).map(boundary).collect();
+        let genoa = Point { on_demand: true, ..Point::new("genoa", "http://genoa") };
+        let points = vec![Point::new("site", "http://site"), Point::new("lyon", "http://lyon"), genoa];
         Places::new(&boundaries, groups, 0, points, HashMap::new())
     }
 
@@ -212,7 +220,11 @@ mod tests {
             held: held.iter().copied().collect(),
             planned: planned.iter().copied().collect(),
             cloud: true,
+            shared: true,
+            offered: false,
         };
+        let key = |content: Wanted| Wanted { cloud: false, shared: false, ..content };
+        let asked = |content: Wanted| Wanted { offered: true, ..content };
         let (here, later, cloud, nowhere) =
             (Means::Reachable, Means::Fallback, Means::Cloud, Means::NotReachable);
         for (name, group, content, means, after, link) in [
@@ -222,6 +234,11 @@ mod tests {
             ("the cloud, each for itself", 3, esd(&[1], &[]), cloud, None, 50 * GIB),
             ("the cloud, with peers", 2, esd(&[0], &[]), cloud, None, 5 * GIB),
             ("nothing", 4, esd(&[1], &[]), nowhere, None, 0),
+            ("the neighbour's point, each for itself", 2, key(esd(&[1], &[])), later, Some(3600), 50 * GIB),
+            ("a point will have it, for those with a key", 1, key(esd(&[], &[1])), here, None, 5 * GIB),
+            ("a point fetches it", 5, asked(esd(&[0], &[])), here, None, 5 * GIB),
+            ("a point that fetches has it", 5, asked(esd(&[2], &[])), here, None, 0),
+            ("a point would fetch it, and it is not offered", 5, key(esd(&[0], &[])), nowhere, None, 0),
             ("no cloud for it", 3, Wanted { cloud: false, ..esd(&[1], &[]) }, nowhere, None, 0),
         ] {
             let found = lines(&places(), &[content], &askers(group, 10));

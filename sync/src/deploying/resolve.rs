@@ -35,7 +35,7 @@ impl Stored {
     }
 
     /// The SHA-256 of a file: of its bytes where the library has them, or as published.
-    fn sha256(&self, published: &Digests) -> Option<Sha256Digest> {
+    pub fn sha256(&self, published: &Digests) -> Option<Sha256Digest> {
         let by_sha256 = published.sha256.and_then(|sha256| self.by_sha256.get(&sha256).copied());
         by_sha256.or(published.sha256).or_else(|| self.by_sha1.get(&published.sha1?).copied())
     }

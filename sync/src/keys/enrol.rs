@@ -110,9 +110,20 @@ pub async fn revoke(
     if !there {
         return Err(Problem::new(Code::KeyNotFound, format!("no {kind} `{name}` has a key or a token")));
     }
-    site.refresh_keys().await?;
-    site.points.changed();
+    if !dry_run {
+        site.refresh_keys().await?;
+        site.points.changed();
+        refresh_places(site, kind).await?;
+    }
     Answer::of(&serde_json::json!({ "revoked": name, "kind": kind, "dry_run": dry_run }))
+}
+
+/// Clients are sent to a point that has a key now, or no longer to one that has none.
+async fn refresh_places(site: &Arc<Site>, kind: PrincipalKind) -> Result<(), Problem> {
+    match kind {
+        PrincipalKind::Point => site.refresh_locations().await,
+        PrincipalKind::Device => Ok(()),
+    }
 }
 
 /// `POST /enrol`: 200, 400, 403.
@@ -142,6 +153,7 @@ pub async fn enrolled(site: &Arc<Site>, call: &mut Call<'_>) -> Result<Response<
         .await?;
     info!("{} `{}` is enrolled", principal.kind, principal.name);
     site.refresh_keys().await?;
+    refresh_places(site, principal.kind).await?;
     tell_keys(site);
     let enrolled = Enrolled { kind: principal.kind, name: principal.name, site: site.code().to_string() };
     Ok(answer::json(StatusCode::OK, &enrolled))

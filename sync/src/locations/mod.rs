@@ -1,8 +1,10 @@
-//! Where clients of this site find content: the snapshot that answers are made of, and `spsync content locate`.
+//! Where clients of this site find content: the snapshot that answers are made of. [`explain`] is `spsync content locate`.
 //!
 //! [`Locations`] answers `GET /locations/{sha256}` without a database. Its [`Places`] are built whole from one consistent
-//! state and swapped whole, with the shelf ([`Site::refresh_shelf`]) and after each change of boundaries and groups.
+//! state and swapped whole, with the shelf ([`crate::site::Site::refresh_shelf`]) and after each change of boundaries and groups.
 
+mod explain;
+mod names;
 pub mod taken;
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,22 +14,22 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use catalog::digest::Sha256Digest;
-use catalog::problem::{Code, Problem};
 use dp::locate::{
-    self, Boundary, Detail, Fallback, Group, Held, Options, Order, Peer, Places, Point, Request, State,
+    self, Boundary, Detail, Fallback, Found, Group, Held, Options, Order, Peer, Places, Point, Request,
+    Standing,
 };
 use dp::peers::{self, Devices, PeerService, Register};
 use dp::server::tally::{Grouping, Tally};
-use dp::server::{LocationKind, LocationsAnswer, Locator};
+use dp::server::{LocationsAnswer, Locator};
 use jiff::Timestamp;
 use schema::boundaries::BoundaryGroupRow;
+use schema::points::OWN_POINT;
 use schema::{Reader, SchemaError};
-use serde::{Deserialize, Serialize};
 
-use crate::admin::Answer;
+pub use self::explain::{Client, Explained, Located, Verdict, locate};
 use crate::clock;
+use crate::points::hub::Hearing;
 use crate::points::wire::NetworkGroup;
-use crate::site::Site;
 
 /// Networks that points are told; clients in others are counted with the default group there.
 const MOST_NETWORKS: usize = 10_000;
@@ -77,10 +79,31 @@ impl Locations {
         self.map.load_full()
     }
 
-    /// Peers that say they have `content` and may be near `client`.
-    fn peers(&self, places: &Places, client: IpAddr, content: Sha256Digest) -> Vec<Peer> {
-        let networks = places.networks(&places.standing(client), peers::NETWORKS);
+    /// Peers that say they have `content` and may be near `client`, which stands there.
+    fn peers(
+        &self,
+        places: &Places,
+        client: IpAddr,
+        standing: &Standing,
+        content: Sha256Digest,
+    ) -> Vec<Peer> {
+        let networks = places.networks(standing, peers::NETWORKS);
         self.register.near(content, client, &networks, self.started.elapsed())
+    }
+
+    /// What a client that asks now finds, worded by `words`.
+    fn told<T>(
+        &self,
+        client: IpAddr,
+        content: Sha256Digest,
+        words: impl FnOnce(&Found<'_>, Timestamp) -> T,
+    ) -> Option<T> {
+        let (places, now) = (self.places.load(), clock::now());
+        let request = Request { client, content, elapsed: Duration::ZERO, order: Order::Client, now };
+        let standing = places.standing(client);
+        let peers = self.peers(&places, client, &standing, content);
+        let found = places.find_from(standing, &request, &peers, Detail::InReach)?;
+        Some(words(&found, now))
     }
 
     /// What answers are made of now.
@@ -91,12 +114,11 @@ impl Locations {
 
 impl Locator for Locations {
     fn locate(&self, client: IpAddr, content: Sha256Digest) -> Option<LocationsAnswer> {
-        let places = self.places.load();
-        let request = Request { client, content, elapsed: Duration::ZERO, order: Order::Client };
-        let peers = self.peers(&places, client, content);
-        let found = places.find(&request, &peers, Detail::InReach)?;
-        let groups = places.names(&found.standing.groups).into_iter().map(str::to_owned).collect();
-        Some(LocationsAnswer { groups, ..locate::answer(content, found, clock::now()) })
+        self.told(client, content, locate::answer)
+    }
+
+    fn locate_json(&self, client: IpAddr, content: Sha256Digest) -> Option<Vec<u8>> {
+        self.told(client, content, locate::json)
     }
 }
 
@@ -129,17 +151,26 @@ pub fn options(row: &BoundaryGroupRow) -> Options {
     }
 }
 
-/// Everything that answers are made of, from one consistent state.
+/// Everything that answers are made of, from one consistent state; and when points are heard of.
 ///
 /// # Errors
 /// Those of the database.
-pub fn places(reader: &Reader<'_>, public_url: &str) -> Result<Places, SchemaError> {
+pub fn places(reader: &Reader<'_>, public_url: &str, hearing: &Hearing) -> Result<Places, SchemaError> {
     // Rows have numbers with gaps; places count from 0.
     let rows = reader.places()?;
     let point_of: HashMap<i64, u32> = rows.iter().zip(0..).map(|(row, at)| (row.id, at)).collect();
     let points = rows.iter().map(|row| {
         let url = if row.url.is_empty() { public_url } else { &row.url };
-        Point { maintenance: row.maintenance, on_demand: row.on_demand, ..Point::new(row.name.clone(), url) }
+        let point = Point::new(row.name.clone(), url);
+        // What is kept was an address when it came.
+        let point = point.seen_at(row.address.as_ref().and_then(|address| address.parse().ok()));
+        Point {
+            maintenance: row.maintenance,
+            has_key: row.has_key,
+            on_demand: row.on_demand,
+            heard: row.last_seen.filter(|_| row.id != OWN_POINT).map(|last| hearing.of(row.id, last)),
+            ..point
+        }
     });
     let groups = reader.boundary_groups()?;
     let group_of: HashMap<i64, u32> = groups.iter().zip(0..).map(|(row, at)| (row.id, at)).collect();
@@ -199,7 +230,7 @@ fn contents(
     for row in reader.deployed_content()? {
         let entry =
             contents.entry(row.sha256).or_insert_with(|| held(row.size, Some(row.sha1), row.file_name));
-        if let Some(point) = point_of.get(&schema::points::OWN_POINT) {
+        if let Some(point) = point_of.get(&OWN_POINT) {
             entry.points.insert(*point, Timestamp::UNIX_EPOCH);
         }
     }
@@ -212,146 +243,4 @@ fn contents(
         }
     }
     Ok(contents)
-}
-
-/// Whether a candidate is asked, for programs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verdict {
-    /// Now.
-    In,
-    /// After its time.
-    Later,
-    /// Not at all.
-    Out,
-}
-
-/// One candidate of `spsync content locate`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Located {
-    /// Its place among those that are asked now, from 1.
-    pub position: Option<usize>,
-    /// Who it is.
-    pub kind: LocationKind,
-    /// Its name.
-    pub name: String,
-    /// Where the content is there.
-    pub url: String,
-    /// Its rank.
-    pub rank: locate::Rank,
-    /// Whether it is asked.
-    pub verdict: Verdict,
-    /// Why: a stable word.
-    pub why: String,
-    /// The same for people.
-    pub reason: String,
-    /// Since when it has the content, verified.
-    pub verified: Option<Timestamp>,
-    /// How long after the first question it is asked.
-    pub after_seconds: Option<u64>,
-    /// The same as a time, where the first question is asked now.
-    pub from: Option<Timestamp>,
-}
-
-/// Where one client finds one content, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Explained {
-    /// The content.
-    pub content: Sha256Digest,
-    /// A name of it.
-    pub file_name: String,
-    /// Bytes.
-    pub size: u64,
-    /// The client's address.
-    pub client: IpAddr,
-    /// Its boundary groups.
-    pub groups: Vec<String>,
-    /// No boundary puts it there: it is the default site group.
-    pub by_default: bool,
-    /// The subnet that counts as its own.
-    pub subnet: Option<String>,
-    /// Seconds since its first question.
-    pub elapsed_seconds: u64,
-    /// Every candidate: those that are asked, in order; those that are asked later; those that are not.
-    pub candidates: Vec<Located>,
-}
-
-/// Explains where a client at `client` finds `content`, so long after it asked first.
-///
-/// # Errors
-/// `CONTENT_NOT_FOUND`, `AMBIGUOUS`, `USAGE`.
-pub async fn locate(
-    site: &Arc<Site>,
-    client: &str,
-    content: &str,
-    elapsed: Duration,
-    engine: bool,
-) -> Result<Answer, Problem> {
-    let client: IpAddr = client
-        .parse()
-        .map_err(|_| Problem::new(Code::InvalidOption, format!("`{client}` is no IP address")))?;
-    let places = site.locations.places();
-    let content = named(&places, content)?;
-    let order = if engine { Order::Engine { neighbours: true, default_group: true } } else { Order::Client };
-    let request = Request { client, content, elapsed, order };
-    let nothing = || Problem::new(Code::ContentNotFound, format!("nobody is known to have {content}"));
-    let peers = site.locations.peers(&places, client, content);
-    let found = places.find(&request, &peers, Detail::All).ok_or_else(nothing)?;
-    let now = clock::now();
-    let mut position = 0;
-    let candidates = found.candidates.iter().map(|candidate| {
-        let after = match candidate.state {
-            State::Later(after) => Some(after),
-            State::In | State::Out => None,
-        };
-        let asked = candidate.state == State::In;
-        position += usize::from(asked);
-        Located {
-            position: asked.then_some(position),
-            kind: candidate.kind,
-            name: candidate.name.clone(),
-            url: candidate.url.clone(),
-            rank: candidate.rank,
-            verdict: match candidate.state {
-                State::In => Verdict::In,
-                State::Later(_) => Verdict::Later,
-                State::Out => Verdict::Out,
-            },
-            why: candidate.reason.word().to_owned(),
-            reason: candidate.reason.to_string(),
-            verified: candidate.since,
-            after_seconds: after.map(|after| after.as_secs()),
-            from: after.and_then(|after| {
-                let left = jiff::SignedDuration::try_from(after.saturating_sub(elapsed)).ok()?;
-                now.checked_add(left).ok()
-            }),
-        }
-    });
-    Answer::of(&Explained {
-        content,
-        candidates: candidates.collect(),
-        file_name: found.held.file_name.to_string(),
-        size: found.held.size,
-        client: client.to_canonical(),
-        groups: places.names(&found.standing.groups).into_iter().map(str::to_owned).collect(),
-        by_default: found.standing.by_default,
-        subnet: found.standing.subnet.map(|subnet| subnet.to_string()),
-        elapsed_seconds: elapsed.as_secs(),
-    })
-}
-
-/// The content whose SHA-256 begins so.
-fn named(places: &Places, name: &str) -> Result<Sha256Digest, Problem> {
-    let wanted = name.to_lowercase();
-    let begins = |content: &&Sha256Digest| !wanted.is_empty() && content.to_string().starts_with(&wanted);
-    let found: Vec<_> = places.contents().filter(begins).take(8).collect();
-    match found.as_slice() {
-        [one] => Ok(**one),
-        [] => Err(Problem::new(Code::ContentNotFound, format!("nobody is known to have a content `{name}`"))),
-        several => {
-            let all: Vec<_> = several.iter().map(|content| content.to_string()).collect();
-            let message = format!("several contents begin with `{name}`");
-            Err(Problem::new(Code::Ambiguous, message).because(all.join(", ")))
-        }
-    }
 }

@@ -10,6 +10,7 @@
 pub mod call;
 mod cloud;
 pub mod demand;
+pub mod elsewhere;
 pub mod enrol;
 mod evict;
 mod link;
@@ -124,6 +125,12 @@ impl Live {
             .refused
             .as_ref()
             .is_some_and(|why| why.code == Code::PointIdentityTaken || link::is_without_key(why))
+    }
+
+    /// The site answered when it was asked last.
+    fn is_in_contact(&self) -> bool {
+        let inner = self.lock();
+        inner.refused.is_none() && inner.contact.is_some()
     }
 
     /// Takes over another assignment.

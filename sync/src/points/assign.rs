@@ -49,8 +49,11 @@ fn read(
 ) -> Result<Assignment, SchemaError> {
     let points = reader.point_settings()?;
     let Some(point) = points.iter().find(|point| point.id == id) else { return Ok(Assignment::default()) };
+    let places = reader.places()?;
+    let has_key = |id: i64| places.iter().any(|place| place.id == id && place.has_key);
     let addresses = |name: &String| {
-        let source = points.iter().find(|point| point.name == *name && !point.maintenance)?;
+        let serves = |point: &&PointRow| point.name == *name && !point.maintenance && has_key(point.id);
+        let source = points.iter().find(serves)?;
         let url =
             if source.id == schema::points::OWN_POINT { settings.public_url() } else { source.url.clone() };
         Some(url).filter(|url| !url.is_empty())

@@ -1,17 +1,20 @@
 //! What the site's process knows of its points from moment to moment: who was heard of when, and that something changed.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use catalog::problem::{Code, Problem};
+use dp::locate::Heard;
 use jiff::Timestamp;
 use schema::points::PointRow;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::SILENT;
 use super::delivered::{Delivered, Groups};
 use super::wire::ServedBytes;
+use crate::clock;
 
 /// How often "was heard of" is written down where nothing else changes.
 const WRITE: Duration = Duration::from_secs(30);
@@ -51,6 +54,8 @@ pub struct Hub {
     gathered: Mutex<Gathered>,
     changes: watch::Sender<Change>,
     seen: Mutex<HashMap<i64, Seen>>,
+    /// When each was heard of, for who names them to clients.
+    pub hearing: Arc<Hearing>,
     delivered: Mutex<HashMap<i64, Delivered>>,
 }
 
@@ -70,12 +75,41 @@ struct Seen {
     earlier: Vec<Uuid>,
 }
 
+/// When each point was heard of. Answers to clients look at it without asking anybody else.
+#[derive(Debug)]
+pub struct Hearing {
+    since: Timestamp,
+    points: Mutex<HashMap<i64, Arc<Heard>>>,
+}
+
+impl Hearing {
+    /// Somebody listens from now on.
+    pub fn since(now: Timestamp) -> Self {
+        Self { since: now, points: Mutex::default() }
+    }
+
+    /// Of a point that was heard of at `last`, as far as it is written down.
+    pub fn of(&self, point: i64, last: Timestamp) -> Arc<Heard> {
+        let mut points = self.points.lock().unwrap_or_else(PoisonError::into_inner);
+        points.entry(point).or_insert_with(|| Arc::new(Heard::new(last, self.since, SILENT))).clone()
+    }
+
+    fn hear(&self, point: i64, now: Timestamp) {
+        self.of(point, now).hear(now);
+    }
+
+    fn forget(&self, point: i64) {
+        self.points.lock().unwrap_or_else(PoisonError::into_inner).remove(&point);
+    }
+}
+
 impl Default for Hub {
     fn default() -> Self {
         Self {
             gathered: Mutex::default(),
             changes: watch::Sender::new(Change::default()),
             seen: Mutex::default(),
+            hearing: Arc::new(Hearing::since(clock::now())),
             delivered: Mutex::default(),
         }
     }
@@ -134,6 +168,7 @@ impl Hub {
             seen.earlier.push(before);
         }
         seen.at = now;
+        self.hearing.hear(point, now);
         Ok(())
     }
 
@@ -165,6 +200,7 @@ impl Hub {
     pub fn forget(&self, point: i64) {
         self.delivered.lock().unwrap_or_else(PoisonError::into_inner).remove(&point);
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&point);
+        self.hearing.forget(point);
     }
 
     /// Puts in when each was really heard of last.
@@ -202,6 +238,23 @@ mod tests {
         assert!(due.is_some(), "and none is forgotten");
         gathered.tells(at(120_000));
         assert_eq!(gathered.another(at(130_000)), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn who_names_a_point_hears_of_it_too() {
+        let hub = Hub::default();
+        let at = |seconds: i64| clock::now().checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap();
+        let named = hub.hearing.of(2, at(-500));
+        assert_eq!(named.silent(at(30)), None, "nobody has listened for long");
+        assert!(named.silent(at(100)).is_some_and(|silent| silent.as_secs() >= 599));
+        assert!(hub.heard(2, Uuid::from_u128(1), at(100)).is_ok());
+        assert_eq!(named.silent(at(130)), None);
+        assert!(named.silent(at(170)).is_some() && hub.hearing.of(2, at(0)).silent(at(170)).is_some());
+        // Whose word does not count is not heard.
+        assert!(hub.heard(2, Uuid::from_u128(2), at(171)).is_ok());
+        assert!(hub.heard(2, Uuid::from_u128(1), at(300)).is_err() && named.silent(at(300)).is_some());
+        hub.forget(2);
+        assert_eq!(hub.hearing.of(2, at(300)).silent(at(310)), None, "another point of that number");
     }
 
     #[test]

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::problem::{Code, Problem};
+use jiff::Timestamp;
 use schema::keys::PrincipalKind;
 use schema::points::{ContentState, OWN_POINT, Placement, PointRole, PointRow};
 use serde::{Deserialize, Serialize};
@@ -40,8 +41,9 @@ use crate::config::{parse_rate, web_address};
 use crate::select::{nearest, nearest_and};
 use crate::site::Site;
 
-/// After this long without a word a point counts as silent.
-const SILENT: Duration = Duration::from_secs(60);
+/// After this long without a word a point counts as silent: twelve times as long as it waits between two. It is named to clients
+/// all the same, after others of its rank.
+pub(crate) const SILENT: Duration = Duration::from_secs(12 * wire::HEART_BEAT);
 
 /// A point as it is shown.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -49,7 +51,7 @@ pub struct ShownPoint {
     /// What is known of it.
     #[serde(flatten)]
     pub point: PointRow,
-    /// How it is: `ok`, `silent`, `new` (never heard of), `maintenance`, or why nothing is sent to it.
+    /// How it is: `ok`, `silent`, `new` (never heard of), `no key` (taken back), `maintenance`, or why nothing is sent to it.
     pub condition: String,
     /// Seconds since it was heard of.
     pub silent_seconds: Option<u64>,
@@ -67,7 +69,9 @@ pub struct ShownPoint {
 /// # Errors
 /// Those of the database.
 pub async fn all(site: &Arc<Site>) -> Result<Vec<ShownPoint>, Problem> {
-    let (mut points, placements) = site.read(|r| Ok((r.point_rows()?, r.placements()?))).await?;
+    let (mut points, placements, places) =
+        site.read(|r| Ok((r.point_rows()?, r.placements()?, r.places()?))).await?;
+    let has_key = |id: i64| places.iter().any(|place| place.id == id && place.has_key);
     site.points.freshen(&mut points);
     let (settings, now) = (site.settings(), clock::now());
     let shown = points.into_iter().map(|point| {
@@ -78,6 +82,7 @@ pub async fn all(site: &Arc<Site>) -> Result<Vec<ShownPoint>, Problem> {
         let condition = match silent {
             _ if point.id == OWN_POINT => "ok".to_owned(),
             None => "new".to_owned(),
+            Some(_) if !has_key(point.id) => "no key".to_owned(),
             Some(silent) if silent > SILENT => "silent".to_owned(),
             Some(_) => assign::paused(&point, &settings, now).unwrap_or_else(|| "ok".to_owned()),
         };
@@ -147,7 +152,7 @@ pub struct PointWithContent {
     #[serde(flatten)]
     pub shown: ShownPoint,
     /// What it is to hold.
-    pub content: Vec<Placement>,
+    pub content: Vec<Placed>,
 }
 
 /// One point.
@@ -159,7 +164,10 @@ pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
     let shown = all(site).await?.into_iter().find(|shown| shown.point.id == id);
     let content = site.read(move |r| r.placements_on(id)).await?;
     match shown {
-        Some(shown) => Answer::of(&PointWithContent { shown, content }),
+        Some(shown) => {
+            let content = placed(content, std::slice::from_ref(&shown.point), clock::now());
+            Answer::of(&PointWithContent { shown, content })
+        }
         None => Err(Problem::new(Code::DpNotFound, format!("`{name}` is gone"))),
     }
 }
@@ -330,17 +338,39 @@ pub async fn remove(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Ans
     )
 }
 
+/// A package on a point, as it is shown.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Placed {
+    /// What is known of it.
+    #[serde(flatten)]
+    pub placed: Placement,
+    /// Seconds since the point was heard of, where it is silent: what is known is what it said then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_seconds: Option<u64>,
+}
+
 /// Every package on every point.
 ///
 /// # Errors
 /// Those of the database; `PACKAGE_NOT_FOUND`.
 pub async fn status(site: &Arc<Site>, package: Option<&str>) -> Result<Answer, Problem> {
-    let mut all = site.read(|r| r.placements()).await?;
+    let (mut all, mut points) = site.read(|r| Ok((r.placements()?, r.point_settings()?))).await?;
     if let Some(name) = package {
         let id = crate::packages::placed(site, name).await?.id;
         all.retain(|placed| placed.package == id);
     }
-    Answer::of(&all)
+    site.points.freshen(&mut points);
+    Answer::of(&placed(all, &points, clock::now()))
+}
+
+/// With the silence of their points.
+fn placed(all: Vec<Placement>, points: &[PointRow], now: Timestamp) -> Vec<Placed> {
+    let silent = |id: i64| {
+        let seen = points.iter().find(|point| point.id == id && id != OWN_POINT)?.last_seen?;
+        let silent = now.duration_since(seen).unsigned_abs();
+        (silent > SILENT).then_some(silent.as_secs())
+    };
+    all.into_iter().map(|placed| Placed { silent_seconds: silent(placed.point_id), placed }).collect()
 }
 
 /// What has to happen by itself: tries that are due, schedules that open and close. Runs until `stopped`.

@@ -1,11 +1,14 @@
 //! What a point may fetch because it is asked for it: what it was given; and public content that any point was given, if an
 //! administrator lets it and the point says that it works so. Private content only goes where it was sent.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 use schema::distribution::ShelfRow;
+
+use dp::server::{LocationKind, LocationsAnswer, Locator as _};
 
 use super::wire::OfferAnswer;
 use crate::site::Site;
@@ -29,6 +32,27 @@ pub async fn row(site: &Arc<Site>, content: Sha256Digest, point: i64) -> Result<
         Ok(offered)
     })
     .await
+}
+
+/// Where a client of `point` finds a content that the point may have: what it would be told here. Of what is for those with a
+/// key no peer and no cloud is named.
+///
+/// # Errors
+/// Those of the database.
+pub async fn places(
+    site: &Arc<Site>,
+    content: Sha256Digest,
+    point: i64,
+    client: IpAddr,
+) -> Result<Option<LocationsAnswer>, Problem> {
+    let Some(row) = row(site, content, point).await? else { return Ok(None) };
+    let mut answer = site.locations.locate(client, content);
+    if let Some(answer) = answer.as_mut().filter(|_| row.private) {
+        answer.private = true;
+        answer.locations.retain(|place| place.kind == LocationKind::DistributionPoint);
+        answer.later.retain(|place| place.kind == LocationKind::DistributionPoint);
+    }
+    Ok(answer)
 }
 
 /// All that a point needs to fetch it. Nothing is hashed for that.

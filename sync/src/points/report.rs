@@ -1,5 +1,6 @@
 //! What a point says, taken down.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use catalog::problem::{Code, Problem};
@@ -12,7 +13,7 @@ use super::{assign, job};
 use crate::clock;
 use crate::site::Site;
 
-/// Takes a report down: that the point lives, how each package is doing, and that what it no longer has is gone.
+/// Takes a report down: that the point lives and where, how each package is doing, and that what it no longer has is gone.
 ///
 /// # Errors
 /// `POINT_IDENTITY_TAKEN` where another installation, or an earlier process of this one, speaks; those of the database.
@@ -20,6 +21,7 @@ pub async fn take(
     site: &Arc<Site>,
     principal: &Principal,
     point: i64,
+    from: IpAddr,
     report: Report,
 ) -> Result<(), Problem> {
     let now = clock::now();
@@ -51,9 +53,12 @@ pub async fn take(
             gone = removing.map(|placed| placed.package.clone()).filter(|p| absent(p.clone())).collect();
         }
     }
-    let on_demand = report.on_demand;
-    let said = site.read(|r| r.point_settings()).await?.iter().any(|row| row.id == point && row.on_demand);
-    if !write_seen && changed.is_empty() && gone.is_empty() && said == on_demand {
+    let (on_demand, from) = (report.on_demand, from.to_canonical());
+    let all = site.read(|r| r.point_settings()).await?;
+    let row = all.iter().find(|row| row.id == point);
+    let said = row.is_some_and(|row| row.on_demand);
+    let elsewhere = row.is_some_and(|row| row.address.as_ref() != Some(&from.to_string()));
+    if !write_seen && changed.is_empty() && gone.is_empty() && said == on_demand && !elsewhere {
         return Ok(());
     }
     for (before, next) in changed.iter().filter(|(before, next)| *before != next.state) {
@@ -64,14 +69,19 @@ pub async fn take(
             None => info!("package {} on {}: {before} → {}", next.package, next.point, next.state),
         }
     }
-    let moved =
-        said != on_demand || !gone.is_empty() || changed.iter().any(|(before, next)| *before != next.state);
+    let moved = elsewhere
+        || said != on_demand
+        || !gone.is_empty()
+        || changed.iter().any(|(before, next)| *before != next.state);
     let (id, free, program) = (principal.id, report.free, report.program);
     let program: String = program.chars().filter(|c| !c.is_control()).take(40).collect();
     site.write(move |w| {
         w.principal_seen(id, now)?;
         w.point_seen(point, Some(free), Some(&program), now)?;
         w.point_on_demand(point, on_demand)?;
+        if elsewhere {
+            w.point_speaks_from(point, from)?;
+        }
         for (_, next) in &changed {
             // Decided on what was read before: an operator's change in between has another order, or another state.
             if w.placement(&next.package, point)?.is_some_and(|placed| {

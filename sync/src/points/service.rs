@@ -33,6 +33,7 @@ enum Route {
     Content(Option<Sha256Digest>),
     Offer(Option<Sha256Digest>),
     Pieces(Option<Sha256Digest>),
+    Places(Option<Sha256Digest>),
 }
 
 impl Route {
@@ -43,6 +44,7 @@ impl Route {
             ["point", "report"] => Some(Self::Report),
             ["point", "content", digest] => Some(Self::Content(digest.parse().ok())),
             ["point", "offer", digest] => Some(Self::Offer(digest.parse().ok())),
+            ["point", "places", digest] => Some(Self::Places(digest.parse().ok())),
             ["point", "content", digest, "pieceshash"] => Some(Self::Pieces(digest.parse().ok())),
             _ => None,
         }
@@ -51,7 +53,7 @@ impl Route {
     fn methods(&self) -> &'static str {
         match self {
             Self::Enrol | Self::Report => "POST",
-            Self::Assignment | Self::Offer(_) => "GET",
+            Self::Assignment | Self::Offer(_) | Self::Places(_) => "GET",
             Self::Content(_) | Self::Pieces(_) => "GET, HEAD",
         }
     }
@@ -120,7 +122,7 @@ impl PointService {
                 let Ok(report) = serde_json::from_slice::<Report>(&body) else {
                     return Ok(answer::empty(StatusCode::BAD_REQUEST));
                 };
-                report::take(&self.site, &principal, point.id, report).await?;
+                report::take(&self.site, &principal, point.id, call.peer.ip(), report).await?;
                 Ok(answer::empty(StatusCode::NO_CONTENT))
             }
             Route::Content(Some(content)) => {
@@ -159,9 +161,20 @@ impl PointService {
                     call.head.method == Method::HEAD,
                 ))
             }
-            Route::Content(None) | Route::Pieces(None) | Route::Offer(None) | Route::Enrol => {
-                Ok(answer::empty(StatusCode::NOT_FOUND))
+            Route::Places(Some(content)) => {
+                let Some(client) = query(call, "client").and_then(|client| client.parse().ok()) else {
+                    return Ok(answer::empty(StatusCode::BAD_REQUEST));
+                };
+                Ok(match offer::places(&self.site, content, point.id, client).await? {
+                    Some(places) => answer::json(StatusCode::OK, &places),
+                    None => answer::empty(StatusCode::NOT_FOUND),
+                })
             }
+            Route::Content(None)
+            | Route::Pieces(None)
+            | Route::Offer(None)
+            | Route::Places(None)
+            | Route::Enrol => Ok(answer::empty(StatusCode::NOT_FOUND)),
         }
     }
 
@@ -207,7 +220,9 @@ impl Service for PointService {
         Some(match Route::of(path)? {
             Route::Enrol => LARGEST_ENROLMENT,
             Route::Report => LARGEST_REPORT,
-            Route::Assignment | Route::Content(_) | Route::Pieces(_) | Route::Offer(_) => 0,
+            Route::Assignment | Route::Content(_) | Route::Pieces(_) | Route::Offer(_) | Route::Places(_) => {
+                0
+            }
         })
     }
 
@@ -234,6 +249,8 @@ mod tests {
             ("point/report", Some("POST")),
             ("point/content/x", Some("GET, HEAD")),
             ("point/offer/x", Some("GET")),
+            ("point/places/x", Some("GET")),
+            ("point/places", None),
             ("point/content/x/pieceshash", Some("GET, HEAD")),
             ("point/content/x/y", None),
             ("point/content", None),

@@ -18,6 +18,8 @@ pub const LARGEST_REPORT: u64 = 1 << 20;
 pub const LARGEST_ASSIGNMENT: u64 = 32 << 20;
 /// The pieces of 64 GiB.
 pub const LARGEST_OFFER: u64 = 8 << 20;
+/// Where else a content is.
+pub const LARGEST_PLACES: u64 = 1 << 20;
 /// The longest that a question for an assignment waits for another one, in seconds.
 pub const LONGEST_WAIT: u64 = 25;
 /// How often a point says that it is alive, in seconds.
