@@ -66,6 +66,8 @@ pub struct PlaceRow {
     pub name: String,
     /// Its address; empty for the site's own.
     pub url: String,
+    /// The same over TLS; empty where there is none.
+    pub tls_url: String,
     /// Clients are not sent there now.
     pub maintenance: bool,
     /// It fetches what it is asked for.
@@ -183,7 +185,7 @@ impl Reader<'_> {
     /// Distribution points as places, the site's own first.
     pub fn places(&self) -> Result<Vec<PlaceRow>, SchemaError> {
         const SQL: &str = "
-            SELECT point_id, name, url, maintenance, on_demand AND may_pull AS on_demand, address, last_seen,
+            SELECT point_id, name, url, tls_url, maintenance, on_demand AND may_pull AS on_demand, address, last_seen,
                    point_id = 1 OR EXISTS (
                        SELECT 1 FROM principal
                         WHERE kind = 'point' AND principal.name = point.name AND revoked IS NULL) AS has_key
@@ -193,6 +195,7 @@ impl Reader<'_> {
                 id: row.get("point_id")?,
                 name: row.get("name")?,
                 url: row.get("url")?,
+                tls_url: row.get("tls_url")?,
                 maintenance: row.get("maintenance")?,
                 on_demand: row.get("on_demand")?,
                 has_key: row.get("has_key")?,

@@ -33,6 +33,7 @@ const STEPS: &[M<'_>] = &[
     M::up(include_str!("../sql/0021_tokens.sql")),
     M::up(include_str!("../sql/0023_content_of_updates.sql")),
     M::up(include_str!("../sql/0025_address_of_points.sql")),
+    M::up(include_str!("../sql/0026_tls_of_points.sql")),
     M::up(include_str!("../sql/0027_lost_files.sql")),
 ];
 

@@ -77,6 +77,9 @@ pub struct PointRow {
     pub role: PointRole,
     /// Where clients reach it; empty for the site's own.
     pub url: String,
+    /// Where they reach it over TLS, for content that is for those with a key; empty where they do not.
+    #[serde(default)]
+    pub tls_url: String,
     /// Nothing is sent to it, and clients are not sent there.
     pub maintenance: bool,
     /// Bytes per second that it may fetch.
@@ -197,6 +200,7 @@ fn point(row: &Row<'_>) -> Result<PointRow, SchemaError> {
         name: row.get("name")?,
         role: text(row, "role")?,
         url: row.get("url")?,
+        tls_url: row.get("tls_url")?,
         maintenance: row.get("maintenance")?,
         rate: optional(row.get("rate")?),
         schedule: row.get("schedule")?,
@@ -363,11 +367,11 @@ impl Writer<'_> {
     /// Sets what an operator may set for a point; what it holds and said stays.
     pub fn set_point(&self, point: &PointRow) -> Result<(), SchemaError> {
         self.execute(
-            "UPDATE point SET url = :url, role = :role, maintenance = :maintenance, rate = :rate, schedule = :schedule,
+            "UPDATE point SET url = :url, tls_url = :tls_url, role = :role, maintenance = :maintenance, rate = :rate, schedule = :schedule,
                               may_pull = :may_pull
               WHERE point_id = :id",
             named_params! {
-                ":url": point.url, ":role": point.role.to_string(), ":maintenance": point.maintenance,
+                ":url": point.url, ":tls_url": point.tls_url, ":role": point.role.to_string(), ":maintenance": point.maintenance,
                 ":rate": point.rate.map(as_i64).transpose()?, ":schedule": point.schedule, ":id": point.id,
                 ":may_pull": point.may_pull,
             },

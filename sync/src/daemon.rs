@@ -150,16 +150,25 @@ impl Daemon {
         }
         let admin_tls = settings.admin.listen_tls();
         if !tls_listeners.is_empty() || admin_tls.is_some() {
-            let identity = Arc::new(ArcSwap::from_pointee(tls::identity(&settings)?));
-            let identity = site.identity.get_or_init(|| identity).clone();
+            match tls::identity(&settings) {
+                Ok(config) => drop(site.identity.set(Arc::new(ArcSwap::from_pointee(config)))), // the first
+                Err(problem) if settings.certificate_from_site() => {
+                    info!("{problem}: the site is asked for it")
+                }
+                Err(problem) => return Err(problem),
+            }
             parts.push(tokio::spawn(tls::keep_fresh(site.clone(), wait(stopped.clone()))));
             for listener in tls_listeners {
-                info!(
-                    "clients are answered at https://{}",
-                    listener.local_addr().map_or_else(|_| "?".to_owned(), |a| a.to_string())
-                );
-                let server = server.clone().serve_tls(listener, identity.clone(), wait(stopped.clone()));
-                parts.push(tokio::spawn(server));
+                let (server, site, stopped) = (server.clone(), site.clone(), stopped.clone());
+                parts.push(tokio::spawn(async move {
+                    let shown = tls::awaited(&site, &listener, wait(stopped.clone())).await;
+                    let Some(identity) = shown else { return };
+                    info!(
+                        "clients are answered at https://{}",
+                        listener.local_addr().map_or_else(|_| "?".to_owned(), |a| a.to_string())
+                    );
+                    server.serve_tls(listener, identity, wait(stopped)).await;
+                }));
             }
         }
         if let Some(socket) = settings.admin.socket() {
@@ -169,9 +178,15 @@ impl Daemon {
         }
         let api = Api::new(site.clone())?;
         if let Some(address) = admin_tls {
-            let (listener, identity) = (listen(&address).await?, site.identity.get().cloned());
-            info!("administrators are answered at https://{address}{}", api::BASE);
-            parts.push(tokio::spawn(api::serve(api.clone(), listener, identity, wait(stopped.clone()))));
+            let listener = listen(&address).await?;
+            let (api, site, stopped) = (api.clone(), site.clone(), stopped.clone());
+            parts.push(tokio::spawn(async move {
+                // Never without one: that would be plain HTTP.
+                let shown = tls::awaited(&site, &listener, wait(stopped.clone())).await;
+                let Some(identity) = shown else { return };
+                info!("administrators are answered at https://{address}{}", api::BASE);
+                api::serve(api, listener, Some(identity), wait(stopped)).await;
+            }));
         }
         let mut health = None;
         if !settings.admin.listen.is_empty() {

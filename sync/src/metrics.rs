@@ -10,7 +10,7 @@ use dp::library::Usage;
 use dp::server::tally::Tally;
 use dp::server::{Outcome, Pulled, Refusal, Served, Source};
 
-use crate::locations::taken::{KINDS, name};
+use crate::locations::taken::KINDS;
 use crate::site::Site;
 
 /// The media type.
@@ -82,11 +82,15 @@ fn text(facts: &Facts, served: &Served, pulled: &Pulled, taken: &Tally<{ KINDS.l
             out.sample("spsync_group_served_bytes_total", &labels, row.of(source as usize));
         }
     }
-    out.family("spsync_group_taken_bytes", "counter", "Bytes that clients say they took, by who gave them.");
+    out.family(
+        "spsync_group_taken_bytes",
+        "counter",
+        "Bytes that clients say they took, by who gave them; saved: what they had.",
+    );
     for row in taken.rows() {
         let group = escaped(row.group());
         for (kind, of) in KINDS.into_iter().enumerate() {
-            let labels = [("group", group.as_str()), ("source", name(of))];
+            let labels = [("group", group.as_str()), ("source", of.name())];
             out.sample("spsync_group_taken_bytes_total", &labels, row.of(kind));
         }
     }
@@ -161,11 +165,16 @@ mod tests {
         served.groups.row(Some("a \"b\" \\c"));
         let taken = Tally::default();
         taken.row(Some("LYON")).add(2, 7);
+        taken.row(Some("LYON")).add(3, 9);
         let text = text(&facts, &served, &Pulled::default(), &taken);
         let odd = r#"spsync_group_served_bytes_total{group="a \"b\" \\c",source="peer"} 0"#;
         assert!(text.contains(odd), "{text}");
         assert!(
             text.contains("spsync_group_taken_bytes_total{group=\"LYON\",source=\"cloud\"} 7\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("spsync_group_taken_bytes_total{group=\"LYON\",source=\"saved\"} 9\n"),
             "{text}"
         );
         assert!(text.ends_with("\n# EOF\n"));

@@ -5,7 +5,8 @@
 //!                server.pem server.key   90 days; renewed by the daemon when a third of them is left
 //!                about.json           what they say, so that nothing has to be read back out of them
 //! ```
-//! Keys are in files that only we may read, never in the database, a dump or a log. With `[tls] cert_file` an operator
+//! A distribution point with `[tls] from_site` has the same folder without `ca.key`: its site's authority signs what it asks for
+//! ([`crate::point`]). Keys are in files that only we may read, never in the database, a dump or a log. With `[tls] cert_file` an operator
 //! brings certificates; then only they are used, and who made them renews them.
 
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -18,12 +19,13 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, PublicKeyData,
 };
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
 use tracing::{error, info};
 
 use crate::admin::{Answer, Caller};
@@ -82,12 +84,21 @@ impl Certificates {
     }
 }
 
+/// A certificate, and what it says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Signed {
+    /// PEM.
+    pub certificate: String,
+    /// What it says.
+    pub about: Certificates,
+}
+
 /// Where the certificates of `tls init` are.
 fn folder(settings: &Settings) -> PathBuf {
     settings.site.data_dir.join("tls")
 }
 
-fn about(settings: &Settings) -> Result<Option<Certificates>, Problem> {
+pub(crate) fn about(settings: &Settings) -> Result<Option<Certificates>, Problem> {
     let path = folder(settings).join("about.json");
     match std::fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
@@ -201,10 +212,7 @@ fn invalid(error: rcgen::Error) -> Problem {
 
 fn init(settings: &Settings, code: &str, names: &[String], now: Timestamp) -> Result<Certificates, Problem> {
     let folder = folder(settings);
-    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&folder).map_err(|error| {
-        Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be made", folder.display()))
-            .because_of(Some(&error))
-    })?;
+    make_folder(&folder)?;
     let key = KeyPair::generate().map_err(invalid)?;
     let authority = format!("spsync site {code} {}", uuid::Uuid::new_v4().simple());
     let until = after(now, AUTHORITY_DAYS);
@@ -214,6 +222,13 @@ fn init(settings: &Settings, code: &str, names: &[String], now: Timestamp) -> Re
     let made =
         Certificates { authority, authority_until: until, names: names.to_vec(), since: now, until: now };
     issue(&folder, made, now)
+}
+
+fn make_folder(folder: &Path) -> Result<(), Problem> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(folder).map_err(|error| {
+        Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be made", folder.display()))
+            .because_of(Some(&error))
+    })
 }
 
 /// Another certificate of the same authority; with other names where some are given.
@@ -230,6 +245,21 @@ fn renew(settings: &Settings, names: &[String], now: Timestamp) -> Result<Certif
 /// A new certificate and key. The key stands first: a certificate never stands beside a key that is not its own for longer
 /// than between two renames, and a listener that reads then keeps what it has.
 fn issue(folder: &Path, made: Certificates, now: Timestamp) -> Result<Certificates, Problem> {
+    let key = KeyPair::generate().map_err(invalid)?;
+    let signed = sign(folder, made, &key, now)?;
+    put(folder, &key, &signed)?;
+    let Certificates { names, until, .. } = &signed.about;
+    info!("a certificate for {} is made, good until {until}", names.join(", "));
+    Ok(signed.about)
+}
+
+/// A certificate for the names of `made` and this key, by the authority in `folder`.
+fn sign(
+    folder: &Path,
+    made: Certificates,
+    key: &impl PublicKeyData,
+    now: Timestamp,
+) -> Result<Signed, Problem> {
     let text = std::fs::read_to_string(folder.join("ca.key")).map_err(|error| {
         Problem::new(Code::TlsInvalid, "the key of the authority cannot be read").because_of(Some(&error))
     })?;
@@ -244,15 +274,65 @@ fn issue(folder: &Path, made: Certificates, now: Timestamp) -> Result<Certificat
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
-    let key = KeyPair::generate().map_err(invalid)?;
-    let certificate = params.signed_by(&key, &issuer).map_err(invalid)?;
+    let certificate = params.signed_by(key, &issuer).map_err(invalid)?;
+    Ok(Signed { certificate: certificate.pem(), about: Certificates { since: now, until, ..made } })
+}
+
+fn put(folder: &Path, key: &KeyPair, signed: &Signed) -> Result<(), Problem> {
     write_private(&folder.join("server.key"), key.serialize_pem().as_bytes())?;
-    write_public(&folder.join("server.pem"), certificate.pem().as_bytes())?;
-    let made = Certificates { since: now, until, ..made };
-    let text = serde_json::to_vec_pretty(&made).map_err(|error| Problem::of(Code::Internal, &error))?;
-    write_public(&folder.join("about.json"), &text)?;
-    info!("a certificate for {} is made, good until {until}", made.names.join(", "));
-    Ok(made)
+    write_public(&folder.join("server.pem"), signed.certificate.as_bytes())?;
+    let text =
+        serde_json::to_vec_pretty(&signed.about).map_err(|error| Problem::of(Code::Internal, &error))?;
+    write_public(&folder.join("about.json"), &text)
+}
+
+/// A certificate of the site's authority for a key that is somebody else's.
+///
+/// # Errors
+/// `TLS_NOT_SET_UP` where the site has no authority, `TLS_INVALID`.
+pub(crate) fn sign_for(
+    settings: &Settings,
+    names: &[String],
+    key: &impl PublicKeyData,
+    now: Timestamp,
+) -> Result<(Signed, String), Problem> {
+    let folder = folder(settings);
+    let Some(made) = about(settings)?.filter(|_| has_authority(settings)) else {
+        return Err(Problem::new(Code::TlsNotSetUp, "the site has no certificate authority"));
+    };
+    let authority = std::fs::read_to_string(folder.join("ca.pem")).map_err(|error| {
+        Problem::new(Code::TlsInvalid, "the certificate of the authority cannot be read")
+            .because_of(Some(&error))
+    })?;
+    Ok((sign(&folder, Certificates { names: names.to_vec(), ..made }, key, now)?, authority))
+}
+
+/// Whether this machine can sign certificates.
+pub(crate) fn has_authority(settings: &Settings) -> bool {
+    folder(settings).join("ca.key").exists()
+}
+
+/// Takes over a certificate that another machine's authority made for `key`, with that authority.
+///
+/// # Errors
+/// `TLS_INVALID` where it does not belong to the key, `DATA_DIR_NOT_WRITABLE`.
+pub(crate) fn take_over(
+    settings: &Settings,
+    key: &KeyPair,
+    signed: &Signed,
+    authority: &str,
+) -> Result<(), Problem> {
+    let refuse =
+        |why: String| Problem::new(Code::TlsInvalid, "the site sent no certificate for our key").because(why);
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(signed.certificate.as_bytes()).collect();
+    let secret = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    chain
+        .map_err(|error| refuse(error.to_string()))
+        .and_then(|chain| configured(chain, secret).map_err(|error| refuse(error.to_string())))?;
+    let folder = folder(settings);
+    make_folder(&folder)?;
+    write_public(&folder.join("ca.pem"), authority.as_bytes())?;
+    put(&folder, key, signed)
 }
 
 fn authority_of(name: &str, since: Timestamp, until: Timestamp) -> Result<CertificateParams, Problem> {
@@ -327,13 +407,19 @@ pub fn identity(settings: &Settings) -> Result<ServerConfig, Problem> {
     // The text of an error could hold a part of the key.
     let secret =
         PrivateKeyDer::from_pem_file(&key).map_err(|_| refuse(format!("`{}` is no key", key.display())))?;
+    configured(chain, secret).map_err(|error| {
+        refuse(format!("`{}` cannot be used", certificate.display())).because(error.to_string())
+    })
+}
+
+fn configured(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, secret))
-        .map_err(|error| {
-            refuse(format!("`{}` cannot be used", certificate.display())).because(error.to_string())
-        })?;
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
@@ -343,10 +429,34 @@ pub fn identity(settings: &Settings) -> Result<ServerConfig, Problem> {
 /// # Errors
 /// Those of [`identity`]; then they show what they did.
 pub fn refresh(site: &Site) -> Result<(), Problem> {
+    let settings = site.settings();
     if let Some(shown) = site.identity.get() {
-        shown.store(Arc::new(identity(&site.settings())?));
+        shown.store(Arc::new(identity(&settings)?));
+    } else if settings.certificate_from_site() {
+        let first = Arc::new(ArcSwap::from_pointee(identity(&settings)?));
+        let _ = site.identity.set(first); // only ever set here once the listeners stand
     }
     Ok(())
+}
+
+/// What a listener shows, as soon as there is anything; `None` where `stopped` comes before that. Until then connections
+/// are closed: who has no certificate yet is out of reach.
+pub async fn awaited(
+    site: &Site,
+    listener: &TcpListener,
+    stopped: impl Future<Output = ()>,
+) -> Option<Identity> {
+    tokio::pin!(stopped);
+    loop {
+        if let Some(identity) = site.identity.get() {
+            return Some(identity.clone());
+        }
+        tokio::select! {
+            () = &mut stopped => return None,
+            Ok(_) = listener.accept() => {}
+            () = tokio::time::sleep(std::time::Duration::from_millis(500)) => {}
+        }
+    }
 }
 
 /// Renews in time, until `stopped`.
@@ -355,7 +465,7 @@ pub async fn keep_fresh(site: Arc<Site>, stopped: impl Future<Output = ()>) {
     loop {
         let settings = site.settings();
         let now = clock::now();
-        let ours = settings.tls.cert_file.is_empty();
+        let ours = settings.tls.cert_file.is_empty() && has_authority(&settings);
         let due = ours && matches!(about(&settings), Ok(Some(made)) if made.is_due(now));
         if due && let Err(problem) = renew(&settings, &[], now).and_then(|_| refresh(&site)) {
             error!("the certificate cannot be renewed: {problem}");
@@ -403,6 +513,27 @@ mod tests {
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o640);
         std::fs::set_permissions(file("server.key"), open).unwrap();
         assert_eq!(identity(&settings).unwrap_err().code, Code::TlsInvalid);
+    }
+
+    #[test]
+    fn a_certificate_for_another_machine_is_taken_over_there_and_only_with_its_key() {
+        let (site, point) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (site, point) = (settings(site.path()), settings(point.path()));
+        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let names = ["lyon01".to_owned(), "10.1.2.3".to_owned()];
+        assert_eq!(sign_for(&site, &names, &key, now).unwrap_err().code, Code::TlsNotSetUp);
+        init(&site, "XYZ", &["site01".to_owned()], now).unwrap();
+        let (signed, authority) = sign_for(&site, &names, &key, now).unwrap();
+        assert_eq!(signed.about.names, names);
+        let other = KeyPair::generate().unwrap();
+        assert_eq!(take_over(&point, &other, &signed, &authority).unwrap_err().code, Code::TlsInvalid);
+        assert_eq!(identity(&point).unwrap_err().code, Code::TlsNotSetUp, "nothing was written");
+        take_over(&point, &key, &signed, &authority).unwrap();
+        identity(&point).unwrap();
+        assert_eq!(about(&point).unwrap(), Some(signed.about));
+        assert!(!has_authority(&point) && has_authority(&site));
+        assert_eq!(about(&site).unwrap().unwrap().names, ["site01"], "its own is as it was");
     }
 
     #[test]

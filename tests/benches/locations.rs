@@ -95,6 +95,7 @@ fn places() -> Places {
                 file_name: "install.esd".parse().expect("a name"),
                 points: held,
                 offered: false,
+                private: false,
                 cloud: vec!["http://cloud.example/install.esd".to_owned()],
             };
             (content(number), held)

@@ -22,6 +22,7 @@ mod peers;
 mod points;
 mod power_cut;
 mod private;
+mod private_tls;
 mod pulling;
 mod refusals;
 mod rollout;

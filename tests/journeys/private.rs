@@ -55,6 +55,19 @@ async fn a_private_package_is_not_there_for_strangers() {
         "it was used a moment ago"
     );
 
+    // What a device did not have to fetch is counted beside what it took, and shown.
+    let report = json!({ "content": digest, "taken": [{ "kind": "saved", "bytes": 5 }] }).to_string();
+    let told = http().post(format!("{}/client/report", site.url)).bearer_auth(key.trim()).body(report);
+    assert_eq!(told.send().await.unwrap().status(), 204);
+    let taken = site.ok(&["status"]).await["taken"].clone();
+    let of = |kind: &str| {
+        let rows = taken.as_object().unwrap().values();
+        rows.filter_map(|row| row[kind].as_u64()).sum::<u64>()
+    };
+    assert_eq!((of("saved"), of("distribution-point")), (5, size), "{taken}");
+    let shown = site.run(&["status"]).await.stdout;
+    assert!(shown.contains(" SAVED    5 B of "), "{shown}");
+
     // What the site offers gets a map of its blocks, which is as private.
     let blocks = async |key: Option<&str>| {
         let asked = http().get(format!("{}{}/blocks", site.url, names[0]));

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::reach::Reach;
 use super::{ClientFetched, ClientSettings, LARGEST_ANSWER};
-use crate::server::LocationKind;
 use crate::transfer::SourceKind;
 use crate::transfer::fault::Fault;
 
@@ -24,12 +23,41 @@ pub struct TakenReport {
     pub taken: Vec<Taken>,
 }
 
+/// Where bytes of a content came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TakenFrom {
+    /// Another client.
+    Peer,
+    /// A distribution point of the site.
+    DistributionPoint,
+    /// The upstream, on the internet.
+    Cloud,
+    /// Nowhere: the client had them in other content.
+    Saved,
+}
+
+impl TakenFrom {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Peer, Self::DistributionPoint, Self::Cloud, Self::Saved];
+
+    /// As counters name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+            Self::DistributionPoint => "distribution-point",
+            Self::Cloud => "cloud",
+            Self::Saved => "saved",
+        }
+    }
+}
+
 /// Bytes of one kind of source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Taken {
     /// The kind.
-    pub kind: LocationKind,
+    pub kind: TakenFrom,
     /// The bytes.
     pub bytes: u64,
 }
@@ -38,9 +66,10 @@ impl TakenReport {
     /// What there is to be said of a content; `None` where nothing was fetched.
     pub fn of(fetched: &ClientFetched) -> Option<Self> {
         let kind = |kind| match kind {
-            SourceKind::Peer => Some(LocationKind::Peer),
-            SourceKind::DistributionPoint => Some(LocationKind::DistributionPoint),
-            SourceKind::Cloud => Some(LocationKind::Cloud),
+            SourceKind::Peer => Some(TakenFrom::Peer),
+            SourceKind::DistributionPoint => Some(TakenFrom::DistributionPoint),
+            SourceKind::Cloud => Some(TakenFrom::Cloud),
+            SourceKind::Earlier => Some(TakenFrom::Saved),
             _ => None,
         };
         let mut taken: Vec<Taken> = Vec::new();
@@ -90,7 +119,7 @@ mod tests {
         let mut fetched = ClientFetched {
             content: Sha256Digest([1; 32]),
             file_name: "x.esd".parse().unwrap(),
-            size: 10,
+            size: 14,
             path: std::path::PathBuf::new(),
             already_there: false,
             resumed_from: 0,
@@ -101,11 +130,15 @@ mod tests {
                 served(SourceKind::DistributionPoint, 3),
                 served(SourceKind::Cloud, 2),
                 served(SourceKind::DistributionPoint, 5),
+                served(SourceKind::Earlier, 4),
             ],
         };
         let taken = |kind, bytes| Taken { kind, bytes };
         let report = TakenReport::of(&fetched).unwrap();
-        assert_eq!(report.taken, [taken(LocationKind::DistributionPoint, 8), taken(LocationKind::Cloud, 2)]);
+        let expected =
+            [taken(TakenFrom::DistributionPoint, 8), taken(TakenFrom::Cloud, 2), taken(TakenFrom::Saved, 4)];
+        assert_eq!(report.taken, expected);
+        assert_eq!(serde_json::to_value(report.taken[2]).unwrap()["kind"], TakenFrom::Saved.name());
         fetched.served.clear();
         assert_eq!(TakenReport::of(&fetched), None);
     }

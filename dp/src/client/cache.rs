@@ -4,6 +4,7 @@
 //! blobs/ hashes/ staging/ …   the content library
 //! cards/<sha256>              name, whether it is private, when it was used last
 //! pins/<sha256>.<holder>      somebody needs it: it is not removed
+//! answers/<sha256>            what the site said last of where it is ([`super::answers`])
 //! files/<name>                where it is placed for people
 //! cache.lock                  held by whoever changes cards and pins, or removes
 //! ```
@@ -25,6 +26,7 @@ use catalog::id::FileName;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::answers::Answers;
 use crate::library::{Library, LibraryError, Part, Settings};
 
 /// What was used within this time stays: another process may be about to use it.
@@ -177,6 +179,11 @@ impl Cache {
             let _ = fs::remove_file(&staged);
             LibraryError::io("write", &path)(error)
         })
+    }
+
+    /// What the site said of where contents are.
+    pub(super) fn answers(&self) -> Answers {
+        Answers::of(&self.dir)
     }
 
     /// Remembers that a content is used at `now`, where anything is remembered of it.

@@ -9,6 +9,9 @@
 
 mod account;
 mod allowed;
+mod answers;
+mod asking;
+mod away;
 mod bases;
 mod cache;
 mod fallback;
@@ -24,18 +27,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use catalog::digest::{Digests, PIECE_SIZE, Pieces, Sha256Digest, Wanted};
+use catalog::digest::{Digests, Sha256Digest, Wanted};
 use catalog::id::FileName;
 use catalog::problem::{Code, Coded, Problem};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::time::sleep;
 use tracing::warn;
 use url::Url;
 
-pub use self::account::{Taken, TakenReport, report};
+pub use self::account::{Taken, TakenFrom, TakenReport, report};
 pub use self::allowed::Allowed;
+use self::asking::Told;
 pub use self::bases::{Delta, MOST_NAMED};
 pub use self::cache::{Cache, CacheLimits, CachedContent, Removed, Why};
 use self::fallback::{Clock, Started};
@@ -46,17 +49,12 @@ use self::reach::Reach;
 pub use self::share::{ShareSettings, share};
 use crate::library::LibraryError;
 use crate::server::LocationsAnswer;
-use crate::server::read_hash_file;
 use crate::transfer::fault::Fault;
-use crate::transfer::web::{Small, WebError};
-use crate::transfer::{self, Doing, FetchError, Job, Known, Policy, Progress, Served, SourceKind};
+use crate::transfer::web::WebError;
+use crate::transfer::{self, At, Doing, FetchError, Job, Known, Policy, Progress, Served, SourceKind};
 
 /// Endless answers: the most bytes a site's answer may have.
 const LARGEST_ANSWER: u64 = 1 << 20;
-/// The same of a file with the hashes of pieces: enough for contents of 80 GiB.
-const LARGEST_HASH_FILE: u64 = 4 << 20;
-/// Pauses after which the site is asked again.
-const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 
 /// What a client knows before it asks.
 #[derive(Debug, Clone)]
@@ -115,8 +113,22 @@ pub struct FetchOptions {
     pub allowed: Allowed,
     /// Names of places that are asked after all others: what they gave before turned out to be wrong.
     pub last: Vec<String>,
+    /// What is known of it without the site: where that is silent and never spoke of it, points that it named for other contents
+    /// are asked.
+    pub expected: Option<Expected>,
     /// How long ago it was asked for first, by whoever remembers: those who may be asked later are due so much sooner.
     pub asked: Duration,
+}
+
+/// What a client was told of a content that it has to fetch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expected {
+    /// Its name.
+    pub file_name: FileName,
+    /// Bytes.
+    pub size: u64,
+    /// It is for those with a key, and is not shared.
+    pub private: bool,
 }
 
 /// A content that the client has now.
@@ -305,16 +317,24 @@ async fn fetch_by(
     let mut resumed_from = None;
     let mut known: Option<Known> = None;
     let (answer, mut fetched) = loop {
-        let answer = options.allowed.of(ask(&site, content).await?);
+        let told = asking::ask_or_recall(&site, clock, &cache, content, options).await?;
+        let (answer, site_answers, silence) = match told {
+            Told::Now(answer) => (answer, true, None),
+            Told::Before(answer) => (answer, false, None),
+            Told::Guessed(answer, silence) => (answer, false, Some(silence)),
+        };
+        let answer = options.allowed.of(answer);
         remember(&cache, settings.limits, &answer).await?;
         let elapsed = clock.elapsed().saturating_add(options.asked);
         let digests = Digests { sha256: Some(content), sha1: None };
         let wanted = Wanted { size: answer.size, digests };
         let due = fallback::behind(fallback::due(&answer, elapsed), &options.last);
-        let sources = site.sources(&due, answer.private)?;
+        let sources = away::of(&settings.dir).last(site.sources(&due, answer.private)?, Instant::now());
         let job = Job { file_name: answer.file_name.clone(), wanted, sources };
         let known = match &known {
             Some(known) => known.clone(),
+            // A site that does not answer is not asked for pieces: the digest of the whole decides.
+            None if !site_answers => Known::default(),
             None => known.insert(what_is_known(&site, &cache, &answer, &options.delta).await).clone(),
         };
         // A transfer may take longer than a card is kept of what does not come.
@@ -328,12 +348,20 @@ async fn fetch_by(
             progress(now);
         };
         let error = match transfer::fetch_with(&cache.library, job, known, policy, told).await {
-            Ok(fetched) => break (answer, fetched),
+            Ok(fetched) => {
+                remember_reached(
+                    &settings.dir,
+                    fetched.served.iter().map(|one| (one.at.as_ref(), one.bytes, one.fault)),
+                );
+                break (answer, fetched);
+            }
             Err(error) => error,
         };
         let mut have = 0;
         if let FetchError::AllFailed { kept, sources, .. } = &error {
             have = *kept;
+            let last = |one: &transfer::SourceFailure| one.faults.last().map(Coded::code);
+            remember_reached(&settings.dir, sources.iter().map(|one| (Some(&one.at), one.bytes, last(one))));
             site.report(content, sources.iter().map(|one| (one.kind, &one.at, one.faults.last()))).await;
             let gave: u64 = sources.iter().map(|one| one.bytes).sum();
             resumed_from.get_or_insert(kept.saturating_sub(gave));
@@ -346,6 +374,9 @@ async fn fetch_by(
                 at: None,
                 fault: None,
             }));
+        }
+        if let Some(silence) = silence.filter(|_| fallback::may_be_mended(&error)) {
+            return Err(silence); // those who were asked on a guess say nothing about the content
         }
         let next =
             fallback::pause(&answer, elapsed).filter(|_| settings.wait && fallback::may_be_mended(&error));
@@ -387,6 +418,20 @@ async fn fetch_by(
     })
 }
 
+/// Takes down who could be reached, and who could not, for the next fetches.
+fn remember_reached<'s>(dir: &Path, sources: impl Iterator<Item = (Option<&'s At>, u64, Option<Code>)>) {
+    let (away, now) = (away::of(dir), Instant::now());
+    for (at, bytes, fault) in sources {
+        if let Some(At::Url(place)) = at {
+            match fault {
+                Some(Code::SourceUnreachable) => away.saw(place, false, now),
+                _ if bytes > 0 => away.saw(place, true, now),
+                _ => {}
+            }
+        }
+    }
+}
+
 /// Writes down what is coming, before any of it is here, and makes room for it.
 async fn remember(cache: &Cache, limits: CacheLimits, answer: &LocationsAnswer) -> Result<(), ClientError> {
     let (cache, content, size) = (cache.clone(), answer.content, answer.size);
@@ -396,7 +441,10 @@ async fn remember(cache: &Cache, limits: CacheLimits, answer: &LocationsAnswer) 
         cache.note(content, &name, private, now)?;
         if limits != CacheLimits::default() {
             let here = cache.library.open_content(content).is_ok_and(|here| here.is_some());
-            for gone in cache.clean(limits, if here { 0 } else { size }, false, now, false)? {
+            // What has arrived of it is counted with the other parts.
+            let wanted = Wanted { size, digests: Digests { sha256: Some(content), sha1: None } };
+            let coming = if here { 0 } else { size - cache.library.arrived(&wanted) };
+            for gone in cache.clean(limits, coming, false, now, false)? {
                 tracing::info!("removed {} from the cache ({:?})", gone.content.content, gone.why);
             }
         }
@@ -407,7 +455,7 @@ async fn remember(cache: &Cache, limits: CacheLimits, answer: &LocationsAnswer) 
 
 /// What helps beside the sources: the hashes of pieces, and what of the content is here already.
 async fn what_is_known(site: &Reach<'_>, cache: &Cache, answer: &LocationsAnswer, delta: &Delta) -> Known {
-    let pieces = pieces(site, answer.content, answer.size).await;
+    let pieces = asking::pieces(site, answer.content, answer.size).await;
     // Without the hashes of pieces there is nobody to say what of it is right.
     let reuse = match &pieces {
         Some(_) => bases::reuse(site, cache, answer, delta).await,
@@ -431,52 +479,5 @@ pub async fn locate(
     settings: &ClientSettings,
     content: Sha256Digest,
 ) -> Result<LocationsAnswer, ClientError> {
-    ask(&Reach::new(settings), content).await
-}
-
-/// Asks the site where `content` is; a few times, where that may help.
-async fn ask(site: &Reach<'_>, content: Sha256Digest) -> Result<LocationsAnswer, ClientError> {
-    let named = || site.shown();
-    let invalid = |what: String| ClientError::Answer { site: named(), what };
-    let url = site.join(&format!("locations/{content}")).map_err(invalid)?;
-    let web = site.site()?;
-    let mut pauses = PAUSES.iter();
-    let bytes = loop {
-        match web.get_small(&url, LARGEST_ANSWER, None).await {
-            Ok(Small::Body { bytes, .. }) => break bytes,
-            Ok(Small::NotModified) => return Err(invalid("304 to an unconditional question".to_owned())),
-            Err(Fault::NotFound(_)) => {
-                if site.keeps_key_back() {
-                    warn!("the key of this device is not shown to {} over plain HTTP", named());
-                }
-                return Err(ClientError::NotOffered { site: named(), content });
-            }
-            Err(source) => match pauses.next().filter(|_| source.is_transient()) {
-                Some(pause) => {
-                    warn!("the site {} did not answer ({source}); asking again", named());
-                    sleep(*pause).await;
-                }
-                None => return Err(ClientError::Site { site: named(), source }),
-            },
-        }
-    };
-    let answer: LocationsAnswer =
-        serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?;
-    if answer.content != content {
-        return Err(invalid(format!("expected content {content}, it is about {}", answer.content)));
-    }
-    Ok(answer)
-}
-
-/// What the site says that the pieces are: with that a source that lies costs one piece instead of the file. Where the site
-/// does not hold the content it does not know, and the digest of the whole decides alone.
-async fn pieces(site: &Reach<'_>, content: Sha256Digest, size: u64) -> Option<Pieces> {
-    if size <= PIECE_SIZE as u64 {
-        return None; // its one piece is the whole
-    }
-    let url = site.join(&format!("content/{content}/pieceshash")).ok()?;
-    match site.site().ok()?.get_small(&url, LARGEST_HASH_FILE, None).await {
-        Ok(Small::Body { bytes, .. }) => read_hash_file(&bytes, size),
-        _ => None,
-    }
+    asking::ask(&Reach::new(settings), &Started(Instant::now()), content).await
 }

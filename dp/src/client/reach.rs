@@ -35,7 +35,7 @@ fn socket_address(url: &Url) -> Option<SocketAddr> {
 
 /// What the client may reach, and how.
 pub(super) struct Reach<'a> {
-    settings: &'a ClientSettings,
+    pub(super) settings: &'a ClientSettings,
     /// The site's address, as a folder to which paths can be joined.
     pub(super) base: Url,
 }

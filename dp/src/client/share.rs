@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use super::{Cache, ClientError, ClientSettings, LARGEST_ANSWER, Reach, blocking};
 use crate::peers::{AnnounceRequest, Announced};
-use crate::server::{ContentServer, Servable, ServerLimits, Shelf};
+use crate::server::{ContentServer, Servable, Served, ServerLimits, Shelf, Source};
 use crate::transfer::fault::Fault;
 
 /// Other clients that are served at once, and connections of one of them: a desk is no server.
@@ -40,6 +40,8 @@ pub struct ShareSettings {
     pub listen: SocketAddr,
     /// Bytes per second of all that is sent together.
     pub max_rate: Option<u64>,
+    /// Where what others are given is counted.
+    pub served: Arc<Served>,
 }
 
 /// Shares until `stop`. `ready` is told where, once others are answered.
@@ -64,7 +66,8 @@ pub async fn share(
         shutdown_grace: Duration::from_secs(10),
         ..ServerLimits::default()
     };
-    let server = Arc::new(ContentServer::new(cache.library.clone(), shelf.clone(), limits));
+    let server = ContentServer::new(cache.library.clone(), shelf.clone(), limits);
+    let server = Arc::new(server.counting(Source::Peer, settings.served.clone()));
     let (end, ended) = oneshot::channel::<()>();
     let serving = tokio::spawn(server.serve(listener, async {
         // A dropped sender ends it too.

@@ -210,3 +210,98 @@ async fn a_peer_that_lies_or_is_gone_costs_one_attempt() {
     assert_eq!(told[2], format!("distribution point {MIB}: verified"));
     assert_eq!(liar.ranges().len(), 1, "asked once");
 }
+
+#[tokio::test]
+async fn a_site_that_is_silent_is_taken_at_its_last_word_and_one_that_refuses_at_this_one() {
+    let truth = content(1000);
+    let point = Origin::start(truth.clone(), &[Play::Well]).await;
+    let told = answer(&truth, &[("distribution-point", point.url().as_str())]).into_bytes();
+    let status = |status| Play::Status(status, String::new());
+    let busy = |status| Play::Status(status, "retry-after: 1\r\n".to_owned());
+    let silent = [status(500), busy(503)];
+    let plays = [vec![Play::Well], silent.to_vec(), vec![busy(429), Play::Well, status(404), status(500)]];
+    let site = Origin::start(told, &plays.concat()).await;
+    let device = device(site.address);
+    let id = wanted(&truth).digests.sha256.unwrap();
+    let fetch = async || {
+        discard(&device.settings, id).await.unwrap();
+        let clock = Simulated::default();
+        let fetched = device.fetch_at(&clock, &truth, None).await;
+        let pauses = clock.pauses.lock().unwrap().clone();
+        (fetched.map(|fetched| fetched.size).map_err(|error| error.code()), pauses)
+    };
+    assert_eq!(fetch().await, (Ok(1000), vec![]));
+    for _ in silent {
+        assert_eq!(fetch().await, (Ok(1000), vec![]), "in trouble, and nobody waits for it");
+    }
+    assert_eq!(fetch().await, (Ok(1000), vec![1]), "429 is an answer: it is asked again");
+    assert_eq!(fetch().await, (Err(Code::ContentNotFound), vec![]), "404 is the end of what it said");
+    assert_eq!(fetch().await, (Err(Code::SourceFailed), vec![1, 3]));
+    assert_eq!(point.ranges().len(), 4);
+}
+
+#[tokio::test]
+async fn a_site_that_is_gone_is_asked_in_vain_once() {
+    let truth = content(1000);
+    let point = Origin::start(truth.clone(), &[Play::Well]).await;
+    let told = answer(&truth, &[("distribution-point", point.url().as_str())]);
+    let mut device = device(site(told).await.address);
+    device.fetch(&truth, None).await.unwrap();
+    // The same site, whose machine is switched off now: what it said is under its name.
+    let gone = Url::parse("http://127.0.0.8:1/").unwrap();
+    let cache = Cache::open(&device.settings.dir, 0).unwrap();
+    let id = wanted(&truth).digests.sha256.unwrap();
+    let (answer, _) =
+        cache.answers().find(&Reach::new(&device.settings).shown(), id, Timestamp::now()).unwrap();
+    device.settings.site = gone.clone();
+    cache.answers().keep(&Reach::new(&device.settings).shown(), &answer, Timestamp::now()).unwrap();
+    for _ in 0..2 {
+        discard(&device.settings, id).await.unwrap();
+        let fetched = device.fetch(&truth, None).await.unwrap();
+        assert_eq!(self::told(&fetched), [format!("distribution point {}: verified", truth.len())]);
+        assert!(away::of(&device.settings.dir).is_away(&gone, Instant::now()));
+    }
+    // What it never spoke of may be where that was; if not, it is the site that is to blame.
+    let points = Origin::start(content(2000), &[Play::Well, Play::Status(404, String::new())]).await;
+    let mut other = answer.clone();
+    other.locations[0].url = format!("{}content/{id}", points.url().join("/").unwrap());
+    cache.answers().keep(&Reach::new(&device.settings).shown(), &other, Timestamp::now()).unwrap();
+    let never = content(2000);
+    let options = FetchOptions {
+        expected: Some(Expected { file_name: "y.esd".parse().unwrap(), size: 2000, private: false }),
+        ..FetchOptions::default()
+    };
+    let unheard = wanted(&never).digests.sha256.unwrap();
+    let policy = Policy { attempts_per_source: 1, ..Policy::default() };
+    let fetch = async || {
+        let clock = Simulated::default();
+        fetch_by(&device.settings, &policy, &clock, unheard, &options, |_| {}).await
+    };
+    assert_eq!(fetch().await.unwrap().size, 2000);
+    discard(&device.settings, unheard).await.unwrap();
+    let error = fetch().await.unwrap_err();
+    assert!(matches!(&error, ClientError::Site { .. }), "{error:?}");
+    cache.answers().forget(id);
+    discard(&device.settings, id).await.unwrap();
+    let error = device.fetch_at(&Simulated::default(), &truth, None).await.unwrap_err();
+    assert_eq!(error.code(), Code::SourceUnreachable);
+}
+
+#[tokio::test]
+async fn a_point_that_is_switched_off_costs_its_time_once() {
+    let (one, two) = (content(MIB), content(MIB - 1));
+    let off = Url::parse("http://127.0.0.7:1/content").unwrap();
+    let mut device = device("127.0.0.1:1".parse().unwrap());
+    for (truth, expected) in [(one, 2), (two, 1)] {
+        let point = Origin::start(truth.clone(), &[Play::Well]).await;
+        let locations = [("distribution-point", off.as_str()), ("distribution-point", point.url().as_str())]
+            .map(|(kind, url)| (kind, url.to_owned()));
+        let locations: Vec<_> = locations.iter().map(|(kind, url)| (*kind, url.as_str())).collect();
+        device.settings.site =
+            Url::parse(&format!("http://{}", site(answer(&truth, &locations)).await.address)).unwrap();
+        let fetched = device.fetch(&truth, None).await.unwrap();
+        assert_eq!(fetched.served.len(), expected, "{:?}", fetched.served);
+        let last = fetched.served.last().unwrap();
+        assert_eq!((last.bytes, last.outcome.as_str()), (truth.len() as u64, "verified"));
+    }
+}

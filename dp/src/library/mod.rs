@@ -19,7 +19,7 @@ mod sidecar;
 mod staged;
 #[cfg(test)]
 mod tests;
-mod whole;
+pub(crate) mod whole;
 
 use std::collections::HashSet;
 use std::ffi::OsString;

@@ -64,7 +64,7 @@ pub(super) fn create_new(path: &Path) -> io::Result<File> {
 }
 
 /// Writes a file of the library anew, with the folder that it is in.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), LibraryError> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), LibraryError> {
     let folder = path.parent().unwrap_or(path);
     fs::create_dir_all(folder).map_err(LibraryError::io("create", folder))?;
     let (temporary, mut file) = Temporary::beside(path, create_new)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::order::MOST;
-use super::{Found, State};
+use super::{Candidate, Found, Place, State};
 use crate::server::{LaterLocation, Location, LocationsAnswer, OutLocation};
 
 /// How long an answer may be believed, in seconds: a point that was withdrawn is asked in vain for this long at most.
@@ -33,11 +33,11 @@ pub fn answer(found: &Found<'_>, now: Timestamp) -> LocationsAnswer {
         let (why, reason) = (candidate.reason.word().to_owned(), candidate.reason());
         match candidate.state {
             State::In if answer.locations.len() < MOST => {
-                answer.locations.push(Location { kind, name, url: candidate.url(content), why, reason });
+                answer.locations.push(Location { kind, name, url: url_of(found, candidate), why, reason });
             }
             State::Later(after) if answer.later.len() < MOST => {
                 let (after_seconds, from) = (after.as_secs(), later(now, after));
-                let url = candidate.url(content);
+                let url = url_of(found, candidate);
                 answer.later.push(LaterLocation { kind, name, url, after_seconds, from, why, reason });
             }
             State::Out if answer.out.len() < MOST => answer.out.push(OutLocation { kind, name, why, reason }),
@@ -45,6 +45,14 @@ pub fn answer(found: &Found<'_>, now: Timestamp) -> LocationsAnswer {
         }
     }
     answer
+}
+
+/// Where a client is told to ask: whom it asked just now, as it did, for what is private.
+fn url_of(found: &Found<'_>, candidate: &Candidate<'_>) -> String {
+    match candidate.place {
+        Place::Point(point, _) if found.held.private && point.asked => format!("content/{}", found.content),
+        _ => found.url(candidate),
+    }
 }
 
 /// The time that is `after` from `now`; beyond the end of the calendar is never.

@@ -132,6 +132,10 @@ pub struct Point {
     pub name: String,
     /// Its address, without a slash at the end.
     pub url: String,
+    /// Where it is asked for private content: an address to which keys may be shown; `None` where there is none.
+    pub secure: Option<String>,
+    /// It is whom clients ask where content is: for private content they ask it there as they did.
+    pub asked: bool,
     /// Clients are not sent there now.
     pub maintenance: bool,
     /// It is one of ours: it has a key that was not taken back.
@@ -153,13 +157,28 @@ impl Point {
             url::Host::Ipv6(address) => Some(IpAddr::from(address).to_canonical()),
             url::Host::Domain(_) => None,
         });
-        let name = name.into();
-        Self { name, url, maintenance: false, has_key: true, address, on_demand: false, heard: None }
+        let (name, secure) = (name.into(), url.starts_with("https://").then(|| url.clone()));
+        Self {
+            name,
+            url,
+            secure,
+            asked: false,
+            maintenance: false,
+            has_key: true,
+            address,
+            on_demand: false,
+            heard: None,
+        }
     }
 
     /// The same, seen at `address`. Where its own address says where it is, that counts.
     pub fn seen_at(self, address: Option<IpAddr>) -> Self {
         Self { address: self.address.or(address.map(|address| address.to_canonical())), ..self }
+    }
+
+    /// Where it is asked for private content; `None` where nobody is sent there for that.
+    pub fn private_base(&self) -> Option<&str> {
+        if self.asked { Some(&self.url) } else { self.secure.as_deref() }
     }
 
     /// Whether clients are sent there.
@@ -181,6 +200,8 @@ pub struct Held {
     pub points: BTreeMap<u32, Timestamp>,
     /// Points that fetch what they are asked for may have it.
     pub offered: bool,
+    /// It is for those with a key: nobody is sent where keys are not shown.
+    pub private: bool,
     /// Links of the upstream.
     pub cloud: Vec<String>,
 }

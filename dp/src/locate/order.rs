@@ -103,6 +103,18 @@ pub struct Found<'p> {
     pub untold: usize,
 }
 
+impl Found<'_> {
+    /// Where the content is at a candidate.
+    pub fn url(&self, candidate: &Candidate<'_>) -> String {
+        match candidate.place {
+            Place::Point(point, _) if self.held.private => {
+                format!("{}/content/{}", point.private_base().unwrap_or(&point.url), self.content)
+            }
+            _ => candidate.url(self.content),
+        }
+    }
+}
+
 /// Where the order of a client within ranks begins for a content.
 fn seed(client: IpAddr, content: Sha256Digest) -> u64 {
     let address = match client {
@@ -352,6 +364,7 @@ impl<'p> Making<'p, '_> {
                 _ if point.maintenance => Some(Reason::Maintenance),
                 None if point.on_demand && self.held.offered => None,
                 None => Some(Reason::NotThere),
+                Some(_) if self.held.private && point.private_base().is_none() => Some(Reason::NoTls),
                 Some(_) => None,
             };
             if let Some(instead) = instead {

@@ -34,6 +34,8 @@ pub enum Reason<'p> {
     Maintenance,
     /// It does not have the content.
     NotThere,
+    /// The content is private, and clients do not reach it over TLS.
+    NoTls,
     /// The relationship to its group says never.
     Never(&'p str),
     /// Its groups are no neighbours of the client's.
@@ -73,6 +75,7 @@ impl<'p> Reason<'p> {
             Self::NoKey => "no-key",
             Self::Maintenance => "maintenance",
             Self::NotThere => "not-there",
+            Self::NoTls => "no-tls",
             Self::Never(_) => "never",
             Self::OutOfReach => "out-of-reach",
             Self::PeersOff(_) => "peers-off",
@@ -100,6 +103,7 @@ impl<'p> Reason<'p> {
             Self::NoKey => ["never enrolled, or its key was taken back", "", "", ""],
             Self::Maintenance => ["in maintenance", "", "", ""],
             Self::NotThere => ["does not have it", "", "", ""],
+            Self::NoTls => ["private, and it has no tls_url: keys are shown over TLS only", "", "", ""],
             Self::Never(group) => [group, " is never fallen back to", "", ""],
             Self::OutOfReach => ["in no group in reach", "", "", ""],
             Self::PeersOff(group) => [group, " does not let peers share", "", ""],

@@ -19,6 +19,7 @@ struct Site {
     points: Vec<Point>,
     holds: Vec<u32>,
     cloud: Vec<String>,
+    private: bool,
 }
 
 impl Site {
@@ -109,6 +110,7 @@ impl Site {
             file_name: "x.esd".parse().expect("a name"),
             points: self.holds.iter().map(|point| (*point, Timestamp::UNIX_EPOCH)).collect(),
             offered: true,
+            private: self.private,
             cloud: self.cloud.clone(),
         };
         let contents = HashMap::from([(CONTENT, held)]);
@@ -541,4 +543,40 @@ fn where_nothing_is_known_nobody_has_anything() {
         Request { client, content: CONTENT, elapsed: Duration::ZERO, order: Order::Client, now: NOW };
     assert!(places.find(&request, &[], Detail::All).is_none());
     assert!(places.standing(client).by_default && places.networks(&places.standing(client), 9).is_empty());
+}
+
+/// Keys are shown over TLS: a point without an address for it would be asked in vain.
+#[test]
+fn private_content_is_asked_where_keys_are_shown() {
+    let mut site = Site::new()
+        .group("LYON", &["10.1.0.0/16"], &["no-peers"])
+        .point("site", "site01", &["LYON"])
+        .point("plain", "lyon01", &["LYON"])
+        .point("both", "lyon02", &["LYON"]);
+    site.cloud.clear();
+    site.points[0].asked = true;
+    site.points[2].secure = Some("https://lyon02:8531".to_owned());
+    let answer = |site: &Site| {
+        let request = Request {
+            client: "10.1.0.9".parse().expect("an address"),
+            content: CONTENT,
+            elapsed: Duration::ZERO,
+            order: Order::Client,
+            now: NOW,
+        };
+        let places = site.places();
+        let found = places.find(&request, &[], Detail::All).expect("the content is known");
+        let told = answer(&found, Timestamp::UNIX_EPOCH);
+        let mut urls: Vec<_> = told.locations.into_iter().map(|one| one.url).collect();
+        urls.sort();
+        let out: Vec<_> = told.out.into_iter().map(|one| format!("{} {}", one.name, one.why)).collect();
+        (urls, out)
+    };
+    let path = format!("content/{CONTENT}");
+    let plain = ["lyon01", "lyon02", "site01"].map(|host| format!("http://{host}:8530/{path}"));
+    assert_eq!(answer(&site), (plain.to_vec(), Vec::new()), "what is public is fetched as ever");
+    site.private = true;
+    let private =
+        (vec![path.clone(), format!("https://lyon02:8531/{path}")], vec!["plain no-tls".to_owned()]);
+    assert_eq!(answer(&site), private);
 }

@@ -257,7 +257,8 @@ fn own_url(head: &Parts, secure: bool, digest: Sha256Digest) -> Option<String> {
 
 /// Whether a place is this very point: said relative to it, or by the address that the client used.
 fn is_own(url: &str, own: Option<&str>, digest: Sha256Digest) -> bool {
-    own.is_some_and(|own| url.eq_ignore_ascii_case(own)) || url == format!("/content/{digest}")
+    own.is_some_and(|own| url.eq_ignore_ascii_case(own))
+        || url.strip_prefix('/').unwrap_or(url) == format!("content/{digest}")
 }
 
 /// A name with the suffix of Metalink documents, without it.

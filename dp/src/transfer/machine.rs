@@ -13,6 +13,8 @@
 //!   representation) sends the whole again.
 //! - A fault that cannot last is tried again at the same source, later and later (full jitter), then at the
 //!   next. A lasting one, or too many, excludes the source. Every run ends.
+//! - Nobody waits for a source that cannot be reached while another one is ready: it is asked again when no other is left.
+//!   Only a far one (the cloud) comes after its second attempt: a restart costs no wide line.
 //! - Where the hashes of pieces are known, a wrong piece is dropped alone, and costs its only sender all further trust;
 //!   what is staged before it is right, so it is never sent again: of a whole answer that part is skipped.
 //! - What this machine has of the file already, in other content, is one more source: it is asked for exactly that, and
@@ -21,11 +23,12 @@
 //!   and one that only shared in it is asked again alone, after all others.
 
 mod earlier;
+mod source;
 mod step;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -33,55 +36,18 @@ use bytes::Bytes;
 use catalog::digest::{BLOCK_SIZE, Mismatch, PIECE_SIZE, Wanted};
 
 use self::earlier::Earlier;
+use self::source::{ASKED_PER_WINDOW, Source};
 pub use self::step::{Answer, Event, Patience, Report, Step};
 use super::fault::Fault;
 use super::jitter::Jitter;
 
-/// No source is asked more often than this within [`BUSY_WINDOW`], however fast it fails.
-const ASKED_PER_WINDOW: usize = 20;
-const BUSY_WINDOW: Duration = Duration::from_secs(60);
 /// An attempt that brought the file at least this much further than ever before was worth it: the patience
 /// with its source starts anew.
 const PROGRESS: u64 = 1 << 20;
+/// Attempts in vain at a source that cannot be reached before a far one is asked instead.
+const BEFORE_FAR: u32 = 2;
 /// Wrong pieces that a source may share in with others before it is not asked any more.
 const MOST_SHARED_LIES: u32 = 3;
-
-#[derive(Default)]
-struct Source {
-    report: Report,
-    /// The strong entity tag under which its bytes of the staged file came.
-    etag: Option<String>,
-    /// Attempts since the last that brought something.
-    fruitless: u32,
-    /// How many of them it is given, where that is fewer than others get.
-    attempts: Option<u32>,
-    /// Not asked any more.
-    out: bool,
-    /// Had a part in a wrong whole: may only be trusted with the whole file.
-    suspect: bool,
-    /// Answered with a wrong range: asked for the whole only.
-    no_ranges: bool,
-    not_before: Duration,
-    /// The pause is the source's wish: others that are ready go first.
-    asked_for_pause: bool,
-    asked_at: VecDeque<Duration>,
-    /// Wrong pieces that it shared with others.
-    shared_lies: u32,
-}
-
-impl Source {
-    fn is_last_resort(&self) -> bool {
-        self.suspect || self.no_ranges
-    }
-
-    fn ready_at(&self) -> Duration {
-        let spared = match self.asked_at.front() {
-            Some(first) if self.asked_at.len() == ASKED_PER_WINDOW => *first + BUSY_WINDOW,
-            _ => Duration::ZERO,
-        };
-        self.not_before.max(spared)
-    }
-}
 
 /// Decides what happens next while one file is fetched. See the module's text.
 pub struct Machine {
@@ -154,6 +120,13 @@ impl Machine {
     pub fn limit_attempts(&mut self, source: usize, attempts: u32) {
         if let Some(source) = self.sources.get_mut(source) {
             source.attempts = Some(attempts);
+        }
+    }
+
+    /// Says that a source costs a wide line.
+    pub fn is_far(&mut self, source: usize) {
+        if let Some(source) = self.sources.get_mut(source) {
+            source.far = true;
         }
     }
 
@@ -253,7 +226,8 @@ impl Machine {
     }
 
     /// Chooses a source and asks it, now or after a pause. One that wishes to be left alone comes after all
-    /// that do not, and one with a bad record after those without. Otherwise the current one goes on.
+    /// that do not, one with a bad record after those without, and one that could not be reached after those that may be.
+    /// Otherwise the current one goes on.
     fn ask_next(&mut self, now: Duration) -> Step {
         if self.fruitless >= self.patience.attempts_in_total {
             return Step::GiveUp;
@@ -271,13 +245,27 @@ impl Machine {
                 } else {
                     Duration::ZERO
                 };
-                (wish, source.is_last_resort(), *number != current, *number)
+                (wish, source.is_last_resort(), self.reach(*number, now), *number != current, *number)
             },
         );
         let Some((next, source)) = next else { return Step::GiveUp };
         let pause = source.ready_at().saturating_sub(now);
         (self.current, self.preferred) = (next, next);
         if pause.is_zero() { self.ask(now) } else { Step::Wait { source: next, pause } }
+    }
+
+    /// Who was out of reach comes after all others, whose pause ends first before the rest; and a far one after them for as
+    /// long as one before it has not had its attempts.
+    fn reach(&self, number: usize, now: Duration) -> (u8, Duration) {
+        let source = &self.sources[number];
+        let hoped = |nearer: &Source| nearer.unreachable && !nearer.out && nearer.fruitless < BEFORE_FAR;
+        if source.unreachable {
+            (1, source.ready_at().saturating_sub(now))
+        } else if source.far && self.sources[..number].iter().any(hoped) {
+            (2, Duration::ZERO)
+        } else {
+            (0, Duration::ZERO)
+        }
     }
 
     fn ask(&mut self, now: Duration) -> Step {
@@ -332,7 +320,8 @@ impl Machine {
     }
 
     fn read(&mut self, etag: Option<String>) -> Step {
-        self.sources[self.current].etag = strong(etag);
+        let source = &mut self.sources[self.current];
+        (source.etag, source.unreachable) = (strong(etag), false);
         self.open = true;
         Step::Read
     }
@@ -340,7 +329,8 @@ impl Machine {
     /// The source sends the whole: what is staged makes room for it.
     fn start_over(&mut self, etag: Option<String>) -> Step {
         let step = self.forget();
-        self.sources[self.current].etag = strong(etag);
+        let source = &mut self.sources[self.current];
+        (source.etag, source.unreachable) = (strong(etag), false);
         self.open = true;
         step
     }
@@ -491,6 +481,7 @@ impl Machine {
         }
         let attempts = source.attempts.unwrap_or(u32::MAX).min(patience.attempts_per_source);
         source.out = fault.is_lasting() || source.fruitless >= attempts;
+        source.unreachable = matches!(fault, Fault::Unreachable(_));
         source.not_before = now + self.jitter.pause(patience, source.fruitless);
         if let Fault::Busy { retry_after: Some(wish), .. } = &fault {
             source.out |= *wish > patience.longest_retry_after;

@@ -386,6 +386,9 @@ async fn drive(
     for (number, _) in job.sources.iter().enumerate().filter(|(_, source)| source.kind == SourceKind::Peer) {
         machine.limit_attempts(number, 1);
     }
+    for (number, _) in job.sources.iter().enumerate().filter(|(_, source)| source.kind == SourceKind::Cloud) {
+        machine.is_far(number);
+    }
     if let Some((number, reuse)) = &reuse {
         machine.reuse(*number, reuse.spans());
     }

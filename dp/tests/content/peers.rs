@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use catalog::problem::{Code, Problem};
 use dp::client::{Cache, ClientSettings, DeviceKey, ShareSettings, share};
 use dp::peers::{Announced, DeviceId, Devices, PeerService, Register};
-use dp::server::{Asker, ServerLimits};
+use dp::server::{Asker, Served, ServerLimits, Source};
 
 use crate::stage::{Point, Wire, request};
 
@@ -109,7 +109,9 @@ fn a_client_serves_what_it_holds_and_takes_it_back_at_the_end() {
     cache.note(private.sha256, &"boot.wim".parse().unwrap(), true, now).unwrap();
     // Nor is that of which nobody knows.
     let unknown = site.store(4, 1_000);
+    let served = Arc::new(Served::default());
     let settings = ShareSettings {
+        served: served.clone(),
         client: ClientSettings {
             address: Some("127.0.0.2".parse().unwrap()),
             key: Some(DeviceKey::new("two")),
@@ -152,4 +154,10 @@ fn a_client_serves_what_it_holds_and_takes_it_back_at_the_end() {
     stop.send(()).unwrap();
     site.runtime.block_on(sharing).unwrap().unwrap();
     assert!(offered().is_empty());
+    let by = |source| served.bytes_as(source);
+    assert_eq!(
+        (by(Source::Peer), by(Source::Point)),
+        (content.bytes.len() as u64, 0),
+        "by a peer, not by a point"
+    );
 }

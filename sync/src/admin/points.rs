@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Answer, Caller, Request};
 use crate::authoring::TsRequest;
 use crate::site::Site;
+use crate::tls::TlsVerb;
 use crate::{keys, points};
 
 /// What is asked about distribution points.
@@ -28,6 +29,9 @@ pub enum PointVerb {
         name: String,
         /// Where clients reach it.
         url: String,
+        /// Where they reach it over TLS.
+        #[serde(default)]
+        tls_url: Option<String>,
         /// Points that it asks before the site.
         pull_from: Vec<String>,
     },
@@ -117,7 +121,9 @@ pub(super) async fn dispatch(site: &Arc<Site>, verb: PointVerb, caller: &Caller)
     match verb {
         PointVerb::List => Answer::of(&points::all(site).await?),
         PointVerb::Show { dp } => points::show(site, &dp).await,
-        PointVerb::Add { name, url, pull_from } => points::add(site, &name, &url, &pull_from, caller).await,
+        PointVerb::Add { name, url, tls_url, pull_from } => {
+            points::add(site, &name, &url, tls_url.as_deref(), &pull_from, caller).await
+        }
         PointVerb::Set { dp, changes } => points::set(site, &dp, &changes, caller).await,
         PointVerb::Maintenance { dp, on } => points::maintenance(site, &dp, on, caller).await,
         PointVerb::Remove { dp } => points::remove(site, &dp, caller).await,
@@ -161,6 +167,8 @@ fn is_a_points(request: &Request) -> bool {
             | Request::TaskCancel { .. }
             | Request::StateDump
             | Request::ConfigShow
+            // Who shows which certificate.
+            | Request::Tls { act: TlsVerb::Show }
             // What it takes in is what its site told it to hold.
             | Request::Ts(TsRequest::PrestageImport { .. })
             // Who may ask it over HTTP, and who did what, is its own.
@@ -185,6 +193,8 @@ mod tests {
             (json!({ "verb": "task-cancel", "task": 7 }), true),
             (json!({ "verb": "ts", "action": "prestage-import", "file": "x" }), true),
             (json!({ "verb": "audit", "limit": 5 }), true),
+            (json!({ "verb": "tls", "act": { "do": "show" } }), true),
+            (json!({ "verb": "tls", "act": { "do": "init", "names": [] } }), false),
             (json!({ "verb": "now", "full": false }), false),
             (json!({ "verb": "package-list" }), false),
             (json!({ "verb": "ts", "action": "list" }), false),

@@ -23,6 +23,9 @@ pub enum Dp {
         /// Where clients reach it, as http://lyon01:8530
         #[arg(long)]
         url: String,
+        /// Where they reach it over TLS, as https://lyon01:8531: images, applications and private packages are fetched there
+        #[arg(long, value_name = "URL")]
+        tls_url: Option<String>,
         /// Points that it asks before the site, in order
         #[arg(long, value_name = "DP")]
         pull_from: Vec<String>,
@@ -34,7 +37,7 @@ pub enum Dp {
         /// Its name
         dp: String,
     },
-    /// Change settings: url, rate, schedule, pull_from, on_demand
+    /// Change settings: url, tls_url, rate, schedule, pull_from, on_demand
     Set {
         /// Its name
         dp: String,
@@ -151,7 +154,7 @@ impl Dp {
                 return token(PrincipalKind::Point, dp, settings, global, output).await;
             }
             Self::Group(group) => return group.run(settings, global, output).await,
-            Self::Add { name, url, pull_from } => PointVerb::Add { name, url, pull_from },
+            Self::Add { name, url, tls_url, pull_from } => PointVerb::Add { name, url, tls_url, pull_from },
             Self::Show { dp } => PointVerb::Show { dp },
             Self::Set { dp, changes } => {
                 let mut pairs = Vec::new();
@@ -219,6 +222,9 @@ pub(super) fn seen(shown: &ShownPoint) -> String {
 fn show(shown: &PointWithContent, output: &Output) {
     let point = &shown.shown.point;
     output.line(format!("{} ({}) {}", safe(&point.name), point.role, safe(&point.url)));
+    if !point.tls_url.is_empty() {
+        output.line(format!("  over TLS {}", safe(&point.tls_url)));
+    }
     let from = point.address.as_ref().map_or_else(String::new, |address| format!(" at {}", safe(address)));
     output.line(format!("  {}, seen {}{from}", safe(&shown.shown.condition), seen(&shown.shown)));
     let rate = point.rate.map_or_else(|| "none".to_owned(), |rate| size(rate) + "/s");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use catalog::problem::Problem;
 use clap::{Args, Subcommand};
+use dp::client::TakenFrom;
 
 use super::output::{safe, size, when};
 use super::{Global, Output, connect};
@@ -31,7 +32,7 @@ impl Status {
     ) -> Result<u8, Problem> {
         loop {
             let status =
-                connect::call::<crate::site::Status>(settings, global, output, Request::Status).await?.body;
+                connect::call::<crate::status::Status>(settings, global, output, Request::Status).await?.body;
             output.one(&status, |status| status.site.clone(), |output| show(&status, output));
             if !self.watch {
                 return Ok(u8::from(self.check && !is_well(&status)));
@@ -45,11 +46,11 @@ impl Status {
 }
 
 /// Whether every part is well, and somebody is there to serve.
-fn is_well(status: &crate::site::Status) -> bool {
+fn is_well(status: &crate::status::Status) -> bool {
     status.healthy && status.served.is_some()
 }
 
-fn show(status: &crate::site::Status, output: &Output) {
+fn show(status: &crate::status::Status, output: &Output) {
     let health = match (status.warnings.len(), &status.served) {
         (0, Some(_)) => "healthy".to_owned(),
         (0, None) => "no daemon runs".to_owned(),
@@ -100,6 +101,9 @@ fn show(status: &crate::site::Status, output: &Output) {
     }
     for (group, taken) in &status.taken {
         output.line(format!(" TAKEN    by {}: {}", safe(group), list(taken, &size)));
+    }
+    if let Some(text) = saved(&status.taken) {
+        output.line(text);
     }
     for shown in &status.points {
         output.line(format!(
@@ -173,8 +177,16 @@ fn list(counts: &BTreeMap<String, u64>, shown: &dyn Fn(u64) -> String) -> String
     counts.iter().map(|(name, count)| format!("{name} {}", shown(*count))).collect::<Vec<_>>().join(", ")
 }
 
+/// What clients did not fetch because it was in other content of theirs, of all that they have got.
+fn saved(taken: &crate::points::delivered::Groups) -> Option<String> {
+    let saved: u64 = taken.values().filter_map(|row| row.get(TakenFrom::Saved.name())).sum();
+    let all: u64 = taken.values().flat_map(BTreeMap::values).sum();
+    (saved > 0)
+        .then(|| format!(" SAVED    {} of {}: clients had it in other content", size(saved), size(all)))
+}
+
 /// Counters start with the daemon, so the line says since when.
-fn served(now: &crate::site::ServedNow) -> String {
+fn served(now: &crate::status::ServedNow) -> String {
     let bytes = if now.bytes.is_empty() { "nothing".to_owned() } else { list(&now.bytes, &size) };
     let refused = match now.refused.values().sum::<u64>() {
         0 => String::new(),

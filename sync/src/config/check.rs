@@ -149,8 +149,12 @@ impl Findings<'_> {
                 "tokens and keys of points and devices can be read by whoever is between",
             );
         }
-        if let Some(Err(problem)) = (!settings.server.listen_tls.is_empty() || !admin_tls.is_empty())
-            .then(|| crate::tls::identity(settings))
+        if settings.tls.from_site && !settings.tls.cert_file.is_empty() {
+            self.warn("tls.from_site", "`tls.cert_file` is set, and the site is asked for nothing");
+        }
+        let over_tls = !settings.server.listen_tls.is_empty() || !admin_tls.is_empty();
+        if let Some(Err(problem)) =
+            (over_tls && !settings.certificate_from_site()).then(|| crate::tls::identity(settings))
         {
             self.warn(
                 if admin_tls.is_empty() { "server.listen_tls" } else { "admin.listen_tls" },

@@ -31,6 +31,11 @@ impl Settings {
         self.site.data_dir.join(&self.db.path)
     }
 
+    /// Whether this is a distribution point that asks its site for its certificate.
+    pub fn certificate_from_site(&self) -> bool {
+        self.tls.from_site && self.tls.cert_file.is_empty() && !self.dp.is_site()
+    }
+
     /// Folder of the content library.
     pub fn content_dir(&self) -> PathBuf {
         self.site.data_dir.join(&self.content.dir)

@@ -72,6 +72,9 @@ pub(super) fn broken(settings: &Settings) -> Vec<(String, String)> {
         rules.hold("dp.site", s.dp.site.is_empty(), || {
             "expected nothing where `dp.role` is `site`: this is the site".to_owned()
         });
+        rules.hold("tls.from_site", !s.tls.from_site, || {
+            "expected false where `dp.role` is `site`: `spsync tls init` makes its certificate".to_owned()
+        });
         rules.hold("dp.on_demand", !s.dp.on_demand, || {
             "expected false where `dp.role` is `site`: it downloads by packages".to_owned()
         });

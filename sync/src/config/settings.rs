@@ -151,6 +151,8 @@ section! {
         cert_file: String = String::new(),
         /// PEM, its key, which only we may read.
         key_file: String = String::new(),
+        /// On a distribution point of its own: a certificate of the site's authority, asked for by itself.
+        from_site: bool = false,
         /// PEM certificates trusted in addition to the system's; empty: none.
         extra_ca_file: String = String::new(),
     }

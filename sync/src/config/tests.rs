@@ -295,7 +295,7 @@ fn everything_else() -> Settings {
         site.code = "ABC"
         site.release = "2107"
         server = { listen = ["127.0.0.1:1"], listen_tls = ["127.0.0.1:2"], allow_plain_enrolment = true, public_url = "http://x", max_connections = 1, max_connections_per_client = 1, max_transfers = 1, max_transfers_per_client = 1, rate_limit = "1B/s", rate_limit_per_client = "1B/s", congestion_control = "x", read_timeout = "1s", shutdown_grace = "1s" }
-        tls = { extra_ca_file = "/x", cert_file = "/x", key_file = "/x" }
+        tls = { extra_ca_file = "/x", cert_file = "/x", key_file = "/x", from_site = true }
         admin = { socket = "", listen = "", listen_tls = "127.0.0.1:3", metrics_public = true }
         db = { path = "x", readers = 1 }
         source = [{ name = "esd", kind = "wsus", url = "https://x", content_url = "http://x", allow_networks = ["::1"], redirect_hosts = ["x.y"], mirrors = ["http://x"] }]

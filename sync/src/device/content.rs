@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Coded as _, Problem};
-use dp::client::{Allowed, ClientError, ClientSettings, Delta, FetchOptions};
+use dp::client::{Allowed, ClientError, ClientSettings, Delta, Expected, FetchOptions};
 use dp::server::LocationsAnswer;
 use dp::transfer::{FetchError, SourceKind};
 
@@ -169,7 +169,19 @@ pub async fn fetch(
     // The engine of task sequences does not wait for neighbours with what is no update.
     let asked = if need.feature_update { asking.since } else { Duration::MAX };
     let delta = if asking.delta { Delta::Auto } else { Delta::Off };
-    let how = FetchOptions { allowed, delta, last: asking.last, asked, ..FetchOptions::default() };
+    let expected = Expected {
+        file_name: name.clone(),
+        size: need.file.size,
+        private: !need.feature_update, // images and applications are for those with a key
+    };
+    let how = FetchOptions {
+        allowed,
+        delta,
+        last: asking.last,
+        asked,
+        expected: Some(expected),
+        ..FetchOptions::default()
+    };
     let fetched = match dp::client::fetch_content_with(client, content, &how, |_| {}).await {
         Ok(fetched) => fetched,
         Err(error @ ClientError::Fetch(FetchError::AllFailed { .. } | FetchError::NoSource { .. })) => {
@@ -283,7 +295,8 @@ fn origin(kind: SourceKind) -> Origin {
         SourceKind::Peer => Origin::Peer,
         SourceKind::DistributionPoint => Origin::DistributionPoint,
         SourceKind::Cloud => Origin::Cloud,
-        SourceKind::Folder | SourceKind::Earlier => Origin::Device,
+        SourceKind::Folder => Origin::Device,
+        SourceKind::Earlier => Origin::Saved,
         SourceKind::Mirror | SourceKind::Upstream => Origin::Other,
     }
 }

@@ -159,9 +159,10 @@ fn explained(
     let (by_default, subnet) = (standing.by_default, standing.subnet.map(|subnet| subnet.to_string()));
     let found = places.find_from(standing, request, &peers, Detail::All);
     let mut position = 0;
-    let candidates = found.iter().flat_map(|found| &found.candidates).map(|candidate| {
+    let all = found.iter().flat_map(|found| found.candidates.iter().map(move |one| (one, found.url(one))));
+    let candidates = all.map(|(candidate, url)| {
         position += usize::from(candidate.state == State::In);
-        located(candidate, request, position)
+        located(candidate, url, request, position)
     });
     Explained {
         content: request.content,
@@ -179,7 +180,7 @@ fn explained(
 }
 
 /// A candidate; `position` is its place if it is in.
-fn located(candidate: &Candidate<'_>, request: &Request, position: usize) -> Located {
+fn located(candidate: &Candidate<'_>, url: String, request: &Request, position: usize) -> Located {
     let (verdict, after) = match candidate.state {
         State::In => (Verdict::In, None),
         State::Later(after) => (Verdict::Later, Some(after)),
@@ -189,7 +190,7 @@ fn located(candidate: &Candidate<'_>, request: &Request, position: usize) -> Loc
         position: (verdict == Verdict::In).then_some(position),
         kind: candidate.kind(),
         name: candidate.name().to_owned(),
-        url: candidate.url(request.content),
+        url,
         rank: candidate.rank,
         verdict,
         why: candidate.reason.word().to_owned(),

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use catalog::digest::Sha256Digest;
+use dp::client::is_unread;
 use dp::locate::{
     self, Boundary, Detail, Fallback, Found, Group, Held, Options, Order, Peer, Places, Point, Request,
     Standing,
@@ -28,6 +29,7 @@ use schema::{Reader, SchemaError};
 
 pub use self::explain::{Client, Explained, Located, Verdict, locate};
 use crate::clock;
+use crate::config::Settings;
 use crate::points::hub::Hearing;
 use crate::points::wire::NetworkGroup;
 
@@ -155,17 +157,20 @@ pub fn options(row: &BoundaryGroupRow) -> Options {
 ///
 /// # Errors
 /// Those of the database.
-pub fn places(reader: &Reader<'_>, public_url: &str, hearing: &Hearing) -> Result<Places, SchemaError> {
+pub fn places(reader: &Reader<'_>, settings: &Settings, hearing: &Hearing) -> Result<Places, SchemaError> {
+    let public_url = settings.public_url();
     // Rows have numbers with gaps; places count from 0.
     let rows = reader.places()?;
     let point_of: HashMap<i64, u32> = rows.iter().zip(0..).map(|(row, at)| (row.id, at)).collect();
     let points = rows.iter().map(|row| {
-        let url = if row.url.is_empty() { public_url } else { &row.url };
+        let url = if row.url.is_empty() { &public_url } else { &row.url };
         let point = Point::new(row.name.clone(), url);
         // What is kept was an address when it came.
         let point = point.seen_at(row.address.as_ref().and_then(|address| address.parse().ok()));
         Point {
             maintenance: row.maintenance,
+            asked: row.id == OWN_POINT,
+            secure: secure(url, &row.tls_url, settings.server.allow_plain_enrolment),
             has_key: row.has_key,
             on_demand: row.on_demand,
             heard: row.last_seen.filter(|_| row.id != OWN_POINT).map(|last| hearing.of(row.id, last)),
@@ -204,6 +209,16 @@ pub fn places(reader: &Reader<'_>, public_url: &str, hearing: &Hearing) -> Resul
     Ok(Places::new(&boundaries, made, 0, points.collect(), contents(reader, &point_of)?))
 }
 
+/// Where keys may be shown to a point: at its address over TLS, or where nobody on the way reads them, or anywhere if the
+/// operator lets them be shown over plain HTTP.
+fn secure(url: &str, tls_url: &str, plain_allowed: bool) -> Option<String> {
+    if !tls_url.is_empty() {
+        return Some(tls_url.trim_end_matches('/').to_owned());
+    }
+    let shown = plain_allowed || url::Url::parse(url).is_ok_and(|url| is_unread(&url));
+    shown.then(|| url.trim_end_matches('/').to_owned())
+}
+
 /// Who has which content.
 fn contents(
     reader: &Reader<'_>,
@@ -216,6 +231,7 @@ fn contents(
         file_name,
         points: BTreeMap::new(),
         offered: false,
+        private: false,
         cloud: Vec::new(),
     };
     for row in reader.content_sources()? {
@@ -238,6 +254,7 @@ fn contents(
         let entry =
             contents.entry(row.sha256).or_insert_with(|| held(row.size, Some(row.sha1), row.file_name));
         entry.offered |= !row.private;
+        entry.private = row.private;
         if let Some(point) = point_of.get(&row.point) {
             entry.points.insert(*point, row.since);
         }

@@ -5,31 +5,21 @@
 
 use std::sync::Arc;
 
-use dp::client::TakenReport;
+use dp::client::{TakenFrom, TakenReport};
 use dp::peers::Devices as _;
 use dp::server::body::ContentBody;
 use dp::server::tally::Grouping as _;
-use dp::server::{Answering, Call, LocationKind, Remark, Service};
+use dp::server::{Answering, Call, Remark, Service};
 use http::{Method, Response, StatusCode};
 
 use crate::plane::answer;
 use crate::site::Site;
 
-/// A digest, and three kinds with their bytes.
+/// A digest, and four kinds with their bytes.
 const LARGEST: u64 = 4 << 10;
 
-/// Kinds of sources, in the order of their counters.
-pub const KINDS: [LocationKind; 3] =
-    [LocationKind::Peer, LocationKind::DistributionPoint, LocationKind::Cloud];
-
-/// A kind as counters name it.
-pub fn name(kind: LocationKind) -> &'static str {
-    match kind {
-        LocationKind::Peer => "peer",
-        LocationKind::DistributionPoint => "distribution-point",
-        LocationKind::Cloud => "cloud",
-    }
-}
+/// Where bytes come from, in the order of their counters.
+pub const KINDS: [TakenFrom; TakenFrom::ALL.len()] = TakenFrom::ALL;
 
 /// The route.
 pub struct TakenService {

@@ -106,17 +106,21 @@ impl Elsewhere {
         client: IpAddr,
         content: Sha256Digest,
     ) -> Result<Option<LocationsAnswer>, Problem> {
-        let base = call::base(&site.settings().dp.site)?;
-        let web = self.web(site, &base)?;
-        let mut url = call::join(&base, &format!("point/places/{content}"))?;
+        let base = &call::base(&site.settings().dp.site)?;
+        let web = self.web(site, base)?;
+        let mut url = call::join(base, &format!("point/places/{content}"))?;
         url.set_query(Some(&format!("client={client}")));
         let exchange =
             Exchange { body: None, known: None, once: None, deadline: PATIENCE, cap_bytes: LARGEST_PLACES };
         let (reply, _) = web.exchange(&url, exchange).await.map_err(|fault| fault.problem())?;
         match StatusCode::from_u16(reply.status) {
             Ok(StatusCode::OK) => {
-                let answer: LocationsAnswer = serde_json::from_slice(&reply.body)
+                let mut answer: LocationsAnswer = serde_json::from_slice(&reply.body)
                     .map_err(|error| Problem::of(Code::SiteAnswerInvalid, &error))?;
+                // What is relative is the site's; here it would be this point.
+                for place in answer.locations.iter_mut().filter(|place| !place.url.contains("://")) {
+                    place.url = call::join(base, &place.url)?.into();
+                }
                 Ok(Some(answer).filter(|answer| answer.content == content))
             }
             Ok(StatusCode::NOT_FOUND) => Ok(None),

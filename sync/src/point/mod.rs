@@ -8,6 +8,7 @@
 //! and after its key was revoked: content is public, and only its site can take it off.
 
 pub mod call;
+pub(crate) mod certificate;
 mod cloud;
 pub mod demand;
 pub mod elsewhere;
@@ -207,6 +208,7 @@ pub async fn start(
             () = link.tell() => {}
             () = work::run(&site) => {}
             () = demand::tidy(&site) => {}
+            () = certificate::keep(&site) => {}
         }
         if let Some(pulls) = site.point.pulls.get() {
             pulls.stop();

@@ -84,6 +84,7 @@ fn read(
     Ok(Assignment {
         keys,
         groups: Vec::new(),
+        certificate: super::certificate::hosts(settings, point),
         point: point.name.clone(),
         site: code.to_owned(),
         paused: paused(point, settings, now),

@@ -4,6 +4,7 @@
 //! it is written, and `assign` makes of all rows of a point what that point is told to hold.
 
 pub mod assign;
+mod certificate;
 pub mod delivered;
 pub mod grid;
 mod group;
@@ -200,11 +201,12 @@ pub async fn add(
     site: &Arc<Site>,
     name: &str,
     url: &str,
+    tls_url: Option<&str>,
     pull_from: &[String],
     caller: &Caller,
 ) -> Result<Answer, Problem> {
     let name = checked_name(name)?;
-    let url = checked_url(url)?;
+    let (url, tls_url) = (checked_url(url)?, tls_url.map_or(Ok(String::new()), checked_tls_url)?);
     let mut sources = Vec::new();
     for source in pull_from {
         sources.push(named(site, source).await?.name);
@@ -215,7 +217,7 @@ pub async fn add(
     site.write_unless(dry_run, move |w| {
         let id = w.add_point(&wanted, &url, role)?;
         if let Some(row) = w.point_rows()?.into_iter().find(|row| row.id == id) {
-            w.set_point(&PointRow { pull_from: sources, ..row })?;
+            w.set_point(&PointRow { pull_from: sources, tls_url, ..row })?;
         }
         w.audit(&who, "dp.add", &wanted, clock::now())
     })
@@ -233,7 +235,16 @@ fn checked_url(url: &str) -> Result<String, Problem> {
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
-/// Sets `key` of a point to `value`: url, rate, schedule, pull_from, on_demand.
+/// Where clients reach a point over TLS; nothing where they do not.
+fn checked_tls_url(url: &str) -> Result<String, Problem> {
+    let told = if url.trim().is_empty() { String::new() } else { checked_url(url)? };
+    if told.is_empty() || told.starts_with("https:") {
+        return Ok(told);
+    }
+    Err(Problem::new(Code::Usage, format!("`{told}` does not begin with `https://`")))
+}
+
+/// Sets `key` of a point to `value`: url, tls_url, rate, schedule, pull_from, on_demand.
 ///
 /// # Errors
 /// `DP_NOT_FOUND`, `USAGE`.
@@ -249,6 +260,7 @@ pub async fn set(
     for (key, value) in changes {
         match key.as_str() {
             "url" => point.url = checked_url(value)?,
+            "tls_url" => point.tls_url = checked_tls_url(value)?,
             "rate" => point.rate = parse_rate(value).map_err(usage)?,
             "schedule" => {
                 value.parse::<grid::Grid>().map_err(usage)?;
@@ -274,7 +286,7 @@ pub async fn set(
             }
             other => {
                 return Err(usage(format!(
-                    "`{other}` is no setting of a point: url, rate, schedule, pull_from, on_demand"
+                    "`{other}` is no setting of a point: url, tls_url, rate, schedule, pull_from, on_demand"
                 )));
             }
         }

@@ -14,8 +14,8 @@ use dp::server::{Access, Answering, Call, Deliver, Remark, Servable, Service, ca
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use schema::keys::{Principal, PrincipalKind};
 
-use super::wire::{LARGEST_ENROLMENT, LARGEST_REPORT, LONGEST_WAIT, Report};
-use super::{assign, offer, report};
+use super::wire::{LARGEST_CERTIFICATE_REQUEST, LARGEST_ENROLMENT, LARGEST_REPORT, LONGEST_WAIT, Report};
+use super::{assign, certificate, offer, report};
 use crate::clock;
 use crate::keys::{self, principal_of};
 use crate::plane::answer;
@@ -33,6 +33,7 @@ enum Route {
     Content(Option<Sha256Digest>),
     Offer(Option<Sha256Digest>),
     Pieces(Option<Sha256Digest>),
+    Certificate,
     Places(Option<Sha256Digest>),
 }
 
@@ -42,6 +43,7 @@ impl Route {
             ["enrol"] => Some(Self::Enrol),
             ["point", "assignment"] => Some(Self::Assignment),
             ["point", "report"] => Some(Self::Report),
+            ["point", "certificate"] => Some(Self::Certificate),
             ["point", "content", digest] => Some(Self::Content(digest.parse().ok())),
             ["point", "offer", digest] => Some(Self::Offer(digest.parse().ok())),
             ["point", "places", digest] => Some(Self::Places(digest.parse().ok())),
@@ -52,7 +54,7 @@ impl Route {
 
     fn methods(&self) -> &'static str {
         match self {
-            Self::Enrol | Self::Report => "POST",
+            Self::Enrol | Self::Report | Self::Certificate => "POST",
             Self::Assignment | Self::Offer(_) | Self::Places(_) => "GET",
             Self::Content(_) | Self::Pieces(_) => "GET, HEAD",
         }
@@ -124,6 +126,16 @@ impl PointService {
                 };
                 report::take(&self.site, &principal, point.id, call.peer.ip(), report).await?;
                 Ok(answer::empty(StatusCode::NO_CONTENT))
+            }
+            Route::Certificate => {
+                let body = match call.body.read().await {
+                    Ok(body) => body,
+                    Err(refused) => return Ok(refused.response()),
+                };
+                Ok(match certificate::signed(&self.site, &point, &body).await? {
+                    Some(answer) => answer::json(StatusCode::OK, &answer),
+                    None => answer::empty(StatusCode::BAD_REQUEST),
+                })
             }
             Route::Content(Some(content)) => {
                 let id = point.id;
@@ -220,6 +232,7 @@ impl Service for PointService {
         Some(match Route::of(path)? {
             Route::Enrol => LARGEST_ENROLMENT,
             Route::Report => LARGEST_REPORT,
+            Route::Certificate => LARGEST_CERTIFICATE_REQUEST,
             Route::Assignment | Route::Content(_) | Route::Pieces(_) | Route::Offer(_) | Route::Places(_) => {
                 0
             }
@@ -247,6 +260,7 @@ mod tests {
             ("enrol", Some("POST")),
             ("point/assignment", Some("GET")),
             ("point/report", Some("POST")),
+            ("point/certificate", Some("POST")),
             ("point/content/x", Some("GET, HEAD")),
             ("point/offer/x", Some("GET")),
             ("point/places/x", Some("GET")),

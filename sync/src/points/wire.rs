@@ -10,8 +10,12 @@ use schema::points::{ContentState, Work};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::tls::Signed;
+
 /// The most bytes of an enrolment, a report, and an assignment.
 pub const LARGEST_ENROLMENT: u64 = 4 << 10;
+/// A key and a signature.
+pub const LARGEST_CERTIFICATE_REQUEST: u64 = 1 << 10;
 /// A thousand packages, each with a problem.
 pub const LARGEST_REPORT: u64 = 1 << 20;
 /// A thousand packages of a hundred files.
@@ -69,6 +73,9 @@ pub struct Assignment {
     /// Boundary groups and their networks, the default one first: by them the point counts whom it serves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<NetworkGroup>,
+    /// Hosts for which the site gives this point a certificate; none where the site has no authority.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificate: Vec<String>,
     /// In the order of the work.
     pub packages: Vec<Assigned>,
 }
@@ -87,6 +94,31 @@ impl From<(String, Vec<(IpAddr, IpAddr)>)> for NetworkGroup {
     fn from((name, networks): (String, Vec<(IpAddr, IpAddr)>)) -> Self {
         Self { name, networks: networks.iter().map(|(first, last)| format!("{first}-{last}")).collect() }
     }
+}
+
+/// `POST /point/certificate`: for which key a certificate is wanted. For which hosts the site decides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateRequest {
+    /// The public key, a point of P-256 without compression, in base64.
+    pub public_key: String,
+    /// What its private key signed of [`certificate_proof`] (ECDSA with SHA-256, ASN.1), in base64.
+    pub proof: String,
+}
+
+/// Its answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CertificateAnswer {
+    /// The certificate.
+    #[serde(flatten)]
+    pub signed: Signed,
+    /// That of the authority, PEM.
+    pub authority: String,
+}
+
+/// What shows that the point of this name has the private key.
+pub fn certificate_proof(point: &str, public_key: &str) -> String {
+    format!("spsync certificate\n{point}\n{public_key}\n")
 }
 
 /// One package to hold.

@@ -278,6 +278,8 @@ pub enum Origin {
     Cloud,
     /// The device had it already.
     Device,
+    /// Nobody had to: they were in other content of the device.
+    Saved,
     /// Somebody that this release does not know.
     #[serde(other)]
     Other,
@@ -291,6 +293,7 @@ impl Origin {
             Self::DistributionPoint => "distribution-point",
             Self::Cloud => "cloud",
             Self::Device => "device",
+            Self::Saved => "saved",
             Self::Other => "other",
         }
     }

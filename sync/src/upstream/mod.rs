@@ -31,8 +31,11 @@ pub const MICROSOFT_HOSTS: [&str; 8] = [
 /// settings with which it began: what it asks for is never given to who has others.
 #[derive(Clone, Default)]
 pub struct Webs {
-    made: Arc<Mutex<HashMap<(String, Policy), Arc<Web>>>>,
+    made: Arc<Mutex<Pools>>,
 }
+
+/// By the name of the source and its policy.
+type Pools = HashMap<(String, Policy), Arc<Web>>;
 
 /// What of the settings a pool depends on.
 #[derive(Clone, PartialEq, Eq, Hash)]

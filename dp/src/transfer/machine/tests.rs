@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod reach;
 mod reuse;
 
 const PATIENCE: Patience = Patience {
@@ -405,6 +406,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::NothingThere),
         1 => prop::option::of(0..1_000u64).prop_map(move |seconds| Act::Fails(busy(seconds))),
         1 => Just(Act::Fails(Fault::Stalled)),
+        2 => Just(Act::Fails(Fault::Unreachable("refused".to_owned()))),
         1 => Just(Act::Fails(Fault::Failed("status 500".to_owned()))),
         1 => Just(Act::Fails(Fault::NotFound("status 404".to_owned()))),
     ]
@@ -419,24 +421,28 @@ struct Case {
     sources: Vec<Vec<Act>>,
     chunk: usize,
     seed: u64,
+    /// Whether every other source is a far one.
+    far: bool,
 }
 
 fn case() -> impl Strategy<Value = Case> {
     let size = prop_oneof![Just(0usize), 1..2_000usize, Just(LARGEST)];
     let sources = prop::collection::vec(prop::collection::vec(act(), 1..5), 0..4);
-    (size, 0..3_000_000usize, any::<bool>(), sources, 1..1_100_000usize, any::<u64>()).prop_map(
-        |(size, staged, flip, sources, chunk, seed)| {
+    let far = any::<bool>();
+    (size, 0..3_000_000usize, any::<bool>(), sources, 1..1_100_000usize, any::<u64>(), far).prop_map(
+        |(size, staged, flip, sources, chunk, seed, far)| {
             let staged = (staged % (size + 1), flip);
-            Case { size, staged, sources, chunk: chunk.min(size / 3 + 1), seed }
+            Case { size, staged, sources, chunk: chunk.min(size / 3 + 1), seed, far }
         },
     )
 }
 
-/// A world in memory: what a perfect driver would do, with all bytes looked at.
-fn run(case: &Case) -> Result<Vec<u8>, Vec<Report>> {
+/// A world in memory: what a perfect driver would do, with all bytes looked at; and how long it waited in all.
+fn run_for(case: &Case) -> (Result<Vec<u8>, Vec<Report>>, Duration) {
     let truth = truth(case.size);
     let wanted = wanted(&truth);
     let mut machine = Machine::new(wanted, case.sources.len(), PATIENCE, case.seed);
+    (0..case.sources.len()).filter(|number| case.far && number % 2 == 1).for_each(|far| machine.is_far(far));
     let mut staged = truth[..case.staged.0].to_vec();
     if let (Some(first), true) = (staged.first_mut(), case.staged.1) {
         *first ^= 1;
@@ -489,15 +495,19 @@ fn run(case: &Case) -> Result<Vec<u8>, Vec<Report>> {
             Step::Commit(_) => {
                 assert_not_too_often(&attempts);
                 assert!(staged == truth, "committed wrong bytes");
-                return Ok(staged);
+                return (Ok(staged), now);
             }
             Step::GiveUp => {
                 assert_not_too_often(&attempts);
-                return Err(machine.into_reports());
+                return (Err(machine.into_reports()), now);
             }
         };
     }
     panic!("it does not end");
+}
+
+fn run(case: &Case) -> Result<Vec<u8>, Vec<Report>> {
+    run_for(case).0
 }
 
 /// Requirement R8: at most 20 requests a minute to a source.

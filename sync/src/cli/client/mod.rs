@@ -1,7 +1,11 @@
 //! `spsync client …`: the reference client, on the device itself.
 
+mod explain;
+mod run;
+
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::digest::Sha256Digest;
@@ -12,6 +16,7 @@ use dp::client::{
     MOST_NAMED, Removed, ShareSettings, Why,
 };
 use dp::library::LibraryError;
+use dp::server::{Served, Source};
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
@@ -46,7 +51,7 @@ pub enum Client {
         max_rate: Option<u64>,
     },
     /// Run the task sequences that are deployed to this device
-    Run(super::run::Run),
+    Run(run::Run),
     /// Check a file that says what a device is, or print an example of one
     Facts {
         /// The file, TOML: the one of `client run --facts` and `ts plan --facts`
@@ -69,7 +74,7 @@ pub enum Client {
     },
     /// What this device keeps of a run: its scripts, and the end of its log
     #[command(flatten)]
-    Here(super::run::Here),
+    Here(run::Here),
     /// List what this client keeps, used last first
     Content,
     /// Remove what is beyond `[client] cache_size` and `cache_age`, never what a task needs or what was used within ten minutes
@@ -110,7 +115,12 @@ pub struct Fetch {
 }
 
 impl Client {
-    pub(super) async fn run(self, settings: Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
+    pub(in crate::cli) async fn run(
+        self,
+        settings: Loaded,
+        global: &Global,
+        output: &Output,
+    ) -> Result<u8, Problem> {
         if let Self::AtSite(verb) = self {
             return verb.run(&settings, global, output).await;
         }
@@ -123,7 +133,7 @@ impl Client {
             Self::Run(run) => run.run(&settings, output).await,
             Self::Facts { file, simulate, .. } => facts(file.as_deref(), simulate, output),
             Self::Explain { content, state_dir } => {
-                super::whence::explain(&settings, content, state_dir, output).await
+                explain::explain(&settings, content, state_dir, output).await
             }
             Self::Here(here) => here.run(&settings, output),
             Self::Content => {
@@ -367,7 +377,8 @@ async fn share(settings: &Settings, max_rate: Option<u64>, output: &Output) -> R
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| {
         Problem::new(Code::Internal, "signals cannot be handled").because_of(Some(&error))
     })?;
-    let settings = ShareSettings { client, listen, max_rate };
+    let served = Arc::new(Served::default());
+    let settings = ShareSettings { client, listen, max_rate, served: served.clone() };
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -376,6 +387,7 @@ async fn share(settings: &Settings, max_rate: Option<u64>, output: &Output) -> R
     };
     let ready = |address: SocketAddr| output.note(format!("other clients are served at {address}"));
     dp::client::share(&settings, ready, stop).await.map_err(|error| error.problem())?;
+    output.note(format!("other clients were given {}", size(served.bytes_as(Source::Peer))));
     Ok(0)
 }
 

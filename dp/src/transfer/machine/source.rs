@@ -1,0 +1,52 @@
+//! What a machine remembers of a source.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::Report;
+
+/// No source is asked more often than this within [`BUSY_WINDOW`], however fast it fails.
+pub(super) const ASKED_PER_WINDOW: usize = 20;
+const BUSY_WINDOW: Duration = Duration::from_secs(60);
+
+/// A source, as far as the machine knows it.
+#[derive(Default)]
+pub(super) struct Source {
+    pub(super) report: Report,
+    /// The strong entity tag under which its bytes of the staged file came.
+    pub(super) etag: Option<String>,
+    /// Attempts since the last that brought something.
+    pub(super) fruitless: u32,
+    /// How many of them it is given, where that is fewer than others get.
+    pub(super) attempts: Option<u32>,
+    /// Not asked any more.
+    pub(super) out: bool,
+    /// Had a part in a wrong whole: may only be trusted with the whole file.
+    pub(super) suspect: bool,
+    /// Answered with a wrong range: asked for the whole only.
+    pub(super) no_ranges: bool,
+    pub(super) not_before: Duration,
+    /// It could not be reached when it was asked last.
+    pub(super) unreachable: bool,
+    /// It costs a wide line: it is not asked just because a nearer one was out of reach for a moment.
+    pub(super) far: bool,
+    /// The pause is the source's wish: others that are ready go first.
+    pub(super) asked_for_pause: bool,
+    pub(super) asked_at: VecDeque<Duration>,
+    /// Wrong pieces that it shared with others.
+    pub(super) shared_lies: u32,
+}
+
+impl Source {
+    pub(super) fn is_last_resort(&self) -> bool {
+        self.suspect || self.no_ranges
+    }
+
+    pub(super) fn ready_at(&self) -> Duration {
+        let spared = match self.asked_at.front() {
+            Some(first) if self.asked_at.len() == ASKED_PER_WINDOW => *first + BUSY_WINDOW,
+            _ => Duration::ZERO,
+        };
+        self.not_before.max(spared)
+    }
+}
