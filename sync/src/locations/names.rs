@@ -178,11 +178,11 @@ mod tests {
             thing(
                 "update",
                 &["7d3e91aa-0000-4000-8000-000000000000", "Windows 11, version 25H2"],
-                &[esd.clone()],
+                std::slice::from_ref(&esd),
             ),
             thing("update", &["7d3e91ab-0000-4000-8000-000000000000", "Windows 11, version 24H2"], &[]),
             thing("package", &["XYZ00001", "p"], &[esd.clone(), setup.clone()]),
-            thing("OS upgrade package", &["XYZ00002", "win"], &[esd.clone()]),
+            thing("OS upgrade package", &["XYZ00002", "win"], std::slice::from_ref(&esd)),
             thing("application", &["XYZ00003", "office"], &[setup.clone(), data.clone()]),
         ];
         let digest = esd.content.to_string();
