@@ -441,7 +441,10 @@ async fn remember(cache: &Cache, limits: CacheLimits, answer: &LocationsAnswer) 
         cache.note(content, &name, private, now)?;
         if limits != CacheLimits::default() {
             let here = cache.library.open_content(content).is_ok_and(|here| here.is_some());
-            for gone in cache.clean(limits, if here { 0 } else { size }, false, now, false)? {
+            // What has arrived of it is counted with the other parts.
+            let wanted = Wanted { size, digests: Digests { sha256: Some(content), sha1: None } };
+            let coming = if here { 0 } else { size - cache.library.arrived(&wanted) };
+            for gone in cache.clean(limits, coming, false, now, false)? {
                 tracing::info!("removed {} from the cache ({:?})", gone.content.content, gone.why);
             }
         }

@@ -83,9 +83,12 @@ async fn things(site: &Arc<Site>) -> Result<Vec<Thing>, Problem> {
         things.push(thing("OS upgrade package", vec![row.id.to_string(), row.name], vec![file]));
     }
     for row in apps {
-        let file = |file: &schema::software::AppFile| (file.content, file.file_name.to_string(), file.size);
-        let files = row.files.iter().map(file).map(|(content, name, size)| File { content, name, size });
-        things.push(thing("application", vec![row.id.to_string(), row.name], files.collect()));
+        let files = row.files.iter().map(|file| File {
+            content: file.content,
+            name: file.file_name.to_string(),
+            size: file.size,
+        });
+        things.push(thing("application", vec![row.id.to_string(), row.name.clone()], files.collect()));
     }
     Ok(things)
 }

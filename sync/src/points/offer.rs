@@ -49,8 +49,10 @@ pub async fn places(
     let mut answer = site.locations.locate(client, content);
     if let Some(answer) = answer.as_mut().filter(|_| row.private) {
         answer.private = true;
-        answer.locations.retain(|place| place.kind == LocationKind::DistributionPoint);
-        answer.later.retain(|place| place.kind == LocationKind::DistributionPoint);
+        // What is said relative to the address that was asked would be the point itself there.
+        let may = |kind, url: &str| kind == LocationKind::DistributionPoint && url.contains("://");
+        answer.locations.retain(|place| may(place.kind, &place.url));
+        answer.later.retain(|place| may(place.kind, &place.url));
     }
     Ok(answer)
 }
