@@ -6,6 +6,7 @@ mod client;
 mod config;
 mod connect;
 mod content;
+mod coverage;
 mod demo;
 mod deploy;
 mod dp;
