@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::admin::{Answer, Caller, Work};
+use crate::blocking::blocking;
 use crate::clock;
 use crate::site::Site;
 use crate::tasks::{Key, Progress};
@@ -267,10 +268,4 @@ fn unusable(file: &Path, error: &ExportError) -> Problem {
         .because(error.to_string())
         .because_of(std::error::Error::source(error))
         .keeping("the database is unchanged")
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
-    tokio::task::spawn_blocking(work).await.map_err(|died| Problem::of(Code::Internal, &died))?
 }

@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod api;
 pub mod authoring;
+mod blocking;
 pub mod boundaries;
 pub mod carrying;
 pub mod cli;
@@ -39,6 +40,7 @@ pub mod select;
 pub mod sequence;
 pub mod site;
 pub mod software;
+pub mod status;
 pub mod tasks;
 pub mod telemetry;
 pub mod tls;

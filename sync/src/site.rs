@@ -2,24 +2,20 @@
 //!
 //! Whoever holds a [`Site`] holds the site lock: there is one at a time, the daemon or one command.
 
-use std::collections::BTreeMap;
+mod lock;
+
 use std::fs::File;
-use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use catalog::id::SiteCode;
 use catalog::problem::{Code, Coded, Problem};
 use dp::library::Library;
-use dp::server::tally::Tally;
-use dp::server::{Refusal, Served, Shelf, Source};
+use dp::server::{Served, Shelf};
 use jiff::Timestamp;
 use schema::{Reader, SchemaError, Store, Writer};
-use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use crate::clock;
@@ -27,15 +23,10 @@ use crate::config::{Loaded, Settings, ShownKey};
 use crate::device_plane::Policies;
 use crate::locations::{self, Locations};
 use crate::plane::door::{self, Holder, KeyRing};
-use crate::point::{self, Live, PointStatus};
-use crate::points::delivered::{self, Groups};
+use crate::point::{self, Live};
 use crate::points::hub::Hub;
-use crate::points::{self, ShownPoint};
 use crate::tasks::Tasks;
 use crate::upstream::Webs;
-
-/// How long a command waits for another one to finish with the site.
-const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// An error as users see it.
 pub fn problem<E: Coded + 'static>(error: E) -> Problem {
@@ -90,7 +81,7 @@ impl Site {
         let settings = loaded.settings.clone();
         let data_dir = settings.site.data_dir.clone();
         prepare(&data_dir)?;
-        let lock = lock(&data_dir).await?;
+        let lock = lock::lock(&data_dir).await?;
         let database = settings.db_path();
         let readers = settings.db.readers;
         let content = settings.content_dir();
@@ -333,39 +324,6 @@ fn prepare(data_dir: &Path) -> Result<(), Problem> {
     std::fs::remove_file(&probe).map_err(failed)
 }
 
-/// Takes the site lock, waiting a little for a command that is about to end.
-async fn lock(data_dir: &Path) -> Result<File, Problem> {
-    let path = data_dir.join("spsync.lock");
-    let failed = |error: std::io::Error| {
-        Problem::new(Code::DataDirNotWritable, format!("the lock `{}` cannot be opened", path.display()))
-            .because_of(Some(&error))
-    };
-    let mut file =
-        File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-    let since = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => break,
-            Err(std::fs::TryLockError::WouldBlock) if since.elapsed() < LOCK_PATIENCE => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            Err(std::fs::TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let _ = file.read_to_string(&mut holder);
-                let message = format!("another process works on this site ({})", holder.trim());
-                return Err(
-                    Problem::new(Code::SiteLocked, message).because(format!("it holds `{}`", path.display()))
-                );
-            }
-            Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
-        }
-    }
-    let role = std::env::args().take(4).collect::<Vec<_>>().join(" ");
-    let _ = file.set_len(0).and_then(|()| file.rewind());
-    let _ = write!(file, "process {}: {role}", std::process::id());
-    Ok(file)
-}
-
 /// The name of a user, for the audit; the number where it has none.
 pub fn user_name(uid: u32) -> String {
     let known = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
@@ -375,186 +333,6 @@ pub fn user_name(uid: u32) -> String {
         .map(|line| line.split(':').collect::<Vec<_>>())
         .find(|fields| fields.get(2) == Some(&number.as_str()))
         .map_or_else(|| format!("uid {uid}"), |fields| fields[0].to_owned())
-}
-
-/// What `spsync status` shows.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Status {
-    /// Version of the program that answered.
-    pub version: String,
-    /// Site code.
-    pub site: String,
-    /// Where the data is.
-    pub data_dir: PathBuf,
-    /// Since when this process has the site open.
-    pub since: Timestamp,
-    /// Whether every part is well.
-    pub healthy: bool,
-    /// What is not well, in words.
-    pub warnings: Vec<String>,
-    /// The last run, if there was one.
-    pub last_run: Option<schema::runs::Run>,
-    /// The last run that ended well.
-    pub last_ok: Option<schema::runs::Run>,
-    /// When the next one is due.
-    pub next_run: Option<Timestamp>,
-    /// Feature updates in the catalog, and how many of them can be deployed, wait for a licence decision, are
-    /// outside the selection, declined, or encrypted.
-    pub catalog: crate::updates::Counts,
-    /// What the content library holds.
-    pub content: Content,
-    /// Deployment packages.
-    pub packages: usize,
-    /// Contents that the distribution point serves.
-    pub served_contents: usize,
-    /// What was served; `None` where nothing serves, because no daemon runs.
-    #[serde(default)]
-    pub served: Option<ServedNow>,
-    /// Bytes by boundary group of the client and by who served: of this point and of all others, as far as they have said so
-    /// since this process started.
-    #[serde(default)]
-    pub delivered: Groups,
-    /// Bytes that clients say they took, by their boundary group and by kind of source, since this process started.
-    #[serde(default)]
-    pub taken: Groups,
-    /// Distribution points on other machines.
-    #[serde(default)]
-    pub points: Vec<ShownPoint>,
-    /// This machine as a distribution point of another site.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub point: Option<PointStatus>,
-    /// Deployments that are offered or due, together.
-    #[serde(default)]
-    pub deployed: crate::deploying::Deployed,
-    /// What works now.
-    pub tasks: Vec<schema::tasks::Task>,
-}
-
-/// What was served since this daemon began to. Nothing of it lasts longer than the process.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ServedNow {
-    /// When it began.
-    pub since: Timestamp,
-    /// Requests answered.
-    pub requests: u64,
-    /// Bytes by who served them; those that served nothing are left out.
-    pub bytes: BTreeMap<String, u64>,
-    /// The same by the boundary group of the client's address.
-    #[serde(default)]
-    pub groups: Groups,
-    /// What was not served, by reason; see `spsync explain` for their codes in the access log.
-    pub refused: BTreeMap<String, u64>,
-    /// Connections now.
-    pub connections: u64,
-    /// Bodies above 64 KiB on their way now.
-    pub transfers: u64,
-}
-
-impl ServedNow {
-    fn of(served: &Served, since: Timestamp) -> Self {
-        let some = |(_, count): &(String, u64)| *count > 0;
-        let sources = Source::ALL.iter().map(|source| (source.name().to_owned(), served.bytes_as(*source)));
-        let reasons = Refusal::ALL.iter().map(|reason| (reason.name().to_owned(), served.refused(*reason)));
-        Self {
-            since,
-            requests: served.requests.load(Ordering::Relaxed),
-            bytes: sources.filter(some).collect(),
-            groups: groups_of(&served.groups, &Source::ALL.map(Source::name)),
-            refused: reasons.filter(some).collect(),
-            connections: served.connections.load(Ordering::Relaxed),
-            transfers: served.transfers.load(Ordering::Relaxed),
-        }
-    }
-}
-
-/// The numbers of each group that are more than nothing, by these names of their kinds.
-fn groups_of<const N: usize>(tally: &Tally<N>, names: &[&str; N]) -> Groups {
-    let rows = tally.rows().into_iter().map(|row| {
-        let kinds = names.iter().enumerate().map(|(kind, name)| ((*name).to_owned(), row.of(kind)));
-        (row.group().to_owned(), kinds.filter(|(_, count)| *count > 0).collect::<BTreeMap<_, _>>())
-    });
-    rows.filter(|(_, kinds)| !kinds.is_empty()).collect()
-}
-
-/// What the content library holds.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Content {
-    /// Files.
-    pub blobs: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Bytes free on that file system.
-    pub free_bytes: u64,
-}
-
-/// One screen about everything.
-///
-/// # Errors
-/// Those of the database and the content library.
-pub async fn status(site: &Arc<Site>) -> Result<Status, Problem> {
-    let settings = site.settings();
-    let (last_run, last_ok) = site.read(|r| Ok((r.runs(1)?.pop(), r.last_ok_run()?))).await?;
-    let catalog = crate::updates::counts(site).await?;
-    let packages = site.read(|r| r.packages()).await?.len();
-    let library = site.library.clone();
-    let usage = tokio::task::spawn_blocking(move || library.usage())
-        .await
-        .map_err(|died| Problem::of(Code::Internal, &died))?
-        .map_err(problem)?;
-    let mut warnings = Vec::new();
-    let is_site = settings.dp.is_site();
-    let mut points = points::all(site).await?;
-    points.retain(|shown| shown.point.id != schema::points::OWN_POINT);
-    warnings.extend(points::warnings(&points));
-    let mut point = (!is_site).then(|| site.point.status(&settings.dp.site));
-    if let Some(point) = &mut point {
-        point.on_demand = point::demand::status(site).await?;
-    }
-    if let Some(problem) = point.as_ref().and_then(|point| point.problem.as_ref()) {
-        warnings.push(format!("the site {} cannot be asked: {problem}", settings.dp.site));
-    }
-    match &last_run {
-        None if !is_site => {}
-        None => warnings.push("never synchronised: `spsync now`".to_owned()),
-        Some(run) if run.problem.is_some() => {
-            warnings.push(format!("run {} failed: `spsync sync show {}`", run.id, run.id));
-        }
-        Some(_) => {}
-    }
-    if usage.free < settings.download.min_free {
-        warnings.push("the content library has reached [download] min_free".to_owned());
-    }
-    let alarms = site.read(|r| r.sha1_alarms()).await?;
-    if !alarms.is_empty() {
-        warnings.push(format!(
-            "{} SHA-1 stand for two different contents each: `spsync content list`",
-            alarms.len()
-        ));
-    }
-    let mut all = groups_of(&site.served.groups, &Source::ALL.map(Source::name));
-    points.iter().for_each(|shown| delivered::add(&mut all, &shown.served));
-    Ok(Status {
-        delivered: all,
-        taken: groups_of(&site.locations.taken, &locations::taken::KINDS.map(|kind| kind.name())),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        site: site.code().to_string(),
-        data_dir: settings.site.data_dir.clone(),
-        since: site.started,
-        healthy: warnings.is_empty(),
-        warnings,
-        last_run,
-        last_ok,
-        next_run: crate::daemon::next_run(&settings, clock::now()),
-        catalog,
-        content: Content { blobs: usage.blobs, bytes: usage.bytes, free_bytes: usage.free },
-        packages,
-        served_contents: site.shelf.load().contents.len(),
-        served: site.serving_since.get().map(|since| ServedNow::of(&site.served, *since)),
-        points,
-        point,
-        deployed: crate::deploying::deployed(site).await?,
-        tasks: site.tasks.running(),
-    })
 }
 
 /// Says where the site is, once, at the start of a daemon.

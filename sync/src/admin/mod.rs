@@ -160,7 +160,7 @@ async fn dispatch(site: &Arc<Site>, request: Request, caller: &Caller) -> Result
     points::may_be_asked(site, &request)?;
     Ok(match request {
         Request::Now { full } => return run::start(site, full, caller).await,
-        Request::Status => Answer::of(&crate::site::status(site).await?)?.into(),
+        Request::Status => Answer::of(&crate::status::of(site).await?)?.into(),
         Request::SyncHistory { limit } => run::history(site, limit.min(LONGEST_LIST)).await?.into(),
         Request::SyncShow { run } => run::show(site, catalog::id::RunId(run)).await?.into(),
         Request::SyncTest { source } => Answer::of(&run::test(site, source.as_deref()).await?)?.into(),

@@ -1,6 +1,6 @@
 //! The listeners of the admin plane: health, and the API below `/api`.
 //!
-//! A connection for which nothing is done gives way to others ([`super::places`]); who stops reading loses its own.
+//! A connection for which nothing is done gives way to others ([`super::connections`]); who stops reading loses its own.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -19,8 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
+use super::connections::{ConnectionSlots, Slot};
 use super::patient::Patient;
-use super::places::{Place, Places};
 use super::{Api, BASE, Sent, reply};
 use crate::health;
 use crate::tls::Identity;
@@ -50,7 +50,7 @@ pub async fn serve(
     stopped: impl Future<Output = ()>,
 ) {
     tokio::pin!(stopped);
-    let places = Places::new(MOST_CONNECTIONS, MOST_EACH);
+    let slots = ConnectionSlots::new(MOST_CONNECTIONS, MOST_EACH);
     let refusals = Arc::new(Semaphore::new(MOST_REFUSED));
     loop {
         let (stream, peer) = tokio::select! {
@@ -65,8 +65,8 @@ pub async fn serve(
         };
         let config = identity.as_ref().map(|identity| identity.load_full());
         let from = peer.ip().to_canonical();
-        match (places.enter(from), refusals.clone().try_acquire_owned()) {
-            (Some(place), _) => drop(tokio::spawn(converse(api.clone(), stream, from, config, place))),
+        match (slots.enter(from), refusals.clone().try_acquire_owned()) {
+            (Some(slot), _) => drop(tokio::spawn(converse(api.clone(), stream, from, config, slot))),
             (None, Ok(turn)) => drop(tokio::spawn(refuse(stream, config, turn))),
             (None, Err(_)) => {}
         }
@@ -78,18 +78,18 @@ async fn converse(
     stream: TcpStream,
     from: IpAddr,
     config: Option<Arc<ServerConfig>>,
-    place: Place,
+    slot: Slot,
 ) {
     let secure = config.is_some();
     notice_the_dead(&stream);
     let socket = tokio::select! {
         socket = Socket::open(stream, config, HEAD_TIME) => socket,
-        () = place.lost() => return,
+        () = slot.lost() => return,
     };
     let Some(socket) = socket else { return };
     let asker = Asker { address: from, secure };
     let service = service_fn(|request: Request<Incoming>| {
-        let (api, busy) = (api.clone(), place.busy());
+        let (api, busy) = (api.clone(), slot.busy());
         async move {
             let path = request.uri().path();
             let ours = path.strip_prefix(BASE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
@@ -107,7 +107,7 @@ async fn converse(
     // A broken connection is the asker's business.
     tokio::select! {
         _ = connection.as_mut() => return,
-        () = place.lost() => if !place.is_busy() {
+        () = slot.lost() => if !slot.is_busy() {
             return;
         },
         () = sleep(LONGEST) => {}

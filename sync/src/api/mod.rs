@@ -6,18 +6,18 @@
 //! Nothing is decided here that the command line decides: method, path, query and body become a request of
 //! [`crate::admin`], and what it answers becomes status and JSON. Tokens are looked at over TLS or from this machine only.
 
+mod concurrency;
+mod connections;
 mod guard;
+mod idempotency;
 mod listen;
+mod log_throttle;
 mod openapi;
 mod patient;
-mod places;
-mod quiet;
-mod repeats;
 mod reply;
 pub mod routes;
 mod streams;
 mod translate;
-mod turns;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,14 +49,14 @@ use crate::health::Looking;
 use crate::plane::door::Door;
 use crate::site::Site;
 use crate::tls;
-use places::Busy;
-use quiet::Quiet;
-use repeats::{Repeats, is_kept};
+use concurrency::Turns;
+use connections::Busy;
+use idempotency::{Repeats, is_kept};
+use log_throttle::StrangerThrottle;
 use reply::Ended;
 use routes::{Found, Looked};
 use streams::Reading;
 use translate::Asked;
-use turns::Turns;
 
 /// Where it begins.
 pub const BASE: &str = "/api/v1";
@@ -95,7 +95,7 @@ pub struct Api {
     large: Arc<Turns>,
     watching: Arc<Turns>,
     looking: Looking,
-    quiet: Quiet,
+    strangers: StrangerThrottle,
 }
 
 impl Api {
@@ -115,8 +115,19 @@ impl Api {
         let working = Turns::new("requests", MOST_REQUESTS.0, MOST_REQUESTS.1);
         let large = Turns::new("large answers", MOST_LARGE.0, MOST_LARGE.1);
         let watching = Turns::new("event streams", MOST_STREAMS.0, MOST_STREAMS.1);
-        let (looking, quiet) = (Looking::default(), Quiet::default());
-        Ok(Arc::new(Self { names, door, exchange, repeats, working, large, watching, looking, quiet, site }))
+        let (looking, strangers) = (Looking::default(), StrangerThrottle::default());
+        Ok(Arc::new(Self {
+            names,
+            door,
+            exchange,
+            repeats,
+            working,
+            large,
+            watching,
+            looking,
+            strangers,
+            site,
+        }))
     }
 
     /// Answers what is below [`BASE`].
@@ -133,7 +144,7 @@ impl Api {
             Err(problem) => {
                 // Causes may repeat what was sent, which may be a secret.
                 let path: String = head.uri.path().chars().take(200).collect();
-                if let Some(left_out) = self.quiet.tells(problem.code, Instant::now().into_std()) {
+                if let Some(left_out) = self.strangers.tells(problem.code, Instant::now().into_std()) {
                     info!(
                         code = %problem.code, client = %asker.address,
                         "refused {} {} of {}: [{}] {}",
@@ -205,10 +216,10 @@ impl Api {
             None => None,
             Some(key) => {
                 match self.repeats.begin(&key, fingerprint(head, &bytes), Instant::now().into_std())? {
-                    repeats::Turn::Again(given) => {
+                    idempotency::Turn::Again(given) => {
                         return Ok(reply::again(given).map(|body| body.held_by(turn)));
                     }
-                    repeats::Turn::First(begun) => Some(begun),
+                    idempotency::Turn::First(begun) => Some(begun),
                 }
             }
         };

@@ -17,9 +17,9 @@ use schema::tasks::Task;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::places::Busy;
-use super::repeats::Given;
-use super::turns::Turn;
+use super::concurrency::Turn;
+use super::connections::Busy;
+use super::idempotency::Given;
 
 /// Bytes that are handed on at once. What was handed on waits in buffers, and has no turn any more.
 const STEP: usize = 32 * 1024;

@@ -15,9 +15,9 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
-use super::places::Busy;
+use super::concurrency::Turn;
+use super::connections::Busy;
 use super::reply::{self, Sent};
-use super::turns::Turn;
 use super::{Api, still_good};
 use crate::admin::{self, Envelope, Event, Request};
 use crate::clock;

@@ -20,6 +20,7 @@ use super::content::{CarriedFile, distinct};
 use super::prestage::{Manifest, Piece, look_through, matches, open, read};
 use super::{Stop, Told};
 use crate::admin::{Answer, Caller, Work};
+use crate::blocking::blocking;
 use crate::clock;
 use crate::packages::content::{still_there, take_away};
 use crate::points::wire::Assignment;
@@ -210,12 +211,6 @@ async fn take_and_record(
         w.audit(&who, "prestage.import", &object, clock::now())
     })
     .await
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
-    tokio::task::spawn_blocking(work).await.map_err(|died| Problem::of(Code::Internal, &died))?
 }
 
 async fn enough_space(site: &Arc<Site>, bytes: u64) -> Result<(), Problem> {

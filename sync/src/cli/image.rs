@@ -88,11 +88,11 @@ impl Image {
             Self::List => SoftwareRequest::ImageList,
             Self::Distribute { image, to } => {
                 let request = SoftwareRequest::Distribute { kind: Kind::Image, name: image, to };
-                return super::library::places(request, &super::settings(global)?, global, output).await;
+                return super::app::places(request, &super::settings(global)?, global, output).await;
             }
             Self::Withdraw { image, from } => {
                 let request = SoftwareRequest::Withdraw { kind: Kind::Image, name: image, from };
-                return super::library::places(request, &super::settings(global)?, global, output).await;
+                return super::app::places(request, &super::settings(global)?, global, output).await;
             }
             Self::Show { image } => SoftwareRequest::ImageShow { image },
             Self::Delete { image } => {

@@ -1,8 +1,10 @@
 //! The command line: one file a noun. A verb is its arguments, their help, the request it becomes and the
 //! table it prints; the work itself is [`crate::admin::answer`].
 
+mod app;
 mod boundary;
 mod client;
+mod collection;
 mod config;
 mod connect;
 mod content;
@@ -12,15 +14,16 @@ mod deploy;
 mod dp;
 mod explain;
 mod image;
-mod library;
 mod license;
+mod media;
 mod now;
 mod output;
 mod package;
+mod prestage;
 mod progress;
-mod run;
 mod said;
 mod serve;
+mod settings;
 mod shell;
 mod status;
 mod sync;
@@ -30,7 +33,6 @@ mod token;
 mod ts;
 mod updates;
 mod wait;
-mod whence;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -153,13 +155,13 @@ enum Verb {
     Image(image::Image),
     /// Applications
     #[command(subcommand)]
-    App(library::App),
+    App(app::App),
     /// Collections of devices
     #[command(subcommand)]
-    Collection(library::Collection),
+    Collection(collection::Collection),
     /// Client settings
     #[command(subcommand)]
-    Settings(library::Settings),
+    Settings(settings::Settings),
     /// Task sequences
     #[command(subcommand)]
     Ts(ts::Ts),
@@ -168,10 +170,10 @@ enum Verb {
     Deploy(deploy::Deploy),
     /// Stand-alone media
     #[command(subcommand)]
-    Media(ts::Media),
+    Media(media::Media),
     /// Prestaged files
     #[command(subcommand)]
-    Prestage(ts::Prestage),
+    Prestage(prestage::Prestage),
     /// The reference client, on a device
     #[command(subcommand)]
     Client(client::Client),

@@ -32,7 +32,7 @@ impl Status {
     ) -> Result<u8, Problem> {
         loop {
             let status =
-                connect::call::<crate::site::Status>(settings, global, output, Request::Status).await?.body;
+                connect::call::<crate::status::Status>(settings, global, output, Request::Status).await?.body;
             output.one(&status, |status| status.site.clone(), |output| show(&status, output));
             if !self.watch {
                 return Ok(u8::from(self.check && !is_well(&status)));
@@ -46,11 +46,11 @@ impl Status {
 }
 
 /// Whether every part is well, and somebody is there to serve.
-fn is_well(status: &crate::site::Status) -> bool {
+fn is_well(status: &crate::status::Status) -> bool {
     status.healthy && status.served.is_some()
 }
 
-fn show(status: &crate::site::Status, output: &Output) {
+fn show(status: &crate::status::Status, output: &Output) {
     let health = match (status.warnings.len(), &status.served) {
         (0, Some(_)) => "healthy".to_owned(),
         (0, None) => "no daemon runs".to_owned(),
@@ -186,7 +186,7 @@ fn saved(taken: &crate::points::delivered::Groups) -> Option<String> {
 }
 
 /// Counters start with the daemon, so the line says since when.
-fn served(now: &crate::site::ServedNow) -> String {
+fn served(now: &crate::status::ServedNow) -> String {
     let bytes = if now.bytes.is_empty() { "nothing".to_owned() } else { list(&now.bytes, &size) };
     let refused = match now.refused.values().sum::<u64>() {
         0 => String::new(),

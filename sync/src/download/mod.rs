@@ -390,8 +390,5 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce(&dp::library::Library) -> Result<T, dp::library::LibraryError> + Send + 'static,
 ) -> Result<T, Problem> {
     let library = site.library.clone();
-    tokio::task::spawn_blocking(move || work(&library))
-        .await
-        .map_err(|died| Problem::of(Code::Internal, &died))?
-        .map_err(problem)
+    crate::blocking::blocking(move || work(&library).map_err(problem)).await
 }

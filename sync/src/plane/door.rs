@@ -18,7 +18,7 @@ use schema::keys::{Principal, PrincipalKind};
 use schema::{Reader, SchemaError};
 use tracing::warn;
 
-use super::limit::Mistakes;
+use super::limit::FailedAttempts;
 use crate::clock;
 use crate::device::advice::for_device;
 
@@ -26,7 +26,7 @@ use crate::device::advice::for_device;
 #[derive(Debug, Default)]
 pub struct Door {
     plain_allowed: AtomicBool,
-    mistakes: Mutex<Mistakes>,
+    failed: Mutex<FailedAttempts>,
 }
 
 impl Door {
@@ -63,8 +63,8 @@ impl Door {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Mistakes> {
-        self.mistakes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, FailedAttempts> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

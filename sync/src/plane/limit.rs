@@ -8,7 +8,7 @@ use std::time::Duration;
 use catalog::digest::Sha256Digest;
 use jiff::Timestamp;
 
-/// So many mistakes within the window, and then none for its rest.
+/// So many failed attempts within the window, and then none for its rest.
 const MOST: usize = 10;
 const WINDOW: Duration = Duration::from_secs(60);
 /// More addresses are not remembered: those whose window is over go first, then all.
@@ -22,9 +22,9 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The mistakes of all addresses.
+/// The failed attempts of all addresses.
 #[derive(Debug, Default)]
-pub struct Mistakes(HashMap<IpAddr, Window>);
+pub struct FailedAttempts(HashMap<IpAddr, Window>);
 
 #[derive(Debug)]
 struct Window {
@@ -34,7 +34,7 @@ struct Window {
     shown: Vec<Sha256Digest>,
 }
 
-impl Mistakes {
+impl FailedAttempts {
     /// Whether an address has made too many.
     pub fn too_many(&self, address: IpAddr, now: Timestamp) -> bool {
         self.0.get(&network(address)).is_some_and(|window| window.count >= MOST && is_in(window.since, now))
@@ -76,25 +76,25 @@ mod tests {
     fn ten_mistakes_a_minute_are_human() {
         let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         let at = |seconds| Timestamp::from_second(seconds).unwrap();
-        let mut mistakes = Mistakes::default();
+        let mut failed = FailedAttempts::default();
         for _ in 0..MOST {
-            assert!(!mistakes.too_many(one, at(100)));
-            assert!(mistakes.count(one, None, at(100)));
+            assert!(!failed.too_many(one, at(100)));
+            assert!(failed.count(one, None, at(100)));
         }
-        assert!(mistakes.too_many(one, at(100)) && mistakes.too_many(one, at(159)));
-        assert!(!mistakes.too_many(other, at(100)));
-        assert!(!mistakes.too_many(one, at(160)), "the window is over");
-        assert!(!mistakes.too_many(one, at(50)), "the clock was set back");
+        assert!(failed.too_many(one, at(100)) && failed.too_many(one, at(159)));
+        assert!(!failed.too_many(other, at(100)));
+        assert!(!failed.too_many(one, at(160)), "the window is over");
+        assert!(!failed.too_many(one, at(50)), "the clock was set back");
         for host in 0..=u32::try_from(ADDRESSES).unwrap() {
-            mistakes.count(IpAddr::V4(host.into()), None, at(160));
+            failed.count(IpAddr::V4(host.into()), None, at(160));
         }
-        assert!(mistakes.0.len() <= ADDRESSES, "a flood of addresses costs no more memory");
+        assert!(failed.0.len() <= ADDRESSES, "a flood of addresses costs no more memory");
         let v6 = |text: &str| text.parse::<IpAddr>().unwrap();
         for host in 0..MOST {
-            mistakes.count(v6(&format!("2001:db8::{host:x}")), None, at(160));
+            failed.count(v6(&format!("2001:db8::{host:x}")), None, at(160));
         }
-        assert!(mistakes.too_many(v6("2001:db8::ffff"), at(160)), "who has one address has its network");
-        assert!(!mistakes.too_many(v6("2001:db8:0:1::1"), at(160)));
+        assert!(failed.too_many(v6("2001:db8::ffff"), at(160)), "who has one address has its network");
+        assert!(!failed.too_many(v6("2001:db8:0:1::1"), at(160)));
         assert_eq!((network(v6("::1")), network(v6("::ffff:192.0.2.1"))), (v6("::1"), v6("192.0.2.1")));
     }
 
@@ -103,19 +103,19 @@ mod tests {
         let one = "192.0.2.1".parse().unwrap();
         let key = |number: usize| Some(Sha256Digest::of(&number.to_le_bytes()));
         let at = |seconds| Timestamp::from_second(seconds).unwrap();
-        let mut mistakes = Mistakes::default();
+        let mut failed = FailedAttempts::default();
         for again in 0..100 {
-            assert_eq!(mistakes.count(one, key(0), at(100)), again == 0);
+            assert_eq!(failed.count(one, key(0), at(100)), again == 0);
         }
         for other in 1..MOST {
-            assert!(!mistakes.too_many(one, at(100)));
-            assert!(mistakes.count(one, key(other), at(100)));
+            assert!(!failed.too_many(one, at(100)));
+            assert!(failed.count(one, key(other), at(100)));
         }
-        assert!(mistakes.too_many(one, at(100)));
+        assert!(failed.too_many(one, at(100)));
         for flood in MOST..10 * MOST {
-            mistakes.count(one, key(flood), at(100));
+            failed.count(one, key(flood), at(100));
         }
-        assert!(mistakes.0[&one].shown.len() <= MOST);
-        assert!(mistakes.count(one, key(0), at(160)), "in another minute it is another");
+        assert!(failed.0[&one].shown.len() <= MOST);
+        assert!(failed.count(one, key(0), at(160)), "in another minute it is another");
     }
 }

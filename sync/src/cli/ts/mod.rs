@@ -2,7 +2,6 @@
 
 mod ask;
 mod edit;
-mod media;
 mod migrate;
 mod print;
 
@@ -10,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use catalog::problem::{Code, Problem};
 use clap::{Args, Subcommand};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use media::{Media, Prestage};
+pub(super) use print::call;
 
 use super::output::safe;
 use super::{Global, Output};
@@ -306,22 +306,19 @@ impl Ts {
             }
             Self::Create(args) if args.choices => {
                 let filter = UpdateFilter::default();
-                let choices =
-                    print::call(TsRequest::Choices { filter }, settings, global, output).await?.body;
+                let choices = call(TsRequest::Choices { filter }, settings, global, output).await?.body;
                 print::choices(&choices, output);
                 return Ok(0);
             }
             Self::Create(args) => TsRequest::Create(Box::new(wanted(args, settings, global, output).await?)),
             Self::List => TsRequest::List,
             Self::Show { ts, tree } => {
-                let shown =
-                    print::call(TsRequest::Show { sequence: ts }, settings, global, output).await?.body;
+                let shown = call(TsRequest::Show { sequence: ts }, settings, global, output).await?.body;
                 print::one(&shown, tree, output);
                 return Ok(0);
             }
             Self::Edit { ts, from } => {
-                let body =
-                    print::call(TsRequest::Show { sequence: ts }, settings, global, output).await?.body;
+                let body = call(TsRequest::Show { sequence: ts }, settings, global, output).await?.body;
                 match edit::edited(&body, from.as_deref())? {
                     Some(request) => request,
                     None => {
@@ -357,7 +354,7 @@ impl Ts {
             Self::Set { ts, changes } => TsRequest::Set { sequence: ts, changes },
             Self::Distribute { ts, to } => {
                 let request = SoftwareRequest::DistributeAll { sequence: ts, to };
-                return super::library::places(request, settings, global, output).await;
+                return super::app::places(request, settings, global, output).await;
             }
             Self::Step(StepVerb::Add { ts, kind, place, changes, value_file }) => TsRequest::StepAdd {
                 sequence: ts,
@@ -393,7 +390,7 @@ impl Ts {
             Self::Step(StepVerb::Remove { ts, step }) => TsRequest::StepRemove { sequence: ts, step },
         };
         let verb = request.clone();
-        let called = print::call(request, settings, global, output).await?;
+        let called = call(request, settings, global, output).await?;
         print::answer(&verb, &called.body, output);
         Ok(called.finish(output))
     }
@@ -435,7 +432,7 @@ async fn wanted(
     Ok(wanted)
 }
 
-fn absolute(path: PathBuf) -> PathBuf {
+pub(super) fn absolute(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }
 
@@ -476,6 +473,11 @@ fn yes_or_no(text: &str) -> Result<bool, String> {
         "no" | "false" => Ok(false),
         _ => Err("expected yes or no".to_owned()),
     }
+}
+
+/// An answer as a value of ours, where it is one.
+pub(super) fn read<T: DeserializeOwned>(body: &Value) -> Option<T> {
+    serde_json::from_value(body.clone()).ok()
 }
 
 /// The id in an answer.

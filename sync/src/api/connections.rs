@@ -1,7 +1,7 @@
 //! Who may have a connection to the admin plane. Pure: nothing here waits.
 //!
-//! Where all places are taken, the one gives way for whom nothing is done: who sends no request, or reads its answer slowly. It is
-//! the longest idle one of the address with the most connections, so who opens many costs only itself its place. Only where
+//! Where all slots are taken, the one gives way for whom nothing is done: who sends no request, or reads its answer slowly. It is
+//! the longest idle one of the address with the most connections, so who opens many costs only itself its slot. Only where
 //! everybody is being worked for is the next one refused.
 
 use std::collections::HashMap;
@@ -12,9 +12,9 @@ use tokio::sync::Notify;
 
 use crate::plane::limit::network;
 
-/// The places of one listener.
+/// The slots of one listener.
 #[derive(Debug)]
-pub struct Places {
+pub struct ConnectionSlots {
     most: usize,
     most_each: usize,
     taken: Mutex<Taken>,
@@ -36,14 +36,14 @@ struct Taker {
     leave: Arc<Notify>,
 }
 
-impl Places {
+impl ConnectionSlots {
     /// So many in all, and so many for one address (IPv6: one network of 64 bits); this machine may have all.
     pub fn new(most: usize, most_each: usize) -> Arc<Self> {
         Arc::new(Self { most, most_each, taken: Mutex::default() })
     }
 
-    /// A place, perhaps that of another, who is told to leave. `None`: everybody is busy.
-    pub fn enter(self: &Arc<Self>, from: IpAddr) -> Option<Place> {
+    /// A slot, perhaps that of another, who is told to leave. `None`: everybody is busy.
+    pub fn enter(self: &Arc<Self>, from: IpAddr) -> Option<Slot> {
         let from = network(from);
         let most_each = if from.is_loopback() { self.most } else { self.most_each };
         let mut taken = self.lock();
@@ -68,7 +68,7 @@ impl Places {
         let taker = Taker { from, since: id, busy: 0, leaving: false, leave: leave.clone() };
         taken.all.insert(id, taker);
         drop(taken);
-        Some(Place { places: self.clone(), id, leave })
+        Some(Slot { slots: self.clone(), id, leave })
     }
 
     fn count(&self, id: u64) {
@@ -82,55 +82,55 @@ impl Places {
     }
 }
 
-/// The place of one connection, given back when it is dropped.
+/// The slot of one connection, given back when it is dropped.
 #[derive(Debug)]
-pub struct Place {
-    places: Arc<Places>,
+pub struct Slot {
+    slots: Arc<ConnectionSlots>,
     id: u64,
     leave: Arc<Notify>,
 }
 
-impl Place {
+impl Slot {
     /// Something is done for this connection as long as this lives: it need not give way.
     pub fn busy(&self) -> Busy {
-        self.places.count(self.id);
-        Busy { places: self.places.clone(), id: self.id }
+        self.slots.count(self.id);
+        Busy { slots: self.slots.clone(), id: self.id }
     }
 
     /// Whether something is done for it.
     pub fn is_busy(&self) -> bool {
-        self.places.lock().all.get(&self.id).is_some_and(|taker| taker.busy > 0)
+        self.slots.lock().all.get(&self.id).is_some_and(|taker| taker.busy > 0)
     }
 
-    /// Returns when another has this place.
+    /// Returns when another has this slot.
     pub async fn lost(&self) {
         self.leave.notified().await;
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        self.places.lock().all.remove(&self.id);
+        self.slots.lock().all.remove(&self.id);
     }
 }
 
 /// A connection for which something is done.
 #[derive(Debug)]
 pub struct Busy {
-    places: Arc<Places>,
+    slots: Arc<ConnectionSlots>,
     id: u64,
 }
 
 impl Clone for Busy {
     fn clone(&self) -> Self {
-        self.places.count(self.id);
-        Self { places: self.places.clone(), id: self.id }
+        self.slots.count(self.id);
+        Self { slots: self.slots.clone(), id: self.id }
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let mut taken = self.places.lock();
+        let mut taken = self.slots.lock();
         taken.moment += 1;
         let moment = taken.moment;
         if let Some(taker) = taken.all.get_mut(&self.id) {
@@ -148,49 +148,49 @@ mod tests {
         IpAddr::from([192, 0, 2, last])
     }
 
-    fn lost(place: &Place) -> bool {
-        place.places.lock().all[&place.id].leaving
+    fn lost(slot: &Slot) -> bool {
+        slot.slots.lock().all[&slot.id].leaving
     }
 
     #[test]
-    fn who_opens_many_connections_loses_its_own_and_who_is_worked_for_keeps_its_place() {
-        let places = Places::new(6, 4);
-        let flood: Vec<_> = (0..4).map(|_| places.enter(address(1)).unwrap()).collect();
+    fn who_opens_many_connections_loses_its_own_and_who_is_worked_for_keeps_its_slot() {
+        let slots = ConnectionSlots::new(6, 4);
+        let flood: Vec<_> = (0..4).map(|_| slots.enter(address(1)).unwrap()).collect();
         let worked_for = flood[0].busy();
-        let quiet = places.enter(address(2)).unwrap();
-        // A fifth of one address takes the place of its own longest idle one.
-        let fifth = places.enter(address(1)).unwrap();
+        let quiet = slots.enter(address(2)).unwrap();
+        // A fifth of one address takes the slot of its own longest idle one.
+        let fifth = slots.enter(address(1)).unwrap();
         assert_eq!(flood.iter().map(lost).collect::<Vec<_>>(), [false, true, false, false]);
         // All are taken: another address gets one of those of who has most.
-        let _third = places.enter(address(3)).unwrap();
-        let fourth = places.enter(address(4)).unwrap();
+        let _third = slots.enter(address(3)).unwrap();
+        let fourth = slots.enter(address(4)).unwrap();
         assert_eq!(flood.iter().map(lost).collect::<Vec<_>>(), [false, true, true, false]);
         assert!(!lost(&quiet) && !lost(&fifth) && !lost(&fourth));
         drop(worked_for);
         // Who has just been answered is idle for the shortest time.
-        let _fifth = places.enter(address(5)).unwrap();
+        let _fifth = slots.enter(address(5)).unwrap();
         assert_eq!(flood.iter().map(lost).collect::<Vec<_>>(), [false, true, true, true]);
         drop(flood);
     }
 
     #[test]
     fn where_everybody_is_busy_the_next_one_is_refused_until_somebody_is_not() {
-        let places = Places::new(2, 2);
-        let (one, other) = (places.enter(address(1)).unwrap(), places.enter(address(2)).unwrap());
+        let slots = ConnectionSlots::new(2, 2);
+        let (one, other) = (slots.enter(address(1)).unwrap(), slots.enter(address(2)).unwrap());
         let (busy, also) = (one.busy(), other.busy());
         let twice = other.busy();
-        assert!(places.enter(address(3)).is_none());
+        assert!(slots.enter(address(3)).is_none());
         drop(also);
-        assert!(other.is_busy() && places.enter(address(3)).is_none(), "a stream goes on");
+        assert!(other.is_busy() && slots.enter(address(3)).is_none(), "a stream goes on");
         drop((busy, twice));
-        let third = places.enter(address(3)).unwrap();
+        let third = slots.enter(address(3)).unwrap();
         assert!(lost(&one) && !lost(&other));
         drop((one, other, third));
-        assert!(places.lock().all.is_empty());
-        let here = places.enter("127.0.0.1".parse().unwrap()).unwrap();
+        assert!(slots.lock().all.is_empty());
+        let here = slots.enter("127.0.0.1".parse().unwrap()).unwrap();
         let (_busy, network) = (here.busy(), "2001:db8::1".parse().unwrap());
-        let first = places.enter(network).unwrap();
-        let _same = places.enter("2001:db8::2".parse().unwrap()).unwrap();
+        let first = slots.enter(network).unwrap();
+        let _same = slots.enter("2001:db8::2".parse().unwrap()).unwrap();
         assert!(lost(&first));
     }
 }

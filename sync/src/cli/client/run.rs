@@ -6,9 +6,9 @@ use std::time::Duration;
 use catalog::problem::{Code, Problem};
 use clap::{Args, Subcommand};
 
-use super::Output;
-use super::client::{KEY_FILE, settings_of};
-use super::output::safe;
+use super::super::Output;
+use super::super::output::safe;
+use super::{KEY_FILE, settings_of};
 use crate::carrying;
 use crate::clock;
 use crate::config::Settings;

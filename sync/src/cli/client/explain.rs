@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Coded as _, Problem};
 
-use super::Output;
-use super::client::settings_of;
-use super::output::{safe, when};
+use super::super::Output;
+use super::super::output::{safe, when};
 use super::run::state_dir;
+use super::settings_of;
 use crate::clock;
 use crate::config::Settings;
 use crate::device::explain::{self, Explained, word};

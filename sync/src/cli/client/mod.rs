@@ -1,5 +1,8 @@
 //! `spsync client …`: the reference client, on the device itself.
 
+mod explain;
+mod run;
+
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,7 +51,7 @@ pub enum Client {
         max_rate: Option<u64>,
     },
     /// Run the task sequences that are deployed to this device
-    Run(super::run::Run),
+    Run(run::Run),
     /// Check a file that says what a device is, or print an example of one
     Facts {
         /// The file, TOML: the one of `client run --facts` and `ts plan --facts`
@@ -71,7 +74,7 @@ pub enum Client {
     },
     /// What this device keeps of a run: its scripts, and the end of its log
     #[command(flatten)]
-    Here(super::run::Here),
+    Here(run::Here),
     /// List what this client keeps, used last first
     Content,
     /// Remove what is beyond `[client] cache_size` and `cache_age`, never what a task needs or what was used within ten minutes
@@ -112,7 +115,12 @@ pub struct Fetch {
 }
 
 impl Client {
-    pub(super) async fn run(self, settings: Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
+    pub(in crate::cli) async fn run(
+        self,
+        settings: Loaded,
+        global: &Global,
+        output: &Output,
+    ) -> Result<u8, Problem> {
         if let Self::AtSite(verb) = self {
             return verb.run(&settings, global, output).await;
         }
@@ -125,7 +133,7 @@ impl Client {
             Self::Run(run) => run.run(&settings, output).await,
             Self::Facts { file, simulate, .. } => facts(file.as_deref(), simulate, output),
             Self::Explain { content, state_dir } => {
-                super::whence::explain(&settings, content, state_dir, output).await
+                explain::explain(&settings, content, state_dir, output).await
             }
             Self::Here(here) => here.run(&settings, output),
             Self::Content => {

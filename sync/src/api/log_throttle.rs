@@ -11,15 +11,15 @@ const WINDOW: Duration = Duration::from_secs(60);
 
 /// What was told of strangers lately.
 #[derive(Debug)]
-pub struct Quiet(LogThrottle);
+pub struct StrangerThrottle(LogThrottle);
 
-impl Default for Quiet {
+impl Default for StrangerThrottle {
     fn default() -> Self {
         Self(LogThrottle::new(MOST, WINDOW))
     }
 }
 
-impl Quiet {
+impl StrangerThrottle {
     /// Whether this refusal is told, and if it is, how many were not before it.
     pub fn tells(&self, code: Code, now: Instant) -> Option<u64> {
         let of_a_stranger = matches!(
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn strangers_fill_a_minute_with_sixty_lines_and_those_who_may_are_always_told_of() {
-        let (quiet, now) = (Quiet::default(), Instant::now());
+        let (quiet, now) = (StrangerThrottle::default(), Instant::now());
         for _ in 0..MOST {
             assert_eq!(quiet.tells(Code::ApiTokenRefused, now), Some(0));
         }
