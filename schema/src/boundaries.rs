@@ -209,12 +209,9 @@ impl Reader<'_> {
     /// again.
     pub fn held(&self) -> Result<Vec<HeldRow>, SchemaError> {
         const SQL: &str = "
-            SELECT held.content AS sha256, file.sha1, file.size, held.point_id, held.since,
-                   held.content IN (SELECT content FROM private_content) AS private, min(file.file_name) AS file_name
-              FROM held_content AS held
-              JOIN distributed_file AS file ON file.content = held.content AND file.point_id = held.point_id
-             GROUP BY held.content, held.point_id
-             ORDER BY held.content, held.point_id";
+            SELECT content AS sha256, sha1, size, point_id, since, file_name,
+                   content IN (SELECT content FROM private_content) AS private
+              FROM held_content ORDER BY content, point_id";
         self.all(SQL, [], |row| {
             Ok(HeldRow {
                 sha256: sha256(row, "sha256")?,
@@ -385,8 +382,8 @@ mod tests {
                     for point in [1, lyon] {
                         w.execute("INSERT INTO distribution (package_id, point_id, version, at) VALUES ('XYZ00001', ?1, 1, 0)", [point])?;
                         w.execute(
-                            "INSERT INTO distributed_file (package_id, point_id, file_name, content, sha1, size)
-                             VALUES ('XYZ00001', ?1, 'b.esd', ?2, ?3, 5), ('XYZ00001', ?1, 'a.esd', ?2, ?3, 5)",
+                            "INSERT INTO distributed_file (package_id, point_id, file_name, content, sha1, size, held)
+                             VALUES ('XYZ00001', ?1, 'b.esd', ?2, ?3, 5, 0), ('XYZ00001', ?1, 'a.esd', ?2, ?3, 5, 0)",
                             (point, content.0, sha1.0),
                         )?;
                     }

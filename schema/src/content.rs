@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use catalog::digest::{Sha1Digest, Sha256Digest};
-use catalog::id::FileName;
+use catalog::id::{FileName, PackageId};
 use jiff::Timestamp;
-use rusqlite::named_params;
+use rusqlite::{Row, named_params};
 use serde::{Deserialize, Serialize};
 
 use crate::column::{as_i64, sha1_or_none, sha256, size, text, time};
@@ -41,18 +41,20 @@ pub struct CloudSource {
     pub url: String,
 }
 
+fn content(row: &Row<'_>) -> Result<ContentRow, SchemaError> {
+    Ok(ContentRow {
+        sha256: sha256(row, "sha256")?,
+        sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
+        size: size(row, "size")?,
+        sha1_only: row.get("sha1_only")?,
+        stored_at: time(row, "stored_at")?,
+    })
+}
+
 impl Reader<'_> {
     /// Every content, newest first.
     pub fn contents(&self) -> Result<Vec<ContentRow>, SchemaError> {
-        self.all("SELECT * FROM content ORDER BY stored_at DESC, sha256", [], |row| {
-            Ok(ContentRow {
-                sha256: sha256(row, "sha256")?,
-                sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
-                size: size(row, "size")?,
-                sha1_only: row.get("sha1_only")?,
-                stored_at: time(row, "stored_at")?,
-            })
-        })
+        self.all("SELECT * FROM content ORDER BY stored_at DESC, sha256", [], content)
     }
 
     /// Links of every content that the site holds and that is not private: strangers are never asked for that.
@@ -71,6 +73,19 @@ impl Reader<'_> {
                 url: row.get("url")?,
             })
         })
+    }
+
+    /// One content, if the library is said to hold it.
+    pub fn content(&self, sha256: Sha256Digest) -> Result<Option<ContentRow>, SchemaError> {
+        self.first("SELECT * FROM content WHERE sha256 = ?1", [sha256.0], content)
+    }
+
+    /// Deployment packages that hold a content.
+    pub fn packages_with(&self, content: Sha256Digest) -> Result<Vec<PackageId>, SchemaError> {
+        const SQL: &str = "
+            SELECT DISTINCT package_id FROM package_file JOIN file USING (file_id)
+             WHERE file.content = ?1 AND state = 'stored' ORDER BY 1";
+        self.all(SQL, [content.0], |row| text(row, "package_id"))
     }
 
     /// Names of the packages that hold a content.

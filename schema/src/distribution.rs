@@ -7,6 +7,7 @@ use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
 use crate::column::{number, sha1_or_none, sha256, size, text, time};
+use crate::points::OWN_POINT;
 use crate::{Reader, SchemaError, Writer};
 
 /// A distribution point with what it serves.
@@ -141,6 +142,29 @@ impl Reader<'_> {
         )
     }
 
+    /// Files that a point has of earlier versions of a package, and goes on with until it has the present one.
+    pub fn leaving_files(&self, package: &PackageId, point: i64) -> Result<Vec<ShelfRow>, SchemaError> {
+        const SQL: &str = "
+            SELECT package_id, file_name, content AS sha256, sha1, size,
+                   content IN (SELECT content FROM private_content) AS private
+              FROM leaving_file WHERE package_id = ?1 AND point_id = ?2 ORDER BY file_name, content";
+        self.all(SQL, (package.as_str(), point), shelf_row)
+    }
+
+    /// Those of `contents` that a point is believed to have.
+    pub fn held_of(&self, point: i64, contents: &[Sha256Digest]) -> Result<Vec<Sha256Digest>, SchemaError> {
+        const SQL: &str = "
+            SELECT 1 FROM distributed_file WHERE point_id = ?1 AND content = ?2 AND held IS NOT NULL
+             UNION ALL SELECT 1 FROM leaving_file WHERE point_id = ?1 AND content = ?2 LIMIT 1";
+        let mut held = Vec::new();
+        for content in contents {
+            if self.first(SQL, (point, content.0), |_| Ok(()))?.is_some() {
+                held.push(*content);
+            }
+        }
+        Ok(held)
+    }
+
     /// Every content that only private packages have, wherever it is.
     pub fn private_contents(&self) -> Result<Vec<Sha256Digest>, SchemaError> {
         self.all("SELECT content FROM private_content ORDER BY content", [], |row| sha256(row, "content"))
@@ -154,20 +178,84 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Makes a point serve what a package holds now, and only that.
+    /// Makes a point serve what a package holds now, and only that. The site's own point does so at once; another one goes on
+    /// with what it has, also of an earlier version, until it has the present one.
     pub fn distribute(&self, id: &PackageId, point: i64, now: Timestamp) -> Result<(), SchemaError> {
-        self.take_off(id, point)?;
+        let place = (id.as_str(), point);
         self.forget_lost(id, point, true)?;
         self.execute(
             "INSERT INTO distribution (package_id, point_id, version, at)
-             SELECT package_id, ?2, version, ?3 FROM package WHERE package_id = ?1",
+             SELECT package_id, ?2, version, ?3 FROM package WHERE package_id = ?1
+             ON CONFLICT DO UPDATE SET version = excluded.version, at = excluded.at",
             (id.as_str(), point, now.as_millisecond()),
         )?;
+        if point != OWN_POINT {
+            self.execute(
+                "INSERT INTO leaving_file (package_id, point_id, content, file_name, sha1, size, held)
+                 SELECT package_id, point_id, content, file_name, sha1, size, held FROM distributed_file
+                  WHERE package_id = ?1 AND point_id = ?2 AND held IS NOT NULL
+                 ON CONFLICT DO NOTHING",
+                place,
+            )?;
+        }
+        self.execute("DELETE FROM distributed_file WHERE package_id = ?1 AND point_id = ?2", place)?;
+        // Of whatever package it is there.
         self.execute(
-            "INSERT INTO distributed_file (package_id, point_id, file_name, content, sha1, size)
-             SELECT package_id, ?2, file_name, sha256, sha1, size FROM package_content WHERE package_id = ?1",
+            "INSERT INTO distributed_file (package_id, point_id, file_name, content, sha1, size, held)
+             SELECT package_id, ?2, file_name, sha256, sha1, size, CASE ?2 WHEN ?4 THEN ?3 ELSE coalesce(
+                        (SELECT min(held) FROM distributed_file WHERE content = sha256 AND point_id = ?2),
+                        (SELECT min(held) FROM leaving_file WHERE content = sha256 AND point_id = ?2)) END
+               FROM package_content WHERE package_id = ?1",
+            (id.as_str(), point, now.as_millisecond(), OWN_POINT),
+        )?;
+        self.execute(
+            "DELETE FROM leaving_file WHERE package_id = ?1 AND point_id = ?2 AND content IN (
+                SELECT content FROM distributed_file WHERE package_id = ?1 AND point_id = ?2)",
+            place,
+        )?;
+        self.execute(
+            "UPDATE distribution SET done = (
+                SELECT coalesce(sum(size), 0) FROM (
+                    SELECT DISTINCT content, size FROM distributed_file
+                     WHERE package_id = ?1 AND point_id = ?2 AND held IS NOT NULL))
+              WHERE package_id = ?1 AND point_id = ?2",
+            place,
+        )?;
+        Ok(())
+    }
+
+    /// A point has every file of a package in the version that it was sent: from now on, where it had it not before. What only
+    /// earlier versions had may go.
+    pub(crate) fn point_holds(&self, id: &PackageId, point: i64, now: Timestamp) -> Result<(), SchemaError> {
+        self.execute(
+            "UPDATE distributed_file SET held = coalesce(held, ?3) WHERE package_id = ?1 AND point_id = ?2",
+            (id.as_str(), point, now.as_millisecond()),
+        )?;
+        self.leave(id, point)
+    }
+
+    /// A package is to be taken off a point: nobody is sent there for it any more.
+    pub(crate) fn point_lets_go(&self, id: &PackageId, point: i64) -> Result<(), SchemaError> {
+        self.execute(
+            "UPDATE distributed_file SET held = NULL WHERE package_id = ?1 AND point_id = ?2",
             (id.as_str(), point),
         )?;
+        self.leave(id, point)
+    }
+
+    fn leave(&self, id: &PackageId, point: i64) -> Result<(), SchemaError> {
+        self.execute(
+            "DELETE FROM leaving_file WHERE package_id = ?1 AND point_id = ?2",
+            (id.as_str(), point),
+        )?;
+        Ok(())
+    }
+
+    /// A point has found that it lacks a content, or that its copy is bad: whatever package it is of.
+    pub fn point_lacks(&self, point: i64, content: Sha256Digest) -> Result<(), SchemaError> {
+        let place = (point, content.0);
+        self.execute("UPDATE distributed_file SET held = NULL WHERE point_id = ?1 AND content = ?2", place)?;
+        self.execute("DELETE FROM leaving_file WHERE point_id = ?1 AND content = ?2", place)?;
         Ok(())
     }
 
@@ -193,5 +281,124 @@ impl Writer<'_> {
             (id.as_str(), point),
         )?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::Store;
+    use crate::points::{ContentState, PointRole};
+    use crate::software::{AppFile, AppRow};
+
+    /// Contents 1, 2 and 3 have 10, 20 and 30 bytes.
+    fn content(n: u8) -> Sha256Digest {
+        Sha256Digest([n; 32])
+    }
+
+    /// A package has these contents now.
+    fn now_has(w: &Writer<'_>, id: &PackageId, contents: &[u8]) -> Result<(), SchemaError> {
+        w.execute("DELETE FROM app_file WHERE app_id = ?1", [id.as_str()])?;
+        for n in contents {
+            w.execute(
+                "INSERT INTO app_file (app_id, file_name, content, size) VALUES (?1, ?2, ?3, ?4)",
+                (id.as_str(), format!("{n}.exe"), content(*n).0, i64::from(*n) * 10),
+            )?;
+        }
+        w.execute("UPDATE package SET version = version + 1 WHERE package_id = ?1", [id.as_str()])?;
+        Ok(())
+    }
+
+    /// What a point has it goes on with, whatever is sent to it: until that is there whole, or the file is bad, or the package
+    /// is taken off.
+    #[test]
+    fn what_a_point_has_stays_while_another_version_is_on_its_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("site.db"), 1).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let change = |w: &Writer<'_>| {
+            let now = Timestamp::UNIX_EPOCH;
+            for n in 1..=3 {
+                w.record_content(content(n), Sha1Digest([n; 20]), u64::from(n) * 10, false, now)?;
+            }
+            let site = "XYZ".parse().expect("a code");
+            let (id, number) = w.next_id(&site)?;
+            let file_name = "1.exe".parse().expect("a name");
+            let files = vec![AppFile { file_name, content: content(1), size: 10 }];
+            let app = AppRow {
+                id: id.clone(),
+                name: "Portal".to_owned(),
+                form: Value::Null,
+                retired: false,
+                created: now,
+                files,
+            };
+            w.create_app(number, &app)?;
+            w.software_package(&id, "app", "Portal", now)?;
+            let lyon = w.add_point("lyon", "http://lyon", PointRole::Standard)?;
+            let numbers = |rows: Vec<ShelfRow>| rows.iter().map(|row| row.sha256.0[0]).collect::<Vec<_>>();
+            // What it is to have, what leaves, and what clients are sent there for.
+            let seen = |w: &Writer<'_>| -> Result<_, SchemaError> {
+                let held = w.held()?.into_iter().filter(|row| row.point == lyon);
+                Ok((
+                    numbers(w.placed_files(&id, lyon)?),
+                    numbers(w.leaving_files(&id, lyon)?),
+                    held.map(|row| row.sha256.0[0]).collect::<Vec<_>>(),
+                ))
+            };
+            let becomes = |w: &Writer<'_>, state| -> Result<(), SchemaError> {
+                let placed = w.placement(&id, lyon)?.expect("it is there");
+                w.put_placement(&crate::points::Placement { state, ..placed })
+            };
+            now_has(w, &id, &[1, 2])?;
+            w.distribute(&id, lyon, now)?;
+            becomes(w, ContentState::Queued)?;
+            assert_eq!(seen(w)?, (vec![1, 2], vec![], vec![]), "sent for the first time");
+            becomes(w, ContentState::Success)?;
+            assert_eq!(seen(w)?, (vec![1, 2], vec![], vec![1, 2]));
+
+            now_has(w, &id, &[1, 3])?;
+            w.distribute(&id, lyon, now)?;
+            for state in
+                [ContentState::Queued, ContentState::Sending, ContentState::Failed, ContentState::Cancelled]
+            {
+                becomes(w, state)?;
+                assert_eq!(seen(w)?, (vec![1, 3], vec![2], vec![1, 2]), "{state}");
+            }
+            let placed = w.placement(&id, lyon)?.expect("it is there");
+            assert_eq!((placed.done, placed.bytes, placed.version, placed.latest), (10, 40, 3, 3));
+            assert_eq!(w.bytes_lacking(std::slice::from_ref(&id), lyon)?, 30, "cancelled, and one is there");
+            assert!(w.private_contents()?.contains(&content(2)), "what leaves is as private as it was");
+            // And back: nothing leaves that is wanted again.
+            now_has(w, &id, &[1, 2])?;
+            w.distribute(&id, lyon, now)?;
+            becomes(w, ContentState::Queued)?;
+            assert_eq!(seen(w)?, (vec![1, 2], vec![], vec![1, 2]));
+
+            now_has(w, &id, &[1, 3])?;
+            w.distribute(&id, lyon, now)?;
+            becomes(w, ContentState::Warning)?;
+            assert_eq!(w.held_of(lyon, &[content(1), content(2), content(3)])?, [content(1), content(2)]);
+            w.point_lacks(lyon, content(1))?;
+            assert_eq!(seen(w)?, (vec![1, 3], vec![2], vec![2]), "a bad file is no longer offered");
+            // The site's own copy goes: the point's does not.
+            w.forget_content(content(2))?;
+            assert_eq!(seen(w)?.2, [2]);
+            becomes(w, ContentState::Success)?;
+            assert_eq!(seen(w)?, (vec![1, 3], vec![], vec![1, 3]));
+            becomes(w, ContentState::Removing)?;
+            assert_eq!(seen(w)?, (vec![1, 3], vec![], vec![]));
+
+            // The site's own point has at once what it is given, and only that.
+            w.distribute(&id, OWN_POINT, now)?;
+            now_has(w, &id, &[1])?;
+            w.distribute(&id, OWN_POINT, now)?;
+            let own: Vec<_> = w.held()?.into_iter().filter(|row| row.point == OWN_POINT).collect();
+            assert_eq!(own.iter().map(|row| row.sha256).collect::<Vec<_>>(), [content(1)]);
+            Ok(())
+        };
+        runtime.block_on(store.write(change)).unwrap();
     }
 }

@@ -41,8 +41,8 @@ impl Writer<'_> {
     /// It is there again, and serves as before where it is still distributed.
     pub(crate) fn serve_what_was_lost(&self, content: Sha256Digest) -> Result<(), SchemaError> {
         self.execute(
-            "INSERT INTO distributed_file (package_id, point_id, file_name, content, sha1, size)
-             SELECT package_id, point_id, file_name, content, l.sha1, l.size
+            "INSERT INTO distributed_file (package_id, point_id, file_name, content, sha1, size, held)
+             SELECT package_id, point_id, file_name, content, l.sha1, l.size, at
                FROM lost_file AS l JOIN distribution USING (package_id, point_id) WHERE content = ?1
              ON CONFLICT DO NOTHING",
             [content.0],
@@ -102,7 +102,7 @@ mod tests {
         w.record_content(content, Sha1Digest([content.0[0]; 20]), 9, false, Timestamp::UNIX_EPOCH)?;
         w.distribute(&package, point, Timestamp::UNIX_EPOCH)?;
         w.execute(
-            "INSERT INTO distributed_file VALUES (?1, ?2, 'a.esd', ?3, zeroblob(20), 9)",
+            "INSERT INTO distributed_file VALUES (?1, ?2, 'a.esd', ?3, zeroblob(20), 9, 0)",
             (package.as_str(), point, content.0),
         )?;
         Ok(package)

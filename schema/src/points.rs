@@ -113,7 +113,8 @@ pub struct PointRow {
     pub groups: Vec<String>,
 }
 
-/// A package on a point.
+/// A package on a point. What of it is there is no part of this: a file that a point has it goes on serving while another
+/// version, or the same one again, is on its way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
     /// The package.
@@ -126,6 +127,9 @@ pub struct Placement {
     pub point: String,
     /// Version of the package that it is to have.
     pub version: u32,
+    /// Version of the package at the site.
+    #[serde(default)]
+    pub latest: u32,
     /// How it is doing.
     pub state: ContentState,
     /// What the point is asked to do.
@@ -164,7 +168,7 @@ pub struct PointGroup {
 }
 
 const PLACEMENT: &str = "
-    SELECT d.*, point.name AS point_name,
+    SELECT d.*, point.name AS point_name, p.version AS latest,
            coalesce((SELECT name FROM image WHERE image_id = d.package_id),
                     (SELECT name FROM app WHERE app_id = d.package_id), p.name) AS package_name,
            (SELECT coalesce(sum(size), 0) FROM (SELECT DISTINCT content, size FROM distributed_file AS f
@@ -179,6 +183,7 @@ fn placement(row: &Row<'_>) -> Result<Placement, SchemaError> {
         point_id,
         point: row.get("point_name")?,
         version: number(row, "version")?,
+        latest: number(row, "latest")?,
         state: text(row, "state")?,
         work: text(row, "work")?,
         order: size(row, "work_order")?,
@@ -312,7 +317,7 @@ impl Reader<'_> {
                  WHERE package_id IN (SELECT value FROM json_each(?1)))
               AND sha256 NOT IN (
                 SELECT content FROM distributed_file JOIN distribution USING (package_id, point_id)
-                 WHERE point_id = ?2 AND state NOT IN ('failed', 'cancelled', 'removing'))";
+                 WHERE point_id = ?2 AND (held IS NOT NULL OR state NOT IN ('failed', 'cancelled', 'removing')))";
         let found = self.first(SQL, (to_json(&packages)?, point), |row| size(row, "lacking"))?;
         Ok(found.unwrap_or_default())
     }
@@ -426,7 +431,7 @@ impl Writer<'_> {
         order.ok_or_else(|| SchemaError::Value("last_order".to_owned()))
     }
 
-    /// Changes how a package is doing on a point.
+    /// Changes how a package is doing on a point. What is there whole is held from now on; what is to go is not any more.
     pub fn put_placement(&self, placed: &Placement) -> Result<(), SchemaError> {
         self.execute(
             "UPDATE distribution SET state = :state, work = :work, work_order = :order, retries_left = :retries_left,
@@ -441,7 +446,13 @@ impl Writer<'_> {
                 ":package": placed.package.as_str(), ":point": placed.point_id,
             },
         )?;
-        Ok(())
+        match placed.state {
+            ContentState::Success => {
+                self.point_holds(&placed.package, placed.point_id, placed.changed.unwrap_or(placed.at))
+            }
+            ContentState::Removing => self.point_lets_go(&placed.package, placed.point_id),
+            _ => Ok(()),
+        }
     }
 
     /// Makes a group.

@@ -8,7 +8,7 @@ use rusqlite::types::ValueRef;
 use crate::{Reader, SchemaError};
 
 /// What is dumped: a heading and a question whose columns and order are part of the text.
-const PARTS: [(&str, &str); 30] = [
+const PARTS: [(&str, &str); 31] = [
     ("update", "SELECT update_id, latest, declined, held, expired_at IS NOT NULL FROM update_item ORDER BY 1"),
     (
         "revision",
@@ -109,7 +109,11 @@ const PARTS: [(&str, &str); 30] = [
            FROM maintenance_window AS w JOIN collection AS c USING (collection_id) ORDER BY 1, 2",
     ),
     ("phased", "SELECT name, sequence_id, options, plan FROM phased ORDER BY 1"),
-    ("distributed", "SELECT package_id, point_id, file_name, content FROM distributed_file ORDER BY 1, 2, 3"),
+    (
+        "distributed",
+        "SELECT package_id, point_id, file_name, content, held IS NOT NULL FROM distributed_file ORDER BY 1, 2, 3",
+    ),
+    ("leaving", "SELECT package_id, point_id, file_name, content FROM leaving_file ORDER BY 1, 2, 4"),
     ("lost", "SELECT package_id, point_id, file_name, content FROM lost_file ORDER BY 1, 2, 3"),
 ];
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use catalog::problem::{Code, Problem};
-use dp::server::{ContentServer, Locator, ServerLimits, Source};
+use dp::server::{ContentServer, Doubts, Locator, ServerLimits, Source};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,7 +28,7 @@ use crate::points::{self, PointService};
 use crate::schedule::Schedule;
 use crate::site::{self, Site};
 use crate::update_point::UpdatePoint;
-use crate::{packages, point, run, tls};
+use crate::{mending, packages, point, run, tls};
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -104,6 +104,7 @@ impl Daemon {
         let settings = site.settings();
         let (stop, stopped) = watch::channel(false);
         let mut parts = Vec::new();
+        let doubts = Arc::new(Doubts::default());
         let locator: Arc<dyn Locator> = match settings.dp.is_site() {
             true => site.locations.clone(),
             false => Arc::new(Elsewhere::new(&site)),
@@ -113,7 +114,8 @@ impl Daemon {
             .counting(Source::Point, site.served.clone())
             .with_gate(site.keys.clone())
             .with_locator(locator)
-            .with_grouping(site.locations.clone());
+            .with_grouping(site.locations.clone())
+            .with_doubts(doubts.clone());
         if settings.dp.is_site() {
             let update_point = Arc::new(UpdatePoint::open(&site).await?);
             let points = Arc::new(PointService::new(site.clone()));
@@ -137,6 +139,8 @@ impl Daemon {
             }
             parts.push(point::start(&site, wait(stopped.clone())).await?);
         }
+        parts.push(tokio::spawn(mending::keep(site.clone(), doubts, wait(stopped.clone()))));
+        parts.push(tokio::spawn(mending::verify(site.clone(), wait(stopped.clone()))));
         let congestion_control = Some(settings.server.congestion_control.clone());
         let server = server.with_congestion_control(congestion_control.filter(|name| !name.is_empty()));
         let server = Arc::new(server);

@@ -26,6 +26,7 @@ pub mod import;
 pub mod keys;
 pub mod licensing;
 pub mod locations;
+pub mod mending;
 mod metrics;
 pub mod names;
 pub mod packages;

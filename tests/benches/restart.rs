@@ -70,6 +70,8 @@ fn fill(library: &Path) -> Vec<Assigned> {
                 work: Work::Send,
                 order: number + 1,
                 files: Vec::new(),
+                leaving: Vec::new(),
+                hold: false,
             });
         }
         packages.last_mut().expect("one was just begun").files.push(AssignedFile {

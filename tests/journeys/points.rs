@@ -132,6 +132,10 @@ pub(crate) async fn site_with_package() -> (TestSite, String, Vec<u8>) {
     (site, esd.fingerprint.sha256.to_string(), bytes.to_vec())
 }
 
+fn text(value: &Value) -> String {
+    value.as_str().expect("a text").to_owned()
+}
+
 pub(crate) async fn state(site: &TestSite, point: &str) -> String {
     let all = site.ok(&["content", "status", "p"]).await;
     let placed = all.as_array().expect("a list").iter().find(|placed| placed["point"] == point);
@@ -150,6 +154,17 @@ async fn a_point_enrols_is_sent_a_package_and_serves_it_without_its_site() {
     let mut lyon = Machine::new("127.0.0.2", &site.url, &token(&site, "lyon").await, "");
     site.ok(&["dp", "set", "lyon", &format!("url={}", lyon.url)]).await;
 
+    // Two of its files that no other update has: one gets lost, and one comes with a later version.
+    let shown = site.ok(&["package", "show", "p"]).await;
+    let files = shown["files"].as_array().expect("a list");
+    let once = |sha256: &Value| files.iter().filter(|file| file["sha256"] == *sha256).count() == 1;
+    let mut others = files.iter().filter(|file| file["sha256"] != sha256.as_str() && once(&file["sha256"]));
+    let (lost, later) = (others.next().expect("it has"), others.next().expect("three files"));
+    let (update, other, size) = (text(&lost["title"]), text(&lost["sha256"]), lost["size"].as_u64().unwrap());
+    let later = text(&later["title"]);
+    site.ok(&["package", "drop", "p", &later]).await;
+    let stored = site.ok(&["package", "show", "p"]).await["stored"].as_u64().unwrap();
+
     // Sent before it is there: it waits for it.
     let sent = site.ok(&["package", "distribute", "p", "--to", "lyon"]).await;
     assert_eq!(sent["points"][0]["state"], "queued", "{sent}");
@@ -158,8 +173,20 @@ async fn a_point_enrols_is_sent_a_package_and_serves_it_without_its_site() {
         404,
         "not at the site"
     );
+    // The site has lost one of the files: the others come all the same, and the site gets its own again without being told.
+    let blob_of = |data: PathBuf, sha256: &str| data.join("content/blobs").join(&sha256[..2]).join(sha256);
+    let at_site = blob_of(site.folder.path().join("site"), &other);
+    std::fs::remove_file(&at_site).unwrap();
     lyon.start().await;
-    until("success", async || state(&site, "lyon").await == "success").await;
+    until("failed", async || state(&site, "lyon").await == "failed").await;
+    let placed = site.ok(&["content", "status", "p"]).await[0].clone();
+    assert_eq!(placed["problem"]["code"], "SOURCE_NOT_FOUND", "{placed}");
+    assert_eq!(placed["bytes"].as_u64().unwrap() - placed["done"].as_u64().unwrap(), size);
+    until("the site has it again", async || at_site.exists()).await;
+    let again = async || site.ok(&["package", "show", "p"]).await["stored"] == stored;
+    until("and knows it", async || again().await).await;
+    let retried = site.ok(&["package", "retry", "p", "--to", "lyon", "--wait"]).await;
+    assert_eq!(retried["points"][0]["state"], "success", "{retried}");
     assert_eq!(lyon.get(&content).await.as_deref(), Some(bytes.as_slice()));
     let key = std::fs::metadata(lyon.path("point/point.key")).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::mode(&key) & 0o777, 0o600);
@@ -211,7 +238,7 @@ async fn a_point_enrols_is_sent_a_package_and_serves_it_without_its_site() {
     assert_eq!(http().get(places).send().await.unwrap().status(), 401, "the site tells points alone");
     let log = rome.log.lock().unwrap().clone();
     let from = |url: &str| log.matches(&format!("came from {url}")).count();
-    assert!(from(&lyon.url) >= 5 && from(&site.url) == 0, "{log}");
+    assert!(from(&lyon.url) as u64 >= stored && from(&site.url) == 0, "{log}");
     rome.stop().await;
     assert!(!log.contains("spsync_"), "no secret in the log");
 
@@ -222,12 +249,48 @@ async fn a_point_enrols_is_sent_a_package_and_serves_it_without_its_site() {
     // Bad bytes there are found, not served, and mended.
     let blob = lyon.path("point/content/blobs").join(&sha256[..2]).join(&sha256);
     break_file(&blob);
-    site.ok(&["package", "validate", "p", "--to", "lyon"]).await;
-    until("warning", async || state(&site, "lyon").await == "warning").await;
+    let bad = site.json(&["package", "validate", "p", "--to", "lyon", "--wait"]).await;
+    assert_eq!((bad.status, bad.code().as_str()), (8, "VALIDATION_FAILED"), "{bad:?}");
     assert_eq!(lyon.get(&content).await, None, "what is known to be bad is not served");
-    site.ok(&["package", "validate", "p", "--to", "lyon", "--repair"]).await;
-    until("mended", async || state(&site, "lyon").await == "success").await;
+    let told = async |sha256: &str| {
+        let asked = http().get(format!("{}/locations/{sha256}", site.url)).send().await.expect("it answers");
+        asked.text().await.expect("a body").contains(&lyon.url)
+    };
+    until("nobody is sent there for it", async || !told(&sha256).await && told(&other).await).await;
+    site.ok(&["package", "validate", "p", "--to", "lyon", "--repair", "--wait"]).await;
     assert_eq!(lyon.get(&content).await.as_deref(), Some(bytes.as_slice()));
+    // What is lost there and asked for comes again without an operator.
+    std::fs::remove_file(&blob).unwrap();
+    until("asked for", async || lyon.get(&content).await.is_some() && blob.exists()).await;
+    until("well again", async || state(&site, "lyon").await == "success").await;
+
+    // Another version is on its way, and may not be sent now: the point goes on with what it has, also when that is called off.
+    site.ok(&["dp", "set", "lyon", "schedule=mon-sun 00-24 closed"]).await;
+    site.ok(&["package", "drop", "p", &update]).await;
+    site.ok(&["package", "add", "p", &later]).await;
+    site.ok(&["package", "download", "p"]).await;
+    site.ok(&["package", "distribute", "p", "--to", "lyon"]).await;
+    let dropped = format!("/content/{other}");
+    for (act, expected) in [(None, "queued"), (Some("cancel"), "cancelled"), (Some("retry"), "queued")] {
+        if let Some(act) = act {
+            site.ok(&["package", act, "p", "--to", "lyon"]).await;
+        }
+        assert_eq!(state(&site, "lyon").await, expected);
+        assert_eq!((told(&sha256).await, told(&other).await), (true, true), "{expected}");
+    }
+    let grid = site.ok(&["dp", "coverage"]).await;
+    let marks: Vec<_> =
+        grid["rows"][0]["cells"].as_array().expect("cells").iter().map(|cell| &cell["mark"]).collect();
+    assert_eq!(marks, ["absent", "under-way", "outdated"], "{grid}");
+    until("it knows", async || lyon.status().await["point"]["paused"] == "schedule: closed").await;
+    assert!(lyon.get(&content).await.is_some() && lyon.get(&dropped).await.is_some());
+    site.ok(&["dp", "set", "lyon", "schedule="]).await;
+    until("the other version", async || state(&site, "lyon").await == "success").await;
+    until("what only the earlier one had is gone", async || lyon.get(&dropped).await.is_none()).await;
+    until("nobody is sent there for it", async || told(&sha256).await && !told(&other).await).await;
+    let status = site.ok(&["content", "status", "p"]).await;
+    let outdated = |at: usize| status[at]["version"].as_u64() < status[at]["latest"].as_u64();
+    assert!(!outdated(0) && outdated(1), "what rome has is an earlier version: {status}");
 
     // Without its site, and after a restart.
     site.stop_daemon().await;
@@ -292,6 +355,8 @@ async fn a_full_point_is_refused_and_a_second_identity_too() {
     site.ok(&["dp", "group", "create", "south"]).await;
     site.ok(&["dp", "group", "join", "south", "full"]).await;
     site.refused("DP_DISK_FULL", &["package", "distribute", "p", "--to", "south"]).await;
+    let plan = site.json(&["--dry-run", "dp", "group", "join", "south", "full"]).await;
+    assert_eq!((plan.status, plan.code().as_str()), (7, "PACKAGE_PARTLY_DONE"), "room is counted: {plan:?}");
     site.ok(&["dp", "group", "join", "south", "rome"]).await;
     until("success", async || state(&site, "rome").await == "success").await;
     assert_eq!(rome.get(&format!("/content/{sha256}")).await.as_deref(), Some(bytes.as_slice()));
@@ -312,6 +377,7 @@ async fn a_full_point_is_refused_and_a_second_identity_too() {
     assert_eq!(acts("cancel").await, "cancelled");
     assert_eq!(acts("retry").await, "queued");
     assert_eq!(acts("redistribute").await, "queued");
+    site.refused("CONFIRMATION_REQUIRED", &["package", "redistribute", "p"]).await;
     let plan = site.ok(&["--dry-run", "package", "cancel", "p", "--to", "ghost"]).await;
     assert_eq!(
         (&plan["points"][0]["state"], state(&site, "ghost").await.as_str()),

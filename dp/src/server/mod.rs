@@ -12,6 +12,7 @@ mod cold;
 pub mod conditional;
 mod connection;
 mod counters;
+mod doubt;
 mod facts;
 mod follow;
 mod framing;
@@ -77,6 +78,7 @@ pub use access::{Access, Asker, Gate};
 use admission::{Admission, Client, Place};
 use connection::Signals;
 pub use counters::{Outcome, Served, Source};
+pub use doubt::Doubts;
 use head_timer::HeadTimer;
 use kept::Kept;
 use listen::until_stopped;
@@ -175,6 +177,7 @@ pub struct ContentServer {
     congestion_control: Option<String>,
     damage_said: LogThrottle,
     pulls: Option<Arc<Pulls>>,
+    doubts: Option<Arc<Doubts>>,
     copies: bool,
     /// What was served.
     pub served: Arc<Served>,
@@ -200,6 +203,7 @@ impl ContentServer {
             congestion_control: Some(CONGESTION_CONTROL.to_owned()),
             damage_said: LogThrottle::new(60, Duration::from_secs(60)),
             pulls: None,
+            doubts: None,
             copies: false,
             served: Arc::default(),
         }
@@ -224,6 +228,11 @@ impl ContentServer {
     /// The same server, with who decides about private content. Without one nobody gets any.
     pub fn with_gate(self, gate: Arc<dyn Gate>) -> Self {
         Self { gate, ..self }
+    }
+
+    /// The same server, which tells what it was to serve and could not.
+    pub fn with_doubts(self, doubts: Arc<Doubts>) -> Self {
+        Self { doubts: Some(doubts), ..self }
     }
 
     /// The same server, serving as somebody else and counting there.

@@ -201,10 +201,12 @@ impl ContentServer {
             Ok(Some(content)) if content.size == servable.size => content,
             Ok(_) => {
                 self.say_damage(digest, "it is distributed and not in the library, or of another size");
+                self.doubt(digest);
                 return Err(Refusal::Missing);
             }
             Err(error @ LibraryError::Corrupt { .. }) => {
                 self.say_damage(digest, &error.to_string());
+                self.doubt(digest);
                 return Err(Refusal::Damaged);
             }
             Err(error) => {
@@ -221,6 +223,13 @@ impl ContentServer {
     fn say_damage(&self, digest: Sha256Digest, what: &str) {
         if let Some(others) = self.damage_said.tells(Instant::now()) {
             warn!(content.sha256 = %digest, others, "{digest} is not served: {what}; {others} other requests failed so since this was last said");
+        }
+    }
+
+    /// Somebody is to look at it.
+    fn doubt(&self, digest: Sha256Digest) {
+        if let Some(doubts) = &self.doubts {
+            doubts.about(digest);
         }
     }
 

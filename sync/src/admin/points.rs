@@ -59,6 +59,15 @@ pub enum PointVerb {
         /// Id or name.
         package: Option<String>,
     },
+    /// Packages down, points or groups across, a mark a cell.
+    Coverage {
+        /// Groups are across.
+        #[serde(default)]
+        groups: bool,
+        /// What is on no point too.
+        #[serde(default)]
+        all: bool,
+    },
     /// Makes an enrolment token.
     Enrol {
         /// For what.
@@ -128,6 +137,7 @@ pub(super) async fn dispatch(site: &Arc<Site>, verb: PointVerb, caller: &Caller)
         PointVerb::Maintenance { dp, on } => points::maintenance(site, &dp, on, caller).await,
         PointVerb::Remove { dp } => points::remove(site, &dp, caller).await,
         PointVerb::Status { package } => points::status(site, package.as_deref()).await,
+        PointVerb::Coverage { groups, all } => points::coverage(site, groups, all).await,
         PointVerb::Enrol { kind, name } => keys::enrol(site, kind, &name, caller).await,
         PointVerb::Keys => keys::list(site).await,
         PointVerb::Revoke { kind, name } => keys::revoke(site, kind, &name, caller).await,

@@ -122,7 +122,7 @@ pub const ROUTES: &[Route] = &[
     delete("/dps/{dp}", "points:remove"),
     post("/dps/{dp}/maintenance", "points:maintenance").with(r#"{"on":true}"#),
     post("/dps/{name}/enrol", "points:enrol").with(r#"{"kind":"point"}"#),
-    get("/coverage", "points:status").with(r#"{"package":null}"#),
+    get("/coverage", "points:coverage").with(r#"{"groups":false,"all":false}"#),
     get("/dp-groups", "points:group-list"),
     post("/dp-groups", "points:group-create"),
     get("/dp-groups/{group}", "points:group-show"),
@@ -135,6 +135,7 @@ pub const ROUTES: &[Route] = &[
     post("/tls/init", "tls:init").with(r#"{"names":[]}"#),
     post("/tls/renew", "tls:renew").with(r#"{"names":[]}"#),
     get("/content", "content-list"),
+    get("/content/status", "points:status").with(r#"{"package":null}"#),
     get("/content/{content}", "content-show"),
     post("/content/locate", "content-locate")
         .with(r#"{"elapsed_seconds":0,"engine":false}"#)

@@ -3,7 +3,7 @@
 use catalog::problem::Problem;
 use clap::{Subcommand, ValueEnum};
 use schema::keys::{Principal, PrincipalKind};
-use schema::points::PointGroup;
+use schema::points::{Placement, PointGroup};
 use serde_json::Value;
 
 use super::output::{Rows, safe, size, when};
@@ -52,8 +52,15 @@ pub enum Dp {
         /// on or off
         state: Switch,
     },
-    /// List every package on every distribution point
-    Coverage,
+    /// Show every package on every distribution point, as a grid
+    Coverage {
+        /// Show groups of points across
+        #[arg(long)]
+        groups: bool,
+        /// Show every column, and what is on no point too
+        #[arg(long)]
+        all: bool,
+    },
     /// Create a one-time enrolment token for its machine (24 h, printed once)
     Enrol {
         /// Its name
@@ -149,7 +156,9 @@ impl Dp {
     ) -> Result<u8, Problem> {
         let request = match self {
             Self::List => return list(settings, global, output).await,
-            Self::Coverage => return coverage(settings, global, output).await,
+            Self::Coverage { groups, all } => {
+                return super::coverage::run(groups, all, settings, global, output).await;
+            }
             Self::Enrol { dp } => {
                 return token(PrincipalKind::Point, dp, settings, global, output).await;
             }
@@ -249,6 +258,14 @@ fn show(shown: &PointWithContent, output: &Output) {
     output.table(placements(&shown.content));
 }
 
+/// The version that a point is to have; where the package has moved on, what it is now.
+fn version(placed: &Placement) -> String {
+    match placed.version < placed.latest {
+        true => format!("{}, outdated: {}", placed.version, placed.latest),
+        false => placed.version.to_string(),
+    }
+}
+
 /// Packages on points, as a table.
 pub(super) fn placements(all: &[Placed]) -> Rows {
     let mut rows = Rows::new(&["PACKAGE", "NAME", "VERSION", "DP", "STATE", "DONE", "NEXT TRY", "PROBLEM"]);
@@ -258,7 +275,7 @@ pub(super) fn placements(all: &[Placed]) -> Rows {
         rows.push([
             placed.package.to_string(),
             safe(&placed.name),
-            placed.version.to_string(),
+            version(placed),
             safe(&placed.point),
             state(shown),
             format!("{percent} % of {}", size(placed.bytes)),
@@ -267,39 +284,6 @@ pub(super) fn placements(all: &[Placed]) -> Rows {
         ]);
     }
     rows
-}
-
-/// Packages down, points across.
-async fn coverage(settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
-    let points =
-        connect::call::<Vec<ShownPoint>>(settings, global, output, verb(PointVerb::List)).await?.body;
-    let request = verb(PointVerb::Status { package: None });
-    let all = connect::call::<Vec<Placed>>(settings, global, output, request).await?.body;
-    let mut packages: Vec<(String, String)> = Vec::new();
-    for Placed { placed, .. } in &all {
-        let known = (placed.package.to_string(), placed.name.clone());
-        if !packages.contains(&known) {
-            packages.push(known);
-        }
-    }
-    let mut rows = Rows::new(&["PACKAGE", "NAME", "DP", "VERSION", "STATE"]);
-    for (package, name) in &packages {
-        for shown in &points {
-            let on = |Placed { placed, .. }: &&Placed| {
-                placed.package.to_string() == *package && placed.point_id == shown.point.id
-            };
-            let placed = all.iter().find(on);
-            rows.push([
-                package.clone(),
-                safe(name),
-                safe(&shown.point.name),
-                placed.map_or_else(|| "-".to_owned(), |shown| shown.placed.version.to_string()),
-                placed.map_or_else(|| "not there".to_owned(), state),
-            ]);
-        }
-    }
-    output.list(&all, &all, whose, rows, "no package is on any distribution point");
-    Ok(0)
 }
 
 /// Which package on which point it is.
@@ -443,11 +427,17 @@ impl Key {
 /// What came of asking something for a package on points.
 pub(super) async fn act(
     act: PointVerb,
+    wait: bool,
     settings: &Loaded,
     global: &Global,
     output: &Output,
 ) -> Result<u8, Problem> {
-    let called = connect::call::<Acted>(settings, global, output, verb(act)).await?;
+    let mut called = connect::call::<Acted>(settings, global, output, verb(act)).await?;
+    if wait {
+        let (package, points) = (called.body.package.clone(), &mut called.body.points);
+        let ended = super::wait::until_settled(&package, points, settings, global, output).await?;
+        called.problem = called.problem.or(ended);
+    }
     let acted = &called.body;
     output.one(
         acted,

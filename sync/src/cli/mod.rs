@@ -8,6 +8,7 @@ mod collection;
 mod config;
 mod connect;
 mod content;
+mod coverage;
 mod demo;
 mod deploy;
 mod dp;

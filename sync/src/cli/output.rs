@@ -53,14 +53,19 @@ pub struct Output {
 
 /// Rows for people, with the header.
 pub struct Rows {
-    header: Vec<&'static str>,
+    header: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
 impl Rows {
     /// An empty table.
     pub fn new(header: &[&'static str]) -> Self {
-        Self { header: header.to_vec(), rows: Vec::new() }
+        Self::under(header.iter().map(|&name| name.to_owned()).collect())
+    }
+
+    /// An empty table whose columns are named by what is in it.
+    pub fn under(header: Vec<String>) -> Self {
+        Self { header, rows: Vec::new() }
     }
 
     /// Adds a row.

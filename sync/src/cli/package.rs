@@ -91,11 +91,14 @@ pub enum Package {
     Redistribute {
         /// Id or name
         package: String,
-        /// Distribution points, groups, or `all`; all that it was sent to if not given
+        /// Distribution points, groups, or `all`; all that it was sent to if not given, after a question
         #[arg(long, value_name = "DP")]
         to: Vec<String>,
+        /// Wait until every point has it, or gives up
+        #[arg(long, conflicts_with_all = ["no_wait", "dry_run"])]
+        wait: bool,
     },
-    /// Do not send it to points where it has not arrived
+    /// Do not send it to points where it has not arrived; what of it is there stays
     Cancel {
         /// Id or name
         package: String,
@@ -110,6 +113,9 @@ pub enum Package {
         /// Distribution points, groups, or `all`; all that it was sent to if not given
         #[arg(long, value_name = "DP")]
         to: Vec<String>,
+        /// Wait until every point has it, or gives up
+        #[arg(long, conflicts_with_all = ["no_wait", "dry_run"])]
+        wait: bool,
     },
     /// Take it off distribution points
     Withdraw {
@@ -119,7 +125,7 @@ pub enum Package {
         #[arg(long, value_name = "DP")]
         from: Vec<String>,
     },
-    /// Read every file again and compare with its digest
+    /// Read every file again and compare with its digest; images and applications too
     Validate {
         /// Id or name
         package: String,
@@ -129,6 +135,9 @@ pub enum Package {
         /// On these distribution points or groups instead of at the site
         #[arg(long, value_name = "DP")]
         to: Vec<String>,
+        /// With `--to`: wait until every point has read it; status 8 where files are bad
+        #[arg(long, requires = "to", conflicts_with_all = ["no_wait", "dry_run"])]
+        wait: bool,
     },
     /// Delete a package that no distribution point serves
     Delete {
@@ -202,8 +211,14 @@ impl Package {
                 let request = Request::PackageDistribute { package, to };
                 let mut called = connect::call::<Distributed>(settings, global, output, request).await?;
                 if wait {
-                    let ended =
-                        super::wait::until_settled(&mut called.body, settings, global, output).await?;
+                    let ended = super::wait::until_settled(
+                        &called.body.package,
+                        &mut called.body.points,
+                        settings,
+                        global,
+                        output,
+                    )
+                    .await?;
                     called.problem = called.problem.or(ended);
                 }
                 output.one(
@@ -213,18 +228,22 @@ impl Package {
                 );
                 return Ok(called.finish(output));
             }
-            Self::Redistribute { package, to } => {
-                return on_points(package, to, Act::Resend, settings, global, output).await;
+            Self::Redistribute { package, to, wait } => {
+                if to.is_empty() || to.iter().any(|name| name.eq_ignore_ascii_case("all")) {
+                    let what = format!("redistribute `{package}` to every distribution point that has it");
+                    super::confirm(global, &what)?;
+                }
+                return on_points(package, to, (Act::Resend, wait), settings, global, output).await;
             }
             Self::Cancel { package, to } => {
-                return on_points(package, to, Act::Cancel, settings, global, output).await;
+                return on_points(package, to, (Act::Cancel, false), settings, global, output).await;
             }
-            Self::Retry { package, to } => {
-                return on_points(package, to, Act::Retry, settings, global, output).await;
+            Self::Retry { package, to, wait } => {
+                return on_points(package, to, (Act::Retry, wait), settings, global, output).await;
             }
-            Self::Validate { package, repair, to } if !to.is_empty() => {
+            Self::Validate { package, repair, to, wait } if !to.is_empty() => {
                 let act = if repair { Act::Repair } else { Act::Validate };
-                return on_points(package, to, act, settings, global, output).await;
+                return on_points(package, to, (act, wait), settings, global, output).await;
             }
             Self::Validate { package, repair, .. } if !repair && !global.no_wait => {
                 let request = Request::PackageValidate { package, repair };
@@ -257,12 +276,12 @@ fn access(text: &str) -> Result<Access, String> {
 async fn on_points(
     package: String,
     on: Vec<String>,
-    what: Act,
+    (what, wait): (Act, bool),
     settings: &Loaded,
     global: &Global,
     output: &Output,
 ) -> Result<u8, Problem> {
-    super::dp::act(PointVerb::Package { package, on, what }, settings, global, output).await
+    super::dp::act(PointVerb::Package { package, on, what }, wait, settings, global, output).await
 }
 
 /// Answers whose shape says enough by itself.
@@ -434,10 +453,11 @@ fn show_one(shown: &Shown, output: &Output) {
         let percent = (placed.done * 100).checked_div(placed.bytes).unwrap_or(100);
         let why = placed.problem.as_ref().map_or_else(String::new, |problem| format!(": {problem}"));
         output.line(format!(
-            "  {} version {} is {} ({percent} %){}",
+            "  {} version {} is {} ({percent} %){}{}",
             safe(&placed.point),
             placed.version,
             placed.state,
+            if placed.version < placed.latest { ", outdated" } else { "" },
             safe(&why)
         ));
     }

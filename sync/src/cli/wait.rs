@@ -1,8 +1,10 @@
-//! `--wait` of what is sent to distribution points: until each of them has it, or will not have it by itself.
+//! `--wait` of what is sent to distribution points, or read again there: until each of them has it, or will not have it by
+//! itself.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
+use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
 use schema::points::{ContentState, OWN_POINT, Placement};
 
@@ -10,25 +12,26 @@ use super::output::safe;
 use super::{Global, Output, connect};
 use crate::admin::{PointVerb, Request};
 use crate::config::Loaded;
-use crate::points::Distributed;
+use crate::points::Sent;
 
 /// How often the site is asked: points report every second while they work.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Waits for a package on the points that it was sent to, and says of each how it ended. Fine, partly done, or (where nobody
-/// has it) the first reason.
+/// Waits for a package on the points that it was `sent` to, and says of each how it ended. Fine, partly done, or (where nobody
+/// has it) the first reason; where files are not what they should be, that.
 ///
 /// # Errors
 /// `WAIT_TIMEOUT` after `--timeout`: the points go on. Where all failed, the first reason.
 pub(super) async fn until_settled(
-    sent: &mut Distributed,
+    package: &PackageId,
+    sent: &mut [Sent],
     settings: &Loaded,
     global: &Global,
     output: &Output,
 ) -> Result<Option<Problem>, Problem> {
-    let accepted = sent.points.iter().filter(|one| one.problem.is_none());
+    let accepted = sent.iter().filter(|one| one.problem.is_none());
     let points: Vec<_> = accepted.map(|one| one.point.clone()).collect();
-    let id = sent.package.to_string();
+    let id = package.to_string();
     let waiting = looking(&id, &points, settings, global, output);
     let placed = match global.timeout {
         None => waiting.await?,
@@ -37,7 +40,7 @@ pub(super) async fn until_settled(
                 .keeping("the points go on: `spsync content status`")
         })??,
     };
-    for one in &mut sent.points {
+    for one in sent {
         if let Some(placed) = placed.iter().find(|placed| placed.point == one.point) {
             (one.state, one.already) = (Some(placed.state), false);
         }
@@ -95,9 +98,21 @@ fn verdict(placed: &[Placement]) -> Result<Option<Problem>, Problem> {
         [] => Ok(None),
         [first, ..] if lacking.len() == placed.len() => Err(why(first)),
         some => {
-            let message = format!("{} of {} distribution points do not have it", some.len(), placed.len());
-            let whole = Problem::new(Code::PackagePartlyDone, message)
-                .help("see the reasons; `spsync package retry P` tries again");
+            let damaged = some.iter().all(|one| one.state == ContentState::Warning);
+            let whole = match damaged {
+                true => {
+                    let message =
+                        format!("bad files on {} of {} distribution points", some.len(), placed.len());
+                    Problem::new(Code::ValidationFailed, message)
+                        .help("`spsync package validate P --to DP --repair` fetches them again")
+                }
+                false => {
+                    let message =
+                        format!("{} of {} distribution points do not have it", some.len(), placed.len());
+                    Problem::new(Code::PackagePartlyDone, message)
+                        .help("see the reasons; `spsync package retry P` tries again")
+                }
+            };
             let reasons = some.iter().take(20).map(|one| format!("{}: {}", one.point, why(one)));
             Ok(Some(reasons.fold(whole, Problem::because)))
         }
@@ -112,13 +127,18 @@ mod tests {
     use super::*;
 
     fn placed(point: &str, state: ContentState, next_retry: Option<Timestamp>) -> Placement {
-        let problem = (state == ContentState::Failed).then(|| Problem::new(Code::DpDiskFull, "full"));
+        let problem = match state {
+            ContentState::Failed => Some(Problem::new(Code::DpDiskFull, "full")),
+            ContentState::Warning => Some(Problem::new(Code::ValidationFailed, "bad")),
+            _ => None,
+        };
         Placement {
             package: "XYZ00001".parse().expect("an id"),
             name: "p".to_owned(),
             point_id: 2,
             point: point.to_owned(),
             version: 1,
+            latest: 1,
             state,
             work: Work::Send,
             order: 1,
@@ -154,6 +174,11 @@ mod tests {
             (placed("lyon", ContentState::Success, None), placed("oslo", ContentState::Failed, None));
         assert_eq!(verdict(std::slice::from_ref(&well)), Ok(None));
         assert_eq!(verdict(std::slice::from_ref(&full)).unwrap_err().code, Code::DpDiskFull);
+        let bad = placed("rome", ContentState::Warning, None);
+        let status = |problem: &Problem| problem.code.page().exit.status();
+        assert_eq!(status(&verdict(std::slice::from_ref(&bad)).unwrap_err()), 8);
+        assert_eq!(status(&verdict(&[well.clone(), bad.clone()]).unwrap().unwrap()), 8, "and one is well");
+        assert_eq!(status(&verdict(&[well.clone(), bad, full.clone()]).unwrap().unwrap()), 7);
         let partly = verdict(&[well, full]).unwrap().unwrap();
         assert_eq!(partly.code, Code::PackagePartlyDone);
         assert!(partly.to_string().contains("1 of 2"), "{partly}");

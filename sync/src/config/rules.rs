@@ -57,6 +57,9 @@ pub(super) fn broken(settings: &Settings) -> Vec<(String, String)> {
         format!("expected 0 or more than `limits.deployment_default_size` ({usual}), actual {most}")
     });
     rules.lasts("clients.poll_interval", s.clients.poll_interval, 10 * SECOND, DAY);
+    if !s.content.verify.is_zero() {
+        rules.lasts("content.verify", s.content.verify, DAY, 3_650 * DAY);
+    }
     rules.within("dp.retry.max", s.dp.retry.max as usize, 0, 10_000);
     rules.lasts("dp.retry.delay", s.dp.retry.delay, Duration::from_millis(1), 7 * DAY);
     rules.lasts("dp.on_demand_wait", s.dp.on_demand_wait, Duration::from_millis(1), Duration::from_secs(600));

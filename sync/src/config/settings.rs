@@ -278,6 +278,9 @@ section! {
         /// Its folder.
         #[serde(with = "units::path")]
         dir: PathBuf = PathBuf::from("content"),
+        /// In what time each content is read again and compared with its digest; 0: only when somebody asks for it.
+        #[serde(with = "units::duration")]
+        verify: Duration = Duration::ZERO,
     }
 }
 section! {

@@ -109,6 +109,24 @@ pub async fn set_aside(site: &Arc<Site>, sha256: Sha256Digest) -> Result<(), Pro
     aside.map_err(problem)
 }
 
+/// Nobody counts any more on content that is not there, unless it has come meanwhile.
+///
+/// # Errors
+/// Those of the database.
+pub(crate) async fn forget_missing(
+    site: &Arc<Site>,
+    wanted: Wanted,
+    sha256: Sha256Digest,
+) -> Result<(), Problem> {
+    let library = site.library.clone();
+    site.write(move |w| match library.find(&wanted) {
+        Some(_) => Ok(()),
+        None => w.forget_content(sha256),
+    })
+    .await?;
+    site.refresh_shelf().await
+}
+
 /// Removes content that no package uses any more. Answers how much of it there was.
 ///
 /// # Errors

@@ -16,6 +16,7 @@ use schema::points::Placement;
 use serde::{Deserialize, Serialize};
 
 pub use distribute::{distribute, shelf, withdraw};
+pub(crate) use validate::refill;
 pub use validate::{Validated, ValidatedFile, validate};
 
 use crate::admin::{Answer, Caller, UpdateFilter};

@@ -1,8 +1,9 @@
-//! Reading every file of a package again, and mending what is bad.
+//! Reading every file of a package, an OS upgrade package or an application again, and mending what is bad.
 
 use std::sync::Arc;
 
 use catalog::digest::Sha256Digest;
+use catalog::id::{FileName, PackageId};
 use catalog::problem::{Code, Problem};
 use dp::library::Verdict;
 use schema::packages::FileState;
@@ -12,6 +13,7 @@ use tracing::error;
 
 use super::{content, named, shown};
 use crate::admin::{Answer, Caller, Work};
+use crate::authoring::surroundings::one;
 use crate::clock;
 use crate::site::{Site, problem};
 use crate::tasks::{Key, Progress};
@@ -20,7 +22,7 @@ use crate::tasks::{Key, Progress};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Validated {
     /// Id of the package.
-    pub package: catalog::id::PackageId,
+    pub package: PackageId,
     /// Its name.
     pub name: String,
     /// Each file.
@@ -39,12 +41,86 @@ pub struct ValidatedFile {
     pub detail: Option<String>,
 }
 
+/// What is read again.
+struct Read {
+    id: PackageId,
+    name: String,
+    /// A deployment package: what is bad can be fetched again.
+    fetched: bool,
+    files: Vec<ReadFile>,
+}
+
+struct ReadFile {
+    name: String,
+    size: u64,
+    /// None where it is not downloaded.
+    content: Option<Sha256Digest>,
+}
+
+/// The package that `name` means; or the image or application, also where no point was sent it.
+async fn what(site: &Arc<Site>, name: &str) -> Result<Read, Problem> {
+    let missing = match named(site, name).await {
+        Err(problem) if problem.code == Code::PackageNotFound => problem,
+        Err(problem) => return Err(problem),
+        Ok(package) => {
+            let shown = shown(site, &package.id).await?;
+            let files = super::each_once(&shown.files).into_iter().map(|file| ReadFile {
+                name: file.file_name.to_string(),
+                size: file.size,
+                content: file.sha256.filter(|_| file.state == FileState::Stored),
+            });
+            let files = files.collect();
+            return Ok(Read { id: package.id, name: package.name, fetched: true, files });
+        }
+    };
+    let (images, apps) = site.read(|r| Ok((r.images()?, r.apps()?))).await?;
+    let file =
+        |name: &FileName, size, content| ReadFile { name: name.to_string(), size, content: Some(content) };
+    let images = images
+        .iter()
+        .map(|row| (row.id.clone(), row.name.clone(), vec![file(&row.file_name, row.size, row.content)]));
+    let apps = apps.iter().map(|row| {
+        let files = row.files.iter().map(|one| file(&one.file_name, one.size, one.content));
+        (row.id.clone(), row.name.clone(), files.collect())
+    });
+    let mut software: Vec<_> = images.chain(apps).collect();
+    let at = {
+        let found = one(name, &software, |row| (&row.0, &row.1), Code::PackageNotFound, "package");
+        let found = found.map_err(|problem| match problem.code {
+            Code::Ambiguous => problem,
+            _ => missing,
+        })?;
+        software.iter().position(|row| row.0 == found.0)
+    };
+    let at = at.ok_or_else(|| Problem::new(Code::Internal, "what was found is gone"))?;
+    let (id, name, files) = software.swap_remove(at);
+    Ok(Read { id, name, fetched: false, files })
+}
+
+/// Fetches again what was taken out of use, and offers it again.
+///
+/// # Errors
+/// Those of downloading.
+pub(crate) async fn refill(
+    site: &Arc<Site>,
+    id: &PackageId,
+    bad: Vec<Sha256Digest>,
+    caller: &Caller,
+    progress: &Progress,
+) -> Result<Answer, Problem> {
+    let filled = crate::download::fill(site, id, None, None, caller, progress).await?;
+    // Other packages have it again too, whatever became of the others.
+    site.write(move |w| bad.into_iter().try_for_each(|sha256| w.lacks_no_more(sha256))).await?;
+    site.refresh_shelf().await?;
+    Ok(filled)
+}
+
 /// Starts validating as a task.
 ///
 /// # Errors
 /// `PACKAGE_NOT_FOUND`, `AMBIGUOUS`, `TASK_BUSY`.
 pub async fn validate(site: &Arc<Site>, name: &str, repair: bool, caller: &Caller) -> Result<Work, Problem> {
-    let package = named(site, name).await?;
+    let package = what(site, name).await?;
     let title = format!("validate {}", package.name);
     let how = if repair { "validate and repair" } else { "validate" };
     let key = Key::new(&super::key(&package.id), how, caller.dry_run);
@@ -55,14 +131,9 @@ pub async fn validate(site: &Arc<Site>, name: &str, repair: bool, caller: &Calle
         .start("validate", title, key, |progress| {
             let site = site.clone();
             async move {
-                let (answer, bad) = all(&site, &package.id, repair, &progress).await?;
-                if repair && answer.problem.is_some() {
-                    let filled =
-                        crate::download::fill(&site, &package.id, None, None, &caller, &progress).await?;
-                    // Other packages have it again too, whatever became of the others.
-                    site.write(move |w| bad.into_iter().try_for_each(|sha256| w.lacks_no_more(sha256)))
-                        .await?;
-                    site.refresh_shelf().await?;
+                let (answer, bad) = all(&site, &package, repair, &progress).await?;
+                if repair && package.fetched && answer.problem.is_some() {
+                    let filled = refill(&site, &package.id, bad, &caller, &progress).await?;
                     return Answer::partly(
                         &serde_json::json!({ "validated": answer.body, "repaired": filled.body }),
                         filled.problem,
@@ -77,20 +148,20 @@ pub async fn validate(site: &Arc<Site>, name: &str, repair: bool, caller: &Calle
 
 async fn all(
     site: &Arc<Site>,
-    id: &catalog::id::PackageId,
+    package: &Read,
     repair: bool,
     progress: &Progress,
 ) -> Result<(Answer, Vec<Sha256Digest>), Problem> {
-    let package = shown(site, id).await?;
-    progress.phase("validate", package.bytes, Unit::Bytes);
+    let whole = package.files.iter().map(|file| file.size).sum();
+    progress.phase("validate", whole, Unit::Bytes);
     let mut files = Vec::new();
     let mut bad = Vec::new();
     let mut done = 0;
-    for file in super::each_once(&package.files) {
+    for file in &package.files {
         let mut row =
-            ValidatedFile { file_name: file.file_name.to_string(), verdict: "good".to_owned(), detail: None };
-        match (file.state, file.sha256) {
-            (FileState::Stored, Some(sha256)) => {
+            ValidatedFile { file_name: file.name.clone(), verdict: "good".to_owned(), detail: None };
+        match file.content {
+            Some(sha256) => {
                 let library = site.library.clone();
                 let verdict = tokio::task::spawn_blocking(move || library.verify(sha256))
                     .await
@@ -110,11 +181,11 @@ async fn all(
                     Err(error) => return Err(problem(error)),
                 }
                 if row.verdict != "good" {
-                    error!(content.sha256 = %sha256, "{} of package {} is {}", file.file_name, package.package.id, row.verdict);
+                    error!(content.sha256 = %sha256, "{} of package {} is {}", file.name, package.id, row.verdict);
                     bad.push(sha256);
                 }
             }
-            _ => row.verdict = "not downloaded".to_owned(),
+            None => row.verdict = "not downloaded".to_owned(),
         }
         done += file.size;
         progress.at("validate", done);
@@ -127,7 +198,7 @@ async fn all(
     }
     progress.end("validate", format!("{} bad", bad.len()));
     let now = clock::now();
-    let wanted = id.clone();
+    let wanted = package.id.clone();
     site.write(move |w| w.mark_validated(&wanted, now)).await?;
     let problem = (!bad.is_empty()).then(|| {
         let mut problem = Problem::new(
@@ -136,18 +207,26 @@ async fn all(
                 "{} of {} files of package `{}` are not what they should be",
                 bad.len(),
                 files.len(),
-                package.package.name
+                package.name
             ),
         );
         for file in files.iter().filter(|file| matches!(file.verdict.as_str(), "corrupt" | "missing")) {
             let detail = file.detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
             problem = problem.because(format!("{}: {}{detail}", file.file_name, file.verdict));
         }
-        problem.help(format!(
-            "`spsync package validate {} --repair` sets them aside and fetches them again",
-            package.package.id
-        ))
+        problem.help(match package.fetched {
+            true => format!(
+                "`spsync package validate {} --repair` sets them aside and fetches them again",
+                package.id
+            ),
+            // Nobody but an operator has the files of images and applications.
+            false => {
+                "add the same file again with `spsync image add` or `spsync app add`, under another name: \
+                      whatever has that content has it again"
+                    .to_owned()
+            }
+        })
     });
-    let validated = Validated { package: package.package.id, name: package.package.name, files };
+    let validated = Validated { package: package.id.clone(), name: package.name.clone(), files };
     Ok((Answer::partly(&validated, problem)?, bad))
 }

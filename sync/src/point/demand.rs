@@ -15,7 +15,7 @@ use catalog::problem::{Code, Coded as _, Problem};
 use dp::library::{Library, Part};
 use dp::server::{Access, Eventually, LogThrottle, Offer, Origin, PullLimits, Pulls, Refusal, Servable};
 use dp::transfer::web::Exchange;
-use dp::transfer::{Fetched, Policy, RateLimit};
+use dp::transfer::{Fetched, Policy};
 use http::StatusCode;
 use jiff::SignedDuration;
 use schema::pulled::PulledRow;
@@ -26,7 +26,7 @@ use super::call;
 use super::cloud::Cloud;
 use super::evict::{self, Held, Wish};
 use super::parts::{self, Which, drop_left_over};
-use super::work::Sources;
+use super::sources::Sources;
 use crate::clock;
 use crate::keys::Secret;
 use crate::packages::content::{still_there, take_away};
@@ -44,8 +44,6 @@ struct Demand {
     cloud: Option<Cloud>,
     /// Connections stay open from one question to the next: a client waits for its first byte.
     sources: Mutex<Option<(Way, Arc<Sources>)>>,
-    /// The rate of the assignment, shared by all that comes so.
-    rate: Mutex<Option<(u64, Arc<RateLimit>)>>,
     unanswered: LogThrottle,
 }
 
@@ -62,9 +60,8 @@ pub fn open(site: &Arc<Site>) -> Result<Option<Arc<Pulls>>, Problem> {
         return Ok(None);
     }
     let cloud = Cloud::of(&settings)?;
-    let (sources, rate) = (Mutex::default(), Mutex::default());
     let unanswered = LogThrottle::new(10, Duration::from_secs(60));
-    let demand = Demand { site: Arc::downgrade(site), cloud, sources, rate, unanswered };
+    let demand = Demand { site: Arc::downgrade(site), cloud, sources: Mutex::default(), unanswered };
     let (wait, usual) = (settings.dp.on_demand_wait, PullLimits::default());
     let limits = PullLimits { wait, remembered: usual.remembered.min(wait), ..usual };
     // Clients wait: who does not answer soon is passed by.
@@ -173,7 +170,7 @@ impl Demand {
             servable: Servable::new(said.size, Some(said.sha1), said.name).with_access(access),
             sources: all,
             pieces: Pieces::new(said.size, said.pieces),
-            rate: assignment.rate.map(|rate| self.rate(rate)),
+            rate: site.point.rate_limit(assignment.rate),
         }))
     }
 
@@ -190,14 +187,6 @@ impl Demand {
         let sources = Arc::new(Sources::new(site, assignment)?);
         *kept = Some((way, sources.clone()));
         Ok(sources)
-    }
-
-    fn rate(&self, rate: u64) -> Arc<RateLimit> {
-        let mut shared = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*shared {
-            Some((same, limit)) if *same == rate => limit.clone(),
-            _ => shared.insert((rate, Arc::new(RateLimit::new(rate)))).1.clone(),
-        }
     }
 }
 

@@ -16,12 +16,16 @@ use uuid::Uuid;
 use super::{call, enrol};
 use crate::clock;
 use crate::keys::Secret;
-use crate::points::wire::{Assignment, HEART_BEAT, LARGEST_ASSIGNMENT, LONGEST_WAIT, Report, ServedBytes};
+use crate::points::wire::{
+    Assignment, HEART_BEAT, LARGEST_ASSIGNMENT, LONGEST_WAIT, Report, Said, ServedBytes,
+};
 use crate::site::Site;
 
 /// Pauses after failures: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// The most contents that one report says are lacking: what has no room is said when others have come.
+const MOST_LACKING_IN_ALL: usize = 4_000;
 /// Reports that follow each other at once are one.
 const GATHER: Duration = Duration::from_millis(200);
 
@@ -257,6 +261,12 @@ impl Link {
             .map_err(crate::site::problem)?;
         let report = {
             let inner = self.site.point.lock();
+            let mut room = MOST_LACKING_IN_ALL;
+            let packages = inner.said.values().map(|said| {
+                let lacks: Vec<_> = said.lacks.iter().take(room).copied().collect();
+                room -= lacks.len();
+                Said { lacks, ..said.clone() }
+            });
             Report {
                 instance: self.who.instance,
                 boot: self.who.boot,
@@ -264,7 +274,7 @@ impl Link {
                 program: env!("CARGO_PKG_VERSION").to_owned(),
                 free: free.saturating_sub(kept),
                 on_demand: self.site.settings().dp.on_demand,
-                packages: inner.said.values().cloned().collect(),
+                packages: packages.collect(),
                 served: self.served(),
             }
         };

@@ -16,6 +16,7 @@ pub mod enrol;
 mod evict;
 mod link;
 mod parts;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -27,6 +28,7 @@ use catalog::digest::Sha256Digest;
 use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
 use dp::server::{Access, Pulls, Servable, Shelf};
+use dp::transfer::RateLimit;
 use jiff::Timestamp;
 use schema::{Reader, SchemaError};
 use serde::{Deserialize, Serialize};
@@ -48,6 +50,8 @@ pub struct Live {
     news: watch::Sender<u64>,
     /// What it fetches because it is asked for it, where that is on.
     pub pulls: OnceLock<Arc<Pulls>>,
+    /// The rate of the assignment, shared by all that is fetched, for whatever reason.
+    rate: Mutex<Option<(u64, Arc<RateLimit>)>>,
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +72,7 @@ impl Default for Live {
             assigned: watch::Sender::new(0),
             news: watch::Sender::new(0),
             pulls: OnceLock::new(),
+            rate: Mutex::default(),
         }
     }
 }
@@ -143,6 +148,14 @@ impl Live {
         inner.assignment = Arc::new(assignment);
         drop(inner);
         self.assigned.send_modify(|count| *count += 1);
+    }
+
+    /// What all that is fetched at `rate` shares.
+    fn rate_limit(&self, rate: Option<u64>) -> Option<Arc<RateLimit>> {
+        let rate = rate?;
+        let mut shared = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = shared.take().filter(|(same, _)| *same == rate);
+        Some(shared.insert(known.unwrap_or_else(|| (rate, Arc::new(RateLimit::new(rate))))).1.clone())
     }
 
     /// The site is to tell everything again.
@@ -234,7 +247,7 @@ pub fn instance(path: &std::path::Path) -> Result<Uuid, Problem> {
     Ok(instance)
 }
 
-/// What a point may serve: those files of its assignment that are here, and what was pulled. The names of the others are
+/// What a point may serve: those files of its assignment that are here, those that leave too, and what was pulled. The names of the others are
 /// known, so that they can be asked for.
 ///
 /// # Errors
@@ -243,9 +256,10 @@ pub fn shelf(reader: &Reader<'_>, assignment: &Assignment) -> Result<Shelf, Sche
     let mut shelf = Shelf::default();
     let here = reader.content_digests()?;
     for package in &assignment.packages {
-        for file in &package.files {
+        // A name that two versions have means the present one.
+        for file in package.all_files() {
             let name = file.name.as_str().to_ascii_lowercase();
-            shelf.packages.insert((package.package.clone(), name), file.sha256);
+            shelf.packages.entry((package.package.clone(), name)).or_insert(file.sha256);
             shelf.name(file.sha1, file.sha256);
             if here.contains(&file.sha256) {
                 let access = if file.private { Access::Private } else { Access::Public };

@@ -13,7 +13,7 @@ use dp::library::{LibraryError, Part};
 use dp::server::Pulls;
 use tracing::info;
 
-use crate::points::wire::Assignment;
+use crate::points::wire::{Assigned, Assignment};
 use crate::site::{Site, problem};
 
 /// How long a part waits for whoever asks for its file again.
@@ -24,7 +24,7 @@ const TRIES: u32 = 10;
 
 /// What is given to this point.
 pub(super) fn assigned(assignment: &Assignment) -> HashSet<Sha256Digest> {
-    assignment.packages.iter().flat_map(|package| &package.files).map(|file| file.sha256).collect()
+    assignment.packages.iter().flat_map(Assigned::all_files).map(|file| file.sha256).collect()
 }
 
 /// Whether nobody goes on with a part.

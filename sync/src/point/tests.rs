@@ -26,6 +26,8 @@ fn assignment(files: &[&[u8]]) -> Assignment {
         work: Work::Send,
         order: 1,
         files: files.iter().map(file).collect(),
+        leaving: Vec::new(),
+        hold: false,
     };
     Assignment { packages: vec![package], ..Assignment::default() }
 }
@@ -112,4 +114,14 @@ async fn a_leap_of_the_clock_makes_nothing_old_and_what_was_given_does_not_go() 
     demand::evict(&site, (0, 0)).await.unwrap();
     let left: Vec<_> = pulled().await.iter().map(|row| row.sha256).collect();
     assert_eq!(left, [Sha256Digest::of(&given)], "{before:?}");
+}
+
+#[test]
+fn all_that_is_fetched_shares_one_rate() {
+    let live = Live::default();
+    let limit = |rate| live.rate_limit(rate);
+    let first = limit(Some(5)).expect("a limit");
+    assert!(Arc::ptr_eq(&first, &limit(Some(5)).expect("a limit")));
+    assert!(limit(None).is_none());
+    assert!(!Arc::ptr_eq(&first, &limit(Some(6)).expect("a limit")), "another rate");
 }

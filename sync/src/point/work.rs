@@ -1,52 +1,59 @@
 //! What a point does for its assignment: drop what is not in it, fetch what is missing, read again what is to be validated.
 //!
 //! One package at a time, in the order of the assignment. Work goes on while another assignment still wants the same
-//! order; else it is left, and what has arrived is kept for the next time.
+//! order; else it is left, and what has arrived is kept for the next time. A file that nobody gives does not keep the others back.
+//! Where the site itself is away, nothing has failed: the order waits until there is contact.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use catalog::digest::{PIECE_SIZE, Pieces, Sha256Digest};
+use catalog::digest::Sha256Digest;
 use catalog::id::PackageId;
 use catalog::problem::{Code, Coded as _, Problem};
 use dp::library::{Library, LibraryError, Verdict};
-use dp::server::{Access, Brought, Offer, Servable, read_hash_file};
-use dp::transfer::web::{Small, Web};
-use dp::transfer::{At, Doing, Job, Known, Policy, RateLimit, Source, SourceKind};
+use dp::server::{Access, Brought, Offer, Servable};
+use dp::transfer::{Doing, FetchError, Job, Known, Policy};
 use schema::assignment::AssignedWork;
 use schema::points::{ContentState, Work};
-use tracing::{debug, error, info, warn};
-use url::Url;
+use tracing::{error, info, warn};
 
-use super::call;
 use super::parts::{Which, drop_left_over};
+use super::sources::{Sources, site_was_away};
 use crate::clock;
-use crate::keys::Secret;
-use crate::packages::content::{set_aside, still_there, take_away};
-use crate::points::wire::{Assigned, AssignedFile, Assignment, Said};
+use crate::packages::content::{forget_missing, set_aside, still_there, take_away};
+use crate::points::wire::{Assigned, AssignedFile, Assignment, MOST_LACKING, Said};
 use crate::site::{Site, problem};
 
 /// How often progress is said.
 const SAY: Duration = Duration::from_secs(1);
 /// After a failure of our own, as a disk that does not answer.
 const PAUSE: Duration = Duration::from_secs(5);
-
-/// The most bytes of a file with the hashes of pieces: enough for contents of 80 GiB.
-const LARGEST_HASH_FILE: u64 = 4 << 20;
+/// How long the site is left alone where it was away and nobody says that it is back: at first, and at most.
+const FIRST_AWAY: Duration = Duration::from_secs(2);
+const LONGEST_AWAY: Duration = Duration::from_secs(60);
 
 /// Works for ever.
 pub(super) async fn run(site: &Arc<Site>) {
     let mut assigned = site.point.assigned.subscribe();
+    let mut away = FIRST_AWAY;
     loop {
         assigned.mark_unchanged();
         let (_, assignment) = site.point.assignment();
-        match round(site, &assignment, &mut assigned).await {
-            // What has changed meanwhile is looked at again.
-            Ok(true) => {}
-            Ok(false) => {
+        let ended = round(site, &assignment, &mut assigned).await;
+        if !matches!(ended, Ok(Round::SiteAway)) {
+            away = FIRST_AWAY;
+        }
+        match ended {
+            Ok(Round::Moved) => {}
+            Ok(Round::Done) => {
                 let _ = assigned.changed().await;
+            }
+            Ok(Round::SiteAway) => {
+                // Told of contact at once. Who asks for the assignment may not have noticed that the site was away.
+                let _ = tokio::time::timeout(away, assigned.changed()).await;
+                away = (away * 2).min(LONGEST_AWAY);
             }
             Err(problem) => {
                 error!("the assignment cannot be worked on: {problem}");
@@ -58,12 +65,36 @@ pub(super) async fn run(site: &Arc<Site>) {
 
 type Changes = tokio::sync::watch::Receiver<u64>;
 
-/// One pass over the assignment; whether it has changed meanwhile.
+/// What came of one pass over the assignment.
+enum Round {
+    /// There is nothing to do until something changes.
+    Done,
+    /// It has changed meanwhile: it is looked at again.
+    Moved,
+    /// Something is to be fetched, and the site cannot be reached.
+    SiteAway,
+}
+
+/// Why the work for a package is not done.
+enum Stop {
+    /// It has failed.
+    Failed(Problem),
+    /// The site cannot be reached: the order waits.
+    SiteAway(Problem),
+}
+
+impl From<Problem> for Stop {
+    fn from(problem: Problem) -> Self {
+        Self::Failed(problem)
+    }
+}
+
+/// One pass over the assignment.
 async fn round(
     site: &Arc<Site>,
     assignment: &Arc<Assignment>,
     changes: &mut Changes,
-) -> Result<bool, Problem> {
+) -> Result<Round, Problem> {
     let over: HashMap<PackageId, AssignedWork> = site
         .read(|r| r.assigned_work())
         .await?
@@ -73,12 +104,16 @@ async fn round(
     if !assignment.point.is_empty() {
         drop_the_rest(site, assignment).await?;
     }
-    let mut moved = false;
-    for package in &assignment.packages {
-        let size = package.files.iter().map(|file| file.size).sum();
+    let there = site.read(|r| r.content_digests()).await?;
+    let (mut moved, mut site_away) = (false, false);
+    for package in assignment.packages.iter().filter(|package| !package.hold) {
+        let size: u64 = package.files.iter().map(|file| file.size).sum();
         if let Some(work) = over.get(&package.package).filter(|work| work.order == package.order) {
-            let done = if work.state == ContentState::Success { size } else { here(site, package).await? };
-            say(site, package, work.state, done, work.problem.clone());
+            say_over(site, package, work, &there);
+            continue;
+        }
+        if site_away && assignment.pull_from.is_empty() {
+            say(site, package, ContentState::Queued, here(site, package).await?, None);
             continue;
         }
         let validates = matches!(package.work, Work::Validate);
@@ -99,20 +134,26 @@ async fn round(
                     // The rest of the assignment may be another one; this package's work goes on if it is still wanted.
                     moved = true;
                     let (_, now) = site.point.assignment();
-                    let same = |it: &Assigned| it.package == package.package && it.order == package.order;
+                    let same = |it: &Assigned| it.package == package.package && it.order == package.order && !it.hold;
                     let held_back = site.point.is_shut_out() || (now.paused.is_some() && !no_line);
                     if !now.packages.iter().any(same) || held_back || now.rate != assignment.rate {
-                        return Ok(true);
+                        return Ok(Round::Moved);
                     }
                 }
             }
         };
         let (state, why) = match ended {
             Ok(()) => (ContentState::Success, None),
-            Err(problem) if validates || problem.code == Code::ValidationFailed => {
+            Err(Stop::SiteAway(problem)) => {
+                warn!("package {} version {} waits: {problem}", package.package, package.version);
+                say(site, package, ContentState::Queued, here(site, package).await?, None);
+                site_away = true;
+                continue;
+            }
+            Err(Stop::Failed(problem)) if validates || problem.code == Code::ValidationFailed => {
                 (ContentState::Warning, Some(problem))
             }
-            Err(problem) => (ContentState::Failed, Some(problem)),
+            Err(Stop::Failed(problem)) => (ContentState::Failed, Some(problem)),
         };
         match &why {
             None => info!("package {} version {} is here, verified", package.package, package.version),
@@ -120,22 +161,41 @@ async fn round(
                 warn!("package {} version {} is {state}: {problem}", package.package, package.version)
             }
         }
-        let work = AssignedWork {
-            package: package.package.clone(),
-            order: package.order,
-            state,
-            problem: why.clone(),
-        };
-        site.write(move |w| w.record_assigned_work(&work)).await?;
-        let done = if state == ContentState::Success { size } else { here(site, package).await? };
-        say(site, package, state, done, why);
+        let work =
+            AssignedWork { package: package.package.clone(), order: package.order, state, problem: why };
+        let recorded = work.clone();
+        site.write(move |w| w.record_assigned_work(&recorded)).await?;
+        say_over(site, package, &work, &site.read(|r| r.content_digests()).await?);
     }
-    Ok(moved || changes.has_changed().unwrap_or(false))
+    Ok(match moved || changes.has_changed().unwrap_or(false) {
+        true => Round::Moved,
+        false if site_away => Round::SiteAway,
+        false => Round::Done,
+    })
 }
 
 fn say(site: &Site, package: &Assigned, state: ContentState, done: u64, problem: Option<Problem>) {
-    site.point
-        .say(Said { package: package.package.clone(), order: package.order, state, done, problem }, true);
+    let (package, order) = (package.package.clone(), package.order);
+    site.point.say(Said { package, order, state, done, problem, lacks: Vec::new() }, true);
+}
+
+/// Says how work that is over has ended; and where something of what is `there` no longer is, what is gone.
+fn say_over(site: &Site, package: &Assigned, work: &AssignedWork, there: &HashSet<Sha256Digest>) {
+    let said = told_of(package, work, there);
+    site.point.say(said, true);
+}
+
+/// What is said of work that is over. Pure.
+fn told_of(package: &Assigned, work: &AssignedWork, there: &HashSet<Sha256Digest>) -> Said {
+    let (here, gone): (Vec<_>, Vec<_>) = package.files.iter().partition(|file| there.contains(&file.sha256));
+    let (state, problem) = match work.state {
+        ContentState::Success if !gone.is_empty() => (ContentState::Warning, Some(not_well(package, &gone))),
+        state => (state, work.problem.clone()),
+    };
+    let mut lacks: Vec<_> = gone.iter().map(|file| file.sha256).collect();
+    lacks.truncate(MOST_LACKING);
+    let (package, order) = (package.package.clone(), package.order);
+    Said { package, order, state, done: here.iter().map(|file| file.size).sum(), problem, lacks }
 }
 
 /// Bytes of a package that are here.
@@ -156,7 +216,7 @@ async fn here(site: &Arc<Site>, package: &Assigned) -> Result<u64, Problem> {
 /// Takes away what no package of the assignment has.
 async fn drop_the_rest(site: &Arc<Site>, assignment: &Assignment) -> Result<(), Problem> {
     let wanted: HashSet<_> =
-        assignment.packages.iter().flat_map(|package| &package.files).map(|file| file.sha256).collect();
+        assignment.packages.iter().flat_map(Assigned::all_files).map(|file| file.sha256).collect();
     for row in site.read(|r| r.pulled_contents()).await? {
         // It stays from now on until it is taken off.
         if wanted.contains(&row.sha256) {
@@ -180,12 +240,12 @@ async fn drop_the_rest(site: &Arc<Site>, assignment: &Assignment) -> Result<(), 
 }
 
 /// Does what is asked for one package.
-async fn work_on(site: &Arc<Site>, assignment: &Assignment, package: &Assigned) -> Result<(), Problem> {
+async fn work_on(site: &Arc<Site>, assignment: &Assignment, package: &Assigned) -> Result<(), Stop> {
     let reads_again = !matches!(package.work, Work::Send);
     if reads_again {
         let bad = read_again(site, package).await?;
         match package.work {
-            Work::Validate if !bad.is_empty() => return Err(not_well(package, &bad)),
+            Work::Validate if !bad.is_empty() => return Err(not_well(package, &bad).into()),
             Work::Validate => return Ok(()),
             _ => {}
         }
@@ -222,7 +282,7 @@ async fn read_again<'p>(site: &Arc<Site>, package: &'p Assigned) -> Result<Vec<&
             Ok(Verdict::Missing) => {
                 error!(content.sha256 = %sha256, "{name} of package {id} is not there");
                 bad.push(file);
-                forget_missing(site, file).await
+                forget_missing(site, file.wanted(), sha256).await
             }
             Err(error) if !error.is_damage() => {
                 error!(content.sha256 = %sha256, "{name} of package {id} cannot be read: {error}");
@@ -241,22 +301,12 @@ async fn read_again<'p>(site: &Arc<Site>, package: &'p Assigned) -> Result<Vec<&
     failed.map_or(Ok(bad), Err)
 }
 
-/// Nobody counts on it any more, unless it has come meanwhile.
-async fn forget_missing(site: &Arc<Site>, file: &AssignedFile) -> Result<(), Problem> {
-    let (library, sha256, wanted) = (site.library.clone(), file.sha256, file.wanted());
-    site.write(move |w| match library.find(&wanted) {
-        Some(_) => Ok(()),
-        None => w.forget_content(sha256),
-    })
-    .await?;
-    site.refresh_shelf().await
-}
-
+/// Fetches what is missing, as far as anybody has it; then the first reason why something is missing still.
 async fn fetch_what_is_missing(
     site: &Arc<Site>,
     assignment: &Assignment,
     package: &Assigned,
-) -> Result<(), Problem> {
+) -> Result<(), Stop> {
     let mut missing: Vec<AssignedFile> = Vec::new();
     for file in &package.files {
         let sha256 = file.sha256;
@@ -274,11 +324,12 @@ async fn fetch_what_is_missing(
         attempts_per_source: settings.sync.retry.max,
         first_delay: settings.sync.retry.first,
         longest_delay: settings.sync.retry.longest,
-        rate: assignment.rate.map(RateLimit::new).map(Arc::new),
+        rate: site.point.rate_limit(assignment.rate),
         // A client may have asked for it before: then it arrives already.
         busy_wait: Duration::from_secs(3_600),
         ..Policy::default()
     };
+    let mut lacking: Option<Problem> = None;
     for file in missing {
         let job =
             Job { file_name: file.name.clone(), wanted: file.wanted(), sources: sources.of(file.sha256)? };
@@ -300,12 +351,23 @@ async fn fetch_what_is_missing(
                 Doing::Verifying => ContentState::Verifying,
                 _ => ContentState::Sending,
             };
-            let said = Said { package: id.clone(), order, state, done: before + at.have, problem: None };
+            let (package, done, lacks) = (id.clone(), before + at.have, Vec::new());
+            let said = Said { package, order, state, done, problem: None, lacks };
             let second = began.elapsed().as_millis() as u64 / SAY.as_millis() as u64;
             live.point.say(said, told.swap(second, Ordering::Relaxed) != second);
         })
-        .await
-        .map_err(|error| error.problem())?;
+        .await;
+        let fetched = match fetched {
+            Ok(fetched) => fetched,
+            Err(away) if site_was_away(&away) => return Err(Stop::SiteAway(away.problem())),
+            // Nobody gives this one; they may give the others.
+            Err(error @ FetchError::AllFailed { .. }) => {
+                warn!(content.sha256 = %file.sha256, "{} of package {} is left out: {}", file.name, package.package, error.problem());
+                lacking.get_or_insert(error.problem());
+                continue;
+            }
+            Err(error) => return Err(error.problem().into()),
+        };
         record(site, &file, &fetched).await?;
         drop(followed);
         done += file.size;
@@ -313,7 +375,7 @@ async fn fetch_what_is_missing(
             info!("{} bytes of {} came from {}", served.bytes, file.name, served.name);
         }
     }
-    Ok(())
+    lacking.map_or(Ok(()), |problem| Err(problem.into()))
 }
 
 /// The bytes are in the library: they may be served.
@@ -357,57 +419,75 @@ async fn enough_space(site: &Arc<Site>, package: &Assigned, missing: &[AssignedF
     Ok(())
 }
 
-/// Where files are fetched from: the points that were named, in order, then the site.
-pub(super) struct Sources {
-    pub(super) base: Url,
-    pub(super) site: Arc<Web>,
-    points: Vec<(Url, Arc<Web>)>,
-}
+#[cfg(test)]
+mod tests {
+    use catalog::digest::Sha1Digest;
 
-impl Sources {
-    pub(super) fn new(site: &Site, assignment: &Assignment) -> Result<Self, Problem> {
-        let settings = site.settings();
-        let key = Secret::of_file(&settings.point_key_file())?;
-        let mut points = Vec::new();
-        for address in &assignment.pull_from {
-            let Ok(url) = Url::parse(&format!("{}/", address.trim_end_matches('/'))) else { continue };
-            let web = call::web(&url, settings.dp.ca_file(), None)?;
-            points.push((url, web));
-        }
-        let base = call::base(&settings.dp.site)?;
-        let site = call::web_with_key(&base, settings.dp.ca_file(), &key, settings.dp.allow_plain_key)?;
-        Ok(Self { site, base, points })
+    use super::*;
+
+    #[tokio::test]
+    async fn a_site_that_is_away_is_no_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = crate::config::Settings::default();
+        settings.site.data_dir = folder.path().join("point");
+        settings.download.min_free = 0;
+        settings.dp.role = schema::points::PointRole::Standard;
+        // Nobody may listen there, and who is not root could not.
+        settings.dp.site = "http://127.0.0.1:1/".to_owned();
+        settings.sync.retry.max = 1;
+        let site = Site::open(crate::config::Loaded::from(settings)).await.unwrap();
+        let key = crate::keys::Secret::new().unwrap().reveal();
+        crate::keys::write_private(&site.settings().point_key_file(), key.as_bytes()).unwrap();
+        let packages = vec![package(Work::Send), Assigned { hold: true, ..package(Work::Resend) }];
+        site.point.adopt(
+            "one".to_owned(),
+            Assignment { point: "lyon".to_owned(), packages, ..Assignment::default() },
+        );
+        let mut changes = site.point.assigned.subscribe();
+        let ended = round(&site, &site.point.assignment().1, &mut changes).await.unwrap();
+        assert!(matches!(ended, Round::SiteAway));
+        let said = site.point.status("").packages;
+        assert_eq!(said.iter().map(|said| said.state).collect::<Vec<_>>(), [ContentState::Queued]);
+        assert!(site.read(|r| r.assigned_work()).await.unwrap().is_empty(), "the order is open");
     }
 
-    /// What the site says that the pieces are, so that a point that lies costs one of them and not the file. Without an answer
-    /// the digest of the whole decides alone.
-    async fn pieces(&self, content: Sha256Digest, size: u64) -> Option<Pieces> {
-        if size <= PIECE_SIZE as u64 {
-            return None; // its one piece is the whole
-        }
-        let url = call::join(&self.base, &format!("point/content/{content}/pieceshash")).ok()?;
-        match self.site.get_small(&url, LARGEST_HASH_FILE, None).await {
-            Ok(Small::Body { bytes, .. }) => read_hash_file(&bytes, size),
-            Ok(Small::NotModified) => None,
-            Err(fault) => {
-                debug!("the site tells no pieces of {content}: {fault}");
-                None
-            }
-        }
-    }
-
-    pub(super) fn of(&self, content: Sha256Digest) -> Result<Vec<Source>, Problem> {
-        let source = |url: Url, web: &Arc<Web>| Source {
-            kind: SourceKind::DistributionPoint,
-            name: url.origin().ascii_serialization(),
-            at: At::Url(url),
-            web: web.clone(),
+    fn package(work: Work) -> Assigned {
+        let file = |n: u8| AssignedFile {
+            name: format!("{n}.esd").parse().expect("a name"),
+            sha256: Sha256Digest([n; 32]),
+            sha1: Sha1Digest([n; 20]),
+            size: u64::from(n),
+            private: false,
         };
-        let mut sources = Vec::new();
-        for (base, web) in &self.points {
-            sources.push(source(call::join(base, &format!("content/{content}"))?, web));
+        Assigned {
+            package: "XYZ00001".parse().expect("an id"),
+            name: "p".to_owned(),
+            version: 2,
+            work,
+            order: 7,
+            files: vec![file(1), file(2), file(4)],
+            leaving: vec![file(8)],
+            hold: false,
         }
-        sources.push(source(call::join(&self.base, &format!("point/content/{content}"))?, &self.site));
-        Ok(sources)
+    }
+
+    #[test]
+    fn what_was_there_and_is_gone_is_told_with_its_name() {
+        let package = package(Work::Send);
+        let there = |numbers: &[u8]| numbers.iter().map(|n| Sha256Digest([*n; 32])).collect::<HashSet<_>>();
+        let full = Problem::new(Code::DpDiskFull, "full");
+        use ContentState::{Failed, Success, Warning};
+        for (ended, problem, here, state, code, done, lacks) in [
+            (Success, None, vec![1, 2, 4], Success, None, 7, vec![]),
+            (Success, None, vec![1, 4, 8], Warning, Some(Code::ValidationFailed), 5, vec![2]),
+            (Failed, Some(full.clone()), vec![1], Failed, Some(Code::DpDiskFull), 1, vec![2, 4]),
+            (Warning, Some(full), vec![1, 2, 4], Warning, Some(Code::DpDiskFull), 7, vec![]),
+        ] {
+            let work = AssignedWork { package: package.package.clone(), order: 7, state: ended, problem };
+            let said = told_of(&package, &work, &there(&here));
+            assert_eq!((said.state, said.done, said.order), (state, done, 7), "{ended} {here:?}");
+            assert_eq!(said.problem.map(|problem| problem.code), code, "{ended} {here:?}");
+            assert_eq!(said.lacks, lacks.iter().map(|n| Sha256Digest([*n; 32])).collect::<Vec<_>>());
+        }
     }
 }

@@ -7,6 +7,7 @@ use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use schema::distribution::ShelfRow;
 use schema::points::{ContentState, PointRow};
 use schema::{Reader, SchemaError};
 
@@ -60,18 +61,14 @@ fn read(
     };
     let mut packages = Vec::new();
     for placed in reader.placements_on(id)? {
-        if matches!(placed.state, ContentState::Removing | ContentState::Cancelled) {
+        if placed.state == ContentState::Removing {
             continue;
         }
-        let files = reader.placed_files(&placed.package, id)?.into_iter().map(|file| AssignedFile {
-            name: file.file_name,
-            sha256: file.sha256,
-            sha1: file.sha1,
-            size: file.size,
-            private: file.private,
-        });
+        let files = |rows: Vec<ShelfRow>| rows.into_iter().map(file).collect();
         packages.push(Assigned {
-            files: files.collect(),
+            files: files(reader.placed_files(&placed.package, id)?),
+            leaving: files(reader.leaving_files(&placed.package, id)?),
+            hold: placed.state == ContentState::Cancelled,
             package: placed.package,
             name: placed.name,
             version: placed.version,
@@ -79,7 +76,7 @@ fn read(
             order: placed.order,
         });
     }
-    let is_private = packages.iter().any(|package: &Assigned| package.files.iter().any(|file| file.private));
+    let is_private = packages.iter().flat_map(Assigned::all_files).any(|file| file.private);
     let keys = if is_private { reader.valid_keys()? } else { Vec::new() };
     Ok(Assignment {
         keys,
@@ -92,6 +89,16 @@ fn read(
         pull_from: point.pull_from.iter().filter_map(addresses).collect(),
         packages,
     })
+}
+
+fn file(row: ShelfRow) -> AssignedFile {
+    AssignedFile {
+        name: row.file_name,
+        sha256: row.sha256,
+        sha1: row.sha1,
+        size: row.size,
+        private: row.private,
+    }
 }
 
 /// Why nothing may be fetched now.

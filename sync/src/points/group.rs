@@ -69,15 +69,12 @@ pub async fn join(
     for point in points {
         rows.push(named(site, point).await?);
     }
-    if caller.dry_run {
-        let names: Vec<_> = rows.iter().map(|row| row.name.clone()).collect();
-        let plan = serde_json::json!({ "group": group.name, "would_join": names, "packages": group.packages, "dry_run": true });
-        return Answer::of(&plan);
-    }
+    let names: Vec<_> = rows.iter().map(|row| row.name.clone()).collect();
     let (who, wanted) = (caller.who.clone(), group.clone());
     let retry = site.settings().dp.retry.clone();
+    // What would happen is what happens, undone: whether the packages have room is counted as well.
     let refused = site
-        .write(move |w| {
+        .write_unless(caller.dry_run, move |w| {
             let now = clock::now();
             let mut refused = Vec::new();
             let mut packages = Vec::new();
@@ -96,14 +93,20 @@ pub async fn join(
             Ok(refused)
         })
         .await?;
-    site.points.changed();
-    site.refresh_shelf().await?;
     let problem = (!refused.is_empty()).then(|| {
         let message = format!("{} packages of group `{}` could not be sent", refused.len(), group.name);
         refused.iter().take(20).fold(Problem::new(Code::PackagePartlyDone, message), |problem, cause| {
             problem.because(cause.clone())
         })
     });
+    if caller.dry_run {
+        let plan = serde_json::json!({
+            "group": group.name, "would_join": names, "packages": group.packages, "dry_run": true,
+        });
+        return Answer::partly(&plan, problem);
+    }
+    site.points.changed();
+    site.refresh_shelf().await?;
     let now = self::group(site, &group.name).await?;
     Answer::partly(&now, problem)
 }

@@ -7,6 +7,9 @@
 //!    │          ▼          ▼            └─ withdraw, from anywhere ──▶ removing ──▶ gone
 //!    └─ retry ─ failed | cancelled
 //! ```
+//! A state says what is being done for a package as a whole. Which of its files a point has is kept beside it (`held` of
+//! `distributed_file`): those stay and are served whatever is under way, until they are found bad or the package is taken off.
+//!
 //! A point says how it is doing about a numbered order. What it says about another order than the present one is late, and
 //! changes nothing.
 
@@ -35,6 +38,8 @@ pub enum Event {
     Retry,
     /// The pause before the next try is over.
     RetryDue,
+    /// The point has found by itself that files which it had are gone or bad, and serves them no more: they are to be fetched.
+    Mend,
     /// It is taken off.
     Withdraw,
     /// The point says how it is doing.
@@ -95,6 +100,15 @@ pub fn on(
             with(State::Queued, placed.work).map(|it| Placement { retries_left: left, ..it })
         }
         (Event::RetryDue, _) => None,
+        // So often, and then an operator has to look: a disk that goes bad again and again is not filled for ever.
+        (Event::Mend, State::Warning) if placed.retries_left > 0 => {
+            with(State::Queued, Work::Send).map(|it| Placement {
+                retries_left: placed.retries_left - 1,
+                problem: placed.problem.clone(),
+                ..it
+            })
+        }
+        (Event::Mend, _) => None,
         (Event::Withdraw, State::Removing) => None,
         (Event::Withdraw, _) => with(State::Removing, Work::Send),
         (Event::Said(said), _) if said.order != placed.order => None,
@@ -154,6 +168,7 @@ mod tests {
             point_id: 2,
             point: "lyon".to_owned(),
             version: 1,
+            latest: 1,
             state,
             work: Work::Send,
             order: 7,
@@ -170,7 +185,7 @@ mod tests {
     fn said(state: State) -> Event {
         let problem = (state == State::Failed).then(|| Problem::new(Code::DpDiskFull, "full"));
         let package = "XYZ00001".parse().expect("an id");
-        Event::Said(Said { package, order: 7, state, done: 40, problem })
+        Event::Said(Said { package, order: 7, state, done: 40, problem, lacks: Vec::new() })
     }
 
     /// The table: from, what happens, to; `-` for no change, `!` for a refusal.
@@ -197,6 +212,10 @@ mod tests {
             (Success, Event::Retry, "!"),
             (Sending, Event::Retry, "!"),
             (Failed, Event::RetryDue, "-"),
+            (Warning, Event::Mend, "queued"),
+            (Success, Event::Mend, "-"),
+            (Failed, Event::Mend, "-"),
+            (Cancelled, Event::Mend, "-"),
             (Sending, Event::Withdraw, "removing"),
             (Success, Event::Withdraw, "removing"),
             (Removing, Event::Withdraw, "-"),
@@ -257,11 +276,29 @@ mod tests {
             state: State::Failed,
             done: 0,
             problem: None,
+            lacks: Vec::new(),
         };
         let over = on(&placed, Event::Said(last), 0, &RETRY, now).unwrap().unwrap();
         assert_eq!((over.state, over.next_retry), (State::Failed, None), "no more tries");
         let again = on(&over, Event::Retry, 99, &RETRY, now).unwrap().unwrap();
         assert_eq!((again.state, again.retries_left), (State::Queued, RETRY.max), "an operator starts anew");
+    }
+
+    #[test]
+    fn what_goes_bad_by_itself_is_mended_so_often_and_then_left_to_an_operator() {
+        let mut placed = Placement { retries_left: 2, work: Work::Validate, ..placed(State::Success) };
+        for left in [1, 0] {
+            placed = on(&placed, said(State::Warning), 0, &RETRY, NOW).unwrap().unwrap();
+            let order = placed.order + 1;
+            placed = on(&placed, Event::Mend, order, &RETRY, NOW).unwrap().unwrap();
+            let found = (placed.state, placed.work, placed.order, placed.retries_left);
+            assert_eq!(found, (State::Queued, Work::Send, order, left), "what is well is not read again");
+            placed = Placement { state: State::Success, order: 7, ..placed };
+        }
+        placed = on(&placed, said(State::Warning), 0, &RETRY, NOW).unwrap().unwrap();
+        assert_eq!(on(&placed, Event::Mend, 99, &RETRY, NOW), Ok(None));
+        let again = on(&placed, Event::Validate { repair: true }, 99, &RETRY, NOW).unwrap().unwrap();
+        assert_eq!(again.retries_left, RETRY.max, "an operator starts anew");
     }
 
     #[test]
@@ -294,12 +331,13 @@ mod tests {
             Just(Event::Cancel),
             Just(Event::Retry),
             Just(Event::RetryDue),
+            Just(Event::Mend),
             Just(Event::Withdraw),
             any::<bool>().prop_map(|repair| Event::Validate { repair }),
             (states, 0..20_u64, any::<u64>()).prop_map(|(state, order, done)| {
                 let package = "XYZ00001".parse().expect("an id");
                 let problem = Some(Problem::new(Code::DpDiskFull, "full"));
-                Event::Said(Said { package, order, state, done, problem })
+                Event::Said(Said { package, order, state, done, problem, lacks: Vec::new() })
             }),
         ]
     }

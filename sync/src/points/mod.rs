@@ -5,6 +5,7 @@
 
 pub mod assign;
 mod certificate;
+pub mod coverage;
 pub mod delivered;
 pub mod grid;
 mod group;
@@ -27,6 +28,7 @@ use schema::points::{ContentState, OWN_POINT, Placement, PointRole, PointRow};
 use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 
+pub use coverage::{Coverage, coverage};
 pub use group::{
     create as group_create, delete as group_delete, join as group_join, leave as group_leave,
     list as group_list, show as group_show,

@@ -1,4 +1,7 @@
 //! What a point says, taken down.
+//!
+//! What it lacks of what it was believed to have, clients are not sent there for any more; and it is asked once more to fetch
+//! that, where it has found it by itself.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,7 +11,7 @@ use schema::keys::Principal;
 use schema::points::ContentState;
 use tracing::{info, warn};
 
-use super::wire::{Report, Said};
+use super::wire::{MOST_LACKING, Report, Said};
 use super::{assign, job};
 use crate::clock;
 use crate::site::Site;
@@ -35,14 +38,20 @@ pub async fn take(
     let write_seen = site.points.is_to_be_written(point, now);
     let placements = site.read(move |r| r.placements_on(point)).await?;
     let retry = site.settings().dp.retry.clone();
-    let mut changed = Vec::new();
+    let (mut changed, mut lacks) = (Vec::new(), Vec::new());
     for said in &report.packages {
         let Some(placed) = placements.iter().find(|placed| placed.package == said.package) else { continue };
+        if said.order == placed.order {
+            lacks.extend(said.lacks.iter().take(MOST_LACKING).copied());
+        }
         // A point's word changes nothing of another order; an operator's refusals do not come from here.
         let event = job::Event::Said(Said { ..said.clone() });
         if let Ok(Some(next)) = job::on(placed, event, placed.order, &retry, now) {
             changed.push((placed.state, next));
         }
+    }
+    if !lacks.is_empty() {
+        lacks = site.read(move |r| r.held_of(point, &lacks)).await?;
     }
     let mut gone = Vec::new();
     if placements.iter().any(|placed| placed.state == ContentState::Removing) {
@@ -58,7 +67,8 @@ pub async fn take(
     let row = all.iter().find(|row| row.id == point);
     let said = row.is_some_and(|row| row.on_demand);
     let elsewhere = row.is_some_and(|row| row.address.as_ref() != Some(&from.to_string()));
-    if !write_seen && changed.is_empty() && gone.is_empty() && said == on_demand && !elsewhere {
+    let quiet = changed.is_empty() && lacks.is_empty() && gone.is_empty();
+    if !write_seen && quiet && said == on_demand && !elsewhere {
         return Ok(());
     }
     for (before, next) in changed.iter().filter(|(before, next)| *before != next.state) {
@@ -71,34 +81,52 @@ pub async fn take(
     }
     let moved = elsewhere
         || said != on_demand
-        || !gone.is_empty()
+        || !(gone.is_empty() && lacks.is_empty())
         || changed.iter().any(|(before, next)| *before != next.state);
     let (id, free, program) = (principal.id, report.free, report.program);
     let program: String = program.chars().filter(|c| !c.is_control()).take(40).collect();
-    site.write(move |w| {
-        w.principal_seen(id, now)?;
-        w.point_seen(point, Some(free), Some(&program), now)?;
-        w.point_on_demand(point, on_demand)?;
-        if elsewhere {
-            w.point_speaks_from(point, from)?;
-        }
-        for (_, next) in &changed {
-            // Decided on what was read before: an operator's change in between has another order, or another state.
-            if w.placement(&next.package, point)?.is_some_and(|placed| {
-                placed.order == next.order
-                    && !matches!(placed.state, ContentState::Removing | ContentState::Cancelled)
-            }) {
-                w.put_placement(next)?;
+    let assigned_anew = site
+        .write(move |w| {
+            w.principal_seen(id, now)?;
+            w.point_seen(point, Some(free), Some(&program), now)?;
+            w.point_on_demand(point, on_demand)?;
+            if elsewhere {
+                w.point_speaks_from(point, from)?;
             }
-        }
-        for package in &gone {
-            if w.placement(package, point)?.is_some_and(|placed| placed.state == ContentState::Removing) {
-                w.withdraw(package, point)?;
+            let mut assigned_anew = false;
+            for (before, next) in &changed {
+                // Decided on what was read before: an operator's change in between has another order, or another state.
+                if w.placement(&next.package, point)?.is_some_and(|placed| {
+                    placed.order == next.order
+                        && !matches!(placed.state, ContentState::Removing | ContentState::Cancelled)
+                }) {
+                    // With the present version what only earlier ones had goes.
+                    assigned_anew |= next.state == ContentState::Success
+                        && !w.leaving_files(&next.package, point)?.is_empty();
+                    w.put_placement(next)?;
+                    if (*before, next.state) == (ContentState::Success, ContentState::Warning)
+                        && let Ok(Some(mended)) =
+                            job::on(next, job::Event::Mend, w.next_order()?, &retry, now)
+                    {
+                        w.put_placement(&mended)?;
+                        assigned_anew = true;
+                    }
+                }
             }
-        }
-        Ok(())
-    })
-    .await?;
+            for content in lacks {
+                w.point_lacks(point, content)?;
+            }
+            for package in &gone {
+                if w.placement(package, point)?.is_some_and(|placed| placed.state == ContentState::Removing) {
+                    w.withdraw(package, point)?;
+                }
+            }
+            Ok(assigned_anew)
+        })
+        .await?;
+    if assigned_anew {
+        site.points.changed();
+    }
     // Clients are sent there from now on, or no longer.
     if moved { site.refresh_locations().await } else { Ok(()) }
 }

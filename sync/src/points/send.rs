@@ -127,7 +127,15 @@ pub fn send_to(
                 package.name,
                 needed - free
             );
-            return Ok(Err(Problem::new(Code::DpDiskFull, message).keeping("nothing was sent")));
+            let full = Problem::new(Code::DpDiskFull, message).keeping("nothing was sent");
+            // What only the earlier version has stays until the new one is there.
+            return Ok(Err(match before {
+                Some(placed) if placed.version != version => full.help(format!(
+                    "make room there; or `spsync package withdraw {id} --from {}` takes the earlier version off first",
+                    point.name
+                )),
+                _ => full,
+            }));
         }
     }
     w.distribute(id, point.id, now)?;

@@ -26,6 +26,8 @@ pub const LARGEST_OFFER: u64 = 8 << 20;
 pub const LARGEST_PLACES: u64 = 1 << 20;
 /// The longest that a question for an assignment waits for another one, in seconds.
 pub const LONGEST_WAIT: u64 = 25;
+/// The most contents of one package that a report says are lacking; the others are said when these have come.
+pub const MOST_LACKING: usize = 100;
 /// How often a point says that it is alive, in seconds.
 pub const HEART_BEAT: u64 = 5;
 
@@ -136,6 +138,19 @@ pub struct Assigned {
     pub order: u64,
     /// Its files.
     pub files: Vec<AssignedFile>,
+    /// Files of earlier versions that are there: they stay until the order is done, and are never fetched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<AssignedFile>,
+    /// An operator called it off: what of it is there stays, and nothing is fetched or read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hold: bool,
+}
+
+impl Assigned {
+    /// Everything that may be there for it.
+    pub fn all_files(&self) -> impl Iterator<Item = &AssignedFile> {
+        self.files.iter().chain(&self.leaving)
+    }
 }
 
 /// One file of it. The site has it at `/point/content/{sha256}`.
@@ -210,6 +225,9 @@ pub struct Said {
     /// Why not well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
+    /// Where it is not well: contents of it that are not there, at most [`MOST_LACKING`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacks: Vec<Sha256Digest>,
 }
 
 /// `GET /point/offer/{sha256}`: a content that a point may fetch because it is asked for it.

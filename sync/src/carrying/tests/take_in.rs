@@ -25,6 +25,8 @@ fn assignment(files: &[(&[u8], u64)]) -> Assignment {
         work: Order::Send,
         order: 1,
         files: files.iter().map(file).collect(),
+        leaving: Vec::new(),
+        hold: false,
     };
     Assignment { packages: vec![package], ..Assignment::default() }
 }

@@ -1,0 +1,59 @@
+//! What is on the shelf and could not be served: whoever keeps the content is told of it, once until it has looked.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use catalog::digest::Sha256Digest;
+use tokio::sync::Notify;
+
+/// Contents that were asked for and found missing or damaged. Only what is on a shelf comes here: they are few.
+#[derive(Debug, Default)]
+pub struct Doubts {
+    waiting: Mutex<HashSet<Sha256Digest>>,
+    news: Notify,
+}
+
+impl Doubts {
+    /// This one could not be served.
+    pub(super) fn about(&self, content: Sha256Digest) {
+        if self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(content) {
+            self.news.notify_one();
+        }
+    }
+
+    /// The next to be looked at; waits for one. Until [`Self::settled`] it is not told again.
+    pub async fn next(&self) -> Sha256Digest {
+        loop {
+            let told = self.news.notified();
+            if let Some(content) = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).iter().next() {
+                return *content;
+            }
+            told.await;
+        }
+    }
+
+    /// It was looked at: from now on it is news again.
+    pub fn settled(&self, content: Sha256Digest) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&content);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn each_is_told_once_until_it_was_looked_at() {
+        let doubts = Doubts::default();
+        let one = Sha256Digest([1; 32]);
+        for _ in 0..3 {
+            doubts.about(one);
+        }
+        assert_eq!(doubts.next().await, one);
+        doubts.about(one);
+        doubts.settled(one);
+        assert!(doubts.waiting.lock().expect("nobody panics").is_empty(), "asked for while it was looked at");
+        doubts.about(one);
+        assert_eq!(doubts.next().await, one, "again");
+    }
+}
