@@ -102,6 +102,7 @@ async fn look(site: &Arc<Site>, content: Sha256Digest) -> Result<(), Problem> {
         .await
         .map_err(|died| Problem::of(Code::Internal, &died))?;
     let packages = site.read(move |r| r.packages_with(content)).await?;
+    let mut aside = Ok(());
     match verdict {
         Ok(Verdict::Good) => return Ok(()),
         Ok(Verdict::Missing) => {
@@ -109,7 +110,8 @@ async fn look(site: &Arc<Site>, content: Sha256Digest) -> Result<(), Problem> {
             forget_missing(site, Wanted { size: row.size, digests }, content).await?;
         }
         Err(error) if !error.is_damage() => return Err(problem(error)),
-        Ok(Verdict::Corrupt { .. }) | Err(_) => set_aside(site, content).await?,
+        // A disk that does not let go of it keeps nobody from fetching it again.
+        Ok(Verdict::Corrupt { .. }) | Err(_) => aside = set_aside(site, content).await,
     }
     error!(content.sha256 = %content, "{content} was lost or damaged, and is served no more");
     if !site.settings().dp.is_site() {
@@ -119,7 +121,7 @@ async fn look(site: &Arc<Site>, content: Sha256Digest) -> Result<(), Problem> {
     } else {
         error!(content.sha256 = %content, "no deployment package has {content}: it cannot be fetched again by itself");
     }
-    Ok(())
+    aside
 }
 
 /// Fetches it again for one of the packages that have it; then all of them have it again.
@@ -131,7 +133,7 @@ async fn mend(site: Arc<Site>, package: PackageId, content: Sha256Digest) {
             let filled = refill(&working, &id, vec![content], &caller, &progress).await?;
             Answer::partly(&filled.body, filled.problem)
         };
-        let key = Key::new(&packages::key(&package), "mend", false);
+        let key = Key::new(&packages::key(&package), &format!("mend {content}"), false);
         match site.tasks.start("mend", format!("fetch {content} again"), key, work).await {
             Err(busy) if busy.code == Code::TaskBusy => tokio::time::sleep(PAUSE).await,
             Err(problem) => return error!("{content} cannot be fetched again: {problem}"),

@@ -184,7 +184,7 @@ async fn the_api_is_for_those_who_may_and_does_what_the_command_line_does() {
     let (site, url) = site_with_api("").await;
     let admin = Asker::of(&site, &url, "deploy-script", "admin").await;
     let viewer = Asker::of(&site, &url, "grafana", "viewer").await;
-    site.refused("NAME_IN_USE", &["token", "create", "Ann"]).await;
+    site.refused("NAME_IN_USE", &["token", "create", "Grafana"]).await;
 
     // Nobody is let in without a token, and pages of others not even with one.
     let code = |answer: (StatusCode, Value)| {

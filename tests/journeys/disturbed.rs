@@ -38,7 +38,7 @@ async fn a_point_killed_at_its_own_work_counts_no_half_file_as_held() {
     let (site, sha256, bytes) = site_with_package().await;
     let part = format!("staging/{sha256}-{}.part", bytes.len());
     // A renaming is known by the name that is to go.
-    let hashes = format!("hashes/{}/{sha256}.tmp", &sha256[..2]);
+    let hashes = format!("hashes/{}/.{sha256}.spsync-tmp", &sha256[..2]);
     let kills = [("write", part.as_str()), ("rename", &hashes), ("rename", &part)];
     let mut points = Vec::new();
     for (number, (call, path)) in kills.into_iter().enumerate() {

@@ -129,7 +129,7 @@ impl Subject<'_> {
         }
         for room in ["blobs", "hashes"] {
             let folder = format!("{room}/{}", &sha256[..2]);
-            names.extend([format!("{folder}/{sha256}"), format!("{folder}/{sha256}.tmp"), folder]);
+            names.extend([format!("{folder}/{sha256}"), format!("{folder}/.{sha256}.spsync-tmp"), folder]);
             names.push(room.to_owned());
         }
         let mut paths: Vec<_> = names.iter().map(|name| library.join(name)).collect();

@@ -52,6 +52,13 @@ async fn images_and_applications_go_where_a_deployment_says() {
     };
     let (line, _) = check(&[]).await;
     assert_eq!((&line["groups"], &line["means"]), (&json!(["LYON"]), &json!("fallback")), "{line}");
+    // Nobody is sent to a point that has no key.
+    let (line, _) = check(&["--to", "lyon"]).await;
+    assert_eq!(line["means"], "fallback", "{line}");
+    let mut lyon = Machine::new("127.0.0.14", &site.url, &token(&site, "lyon").await, "");
+    lyon.start().await;
+    until("it is heard of", async || site.ok(&["dp", "show", "lyon"]).await["free"].is_u64()).await;
+    lyon.stop().await;
     let (line, bytes) = check(&["--to", "lyon"]).await;
     assert_eq!((&line["means"], &line["link_bytes"]), (&json!("reachable"), &bytes), "{line}");
 

@@ -115,6 +115,7 @@ mod tests {
             outcome: String::new(),
             at: None,
             fault: None,
+            unreachable: false,
         };
         let mut fetched = ClientFetched {
             content: Sha256Digest([1; 32]),

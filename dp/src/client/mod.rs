@@ -351,7 +351,7 @@ async fn fetch_by(
             Ok(fetched) => {
                 remember_reached(
                     &settings.dir,
-                    fetched.served.iter().map(|one| (one.at.as_ref(), one.bytes, one.fault)),
+                    fetched.served.iter().map(|one| (one.at.as_ref(), one.bytes, one.unreachable)),
                 );
                 break (answer, fetched);
             }
@@ -360,8 +360,8 @@ async fn fetch_by(
         let mut have = 0;
         if let FetchError::AllFailed { kept, sources, .. } = &error {
             have = *kept;
-            let last = |one: &transfer::SourceFailure| one.faults.last().map(Coded::code);
-            remember_reached(&settings.dir, sources.iter().map(|one| (Some(&one.at), one.bytes, last(one))));
+            let reached = sources.iter().map(|one| (Some(&one.at), one.bytes, one.unreachable));
+            remember_reached(&settings.dir, reached);
             site.report(content, sources.iter().map(|one| (one.kind, &one.at, one.faults.last()))).await;
             let gave: u64 = sources.iter().map(|one| one.bytes).sum();
             resumed_from.get_or_insert(kept.saturating_sub(gave));
@@ -373,6 +373,7 @@ async fn fetch_by(
                     one.faults.last().map_or_else(|| "verified".to_owned(), |f| format!("verified; {f}")),
                 at: None,
                 fault: None,
+                unreachable: false,
             }));
         }
         if let Some(silence) = silence.filter(|_| fallback::may_be_mended(&error)) {
@@ -419,15 +420,13 @@ async fn fetch_by(
 }
 
 /// Takes down who could be reached, and who could not, for the next fetches.
-fn remember_reached<'s>(dir: &Path, sources: impl Iterator<Item = (Option<&'s At>, u64, Option<Code>)>) {
+fn remember_reached<'s>(dir: &Path, sources: impl Iterator<Item = (Option<&'s At>, u64, bool)>) {
     let (away, now) = (away::of(dir), Instant::now());
-    for (at, bytes, fault) in sources {
-        if let Some(At::Url(place)) = at {
-            match fault {
-                Some(Code::SourceUnreachable) => away.saw(place, false, now),
-                _ if bytes > 0 => away.saw(place, true, now),
-                _ => {}
-            }
+    for (at, bytes, unreachable) in sources {
+        if let Some(At::Url(place)) = at
+            && (unreachable || bytes > 0)
+        {
+            away.saw(place, !unreachable, now);
         }
     }
 }

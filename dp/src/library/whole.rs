@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use super::{LEFT_OVER_AFTER, LibraryError, sync_folder};
+use super::{LEFT_OVER_AFTER, LibraryError, name_of, sync_folder};
 
 /// How temporary files of ours in folders of others end.
 const MARK: &str = ".spsync-tmp";
+/// The longest name of a file, in bytes, on every file system that matters.
+const LONGEST_NAME: usize = 255;
 
 /// A file that is to become `target`. What it is not yet goes with it.
 pub(super) struct Temporary {
@@ -27,9 +29,13 @@ impl Temporary {
         make: impl Fn(&Path) -> io::Result<T>,
     ) -> Result<(Self, T), LibraryError> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
+        // One that says what it is of; where that is taken, or would be too long, one of a number.
+        let telling = name_of(target).map(|name| format!(".{name}{MARK}"));
+        let mut telling = telling.filter(|name| name.len() <= LONGEST_NAME);
         loop {
-            let number = COUNT.fetch_add(1, Ordering::Relaxed);
-            let name = format!(".{}-{number}{MARK}", std::process::id());
+            let name = telling.take().unwrap_or_else(|| {
+                format!(".{}-{}{MARK}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+            });
             let path = target.with_file_name(name);
             match make(&path) {
                 Ok(made) => {

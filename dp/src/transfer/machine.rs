@@ -147,7 +147,8 @@ impl Machine {
 
     /// What became of each source, in their order.
     pub fn into_reports(self) -> Vec<Report> {
-        self.sources.into_iter().map(|source| source.report).collect()
+        let report = |source: Source| Report { unreachable: source.unreachable, ..source.report };
+        self.sources.into_iter().map(report).collect()
     }
 
     /// The only way in: what just happened, `now` after the start, and so what to do next.

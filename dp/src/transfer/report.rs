@@ -29,6 +29,9 @@ pub struct Served {
     /// The code of its last fault.
     #[serde(skip)]
     pub fault: Option<Code>,
+    /// Whether it could not be reached when it was asked last.
+    #[serde(skip)]
+    pub unreachable: bool,
 }
 
 /// What one source did wrong for a file that nobody could give.
@@ -44,6 +47,8 @@ pub struct SourceFailure {
     pub bytes: u64,
     /// In the order of their occurrence; empty if there was no time to ask it.
     pub faults: Vec<Fault>,
+    /// Whether it could not be reached when it was asked last.
+    pub unreachable: bool,
 }
 
 impl fmt::Display for SourceFailure {
@@ -136,6 +141,7 @@ pub(super) fn served(sources: &[Source], reports: Vec<Report>) -> Vec<Served> {
         bytes: report.bytes,
         at: Some(source.at.clone()),
         fault: report.faults.last().map(Coded::code),
+        unreachable: report.unreachable,
         outcome: match report.faults.last() {
             None => "verified".to_owned(),
             Some(fault) if report.bytes > 0 => format!("verified; {fault}"),
@@ -153,6 +159,7 @@ pub(super) fn all_failed(job: &Job, machine: Machine) -> FetchError {
         at: source.at.clone(),
         bytes: report.bytes,
         faults: report.faults,
+        unreachable: report.unreachable,
     });
     FetchError::AllFailed { file: job.file_name.clone(), kept, sources: sources.collect() }
 }

@@ -1,5 +1,7 @@
 //! Between a point and its site: questions for what to hold, reports of how it is.
 
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ use super::{call, enrol};
 use crate::clock;
 use crate::keys::Secret;
 use crate::points::wire::{
-    Assignment, HEART_BEAT, LARGEST_ASSIGNMENT, LONGEST_WAIT, Report, Said, ServedBytes,
+    Assignment, HEART_BEAT, LARGEST_ASSIGNMENT, LONGEST_WAIT, MOST_LACKING, Report, Said, ServedBytes,
 };
 use crate::site::Site;
 
@@ -44,13 +46,16 @@ pub(super) struct Link {
     web: Mutex<Option<Arc<Web>>>,
     /// A token that the site has refused; it is not shown again.
     refused: Mutex<Option<Secret>>,
+    /// How many reports were made.
+    reports: AtomicUsize,
 }
 
 impl Link {
     pub(super) fn new(site: &Arc<Site>, who: Who) -> Result<Self, Problem> {
         let settings = site.settings();
         let base = call::base(&settings.dp.site)?;
-        let link = Self { site: site.clone(), base, who, web: Mutex::default(), refused: Mutex::default() };
+        let (web, refused, reports) = Default::default();
+        let link = Self { site: site.clone(), base, who, web, refused, reports };
         // Certificates that cannot be used are said before anything runs.
         call::web(&link.base, settings.dp.ca_file(), None)?;
         Ok(link)
@@ -259,11 +264,18 @@ impl Link {
             .await
             .map_err(|died| Problem::of(Code::Internal, &died))?
             .map_err(crate::site::problem)?;
+        let lacks = self.site.point.lock().said.values().any(|said| !said.lacks.is_empty());
+        let there = if lacks { self.site.read(|r| r.content_digests()).await? } else { HashSet::new() };
+        let turn = self.reports.fetch_add(1, Ordering::Relaxed);
         let report = {
             let inner = self.site.point.lock();
             let mut room = MOST_LACKING_IN_ALL;
             let packages = inner.said.values().map(|said| {
-                let lacks: Vec<_> = said.lacks.iter().take(room).copied().collect();
+                // What came meanwhile, for this package or for another, is no lack any more. Of many each has its turn.
+                let gone: Vec<_> = said.lacks.iter().filter(|content| !there.contains(content)).collect();
+                let first = turn.wrapping_mul(MOST_LACKING) % gone.len().max(1);
+                let some = gone.len().min(MOST_LACKING).min(room);
+                let lacks: Vec<_> = gone.iter().cycle().skip(first).take(some).map(|it| **it).collect();
                 room -= lacks.len();
                 Said { lacks, ..said.clone() }
             });

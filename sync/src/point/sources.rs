@@ -108,6 +108,7 @@ mod tests {
                     at,
                     bytes: 0,
                     faults,
+                    unreachable: false,
                 }
             });
             let file = "a.esd".parse().expect("a name");

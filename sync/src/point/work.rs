@@ -23,7 +23,7 @@ use super::parts::{Which, drop_left_over};
 use super::sources::{Sources, site_was_away};
 use crate::clock;
 use crate::packages::content::{forget_missing, set_aside, still_there, take_away};
-use crate::points::wire::{Assigned, AssignedFile, Assignment, MOST_LACKING, Said};
+use crate::points::wire::{Assigned, AssignedFile, Assignment, Said};
 use crate::site::{Site, problem};
 
 /// How often progress is said.
@@ -104,16 +104,20 @@ async fn round(
     if !assignment.point.is_empty() {
         drop_the_rest(site, assignment).await?;
     }
-    let there = site.read(|r| r.content_digests()).await?;
+    let mut there = site.read(|r| r.content_digests()).await?;
     let (mut moved, mut site_away) = (false, false);
-    for package in assignment.packages.iter().filter(|package| !package.hold) {
+    for package in &assignment.packages {
+        if package.hold {
+            say(site, package, ContentState::Cancelled, here(site, package).await?, lacking(package, &there));
+            continue;
+        }
         let size: u64 = package.files.iter().map(|file| file.size).sum();
         if let Some(work) = over.get(&package.package).filter(|work| work.order == package.order) {
             say_over(site, package, work, &there);
             continue;
         }
         if site_away && assignment.pull_from.is_empty() {
-            say(site, package, ContentState::Queued, here(site, package).await?, None);
+            say(site, package, ContentState::Queued, here(site, package).await?, lacking(package, &there));
             continue;
         }
         let validates = matches!(package.work, Work::Validate);
@@ -122,7 +126,7 @@ async fn round(
         let brought = matches!(package.work, Work::Send) && done == size;
         let no_line = validates || brought;
         if site.point.is_shut_out() || (assignment.paused.is_some() && !no_line) {
-            say(site, package, ContentState::Queued, done, None);
+            say(site, package, ContentState::Queued, done, lacking(package, &there));
             continue;
         }
         let working = work_on(site, assignment, package);
@@ -146,7 +150,13 @@ async fn round(
             Ok(()) => (ContentState::Success, None),
             Err(Stop::SiteAway(problem)) => {
                 warn!("package {} version {} waits: {problem}", package.package, package.version);
-                say(site, package, ContentState::Queued, here(site, package).await?, None);
+                say(
+                    site,
+                    package,
+                    ContentState::Queued,
+                    here(site, package).await?,
+                    lacking(package, &there),
+                );
                 site_away = true;
                 continue;
             }
@@ -165,7 +175,10 @@ async fn round(
             AssignedWork { package: package.package.clone(), order: package.order, state, problem: why };
         let recorded = work.clone();
         site.write(move |w| w.record_assigned_work(&recorded)).await?;
-        say_over(site, package, &work, &site.read(|r| r.content_digests()).await?);
+        there = site.read(|r| r.content_digests()).await?;
+        say_over(site, package, &work, &there);
+        // What came or went may be of other packages, too: those that are over are spoken of once more.
+        moved = true;
     }
     Ok(match moved || changes.has_changed().unwrap_or(false) {
         true => Round::Moved,
@@ -174,9 +187,14 @@ async fn round(
     })
 }
 
-fn say(site: &Site, package: &Assigned, state: ContentState, done: u64, problem: Option<Problem>) {
+fn say(site: &Site, package: &Assigned, state: ContentState, done: u64, lacks: Vec<Sha256Digest>) {
     let (package, order) = (package.package.clone(), package.order);
-    site.point.say(Said { package, order, state, done, problem, lacks: Vec::new() }, true);
+    site.point.say(Said { package, order, state, done, problem: None, lacks }, true);
+}
+
+/// What a package has, now or from an earlier version, and is not here.
+fn lacking(package: &Assigned, there: &HashSet<Sha256Digest>) -> Vec<Sha256Digest> {
+    package.all_files().map(|file| file.sha256).filter(|content| !there.contains(content)).collect()
 }
 
 /// Says how work that is over has ended; and where something of what is `there` no longer is, what is gone.
@@ -192,8 +210,7 @@ fn told_of(package: &Assigned, work: &AssignedWork, there: &HashSet<Sha256Digest
         ContentState::Success if !gone.is_empty() => (ContentState::Warning, Some(not_well(package, &gone))),
         state => (state, work.problem.clone()),
     };
-    let mut lacks: Vec<_> = gone.iter().map(|file| file.sha256).collect();
-    lacks.truncate(MOST_LACKING);
+    let lacks = lacking(package, there);
     let (package, order) = (package.package.clone(), package.order);
     Said { package, order, state, done: here.iter().map(|file| file.size).sum(), problem, lacks }
 }
@@ -271,7 +288,7 @@ fn not_well(package: &Assigned, bad: &[&AssignedFile]) -> Problem {
 async fn read_again<'p>(site: &Arc<Site>, package: &'p Assigned) -> Result<Vec<&'p AssignedFile>, Problem> {
     let (mut bad, mut done, mut failed) = (Vec::new(), 0, None);
     for file in &package.files {
-        say(site, package, ContentState::Validating, done, None);
+        say(site, package, ContentState::Validating, done, Vec::new());
         let (library, sha256) = (site.library.clone(), file.sha256);
         let verdict = tokio::task::spawn_blocking(move || library.verify(sha256))
             .await
@@ -316,7 +333,7 @@ async fn fetch_what_is_missing(
         }
     }
     let mut done = here(site, package).await?;
-    say(site, package, ContentState::Sending, done, None);
+    say(site, package, ContentState::Sending, done, Vec::new());
     enough_space(site, package, &missing).await?;
     let sources = Sources::new(site, assignment)?;
     let settings = site.settings();
@@ -438,7 +455,9 @@ mod tests {
         let site = Site::open(crate::config::Loaded::from(settings)).await.unwrap();
         let key = crate::keys::Secret::new().unwrap().reveal();
         crate::keys::write_private(&site.settings().point_key_file(), key.as_bytes()).unwrap();
-        let packages = vec![package(Work::Send), Assigned { hold: true, ..package(Work::Resend) }];
+        let held = "XYZ00002".parse().unwrap();
+        let packages =
+            vec![package(Work::Send), Assigned { package: held, hold: true, ..package(Work::Resend) }];
         site.point.adopt(
             "one".to_owned(),
             Assignment { point: "lyon".to_owned(), packages, ..Assignment::default() },
@@ -447,7 +466,10 @@ mod tests {
         let ended = round(&site, &site.point.assignment().1, &mut changes).await.unwrap();
         assert!(matches!(ended, Round::SiteAway));
         let said = site.point.status("").packages;
-        assert_eq!(said.iter().map(|said| said.state).collect::<Vec<_>>(), [ContentState::Queued]);
+        assert_eq!(
+            said.iter().map(|said| said.state).collect::<Vec<_>>(),
+            [ContentState::Queued, ContentState::Cancelled]
+        );
         assert!(site.read(|r| r.assigned_work()).await.unwrap().is_empty(), "the order is open");
     }
 
@@ -478,10 +500,10 @@ mod tests {
         let full = Problem::new(Code::DpDiskFull, "full");
         use ContentState::{Failed, Success, Warning};
         for (ended, problem, here, state, code, done, lacks) in [
-            (Success, None, vec![1, 2, 4], Success, None, 7, vec![]),
+            (Success, None, vec![1, 2, 4, 8], Success, None, 7, vec![]),
             (Success, None, vec![1, 4, 8], Warning, Some(Code::ValidationFailed), 5, vec![2]),
-            (Failed, Some(full.clone()), vec![1], Failed, Some(Code::DpDiskFull), 1, vec![2, 4]),
-            (Warning, Some(full), vec![1, 2, 4], Warning, Some(Code::DpDiskFull), 7, vec![]),
+            (Failed, Some(full.clone()), vec![1], Failed, Some(Code::DpDiskFull), 1, vec![2, 4, 8]),
+            (Warning, Some(full), vec![1, 2, 4], Warning, Some(Code::DpDiskFull), 7, vec![8]),
         ] {
             let work = AssignedWork { package: package.package.clone(), order: 7, state: ended, problem };
             let said = told_of(&package, &work, &there(&here));

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use catalog::problem::{Code, Problem};
 use schema::points::PointGroup;
 
-use super::{checked_name, named, send};
+use super::{named, send};
 use crate::admin::{Answer, Caller};
 use crate::clock;
+use crate::names::{self, Rule};
 use crate::select::{nearest, nearest_and};
 use crate::site::Site;
 
@@ -25,7 +26,7 @@ async fn group(site: &Arc<Site>, name: &str) -> Result<PointGroup, Problem> {
 /// # Errors
 /// `NAME_*`.
 pub async fn create(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Answer, Problem> {
-    let name = checked_name(name)?;
+    let name = names::checked("a group of points", name, Rule::Typed)?;
     if caller.dry_run {
         return Answer::of(&serde_json::json!({ "would_create": name, "dry_run": true }));
     }

@@ -139,6 +139,10 @@ fn heard(placed: &Placement, said: Said, retry: &PointRetry, now: Timestamp) -> 
         (State::Validating, State::Failed | State::Warning) | (State::Success, State::Warning) => {
             Placement { state: State::Warning, problem: said.problem, ..next }
         }
+        // All came, and something else of it was lost meanwhile.
+        (_, State::Warning) if under_way => {
+            Placement { state: State::Warning, problem: said.problem, ..next }
+        }
         (_, State::Failed) if under_way => {
             let due = (placed.retries_left > 0).then(|| now.checked_add(retry.delay).unwrap_or(now));
             Placement { problem: said.problem, next_retry: due, ..next }
@@ -229,6 +233,8 @@ mod tests {
             (Validating, said(Warning), "warning"),
             (Validating, said(Failed), "warning"),
             (Success, said(Warning), "warning"),
+            (Sending, said(Warning), "warning"),
+            (Queued, said(Warning), "warning"),
             (Sending, said(Failed), "failed"),
             (Success, said(Failed), "-"),
             (Success, said(Sending), "-"),

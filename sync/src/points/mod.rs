@@ -41,6 +41,7 @@ pub use service::PointService;
 use crate::admin::{Answer, Caller};
 use crate::clock;
 use crate::config::{parse_rate, web_address};
+use crate::names::{self, Rule};
 use crate::select::{nearest, nearest_and};
 use crate::site::Site;
 
@@ -175,26 +176,6 @@ pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
     }
 }
 
-/// Names of points and groups: shown, typed, and part of no path.
-pub(crate) fn checked_name(name: &str) -> Result<String, Problem> {
-    let name = name.trim();
-    let refuse = |code, message: String| Err(Problem::new(code, message));
-    if name.is_empty() {
-        return refuse(Code::NameRequired, "a name is needed".to_owned());
-    }
-    if name.chars().count() > 50 {
-        return refuse(Code::NameTooLong, "a name has at most 50 characters".to_owned());
-    }
-    let plain = |c: char| c.is_alphanumeric() || "-_. ".contains(c);
-    if !name.chars().all(plain) || name.eq_ignore_ascii_case("all") {
-        return refuse(
-            Code::NameNotAllowed,
-            format!("`{name}` cannot be a name: letters, digits, `-_.`, and not `all`"),
-        );
-    }
-    Ok(name.to_owned())
-}
-
 /// Adds a point; it is empty, and enrols with a token of its own.
 ///
 /// # Errors
@@ -207,7 +188,7 @@ pub async fn add(
     pull_from: &[String],
     caller: &Caller,
 ) -> Result<Answer, Problem> {
-    let name = checked_name(name)?;
+    let name = names::checked("a distribution point", name, Rule::Typed)?;
     let (url, tls_url) = (checked_url(url)?, tls_url.map_or(Ok(String::new()), checked_tls_url)?);
     let mut sources = Vec::new();
     for source in pull_from {

@@ -104,7 +104,9 @@ pub async fn take(
                     assigned_anew |= next.state == ContentState::Success
                         && !w.leaving_files(&next.package, point)?.is_empty();
                     w.put_placement(next)?;
-                    if (*before, next.state) == (ContentState::Success, ContentState::Warning)
+                    // What `validate` finds is told, and not mended: that was the question.
+                    if next.state == ContentState::Warning
+                        && !matches!(before, ContentState::Warning | ContentState::Validating)
                         && let Ok(Some(mended)) =
                             job::on(next, job::Event::Mend, w.next_order()?, &retry, now)
                     {

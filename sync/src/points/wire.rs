@@ -26,7 +26,7 @@ pub const LARGEST_OFFER: u64 = 8 << 20;
 pub const LARGEST_PLACES: u64 = 1 << 20;
 /// The longest that a question for an assignment waits for another one, in seconds.
 pub const LONGEST_WAIT: u64 = 25;
-/// The most contents of one package that a report says are lacking; the others are said when these have come.
+/// The most contents of one package that a report says are lacking; the others with the next reports.
 pub const MOST_LACKING: usize = 100;
 /// How often a point says that it is alive, in seconds.
 pub const HEART_BEAT: u64 = 5;

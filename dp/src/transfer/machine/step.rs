@@ -148,4 +148,6 @@ pub struct Report {
     pub bytes: u64,
     /// Everything it did wrong, in order.
     pub faults: Vec<Fault>,
+    /// Whether it could not be reached when it was asked last.
+    pub unreachable: bool,
 }
