@@ -364,7 +364,7 @@ impl Library {
             return Err(LibraryError::Corrupt { digest, what: Damage::Missing });
         };
         whole::sweep_beside(target);
-        let (temporary, copy) = Temporary::beside(target, whole::create_new)?;
+        let (temporary, copy) = Temporary::file(target)?;
         if rustix::fs::ioctl_ficlone(&copy, &stored.file).is_ok() {
             copy.sync_all().map_err(LibraryError::io("sync", &temporary.path))?;
             return temporary.appear().map(|()| Placement::Reflinked);

@@ -18,6 +18,8 @@ const LONGEST_NAME: usize = 255;
 pub(super) struct Temporary {
     pub(super) path: PathBuf,
     target: PathBuf,
+    /// Nobody else ever has this name.
+    is_ours_alone: bool,
     has_appeared: bool,
 }
 
@@ -29,17 +31,13 @@ impl Temporary {
         make: impl Fn(&Path) -> io::Result<T>,
     ) -> Result<(Self, T), LibraryError> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        // One that says what it is of; where that is taken, or would be too long, one of a number.
-        let telling = name_of(target).map(|name| format!(".{name}{MARK}"));
-        let mut telling = telling.filter(|name| name.len() <= LONGEST_NAME);
         loop {
-            let name = telling.take().unwrap_or_else(|| {
-                format!(".{}-{}{MARK}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
-            });
-            let path = target.with_file_name(name);
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            let path = target.with_file_name(format!(".{}-{number}{MARK}", std::process::id()));
             match make(&path) {
                 Ok(made) => {
-                    return Ok((Self { path, target: target.to_owned(), has_appeared: false }, made));
+                    let target = target.to_owned();
+                    return Ok((Self { path, target, is_ours_alone: true, has_appeared: false }, made));
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(LibraryError::io("create", &path)(error)),
@@ -47,12 +45,27 @@ impl Temporary {
         }
     }
 
+    /// A new file beside `target`, under a name that says what it is of, or, where somebody has that or it would be too long, under
+    /// one as above.
+    pub(super) fn file(target: &Path) -> Result<(Self, File), LibraryError> {
+        let telling = name_of(target).map(|name| format!(".{name}{MARK}"));
+        if let Some(name) = telling.filter(|name| name.len() <= LONGEST_NAME) {
+            let path = target.with_file_name(name);
+            if let Ok(file) = create_new(&path) {
+                let target = target.to_owned();
+                return Ok((Self { path, target, is_ours_alone: false, has_appeared: false }, file));
+            }
+        }
+        Self::beside(target, create_new)
+    }
+
     /// It is whole, and durable: it appears.
     pub(super) fn appear(mut self) -> Result<(), LibraryError> {
         let target = &self.target;
         fs::rename(&self.path, target).map_err(LibraryError::io("rename to", target))?;
-        // Where both names are of one file the system renames nothing (rename(2)): ours goes then.
-        self.has_appeared = fs::symlink_metadata(&self.path).is_err();
+        // Where both names are of one file, a link, the system renames nothing (rename(2)): ours goes then. A name that others
+        // may have is of a new file, and theirs from now on.
+        self.has_appeared = !self.is_ours_alone || fs::symlink_metadata(&self.path).is_err();
         sync_folder(&self.target)
     }
 }
@@ -65,7 +78,7 @@ impl Drop for Temporary {
     }
 }
 
-pub(super) fn create_new(path: &Path) -> io::Result<File> {
+fn create_new(path: &Path) -> io::Result<File> {
     File::options().write(true).create_new(true).open(path)
 }
 
@@ -73,7 +86,7 @@ pub(super) fn create_new(path: &Path) -> io::Result<File> {
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), LibraryError> {
     let folder = path.parent().unwrap_or(path);
     fs::create_dir_all(folder).map_err(LibraryError::io("create", folder))?;
-    let (temporary, mut file) = Temporary::beside(path, create_new)?;
+    let (temporary, mut file) = Temporary::file(path)?;
     let failed = |act| LibraryError::io(act, &temporary.path);
     file.write_all(bytes).map_err(failed("write"))?;
     file.sync_all().map_err(failed("sync"))?;
