@@ -1,7 +1,7 @@
 //! What was read about contents and is asked for often: kept in memory, shared by all who are sent it, read once.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use catalog::digest::Sha256Digest;
 
@@ -10,8 +10,9 @@ use catalog::digest::Sha256Digest;
 pub(super) struct Kept<T> {
     most_bytes: usize,
     readings: Mutex<VecDeque<Reading<T>>>,
-    /// One reads at a time, and who waited for it finds what it has read: however many ask, memory is taken once.
-    turn: tokio::sync::Mutex<()>,
+    /// One reads at a time, and who waited for it finds what it has read: however many ask, memory is taken once. The thread
+    /// that reads has it, whether or not the one who asked still waits.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug)]
@@ -24,25 +25,30 @@ struct Reading<T> {
 impl<T: Clone + Send + 'static> Kept<T> {
     /// Keeps what takes no more than `most_bytes` together, and the last one however large it is.
     pub(super) fn new(most_bytes: usize) -> Self {
-        Self { most_bytes, readings: Mutex::default(), turn: tokio::sync::Mutex::new(()) }
+        Self { most_bytes, readings: Mutex::default(), turn: Arc::default() }
     }
 
     /// What is kept of a content, or what `read` finds on the blocking pool, with the bytes of memory it takes.
     pub(super) async fn of(
-        &self,
+        self: &Arc<Self>,
         digest: Sha256Digest,
         read: impl FnOnce() -> Option<(T, usize)> + Send + 'static,
     ) -> Option<T> {
         if let Some(found) = self.kept(digest) {
             return Some(found);
         }
-        let _turn = self.turn.lock().await;
+        let turn = self.turn.clone().lock_owned().await;
         if let Some(found) = self.kept(digest) {
             return Some(found);
         }
-        let (value, bytes) = tokio::task::spawn_blocking(read).await.ok()??;
-        self.keep(Reading { digest, value: value.clone(), bytes });
-        Some(value)
+        let kept = self.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let (value, bytes) = read()?;
+            kept.keep(Reading { digest, value: value.clone(), bytes });
+            Some(value)
+        });
+        reading.await.ok()?
     }
 
     fn kept(&self, digest: Sha256Digest) -> Option<T> {
@@ -67,8 +73,8 @@ impl<T: Clone + Send + 'static> Kept<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Poll;
 
     use super::*;
 
@@ -90,8 +96,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_breaks_off_makes_nobody_read_again() {
+        let kept = Arc::new(Kept::new(100));
+        let digest = Sha256Digest::of(b"one");
+        let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        let read = move || {
+            wait.recv().ok()?;
+            Some((1, 10))
+        };
+        let mut broken_off = Box::pin(kept.of(digest, read));
+        let polled = std::future::poll_fn(|context| Poll::Ready(broken_off.as_mut().poll(context))).await;
+        assert!(polled.is_pending());
+        drop(broken_off);
+        let other = tokio::spawn({
+            let kept = kept.clone();
+            async move { kept.of(digest, || Some((2, 10))).await }
+        });
+        go_on.send(()).unwrap();
+        assert_eq!(other.await.unwrap(), Some(1), "what the first one had read");
+    }
+
+    #[tokio::test]
     async fn what_was_asked_for_longest_ago_makes_room_and_what_is_not_there_is_asked_again() {
-        let kept = Kept::new(100);
+        let kept = Arc::new(Kept::new(100));
         let digests = ["a", "b", "c"].map(|name| Sha256Digest::of(name.as_bytes()));
         for (digest, bytes) in digests.iter().zip([60, 40, 40]) {
             assert_eq!(kept.of(*digest, move || Some((bytes, bytes))).await, Some(bytes));
