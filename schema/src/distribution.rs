@@ -272,10 +272,6 @@ impl Writer<'_> {
     /// Takes a package off a point.
     pub fn withdraw(&self, id: &PackageId, point: i64) -> Result<(), SchemaError> {
         self.forget_lost(id, point, false)?;
-        self.take_off(id, point)
-    }
-
-    fn take_off(&self, id: &PackageId, point: i64) -> Result<(), SchemaError> {
         self.execute(
             "DELETE FROM distribution WHERE package_id = ?1 AND point_id = ?2",
             (id.as_str(), point),

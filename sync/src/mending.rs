@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use tracing::{error, info};
 
 use crate::admin::{Answer, Caller};
+use crate::blocking::blocking;
 use crate::clock;
 use crate::packages::content::{forget_missing, set_aside};
 use crate::packages::{self, refill};
@@ -98,9 +99,7 @@ async fn look(site: &Arc<Site>, content: Sha256Digest) -> Result<(), Problem> {
     let row = site.read(move |r| r.content(content)).await?;
     let Some(row) = row else { return Ok(()) };
     let library = site.library.clone();
-    let verdict = tokio::task::spawn_blocking(move || library.verify(content))
-        .await
-        .map_err(|died| Problem::of(Code::Internal, &died))?;
+    let verdict = blocking(move || Ok(library.verify(content))).await?;
     let packages = site.read(move |r| r.packages_with(content)).await?;
     let mut aside = Ok(());
     match verdict {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use catalog::problem::Problem;
+use dp::client::TakenFrom;
 use dp::library::Usage;
 use dp::server::tally::Tally;
 use dp::server::{Outcome, Pulled, Refusal, Served, Source};
 
-use crate::locations::taken::KINDS;
 use crate::site::Site;
 
 /// The media type.
@@ -48,7 +48,7 @@ pub(crate) async fn of(site: &Arc<Site>, usage: Usage) -> Result<String, Problem
     Ok(text(&facts, &site.served, pulled, &site.locations.taken))
 }
 
-fn text(facts: &Facts, served: &Served, pulled: &Pulled, taken: &Tally<{ KINDS.len() }>) -> String {
+fn text(facts: &Facts, served: &Served, pulled: &Pulled, taken: &Tally<{ TakenFrom::ALL.len() }>) -> String {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let mut out = Exposition(String::with_capacity(4096));
     out.family("spsync_build", "info", "The program that answers.");
@@ -89,7 +89,7 @@ fn text(facts: &Facts, served: &Served, pulled: &Pulled, taken: &Tally<{ KINDS.l
     );
     for row in taken.rows() {
         let group = escaped(row.group());
-        for (kind, of) in KINDS.into_iter().enumerate() {
+        for (kind, of) in TakenFrom::ALL.into_iter().enumerate() {
             let labels = [("group", group.as_str()), ("source", of.name())];
             out.sample("spsync_group_taken_bytes_total", &labels, row.of(kind));
         }

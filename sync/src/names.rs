@@ -1,4 +1,5 @@
-//! What names of things may be: one place says it for all that administrators name.
+//! What names of things may be. Packages are checked where they are recorded (`schema/src/packages.rs`), the site's own point with the
+//! configuration (`config/rules.rs`), members of collections in `software/collections.rs`.
 
 use catalog::problem::{Code, Problem};
 

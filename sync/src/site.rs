@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use schema::{Reader, SchemaError, Store, Writer};
 use tracing::info;
 
+use crate::blocking::blocking;
 use crate::clock;
 use crate::config::{Loaded, Settings, ShownKey};
 use crate::device_plane::Policies;
@@ -86,21 +87,17 @@ impl Site {
         let readers = settings.db.readers;
         let content = settings.content_dir();
         let min_free = settings.download.min_free;
-        let (store, library) = tokio::task::spawn_blocking(move || -> Result<_, Problem> {
+        let (store, library) = blocking(move || {
             let store = Store::open(&database, readers).map_err(problem)?;
             let library = Library::open(&content, dp::library::Settings { min_free }).map_err(problem)?;
             Ok((store, library))
         })
-        .await
-        .map_err(|died| Problem::of(Code::Internal, &died))??;
+        .await?;
         // A process may have died between taking content in and recording it; or it may have known that a file is bad of which
         // the disk did not let go.
         let (believing, recorded) =
             (library.clone(), store.read(|r| r.content_digests()).await.map_err(problem)?);
-        tokio::task::spawn_blocking(move || believing.believe_only(&recorded))
-            .await
-            .map_err(|died| Problem::of(Code::Internal, &died))?
-            .map_err(problem)?;
+        blocking(move || believing.believe_only(&recorded).map_err(problem)).await?;
         let code = settings.site.code.clone();
         let wanted = code.clone();
         let point = settings.dp.name.clone();

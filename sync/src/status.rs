@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use catalog::problem::Problem;
+use dp::client::TakenFrom;
 use dp::server::tally::Tally;
 use dp::server::{Refusal, Served, Source};
 use jiff::Timestamp;
@@ -16,7 +17,7 @@ use crate::point::PointStatus;
 use crate::points::delivered::{self, Groups};
 use crate::points::{self, ShownPoint};
 use crate::site::{Site, problem};
-use crate::{clock, locations, point};
+use crate::{clock, point};
 
 /// What `spsync status` shows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -173,7 +174,7 @@ pub async fn of(site: &Arc<Site>) -> Result<Status, Problem> {
     points.iter().for_each(|shown| delivered::add(&mut all, &shown.served));
     Ok(Status {
         delivered: all,
-        taken: groups_of(&site.locations.taken, &locations::taken::KINDS.map(|kind| kind.name())),
+        taken: groups_of(&site.locations.taken, &TakenFrom::ALL.map(|kind| kind.name())),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         site: site.code().to_string(),
         data_dir: settings.site.data_dir.clone(),

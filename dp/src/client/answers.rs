@@ -130,18 +130,15 @@ impl Answers {
     /// The oldest go where there are too many. Whatever else is in the folder goes with them: nobody else writes there.
     fn tidy(&self) {
         let Ok(entries) = fs::read_dir(&self.0) else { return };
-        let all = entries.filter_map(Result::ok);
-        let mut all: Vec<_> = all
-            .map(|entry| {
-                let written = entry.metadata().and_then(|found| found.modified());
-                (written.unwrap_or(SystemTime::UNIX_EPOCH), entry.path())
-            })
+        let entries: Vec<_> = entries.filter_map(Result::ok).collect();
+        let Some(excess) = entries.len().checked_sub(MOST).filter(|excess| *excess > 0) else { return };
+        let written = |entry: &fs::DirEntry| entry.metadata().and_then(|found| found.modified());
+        let mut all: Vec<_> = entries
+            .iter()
+            .map(|entry| (written(entry).unwrap_or(SystemTime::UNIX_EPOCH), entry.path()))
             .collect();
-        if all.len() > MOST {
-            all.sort();
-            let excess = all.len() - MOST;
-            all.into_iter().take(excess).for_each(|(_, path)| drop(fs::remove_file(path)));
-        }
+        all.sort();
+        all.into_iter().take(excess).for_each(|(_, path)| drop(fs::remove_file(path)));
     }
 }
 

@@ -60,7 +60,7 @@ pub(super) async fn ask_or_recall(
         Err(ClientError::Site { source, .. }) if is_silence(source) => Some(source),
         _ => None,
     };
-    let unreachable = matches!(silence, Some(Fault::Unreachable(_)));
+    let (is_silent, unreachable) = (silence.is_some(), matches!(silence, Some(Fault::Unreachable(_))));
     known.saw(&site.base, !unreachable, Instant::now());
     if let Some(fault) = silence
         && let Some(told) = before(&fault.to_string())
@@ -81,10 +81,9 @@ pub(super) async fn ask_or_recall(
             answers.forget(content);
             Err(error)
         }
-        Err(ClientError::Site { site: shown, source }) if is_silence(&source) => {
-            let error = ClientError::Site { site: shown.clone(), source };
+        Err(error) if is_silent => {
             let Some(expected) = options.expected.clone() else { return Err(error) };
-            let allowed = options.allowed;
+            let (shown, allowed) = (site.shown(), options.allowed);
             let guessing = move || Ok(answers.guess(&shown, content, &expected, allowed, Timestamp::now()));
             match blocking(guessing).await? {
                 Some(answer) => {

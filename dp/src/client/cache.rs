@@ -301,7 +301,7 @@ impl Cache {
     }
 
     /// What has arrived in part, and nobody works on. It was used when its last byte came, if not later.
-    fn parts(&self) -> Result<Vec<(CachedContent, Part)>, LibraryError> {
+    fn parts(&self, arriving: Vec<Part>) -> Result<Vec<(CachedContent, Part)>, LibraryError> {
         let pins = self.pins()?;
         let shown = |part: Part| {
             let content = part.sha256.filter(|_| !self.library.is_at_work_on(&part))?;
@@ -310,7 +310,7 @@ impl Cache {
             let used = card.used.max(came);
             Some((CachedContent { used, partial: true, ..card }, part))
         };
-        Ok(self.library.parts()?.into_iter().filter_map(shown).collect())
+        Ok(arriving.into_iter().filter_map(shown).collect())
     }
 
     /// Cards of contents that are not here, and that nobody has fetched for a while. What is staged is on its way, however
@@ -338,8 +338,7 @@ impl Cache {
     }
 
     /// Removes what is beyond `limits`, or everything, but for what is pinned or was used a moment ago, and parts of contents that
-    /// somebody works on. `coming` bytes are
-    /// about to be fetched. `dry_run`: only says so.
+    /// somebody works on. `coming` bytes are about to be fetched. `dry_run`: only says so.
     ///
     /// # Errors
     /// [`LibraryError::Io`].
@@ -353,8 +352,9 @@ impl Cache {
     ) -> Result<Vec<Removed>, LibraryError> {
         let _held = if dry_run { None } else { Some(self.lock()?) };
         // In this order: what is staged now and appears meanwhile is seen at least once.
-        let staged: HashSet<_> = self.library.staged()?.into_iter().map(|(content, _)| content).collect();
-        let parts = self.parts()?;
+        let arriving = self.library.parts()?;
+        let staged: HashSet<_> = arriving.iter().filter_map(|part| part.sha256).collect();
+        let parts = self.parts(arriving)?;
         let all = self.list()?;
         let with_parts: Vec<_> = all.iter().chain(parts.iter().map(|(shown, _)| shown)).cloned().collect();
         let mut removed = choose(&with_parts, limits, coming, everything, now);

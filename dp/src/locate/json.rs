@@ -162,8 +162,8 @@ impl<'f> Writing<'f> {
         self.raw(",\"why\":\"");
         self.raw(candidate.reason.word());
         self.raw("\",\"reason\":");
-        let [first, second, third, fourth] = candidate.reason.pieces(self.subnet);
+        let [first, second, third] = candidate.reason.pieces(self.subnet);
         let silent = candidate.silent.map(|silent| Silence(silent).to_string()).unwrap_or_default();
-        string(&mut self.out, &[first, second, third, fourth, &silent]);
+        string(&mut self.out, &[first, second, third, &silent]);
     }
 }

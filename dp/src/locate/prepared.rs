@@ -8,7 +8,7 @@ use super::Point;
 #[derive(Debug)]
 pub(super) struct Prepared {
     /// The beginning of it in an answer, up to the digest at the end of its address.
-    text: String,
+    text: Vec<u8>,
     /// Where its address begins in that.
     address_at: usize,
     /// By this it is sorted among equals.
@@ -24,18 +24,17 @@ impl Prepared {
         string(&mut text, &[&point.url, "/content/"]);
         // The digest follows in the same string.
         text.pop();
-        let text = String::from_utf8_lossy(&text).into_owned();
         Self { text, address_at, hash: hash(point.url.bytes()) }
     }
 
     /// `{"kind":…,"name":…`.
     pub fn named(&self) -> &[u8] {
-        &self.text.as_bytes()[..self.address_at]
+        &self.text[..self.address_at]
     }
 
     /// `{"kind":…,"name":…,"url":"…/content/`.
     pub fn addressed(&self) -> &[u8] {
-        self.text.as_bytes()
+        &self.text
     }
 }
 

@@ -90,32 +90,33 @@ impl<'p> Reason<'p> {
             Self::NotInOrder => "not-in-order",
         }
     }
+
     /// It for people, in pieces that follow each other. The subnet of [`Self::SameSubnet`] is the one that counts as the
     /// client's own, and `subnet` its text.
-    pub(super) fn pieces(&self, subnet: &'p str) -> [&'p str; 4] {
+    pub(super) fn pieces(&self, subnet: &'p str) -> [&'p str; 3] {
         match *self {
-            Self::ThisComputer => ["this computer", "", "", ""],
-            Self::SameSubnet(_) => ["same subnet ", subnet, "", ""],
-            Self::SameGroup(group) => ["group ", group, "", ""],
-            Self::Neighbour { group, of } => [group, " is a neighbour of ", of, ""],
-            Self::DefaultGroup => ["default site group", "", "", ""],
-            Self::Upstream => ["the upstream's own link", "", "", ""],
-            Self::NoKey => ["never enrolled, or its key was taken back", "", "", ""],
-            Self::Maintenance => ["in maintenance", "", "", ""],
-            Self::NotThere => ["does not have it", "", "", ""],
-            Self::NoTls => ["private, and it has no tls_url: keys are shown over TLS only", "", "", ""],
-            Self::Never(group) => [group, " is never fallen back to", "", ""],
-            Self::OutOfReach => ["in no group in reach", "", "", ""],
-            Self::PeersOff(group) => [group, " does not let peers share", "", ""],
-            Self::OtherSubnet => ["in another subnet, and only the same one is allowed", "", "", ""],
-            Self::OtherGroup => ["in none of the client's groups", "", "", ""],
-            Self::Nowhere => ["an address that says nothing about its place", "", "", ""],
-            Self::Itself => ["it is the client", "", "", ""],
-            Self::Distrusted => ["did not give what it promised, others report", "", "", ""],
-            Self::Enough => ["there are 8 peers without it", "", "", ""],
-            Self::CloudOff => ["no group of the client uses the cloud", "", "", ""],
-            Self::NotAllowed => ["the deployment does not allow it", "", "", ""],
-            Self::NotInOrder => ["not used in this order", "", "", ""],
+            Self::ThisComputer => ["this computer", "", ""],
+            Self::SameSubnet(_) => ["same subnet ", subnet, ""],
+            Self::SameGroup(group) => ["group ", group, ""],
+            Self::Neighbour { group, of } => [group, " is a neighbour of ", of],
+            Self::DefaultGroup => ["default site group", "", ""],
+            Self::Upstream => ["the upstream's own link", "", ""],
+            Self::NoKey => ["never enrolled, or its key was taken back", "", ""],
+            Self::Maintenance => ["in maintenance", "", ""],
+            Self::NotThere => ["does not have it", "", ""],
+            Self::NoTls => ["private, and it has no tls_url: keys are shown over TLS only", "", ""],
+            Self::Never(group) => [group, " is never fallen back to", ""],
+            Self::OutOfReach => ["in no group in reach", "", ""],
+            Self::PeersOff(group) => [group, " does not let peers share", ""],
+            Self::OtherSubnet => ["in another subnet, and only the same one is allowed", "", ""],
+            Self::OtherGroup => ["in none of the client's groups", "", ""],
+            Self::Nowhere => ["an address that says nothing about its place", "", ""],
+            Self::Itself => ["it is the client", "", ""],
+            Self::Distrusted => ["did not give what it promised, others report", "", ""],
+            Self::Enough => ["there are 8 peers without it", "", ""],
+            Self::CloudOff => ["no group of the client uses the cloud", "", ""],
+            Self::NotAllowed => ["the deployment does not allow it", "", ""],
+            Self::NotInOrder => ["not used in this order", "", ""],
         }
     }
 }

@@ -147,8 +147,7 @@ impl Machine {
 
     /// What became of each source, in their order.
     pub fn into_reports(self) -> Vec<Report> {
-        let report = |source: Source| Report { unreachable: source.unreachable, ..source.report };
-        self.sources.into_iter().map(report).collect()
+        self.sources.into_iter().map(|source| source.report).collect()
     }
 
     /// The only way in: what just happened, `now` after the start, and so what to do next.
@@ -259,8 +258,9 @@ impl Machine {
     /// long as one before it has not had its attempts.
     fn reach(&self, number: usize, now: Duration) -> (u8, Duration) {
         let source = &self.sources[number];
-        let hoped = |nearer: &Source| nearer.unreachable && !nearer.out && nearer.fruitless < BEFORE_FAR;
-        if source.unreachable {
+        let hoped =
+            |nearer: &Source| nearer.report.unreachable && !nearer.out && nearer.fruitless < BEFORE_FAR;
+        if source.report.unreachable {
             (1, source.ready_at().saturating_sub(now))
         } else if source.far && self.sources[..number].iter().any(hoped) {
             (2, Duration::ZERO)
@@ -322,7 +322,7 @@ impl Machine {
 
     fn read(&mut self, etag: Option<String>) -> Step {
         let source = &mut self.sources[self.current];
-        (source.etag, source.unreachable) = (strong(etag), false);
+        (source.etag, source.report.unreachable) = (strong(etag), false);
         self.open = true;
         Step::Read
     }
@@ -331,7 +331,7 @@ impl Machine {
     fn start_over(&mut self, etag: Option<String>) -> Step {
         let step = self.forget();
         let source = &mut self.sources[self.current];
-        (source.etag, source.unreachable) = (strong(etag), false);
+        (source.etag, source.report.unreachable) = (strong(etag), false);
         self.open = true;
         step
     }
@@ -482,7 +482,7 @@ impl Machine {
         }
         let attempts = source.attempts.unwrap_or(u32::MAX).min(patience.attempts_per_source);
         source.out = fault.is_lasting() || source.fruitless >= attempts;
-        source.unreachable = matches!(fault, Fault::Unreachable(_));
+        source.report.unreachable = matches!(fault, Fault::Unreachable(_));
         source.not_before = now + self.jitter.pause(patience, source.fruitless);
         if let Fault::Busy { retry_after: Some(wish), .. } = &fault {
             source.out |= *wish > patience.longest_retry_after;

@@ -382,12 +382,13 @@ async fn drive(
     if by_pieces {
         machine.by_pieces();
     }
-    // Whoever is another client may be gone at any time, and there are others: it costs one attempt.
-    for (number, _) in job.sources.iter().enumerate().filter(|(_, source)| source.kind == SourceKind::Peer) {
-        machine.limit_attempts(number, 1);
-    }
-    for (number, _) in job.sources.iter().enumerate().filter(|(_, source)| source.kind == SourceKind::Cloud) {
-        machine.is_far(number);
+    for (number, source) in job.sources.iter().enumerate() {
+        match source.kind {
+            // Whoever is another client may be gone at any time, and there are others: it costs one attempt.
+            SourceKind::Peer => machine.limit_attempts(number, 1),
+            SourceKind::Cloud => machine.is_far(number),
+            _ => {}
+        }
     }
     if let Some((number, reuse)) = &reuse {
         machine.reuse(*number, reuse.spans());

@@ -111,8 +111,8 @@ pub async fn answer(site: &Arc<Site>, envelope: Envelope, who: &str, events: mps
         }
     };
     // Whoever changed what is served has offered it already: devices hear of it afterwards.
-    if told && let Err(problem) = device_plane::refresh(site).await {
-        tracing::error!("policies cannot be made: {problem}");
+    if told {
+        tell_devices(site).await;
     }
     if let Some(task) = goes_on.filter(|_| told) {
         tokio::spawn(tell_devices_after(site.clone(), task));
@@ -129,7 +129,11 @@ pub async fn answer(site: &Arc<Site>, envelope: Envelope, who: &str, events: mps
 async fn tell_devices_after(site: Arc<Site>, task: catalog::id::TaskId) {
     let (events, _listening) = mpsc::channel(1);
     let _ = site.tasks.watch(task, &events).await;
-    if let Err(problem) = device_plane::refresh(&site).await {
+    tell_devices(&site).await;
+}
+
+async fn tell_devices(site: &Arc<Site>) {
+    if let Err(problem) = device_plane::refresh(site).await {
         tracing::error!("policies cannot be made: {problem}");
     }
 }

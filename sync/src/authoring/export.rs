@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::archive::{self, Archive, Entry};
 use super::surroundings::{Known, sequence};
 use crate::admin::{Answer, Caller};
+use crate::blocking::blocking;
 use crate::clock;
 use crate::sequence::action::Incomplete;
 use crate::sequence::refs::Target;
@@ -354,7 +355,7 @@ async fn place(site: &Arc<Site>, files: &[ListedFile], folder: &Path) -> Result<
         }
         Ok(())
     };
-    tokio::task::spawn_blocking(work).await.map_err(|died| Problem::of(Code::Internal, &died))?
+    blocking(work).await
 }
 
 fn disk(path: &Path, error: &std::io::Error) -> Problem {

@@ -64,7 +64,7 @@ impl App {
     ) -> Result<u8, Problem> {
         let request = match self {
             Self::Add { form } => {
-                let path = std::path::absolute(&form).unwrap_or(form);
+                let path = super::ts::absolute(form);
                 let text = super::ts::read_small(&path, LARGEST_FORM)?;
                 let folder = path.parent().map(PathBuf::from).unwrap_or_default();
                 SoftwareRequest::AppAdd { form: text, folder }

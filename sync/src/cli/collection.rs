@@ -3,11 +3,10 @@
 use catalog::problem::Problem;
 use clap::Subcommand;
 use schema::collections::Collection as CollectionRow;
-use serde_json::Value;
 
 use super::app::call;
 use super::output::{Rows, safe, when};
-use super::ts::say;
+use super::ts::{name_of, say};
 use super::{Global, Output};
 use crate::config::Loaded;
 use crate::software::SoftwareRequest;
@@ -82,15 +81,11 @@ impl Collection {
         };
         let created = matches!(request, SoftwareRequest::CollectionCreate { .. });
         let body = call(request, settings, global, output).await?;
-        output.one(
-            &body,
-            |body| body["name"].as_str().unwrap_or_default().to_owned(),
-            |output| match serde_json::from_value::<CollectionRow>(body.clone()) {
-                Ok(row) if created => output.line(format!("created collection `{}`", safe(&row.name))),
-                Ok(row) => show_collection(&row, output),
-                Err(_) => say(&body, output),
-            },
-        );
+        output.one(&body, name_of, |output| match serde_json::from_value::<CollectionRow>(body.clone()) {
+            Ok(row) if created => output.line(format!("created collection `{}`", safe(&row.name))),
+            Ok(row) => show_collection(&row, output),
+            Err(_) => say(&body, output),
+        });
         Ok(0)
     }
 }
@@ -168,8 +163,7 @@ impl CollectionWindow {
             Self::Remove { collection, name } => SoftwareRequest::WindowRemove { collection, name },
         };
         let body = call(request, settings, global, output).await?;
-        let name = |body: &Value| body["name"].as_str().unwrap_or_default().to_owned();
-        output.one(&body, name, |output| say(&body, output));
+        output.one(&body, name_of, |output| say(&body, output));
         Ok(0)
     }
 }

@@ -82,7 +82,7 @@ impl Image {
                 return Ok(0);
             }
             Self::Add { path, name, image_version: version, boot } => {
-                let path = std::path::absolute(&path).unwrap_or(path);
+                let path = super::ts::absolute(path);
                 SoftwareRequest::ImageAdd { path, name, version, boot }
             }
             Self::List => SoftwareRequest::ImageList,

@@ -155,7 +155,7 @@ impl Package {
     ) -> Result<u8, Problem> {
         let request = match self {
             Self::Create { name, description, source, private } => {
-                let source = source.map(|dir| std::path::absolute(&dir).unwrap_or(dir));
+                let source = source.map(super::ts::absolute);
                 let access = if private { Access::Private } else { Access::Public };
                 let request = Request::PackageCreate { name, description, source, access };
                 if global.dry_run {
@@ -194,7 +194,7 @@ impl Package {
                 return change(Request::PackageDrop { package, updates }, settings, global, output).await;
             }
             Self::Download { package, from, mirror } => {
-                let from = from.map(|dir| std::path::absolute(&dir).unwrap_or(dir));
+                let from = from.map(super::ts::absolute);
                 let request = Request::PackageDownload { package, from, mirror };
                 if global.no_wait {
                     return plain(request, settings, global, output).await;
@@ -233,17 +233,17 @@ impl Package {
                     let what = format!("redistribute `{package}` to every distribution point that has it");
                     super::confirm(global, &what)?;
                 }
-                return on_points(package, to, (Act::Resend, wait), settings, global, output).await;
+                return on_points(package, to, Act::Resend, wait, settings, global, output).await;
             }
             Self::Cancel { package, to } => {
-                return on_points(package, to, (Act::Cancel, false), settings, global, output).await;
+                return on_points(package, to, Act::Cancel, false, settings, global, output).await;
             }
             Self::Retry { package, to, wait } => {
-                return on_points(package, to, (Act::Retry, wait), settings, global, output).await;
+                return on_points(package, to, Act::Retry, wait, settings, global, output).await;
             }
             Self::Validate { package, repair, to, wait } if !to.is_empty() => {
                 let act = if repair { Act::Repair } else { Act::Validate };
-                return on_points(package, to, (act, wait), settings, global, output).await;
+                return on_points(package, to, act, wait, settings, global, output).await;
             }
             Self::Validate { package, repair, .. } if !repair && !global.no_wait => {
                 let request = Request::PackageValidate { package, repair };
@@ -276,7 +276,8 @@ fn access(text: &str) -> Result<Access, String> {
 async fn on_points(
     package: String,
     on: Vec<String>,
-    (what, wait): (Act, bool),
+    what: Act,
+    wait: bool,
     settings: &Loaded,
     global: &Global,
     output: &Output,

@@ -142,7 +142,7 @@ impl Updates {
                 return Ok(0);
             }
             Self::Import { file } => {
-                let file = std::path::absolute(&file).unwrap_or(file);
+                let file = super::ts::absolute(file);
                 let request = Request::UpdatesImport { file };
                 if global.no_wait {
                     return super::package::begin(request, settings, global, output).await;
@@ -156,7 +156,7 @@ impl Updates {
                 return Ok(called.finish(output));
             }
             Self::Export { file } => {
-                let file = std::path::absolute(&file).unwrap_or(file);
+                let file = super::ts::absolute(file);
                 let request = Request::UpdatesExport { file };
                 if global.no_wait {
                     return super::package::begin(request, settings, global, output).await;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use catalog::digest::Sha256Digest;
-use dp::client::is_unread;
+use dp::client::{TakenFrom, is_unread};
 use dp::locate::{
     self, Boundary, Detail, Fallback, Found, Group, Held, Options, Order, Peer, Places, Point, Request,
     Standing,
@@ -41,8 +41,8 @@ pub struct Locations {
     places: ArcSwap<Places>,
     /// What clients say that they hold. Its time begins with [`Locations::started`].
     pub register: Arc<Register>,
-    /// What clients say that they took from whom, by their groups and by [`taken::KINDS`].
-    pub taken: Tally<{ taken::KINDS.len() }>,
+    /// What clients say that they took from whom, by their groups and by [`TakenFrom::ALL`].
+    pub taken: Tally<{ TakenFrom::ALL.len() }>,
     /// The groups and their networks, as points are told them.
     map: ArcSwap<Vec<NetworkGroup>>,
     /// When this was made.

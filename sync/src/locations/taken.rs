@@ -18,9 +18,6 @@ use crate::site::Site;
 /// A digest, and four kinds with their bytes.
 const LARGEST: u64 = 4 << 10;
 
-/// Where bytes come from, in the order of their counters.
-pub const KINDS: [TakenFrom; TakenFrom::ALL.len()] = TakenFrom::ALL;
-
 /// The route.
 pub struct TakenService {
     site: Arc<Site>,
@@ -54,7 +51,7 @@ impl TakenService {
         let counted = size.zip(all).is_some_and(|(size, all)| all <= size);
         if counted {
             let row = locations.taken.row(locations.group_of(call.peer.ip()).as_deref());
-            for (kind, of) in KINDS.iter().enumerate() {
+            for (kind, of) in TakenFrom::ALL.iter().enumerate() {
                 row.add(kind, report.taken.iter().filter(|one| one.kind == *of).map(|one| one.bytes).sum());
             }
         }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use crate::admin::Answer;
+use crate::blocking::blocking;
 use crate::site::{Site, problem};
 
 /// All contents.
@@ -166,10 +167,7 @@ pub async fn forget_parts(site: &Arc<Site>) -> Result<(), Problem> {
         }
         Ok(())
     };
-    tokio::task::spawn_blocking(drop)
-        .await
-        .map_err(|died| Problem::of(Code::Internal, &died))?
-        .map_err(problem)
+    blocking(move || drop().map_err(problem)).await
 }
 
 /// On the writer's turn, where content is recorded: what was pulled and found here may have made room since, and what is recorded

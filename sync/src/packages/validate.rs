@@ -14,6 +14,7 @@ use tracing::error;
 use super::{content, named, shown};
 use crate::admin::{Answer, Caller, Work};
 use crate::authoring::surroundings::one;
+use crate::blocking::blocking;
 use crate::clock;
 use crate::site::{Site, problem};
 use crate::tasks::{Key, Progress};
@@ -50,6 +51,7 @@ struct Read {
     files: Vec<ReadFile>,
 }
 
+#[derive(Clone)]
 struct ReadFile {
     name: String,
     size: u64,
@@ -83,18 +85,14 @@ async fn what(site: &Arc<Site>, name: &str) -> Result<Read, Problem> {
         let files = row.files.iter().map(|one| file(&one.file_name, one.size, one.content));
         (row.id.clone(), row.name.clone(), files.collect())
     });
-    let mut software: Vec<_> = images.chain(apps).collect();
-    let at = {
-        let found = one(name, &software, |row| (&row.0, &row.1), Code::PackageNotFound, "package");
-        let found = found.map_err(|problem| match problem.code {
-            Code::Ambiguous => problem,
-            _ => missing,
-        })?;
-        software.iter().position(|row| row.0 == found.0)
-    };
-    let at = at.ok_or_else(|| Problem::new(Code::Internal, "what was found is gone"))?;
-    let (id, name, files) = software.swap_remove(at);
-    Ok(Read { id, name, fetched: false, files })
+    let software: Vec<(PackageId, String, Vec<ReadFile>)> = images.chain(apps).collect();
+    match one(name, &software, |row| (&row.0, &row.1), Code::PackageNotFound, "package") {
+        Ok((id, name, files)) => {
+            Ok(Read { id: id.clone(), name: name.clone(), fetched: false, files: files.clone() })
+        }
+        Err(problem) if problem.code == Code::Ambiguous => Err(problem),
+        Err(_) => Err(missing),
+    }
 }
 
 /// Fetches again what was taken out of use, and offers it again.
@@ -163,9 +161,7 @@ async fn all(
         match file.content {
             Some(sha256) => {
                 let library = site.library.clone();
-                let verdict = tokio::task::spawn_blocking(move || library.verify(sha256))
-                    .await
-                    .map_err(|died| Problem::of(Code::Internal, &died))?;
+                let verdict = blocking(move || Ok(library.verify(sha256))).await?;
                 match verdict {
                     Ok(Verdict::Good) => {}
                     Ok(Verdict::Missing) => row.verdict = "missing".to_owned(),

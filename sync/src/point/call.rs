@@ -12,6 +12,7 @@ use dp::transfer::web::{Bearer, Exchange, Proxy, Web, WebPolicy, as_folder};
 use serde::Serialize;
 use url::Url;
 
+use crate::config::Settings;
 use crate::keys::Secret;
 
 /// The address of a site, as a folder to which paths can be joined.
@@ -71,6 +72,15 @@ pub fn web_with_key(
 ) -> Result<Arc<Web>, Problem> {
     may_be_told(base, plain)?;
     connections(base, ca_file, Some(key))
+}
+
+/// The same for a point, with its own key.
+///
+/// # Errors
+/// Those of [`web_with_key`], and of the file of the key.
+pub(super) fn web_of_point(settings: &Settings, base: &Url) -> Result<Arc<Web>, Problem> {
+    let key = Secret::of_file(&settings.point_key_file())?;
+    web_with_key(base, settings.dp.ca_file(), &key, settings.dp.allow_plain_key)
 }
 
 fn connections(base: &Url, ca_file: Option<PathBuf>, key: Option<&Secret>) -> Result<Arc<Web>, Problem> {

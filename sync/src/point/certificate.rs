@@ -13,7 +13,6 @@ use tracing::{error, info};
 
 use super::call;
 use crate::clock;
-use crate::keys::Secret;
 use crate::points::wire::{CertificateAnswer, CertificateRequest, certificate_proof};
 use crate::site::Site;
 use crate::tls;
@@ -76,8 +75,7 @@ fn is_due(site: &Site) -> bool {
 async fn renew(site: &Arc<Site>) -> Result<(), Problem> {
     let settings = site.settings();
     let base = call::base(&settings.dp.site)?;
-    let key = Secret::of_file(&settings.point_key_file())?;
-    let web = call::web_with_key(&base, settings.dp.ca_file(), &key, settings.dp.allow_plain_key)?;
+    let web = call::web_of_point(&settings, &base)?;
     let pair = KeyPair::generate().map_err(|error| Problem::of(Code::Internal, &error))?;
     let asked = certificate_request(&site.point.assignment().1.point, &pair)?;
     let (status, body) = call::post(&web, &call::join(&base, "point/certificate")?, &asked).await?;

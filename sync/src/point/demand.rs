@@ -27,6 +27,7 @@ use super::cloud::Cloud;
 use super::evict::{self, Held, Wish};
 use super::parts::{self, Which, drop_left_over};
 use super::sources::Sources;
+use crate::blocking::blocking;
 use crate::clock;
 use crate::keys::Secret;
 use crate::packages::content::{still_there, take_away};
@@ -349,10 +350,8 @@ pub(super) async fn evict(site: &Arc<Site>, (coming, given): (u64, u64)) -> Resu
     let assigned = parts::assigned(&assignment);
     let library = site.library.clone();
     // What is staged is looked at first: what comes meanwhile is then counted twice, not left out.
-    let looked =
-        tokio::task::spawn_blocking(move || library.parts().and_then(|all| Ok((all, library.free()?))));
-    let (parts, free) =
-        looked.await.map_err(|died| Problem::of(Code::Internal, &died))?.map_err(crate::site::problem)?;
+    let look = move || library.parts().and_then(|all| Ok((all, library.free()?)));
+    let (parts, free) = blocking(move || look().map_err(crate::site::problem)).await?;
     let bytes =
         |of: &dyn Fn(&Part) -> bool| parts.iter().filter(|part| of(part)).map(|part| part.bytes).sum();
     let staged = bytes(&|part| part.sha256.is_some_and(|sha256| pulls.is_in_use(sha256)));

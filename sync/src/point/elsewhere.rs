@@ -20,7 +20,6 @@ use tracing::debug;
 use url::Url;
 
 use super::call;
-use crate::keys::Secret;
 use crate::points::wire::LARGEST_PLACES;
 use crate::site::Site;
 
@@ -133,9 +132,7 @@ impl Elsewhere {
         if let Some(web) = made.as_ref() {
             return Ok(web.clone());
         }
-        let settings = site.settings();
-        let key = Secret::of_file(&settings.point_key_file())?;
-        let web = call::web_with_key(base, settings.dp.ca_file(), &key, settings.dp.allow_plain_key)?;
+        let web = call::web_of_point(&site.settings(), base)?;
         *made = Some(web.clone());
         Ok(web)
     }

@@ -16,6 +16,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::{call, enrol};
+use crate::blocking::blocking;
 use crate::clock;
 use crate::keys::Secret;
 use crate::points::wire::{
@@ -26,7 +27,7 @@ use crate::site::Site;
 /// Pauses after failures: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-/// The most contents that one report says are lacking: what has no room is said when others have come.
+/// The most contents that one report says are lacking: what has no room is said with the next ones.
 const MOST_LACKING_IN_ALL: usize = 4_000;
 /// Reports that follow each other at once are one.
 const GATHER: Duration = Duration::from_millis(200);
@@ -260,10 +261,7 @@ impl Link {
         let web = self.web()?;
         let library = self.site.library.clone();
         let kept = self.site.settings().download.min_free;
-        let free = tokio::task::spawn_blocking(move || library.free())
-            .await
-            .map_err(|died| Problem::of(Code::Internal, &died))?
-            .map_err(crate::site::problem)?;
+        let free = blocking(move || library.free().map_err(crate::site::problem)).await?;
         let lacks = self.site.point.lock().said.values().any(|said| !said.lacks.is_empty());
         let there = if lacks { self.site.read(|r| r.content_digests()).await? } else { HashSet::new() };
         let turn = self.reports.fetch_add(1, Ordering::Relaxed);

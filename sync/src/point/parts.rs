@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use catalog::digest::Sha256Digest;
-use catalog::problem::{Code, Problem};
+use catalog::problem::Problem;
 use dp::library::{LibraryError, Part};
 use dp::server::Pulls;
 use tracing::info;
 
+use crate::blocking::blocking;
 use crate::points::wire::{Assigned, Assignment};
 use crate::site::{Site, problem};
 
@@ -70,10 +71,7 @@ pub(super) async fn drop_left_over(site: &Arc<Site>, which: Which) -> Result<u64
             }
             Ok((bytes, is_held))
         };
-        let (bytes, is_held) = tokio::task::spawn_blocking(look)
-            .await
-            .map_err(|died| Problem::of(Code::Internal, &died))?
-            .map_err(problem)?;
+        let (bytes, is_held) = blocking(move || look().map_err(problem)).await?;
         dropped += bytes;
         if !is_held {
             break;

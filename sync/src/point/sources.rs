@@ -12,7 +12,6 @@ use tracing::debug;
 use url::Url;
 
 use super::call;
-use crate::keys::Secret;
 use crate::points::wire::Assignment;
 use crate::site::Site;
 
@@ -29,15 +28,14 @@ pub(super) struct Sources {
 impl Sources {
     pub(super) fn new(site: &Site, assignment: &Assignment) -> Result<Self, Problem> {
         let settings = site.settings();
-        let key = Secret::of_file(&settings.point_key_file())?;
+        let base = call::base(&settings.dp.site)?;
+        let site = call::web_of_point(&settings, &base)?;
         let mut points = Vec::new();
         for address in &assignment.pull_from {
             let Ok(url) = Url::parse(&format!("{}/", address.trim_end_matches('/'))) else { continue };
             let web = call::web(&url, settings.dp.ca_file(), None)?;
             points.push((url, web));
         }
-        let base = call::base(&settings.dp.site)?;
-        let site = call::web_with_key(&base, settings.dp.ca_file(), &key, settings.dp.allow_plain_key)?;
         Ok(Self { site, base, points })
     }
 

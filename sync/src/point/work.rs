@@ -21,6 +21,7 @@ use tracing::{error, info, warn};
 
 use super::parts::{Which, drop_left_over};
 use super::sources::{Sources, site_was_away};
+use crate::blocking::blocking;
 use crate::clock;
 use crate::packages::content::{forget_missing, set_aside, still_there, take_away};
 use crate::points::wire::{Assigned, AssignedFile, Assignment, Said};
@@ -232,8 +233,7 @@ async fn here(site: &Arc<Site>, package: &Assigned) -> Result<u64, Problem> {
 
 /// Takes away what no package of the assignment has.
 async fn drop_the_rest(site: &Arc<Site>, assignment: &Assignment) -> Result<(), Problem> {
-    let wanted: HashSet<_> =
-        assignment.packages.iter().flat_map(Assigned::all_files).map(|file| file.sha256).collect();
+    let wanted = super::parts::assigned(assignment);
     for row in site.read(|r| r.pulled_contents()).await? {
         // It stays from now on until it is taken off.
         if wanted.contains(&row.sha256) {
@@ -290,9 +290,7 @@ async fn read_again<'p>(site: &Arc<Site>, package: &'p Assigned) -> Result<Vec<&
     for file in &package.files {
         say(site, package, ContentState::Validating, done, Vec::new());
         let (library, sha256) = (site.library.clone(), file.sha256);
-        let verdict = tokio::task::spawn_blocking(move || library.verify(sha256))
-            .await
-            .map_err(|died| Problem::of(Code::Internal, &died))?;
+        let verdict = blocking(move || Ok(library.verify(sha256))).await?;
         let (id, name) = (&package.package, &file.name);
         let done_with = match verdict {
             Ok(Verdict::Good) => Ok(()),
@@ -419,10 +417,7 @@ async fn enough_space(site: &Arc<Site>, package: &Assigned, missing: &[AssignedF
     let look = move || -> Result<_, LibraryError> {
         Ok((files.iter().map(|file| library.arrived(&file.wanted())).sum::<u64>(), library.free()?))
     };
-    let (arrived, free) = tokio::task::spawn_blocking(look)
-        .await
-        .map_err(|died| Problem::of(Code::Internal, &died))?
-        .map_err(problem)?;
+    let (arrived, free) = blocking(move || look().map_err(problem)).await?;
     let kept = site.settings().download.min_free;
     let (needed, free) = (lacking.saturating_sub(arrived), free.saturating_sub(kept));
     if lacking > 0 && needed > free {

@@ -9,12 +9,10 @@ use dp::server::tally::{MOST_GROUPS, OTHER};
 use uuid::Uuid;
 
 use super::wire::ServedBytes;
+use crate::names::LONGEST_OF_BOUNDARIES;
 
 /// Bytes by boundary group, then by who served.
 pub type Groups = BTreeMap<String, BTreeMap<String, u64>>;
-
-/// The longest name of a group, in characters; administrators cannot give longer ones.
-const LONGEST_NAME: usize = 100;
 
 /// What one point has served, as far as the site was told.
 #[derive(Debug, Default)]
@@ -33,7 +31,8 @@ impl Delivered {
         }
         let known = |source: &str| Source::ALL.iter().any(|one| one.name() == source);
         let named = |group: &str| {
-            (1..=LONGEST_NAME).contains(&group.chars().count()) && !group.chars().any(char::is_control)
+            (1..=LONGEST_OF_BOUNDARIES).contains(&group.chars().count())
+                && !group.chars().any(char::is_control)
         };
         let fitting = said.iter().filter(|one| known(&one.source) && named(&one.group));
         for one in fitting.take((MOST_GROUPS + 1) * Source::ALL.len()) {

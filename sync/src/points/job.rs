@@ -136,13 +136,12 @@ fn heard(placed: &Placement, said: Said, retry: &PointRetry, now: Timestamp) -> 
         (_, State::Success) => Placement { done: placed.bytes, problem: None, next_retry: None, ..next },
         (_, State::Sending | State::Verifying) if under_way => next,
         (State::Validating, State::Validating) => next,
-        (State::Validating, State::Failed | State::Warning) | (State::Success, State::Warning) => {
-            Placement { state: State::Warning, problem: said.problem, ..next }
-        }
-        // All came, and something else of it was lost meanwhile.
-        (_, State::Warning) if under_way => {
-            Placement { state: State::Warning, problem: said.problem, ..next }
-        }
+        // Also of an order that has ended well, where something else of the package was lost meanwhile.
+        (State::Validating, State::Failed)
+        | (
+            State::Validating | State::Success | State::Queued | State::Sending | State::Verifying,
+            State::Warning,
+        ) => Placement { state: State::Warning, problem: said.problem, ..next },
         (_, State::Failed) if under_way => {
             let due = (placed.retries_left > 0).then(|| now.checked_add(retry.delay).unwrap_or(now));
             Placement { problem: said.problem, next_retry: due, ..next }

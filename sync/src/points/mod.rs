@@ -18,6 +18,7 @@ mod send;
 mod service;
 pub mod wire;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,7 +76,7 @@ pub struct ShownPoint {
 pub async fn all(site: &Arc<Site>) -> Result<Vec<ShownPoint>, Problem> {
     let (mut points, placements, places) =
         site.read(|r| Ok((r.point_rows()?, r.placements()?, r.places()?))).await?;
-    let has_key = |id: i64| places.iter().any(|place| place.id == id && place.has_key);
+    let with_key: HashSet<_> = places.iter().filter(|place| place.has_key).map(|place| place.id).collect();
     site.points.freshen(&mut points);
     let (settings, now) = (site.settings(), clock::now());
     let shown = points.into_iter().map(|point| {
@@ -86,7 +87,7 @@ pub async fn all(site: &Arc<Site>) -> Result<Vec<ShownPoint>, Problem> {
         let condition = match silent {
             _ if point.id == OWN_POINT => "ok".to_owned(),
             None => "new".to_owned(),
-            Some(_) if !has_key(point.id) => "no key".to_owned(),
+            Some(_) if !with_key.contains(&point.id) => "no key".to_owned(),
             Some(silent) if silent > SILENT => "silent".to_owned(),
             Some(_) => assign::paused(&point, &settings, now).unwrap_or_else(|| "ok".to_owned()),
         };

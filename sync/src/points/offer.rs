@@ -11,6 +11,7 @@ use schema::distribution::ShelfRow;
 use dp::server::{LocationKind, LocationsAnswer, Locator as _};
 
 use super::wire::OfferAnswer;
+use crate::blocking::blocking;
 use crate::site::Site;
 
 /// What a content is, if `point` may have it.
@@ -74,9 +75,7 @@ pub async fn of(
             cloud = site.read(move |r| r.links_of(content)).await?;
         }
         let library = site.library.clone();
-        let known = tokio::task::spawn_blocking(move || library.known_fingerprint(content))
-            .await
-            .map_err(|died| Problem::of(Code::Internal, &died))?;
+        let known = blocking(move || Ok(library.known_fingerprint(content))).await?;
         pieces = known.filter(|print| print.size == row.size).map(|print| print.pieces).unwrap_or_default();
     }
     Ok(Some(OfferAnswer {

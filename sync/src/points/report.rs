@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use catalog::problem::{Code, Problem};
 use schema::keys::Principal;
-use schema::points::ContentState;
+use schema::points::{ContentState, PointRow};
 use tracing::{info, warn};
 
-use super::wire::{MOST_LACKING, Report, Said};
+use super::wire::{MOST_LACKING, Report};
 use super::{assign, job};
 use crate::clock;
 use crate::site::Site;
@@ -23,11 +23,11 @@ use crate::site::Site;
 pub async fn take(
     site: &Arc<Site>,
     principal: &Principal,
-    point: i64,
+    row: &PointRow,
     from: IpAddr,
     report: Report,
 ) -> Result<(), Problem> {
-    let now = clock::now();
+    let (now, point) = (clock::now(), row.id);
     if principal.instance.is_some_and(|instance| instance != report.instance) {
         let message = format!("another installation enrolled as `{}`", principal.name);
         warn!("a report is refused: {message}");
@@ -45,7 +45,7 @@ pub async fn take(
             lacks.extend(said.lacks.iter().take(MOST_LACKING).copied());
         }
         // A point's word changes nothing of another order; an operator's refusals do not come from here.
-        let event = job::Event::Said(Said { ..said.clone() });
+        let event = job::Event::Said(said.clone());
         if let Ok(Some(next)) = job::on(placed, event, placed.order, &retry, now) {
             changed.push((placed.state, next));
         }
@@ -63,10 +63,8 @@ pub async fn take(
         }
     }
     let (on_demand, from) = (report.on_demand, from.to_canonical());
-    let all = site.read(|r| r.point_settings()).await?;
-    let row = all.iter().find(|row| row.id == point);
-    let said = row.is_some_and(|row| row.on_demand);
-    let elsewhere = row.is_some_and(|row| row.address.as_ref() != Some(&from.to_string()));
+    let said = row.on_demand;
+    let elsewhere = row.address.as_ref() != Some(&from.to_string());
     let quiet = changed.is_empty() && lacks.is_empty() && gone.is_empty();
     if !write_seen && quiet && said == on_demand && !elsewhere {
         return Ok(());

@@ -16,6 +16,7 @@ use schema::keys::{Principal, PrincipalKind};
 
 use super::wire::{LARGEST_CERTIFICATE_REQUEST, LARGEST_ENROLMENT, LARGEST_REPORT, LONGEST_WAIT, Report};
 use super::{assign, certificate, offer, report};
+use crate::blocking::blocking;
 use crate::clock;
 use crate::keys::{self, principal_of};
 use crate::plane::answer;
@@ -124,7 +125,7 @@ impl PointService {
                 let Ok(report) = serde_json::from_slice::<Report>(&body) else {
                     return Ok(answer::empty(StatusCode::BAD_REQUEST));
                 };
-                report::take(&self.site, &principal, point.id, call.peer.ip(), report).await?;
+                report::take(&self.site, &principal, &point, call.peer.ip(), report).await?;
                 Ok(answer::empty(StatusCode::NO_CONTENT))
             }
             Route::Certificate => {
@@ -160,8 +161,7 @@ impl PointService {
                 let id = point.id;
                 let row = self.site.read(move |r| r.assigned_content(content, id)).await?;
                 let library = self.site.library.clone();
-                let known = tokio::task::spawn_blocking(move || library.known_fingerprint(content));
-                let print = known.await.map_err(|died| Problem::of(Code::Internal, &died))?;
+                let print = blocking(move || Ok(library.known_fingerprint(content))).await?;
                 let Some((_, print)) = row.zip(print) else {
                     return Ok(answer::empty(StatusCode::NOT_FOUND));
                 };

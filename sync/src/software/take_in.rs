@@ -10,6 +10,7 @@ use catalog::id::FileName;
 use catalog::problem::{Code, Coded as _, Problem};
 use schema::{SchemaError, Writer};
 
+use crate::blocking::blocking;
 use crate::clock;
 use crate::site::Site;
 
@@ -61,7 +62,7 @@ pub async fn take_in(site: &Arc<Site>, path: &Path) -> Result<Taken, Problem> {
         library.ingest(&path, &wanted).map_err(|error| error.problem())?;
         Ok(Taken { file_name, sha256: print.sha256, sha1: print.sha1, size })
     };
-    tokio::task::spawn_blocking(work).await.map_err(|died| Problem::of(Code::Internal, &died))?
+    blocking(work).await
 }
 
 /// Records what was taken in, in the transaction that uses it.

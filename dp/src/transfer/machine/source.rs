@@ -26,8 +26,6 @@ pub(super) struct Source {
     /// Answered with a wrong range: asked for the whole only.
     pub(super) no_ranges: bool,
     pub(super) not_before: Duration,
-    /// It could not be reached when it was asked last.
-    pub(super) unreachable: bool,
     /// It costs a wide line: it is not asked just because a nearer one was out of reach for a moment.
     pub(super) far: bool,
     /// The pause is the source's wish: others that are ready go first.

@@ -1,10 +1,10 @@
 //! What `spsync deploy` prints.
 
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::super::Output;
 use super::super::output::{Rows, safe, size, when};
+pub(super) use super::super::ts::{name_of, read};
 use super::{CheckBy, StatusBy};
 use crate::deploying::check::Checked;
 use crate::deploying::options::Options;
@@ -12,15 +12,6 @@ use crate::deploying::phases::ShownPlan;
 use crate::deploying::status::{Buckets, Status};
 use crate::deploying::updates::ShownUpdates;
 use crate::deploying::{Created, Shown};
-
-pub(super) fn read<T: DeserializeOwned>(body: &Value) -> Option<T> {
-    serde_json::from_value(body.clone()).ok()
-}
-
-/// The name in an answer.
-pub fn name_of(body: &Value) -> String {
-    body["name"].as_str().unwrap_or_default().to_owned()
-}
 
 fn counts(buckets: &Buckets) -> String {
     let Buckets { success, in_progress, error, requirements_not_met, unknown } = buckets;

@@ -485,6 +485,11 @@ pub(super) fn id_of(body: &Value) -> String {
     body["id"].as_str().unwrap_or_default().to_owned()
 }
 
+/// The name in an answer.
+pub(super) fn name_of(body: &Value) -> String {
+    body["name"].as_str().unwrap_or_default().to_owned()
+}
+
 /// An answer whose shape says enough by itself: `name: value`, nested values indented.
 pub(super) fn say(body: &Value, output: &Output) {
     if super::said::say(body, output) {

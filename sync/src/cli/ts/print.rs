@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::super::output::{Rows, safe, size, when};
 use super::super::{Called, Global, Output, connect};
-use super::{id_of, say};
+use super::{id_of, read, say};
 use crate::admin::Request;
 use crate::authoring::{
     Choices, Created, Differences, Exported, Imported, Linted, Planned, References, Shown, TsRequest,
@@ -148,9 +148,6 @@ fn list(body: &Value, output: &Output) {
 }
 
 fn people(request: &TsRequest, body: &Value, output: &Output) -> bool {
-    fn read<T: serde::de::DeserializeOwned>(body: &Value) -> Option<T> {
-        serde_json::from_value(body.clone()).ok()
-    }
     let told = match request {
         TsRequest::Create(_) => read::<Created>(body).map(|created| show_created(&created, output)),
         TsRequest::Lint { .. } => read::<Linted>(body).map(|linted| {
