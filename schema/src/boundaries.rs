@@ -420,7 +420,8 @@ mod tests {
                         &NewEnrolment { hash: hash(token), kind, name: name.to_owned(), expires },
                         now,
                     )?;
-                    w.enrol(hash(token), hash(token + 100), uuid::Uuid::nil(), now)
+                    let keys = crate::keys::NewKeys { key: hash(token + 100), content: None };
+                    w.enrol(hash(token), keys, uuid::Uuid::nil(), now)
                 };
                 store.write(change).await.unwrap();
             };

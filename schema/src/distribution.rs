@@ -169,6 +169,17 @@ impl Reader<'_> {
     pub fn private_contents(&self) -> Result<Vec<Sha256Digest>, SchemaError> {
         self.all("SELECT content FROM private_content ORDER BY content", [], |row| sha256(row, "content"))
     }
+
+    /// How many files of a package, image or application the site does not have, never had or has lost.
+    pub fn files_not_here(&self, id: &PackageId) -> Result<u64, SchemaError> {
+        const SQL: &str = "
+            SELECT (SELECT count(*) FROM package_file WHERE package_id = ?1 AND state <> 'stored')
+                 + (SELECT count(*) FROM image WHERE image_id = ?1
+                     AND NOT EXISTS (SELECT 1 FROM content WHERE sha256 = image.content))
+                 + (SELECT count(*) FROM app_file WHERE app_id = ?1
+                     AND NOT EXISTS (SELECT 1 FROM content WHERE sha256 = app_file.content)) AS files";
+        Ok(self.first(SQL, [id.as_str()], |row| size(row, "files"))?.unwrap_or_default())
+    }
 }
 
 impl Writer<'_> {

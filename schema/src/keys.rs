@@ -35,6 +35,9 @@ pub struct Principal {
     /// SHA-256 of its key. Never shown.
     #[serde(skip, default = "no_hash")]
     pub hash: Sha256Digest,
+    /// SHA-256 of the key that opens private content to a device. Never shown.
+    #[serde(skip)]
+    pub content_hash: Option<Sha256Digest>,
     /// Which installation enrolled with it.
     pub instance: Option<Uuid>,
     /// When it was enrolled.
@@ -47,6 +50,15 @@ pub struct Principal {
 
 fn no_hash() -> Sha256Digest {
     Sha256Digest([0; 32])
+}
+
+/// SHA-256 of what a machine made for itself.
+#[derive(Debug, Clone, Copy)]
+pub struct NewKeys {
+    /// Of its key.
+    pub key: Sha256Digest,
+    /// Of its content key, where it is a device.
+    pub content: Option<Sha256Digest>,
 }
 
 /// A token to be given out.
@@ -72,6 +84,7 @@ fn principal(row: &Row<'_>) -> Result<Principal, SchemaError> {
         kind: text(row, "kind")?,
         name: row.get("name")?,
         hash: sha256(row, "hash")?,
+        content_hash: sha256_or_none(row, "content_hash")?,
         instance: instance.and_then(|bytes| Uuid::from_slice(&bytes).ok()),
         created: time(row, "created")?,
         last_seen: time_or_none(row, "last_seen")?,
@@ -98,11 +111,11 @@ impl Reader<'_> {
         self.all(SQL, [], principal)
     }
 
-    /// SHA-256 of every key that is in force.
-    pub fn valid_keys(&self) -> Result<Vec<Sha256Digest>, SchemaError> {
-        self.all("SELECT hash FROM principal WHERE revoked IS NULL ORDER BY hash", [], |row| {
-            sha256(row, "hash")
-        })
+    /// SHA-256 of every content key that is in force.
+    pub fn content_keys(&self) -> Result<Vec<Sha256Digest>, SchemaError> {
+        const SQL: &str = "SELECT content_hash FROM principal WHERE revoked IS NULL AND content_hash IS NOT NULL \
+            ORDER BY content_hash";
+        self.all(SQL, [], |row| sha256(row, "content_hash"))
     }
 }
 
@@ -123,15 +136,16 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Lets in whoever has a token, with a key of its own. `TOKEN_REFUSED` for a token that is unknown, used for another
+    /// Lets in whoever has a token, with keys of its own. `TOKEN_REFUSED` for a token that is unknown, used for another
     /// key, or over: which of them is not said.
     pub fn enrol(
         &self,
         token: Sha256Digest,
-        key: Sha256Digest,
+        keys: NewKeys,
         instance: Uuid,
         now: Timestamp,
     ) -> Result<Principal, SchemaError> {
+        let NewKeys { key, content } = keys;
         let refuse =
             || Problem::new(Code::TokenRefused, "the enrolment token is unknown, was used, or is over");
         const SQL: &str = "SELECT * FROM enrolment WHERE hash = ?1";
@@ -156,6 +170,12 @@ impl Writer<'_> {
             let again = used_for.is_some() && known.revoked.is_none() && known.instance == Some(instance);
             return if again { Ok(known) } else { Err(refuse().into()) };
         }
+        const TAKEN: &str = "SELECT 1 FROM principal WHERE content_hash = ?1";
+        if let Some(hash) = content
+            && self.first(TAKEN, [hash.0], |_| Ok(()))?.is_some()
+        {
+            return Err(refuse().into());
+        }
         self.execute(
             "UPDATE principal SET revoked = ?3 WHERE kind = ?1 AND name = ?2 AND revoked IS NULL",
             (kind.to_string(), &name, now.as_millisecond()),
@@ -165,9 +185,11 @@ impl Writer<'_> {
             (id, now.as_millisecond(), key.0),
         )?;
         self.execute(
-            "INSERT INTO principal (kind, name, hash, instance, created) VALUES (:kind, :name, :hash, :instance, :now)",
+            "INSERT INTO principal (kind, name, hash, content_hash, instance, created)
+             VALUES (:kind, :name, :hash, :content, :instance, :now)",
             named_params! {
                 ":kind": kind.to_string(), ":name": name, ":hash": key.0, ":instance": instance.as_bytes(),
+                ":content": content.filter(|_| kind == PrincipalKind::Device).map(|hash| hash.0),
                 ":now": now.as_millisecond(),
             },
         )?;
@@ -185,6 +207,15 @@ impl Writer<'_> {
             (kind.to_string(), name),
         )?;
         Ok(keys + tokens > 0)
+    }
+
+    /// The content key of a device that enrolled without. Answers whether it was new.
+    pub fn know_content_key(&self, id: i64, content: Sha256Digest) -> Result<bool, SchemaError> {
+        let changed = self.execute(
+            "UPDATE principal SET content_hash = ?2 WHERE principal_id = ?1 AND content_hash IS NULL",
+            (id, content.0),
+        )?;
+        Ok(changed > 0)
     }
 
     /// It was heard of.
@@ -225,7 +256,8 @@ mod tests {
         let changes = async {
             let make = |token| store.write(move |w| w.begin_enrolment(&new(token), at(0)));
             let enrol = |token, key, instance, now| {
-                store.write(move |w| w.enrol(hash(token), hash(key), instance, at(now)))
+                let keys = NewKeys { key: hash(key), content: Some(hash(key + 100)) };
+                store.write(move |w| w.enrol(hash(token), keys, instance, at(now)))
             };
             let refused = |made: Result<Principal, SchemaError>| made.err().map(|error| error.problem().code);
             make(1).await.unwrap();
@@ -257,6 +289,21 @@ mod tests {
             let by = |key| store.read(move |r| r.principal_by_hash(hash(key)));
             assert!(by(50).await.unwrap().unwrap().revoked.is_some());
             assert!(by(52).await.unwrap().unwrap().revoked.is_none());
+            let content = async || store.read(|r| r.content_keys()).await.unwrap();
+            assert_eq!(content().await, [], "those of points open nothing");
+            let desk = NewEnrolment { hash: hash(7), kind: PrincipalKind::Device, ..new(7) };
+            store.write(move |w| w.begin_enrolment(&desk, at(3))).await.unwrap();
+            // A device of an earlier program says nothing of its content key, until it shows its key.
+            let without = NewKeys { key: hash(70), content: None };
+            let id = store.write(move |w| w.enrol(hash(7), without, here, at(3))).await.unwrap().id;
+            let know = |seed| store.write(move |w| w.know_content_key(id, hash(seed)));
+            assert_eq!((know(71).await.unwrap(), know(72).await.unwrap()), (true, false));
+            assert_eq!(content().await, [hash(71)]);
+            let desk = NewEnrolment { hash: hash(8), kind: PrincipalKind::Device, ..new(8) };
+            store.write(move |w| w.begin_enrolment(&desk, at(3))).await.unwrap();
+            let again = NewKeys { key: hash(80), content: Some(hash(71)) };
+            let taken = store.write(move |w| w.enrol(hash(8), again, here, at(3))).await;
+            assert_eq!(refused(taken), Some(Code::TokenRefused), "the content key of another");
             assert_eq!(by(53).await.unwrap(), None);
             let revoke =
                 |name: &'static str| store.write(move |w| w.revoke(PrincipalKind::Point, name, at(4)));

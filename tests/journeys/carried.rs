@@ -272,18 +272,21 @@ async fn a_prestaged_file_fills_a_point_without_its_line() {
     std::fs::write(path(&site, "token"), token).unwrap();
     site.ok(&["client", "enrol", "--token-file", &path(&site, "token")]).await;
     let key = std::fs::read_to_string(site.folder.path().join("device/device.key")).unwrap();
+    let content_key = dp::client::content_key(key.trim());
     let url = format!("{}/content/{app}", lyon.url);
     // Whoever shows a key that is not known yet may do so ten times: each pause is twice as long.
     let mut got = Vec::new();
     for tries in 0..9 {
         tokio::time::sleep(Duration::from_millis(100 << tries)).await;
-        let answer = http().get(&url).bearer_auth(key.trim()).send().await.unwrap();
+        let answer = http().get(&url).bearer_auth(&content_key).send().await.unwrap();
         got = if answer.status() == 200 { answer.bytes().await.unwrap().to_vec() } else { Vec::new() };
         if !got.is_empty() {
             break;
         }
     }
     assert_eq!(got, b"MZ setup", "the key is known there");
+    let with_key = http().get(&url).bearer_auth(key.trim()).send().await.unwrap();
+    assert_eq!(with_key.status(), 404, "what speaks for the device opens nothing at a point");
     let located = site.ok(&["content", "locate", "--ip", "127.0.0.1", &app]).await;
     let points = located["candidates"].as_array().unwrap().iter().filter(|one| one["verdict"] == "in");
     assert!(points.clone().any(|one| one["name"] == "lyon"), "{located}");
@@ -293,7 +296,7 @@ async fn a_prestaged_file_fills_a_point_without_its_line() {
     site.ok(&["app", "withdraw", "Portal", "--from", "lyon"]).await;
     until("it is gone", async || state("Portal").await == "none").await;
     until("from its disk too", async || {
-        http().get(&url).bearer_auth(key.trim()).send().await.unwrap().status() == 404
+        http().get(&url).bearer_auth(&content_key).send().await.unwrap().status() == 404
     })
     .await;
     let from_lyon = ["prestage", "create", "W", "--to", &path(&site, "w.pkgx"), "--dp", "lyon"];

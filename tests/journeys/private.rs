@@ -43,7 +43,11 @@ async fn a_private_package_is_not_there_for_strangers() {
         let asked = http().get(format!("{}{}", site.url, names[0])).bearer_auth(key.trim());
         asked.send().await.unwrap().status().as_u16()
     };
-    assert_eq!((by(&key).await, by(&token).await), (200, 404));
+    // A key that follows from it opens content, and speaks for nobody.
+    let content_key = dp::client::content_key(key.trim());
+    assert_eq!((by(&key).await, by(&content_key).await, by(&token).await), (200, 200, 404));
+    let policy = http().get(format!("{}/client/policy", site.url)).bearer_auth(&content_key);
+    assert_eq!(policy.send().await.unwrap().status(), 401);
     let fetched = site.ok(&["client", "fetch", "--no-later", digest]).await;
     let size = shown["files"][0]["size"].as_u64().unwrap();
     assert_eq!((&fetched["private"], &fetched["bytes"]["points"]), (&json!(true), &json!(size)));
@@ -82,7 +86,7 @@ async fn a_private_package_is_not_there_for_strangers() {
     }
     assert_eq!(blocks(None).await, 404);
     site.ok(&["--yes", "key", "revoke", "desk-7"]).await;
-    assert_eq!(by(&key).await, 404);
+    assert_eq!((by(&key).await, by(&content_key).await), (404, 404));
 
     let would = site.ok(&["--dry-run", "package", "set", "p", "access=public"]).await;
     assert_eq!((&would["changed"], &would["dry_run"]), (&json!(true), &json!(true)));

@@ -91,7 +91,7 @@ impl TakenReport {
 pub async fn report(settings: &ClientSettings, fetched: &ClientFetched) -> Result<(), Fault> {
     let Some(report) = TakenReport::of(fetched) else { return Ok(()) };
     let site = Reach::new(settings);
-    if site.key_for(&site.base).is_none() {
+    if site.key_for_site().is_none() {
         return Ok(());
     }
     let failed = |what: String| Fault::Failed(what);

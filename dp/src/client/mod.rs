@@ -43,7 +43,7 @@ pub use self::bases::{Delta, MOST_NAMED};
 pub use self::cache::{Cache, CacheLimits, CachedContent, Removed, Why};
 use self::fallback::{Clock, Started};
 pub use self::kept::{Kept, discard, kept};
-pub use self::key::{DeviceKey, is_unread};
+pub use self::key::{DeviceKey, content_key, is_unread};
 pub use self::pins::{hold, release};
 use self::reach::Reach;
 pub use self::share::{ShareSettings, share};

@@ -60,28 +60,32 @@ impl<'a> Reach<'a> {
         Web::new(self.policy(other, through_proxy)).map(Arc::new).map_err(ClientError::Web)
     }
 
-    /// The same to `to`, a place of the site, which is shown this device's key where nobody on the way can read it.
-    fn web_with_key(&self, to: &Url) -> Result<Arc<Web>, ClientError> {
-        let policy = WebPolicy { bearer: self.key_for(to), ..self.policy(Some(to), false) };
+    /// The same, shown this.
+    fn web_with(&self, to: &Url, bearer: Option<Bearer>) -> Result<Arc<Web>, ClientError> {
+        let policy = WebPolicy { bearer, ..self.policy(Some(to), false) };
         Web::new(policy).map(Arc::new).map_err(ClientError::Web)
     }
 
-    /// The site itself, with the key.
+    /// The site itself, which is shown this device's key where nobody on the way can read it.
     pub(super) fn site(&self) -> Result<Arc<Web>, ClientError> {
-        self.web_with_key(&self.base)
+        self.web_with(&self.base, self.key_for_site())
     }
 
     /// Whether there is a key that the site is not shown.
     pub(super) fn keeps_key_back(&self) -> bool {
-        self.settings.key.is_some() && self.key_for(&self.base).is_none()
+        self.settings.key.is_some() && self.key_for_site().is_none()
     }
 
-    /// The device's key for a place of the site, if it has one and may show it there. Which places are the site's the site says:
-    /// where somebody on the way could have said it, none is.
-    pub(super) fn key_for(&self, to: &Url) -> Option<Bearer> {
-        let key = self.settings.key.as_ref()?;
-        key.shown_to(&self.base, self.settings.plain_key)?;
-        key.shown_to(to, self.settings.plain_key)
+    /// The device's key, if it has one and may show it to the site.
+    pub(super) fn key_for_site(&self) -> Option<Bearer> {
+        self.settings.key.as_ref()?.shown_to(&self.base, self.settings.plain_key)
+    }
+
+    /// What opens private content at a place of the site. Which places are the site's the site says: where somebody on the way
+    /// could have said it, none is.
+    fn content_key_for(&self, to: &Url) -> Option<Bearer> {
+        self.key_for_site()?;
+        self.settings.key.as_ref()?.for_content_at(to, self.settings.plain_key)
     }
 
     fn policy(&self, other: Option<&Url>, through_proxy: bool) -> WebPolicy {
@@ -160,7 +164,7 @@ impl<'a> Reach<'a> {
         let (kind, web) = match location.kind {
             LocationKind::Peer => (SourceKind::Peer, self.peer_web(&url)?),
             LocationKind::DistributionPoint if private => {
-                (SourceKind::DistributionPoint, self.web_with_key(&url)?)
+                (SourceKind::DistributionPoint, self.web_with(&url, self.content_key_for(&url))?)
             }
             LocationKind::DistributionPoint => (SourceKind::DistributionPoint, self.web(Some(&url), false)?),
             LocationKind::Cloud => (SourceKind::Cloud, self.web(None, !at_the_site)?),
@@ -181,7 +185,7 @@ mod tests {
             plain_key,
             ..ClientSettings::new(site.parse().expect("an address"), "unused".into())
         };
-        Reach::new(&settings).key_for(&to.parse().expect("an address")).is_some()
+        Reach::new(&settings).content_key_for(&to.parse().expect("an address")).is_some()
     }
 
     /// Whoever can answer for the site names the places that get the key: an answer over plain HTTP may be anybody's.

@@ -129,7 +129,7 @@ fn shelf_of(held: &[(Sha256Digest, u64)]) -> Shelf {
 async fn announce(site: &Reach<'_>, port: u16, contents: Vec<Sha256Digest>) -> Result<Announced, Fault> {
     let invalid = |what: String| Fault::Failed(what);
     let url = site.join("peers/announce").map_err(invalid)?;
-    if site.key_for(&site.base).is_none() {
+    if site.key_for_site().is_none() {
         return Err(Fault::Refused("there is no key that may be shown over this connection".to_owned()));
     }
     let web = site.site().map_err(|error| invalid(error.to_string()))?;

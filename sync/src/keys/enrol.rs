@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 use dp::server::Call;
 use dp::server::body::ContentBody;
 use http::{Response, StatusCode};
 use jiff::Timestamp;
-use schema::keys::{NewEnrolment, Principal, PrincipalKind};
+use schema::keys::{NewEnrolment, NewKeys, Principal, PrincipalKind};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
@@ -142,10 +143,11 @@ pub async fn enrolled(site: &Arc<Site>, call: &mut Call<'_>) -> Result<Response<
     let token: Secret = asked.token.parse().map_err(|()| {
         Problem::new(Code::TokenRefused, "the enrolment token is unknown, was used, or is over")
     })?;
-    let (hash, key, instance) = (token.hash(), asked.key_sha256, asked.instance);
+    let keys = NewKeys { key: asked.key_sha256, content: asked.content_key_sha256 };
+    let (hash, instance) = (token.hash(), asked.instance);
     let principal = site
         .write(move |w| {
-            let principal = w.enrol(hash, key, instance, clock::now())?;
+            let principal = w.enrol(hash, keys, instance, clock::now())?;
             let object = format!("{} {}", principal.kind, principal.name);
             w.audit(&object, "key.enrol", &object, clock::now())?;
             Ok(principal)
@@ -200,6 +202,25 @@ async fn find_principal(site: &Arc<Site>, call: &Call<'_>) -> Result<Principal, 
             let message = format!("the key of {} `{}` was revoked", principal.kind, principal.name);
             Err(Problem::new(Code::KeyRevoked, message))
         }
-        Some(principal) => Ok(principal),
+        Some(principal) => {
+            if principal.kind == PrincipalKind::Device && principal.content_hash.is_none() {
+                learn_content_key(site, &principal, secret.content_hash()).await?;
+            }
+            Ok(principal)
+        }
     }
+}
+
+/// Of a device that enrolled when there were no content keys: from now on points let it in.
+async fn learn_content_key(
+    site: &Arc<Site>,
+    device: &Principal,
+    content: Sha256Digest,
+) -> Result<(), Problem> {
+    let id = device.id;
+    if site.write(move |w| w.know_content_key(id, content)).await? {
+        site.refresh_keys().await?;
+        tell_keys(site);
+    }
+    Ok(())
 }

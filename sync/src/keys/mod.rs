@@ -4,9 +4,10 @@
 //! site                                              machine
 //! token made, printed once, its hash kept  ──▶  token_file
 //!                                               key made, kept in a file of its own
-//! hash of the key kept              ◀── token, hash of the key
+//! hashes kept                       ◀── token, hash of the key, and of the content key that follows from it
 //! ```
-//! A key never leaves its machine but in the head of a request; the site never has it. Secrets have no `Debug` that shows
+//! A key never leaves its machine but in the head of a request to the site, which does not keep it; points are shown content keys
+//! only. Secrets have no `Debug` that shows
 //! them, come from files, and are in no argument, log or error.
 
 mod enrol;
@@ -49,6 +50,11 @@ impl Secret {
     /// What may be kept of it elsewhere: the SHA-256 of its text.
     pub fn hash(&self) -> Sha256Digest {
         Sha256Digest::of(self.reveal().as_bytes())
+    }
+
+    /// The same of the content key that follows from it ([`dp::client::content_key`]).
+    pub fn content_hash(&self) -> Sha256Digest {
+        Sha256Digest::of(dp::client::content_key(&self.reveal()).as_bytes())
     }
 
     /// As it is written into files and heads. Whoever calls this gives it away.

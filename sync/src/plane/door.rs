@@ -78,7 +78,7 @@ fn takes_secrets(secure: bool, from: IpAddr, plain_allowed: bool) -> bool {
 pub enum Holder {
     /// A device of the site.
     Device(DeviceId),
-    /// A distribution point; or, at a point, anybody whose key the site has told.
+    /// A distribution point, or who fetches content for a device: it opens content, and speaks for no device.
     Other,
     /// Nobody any more.
     Revoked,
@@ -125,12 +125,17 @@ impl KeyRing {
 /// # Errors
 /// Those of the database.
 pub fn holders(reader: &Reader<'_>) -> Result<HashMap<Sha256Digest, Holder>, SchemaError> {
-    let holder = |one: Principal| match (one.revoked, one.kind) {
-        (Some(_), _) => (one.hash, Holder::Revoked),
-        (None, PrincipalKind::Device) => (one.hash, Holder::Device(DeviceId(one.name))),
-        (None, PrincipalKind::Point) => (one.hash, Holder::Other),
-    };
-    Ok(reader.principals()?.into_iter().map(holder).collect())
+    let mut holders = HashMap::new();
+    for Principal { hash, content_hash, kind, name, revoked, .. } in reader.principals()? {
+        let (holder, of_content) = match (revoked, kind) {
+            (Some(_), _) => (Holder::Revoked, Holder::Revoked),
+            (None, PrincipalKind::Device) => (Holder::Device(DeviceId(name)), Holder::Other),
+            (None, PrincipalKind::Point) => (Holder::Other, Holder::Other),
+        };
+        holders.insert(hash, holder);
+        holders.extend(content_hash.map(|hash| (hash, of_content)));
+    }
+    Ok(holders)
 }
 
 impl Gate for KeyRing {

@@ -36,7 +36,12 @@ pub async fn with_token(place: &Place, token: &Secret) -> Result<Enrolled, Probl
     coming.push(".new");
     let coming = PathBuf::from(coming);
     let key = Secret::of_own_file(&coming)?;
-    let asked = Enrolment { token: token.reveal(), key_sha256: key.hash(), instance: place.instance };
+    let asked = Enrolment {
+        token: token.reveal(),
+        key_sha256: key.hash(),
+        content_key_sha256: Some(key.content_hash()),
+        instance: place.instance,
+    };
     let web = call::web(&place.site, place.ca_file.clone(), None)?;
     let (status, body) = call::post(&web, &call::join(&place.site, "enrol")?, &asked).await?;
     if status != 200 {

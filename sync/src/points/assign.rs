@@ -77,7 +77,7 @@ fn read(
         });
     }
     let is_private = packages.iter().flat_map(Assigned::all_files).any(|file| file.private);
-    let keys = if is_private { reader.valid_keys()? } else { Vec::new() };
+    let keys = if is_private { reader.content_keys()? } else { Vec::new() };
     Ok(Assignment {
         keys,
         groups: Vec::new(),

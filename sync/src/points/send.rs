@@ -108,6 +108,17 @@ pub fn send_to(
     if let Some(placed) = before.as_ref().filter(|placed| !job::brings_something(Some(placed), version)) {
         return Ok(Ok((placed.state, true)));
     }
+    // A point is sent what its site has. What it holds and its site has lost meanwhile would look withdrawn to it.
+    let missing = w.files_not_here(id)?;
+    if missing > 0 {
+        let message = format!(
+            "the site lacks {missing} files of package `{}`, so it is not sent to `{}`",
+            package.name, point.name
+        );
+        return Ok(Err(
+            Problem::new(Code::PackageIncomplete, message).keeping("what the point has of it stays")
+        ));
+    }
     if point.maintenance {
         let message = format!("`{}` is in maintenance", point.name);
         return Ok(Err(Problem::new(Code::DpInMaintenance, message)));

@@ -38,6 +38,9 @@ pub struct Enrolment {
     pub token: String,
     /// SHA-256 of the key that the machine made for itself.
     pub key_sha256: Sha256Digest,
+    /// SHA-256 of the content key that follows from it ([`dp::client::content_key`]), of a device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_key_sha256: Option<Sha256Digest>,
     /// Which installation asks.
     pub instance: Uuid,
 }
@@ -69,7 +72,7 @@ pub struct Assignment {
     /// Addresses of points that are asked before the site, in order.
     #[serde(default)]
     pub pull_from: Vec<String>,
-    /// SHA-256 of the keys that open private content; none where nothing is private.
+    /// SHA-256 of the content keys of devices, which open private content; none where nothing is private.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<Sha256Digest>,
     /// Boundary groups and their networks, the default one first: by them the point counts whom it serves.
