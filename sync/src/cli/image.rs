@@ -105,31 +105,34 @@ impl Image {
         let called = connect::call::<Value>(&settings, global, output, Request::Software(request)).await?;
         let body = &called.body;
         match verb {
-            SoftwareRequest::ImageList => {
-                let all: Vec<ImageRow> = serde_json::from_value(body.clone()).unwrap_or_default();
-                let mut table = Rows::new(&["ID", "NAME", "VERSION", "FILE", "SIZE", "EDITIONS"]);
-                for row in &all {
-                    let mut editions: Vec<_> =
-                        images::editions(&row.info).into_iter().map(images::edition_words).collect();
-                    if images::is_boot(&row.info) {
-                        editions.push("boot image".to_owned());
-                    }
-                    table.push([
-                        row.id.to_string(),
-                        safe(&row.name),
-                        safe(&row.version),
-                        row.file_name.to_string(),
-                        size(row.size),
-                        safe(&editions.join(", ")),
-                    ]);
-                }
-                let none = "no OS upgrade packages yet: spsync image add PATH --name NAME";
-                output.list(body, &all, |row| row.id.to_string(), table, none);
-            }
+            SoftwareRequest::ImageList => list(body, output)?,
             _ => output.one(body, super::ts::id_of, |output| show(body, output)),
         }
         Ok(called.finish(output))
     }
+}
+
+pub(super) fn list(body: &Value, output: &Output) -> Result<(), Problem> {
+    let all: Vec<ImageRow> = connect::expected(body.clone())?;
+    let mut table = Rows::new(&["ID", "NAME", "VERSION", "FILE", "SIZE", "EDITIONS"]);
+    for row in &all {
+        let mut editions: Vec<_> =
+            images::editions(&row.info).into_iter().map(images::edition_words).collect();
+        if images::is_boot(&row.info) {
+            editions.push("boot image".to_owned());
+        }
+        table.push([
+            row.id.to_string(),
+            safe(&row.name),
+            safe(&row.version),
+            row.file_name.to_string(),
+            size(row.size),
+            safe(&editions.join(", ")),
+        ]);
+    }
+    let none = "no OS upgrade packages yet: spsync image add PATH --name NAME";
+    output.list(body, &all, |row| row.id.to_string(), table, none);
+    Ok(())
 }
 
 fn show(body: &Value, output: &Output) {

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use catalog::limits::Limits;
-use catalog::problem::{Code, Coded as _, Problem};
+use catalog::problem::{Coded as _, Problem};
 use catalog::server_sync::{
     AUTH_PATH, ErrorCode, Fault, MessageError, Operation, REPORTING_PATH, Request, SERVICE_PATH,
 };

@@ -187,7 +187,7 @@ impl Phased {
         let list = matches!(request, DeployRequest::PhasedList);
         let called = call(request, settings, global, output).await?;
         match list {
-            true => print::plans(&called.body, output),
+            true => print::plans(&called.body, output)?,
             false => output.one(&called.body, print::name_of, |output| {
                 if !print::plan(&called.body, output) {
                     say(&called.body, output);

@@ -1,8 +1,10 @@
 //! What `spsync deploy` prints.
 
+use catalog::problem::Problem;
 use serde_json::{Value, json};
 
 use super::super::Output;
+use super::super::connect::expected;
 use super::super::output::{Rows, safe, size, when};
 pub(super) use super::super::ts::{name_of, read};
 use super::{CheckBy, StatusBy};
@@ -21,8 +23,11 @@ fn counts(buckets: &Buckets) -> String {
 }
 
 /// All deployments.
-pub fn list(body: &Value, output: &Output) {
-    let all: Vec<Shown> = read(body).unwrap_or_default();
+///
+/// # Errors
+/// `INTERNAL` where they cannot be read.
+pub fn list(body: &Value, output: &Output) -> Result<(), Problem> {
+    let all: Vec<Shown> = expected(body.clone())?;
     let mut rows = Rows::new(&[
         "ID",
         "TASK SEQUENCE",
@@ -51,11 +56,15 @@ pub fn list(body: &Value, output: &Output) {
     }
     let none = "nothing is deployed yet: spsync deploy create TS --collection COLLECTION";
     output.list(body, &all, |one| one.row.id.to_string(), rows, none);
+    Ok(())
 }
 
 /// All deployments of updates.
-pub fn updates(body: &Value, output: &Output) {
-    let all: Vec<ShownUpdates> = read(body).unwrap_or_default();
+///
+/// # Errors
+/// `INTERNAL` where they cannot be read.
+pub fn updates(body: &Value, output: &Output) -> Result<(), Problem> {
+    let all: Vec<ShownUpdates> = expected(body.clone())?;
     let mut rows = Rows::new(&["ID", "UPDATES", "COLLECTION", "PURPOSE", "STATE", "DEADLINE"]);
     for one in &all {
         rows.push([
@@ -69,6 +78,7 @@ pub fn updates(body: &Value, output: &Output) {
     }
     let none = "no updates are deployed yet: spsync deploy create --update ID --collection NAME";
     output.list(body, &all, |one| one.row.id.to_string(), rows, none);
+    Ok(())
 }
 
 fn updates_lines(shown: &ShownUpdates, output: &Output) {
@@ -196,8 +206,11 @@ fn shown_lines(shown: &Shown, output: &Output) {
 }
 
 /// What a check found.
-pub fn checked(body: &Value, by: CheckBy, output: &Output) {
-    let Some(checked) = read::<Checked>(body) else { return };
+///
+/// # Errors
+/// `INTERNAL` where it cannot be read.
+pub fn checked(body: &Value, by: CheckBy, output: &Output) -> Result<(), Problem> {
+    let checked: Checked = expected(body.clone())?;
     if output.for_people() {
         let reasons: Vec<_> =
             checked.reasons.iter().map(|line| format!(" · {} {}", line.devices, line.words)).collect();
@@ -275,11 +288,15 @@ pub fn checked(body: &Value, by: CheckBy, output: &Output) {
             );
         }
     }
+    Ok(())
 }
 
 /// How far devices are.
-pub fn status(body: &Value, by: StatusBy, output: &Output) {
-    let Some(status) = read::<Status>(body) else { return };
+///
+/// # Errors
+/// `INTERNAL` where it cannot be read.
+pub fn status(body: &Value, by: StatusBy, output: &Output) -> Result<(), Problem> {
+    let status: Status = expected(body.clone())?;
     if output.for_people() {
         shown_lines(&status.deployment, output);
         let bytes: Vec<_> =
@@ -363,11 +380,15 @@ pub fn status(body: &Value, by: StatusBy, output: &Output) {
             output.list(body, &states, name, rows, "no device has told anything");
         }
     }
+    Ok(())
 }
 
 /// All phased deployments.
-pub fn plans(body: &Value, output: &Output) {
-    let all: Vec<ShownPlan> = read(body).unwrap_or_default();
+///
+/// # Errors
+/// `INTERNAL` where they cannot be read.
+pub fn plans(body: &Value, output: &Output) -> Result<(), Problem> {
+    let all: Vec<ShownPlan> = expected(body.clone())?;
     let mut rows = Rows::new(&["NAME", "TASK SEQUENCE", "PURPOSE", "STATE", "PHASES", "BEGUN"]);
     for plan in &all {
         let begun = plan.phases.iter().filter(|one| one.phase.deployment.is_some()).count();
@@ -382,6 +403,7 @@ pub fn plans(body: &Value, output: &Output) {
     }
     let none = "no phased deployments yet: spsync deploy phased create NAME";
     output.list(body, &all, |plan| plan.name.clone(), rows, none);
+    Ok(())
 }
 
 /// One phased deployment. Answers whether it was one.

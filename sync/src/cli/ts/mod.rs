@@ -3,7 +3,7 @@
 mod ask;
 mod edit;
 mod migrate;
-mod print;
+pub(super) mod print;
 
 use std::path::{Path, PathBuf};
 
@@ -307,7 +307,7 @@ impl Ts {
             Self::Create(args) if args.choices => {
                 let filter = UpdateFilter::default();
                 let choices = call(TsRequest::Choices { filter }, settings, global, output).await?.body;
-                print::choices(&choices, output);
+                print::choices(&choices, output)?;
                 return Ok(0);
             }
             Self::Create(args) => TsRequest::Create(Box::new(wanted(args, settings, global, output).await?)),
@@ -391,7 +391,7 @@ impl Ts {
         };
         let verb = request.clone();
         let called = call(request, settings, global, output).await?;
-        print::answer(&verb, &called.body, output);
+        print::answer(&verb, &called.body, output)?;
         Ok(called.finish(output))
     }
 }
