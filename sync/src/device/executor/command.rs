@@ -24,10 +24,10 @@ use crate::device::plan::targeted;
 use crate::device::scripts::{self, Told};
 use crate::device::setup::{self, CommandLine, From, Places};
 use crate::device::variables::Masker;
-use crate::policy::fits::numbers;
 use crate::policy::{Application, ContentFile, Facts};
 use crate::sequence::Action;
 use crate::sequence::action::{RunCommand, UpgradeOs};
+use crate::sequence::choose::numbers;
 use crate::sequence::key::MASK;
 
 /// How long a detection may take.
