@@ -3,6 +3,7 @@
 //! Whoever holds a [`Site`] holds the site lock: there is one at a time, the daemon or one command.
 
 mod lock;
+pub mod own;
 
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -316,9 +317,7 @@ fn prepare(data_dir: &Path) -> Result<(), Problem> {
     };
     // Others have no business in here: licence decisions, the database, keys to come.
     std::fs::DirBuilder::new().recursive(true).mode(0o750).create(data_dir).map_err(failed)?;
-    let probe = data_dir.join(format!(".writable-{}", std::process::id()));
-    File::create(&probe).map_err(failed)?;
-    std::fs::remove_file(&probe).map_err(failed)
+    own::try_writing(data_dir).map_err(failed)
 }
 
 /// The name of a user, for the audit; the number where it has none.

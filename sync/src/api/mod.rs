@@ -60,8 +60,6 @@ use translate::Asked;
 
 /// Where it begins.
 pub const BASE: &str = "/api/v1";
-/// The folder in the data directory for files that requests name.
-pub const EXCHANGE: &str = "exchange";
 /// The field that says that a request may come twice.
 const REPEATED: &str = "idempotency-key";
 /// The most bytes of a body: as on the admin socket.
@@ -106,7 +104,7 @@ impl Api {
     pub fn new(site: Arc<Site>) -> Result<Arc<Self>, Problem> {
         use std::os::unix::fs::DirBuilderExt as _;
         let settings = site.settings();
-        let exchange = settings.site.data_dir.join(EXCHANGE);
+        let exchange = settings.exchange_dir();
         std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&exchange).map_err(|error| {
             let message = format!("`{}` cannot be made", exchange.display());
             Problem::new(Code::DataDirNotWritable, message).because_of(Some(&error))

@@ -23,6 +23,7 @@ use crate::admin::{Answer, Caller, UpdateFilter};
 use crate::authoring::surroundings::one;
 use crate::clock;
 use crate::site::Site;
+use crate::site::own::{self, Lies};
 use crate::updates::{self, Reason};
 
 /// A package with what it holds.
@@ -228,21 +229,24 @@ async fn usable_source(site: &Arc<Site>, folder: PathBuf) -> Result<PathBuf, Pro
     if !real.is_dir() {
         return Err(Problem::new(Code::SourceMissing, format!("`{}` is not a folder", folder.display())));
     }
-    let probe = real.join(format!(".spsync-writable-{}", std::process::id()));
-    std::fs::File::create(&probe).and_then(|_| std::fs::remove_file(&probe)).map_err(|error| {
+    own::try_writing(&real).map_err(|error| {
         Problem::new(
             Code::SourceNotWritable,
             format!("the source folder `{}` cannot be written", real.display()),
         )
         .because_of(Some(&error))
     })?;
-    let overlaps = |other: &std::path::Path| real.starts_with(other) || other.starts_with(&real);
-    let data_dir = site.settings().site.data_dir.clone();
-    let data_dir = std::fs::canonicalize(&data_dir).unwrap_or(data_dir);
-    if overlaps(&data_dir) && !is_in_exchange(&real, &data_dir) {
-        let message = format!("the source folder `{}` is inside the site's own data", real.display());
+    let where_it_lies = match own::lies(&site.settings(), &real) {
+        Lies::Apart | Lies::InExchange => None,
+        Lies::Around => Some("is around the site's own data"),
+        Lies::Within => Some("is inside the site's own data"),
+        Lies::Exchange => Some("is that of all requests; a folder in it may be one"),
+    };
+    if let Some(why) = where_it_lies {
+        let message = format!("the source folder `{}` {why}", real.display());
         return Err(Problem::new(Code::SourceInUse, message));
     }
+    let overlaps = |other: &std::path::Path| real.starts_with(other) || other.starts_with(&real);
     let others = site.read(|r| r.packages()).await?;
     if let Some(other) = others.iter().find(|p| p.source_dir.as_deref().is_some_and(overlaps)) {
         let message = format!(
@@ -254,13 +258,6 @@ async fn usable_source(site: &Arc<Site>, folder: PathBuf) -> Result<PathBuf, Pro
         return Err(Problem::new(Code::SourceInUse, message));
     }
     Ok(real)
-}
-
-/// What requests to the admin API name lies in a folder of its own in the site's data; that folder itself is nobody's.
-fn is_in_exchange(folder: &std::path::Path, data_dir: &std::path::Path) -> bool {
-    let exchange = data_dir.join(crate::api::EXCHANGE);
-    let exchange = std::fs::canonicalize(&exchange).unwrap_or(exchange);
-    folder.starts_with(&exchange) && folder != exchange
 }
 
 /// What a task of this package is known by: one at a time works on it.
