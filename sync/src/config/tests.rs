@@ -247,7 +247,13 @@ fn the_check_finds_what_cannot_work_here() {
         ("sync.schedule = \"0 0 30 2 *\"", Level::Error, "`sync.schedule`: `0 0 30 2 *` never comes"),
         ("sync.timezone = \"Mars/Olympus\"", Level::Error, "`sync.timezone`: `Mars/Olympus` is no time zone"),
         ("server.listen = [\"[::]:1\", \"127.0.0.1:1\"]", Level::Error, "cannot be listened on both"),
+        ("server.listen_tls = [\"[::]:8530\"]", Level::Error, "`server.listen_tls`: `[::]:8530` and"),
         ("admin.listen = \"127.0.0.1:8530\"", Level::Error, "`admin.listen`: `127.0.0.1:8530` collides"),
+        (
+            "server.listen_tls = [\"[::]:8543\"]\nadmin.listen = \"127.0.0.1:8543\"",
+            Level::Error,
+            "collides with `server.listen_tls` `[::]:8543`",
+        ),
         ("admin.listen = \"0.0.0.0:8540\"", Level::Warn, "can be reached from other machines"),
         ("tls.extra_ca_file = \"none.pem\"", Level::Error, "`tls.extra_ca_file`: `"),
         ("client.ca_file = \"/none.pem\"", Level::Error, "`client.ca_file`: `/none.pem` cannot be read"),

@@ -161,12 +161,8 @@ impl Fetch {
         if let Some(path) = &self.key_file {
             client.key = Some(key_in(path)?);
         }
-        let options = FetchOptions {
-            target: self.to,
-            delta: delta(self.delta_from)?,
-            pin: None,
-            ..FetchOptions::default()
-        };
+        let options =
+            FetchOptions { target: self.to, delta: delta(self.delta_from)?, ..FetchOptions::default() };
         let bar = output.bars.then(indicatif::ProgressBar::no_length);
         let told = bar.clone();
         let fetching = dp::client::fetch_content_with(&client, self.content, &options, move |at| {
