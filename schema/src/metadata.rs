@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use rusqlite::named_params;
 use serde::{Deserialize, Serialize};
 
-use crate::column::{as_i64, number, sha1_or_none, sha256, size, update};
+use crate::column::{as_i64, number, sha1_or_none, sha256, update};
 use crate::{Reader, SchemaError, Writer};
 
 /// How hard documents are compressed, 1 to 9.
@@ -77,17 +77,6 @@ pub struct Category {
     pub category_type: String,
     /// Its name.
     pub title: String,
-}
-
-/// How many documents of which kind there are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KindCount {
-    /// The kind; a category with its type: `category Product`.
-    pub kind: String,
-    /// Revisions.
-    pub revisions: u64,
-    /// Bytes of their documents.
-    pub bytes: u64,
 }
 
 fn word(kind: Kind) -> &'static str {
@@ -210,20 +199,6 @@ impl Reader<'_> {
                 Ok(())
             })?;
         Ok(found.is_some())
-    }
-
-    /// Counts by kind.
-    pub fn metadata_counts(&self) -> Result<Vec<KindCount>, SchemaError> {
-        const SQL: &str = "
-            SELECT kind || coalesce(' ' || category_type, '') AS kind, count(*) AS revisions, sum(size) AS bytes
-              FROM metadata GROUP BY 1 ORDER BY 1";
-        self.all(SQL, [], |row| {
-            Ok(KindCount {
-                kind: row.get("kind")?,
-                revisions: size(row, "revisions")?,
-                bytes: size(row, "bytes")?,
-            })
-        })
     }
 
     /// Whether a revision is recorded, and with these bytes.

@@ -56,6 +56,7 @@ pub struct Offered {
 }
 
 /// A file that a downstream server asked for, and that is no content yet.
+#[cfg(test)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedFile {
     /// Which.
@@ -284,6 +285,7 @@ impl Reader<'_> {
     }
 
     /// What downstream servers wait for, longest first.
+    #[cfg(test)]
     pub fn wanted_files(&self) -> Result<Vec<WantedFile>, SchemaError> {
         const SQL: &str = "
             SELECT sha1, asked_by, asked, first_at FROM wanted_file

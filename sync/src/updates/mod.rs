@@ -20,6 +20,7 @@ use crate::clock;
 use crate::config::Settings;
 use crate::select::{ALL, Facts, Selection};
 use crate::site::Site;
+use crate::upstream::esd_catalog::SIGNATURE;
 
 /// Why an update cannot be deployed. Each reason has its stable code, so `spsync explain` knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -399,7 +400,7 @@ pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
     let listed = named(name, &all).map_err(|problem| with_hint(problem, &site.settings()))?.clone();
     let id = listed.update.id.update;
     let revisions = site.read(move |r| r.revisions(id)).await?;
-    Answer::of(&Shown { listed, revisions, signature: "not checked".to_owned() })
+    Answer::of(&Shown { listed, revisions, signature: SIGNATURE.to_owned() })
 }
 
 /// Where Upgrades are off, that is why nothing is found.

@@ -25,6 +25,9 @@ use crate::upstream::Webs;
 pub const PUBLISHED: [&str; 2] =
     ["https://go.microsoft.com/fwlink/?LinkId=2156292", "https://go.microsoft.com/fwlink/?LinkId=841361"];
 
+/// How far the origin of a catalog is proven, in answers and reports.
+pub const SIGNATURE: &str = "not checked";
+
 /// Where the catalogs of a source are: its own, or Microsoft's published links; nowhere for a source of another kind.
 pub fn locations(source: &Source) -> Vec<String> {
     if source.kind != SourceKind::EsdCatalog {
