@@ -46,6 +46,7 @@ pub use reply::{Sent, with};
 use crate::admin::{self, Envelope, Event};
 use crate::clock;
 use crate::health::Looking;
+use crate::plane::answer::names;
 use crate::plane::door::Door;
 use crate::site::Site;
 use crate::tls;
@@ -362,7 +363,7 @@ impl Api {
         let asked = self.translated(question, "dry_run=true", Map::new())?;
         let never = std::future::pending();
         match self.carry_out(asked.envelope, who.to_owned(), None, None, never).await.0 {
-            Ended::Done { body, problem: None } if reply::names(tags, &reply::tag(&body)) => {
+            Ended::Done { body, problem: None } if names(tags, &reply::tag(&body)) => {
                 Ok(body["revision"].clone())
             }
             Ended::Failed(problem) => Err(problem),
