@@ -28,6 +28,7 @@ pub use service::DeviceService;
 pub use snapshot::{Inputs, Snapshot};
 
 use crate::authoring::surroundings::Known;
+use crate::blocking::blocking;
 use crate::clock;
 use crate::deploying::resolve::{self, Stored};
 use crate::policy::{Facts, REFRESH};
@@ -121,10 +122,7 @@ pub async fn make(site: &Arc<Site>, now: Timestamp) -> Result<(), Problem> {
     let beside = inputs.updates.iter().filter(|row| row.stopped.is_none());
     let beside = beside.flat_map(|row| row.updates.iter().map(|(id, _)| id));
     inputs.update_files = resolve::files_beside(beside, &known, &stored);
-    let snapshot = tokio::task::spawn_blocking(move || Snapshot::of(&inputs, now))
-        .await
-        .map_err(|died| Problem::of(catalog::problem::Code::Internal, &died))?;
-    site.policies.store(snapshot);
+    site.policies.store(blocking(move || Ok(Snapshot::of(&inputs, now))).await?);
     *site.policies.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
     Ok(())
 }

@@ -92,7 +92,7 @@ fn connections(base: &Url, ca_file: Option<PathBuf>, key: Option<&Secret>) -> Re
         proxy: Proxy::None,
         ..WebPolicy::default()
     };
-    Web::new(policy).map(Arc::new).map_err(crate::site::problem)
+    Ok(Arc::new(Web::new(policy)?))
 }
 
 /// Sends JSON; the status and the body of the answer.

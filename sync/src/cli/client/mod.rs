@@ -22,6 +22,7 @@ use url::Url;
 
 use super::output::{Rows, safe, size, when};
 use super::{Global, Output};
+use crate::blocking::blocking;
 use crate::clock;
 use crate::config::{Loaded, Settings, parse_rate};
 use crate::device::advice::for_device;
@@ -249,8 +250,7 @@ async fn in_cache<T: Send + 'static>(
     work: impl FnOnce(&Cache) -> Result<T, LibraryError> + Send + 'static,
 ) -> Result<T, Problem> {
     let (dir, min_free) = (settings.client_dir(), settings.download.min_free);
-    let done = tokio::task::spawn_blocking(move || work(&Cache::open(&dir, min_free)?)).await;
-    done.map_err(|died| Problem::of(Code::Internal, &died))?.map_err(crate::site::problem)
+    blocking(move || Ok(work(&Cache::open(&dir, min_free)?)?)).await
 }
 
 fn list(all: &[CachedContent], output: &Output) {
