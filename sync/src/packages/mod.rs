@@ -15,7 +15,7 @@ use schema::packages::{Access, FileState, NewMember, NewPackage, Package, Packag
 use schema::points::Placement;
 use serde::{Deserialize, Serialize};
 
-pub use distribute::{distribute, shelf, withdraw};
+pub use distribute::{distribute, servable, shelf, withdraw};
 pub(crate) use validate::refill;
 pub use validate::{Validated, ValidatedFile, validate};
 

@@ -262,17 +262,16 @@ pub fn shelf(reader: &Reader<'_>, assignment: &Assignment) -> Result<Shelf, Sche
             shelf.packages.entry((package.package.clone(), name)).or_insert(file.sha256);
             shelf.name(file.sha1, file.sha256);
             if here.contains(&file.sha256) {
-                let access = if file.private { Access::Private } else { Access::Public };
-                let servable =
-                    Servable::new(file.size, Some(file.sha1), file.name.clone()).with_access(access);
+                let access = Access::of(file.private);
+                let servable = Servable::of(file.size, Some(file.sha1), file.name.clone(), access);
                 shelf.offer(file.sha256, servable);
             }
         }
     }
     for row in reader.pulled_contents()? {
         if !shelf.contents.contains_key(&row.sha256) {
-            let access = if row.private { Access::Private } else { Access::Public };
-            let servable = Servable::new(row.size, Some(row.sha1), row.file_name).with_access(access);
+            let access = Access::of(row.private);
+            let servable = Servable::of(row.size, Some(row.sha1), row.file_name, access);
             shelf.offer(row.sha256, servable.on_demand());
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 use dp::server::body::ContentBody;
-use dp::server::{Access, Answering, Call, Deliver, Remark, Servable, Service, carrying, hash_file};
+use dp::server::{Answering, Call, Deliver, Remark, Service, carrying, hash_file};
 use http::{Method, Response, StatusCode};
 use schema::keys::{Principal, PrincipalKind};
 
@@ -19,6 +19,7 @@ use super::{assign, certificate, offer, report};
 use crate::blocking::blocking;
 use crate::clock;
 use crate::keys::{self, principal_of};
+use crate::packages::servable;
 use crate::plane::answer;
 use crate::site::Site;
 
@@ -140,10 +141,8 @@ impl PointService {
                 let Some(row) = offer::row(&self.site, content, id).await? else {
                     return Ok(answer::empty(StatusCode::NOT_FOUND));
                 };
-                let access = if row.private { Access::Private } else { Access::Public };
-                let servable = Servable::new(row.size, Some(row.sha1), row.file_name).with_access(access);
                 let mut response = answer::empty(StatusCode::OK);
-                response.extensions_mut().insert(Deliver { content, servable });
+                response.extensions_mut().insert(Deliver { content, servable: servable(row) });
                 response.extensions_mut().insert(Remark(format!("to point {}", point.name)));
                 Ok(response)
             }
