@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
-use crate::column::{sha1_or_none, sha256, size, text};
+use crate::column::{sha1, sha256, size, text};
 use crate::points::OWN_POINT;
 use crate::{Reader, SchemaError, Writer};
 
@@ -48,7 +48,7 @@ pub(crate) fn shelf_row(row: &Row<'_>) -> Result<ShelfRow, SchemaError> {
         package: text(row, "package_id")?,
         file_name: text(row, "file_name")?,
         sha256: sha256(row, "sha256")?,
-        sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
+        sha1: sha1(row, "sha1")?,
         size: size(row, "size")?,
         private: row.get("private")?,
     })
@@ -107,7 +107,7 @@ impl Reader<'_> {
             |row| {
                 Ok(DeployedContent {
                     sha256: sha256(row, "sha256")?,
-                    sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
+                    sha1: sha1(row, "sha1")?,
                     size: size(row, "size")?,
                     file_name: text(row, "file_name")?,
                 })

@@ -421,14 +421,7 @@ impl Writer<'_> {
 
     /// The number of the next order: later ones are greater, also after a package was taken off and sent again.
     pub fn next_order(&self) -> Result<u64, SchemaError> {
-        self.execute(
-            "INSERT INTO site (key, value) VALUES ('last_order', '1')
-             ON CONFLICT DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)",
-            [],
-        )?;
-        const SQL: &str = "SELECT CAST(value AS INTEGER) AS value FROM site WHERE key = 'last_order'";
-        let order = self.first(SQL, [], |row| size(row, "value"))?;
-        order.ok_or_else(|| SchemaError::Value("last_order".to_owned()))
+        self.count("last_order")
     }
 
     /// Changes how a package is doing on a point. What is there whole is held from now on; what is to go is not any more.

@@ -119,16 +119,7 @@ impl Reader<'_> {
 impl Writer<'_> {
     /// The next id of the site; ids of what was deleted are not given again.
     pub fn next_id(&self, site: &SiteCode) -> Result<(PackageId, u32), SchemaError> {
-        self.execute(
-            "INSERT INTO site (key, value) VALUES ('last_package', '1')
-             ON CONFLICT DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)",
-            [],
-        )?;
-        let number = self
-            .first("SELECT CAST(value AS INTEGER) FROM site WHERE key = 'last_package'", [], |row| {
-                Ok(row.get::<_, u32>(0)?)
-            })?
-            .ok_or_else(|| SchemaError::Value("last_package".to_owned()))?;
+        let number = self.count_id("last_package")?;
         Ok((PackageId::new(site, number), number))
     }
 
