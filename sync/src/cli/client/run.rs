@@ -10,10 +10,11 @@ use clap::{Args, Subcommand};
 
 use super::super::Output;
 use super::super::output::safe;
-use super::{KEY_FILE, settings_of};
+use super::settings_of;
 use crate::carrying;
 use crate::clock;
 use crate::config::Settings;
+use crate::device;
 use crate::device::drive::{Device, Line, Round};
 use crate::device::executor::command::{CommandSettings, Real};
 use crate::device::executor::simulate::{Script, Simulated};
@@ -21,7 +22,6 @@ use crate::device::executor::{Executor, Stopped};
 use crate::device::journal::{Journal, read_memory};
 use crate::device::link::Link;
 use crate::device::log;
-use crate::keys::Secret;
 use crate::policy::{Bucket, DeploymentId, Policy};
 use crate::sequence::action::Sealed;
 use crate::sequence::key;
@@ -154,16 +154,8 @@ impl Run {
             let mut client = settings_of(settings, false)?;
             let site = self.site.clone().unwrap_or_else(|| settings.client_site());
             client.site = crate::point::call::base(&site)?;
-            let path = self
-                .key_file
-                .clone()
-                .or_else(|| settings.client.key_file())
-                .unwrap_or_else(|| settings.client_dir().join(KEY_FILE));
-            let key = Secret::of_file(&path).map_err(|problem| {
-                let message = "this device has no key; `spsync client enrol` gives it one";
-                Problem::new(Code::DeviceKeyMissing, message).because(problem.message)
-            })?;
-            client.key = Some(dp::client::DeviceKey::new(&key.reveal()));
+            let key = device::key::read(&device::key::file(self.key_file.as_deref(), settings))?;
+            client.key = Some((&key).into());
             device.link =
                 Some(Link::new(&site, &key, settings.client.ca_file(), settings.client.allow_plain_key)?);
             device.client = Some(client);
