@@ -20,8 +20,8 @@ pub(crate) use validate::refill;
 pub use validate::{Validated, ValidatedFile, validate};
 
 use crate::admin::{Answer, Caller, UpdateFilter};
-use crate::authoring::surroundings::one;
 use crate::clock;
+use crate::find::one;
 use crate::site::Site;
 use crate::site::own::{self, Lies};
 use crate::updates::{self, Reason};
@@ -51,29 +51,7 @@ pub struct Shown {
 /// `PACKAGE_NOT_FOUND`, `AMBIGUOUS`.
 pub async fn named(site: &Arc<Site>, name: &str) -> Result<Package, Problem> {
     let all = site.read(|r| r.packages()).await?;
-    let wanted = name.to_lowercase();
-    let is = |package: &&Package| {
-        package.name.to_lowercase() == wanted || package.id.as_str().eq_ignore_ascii_case(&wanted)
-    };
-    let begins = |package: &&Package| {
-        !wanted.is_empty()
-            && (package.name.to_lowercase().starts_with(&wanted)
-                || package.id.as_str().to_lowercase().starts_with(&wanted))
-    };
-    let mut found: Vec<_> = all.iter().filter(is).collect();
-    if found.is_empty() {
-        found = all.iter().filter(begins).collect();
-    }
-    match found.as_slice() {
-        [one] => Ok((*one).clone()),
-        [] => Err(Problem::new(Code::PackageNotFound, format!("no deployment package is called `{name}`"))),
-        several => {
-            let names: Vec<_> =
-                several.iter().map(|package| format!("{} {}", package.id, package.name)).collect();
-            Err(Problem::new(Code::Ambiguous, format!("several packages are called `{name}…`"))
-                .because(names.join(", ")))
-        }
-    }
+    one(name, &all, |row| (&row.id, &row.name), Code::PackageNotFound, "deployment package").cloned()
 }
 
 /// What has this name and goes to points: a package, or an image or application that was sent to one.
