@@ -25,7 +25,7 @@ use crate::device_plane::clients::History;
 use crate::fixture::PublishedEsd;
 use crate::keys::Secret;
 use crate::keys::Token;
-use crate::point::enrol::{Place, with_token};
+use crate::plane::enrol::{self, Place, with_token};
 use crate::policy::RunState;
 use crate::software::SoftwareRequest;
 use crate::updates::{List, Listed};
@@ -149,10 +149,10 @@ impl Demo<'_> {
         let token: Token = self.ask(Request::Points { act: enrol }).await?;
         self.output.line(format!("{}$ spsync client enrol --token-file token", desk.name));
         let place = Place {
-            site: crate::point::call::base(&self.url)?,
+            site: crate::plane::call::base(&self.url)?,
             ca_file: None,
             key_file: folder.join(key::KEY_FILE),
-            instance: crate::point::instance(&folder.join(key::INSTANCE_FILE))?,
+            instance: enrol::instance(&folder.join(key::INSTANCE_FILE))?,
             plain: false,
         };
         let file = folder.join("token");

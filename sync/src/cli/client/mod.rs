@@ -29,8 +29,8 @@ use crate::device::advice::for_device;
 use crate::device::facts;
 use crate::device::key::{self, INSTANCE_FILE, KEY_FILE};
 use crate::keys::Secret;
-use crate::point;
-use crate::point::enrol::Place;
+use crate::plane::call;
+use crate::plane::enrol::{self, Place};
 
 /// The reference client, on a device
 #[derive(Debug, Subcommand)]
@@ -294,16 +294,16 @@ async fn enrol(settings: &Settings, token_file: &Path, output: &Output) -> Resul
         Problem::new(Code::DataDirNotWritable, message).because_of(Some(&error))
     })?;
     let place = Place {
-        site: point::call::base(&settings.client_site())?,
+        site: call::base(&settings.client_site())?,
         ca_file: settings.client.ca_file(),
         plain: settings.client.allow_plain_key,
         key_file: folder.join(KEY_FILE),
-        instance: point::instance(&folder.join(INSTANCE_FILE))?,
+        instance: enrol::instance(&folder.join(INSTANCE_FILE))?,
     };
     let token = Secret::of_file(token_file).map_err(|problem| {
         problem.help("name the file with the token that `spsync key enrol NAME` printed at the site, with `--token-file FILE`")
     })?;
-    let enrolled = point::enrol::with_token(&place, &token).await.map_err(for_device)?;
+    let enrolled = enrol::with_token(&place, &token).await.map_err(for_device)?;
     output.one(
         &enrolled,
         |enrolled| enrolled.name.clone(),

@@ -153,7 +153,7 @@ impl Run {
         if self.policy_file().is_none() || self.site.is_some() {
             let mut client = settings_of(settings, false)?;
             let site = self.site.clone().unwrap_or_else(|| settings.client_site());
-            client.site = crate::point::call::base(&site)?;
+            client.site = crate::plane::call::base(&site)?;
             let key = device::key::read(&device::key::file(self.key_file.as_deref(), settings))?;
             client.key = Some((&key).into());
             device.link =
