@@ -7,9 +7,9 @@ use clap::Subcommand;
 use schema::software::AppRow;
 use serde_json::Value;
 
+use super::common::{absolute, id_of, read_small, say, software};
 use super::output::{Rows, safe, size};
-use super::ts::{id_of, say};
-use super::{Called, Global, Output, connect};
+use super::{Global, Output, connect};
 use crate::admin::Request;
 use crate::config::Loaded;
 use crate::points::Distributed;
@@ -64,13 +64,13 @@ impl App {
     ) -> Result<u8, Problem> {
         let request = match self {
             Self::Add { form } => {
-                let path = super::ts::absolute(form);
-                let text = super::ts::read_small(&path, LARGEST_FORM)?;
+                let path = absolute(form);
+                let text = read_small(&path, LARGEST_FORM)?;
                 let folder = path.parent().map(PathBuf::from).unwrap_or_default();
                 SoftwareRequest::AppAdd { form: text, folder }
             }
             Self::List => {
-                let called = call(SoftwareRequest::AppList, settings, global, output).await?;
+                let called = software(SoftwareRequest::AppList, settings, global, output).await?;
                 list(&called.body, output)?;
                 return Ok(called.finish(output));
             }
@@ -85,7 +85,7 @@ impl App {
             }
             Self::Retire { app } => SoftwareRequest::AppRetire { app },
         };
-        let called = call(request, settings, global, output).await?;
+        let called = software(request, settings, global, output).await?;
         output.one(&called.body, id_of, |output| say(&called.body, output));
         Ok(called.finish(output))
     }
@@ -134,14 +134,4 @@ pub(super) async fn places(
         }
     });
     Ok(called.finish(output))
-}
-
-/// Asks the site about software, collections or client settings.
-pub(super) async fn call(
-    request: SoftwareRequest,
-    settings: &Loaded,
-    global: &Global,
-    output: &Output,
-) -> Result<Called<Value>, Problem> {
-    connect::call(settings, global, output, Request::Software(request)).await
 }

@@ -5,9 +5,8 @@ use clap::Subcommand;
 use schema::collections::Collection as CollectionRow;
 use serde_json::Value;
 
-use super::app::call;
+use super::common::{name_of, read, say, software};
 use super::output::{Rows, safe, when};
-use super::ts::{name_of, read, say};
 use super::{Global, Output, connect};
 use crate::config::Loaded;
 use crate::software::SoftwareRequest;
@@ -60,7 +59,7 @@ impl Collection {
             Self::Window(verb) => return verb.run(settings, global, output).await,
             Self::Create { name } => SoftwareRequest::CollectionCreate { name },
             Self::List => {
-                let called = call(SoftwareRequest::CollectionList, settings, global, output).await?;
+                let called = software(SoftwareRequest::CollectionList, settings, global, output).await?;
                 list(&called.body, output)?;
                 return Ok(called.finish(output));
             }
@@ -69,7 +68,7 @@ impl Collection {
             Self::Remove { name, devices } => SoftwareRequest::CollectionChange { name, devices, add: false },
         };
         let created = matches!(request, SoftwareRequest::CollectionCreate { .. });
-        let called = call(request, settings, global, output).await?;
+        let called = software(request, settings, global, output).await?;
         output.one(&called.body, name_of, |output| match read::<CollectionRow>(&called.body) {
             Some(row) if created => output.line(format!("created collection `{}`", safe(&row.name))),
             Some(row) => show_collection(&row, output),
@@ -138,7 +137,7 @@ impl CollectionWindow {
         let request = match self {
             Self::List { collection } => {
                 let request = SoftwareRequest::WindowList { collection };
-                let called = call(request, settings, global, output).await?;
+                let called = software(request, settings, global, output).await?;
                 windows(&called.body, output)?;
                 return Ok(called.finish(output));
             }
@@ -148,7 +147,7 @@ impl CollectionWindow {
             }
             Self::Remove { collection, name } => SoftwareRequest::WindowRemove { collection, name },
         };
-        let called = call(request, settings, global, output).await?;
+        let called = software(request, settings, global, output).await?;
         output.one(&called.body, name_of, |output| say(&called.body, output));
         Ok(called.finish(output))
     }

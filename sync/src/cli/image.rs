@@ -8,6 +8,7 @@ use clap::Subcommand;
 use schema::software::ImageRow;
 use serde_json::Value;
 
+use super::common::{absolute, id_of, say};
 use super::output::{Rows, safe, size};
 use super::{Global, Output, connect};
 use crate::admin::Request;
@@ -82,7 +83,7 @@ impl Image {
                 return Ok(0);
             }
             Self::Add { path, name, image_version: version, boot } => {
-                let path = super::ts::absolute(path);
+                let path = absolute(path);
                 SoftwareRequest::ImageAdd { path, name, version, boot }
             }
             Self::List => SoftwareRequest::ImageList,
@@ -106,7 +107,7 @@ impl Image {
         let body = &called.body;
         match verb {
             SoftwareRequest::ImageList => list(body, output)?,
-            _ => output.one(body, super::ts::id_of, |output| show(body, output)),
+            _ => output.one(body, id_of, |output| show(body, output)),
         }
         Ok(called.finish(output))
     }
@@ -143,7 +144,7 @@ fn show(body: &Value, output: &Output) {
             output.line(format!("  {}, {}, sha256 {}", row.file_name, size(row.size), row.content));
             output.table(rows(&row.info));
         }
-        Err(_) => super::ts::say(body, output),
+        Err(_) => say(body, output),
     }
 }
 

@@ -5,9 +5,8 @@ use clap::Subcommand;
 use schema::collections::SettingsRow;
 use serde_json::Value;
 
-use super::app::call;
+use super::common::{key_value, name_of, read, say, software};
 use super::output::{Rows, safe};
-use super::ts::{key_value, name_of, read, say};
 use super::{Global, Output, connect};
 use crate::config::Loaded;
 use crate::software::{SoftwareRequest, settings::Effective};
@@ -48,20 +47,20 @@ impl Settings {
     ) -> Result<u8, Problem> {
         let request = match self {
             Self::List => {
-                let called = call(SoftwareRequest::SettingsList, settings, global, output).await?;
+                let called = software(SoftwareRequest::SettingsList, settings, global, output).await?;
                 list(&called.body, output)?;
                 return Ok(called.finish(output));
             }
             Self::Effective { client } => {
                 let request = SoftwareRequest::SettingsEffective { device: client };
-                let called = call(request, settings, global, output).await?;
+                let called = software(request, settings, global, output).await?;
                 effective(&called.body, output)?;
                 return Ok(called.finish(output));
             }
             Self::Show { name } => SoftwareRequest::SettingsShow { name },
             Self::Set { name, changes } => SoftwareRequest::SettingsSet { name, changes },
         };
-        let called = call(request, settings, global, output).await?;
+        let called = software(request, settings, global, output).await?;
         let body = &called.body;
         let told = body.get("settings").unwrap_or(body);
         output.one(

@@ -3,9 +3,9 @@
 use catalog::problem::Problem;
 use serde_json::Value;
 
+use super::super::common::{id_of, read, say};
 use super::super::output::{Rows, safe, size, when};
 use super::super::{Called, Global, Output, connect};
-use super::{id_of, read, say};
 use crate::admin::Request;
 use crate::authoring::{
     Choices, Created, Differences, Exported, Imported, Linted, Planned, References, Shown, TsRequest,
