@@ -21,6 +21,7 @@ pub mod keys;
 pub mod licenses;
 mod lost;
 pub mod metadata;
+mod names;
 mod open;
 pub mod packages;
 pub mod points;

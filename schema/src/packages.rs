@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::column::{
     digests, json, number, revision, sha256_or_none, size, text, time, time_or_none, to_json,
 };
+use crate::names::free;
 use crate::updates::Published;
 use crate::{Reader, SchemaError, Writer, words};
 
@@ -194,12 +195,7 @@ impl Reader<'_> {
             return refuse(Code::DescriptionTooLong, message);
         }
         let all = self.packages()?;
-        if let Some(other) = all.iter().find(|other| other.name.to_lowercase() == new.name.to_lowercase()) {
-            return refuse(
-                Code::NameInUse,
-                format!("package {} is called `{}` already", other.id, other.name),
-            );
-        }
+        free("package", &new.name, None, all.iter().map(|other| (&other.id, &*other.name)))?;
         let taken = |other: &&Package| new.source_dir.is_some() && other.source_dir == new.source_dir;
         if let Some(other) = all.iter().find(taken) {
             return refuse(

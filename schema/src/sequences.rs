@@ -7,6 +7,7 @@ use rusqlite::{Row, named_params};
 use serde::{Deserialize, Serialize};
 
 use crate::column::{number, text, time};
+use crate::names::free;
 use crate::{Reader, SchemaError, Writer};
 
 /// A task sequence as it is kept.
@@ -106,13 +107,7 @@ impl Reader<'_> {
 
     /// Whether a name is free, or belongs to `except` itself.
     pub fn check_sequence_name(&self, name: &str, except: Option<&PackageId>) -> Result<(), SchemaError> {
-        let lower = name.to_lowercase();
-        let taken = |row: &&SequenceRow| row.name.to_lowercase() == lower && Some(&row.id) != except;
-        if let Some(other) = self.sequences()?.iter().find(taken) {
-            let message = format!("task sequence {} is called `{}` already", other.id, other.name);
-            return Err(Problem::new(Code::NameInUse, message).into());
-        }
-        Ok(())
+        free("task sequence", name, except, self.sequences()?.iter().map(|row| (&row.id, &*row.name)))
     }
 }
 
