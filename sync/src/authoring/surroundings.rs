@@ -87,9 +87,7 @@ impl Known {
             };
             let id = listed.update.id.update;
             if let Some(reason) = listed.reasons.first() {
-                let message = format!("`{}` cannot be deployed: {}", listed.update.title, reason.word());
-                let help = reason.code().page().help.replace("ID", &id.short());
-                return Err(Problem::new(reason.code(), message).help(help));
+                return Err(listed.refusal(reason));
             }
             if !chosen.contains(&id) {
                 chosen.push(id);

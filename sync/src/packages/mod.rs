@@ -303,9 +303,7 @@ pub async fn add(
                 name.len() >= 8 && listed.update.id.update.to_string().starts_with(&name.to_lowercase());
             let asked_for = |reason: &&Reason| !(by_id && **reason == Reason::Encrypted);
             if let Some(reason) = listed.reasons.iter().find(asked_for) {
-                let message = format!("`{}` cannot be deployed: {}", listed.update.title, reason.word());
-                let help = reason.code().page().help.replace("ID", &listed.update.id.update.short());
-                return Err(Problem::new(reason.code(), message).help(help));
+                return Err(listed.refusal(reason));
             }
             chosen.push(listed);
         }

@@ -97,6 +97,15 @@ pub struct Listed {
     pub advice: Option<String>,
 }
 
+impl Listed {
+    /// That it cannot be deployed, for this reason.
+    pub fn refusal(&self, reason: &Reason) -> Problem {
+        let message = format!("`{}` cannot be deployed: {}", self.update.title, reason.word());
+        let help = reason.code().page().help.replace("ID", &self.update.id.update.short());
+        Problem::new(reason.code(), message).help(help)
+    }
+}
+
 /// What an update is judged by.
 pub struct Judge {
     selection: Selection,
