@@ -230,6 +230,24 @@ fn findings(text: &str, environment: &[(&str, &str)]) -> Vec<Finding> {
 }
 
 #[test]
+fn a_listener_that_collides_is_told_by_its_own_key() {
+    for (text, expected) in [
+        (
+            "server.listen_tls = [\"[::]:8530\"]\n",
+            "`server.listen_tls`: `[::]:8530` and `[::]:8530` cannot be",
+        ),
+        (
+            "server.listen_tls = [\"[::]:8543\"]\nadmin.listen = \"127.0.0.1:8543\"\n",
+            "`admin.listen`: `127.0.0.1:8543` collides with `server.listen_tls` `[::]:8543`",
+        ),
+    ] {
+        let found = findings(text, &[]);
+        let told = |one: &Finding| one.level == Level::Error && one.text.contains(expected);
+        assert!(found.iter().any(told), "{text}: {found:?}");
+    }
+}
+
+#[test]
 fn the_check_finds_what_cannot_work_here() {
     let address = "server.public_url = \"http://site01:8530\"\n";
     let open = findings(address, &[]);
@@ -247,13 +265,7 @@ fn the_check_finds_what_cannot_work_here() {
         ("sync.schedule = \"0 0 30 2 *\"", Level::Error, "`sync.schedule`: `0 0 30 2 *` never comes"),
         ("sync.timezone = \"Mars/Olympus\"", Level::Error, "`sync.timezone`: `Mars/Olympus` is no time zone"),
         ("server.listen = [\"[::]:1\", \"127.0.0.1:1\"]", Level::Error, "cannot be listened on both"),
-        ("server.listen_tls = [\"[::]:8530\"]", Level::Error, "`server.listen_tls`: `[::]:8530` and"),
         ("admin.listen = \"127.0.0.1:8530\"", Level::Error, "`admin.listen`: `127.0.0.1:8530` collides"),
-        (
-            "server.listen_tls = [\"[::]:8543\"]\nadmin.listen = \"127.0.0.1:8543\"",
-            Level::Error,
-            "collides with `server.listen_tls` `[::]:8543`",
-        ),
         ("admin.listen = \"0.0.0.0:8540\"", Level::Warn, "can be reached from other machines"),
         ("tls.extra_ca_file = \"none.pem\"", Level::Error, "`tls.extra_ca_file`: `"),
         ("client.ca_file = \"/none.pem\"", Level::Error, "`client.ca_file`: `/none.pem` cannot be read"),
