@@ -16,7 +16,7 @@ use crate::blocking::blocking;
 use crate::point::PointStatus;
 use crate::points::delivered::{self, Groups};
 use crate::points::{self, ShownPoint};
-use crate::site::{Site, problem};
+use crate::site::Site;
 use crate::{clock, point};
 
 /// What `spsync status` shows.
@@ -139,7 +139,7 @@ pub async fn of(site: &Arc<Site>) -> Result<Status, Problem> {
     let catalog = crate::updates::counts(site).await?;
     let packages = site.read(|r| r.packages()).await?.len();
     let library = site.library.clone();
-    let usage = blocking(move || library.usage().map_err(problem)).await?;
+    let usage = blocking(move || Ok(library.usage()?)).await?;
     let mut warnings = Vec::new();
     let is_site = settings.dp.is_site();
     let mut points = points::all(site).await?;

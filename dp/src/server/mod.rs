@@ -109,7 +109,7 @@ pub struct ServerLimits {
     pub max_transfers: usize,
     /// The same to one address.
     pub max_transfers_per_client: usize,
-    /// How many requests may wait for their turn, and how long.
+    /// How many requests may wait for their turn.
     pub most_waiting: usize,
     /// How long each of them waits.
     pub turn_patience: Duration,

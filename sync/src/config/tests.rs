@@ -230,6 +230,24 @@ fn findings(text: &str, environment: &[(&str, &str)]) -> Vec<Finding> {
 }
 
 #[test]
+fn a_listener_that_collides_is_told_by_its_own_key() {
+    for (text, expected) in [
+        (
+            "server.listen_tls = [\"[::]:8530\"]\n",
+            "`server.listen_tls`: `[::]:8530` and `[::]:8530` cannot be",
+        ),
+        (
+            "server.listen_tls = [\"[::]:8543\"]\nadmin.listen = \"127.0.0.1:8543\"\n",
+            "`admin.listen`: `127.0.0.1:8543` collides with `server.listen_tls` `[::]:8543`",
+        ),
+    ] {
+        let found = findings(text, &[]);
+        let told = |one: &Finding| one.level == Level::Error && one.text.contains(expected);
+        assert!(found.iter().any(told), "{text}: {found:?}");
+    }
+}
+
+#[test]
 fn the_check_finds_what_cannot_work_here() {
     let address = "server.public_url = \"http://site01:8530\"\n";
     let open = findings(address, &[]);

@@ -132,13 +132,9 @@ async fn refresh_places(site: &Arc<Site>, kind: PrincipalKind) -> Result<(), Pro
 /// # Errors
 /// `TOKEN_REFUSED`, those of the database.
 pub async fn enrolled(site: &Arc<Site>, call: &mut Call<'_>) -> Result<Response<ContentBody>, Problem> {
-    let body = match call.body.read().await {
-        Ok(body) => body,
-        Err(refused) => return Ok(refused.response()),
-    };
-    // What is wrong with it is not said: it may hold a secret.
-    let Ok(asked) = serde_json::from_slice::<Enrolment>(&body) else {
-        return Ok(answer::empty(StatusCode::BAD_REQUEST));
+    let (asked, _room) = match answer::read::<Enrolment>(call).await {
+        Ok(read) => read,
+        Err(unread) => return Ok(unread.response()),
     };
     let token: Secret = asked.token.parse().map_err(|()| {
         Problem::new(Code::TokenRefused, "the enrolment token is unknown, was used, or is over")
