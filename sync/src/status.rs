@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use catalog::problem::Problem;
 use dp::client::TakenFrom;
+use dp::peers::Sharing;
 use dp::server::tally::Tally;
 use dp::server::{Refusal, Served, Source};
 use jiff::Timestamp;
@@ -59,6 +60,9 @@ pub struct Status {
     /// Bytes that clients say they took, by their boundary group and by kind of source, since this process started.
     #[serde(default)]
     pub taken: Groups,
+    /// Clients that share what they hold; `None` where no daemon of a site hears of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peers: Option<Sharing>,
     /// Distribution points on other machines.
     #[serde(default)]
     pub points: Vec<ShownPoint>,
@@ -174,6 +178,7 @@ pub async fn of(site: &Arc<Site>) -> Result<Status, Problem> {
     points.iter().for_each(|shown| delivered::add(&mut all, &shown.served));
     Ok(Status {
         delivered: all,
+        peers: site.serving_since.get().filter(|_| is_site).map(|_| site.locations.sharing()),
         taken: groups_of(&site.locations.taken, &TakenFrom::ALL.map(|kind| kind.name())),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         site: site.code().to_string(),

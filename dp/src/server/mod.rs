@@ -56,6 +56,7 @@ mod shelf;
 mod socket;
 mod stall;
 pub mod tally;
+mod turned_away;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

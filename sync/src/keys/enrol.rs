@@ -114,6 +114,10 @@ pub async fn revoke(
     if !dry_run {
         site.refresh_keys().await?;
         site.points.changed();
+        if kind == PrincipalKind::Device {
+            // After its key: what it says in this moment is refused already.
+            site.locations.register.forget(name);
+        }
         refresh_places(site, kind).await?;
     }
     Answer::of(&serde_json::json!({ "revoked": name, "kind": kind, "dry_run": dry_run }))
@@ -151,6 +155,9 @@ pub async fn enrolled(site: &Arc<Site>, call: &mut Call<'_>) -> Result<Response<
         .await?;
     info!("{} `{}` is enrolled", principal.kind, principal.name);
     site.refresh_keys().await?;
+    if principal.kind == PrincipalKind::Device {
+        site.locations.register.forget(&principal.name); // what another machine of this name had
+    }
     refresh_places(site, principal.kind).await?;
     tell_keys(site);
     let enrolled = Enrolled { kind: principal.kind, name: principal.name, site: site.code().to_string() };

@@ -13,7 +13,7 @@ use catalog::problem::{Code, Coded as _, Problem};
 use clap::{Args, Subcommand};
 use dp::client::{
     Cache, CacheLimits, CachedContent, ClientFetched, ClientSettings, Delta, DeviceKey, FetchOptions,
-    MOST_NAMED, Removed, ShareSettings, Why,
+    MOST_NAMED, Removed, SharePace, ShareSettings, Why,
 };
 use dp::library::LibraryError;
 use dp::server::{Served, Source};
@@ -45,7 +45,7 @@ pub enum Client {
     },
     /// Serve what this client holds to other clients, and say so to the site, until interrupted; never what is private
     Share {
-        /// The most that is sent, to all together: 2MiB/s
+        /// The most that is sent, to all together, as 2MiB/s; as `[client] share_rate` says if not given
         #[arg(long, value_name = "RATE", value_parser = rate)]
         max_rate: Option<u64>,
     },
@@ -364,7 +364,9 @@ async fn share(settings: &Settings, max_rate: Option<u64>, output: &Output) -> R
         Problem::new(Code::Internal, "signals cannot be handled").because_of(Some(&error))
     })?;
     let served = Arc::new(Served::default());
-    let settings = ShareSettings { client, listen, max_rate, served: served.clone() };
+    let max_rate = max_rate.or(settings.client.share_rate);
+    let settings =
+        ShareSettings { client, listen, max_rate, pace: SharePace::default(), served: served.clone() };
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}
