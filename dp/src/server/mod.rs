@@ -56,6 +56,7 @@ mod shelf;
 mod socket;
 mod stall;
 pub mod tally;
+mod upstream;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -97,6 +98,7 @@ pub use shelf::{
 pub use socket::Socket;
 pub use stall::Stall;
 use tally::Grouping;
+pub use upstream::path_of_link;
 
 /// How much one server takes on.
 #[derive(Debug, Clone, Copy)]
