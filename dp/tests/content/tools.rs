@@ -212,8 +212,8 @@ fn is_content_with_what_is_complete(test: &str, tool: &str, arguments: &[&str]) 
 
 #[test]
 fn curl_goes_on_with_a_complete_file() {
-    let test = "curl_goes_on_with_a_complete_file";
-    is_content_with_what_is_complete(test, "curl", &["-sS", "-f", "-C", "-", "-O"]);
+    // With `-f` it takes 416 for an error: the recipe of docs/TOOLS.md asks for the status.
+    is_content_with_what_is_complete("curl_goes_on_with_a_complete_file", "curl", &["-sS", "-C", "-", "-O"]);
 }
 
 #[test]
