@@ -39,6 +39,7 @@ struct Front {
 }
 
 impl Front {
+    /// Before a server, at an address of its own; `over`: nothing is held any more.
     async fn before(server: SocketAddr, ip: &str, then: Then, over: &watch::Sender<bool>) -> Self {
         let listener = TcpListener::bind((ip, 0)).await.expect("loopback has a port");
         let url = format!("http://{}", listener.local_addr().expect("it listens"));
@@ -160,19 +161,16 @@ impl Stage {
         site.ok(&["package", "create", "p"]).await;
         site.ok(&["package", "add", "p"]).await;
         site.ok(&["package", "download", "p"]).await;
-        let mut points = Vec::new();
-        for (name, ip) in [("lyon", "127.71.0.2"), ("rome", "127.72.0.2")] {
-            site.ok(&["dp", "add", name, "--url", "http://127.0.0.1:1"]).await;
-            let mut machine = Machine::new(ip, &site.url, &token(&site, name).await, "");
-            machine.start().await;
-            points.push(machine);
-        }
-        let [lyon, rome]: [Machine; 2] = points.try_into().unwrap_or_else(|_| panic!("there are two"));
+        let [mut lyon, mut rome] =
+            ["127.71.0.2", "127.72.0.2"].map(|ip| Machine::new(ip, &site.url, "-", ""));
+        let never = watch::Sender::new(true);
         let dying = Front::before(address(&lyon.url), "127.71.0.3", Then::End, &over).await;
-        site.ok(&["dp", "set", "lyon", &format!("url={}", dying.url)]).await;
-        let never_held = watch::Sender::new(true);
-        let lying = Front::before(address(&rome.url), "127.72.0.3", Then::GoOn, &never_held).await;
-        site.ok(&["dp", "set", "rome", &format!("url={}", lying.url)]).await;
+        let lying = Front::before(address(&rome.url), "127.72.0.3", Then::GoOn, &never).await;
+        for (name, machine, front) in [("lyon", &mut lyon, &dying), ("rome", &mut rome, &lying)] {
+            site.ok(&["dp", "add", name, "--url", &front.url]).await;
+            std::fs::write(machine.path("token"), token(&site, name).await).expect("it is written");
+            machine.start().await;
+        }
         site.ok(&["package", "distribute", "p", "--to", "all"]).await;
         for name in ["lyon", "rome"] {
             until("the package is there", async || state(&site, name).await == "success").await;

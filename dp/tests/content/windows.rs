@@ -8,9 +8,13 @@ use crate::stage::{Answer, Content, Point, Wire, and, noise, request};
 const MIB: usize = 1 << 20;
 const BINARY: &str = "application/octet-stream";
 
-/// What BITS sends with each request.
-const BITS: [(&str, &str); 3] =
-    [("Accept", "*/*"), ("Accept-Encoding", "identity"), ("User-Agent", "Microsoft BITS/7.8")];
+/// What BITS sends with each request. With BranchCache it would take hashes instead of content; it takes content as well.
+const BITS: [(&str, &str); 4] = [
+    ("Accept", "*/*"),
+    ("Accept-Encoding", "identity, peerdist"),
+    ("User-Agent", "Microsoft BITS/7.8"),
+    ("X-P2P-PeerDist", "Version=1.1"),
+];
 
 fn field(answer: &Answer, name: &str) -> String {
     answer.field(name).unwrap_or_else(|| panic!("no {name}: {answer:?}")).to_owned()
