@@ -30,3 +30,4 @@ mod sending;
 mod sequences;
 mod servers;
 mod shown;
+mod tools;

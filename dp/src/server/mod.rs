@@ -57,6 +57,7 @@ mod socket;
 mod stall;
 pub mod tally;
 mod turned_away;
+mod upstream;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -98,6 +99,7 @@ pub use shelf::{
 pub use socket::Socket;
 pub use stall::Stall;
 use tally::Grouping;
+pub use upstream::path_of_link;
 
 /// How much one server takes on.
 #[derive(Debug, Clone, Copy)]

@@ -14,6 +14,8 @@ mod pull;
 mod pull_upstream;
 mod ranges;
 mod services;
+mod shapes;
 mod stage;
 mod tools;
 mod tools_mirrors;
+mod windows;

@@ -8,7 +8,7 @@ use schema::distribution::ShelfRow;
 use schema::packages::{FileState, Package};
 use schema::{Reader, SchemaError};
 
-use super::{named, shown};
+use super::{named, shown, upstream_paths};
 use crate::admin::{Answer, Caller, Work};
 use crate::points::{self, Parcel, Sort};
 use crate::site::Site;
@@ -89,6 +89,8 @@ pub fn shelf(reader: &Reader<'_>) -> Result<Shelf, SchemaError> {
             shelf.offer(row.sha256, servable);
         }
     }
+    // Of everything here: points that have it are told so too.
+    shelf.by_upstream = upstream_paths(reader)?;
     Ok(shelf)
 }
 

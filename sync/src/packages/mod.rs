@@ -3,6 +3,7 @@
 pub mod content;
 mod distribute;
 pub mod maps;
+mod upstream;
 mod validate;
 
 use std::collections::HashSet;
@@ -16,6 +17,7 @@ use schema::points::Placement;
 use serde::{Deserialize, Serialize};
 
 pub use distribute::{distribute, servable, shelf, withdraw};
+pub use upstream::upstream_paths;
 pub(crate) use validate::refill;
 pub use validate::{Validated, ValidatedFile, validate};
 
