@@ -42,6 +42,11 @@ macro_rules! points {
         "an operator has set it so; nothing is sent there, and clients are not sent there",
         "spsync dp show DP",
         "`spsync dp maintenance DP off`, then the same command again";
+    DpPullRing "DP_PULL_RING" Refused 409 None,
+        "a distribution point would pull from itself, by way of others",
+        "`pull_from` names a point that pulls from this one, or from one that does: each would wait for the next",
+        "spsync dp show DP",
+        "leave one of the points named out: `spsync dp set DP pull_from=DP1,DP2`; an empty list means the site alone";
     DpStateRefused "DP_STATE_REFUSED" Refused 409 None,
         "the package's state on the distribution point does not allow this",
         "what is there cannot be cancelled or tried again; what is not there cannot be validated",
