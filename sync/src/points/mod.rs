@@ -248,6 +248,11 @@ pub async fn set(
             "rate" => point.rate = parse_rate(value).map_err(usage)?,
             "schedule" => {
                 value.parse::<grid::Grid>().map_err(usage)?;
+                if let Some((word, same)) = grid::priority_in(value) {
+                    return Err(usage(format!(
+                        "`{word}` is a level for packages of some priority, and packages have none: it would be the same as `{same}`; say `open` or `closed`"
+                    )));
+                }
                 point.schedule.clone_from(value);
             }
             "pull_from" => {
