@@ -108,11 +108,7 @@ pub(super) fn follow(
 pub(super) async fn keep(site: &Arc<Site>) {
     loop {
         tokio::time::sleep(LOOK).await;
-        let looked = async {
-            demand::watch_clock(site).await?;
-            let_go(site, Room::None).await
-        };
-        if let Err(problem) = looked.await {
+        if let Err(problem) = let_go(site, Room::None).await {
             warn!("what the site names no more cannot be looked after: {problem}");
         }
     }
@@ -120,6 +116,8 @@ pub(super) async fn keep(site: &Arc<Site>) {
 
 /// Lets some of it go; how many bytes they were.
 pub(super) async fn let_go(site: &Arc<Site>, room: Room) -> Result<u64, Problem> {
+    // That this point was off, or that its clock was set, makes nothing old.
+    demand::watch_clock(site).await?;
     let rows = site.read(|r| r.unnamed_contents()).await?;
     let (mut gone, after) = (0, site.settings().dp.drop_after);
     for row in going(rows, room, after, clock::now()) {

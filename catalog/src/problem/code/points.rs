@@ -4,7 +4,7 @@ macro_rules! points {
     ([$first:ident $($rest:ident)*] $($rows:tt)*) => { $first! { [$($rest)*] $($rows)*
     ServeNotHere "SERVE_NOT_HERE" NotFound 404 None,
         "a request names nothing that this point was given",
-        "the package was not distributed here, or was withdrawn; or the address is not one of ours",
+        "the package was not distributed here, or was withdrawn; it is not here yet, and nothing may be fetched now; or the address is not one of ours",
         "spsync package show P; spsync content list",
         "`spsync package distribute P`, if the client should find it here";
     ServeDamaged "SERVE_DAMAGED" Mismatch 404 None,
@@ -24,7 +24,7 @@ macro_rules! points {
         "raise the limits of [server], or let clients come back later as they are told";
     ServeNotYet "SERVE_NOT_YET" Refused 503 None,
         "a content is being fetched because it was asked for, and has not come far enough yet",
-        "it is large, the way to its source is slow, the hashes of its pieces are not known, or nothing may be fetched now",
+        "it is large, the way to its source is slow, or the hashes of its pieces are not known",
         "spsync status on the machine of the point",
         "nothing: clients come back as they are told; or raise `[dp] on_demand_wait`, or distribute the package before it is needed";
     ServeUpstreamFailed "SERVE_UPSTREAM_FAILED" Refused 503 None,
