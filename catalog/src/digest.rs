@@ -187,6 +187,11 @@ impl Pieces {
         self.size
     }
 
+    /// The hashes of all of them, in order.
+    pub fn hashes(&self) -> &[Sha256Digest] {
+        &self.hashes
+    }
+
     /// The hash of one piece.
     pub fn hash(&self, index: usize) -> Option<Sha256Digest> {
         self.hashes.get(index).copied()

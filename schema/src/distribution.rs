@@ -243,6 +243,13 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// What a point has is not known any more: nobody is sent there until it has said so itself.
+    pub fn point_has_nothing(&self, point: i64) -> Result<(), SchemaError> {
+        self.execute("UPDATE distributed_file SET held = NULL WHERE point_id = ?1", [point])?;
+        self.execute("DELETE FROM leaving_file WHERE point_id = ?1", [point])?;
+        Ok(())
+    }
+
     /// Content that was set aside is there again: no package lacks it any more.
     pub fn lacks_no_more(&self, sha256: Sha256Digest) -> Result<(), SchemaError> {
         self.execute(

@@ -37,6 +37,7 @@ pub mod tasks;
 mod tests;
 pub mod tokens;
 mod unchanged;
+pub mod unnamed;
 pub mod update_deployments;
 pub mod update_point;
 pub mod updates;

@@ -152,6 +152,7 @@ pub async fn of(site: &Arc<Site>) -> Result<Status, Problem> {
     let mut point = (!is_site).then(|| site.point.status(&settings.dp.site));
     if let Some(point) = &mut point {
         point.on_demand = point::demand::status(site).await?;
+        point.unnamed = point::unnamed::status(site).await?;
     }
     if let Some(problem) = point.as_ref().and_then(|point| point.problem.as_ref()) {
         warnings.push(format!("the site {} cannot be asked: {problem}", settings.dp.site));

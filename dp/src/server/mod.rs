@@ -43,6 +43,7 @@ mod pace;
 #[path = "portable.rs"]
 mod pages;
 mod pull;
+mod pull_through;
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod push;
 pub mod range;
@@ -88,7 +89,7 @@ pub use log_throttle::LogThrottle;
 pub use metalink::{hash_file, read_hash_file};
 use open::OpenContents;
 use outgoing::{Books, Line, Outgoing};
-pub use pull::{Brought, Eventually, Offer, Origin, PullLimits, Pulled, Pulls};
+pub use pull::{Brought, Eventually, Offer, Origin, OtherName, PullLimits, Pulled, Pulls};
 pub use refusal::Refusal;
 pub use respond::{carrying, empty, problem};
 use service::Room;

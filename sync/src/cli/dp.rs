@@ -42,11 +42,11 @@ pub enum Dp {
     Set {
         /// Its name
         dp: String,
-        /// As rate=12MiB/s, schedule="mon-fri 08-18 closed", pull_from=dp1,dp2, on_demand=yes
+        /// As rate=12MiB/s, schedule="mon-fri 08-18 closed; wed 12-13 open", pull_from=dp1,dp2, on_demand=yes
         #[arg(required = true, value_name = "KEY=VALUE")]
         changes: Vec<String>,
     },
-    /// Maintenance mode on or off: no content is sent to it and no clients are directed to it
+    /// Maintenance mode on or off: no content is sent to it and no clients are directed to it; what its groups are sent follows
     Maintenance {
         /// Its name
         dp: String,

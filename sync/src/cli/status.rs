@@ -129,6 +129,14 @@ fn show(status: &crate::status::Status, output: &Output) {
         if let Some(all) = &point.on_demand {
             on_demand(all, output);
         }
+        if let Some(all) = &point.unnamed {
+            output.line(format!(
+                " UNNAMED  {} contents, {}: the site names them no more and has not said that they go; the first goes {}",
+                all.contents,
+                size(all.bytes),
+                when(all.first_goes)
+            ));
+        }
     }
     for task in &status.tasks {
         output.line(format!(" TASK     {} {} since {}", task.id, task.title, when(task.created)));

@@ -20,7 +20,7 @@ use crate::clock;
 use crate::names::{self, Rule};
 use crate::plane::answer;
 use crate::points::wire::{Enrolled, Enrolment};
-use crate::points::{named, not_our_own};
+use crate::points::{installed, named, not_our_own};
 use crate::site::Site;
 
 /// How long a token may be used.
@@ -145,11 +145,15 @@ pub async fn enrolled(site: &Arc<Site>, call: &mut Call<'_>) -> Result<Response<
     })?;
     let keys = NewKeys { key: asked.key_sha256, content: asked.content_key_sha256 };
     let (hash, instance) = (token.hash(), asked.instance);
+    let retry = site.settings().dp.retry.clone();
     let principal = site
         .write(move |w| {
             let principal = w.enrol(hash, keys, instance, clock::now())?;
             let object = format!("{} {}", principal.kind, principal.name);
             w.audit(&object, "key.enrol", &object, clock::now())?;
+            if principal.kind == PrincipalKind::Point {
+                installed(w, &principal, &retry, clock::now())?;
+            }
             Ok(principal)
         })
         .await?;
@@ -159,6 +163,9 @@ pub async fn enrolled(site: &Arc<Site>, call: &mut Call<'_>) -> Result<Response<
         site.locations.register.forget(&principal.name); // what another machine of this name had
     }
     refresh_places(site, principal.kind).await?;
+    if principal.kind == PrincipalKind::Point {
+        site.points.changed();
+    }
     tell_keys(site);
     let enrolled = Enrolled { kind: principal.kind, name: principal.name, site: site.code().to_string() };
     Ok(answer::json(StatusCode::OK, &enrolled))

@@ -84,16 +84,31 @@ pub(crate) fn web_of_point(settings: &Settings, base: &Url) -> Result<Arc<Web>, 
     web_with_key(base, settings.dp.ca_file(), &key, settings.dp.allow_plain_key)
 }
 
+/// Connections to another point, which is asked for what it has: it is not to ask on for our sake.
+///
+/// # Errors
+/// Those of reading the certificates.
+pub(crate) fn web_of_another_point(base: &Url, ca_file: Option<PathBuf>) -> Result<Arc<Web>, Problem> {
+    made(WebPolicy { only_if_cached: true, ..policy(base, ca_file, None) })
+}
+
 fn connections(base: &Url, ca_file: Option<PathBuf>, key: Option<&Secret>) -> Result<Arc<Web>, Problem> {
-    let policy = WebPolicy {
+    made(policy(base, ca_file, key))
+}
+
+fn made(policy: WebPolicy) -> Result<Arc<Web>, Problem> {
+    Ok(Arc::new(Web::new(policy)?))
+}
+
+fn policy(base: &Url, ca_file: Option<PathBuf>, key: Option<&Secret>) -> WebPolicy {
+    WebPolicy {
         trusted_hosts: HashSet::from_iter(base.host_str().map(str::to_owned)),
         redirect_hosts: Some(Vec::new()),
         extra_ca_file: ca_file,
         bearer: key.and_then(|key| Bearer::new(base.clone(), &key.reveal())),
         proxy: Proxy::None,
         ..WebPolicy::default()
-    };
-    Ok(Arc::new(Web::new(policy)?))
+    }
 }
 
 /// Asks for what is at `url`; `None` where the site has nothing of the kind.

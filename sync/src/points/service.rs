@@ -10,8 +10,10 @@ use std::time::Duration;
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 use dp::server::body::ContentBody;
-use dp::server::{Answering, Call, Deliver, Remark, Service, carrying, hash_file};
-use http::{Method, Response, StatusCode};
+use dp::server::{
+    Access, Answering, Call, Deliver, OtherName, Remark, Servable, Service, carrying, hash_file,
+};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use schema::keys::{Principal, PrincipalKind};
 
 use super::wire::{LARGEST_CERTIFICATE_REQUEST, LARGEST_ENROLMENT, LARGEST_REPORT, LONGEST_WAIT, Report};
@@ -34,6 +36,7 @@ enum Route {
     Report,
     Content(Option<Sha256Digest>),
     Offer(Option<Sha256Digest>),
+    OfferOf(Option<OtherName>),
     Pieces(Option<Sha256Digest>),
     Certificate,
     Places(Option<Sha256Digest>),
@@ -48,6 +51,11 @@ impl Route {
             ["point", "certificate"] => Some(Self::Certificate),
             ["point", "content", digest] => Some(Self::Content(digest.parse().ok())),
             ["point", "offer", digest] => Some(Self::Offer(digest.parse().ok())),
+            ["point", "offer", "sha1", sha1] => Some(Self::OfferOf(sha1.parse().ok().map(OtherName::Sha1))),
+            ["point", "offer", "package", package, file] => {
+                let name = package.parse().ok().zip(file.parse().ok());
+                Some(Self::OfferOf(name.map(|(package, file)| OtherName::InPackage(package, file))))
+            }
             ["point", "places", digest] => Some(Self::Places(digest.parse().ok())),
             ["point", "content", digest, "pieceshash"] => Some(Self::Pieces(digest.parse().ok())),
             _ => None,
@@ -57,7 +65,7 @@ impl Route {
     fn methods(&self) -> &'static str {
         match self {
             Self::Enrol | Self::Report | Self::Certificate => "POST",
-            Self::Assignment | Self::Offer(_) | Self::Places(_) => "GET",
+            Self::Assignment | Self::Offer(_) | Self::OfferOf(_) | Self::Places(_) => "GET",
             Self::Content(_) | Self::Pieces(_) => "GET, HEAD",
         }
     }
@@ -146,13 +154,11 @@ impl PointService {
                 response.extensions_mut().insert(Remark(format!("to point {}", point.name)));
                 Ok(response)
             }
-            Route::Offer(Some(content)) => {
-                let with_pieces = query(call, "pieces") != Some("no");
-                Ok(match offer::of(&self.site, content, point.id, with_pieces).await? {
-                    Some(offer) => answer::json(StatusCode::OK, &offer),
-                    None => answer::empty(StatusCode::NOT_FOUND),
-                })
-            }
+            Route::Offer(Some(content)) => self.offer(content, point.id, call).await,
+            Route::OfferOf(Some(name)) => match offer::named(&self.site, name).await? {
+                Some(content) => self.offer(content, point.id, call).await,
+                None => Ok(answer::empty(StatusCode::NOT_FOUND)),
+            },
             Route::Pieces(Some(content)) => {
                 let id = point.id;
                 let row = self.site.read(move |r| r.assigned_content(content, id)).await?;
@@ -181,9 +187,23 @@ impl PointService {
             Route::Content(None)
             | Route::Pieces(None)
             | Route::Offer(None)
+            | Route::OfferOf(None)
             | Route::Places(None)
             | Route::Enrol => Ok(answer::empty(StatusCode::NOT_FOUND)),
         }
+    }
+
+    async fn offer(
+        &self,
+        content: Sha256Digest,
+        point: i64,
+        call: &Call<'_>,
+    ) -> Result<Response<ContentBody>, Problem> {
+        let with_pieces = query(call, "pieces") != Some("no");
+        Ok(match offer::of(&self.site, content, point, with_pieces).await? {
+            Some(offer) => answer::json(StatusCode::OK, &offer),
+            None => answer::empty(StatusCode::NOT_FOUND),
+        })
     }
 
     /// `GET /point/assignment?wait=SECONDS`: 200, or 304 where it is still the one that `If-None-Match` names when the
@@ -222,9 +242,12 @@ impl Service for PointService {
             Route::Enrol => LARGEST_ENROLMENT,
             Route::Report => LARGEST_REPORT,
             Route::Certificate => LARGEST_CERTIFICATE_REQUEST,
-            Route::Assignment | Route::Content(_) | Route::Pieces(_) | Route::Offer(_) | Route::Places(_) => {
-                0
-            }
+            Route::Assignment
+            | Route::Content(_)
+            | Route::Pieces(_)
+            | Route::Offer(_)
+            | Route::OfferOf(_)
+            | Route::Places(_) => 0,
         })
     }
 
@@ -252,6 +275,9 @@ mod tests {
             ("point/certificate", Some("POST")),
             ("point/content/x", Some("GET, HEAD")),
             ("point/offer/x", Some("GET")),
+            ("point/offer/sha1/x", Some("GET")),
+            ("point/offer/package/x/y", Some("GET")),
+            ("point/offer/package/x", None),
             ("point/places/x", Some("GET")),
             ("point/places", None),
             ("point/content/x/pieceshash", Some("GET, HEAD")),
