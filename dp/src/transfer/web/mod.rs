@@ -21,7 +21,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use catalog::problem::{Code, Coded};
 use http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE,
+    ACCEPT_ENCODING, CACHE_CONTROL, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED,
+    LOCATION, RANGE,
 };
 use http::{HeaderName, StatusCode};
 use ipnet::IpNet;
