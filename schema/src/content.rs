@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rusqlite::{Row, named_params};
 use serde::{Deserialize, Serialize};
 
-use crate::column::{as_i64, sha1_or_none, sha256, sha256_or_none, size, text, time};
+use crate::column::{as_i64, sha1, sha1_or_none, sha256, sha256_or_none, size, text, time};
 use crate::{Reader, SchemaError, Writer};
 
 /// One content of the library.
@@ -44,7 +44,7 @@ pub struct CloudSource {
 fn content(row: &Row<'_>) -> Result<ContentRow, SchemaError> {
     Ok(ContentRow {
         sha256: sha256(row, "sha256")?,
-        sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
+        sha1: sha1(row, "sha1")?,
         size: size(row, "size")?,
         sha1_only: row.get("sha1_only")?,
         stored_at: time(row, "stored_at")?,
@@ -67,7 +67,7 @@ impl Reader<'_> {
         self.all(SQL, [], |row| {
             Ok(CloudSource {
                 sha256: sha256(row, "sha256")?,
-                sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
+                sha1: sha1(row, "sha1")?,
                 size: size(row, "size")?,
                 file_name: text(row, "file_name")?,
                 url: row.get("url")?,
@@ -138,9 +138,7 @@ impl Reader<'_> {
         const SQL: &str = "
             SELECT sha1 FROM (SELECT sha1, sha256 FROM content UNION SELECT sha1, sha256 FROM file WHERE sha256 IS NOT NULL)
              WHERE sha1 IS NOT NULL GROUP BY sha1 HAVING count(DISTINCT sha256) > 1";
-        self.all(SQL, [], |row| {
-            sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))
-        })
+        self.all(SQL, [], |row| sha1(row, "sha1"))
     }
 }
 

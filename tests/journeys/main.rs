@@ -25,6 +25,7 @@ mod private;
 mod private_tls;
 mod pulling;
 mod refusals;
+mod replaced;
 mod rollout;
 mod sending;
 mod sequences;

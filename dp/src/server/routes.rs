@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use catalog::digest::{Sha1Digest, Sha256Digest};
+use catalog::id::{FileName, PackageId};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, Version, header};
 use hyper::body::Incoming;
@@ -13,6 +14,7 @@ use tracing::warn;
 use super::access::{Access, Asker};
 use super::body::ContentBody;
 use super::head::{head_bytes, names_one_host, split};
+use super::pull::OtherName;
 use super::refusal::Refusal;
 use super::service::{Call, Deliver, Remark, RequestBody, Service};
 use super::shelf::{Servable, Shelf};
@@ -106,20 +108,35 @@ impl ContentServer {
                 if !readable {
                     return Err(Refusal::Method);
                 }
-                let found = sha1_of(folder, file).and_then(|sha1| *shelf.by_sha1.get(&sha1)?);
-                self.content(head, &shelf, found.ok_or(Refusal::Absent)?, client).await
+                let sha1 = sha1_of(folder, file).ok_or(Refusal::Absent)?;
+                let found = match shelf.by_sha1.get(&sha1) {
+                    Some(known) => known.ok_or(Refusal::Absent)?,
+                    None => Box::pin(self.named_elsewhere(head, OtherName::Sha1(sha1))).await?,
+                };
+                self.content(head, &shelf, found, client).await
             }
             ["packages", package, file] => {
-                let of = |file: &str| {
-                    let key = (package.parse().ok()?, file.to_ascii_lowercase());
-                    shelf.packages.get(&key).copied()
-                };
+                let package: PackageId = package.parse().map_err(|_| Refusal::Absent)?;
+                let key = |file: &str| (package.clone(), file.to_ascii_lowercase());
+                let of = |file: &str| shelf.packages.get(&key(file)).copied();
                 if let Some(digest) = of(file) {
                     return self.content(head, &shelf, digest, client).await;
                 }
-                let named = mirrors::without_suffix(file).and_then(|file| Some((file, of(file)?)));
-                let (file, digest) = named.ok_or(Refusal::Absent)?;
-                self.metalink(head, &shelf, digest, Some(file), client).await
+                let described = mirrors::without_suffix(file);
+                let (package, name) = key(described.unwrap_or(file));
+                let digest = match described.and_then(of) {
+                    Some(digest) => digest,
+                    None => {
+                        // No longer than the names that files have.
+                        let name: FileName = name.parse().map_err(|_| Refusal::Absent)?;
+                        let name = OtherName::InPackage(package, name);
+                        Box::pin(self.named_elsewhere(head, name)).await?
+                    }
+                };
+                match described {
+                    Some(file) => self.metalink(head, &shelf, digest, Some(file), client).await,
+                    None => self.content(head, &shelf, digest, client).await,
+                }
             }
             ["locations", digest] => {
                 self.locations(head, &shelf, digest.parse().map_err(|_| Refusal::Absent)?, client)

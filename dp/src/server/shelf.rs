@@ -72,9 +72,14 @@ pub struct Servable {
 }
 
 impl Servable {
+    /// Content for whom `access` says.
+    pub fn of(size: u64, sha1: Option<Sha1Digest>, name: FileName, access: Access) -> Self {
+        Self { size, sha1, name, access, pulled: false, facts: OnceLock::new() }
+    }
+
     /// Public content.
     pub fn new(size: u64, sha1: Option<Sha1Digest>, name: FileName) -> Self {
-        Self { size, sha1, name, access: Access::Public, pulled: false, facts: OnceLock::new() }
+        Self::of(size, sha1, name, Access::Public)
     }
 
     /// The same, for others.

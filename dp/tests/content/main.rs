@@ -11,6 +11,7 @@ mod mirrors;
 mod peers;
 mod private;
 mod pull;
+mod pull_names;
 mod pull_upstream;
 mod ranges;
 mod services;

@@ -89,6 +89,9 @@ pub struct Assignment {
     pub upstream: BTreeMap<String, Sha256Digest>,
     /// In the order of the work.
     pub packages: Vec<Assigned>,
+    /// Packages that are taken off: what only they have goes at once. What is not named at all, and not here, waits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removing: Vec<PackageId>,
 }
 
 /// A boundary group, as points need to know it.
@@ -234,7 +237,7 @@ pub struct Said {
     /// Why not well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
-    /// Where it is not well: contents of it that are not there, at most [`MOST_LACKING`].
+    /// Contents of it that are not there, however it is; at most [`MOST_LACKING`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lacks: Vec<Sha256Digest>,
 }
