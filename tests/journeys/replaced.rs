@@ -43,7 +43,11 @@ async fn nobody_is_sent_to_an_empty_machine_and_a_site_from_a_backup_empties_non
     lyon.start().await;
     until("its failure is seen", async || state(&site, "lyon").await == "failed").await;
     let placed = site.ok(&["content", "status", "p"]).await[0].clone();
-    assert_eq!((&placed["problem"]["code"], &placed["done"]), (&json!("DP_DISK_FULL"), &json!(0)), "{placed}");
+    assert_eq!(
+        (&placed["problem"]["code"], &placed["done"]),
+        (&json!("DP_DISK_FULL"), &json!(0)),
+        "{placed}"
+    );
     assert!(placed["next_retry"].is_string(), "it is tried again: {placed}");
     assert!(!told().await, "nobody is sent there");
     lyon.stop().await;
@@ -62,7 +66,8 @@ async fn nobody_is_sent_to_an_empty_machine_and_a_site_from_a_backup_empties_non
     site.ok(&["dp", "set", "lyon", "schedule="]).await;
     until("it has it again", async || told().await && state(&site, "lyon").await == "success").await;
     site.ok(&["package", "withdraw", "p", "--from", "lyon"]).await;
-    until("taken off", async || state(&site, "lyon").await == "none" && lyon.get(&content).await.is_none()).await;
+    until("taken off", async || state(&site, "lyon").await == "none" && lyon.get(&content).await.is_none())
+        .await;
 
     // The database of the site is that of before the package was sent.
     let (data, backup) = (site.folder.path().join("site"), tempfile::tempdir().unwrap());
@@ -87,6 +92,7 @@ async fn nobody_is_sent_to_an_empty_machine_and_a_site_from_a_backup_empties_non
     site.ok(&["package", "distribute", "p", "--to", "lyon", "--wait"]).await;
     assert_eq!(unnamed(&lyon).await, 0);
     site.ok(&["package", "withdraw", "p", "--from", "lyon"]).await;
-    until("taken off", async || state(&site, "lyon").await == "none" && lyon.get(&content).await.is_none()).await;
+    until("taken off", async || state(&site, "lyon").await == "none" && lyon.get(&content).await.is_none())
+        .await;
     lyon.stop().await;
 }

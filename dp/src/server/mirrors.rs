@@ -33,7 +33,12 @@ struct Described {
 
 impl ContentServer {
     /// Hashes of the pieces of a content; `None` where neither a side file tells them nor whoever offers it.
-    async fn pieces_of(&self, digest: Sha256Digest, size: u64, told: Option<PieceHashes>) -> Option<Arc<Pieces>> {
+    async fn pieces_of(
+        &self,
+        digest: Sha256Digest,
+        size: u64,
+        told: Option<PieceHashes>,
+    ) -> Option<Arc<Pieces>> {
         let library = self.library.clone();
         let read = move || {
             let hashes = match library.known_fingerprint(digest).filter(|print| print.size == size) {

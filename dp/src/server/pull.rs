@@ -212,7 +212,11 @@ impl Arrival {
         }
     }
 
-    pub(super) fn opened(&self, content: Sha256Digest, contents: &OpenContents) -> Result<Arc<OpenContent>, Refusal> {
+    pub(super) fn opened(
+        &self,
+        content: Sha256Digest,
+        contents: &OpenContents,
+    ) -> Result<Arc<OpenContent>, Refusal> {
         let mut kept = self.content.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(opened) = &*kept {
             return Ok(opened.clone());
@@ -356,7 +360,11 @@ impl Pulls {
     }
 
     /// The arrival of a content, which begins now unless it has begun.
-    pub(super) fn join(self: &Arc<Self>, content: Sha256Digest, offer: &Arc<Offer>) -> Result<Arc<Arrival>, Refusal> {
+    pub(super) fn join(
+        self: &Arc<Self>,
+        content: Sha256Digest,
+        offer: &Arc<Offer>,
+    ) -> Result<Arc<Arrival>, Refusal> {
         let mut state = self.lock();
         if let Some(arrival) = state.arriving.get(&content) {
             return Ok(arrival.clone());
@@ -455,8 +463,7 @@ impl State {
         }
         if self.names.len() >= MOST_KNOWN {
             self.names.retain(|_, named| named.until > now);
-            let oldest =
-                self.names.iter().min_by_key(|(_, named)| named.until).map(|(name, _)| name.clone());
+            let oldest = self.names.iter().min_by_key(|(_, named)| named.until).map(|(name, _)| name.clone());
             if let Some(oldest) = oldest.filter(|_| self.names.len() >= MOST_KNOWN) {
                 self.names.remove(&oldest);
             }

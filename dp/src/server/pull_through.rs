@@ -67,13 +67,19 @@ impl ContentServer {
         client: Asker,
     ) -> Result<Arc<Offer>, Refusal> {
         match &self.pulls {
-            Some(pulls) if !wants_only_what_is_there(head) => self.offered(pulls, head, content, client).await,
+            Some(pulls) if !wants_only_what_is_there(head) => {
+                self.offered(pulls, head, content, client).await
+            }
             _ => Err(Refusal::Absent),
         }
     }
 
     /// Which content has a name that nothing here has.
-    pub(super) async fn named_elsewhere(&self, head: &Parts, name: OtherName) -> Result<Sha256Digest, Refusal> {
+    pub(super) async fn named_elsewhere(
+        &self,
+        head: &Parts,
+        name: OtherName,
+    ) -> Result<Sha256Digest, Refusal> {
         match &self.pulls {
             Some(pulls) if !wants_only_what_is_there(head) => pulls.content_named(name).await,
             _ => Err(Refusal::Absent),

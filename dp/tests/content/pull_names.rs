@@ -44,14 +44,17 @@ fn what_would_be_fetched_has_all_its_names_and_is_described() {
         let answer = here.point.get(path);
         assert_eq!(answer.status, 200, "{path}");
         let text = String::from_utf8(answer.body).unwrap();
-        let says = if path.ends_with("meta4") { content.sha256.to_string() } else { "\"Pieces\":[\"".to_owned() };
+        let says =
+            if path.ends_with("meta4") { content.sha256.to_string() } else { "\"Pieces\":[\"".to_owned() };
         assert!(text.contains(&says), "{path}: {text}");
         assert!(path.ends_with("hash") || text.matches("<hash>").count() == 2, "each piece: {text}");
     }
     assert_eq!(here.point.ask("HEAD", &bytes[1], &[]).status, 200);
     assert_eq!(upstream.asked(), 0, "no word about it needs a byte of it");
     let questions = here.said.questions.load(Ordering::SeqCst);
-    for unknown in ["/packages/XYZ00001/other.esd", "/Content/aa/00000000000000000000000000000000000000aa.esd"] {
+    for unknown in
+        ["/packages/XYZ00001/other.esd", "/Content/aa/00000000000000000000000000000000000000aa.esd"]
+    {
         for _ in 0..3 {
             assert_eq!(here.point.get(unknown).status, 404, "{unknown}");
         }

@@ -9,7 +9,8 @@ use arc_swap::ArcSwap;
 use catalog::digest::{Pieces, Sha256Digest};
 use dp::library::{Library, Settings};
 use dp::server::{
-    Access, Eventually, Gate, Offer, Origin, OtherName, PullLimits, Pulls, Refusal, Servable, ServerLimits, Shelf,
+    Access, Eventually, Gate, Offer, Origin, OtherName, PullLimits, Pulls, Refusal, Servable, ServerLimits,
+    Shelf,
 };
 use dp::transfer::web::{Web, WebPolicy};
 use dp::transfer::{At, Fetched, Policy, Source, SourceKind};

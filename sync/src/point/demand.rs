@@ -159,7 +159,10 @@ impl Demand {
     fn unanswered(&self, site: &Site, what: &str, problem: &Problem) -> Refusal {
         // Whoever likes may ask for anything.
         if let Some(others) = self.unanswered.tells(Instant::now()) {
-            warn!(others, "nobody can say where {what} is: {problem}; {others} other questions were not answered since this was last said");
+            warn!(
+                others,
+                "nobody can say where {what} is: {problem}; {others} other questions were not answered since this was last said"
+            );
         }
         if site.point.is_cut_off() { Refusal::Absent } else { Refusal::Upstream }
     }

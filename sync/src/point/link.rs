@@ -150,7 +150,9 @@ impl Link {
         };
         match forgotten.await {
             Ok(()) => info!("the key was revoked: private content is opened to nobody"),
-            Err(problem) => error!("that private content is to be opened to nobody is not written down: {problem}"),
+            Err(problem) => {
+                error!("that private content is to be opened to nobody is not written down: {problem}")
+            }
         }
     }
 

@@ -154,9 +154,7 @@ impl Live {
     fn is_cut_off(&self) -> bool {
         let inner = self.lock();
         inner.refused.is_some()
-            && inner.contact.is_none_or(|contact| {
-                clock::now().duration_since(contact).unsigned_abs() >= SOON
-            })
+            && inner.contact.is_none_or(|contact| clock::now().duration_since(contact).unsigned_abs() >= SOON)
     }
 
     /// Takes over another assignment. An empty tag asks for it anew.

@@ -43,7 +43,11 @@ pub(super) async fn drop_the_rest(site: &Arc<Site>, assignment: &Assignment) -> 
 }
 
 /// Refuses before the first byte where the disk cannot hold what is missing. What is kept though nobody names it goes before that.
-pub(super) async fn enough_space(site: &Arc<Site>, package: &Assigned, missing: &[AssignedFile]) -> Result<(), Problem> {
+pub(super) async fn enough_space(
+    site: &Arc<Site>,
+    package: &Assigned,
+    missing: &[AssignedFile],
+) -> Result<(), Problem> {
     let lacking: u64 = missing.iter().map(|file| file.size).sum();
     let (library, files) = (site.library.clone(), missing.to_vec());
     // What has arrived of other files helps none of these.

@@ -91,7 +91,11 @@ pub(super) async fn ask(
 }
 
 /// The same by whatever name.
-pub(super) async fn ask_at(sources: &Sources, name: &[String], with_pieces: bool) -> Result<Option<OfferAnswer>, Problem> {
+pub(super) async fn ask_at(
+    sources: &Sources,
+    name: &[String],
+    with_pieces: bool,
+) -> Result<Option<OfferAnswer>, Problem> {
     let mut url = call::join(&sources.base, "point/offer/")?;
     if let Ok(mut path) = url.path_segments_mut() {
         path.pop_if_empty().extend(name);

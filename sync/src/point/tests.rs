@@ -126,7 +126,9 @@ async fn store(site: &Arc<Site>, bytes: &[u8]) {
     let verified = staged.check(&wanted).expect("it is right");
     staged.commit(verified).expect("it is stored");
     let sha1 = Sha1Digest([bytes[0]; 20]);
-    site.write(move |w| w.record_content(sha256, sha1, size, false, clock::now())).await.expect("it is recorded");
+    site.write(move |w| w.record_content(sha256, sha1, size, false, clock::now()))
+        .await
+        .expect("it is recorded");
 }
 
 /// Another assignment comes, as the link takes it over, and is followed.
@@ -173,10 +175,12 @@ async fn what_a_site_does_not_speak_of_is_served_on_and_what_it_takes_off_goes()
     let removing = vec!["XYZ00001".parse().expect("an id")];
     told(&site, Assignment { removing, ..Assignment::default() }).await;
     assert_eq!((served(), kept().await), ([None, None], 0));
-    let here = [public, private].map(|bytes| site.library.find(&Wanted {
-        size: 3_000,
-        digests: Digests { sha256: Some(Sha256Digest::of(&bytes)), sha1: None },
-    }));
+    let here = [public, private].map(|bytes| {
+        site.library.find(&Wanted {
+            size: 3_000,
+            digests: Digests { sha256: Some(Sha256Digest::of(&bytes)), sha1: None },
+        })
+    });
     assert!(here.iter().all(Option::is_none), "{here:?}");
 }
 

@@ -134,9 +134,8 @@ pub(super) async fn let_go(site: &Arc<Site>, room: Room) -> Result<u64, Problem>
 
 /// Which of these, oldest first, go. Pure.
 fn going(rows: Vec<UnnamedRow>, room: Room, after: Duration, now: Timestamp) -> Vec<UnnamedRow> {
-    let is_over = |row: &UnnamedRow| {
-        Duration::try_from(now.duration_since(row.since)).unwrap_or_default() >= after
-    };
+    let is_over =
+        |row: &UnnamedRow| Duration::try_from(now.duration_since(row.since)).unwrap_or_default() >= after;
     match room {
         Room::None => rows.into_iter().filter(is_over).collect(),
         Room::For(wanted) if rows.iter().map(|row| row.size).sum::<u64>() < wanted => Vec::new(),
@@ -204,20 +203,39 @@ mod tests {
 
     #[test]
     fn only_what_a_site_says_goes_at_once() {
-        let before =
-            assignment("XYZ", vec![package(1, 2, 7, &[1, 2]), package(2, 1, 5, &[2, 3, 9])], &[]);
+        let before = assignment("XYZ", vec![package(1, 2, 7, &[1, 2]), package(2, 1, 5, &[2, 3, 9])], &[]);
         let both = || vec![package(1, 2, 7, &[1, 2]), package(2, 1, 5, &[2, 3, 9])];
         for (what, now, silent) in [
             ("nothing has changed", assignment("XYZ", both(), &[]), vec![]),
             ("one is taken off", assignment("XYZ", vec![package(1, 2, 7, &[1, 2])], &[2]), vec![]),
             ("one is not named", assignment("XYZ", vec![package(1, 2, 7, &[1, 2])], &[]), vec![3, 9]),
-            ("what another one has too stays named", assignment("XYZ", vec![package(2, 1, 5, &[2, 3, 9])], &[]), vec![1]),
+            (
+                "what another one has too stays named",
+                assignment("XYZ", vec![package(2, 1, 5, &[2, 3, 9])], &[]),
+                vec![1],
+            ),
             ("both are taken off", assignment("XYZ", vec![], &[1, 2]), vec![]),
             ("one of two that had it is not named", assignment("XYZ", vec![], &[1]), vec![2, 3, 9]),
-            ("a later version", assignment("XYZ", vec![package(1, 3, 8, &[4]), package(2, 1, 5, &[3, 9])], &[]), vec![]),
-            ("what left has left", assignment("XYZ", vec![package(1, 2, 7, &[1]), package(2, 1, 5, &[3, 9])], &[]), vec![]),
-            ("an earlier version, from a backup", assignment("XYZ", vec![package(1, 1, 3, &[1])], &[2]), vec![2]),
-            ("the same version by an earlier order", assignment("XYZ", vec![package(1, 2, 6, &[1])], &[2]), vec![2]),
+            (
+                "a later version",
+                assignment("XYZ", vec![package(1, 3, 8, &[4]), package(2, 1, 5, &[3, 9])], &[]),
+                vec![],
+            ),
+            (
+                "what left has left",
+                assignment("XYZ", vec![package(1, 2, 7, &[1]), package(2, 1, 5, &[3, 9])], &[]),
+                vec![],
+            ),
+            (
+                "an earlier version, from a backup",
+                assignment("XYZ", vec![package(1, 1, 3, &[1])], &[2]),
+                vec![2],
+            ),
+            (
+                "the same version by an earlier order",
+                assignment("XYZ", vec![package(1, 2, 6, &[1])], &[2]),
+                vec![2],
+            ),
             ("a site set up anew", assignment("XYZ", vec![], &[]), vec![1, 2, 3, 9]),
             ("another site", assignment("ABC", vec![package(1, 9, 99, &[1])], &[2]), vec![2, 3, 9]),
         ] {

@@ -114,9 +114,7 @@ pub fn on(
         (Event::Mend, _) => None,
         // What is to be taken off is gone; what was called off stays so.
         (Event::Replaced, State::Removing | State::Cancelled) => None,
-        (Event::Replaced, _) => {
-            afresh(State::Queued, Work::Send).map(|it| Placement { done: 0, ..it })
-        }
+        (Event::Replaced, _) => afresh(State::Queued, Work::Send).map(|it| Placement { done: 0, ..it }),
         (Event::Withdraw, State::Removing) => None,
         (Event::Withdraw, _) => with(State::Removing, Work::Send),
         (Event::Said(said), _) if said.order != placed.order => None,

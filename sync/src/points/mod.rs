@@ -35,8 +35,8 @@ pub use group::{
     list as group_list, show as group_show,
 };
 pub use parcel::{Distributed, Parcel, Sort, send, take_off};
-pub(crate) use send::{installed, partly};
 pub use send::{Act, Acted, Sent, Targets, act, targets};
+pub(crate) use send::{installed, partly};
 pub use service::PointService;
 
 use crate::admin::{Answer, Caller};

@@ -264,7 +264,8 @@ mod tests {
             let lyon = w.add_point("lyon", "http://x", PointRole::Standard)?;
             let enrols = |number: u8, instance: u128| -> Result<(), SchemaError> {
                 let hash = Sha256Digest([number; 32]);
-                let (kind, name, expires) = (PrincipalKind::Point, "lyon".to_owned(), now + Duration::from_secs(9));
+                let (kind, name, expires) =
+                    (PrincipalKind::Point, "lyon".to_owned(), now + Duration::from_secs(9));
                 w.begin_enrolment(&NewEnrolment { hash, kind, name, expires }, now)?;
                 let keys = NewKeys { key: Sha256Digest([number + 100; 32]), content: None };
                 let principal = w.enrol(hash, keys, Uuid::from_u128(instance), now)?;
