@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::named_params;
 use serde::{Deserialize, Serialize};
 
-use crate::column::{sha1_or_none, sha256, size, text, time};
+use crate::column::{sha1, sha256, size, text, time};
 use crate::distribution::{ShelfRow, shelf_row};
 use crate::{Reader, SchemaError, Writer};
 
@@ -83,7 +83,7 @@ impl Reader<'_> {
         self.all(SQL, [], |row| {
             Ok(PulledRow {
                 sha256: sha256(row, "sha256")?,
-                sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
+                sha1: sha1(row, "sha1")?,
                 size: size(row, "size")?,
                 file_name: text(row, "file_name")?,
                 private: row.get("private")?,

@@ -31,3 +31,4 @@ mod sending;
 mod sequences;
 mod servers;
 mod shown;
+mod tools;

@@ -282,9 +282,18 @@ fn names_metalink(accept: &[u8]) -> bool {
     accept.windows(METALINK.len()).any(|part| part.eq_ignore_ascii_case(METALINK.as_bytes()))
 }
 
-/// This point as the client addressed it. `Host` was checked: it is an authority.
+/// This point as the client addressed it: in a target that says so, else in `Host` (RFC 9112 section 3.2.2). Both were checked:
+/// each is an authority.
 fn own_url(head: &Parts, secure: bool, digest: Sha256Digest) -> Option<String> {
-    let host = head.headers.get(header::HOST)?.to_str().ok().filter(|host| !host.is_empty())?;
+    let named = match head.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => head.headers.get(header::HOST)?.to_str().ok()?,
+    };
+    // Who the client says to be there is not for others.
+    let host = named.rsplit_once('@').map_or(named, |(_, host)| host);
+    if host.is_empty() {
+        return None;
+    }
     let scheme = if secure { "https" } else { "http" };
     Some(format!("{scheme}://{host}/content/{digest}"))
 }
@@ -328,6 +337,24 @@ mod tests {
         for (secure, scheme) in [(false, "http"), (true, "https")] {
             let expected = format!("{scheme}://dp:8531/content/{digest}");
             assert_eq!(own_url(&head, secure, digest), Some(expected));
+        }
+    }
+
+    #[test]
+    fn what_the_target_says_comes_before_the_host() {
+        let digest = Sha256Digest::of(b"data");
+        for (target, host, expected) in [
+            ("/content/1", "dp", Some("http://dp/content/")),
+            ("http://other:81/content/1", "dp", Some("http://other:81/content/")),
+            ("https://other/content/1", "dp", Some("http://other/content/")),
+            ("http://me:secret@other/content/1", "dp", Some("http://other/content/")),
+            ("/content/1", "me@dp", Some("http://dp/content/")),
+            ("/content/1", "", None),
+        ] {
+            let request = http::Request::builder().uri(target).header("host", host);
+            let head = request.body(()).unwrap().into_parts().0;
+            let expected = expected.map(|expected| format!("{expected}{digest}"));
+            assert_eq!(own_url(&head, false, digest), expected, "{target} {host}");
         }
     }
 

@@ -57,6 +57,8 @@ mod shelf;
 mod socket;
 mod stall;
 pub mod tally;
+mod turned_away;
+mod upstream;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -98,6 +100,7 @@ pub use shelf::{
 pub use socket::Socket;
 pub use stall::Stall;
 use tally::Grouping;
+pub use upstream::path_of_link;
 
 /// How much one server takes on.
 #[derive(Debug, Clone, Copy)]
@@ -110,7 +113,7 @@ pub struct ServerLimits {
     pub max_transfers: usize,
     /// The same to one address.
     pub max_transfers_per_client: usize,
-    /// How many requests may wait for their turn, and how long.
+    /// How many requests may wait for their turn.
     pub most_waiting: usize,
     /// How long each of them waits.
     pub turn_patience: Duration,

@@ -15,6 +15,8 @@ mod pull_names;
 mod pull_upstream;
 mod ranges;
 mod services;
+mod shapes;
 mod stage;
 mod tools;
 mod tools_mirrors;
+mod windows;

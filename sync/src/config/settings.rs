@@ -357,6 +357,9 @@ section! {
         address: String = String::new(),
         /// The port at which it serves other clients.
         peer_port: u16 = 8533,
+        /// Bytes per second that it sends to other clients, to all together; empty: no limit.
+        #[serde(with = "units::rate")]
+        share_rate: Option<u64> = Some(20 << 20),
         /// File with the key of this device, which it needs to share and for private content; empty: that of its enrolment.
         key_file: String = String::new(),
         /// Show the key over plain HTTP to other machines too.

@@ -19,7 +19,7 @@ use dp::locate::{
     self, Boundary, Detail, Fallback, Found, Group, Held, Options, Order, Peer, Places, Point, Request,
     Standing,
 };
-use dp::peers::{self, Devices, PeerService, Register};
+use dp::peers::{self, Devices, PeerService, Register, Sharing};
 use dp::server::tally::{Grouping, Tally};
 use dp::server::{LocationsAnswer, Locator};
 use jiff::Timestamp;
@@ -92,6 +92,11 @@ impl Locations {
     ) -> Vec<Peer> {
         let networks = places.networks(standing, peers::NETWORKS);
         self.register.near(content, client, &networks, self.started.elapsed())
+    }
+
+    /// Clients that share what they hold, now.
+    pub fn sharing(&self) -> Sharing {
+        self.register.sharing(self.started.elapsed())
     }
 
     /// What a client that asks now finds, worded by `words`.

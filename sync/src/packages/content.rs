@@ -15,7 +15,7 @@ use tracing::info;
 
 use crate::admin::Answer;
 use crate::blocking::blocking;
-use crate::site::{Site, problem};
+use crate::site::Site;
 
 /// All contents.
 ///
@@ -107,7 +107,7 @@ pub async fn set_aside(site: &Arc<Site>, sha256: Sha256Digest) -> Result<(), Pro
         })
         .await?;
     site.refresh_shelf().await?;
-    aside.map_err(problem)
+    Ok(aside?)
 }
 
 /// Nobody counts any more on content that is not there, unless it has come meanwhile.
@@ -167,7 +167,7 @@ pub async fn forget_parts(site: &Arc<Site>) -> Result<(), Problem> {
         }
         Ok(())
     };
-    blocking(move || drop().map_err(problem)).await
+    blocking(move || Ok(drop()?)).await
 }
 
 /// On the writer's turn, where content is recorded: what was pulled and found here may have made room since, and what is recorded
@@ -197,7 +197,7 @@ pub(crate) async fn take_away(
         if w.has_content(sha256)? {
             return Ok(());
         }
-        away(&library, sha256).map_err(|error| problem(error).into())
+        away(&library, sha256).map_err(|error| Problem::from(error).into())
     })
     .await
 }

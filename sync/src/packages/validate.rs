@@ -13,9 +13,9 @@ use tracing::error;
 
 use super::{content, named, shown};
 use crate::admin::{Answer, Caller, Work};
-use crate::authoring::surroundings::one;
 use crate::blocking::blocking;
 use crate::clock;
+use crate::find::one;
 use crate::site::{Site, problem};
 use crate::tasks::{Key, Progress};
 

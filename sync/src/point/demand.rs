@@ -471,3 +471,6 @@ pub async fn status(site: &Arc<Site>) -> Result<Option<OnDemand>, Problem> {
     }
     Ok(Some(all))
 }
+
+#[cfg(test)]
+mod tests;

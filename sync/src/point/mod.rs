@@ -7,12 +7,10 @@
 //! It decides nothing about what it holds. What it was assigned it goes on serving without its site, after a restart too; and,
 //! where it is public, after its key was revoked. Only its site can take content off, and only by saying so ([`unnamed`]).
 
-pub mod call;
 pub(crate) mod certificate;
 mod cloud;
 pub mod demand;
 pub mod elsewhere;
-pub mod enrol;
 mod evict;
 mod link;
 mod parts;
@@ -41,6 +39,7 @@ use tracing::{error, info};
 use uuid::Uuid;
 
 use crate::clock;
+use crate::plane::{call, enrol};
 use crate::points::wire::{Assigned, Assignment, Said};
 use crate::site::Site;
 
@@ -257,7 +256,7 @@ pub async fn start(
     site: &Arc<Site>,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> Result<tokio::task::JoinHandle<()>, Problem> {
-    let instance = instance(&site.settings().site.data_dir.join("point.instance"))?;
+    let instance = enrol::instance(&site.settings().site.data_dir.join("point.instance"))?;
     let who = link::Who { instance, boot: Uuid::new_v4() };
     let link = link::Link::new(site, who)?;
     let site = site.clone();
@@ -280,21 +279,6 @@ pub async fn start(
     }))
 }
 
-/// The name of this installation: two with one key are told apart by it.
-///
-/// # Errors
-/// `CONFIG_INVALID` where the file holds something else, `DATA_DIR_NOT_WRITABLE`.
-pub fn instance(path: &std::path::Path) -> Result<Uuid, Problem> {
-    if let Ok(text) = std::fs::read_to_string(path) {
-        return text.trim().parse().map_err(|_| {
-            Problem::new(Code::ConfigInvalid, format!("`{}` holds no id of an installation", path.display()))
-        });
-    }
-    let instance = Uuid::new_v4();
-    crate::keys::write_private(path, format!("{instance}\n").as_bytes())?;
-    Ok(instance)
-}
-
 /// What a point may serve: those files of its assignment that are here, those that leave too, what was pulled, and what nobody has
 /// said is to go. The names of the others are
 /// known, so that they can be asked for.
@@ -311,17 +295,17 @@ pub fn shelf(reader: &Reader<'_>, assignment: &Assignment) -> Result<Shelf, Sche
             shelf.packages.entry((package.package.clone(), name)).or_insert(file.sha256);
             shelf.name(file.sha1, file.sha256);
             if here.contains(&file.sha256) {
-                let access = if file.private { Access::Private } else { Access::Public };
-                let servable =
-                    Servable::new(file.size, Some(file.sha1), file.name.clone()).with_access(access);
+                let access = Access::of(file.private);
+                let servable = Servable::of(file.size, Some(file.sha1), file.name.clone(), access);
                 shelf.offer(file.sha256, servable);
             }
         }
     }
+    shelf.by_upstream = assignment.upstream.clone().into_iter().collect();
     for row in reader.pulled_contents()? {
         if !shelf.contents.contains_key(&row.sha256) {
-            let access = if row.private { Access::Private } else { Access::Public };
-            let servable = Servable::new(row.size, Some(row.sha1), row.file_name).with_access(access);
+            let access = Access::of(row.private);
+            let servable = Servable::of(row.size, Some(row.sha1), row.file_name, access);
             shelf.offer(row.sha256, servable.on_demand());
         }
     }

@@ -1,11 +1,12 @@
 //! Making the assignment of a point from what the site knows.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
+use dp::server::Shelf;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use schema::distribution::ShelfRow;
@@ -13,7 +14,7 @@ use schema::points::{ContentState, PointRow};
 use schema::{Reader, SchemaError};
 
 use super::grid::{Grid, Level};
-use super::wire::{Assigned, AssignedFile, Assignment};
+use super::wire::{Assigned, AssignedFile, Assignment, MOST_UPSTREAM_PATHS};
 use crate::clock;
 use crate::config::Settings;
 use crate::site::Site;
@@ -37,9 +38,22 @@ pub async fn make(site: &Arc<Site>, point: i64) -> Result<Made, Problem> {
     let now = clock::now();
     let mut assignment = site.read(move |r| read(r, point, &settings, &code, now)).await?;
     assignment.groups = site.locations.map().to_vec();
+    assignment.upstream = upstream(&site.shelf.load(), &assignment);
     let body = serde_json::to_vec(&assignment).map_err(|error| Problem::of(Code::Internal, &error))?;
     let etag = format!("\"{}\"", &Sha256Digest::of(&body).to_string()[..32]);
     Ok(Made { body: body.into(), etag })
+}
+
+/// Where the upstream has what is public of it.
+fn upstream(shelf: &Shelf, assignment: &Assignment) -> BTreeMap<String, Sha256Digest> {
+    let files = assignment.packages.iter().flat_map(Assigned::all_files);
+    let public: HashSet<_> = files.filter(|file| !file.private).map(|file| file.sha256).collect();
+    let of_it = shelf.by_upstream.iter().filter(|(_, content)| public.contains(content));
+    let mut paths: BTreeMap<_, _> = of_it.map(|(path, content)| (path.clone(), *content)).collect();
+    while paths.len() > MOST_UPSTREAM_PATHS {
+        paths.pop_last();
+    }
+    paths
 }
 
 fn read(
@@ -94,6 +108,7 @@ fn read(
         paused: paused(point, settings, now),
         rate: point.rate,
         pull_from: point.pull_from.iter().filter_map(addresses).collect(),
+        upstream: BTreeMap::new(),
         packages,
         removing,
     })

@@ -42,8 +42,8 @@ pub use service::PointService;
 use crate::admin::{Answer, Caller};
 use crate::clock;
 use crate::config::{parse_rate, web_address};
+use crate::find::called;
 use crate::names::{self, Rule};
-use crate::select::{nearest, nearest_and};
 use crate::site::Site;
 
 /// After this long without a word a point counts as silent: twelve times as long as it waits between two. It is named to clients
@@ -132,14 +132,8 @@ pub fn warnings(points: &[ShownPoint]) -> Vec<String> {
 pub(crate) async fn named(site: &Arc<Site>, name: &str) -> Result<PointRow, Problem> {
     let mut all = site.read(|r| r.point_rows()).await?;
     site.points.freshen(&mut all);
-    match all.iter().find(|point| point.name.eq_ignore_ascii_case(name)) {
-        Some(point) => Ok(point.clone()),
-        None => {
-            let near = nearest(name, all.iter().map(|point| point.name.as_str()));
-            Err(Problem::new(Code::DpNotFound, format!("no distribution point is called `{name}`"))
-                .help(nearest_and(&near, "`spsync dp list`")))
-        }
-    }
+    let list = "`spsync dp list`";
+    called("distribution point", Code::DpNotFound, name, &all, |point| &point.name, list).cloned()
 }
 
 pub(crate) fn not_our_own(point: &PointRow) -> Result<(), Problem> {

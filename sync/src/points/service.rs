@@ -21,6 +21,7 @@ use super::{assign, certificate, offer, report};
 use crate::blocking::blocking;
 use crate::clock;
 use crate::keys::{self, principal_of};
+use crate::packages::servable;
 use crate::plane::answer;
 use crate::site::Site;
 
@@ -126,12 +127,9 @@ impl PointService {
                 self.assignment(&principal, point.id, call).await
             }
             Route::Report => {
-                let body = match call.body.read().await {
-                    Ok(body) => body,
-                    Err(refused) => return Ok(refused.response()),
-                };
-                let Ok(report) = serde_json::from_slice::<Report>(&body) else {
-                    return Ok(answer::empty(StatusCode::BAD_REQUEST));
+                let (report, _room) = match answer::read::<Report>(call).await {
+                    Ok(read) => read,
+                    Err(unread) => return Ok(unread.response()),
                 };
                 report::take(&self.site, &principal, &point, call.peer.ip(), report).await?;
                 Ok(answer::empty(StatusCode::NO_CONTENT))
@@ -151,10 +149,8 @@ impl PointService {
                 let Some(row) = offer::row(&self.site, content, id).await? else {
                     return Ok(answer::empty(StatusCode::NOT_FOUND));
                 };
-                let access = if row.private { Access::Private } else { Access::Public };
-                let servable = Servable::new(row.size, Some(row.sha1), row.file_name).with_access(access);
                 let mut response = answer::empty(StatusCode::OK);
-                response.extensions_mut().insert(Deliver { content, servable });
+                response.extensions_mut().insert(Deliver { content, servable: servable(row) });
                 response.extensions_mut().insert(Remark(format!("to point {}", point.name)));
                 Ok(response)
             }
@@ -218,7 +214,6 @@ impl PointService {
         point: i64,
         call: &Call<'_>,
     ) -> Result<Response<ContentBody>, Problem> {
-        let known = call.head.headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
         let wait = query(call, "wait").and_then(|wait| wait.parse().ok()).unwrap_or(0_u64).min(LONGEST_WAIT);
         let until = tokio::time::Instant::now() + Duration::from_secs(wait);
         // Heard before it is read: what changes in between is not missed.
@@ -226,12 +221,8 @@ impl PointService {
         loop {
             let stopping = changes.borrow_and_update().stopping;
             let made = assign::make(&self.site, point).await?;
-            let tag =
-                HeaderValue::from_str(&made.etag).map_err(|error| Problem::of(Code::Internal, &error))?;
-            if known != Some(made.etag.as_str()) {
-                let mut response = answer::bytes_of(StatusCode::OK, made.body, "application/json");
-                response.headers_mut().insert(header::ETAG, tag);
-                return Ok(response);
+            if !answer::is_known(&call.head.headers, &made.etag) {
+                return answer::tagged(&made.etag, Some(made.body));
             }
             let waited = tokio::time::timeout_at(until, changes.changed()).await;
             // Whose key is taken back meanwhile hears of it at once, by asking again.
@@ -239,9 +230,7 @@ impl PointService {
             let in_force = self.site.read(move |r| r.principal_by_hash(hash)).await?;
             let revoked = in_force.is_none_or(|principal| principal.revoked.is_some());
             if stopping || revoked || !matches!(waited, Ok(Ok(()))) {
-                let mut response = answer::empty(StatusCode::NOT_MODIFIED);
-                response.headers_mut().insert(header::ETAG, tag);
-                return Ok(response);
+                return answer::tagged(&made.etag, None);
             }
         }
     }
