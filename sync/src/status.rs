@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use catalog::problem::Problem;
 use dp::client::TakenFrom;
+use dp::library::LibraryError;
 use dp::server::tally::Tally;
 use dp::server::{Refusal, Served, Source};
 use jiff::Timestamp;
@@ -127,6 +128,12 @@ pub struct Content {
     pub bytes: u64,
     /// Bytes free on that file system.
     pub free_bytes: u64,
+    /// Bad files that were set aside: they go after a week, or when their room is wanted.
+    #[serde(default)]
+    pub aside: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub aside_bytes: u64,
 }
 
 /// One screen about everything.
@@ -139,7 +146,8 @@ pub async fn of(site: &Arc<Site>) -> Result<Status, Problem> {
     let catalog = crate::updates::counts(site).await?;
     let packages = site.read(|r| r.packages()).await?.len();
     let library = site.library.clone();
-    let usage = blocking(move || library.usage().map_err(problem)).await?;
+    let look = move || -> Result<_, LibraryError> { Ok((library.usage()?, library.aside()?)) };
+    let (usage, aside) = blocking(move || look().map_err(problem)).await?;
     let mut warnings = Vec::new();
     let is_site = settings.dp.is_site();
     let mut points = points::all(site).await?;
@@ -185,7 +193,13 @@ pub async fn of(site: &Arc<Site>) -> Result<Status, Problem> {
         last_ok,
         next_run: crate::daemon::next_run(&settings, clock::now()),
         catalog,
-        content: Content { blobs: usage.blobs, bytes: usage.bytes, free_bytes: usage.free },
+        content: Content {
+            blobs: usage.blobs,
+            bytes: usage.bytes,
+            free_bytes: usage.free,
+            aside: aside.files,
+            aside_bytes: aside.bytes,
+        },
         packages,
         served_contents: site.shelf.load().contents.len(),
         served: site.serving_since.get().map(|since| ServedNow::of(&site.served, *since)),

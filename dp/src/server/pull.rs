@@ -498,6 +498,16 @@ impl ContentServer {
         response
     }
 
+    /// What is said to whoever may not have a content: what would be said if it were not here. A point that cannot ask its site says
+    /// so of what it has not, and would tell by silence what it has.
+    pub(super) async fn hidden(&self, content: Sha256Digest) -> Refusal {
+        let Some(pulls) = &self.pulls else { return Refusal::Forbidden };
+        match pulls.offer(content).await {
+            Ok(_) | Err(Refusal::Absent) => Refusal::Forbidden,
+            Err(other) => other,
+        }
+    }
+
     /// `GET` or `HEAD` of a content that is not here: as if it were, or 404, 503, 507.
     pub(super) async fn pull_through(
         &self,

@@ -89,7 +89,10 @@ impl ContentServer {
         match segments {
             ["content" | "packages" | "locations", ..] if !readable => Err(Refusal::Method),
             ["content", name] => match (name.parse(), mirrors::without_suffix(name).map(str::parse)) {
-                (Ok(digest), _) => self.content(head, &shelf, digest, client).await,
+                (Ok(digest), _) => match self.content(head, &shelf, digest, client).await {
+                    Err(Refusal::Forbidden) => Err(Box::pin(self.hidden(digest)).await),
+                    answer => answer,
+                },
                 (_, Some(Ok(digest))) => self.metalink(head, &shelf, digest, None, client).await,
                 _ => Err(Refusal::Absent),
             },
@@ -211,6 +214,9 @@ impl ContentServer {
             }
             Err(error) => {
                 self.say_damage(digest, &error.to_string());
+                if error.is_damage() {
+                    self.doubt(digest);
+                }
                 return Err(Refusal::Unreadable);
             }
         };

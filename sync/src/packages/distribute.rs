@@ -82,11 +82,11 @@ pub fn shelf(reader: &Reader<'_>) -> Result<Shelf, SchemaError> {
         let servable = Servable::new(row.size, Some(row.sha1), row.file_name).with_access(access);
         shelf.offer(row.sha256, servable);
     }
-    // What deployments need besides is for devices alone, unless a package offers it to everybody.
+    // What deployments need besides is for devices alone, unless a package has it for everybody, here or elsewhere.
     for row in reader.deployed_content()? {
         if !shelf.contents.contains_key(&row.sha256) {
-            let servable =
-                Servable::new(row.size, Some(row.sha1), row.file_name).with_access(Access::Private);
+            let access = if row.private { Access::Private } else { Access::Public };
+            let servable = Servable::new(row.size, Some(row.sha1), row.file_name).with_access(access);
             shelf.offer(row.sha256, servable);
         }
     }

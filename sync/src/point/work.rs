@@ -23,7 +23,7 @@ use super::parts::{Which, drop_left_over};
 use super::sources::{Sources, site_was_away};
 use crate::blocking::blocking;
 use crate::clock;
-use crate::packages::content::{forget_missing, set_aside, still_there, take_away};
+use crate::packages::content::{self, forget_missing, set_aside, still_there, take_away};
 use crate::points::wire::{Assigned, AssignedFile, Assignment, Said};
 use crate::site::{Site, problem};
 
@@ -289,8 +289,8 @@ async fn read_again<'p>(site: &Arc<Site>, package: &'p Assigned) -> Result<Vec<&
     let (mut bad, mut done, mut failed) = (Vec::new(), 0, None);
     for file in &package.files {
         say(site, package, ContentState::Validating, done, Vec::new());
-        let (library, sha256) = (site.library.clone(), file.sha256);
-        let verdict = blocking(move || Ok(library.verify(sha256))).await?;
+        let sha256 = file.sha256;
+        let (verdict, seen) = content::read_again(site, sha256).await?;
         let (id, name) = (&package.package, &file.name);
         let done_with = match verdict {
             Ok(Verdict::Good) => Ok(()),
@@ -307,7 +307,7 @@ async fn read_again<'p>(site: &Arc<Site>, package: &'p Assigned) -> Result<Vec<&
                 error!(content.sha256 = %sha256, "{name} of package {id} is not what it should be");
                 bad.push(file);
                 // At once, and not only where it is to be mended: who finds it under its name takes it for what it should be.
-                set_aside(site, sha256).await
+                set_aside(site, sha256, seen).await
             }
         };
         failed = failed.or(done_with.err());
@@ -415,7 +415,10 @@ async fn enough_space(site: &Arc<Site>, package: &Assigned, missing: &[AssignedF
     let (library, files) = (site.library.clone(), missing.to_vec());
     // What has arrived of other files helps none of these.
     let look = move || -> Result<_, LibraryError> {
-        Ok((files.iter().map(|file| library.arrived(&file.wanted())).sum::<u64>(), library.free()?))
+        Ok((
+            files.iter().map(|file| library.arrived(&file.wanted())).sum::<u64>(),
+            library.free_for(lacking)?,
+        ))
     };
     let (arrived, free) = blocking(move || look().map_err(problem)).await?;
     let kept = site.settings().download.min_free;
