@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
-use crate::column::{number, sha1_or_none, sha256, size, text, time};
+use crate::column::{sha1, sha256, size, text};
 use crate::points::OWN_POINT;
 use crate::{Reader, SchemaError, Writer};
 
@@ -23,17 +23,6 @@ pub struct Point {
     pub contents: u64,
     /// Bytes of those.
     pub bytes: u64,
-}
-
-/// A package on a point.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Distribution {
-    /// Name of the point.
-    pub point: String,
-    /// Version of the package when it was distributed.
-    pub version: u32,
-    /// When.
-    pub at: Timestamp,
 }
 
 /// One file that a point may serve.
@@ -59,7 +48,7 @@ pub(crate) fn shelf_row(row: &Row<'_>) -> Result<ShelfRow, SchemaError> {
         package: text(row, "package_id")?,
         file_name: text(row, "file_name")?,
         sha256: sha256(row, "sha256")?,
-        sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
+        sha1: sha1(row, "sha1")?,
         size: size(row, "size")?,
         private: row.get("private")?,
     })
@@ -101,22 +90,6 @@ impl Reader<'_> {
         })
     }
 
-    /// Where a package is.
-    pub fn distributions_of(&self, id: &PackageId) -> Result<Vec<Distribution>, SchemaError> {
-        self.all(
-            "SELECT point.name, version, at FROM distribution JOIN point USING (point_id)
-              WHERE package_id = ?1 ORDER BY point_id",
-            [id.as_str()],
-            |row| {
-                Ok(Distribution {
-                    point: row.get("name")?,
-                    version: number(row, "version")?,
-                    at: time(row, "at")?,
-                })
-            },
-        )
-    }
-
     /// Every file that the site's own point may serve.
     pub fn shelf(&self) -> Result<Vec<ShelfRow>, SchemaError> {
         const SQL: &str = "
@@ -142,7 +115,7 @@ impl Reader<'_> {
         self.all(SQL, [], |row| {
             Ok(DeployedContent {
                 sha256: sha256(row, "sha256")?,
-                sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
+                sha1: sha1(row, "sha1")?,
                 size: size(row, "size")?,
                 file_name: text(row, "file_name")?,
                 private: row.get("private")?,
@@ -275,6 +248,13 @@ impl Writer<'_> {
         let place = (point, content.0);
         self.execute("UPDATE distributed_file SET held = NULL WHERE point_id = ?1 AND content = ?2", place)?;
         self.execute("DELETE FROM leaving_file WHERE point_id = ?1 AND content = ?2", place)?;
+        Ok(())
+    }
+
+    /// What a point has is not known any more: nobody is sent there until it has said so itself.
+    pub fn point_has_nothing(&self, point: i64) -> Result<(), SchemaError> {
+        self.execute("UPDATE distributed_file SET held = NULL WHERE point_id = ?1", [point])?;
+        self.execute("DELETE FROM leaving_file WHERE point_id = ?1", [point])?;
         Ok(())
     }
 

@@ -43,6 +43,7 @@ mod pace;
 #[path = "portable.rs"]
 mod pages;
 mod pull;
+mod pull_through;
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod push;
 pub mod range;
@@ -56,6 +57,8 @@ mod shelf;
 mod socket;
 mod stall;
 pub mod tally;
+mod turned_away;
+mod upstream;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -86,7 +89,7 @@ pub use log_throttle::LogThrottle;
 pub use metalink::{hash_file, read_hash_file};
 use open::OpenContents;
 use outgoing::{Books, Line, Outgoing};
-pub use pull::{Brought, Eventually, Offer, Origin, PullLimits, Pulled, Pulls};
+pub use pull::{Brought, Eventually, Offer, Origin, OtherName, PullLimits, Pulled, Pulls};
 pub use refusal::Refusal;
 pub use respond::{carrying, empty, problem};
 use service::Room;
@@ -97,6 +100,7 @@ pub use shelf::{
 pub use socket::Socket;
 pub use stall::Stall;
 use tally::Grouping;
+pub use upstream::path_of_link;
 
 /// How much one server takes on.
 #[derive(Debug, Clone, Copy)]
@@ -109,7 +113,7 @@ pub struct ServerLimits {
     pub max_transfers: usize,
     /// The same to one address.
     pub max_transfers_per_client: usize,
-    /// How many requests may wait for their turn, and how long.
+    /// How many requests may wait for their turn.
     pub most_waiting: usize,
     /// How long each of them waits.
     pub turn_patience: Duration,

@@ -9,7 +9,8 @@ use arc_swap::ArcSwap;
 use catalog::digest::{Pieces, Sha256Digest};
 use dp::library::{Library, Settings};
 use dp::server::{
-    Access, Eventually, Gate, Offer, Origin, PullLimits, Pulls, Refusal, Servable, ServerLimits, Shelf,
+    Access, Eventually, Gate, Offer, Origin, OtherName, PullLimits, Pulls, Refusal, Servable, ServerLimits,
+    Shelf,
 };
 use dp::transfer::web::{Web, WebPolicy};
 use dp::transfer::{At, Fetched, Policy, Source, SourceKind};
@@ -146,6 +147,7 @@ async fn answer(
 /// What a test says of contents, as a site would.
 pub struct Said {
     offers: Mutex<HashMap<Sha256Digest, Offer>>,
+    pub names: Mutex<HashMap<OtherName, Sha256Digest>>,
     shelf: Arc<ArcSwap<Shelf>>,
     pub questions: AtomicUsize,
     pub used: AtomicUsize,
@@ -159,6 +161,12 @@ impl Origin for Said {
         let found = self.offers.lock().unwrap().get(&content).cloned();
         let away = self.away.load(Ordering::SeqCst);
         Box::pin(async move { if away { Err(Refusal::Upstream) } else { Ok(found) } })
+    }
+
+    fn named(&self, name: OtherName) -> Eventually<'_, Result<Option<Sha256Digest>, Refusal>> {
+        self.questions.fetch_add(1, Ordering::SeqCst);
+        let found = self.names.lock().unwrap().get(&name).copied();
+        Box::pin(async move { Ok(found) })
     }
 
     fn make_room(&self, _: u64) -> Eventually<'_, Result<(), Refusal>> {
@@ -204,6 +212,7 @@ impl Pulling {
         let point = Point::open_over(limits, settings, |server, library: &Library, shelf| {
             let said = Arc::new(Said {
                 offers: Mutex::default(),
+                names: Mutex::default(),
                 shelf: shelf.clone(),
                 questions: AtomicUsize::new(0),
                 used: AtomicUsize::new(0),

@@ -20,7 +20,7 @@ use crate::clock;
 use crate::names::{self, Rule};
 use crate::plane::answer;
 use crate::points::wire::{Enrolled, Enrolment};
-use crate::points::{named, not_our_own};
+use crate::points::{installed, named, not_our_own};
 use crate::site::Site;
 
 /// How long a token may be used.
@@ -114,6 +114,10 @@ pub async fn revoke(
     if !dry_run {
         site.refresh_keys().await?;
         site.points.changed();
+        if kind == PrincipalKind::Device {
+            // After its key: what it says in this moment is refused already.
+            site.locations.register.forget(name);
+        }
         refresh_places(site, kind).await?;
     }
     Answer::of(&serde_json::json!({ "revoked": name, "kind": kind, "dry_run": dry_run }))
@@ -132,30 +136,36 @@ async fn refresh_places(site: &Arc<Site>, kind: PrincipalKind) -> Result<(), Pro
 /// # Errors
 /// `TOKEN_REFUSED`, those of the database.
 pub async fn enrolled(site: &Arc<Site>, call: &mut Call<'_>) -> Result<Response<ContentBody>, Problem> {
-    let body = match call.body.read().await {
-        Ok(body) => body,
-        Err(refused) => return Ok(refused.response()),
-    };
-    // What is wrong with it is not said: it may hold a secret.
-    let Ok(asked) = serde_json::from_slice::<Enrolment>(&body) else {
-        return Ok(answer::empty(StatusCode::BAD_REQUEST));
+    let (asked, _room) = match answer::read::<Enrolment>(call).await {
+        Ok(read) => read,
+        Err(unread) => return Ok(unread.response()),
     };
     let token: Secret = asked.token.parse().map_err(|()| {
         Problem::new(Code::TokenRefused, "the enrolment token is unknown, was used, or is over")
     })?;
     let keys = NewKeys { key: asked.key_sha256, content: asked.content_key_sha256 };
     let (hash, instance) = (token.hash(), asked.instance);
+    let retry = site.settings().dp.retry.clone();
     let principal = site
         .write(move |w| {
             let principal = w.enrol(hash, keys, instance, clock::now())?;
             let object = format!("{} {}", principal.kind, principal.name);
             w.audit(&object, "key.enrol", &object, clock::now())?;
+            if principal.kind == PrincipalKind::Point {
+                installed(w, &principal, &retry, clock::now())?;
+            }
             Ok(principal)
         })
         .await?;
     info!("{} `{}` is enrolled", principal.kind, principal.name);
     site.refresh_keys().await?;
+    if principal.kind == PrincipalKind::Device {
+        site.locations.register.forget(&principal.name); // what another machine of this name had
+    }
     refresh_places(site, principal.kind).await?;
+    if principal.kind == PrincipalKind::Point {
+        site.points.changed();
+    }
     tell_keys(site);
     let enrolled = Enrolled { kind: principal.kind, name: principal.name, site: site.code().to_string() };
     Ok(answer::json(StatusCode::OK, &enrolled))

@@ -17,7 +17,7 @@ use tracing::info;
 
 use crate::admin::Answer;
 use crate::blocking::blocking;
-use crate::site::{Site, problem};
+use crate::site::Site;
 
 /// How long a file waits that nobody has recorded: whoever brought it does so at once, unless it died.
 const UNRECORDED_STAYS: Duration = Duration::from_secs(24 * 3_600);
@@ -136,7 +136,7 @@ pub async fn set_aside(
         })
         .await?;
     site.refresh_shelf().await?;
-    aside.map_err(problem)
+    Ok(aside?)
 }
 
 /// Nobody counts any more on content that is not there, unless it has come meanwhile.
@@ -196,7 +196,7 @@ pub async fn forget_parts(site: &Arc<Site>) -> Result<(), Problem> {
         }
         Ok(())
     };
-    blocking(move || drop().map_err(problem)).await
+    blocking(move || Ok(drop()?)).await
 }
 
 /// Removes files that nobody has recorded for a day: who brought them has died before that, or could not take them away again. What is
@@ -245,7 +245,7 @@ pub(crate) async fn take_away(
         if w.has_content(sha256)? {
             return Ok(());
         }
-        away(&library, sha256).map_err(|error| problem(error).into())
+        away(&library, sha256).map_err(|error| Problem::from(error).into())
     })
     .await
 }

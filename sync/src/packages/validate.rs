@@ -13,8 +13,8 @@ use tracing::error;
 
 use super::{content, named, shown};
 use crate::admin::{Answer, Caller, Work};
-use crate::authoring::surroundings::one;
 use crate::clock;
+use crate::find::one;
 use crate::site::{Site, problem};
 use crate::tasks::{Key, Progress};
 

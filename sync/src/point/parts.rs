@@ -15,7 +15,7 @@ use tracing::info;
 
 use crate::blocking::blocking;
 use crate::points::wire::{Assigned, Assignment};
-use crate::site::{Site, problem};
+use crate::site::Site;
 
 /// How long a part waits for whoever asks for its file again.
 const WAITS: Duration = Duration::from_secs(24 * 3_600);
@@ -74,7 +74,7 @@ pub(super) async fn drop_left_over(site: &Arc<Site>, which: Which) -> Result<u64
             }
             Ok((bytes, is_held))
         };
-        let (bytes, is_held) = blocking(move || look().map_err(problem)).await?;
+        let (bytes, is_held) = blocking(move || Ok(look()?)).await?;
         dropped += bytes;
         if !is_held {
             break;
