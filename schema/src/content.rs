@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rusqlite::{Row, named_params};
 use serde::{Deserialize, Serialize};
 
-use crate::column::{as_i64, sha1, sha1_or_none, sha256, sha256_or_none, size, text, time};
+use crate::column::{as_i64, sha1, sha256, sha256_or_none, size, text, time};
 use crate::{Reader, SchemaError, Writer};
 
 /// One content of the library.
@@ -189,7 +189,7 @@ mod tests {
         let store = Store::open(&folder.path().join("site.db"), 1).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let here = |n: u8| Sha256Digest([n; 32]);
-        let change = |w: &Writer<'_>| {
+        let change = move |w: &Writer<'_>| {
             w.record_content(here(1), Sha1Digest([1; 20]), 10, false, Timestamp::UNIX_EPOCH)?;
             // Held; the same by another catalog, which tells a SHA-1 only; one that came in its place; one that nobody has.
             let files: [(i64, u8, Option<u8>, Option<u8>); 4] =

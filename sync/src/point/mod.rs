@@ -162,11 +162,12 @@ impl Live {
         inner.refused.is_none() && inner.contact.is_some()
     }
 
-    /// The site has not answered for so long that nobody is told to wait for it.
+    /// The site has not answered for so long, or never, that nobody is told to wait for it.
     fn is_cut_off(&self) -> bool {
         let inner = self.lock();
-        inner.refused.is_some()
-            && inner.contact.is_none_or(|contact| clock::now().duration_since(contact).unsigned_abs() >= SOON)
+        inner.contact.is_none_or(|contact| {
+            inner.refused.is_some() && clock::now().duration_since(contact).unsigned_abs() >= SOON
+        })
     }
 
     /// Takes over another assignment. An empty tag asks for it anew.

@@ -10,10 +10,8 @@ use std::time::Duration;
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 use dp::server::body::ContentBody;
-use dp::server::{
-    Access, Answering, Call, Deliver, OtherName, Remark, Servable, Service, carrying, hash_file,
-};
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use dp::server::{Answering, Call, Deliver, OtherName, Remark, Service, carrying, hash_file};
+use http::{Method, Response, StatusCode};
 use schema::keys::{Principal, PrincipalKind};
 
 use super::wire::{LARGEST_CERTIFICATE_REQUEST, LARGEST_ENROLMENT, LARGEST_REPORT, LONGEST_WAIT, Report};

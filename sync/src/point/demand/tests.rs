@@ -1,6 +1,5 @@
 //! Whom a point asks for what it lacks.
 
-use std::sync::Mutex as Seen;
 use std::sync::atomic::AtomicUsize;
 
 use catalog::digest::{Checker, Sha1Digest};
@@ -29,9 +28,9 @@ fn said(content: Sha256Digest, private: bool, cloud: &[&str]) -> OfferAnswer {
 }
 
 /// A site that says these things, and nothing else; its address, and the targets that were asked for.
-async fn site_that_says(all: Vec<OfferAnswer>) -> (String, Arc<Seen<Vec<String>>>) {
+async fn site_that_says(all: Vec<OfferAnswer>) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a port");
-    let (address, seen) = (listener.local_addr().expect("it listens"), Arc::<Seen<Vec<String>>>::default());
+    let (address, seen) = (listener.local_addr().expect("it listens"), Arc::<Mutex<Vec<String>>>::default());
     let noted = seen.clone();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
