@@ -131,6 +131,12 @@ pub struct Content {
     pub bytes: u64,
     /// Bytes free on that file system.
     pub free_bytes: u64,
+    /// Bad files that were set aside: they go after a week, or when their room is wanted.
+    #[serde(default)]
+    pub aside: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub aside_bytes: u64,
 }
 
 /// One screen about everything.
@@ -143,7 +149,7 @@ pub async fn of(site: &Arc<Site>) -> Result<Status, Problem> {
     let catalog = crate::updates::counts(site).await?;
     let packages = site.read(|r| r.packages()).await?.len();
     let library = site.library.clone();
-    let usage = blocking(move || Ok(library.usage()?)).await?;
+    let (usage, aside) = blocking(move || Ok((library.usage()?, library.aside()?))).await?;
     let mut warnings = Vec::new();
     let is_site = settings.dp.is_site();
     let mut points = points::all(site).await?;
@@ -191,7 +197,13 @@ pub async fn of(site: &Arc<Site>) -> Result<Status, Problem> {
         last_ok,
         next_run: crate::daemon::next_run(&settings, clock::now()),
         catalog,
-        content: Content { blobs: usage.blobs, bytes: usage.bytes, free_bytes: usage.free },
+        content: Content {
+            blobs: usage.blobs,
+            bytes: usage.bytes,
+            free_bytes: usage.free,
+            aside: aside.files,
+            aside_bytes: aside.bytes,
+        },
         packages,
         served_contents: site.shelf.load().contents.len(),
         served: site.serving_since.get().map(|since| ServedNow::of(&site.served, *since)),

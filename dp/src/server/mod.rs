@@ -236,7 +236,7 @@ impl ContentServer {
 
     /// The same server, which tells what it was to serve and could not.
     pub fn with_doubts(self, doubts: Arc<Doubts>) -> Self {
-        Self { doubts: Some(doubts), ..self }
+        Self { contents: self.contents.with_doubts(doubts.clone()), doubts: Some(doubts), ..self }
     }
 
     /// The same server, serving as somebody else and counting there.
@@ -256,7 +256,7 @@ impl ContentServer {
 
     /// Accepts until `shutdown`, then lets running answers finish, at most for the grace.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        self.accept(listener, None, shutdown).await;
+        self.accept_and_look(listener, None, shutdown).await;
     }
 
     /// The same over TLS, with the certificate that `identity` has at the moment of each handshake.
@@ -266,7 +266,20 @@ impl ContentServer {
         identity: Arc<ArcSwap<ServerConfig>>,
         shutdown: impl Future<Output = ()>,
     ) {
-        self.accept(listener, Some(identity), shutdown).await;
+        self.accept_and_look(listener, Some(identity), shutdown).await;
+    }
+
+    async fn accept_and_look(
+        self: Arc<Self>,
+        listener: TcpListener,
+        identity: Option<Arc<ArcSwap<ServerConfig>>>,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let contents = &self.contents;
+        tokio::select! {
+            () = self.clone().accept(listener, identity, shutdown) => {}
+            never = contents.let_go_what_is_gone() => match never {},
+        }
     }
 
     async fn answer(

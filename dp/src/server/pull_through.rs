@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use catalog::digest::Sha256Digest;
+use catalog::id::PackageId;
 use http::request::Parts;
 use http::{Method, Response, header};
 
@@ -18,6 +19,22 @@ use super::follow::Follower;
 use super::pull::{Offer, OtherName, Pulls};
 use super::refusal::Refusal;
 use super::{ContentServer, access, respond};
+
+/// By which name content was asked for.
+pub(super) enum Asked {
+    /// Its own.
+    Content(Sha256Digest),
+    /// Another one.
+    Named(OtherName),
+}
+
+impl Asked {
+    /// A file of a package, where that may be its name.
+    pub(super) fn in_package(package: PackageId, file: &str) -> Option<Self> {
+        let file = file.to_ascii_lowercase().parse().ok()?;
+        Some(Self::Named(OtherName::InPackage(package, file)))
+    }
+}
 
 /// Whether nothing is to be fetched for a request (RFC 9111 section 5.2.1.7).
 fn wants_only_what_is_there(head: &Parts) -> bool {
@@ -83,6 +100,26 @@ impl ContentServer {
         match &self.pulls {
             Some(pulls) if !wants_only_what_is_there(head) => pulls.content_named(name).await,
             _ => Err(Refusal::Absent),
+        }
+    }
+
+    /// What is said to whoever may not have what was `asked` for: what would be said if it were not here. A point that cannot ask its site
+    /// says so of what it lacks, and would tell by 404 what it has.
+    pub(super) async fn hidden(&self, head: &Parts, asked: Option<Asked>) -> Refusal {
+        let (Some(pulls), Some(asked)) = (&self.pulls, asked) else { return Refusal::Forbidden };
+        if wants_only_what_is_there(head) {
+            return Refusal::Forbidden;
+        }
+        let offer = async {
+            let content = match asked {
+                Asked::Content(content) => content,
+                Asked::Named(name) => pulls.content_named(name).await?,
+            };
+            pulls.offer(content).await
+        };
+        match offer.await {
+            Ok(_) | Err(Refusal::Absent) => Refusal::Forbidden,
+            Err(other) => other,
         }
     }
 

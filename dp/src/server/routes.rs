@@ -15,6 +15,7 @@ use super::access::{Access, Asker};
 use super::body::ContentBody;
 use super::head::{head_bytes, names_one_host, split};
 use super::pull::OtherName;
+use super::pull_through::Asked;
 use super::refusal::Refusal;
 use super::service::{Call, Deliver, Remark, RequestBody, Service};
 use super::shelf::{Servable, Shelf};
@@ -72,36 +73,48 @@ impl ContentServer {
         {
             return respond::bad_request();
         }
-        self.answer_about(head, segments, peer.asker()).await.unwrap_or_else(|refusal| match refusal {
+        let mut asked = None;
+        let mut answer = self.answer_about(head, segments, peer.asker(), &mut asked).await;
+        if matches!(answer, Err(Refusal::Forbidden)) {
+            answer = Err(Box::pin(self.hidden(head, asked)).await);
+        }
+        answer.unwrap_or_else(|refusal| match refusal {
             // Many wait for one content: they shall not all come back at once.
             Refusal::NotYet | Refusal::Upstream => respond::refuse_for(refusal, self.admission.retry_after()),
             other => respond::refuse(other),
         })
     }
 
-    /// The routes of content and of what is told about it.
+    /// The routes of content and of what is told about it; `asked`: by which name content was asked for, if it was.
     async fn answer_about(
         &self,
         head: &Parts,
         segments: &[&str],
         client: Asker,
+        asked: &mut Option<Asked>,
     ) -> Result<Response<ContentBody>, Refusal> {
         let readable = matches!(head.method, Method::GET | Method::HEAD);
         let shelf = self.shelf.load();
         match segments {
             ["content" | "packages" | "locations", ..] if !readable => Err(Refusal::Method),
             ["content", name] => match (name.parse(), mirrors::without_suffix(name).map(str::parse)) {
-                (Ok(digest), _) => self.content(head, &shelf, digest, client).await,
-                (_, Some(Ok(digest))) => self.metalink(head, &shelf, digest, None, client).await,
+                (Ok(digest), _) => {
+                    *asked = Some(Asked::Content(digest));
+                    self.content(head, &shelf, digest, client).await
+                }
+                (_, Some(Ok(digest))) => {
+                    *asked = Some(Asked::Content(digest));
+                    self.metalink(head, &shelf, digest, None, client).await
+                }
                 _ => Err(Refusal::Absent),
             },
-            ["content", digest, "pieceshash"] => {
+            ["content", digest, what @ ("pieceshash" | "blocks")] => {
                 let digest = digest.parse().map_err(|_| Refusal::Absent)?;
-                self.pieces_hash(head, &shelf, digest, client).await
-            }
-            ["content", digest, "blocks"] => {
-                let digest = digest.parse().map_err(|_| Refusal::Absent)?;
-                self.block_map(head, &shelf, digest, client).await
+                *asked = Some(Asked::Content(digest));
+                match *what {
+                    "blocks" => self.block_map(head, &shelf, digest, client).await,
+                    _ => self.pieces_hash(head, &shelf, digest, client).await,
+                }
             }
             // As update servers name content; they take no regard to case ([MS-WSUSSS] section 2.1).
             [content, folder, file] if content.eq_ignore_ascii_case("content") => {
@@ -109,6 +122,7 @@ impl ContentServer {
                     return Err(Refusal::Method);
                 }
                 let sha1 = sha1_of(folder, file).ok_or(Refusal::Absent)?;
+                *asked = Some(Asked::Named(OtherName::Sha1(sha1)));
                 let found = match shelf.by_sha1.get(&sha1) {
                     Some(known) => known.ok_or(Refusal::Absent)?,
                     None => Box::pin(self.named_elsewhere(head, OtherName::Sha1(sha1))).await?,
@@ -120,10 +134,12 @@ impl ContentServer {
                 let key = |file: &str| (package.clone(), file.to_ascii_lowercase());
                 let of = |file: &str| shelf.packages.get(&key(file)).copied();
                 if let Some(digest) = of(file) {
+                    *asked = Asked::in_package(package.clone(), file);
                     return self.content(head, &shelf, digest, client).await;
                 }
                 let described = mirrors::without_suffix(file);
                 let (package, name) = key(described.unwrap_or(file));
+                *asked = Asked::in_package(package.clone(), &name);
                 let digest = match described.and_then(of) {
                     Some(digest) => digest,
                     None => {
@@ -236,6 +252,9 @@ impl ContentServer {
             }
             Err(error) => {
                 self.say_damage(digest, &error.to_string());
+                if error.is_damage() {
+                    self.doubt(digest);
+                }
                 return Err(Refusal::Unreadable);
             }
         };

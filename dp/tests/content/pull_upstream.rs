@@ -1,7 +1,7 @@
 //! The upstream of a point that pulls: it sends as far as a test lets it, lies, dies, and counts who asks.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -151,13 +151,16 @@ pub struct Said {
     shelf: Arc<ArcSwap<Shelf>>,
     pub questions: AtomicUsize,
     pub used: AtomicUsize,
+    /// Nobody can be asked.
+    pub away: AtomicBool,
 }
 
 impl Origin for Said {
     fn find(&self, content: Sha256Digest) -> Eventually<'_, Result<Option<Offer>, Refusal>> {
         self.questions.fetch_add(1, Ordering::SeqCst);
         let found = self.offers.lock().unwrap().get(&content).cloned();
-        Box::pin(async move { Ok(found) })
+        let away = self.away.load(Ordering::SeqCst);
+        Box::pin(async move { if away { Err(Refusal::Upstream) } else { Ok(found) } })
     }
 
     fn named(&self, name: OtherName) -> Eventually<'_, Result<Option<Sha256Digest>, Refusal>> {
@@ -213,6 +216,7 @@ impl Pulling {
                 shelf: shelf.clone(),
                 questions: AtomicUsize::new(0),
                 used: AtomicUsize::new(0),
+                away: AtomicBool::new(false),
             });
             let policy = Policy {
                 attempts_per_source: 2,

@@ -89,6 +89,13 @@ fn show(status: &crate::status::Status, output: &Output) {
         size(status.content.free_bytes),
         status.packages
     ));
+    if status.content.aside > 0 {
+        output.line(format!(
+            " CONTENT  {} bad files set aside, {}: they go after a week, or when their room is wanted",
+            status.content.aside,
+            size(status.content.aside_bytes)
+        ));
+    }
     output.line(format!(" DP       serves {} contents", status.served_contents));
     output.line(match &status.served {
         Some(now) => served(now),

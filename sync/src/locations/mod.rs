@@ -260,8 +260,8 @@ fn contents(
     for row in reader.deployed_content()? {
         let entry =
             contents.entry(row.sha256).or_insert_with(|| held(row.size, Some(row.sha1), row.file_name));
-        // As on the shelf: what only deployments have is for devices; packages, below, may say otherwise.
-        entry.private = true;
+        // As on the shelf: what only deployments have is for devices.
+        entry.private = row.private;
         if let Some(point) = point_of.get(&OWN_POINT) {
             entry.points.insert(*point, Timestamp::UNIX_EPOCH);
         }

@@ -82,10 +82,10 @@ pub fn shelf(reader: &Reader<'_>) -> Result<Shelf, SchemaError> {
         shelf.packages.insert((row.package.clone(), name), row.sha256);
         shelf.offer(row.sha256, servable(row));
     }
-    // What deployments need besides is for devices alone, unless a package offers it to everybody.
+    // What deployments need besides is for devices alone, unless a package has it for everybody, here or elsewhere.
     for row in reader.deployed_content()? {
         if !shelf.contents.contains_key(&row.sha256) {
-            let servable = Servable::of(row.size, Some(row.sha1), row.file_name, Access::Private);
+            let servable = Servable::of(row.size, Some(row.sha1), row.file_name, Access::of(row.private));
             shelf.offer(row.sha256, servable);
         }
     }

@@ -24,6 +24,7 @@ use tracing::{debug, error, info, warn};
 
 use super::cloud::Cloud;
 use super::evict::{self, Held, Wish};
+use super::freed;
 use super::parts::{self, Which, drop_left_over};
 use super::sources::{Sources, ask, ask_at};
 use super::unnamed::{self, Room};
@@ -38,6 +39,8 @@ use crate::site::Site;
 const TIDY: Duration = Duration::from_secs(30);
 /// How often the site is asked whether a content that was pulled is still for this point.
 const CHECK: Duration = Duration::from_secs(15 * 60);
+/// After so many questions without an answer nobody is asked for now.
+const FAILURES: u32 = 3;
 
 /// The way to what this point lacks.
 struct Demand {
@@ -134,6 +137,8 @@ impl Origin for Demand {
             let Some(site) = self.site.upgrade() else { return };
             if let Err(problem) = record(&site, content, offer, fetched).await {
                 error!(content.sha256 = %content, "{content} has arrived and cannot be recorded: {problem}");
+                // What nobody knows of takes room that nobody can make.
+                let _ = take_away(&site, content, Library::remove).await;
             }
         })
     }
@@ -261,17 +266,22 @@ pub(super) async fn tidy(site: &Arc<Site>) {
     if site.point.pulls.get().is_none() {
         return std::future::pending().await;
     }
+    let mut said = None;
     loop {
         let tidied = async {
             write_used(site).await?;
             watch_clock(site).await?;
-            check(site).await?;
+            // Who cannot be asked keeps nothing here from being tidied.
+            let checked = check(site).await;
             drop_left_over(site, Which::Old).await?;
-            evict(site, (0, 0)).await
+            evict(site, (0, 0)).await?;
+            checked
         };
-        if let Err(problem) = tidied.await {
+        let failed = tidied.await.err();
+        if let Some(problem) = failed.as_ref().filter(|problem| said != Some(problem.code)) {
             warn!("what was pulled cannot be looked after: {problem}");
         }
+        said = failed.map(|problem| problem.code);
         tokio::time::sleep(TIDY).await;
     }
 }
@@ -319,15 +329,26 @@ async fn check(site: &Arc<Site>) -> Result<(), Problem> {
         return Ok(());
     }
     let sources = Sources::new(site, &assignment)?;
+    let (mut failed, mut failures) = (None, 0);
     for row in due {
         let sha256 = row.sha256;
         let said = match ask(&sources, sha256, false).await {
-            // It is there again some day, or withdrawn. Of the others the site may have something to say now.
+            Ok(said) => said,
+            // It is there again some day, or withdrawn. That was said, and is not asked again at once.
             Err(problem) if problem.code == Code::ContentUnavailable => {
                 debug!(content.sha256 = %sha256, "{} stays: {problem}", row.file_name);
+                site.write(move |w| w.pulled_checked(sha256, row.private, clock::now())).await?;
                 continue;
             }
-            said => said?,
+            // Of the others the site may have something to say, unless it is away.
+            Err(problem) => {
+                failed.get_or_insert(problem);
+                failures += 1;
+                if failures == FAILURES {
+                    break;
+                }
+                continue;
+            }
         };
         match said {
             None => {
@@ -342,7 +363,7 @@ async fn check(site: &Arc<Site>) -> Result<(), Problem> {
             }
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// Lets go what has to; whether `coming` bytes have room then.
@@ -354,7 +375,8 @@ pub(super) async fn evict(site: &Arc<Site>, (coming, given): (u64, u64)) -> Resu
     let assigned = parts::assigned(&assignment);
     let library = site.library.clone();
     // What is staged is looked at first: what comes meanwhile is then counted twice, not left out.
-    let look = move || library.parts().and_then(|all| Ok((all, library.free()?)));
+    let look =
+        move || library.parts().and_then(|all| Ok((all, library.free_for(coming.saturating_add(given))?)));
     let (parts, free) = blocking(move || look().map_err(crate::site::problem)).await?;
     let bytes =
         |of: &dyn Fn(&Part) -> bool| parts.iter().filter(|part| of(part)).map(|part| part.bytes).sum();
@@ -362,6 +384,7 @@ pub(super) async fn evict(site: &Arc<Site>, (coming, given): (u64, u64)) -> Resu
     let left = bytes(&|part| parts::is_left_over(part, &assigned, Some(pulls)));
     let (used, now) = (site.point.lock().used.clone(), clock::now());
     let rows = site.read(|r| r.pulled_contents()).await?.into_iter();
+    let held_back = site.point.brake().is_on(Instant::now());
     // What was given to this point since it came stays, though nobody has written that down yet.
     let held: Vec<_> = rows
         .filter(|row| !assigned.contains(&row.sha256))
@@ -369,7 +392,7 @@ pub(super) async fn evict(site: &Arc<Site>, (coming, given): (u64, u64)) -> Resu
             sha256: row.sha256,
             size: row.size,
             used: used.get(&row.sha256).map_or(row.used, |at| row.used.max(*at)).min(now),
-            in_use: pulls.is_in_use(row.sha256),
+            in_use: held_back || pulls.is_in_use(row.sha256),
         })
         .collect();
     let wish = Wish {
@@ -380,11 +403,13 @@ pub(super) async fn evict(site: &Arc<Site>, (coming, given): (u64, u64)) -> Resu
         staged,
         left,
         free: free.saturating_sub(settings.download.min_free),
+        lacking: settings.download.min_free.saturating_sub(free),
     };
     // What nobody names goes first, where there is room then at all.
     let spare = unnamed::status(site).await?.map_or(0, |unnamed| unnamed.bytes);
     let decided = evict::decide(held.clone(), &Wish { free: wish.free + spare, ..wish }, now);
     let lacking = (wish.coming + wish.given).saturating_sub(wish.staged).saturating_sub(wish.free);
+    let lacking = if lacking > 0 { lacking + wish.lacking } else { 0 };
     if decided.has_room && lacking > 0 {
         unnamed::let_go(site, Room::For(lacking.min(spare))).await?;
     }
@@ -393,12 +418,16 @@ pub(super) async fn evict(site: &Arc<Site>, (coming, given): (u64, u64)) -> Resu
     }
     for sha256 in decided.goes {
         let size = held.iter().find(|one| one.sha256 == sha256).map_or(0, |one| one.size);
+        let before = freed::free_or_arriving(site).await?;
         if !remove(site, sha256).await? {
             continue;
         }
         info!(content.sha256 = %sha256, size_bytes = size, "{sha256} makes room");
         pulls.counts.evicted.fetch_add(1, Ordering::Relaxed);
         pulls.counts.evicted_bytes.fetch_add(size, Ordering::Relaxed);
+        if coming > 0 && !freed::has_come(site, size, before).await? {
+            return Ok(false);
+        }
     }
     Ok(decided.has_room)
 }

@@ -12,6 +12,7 @@ mod cloud;
 pub mod demand;
 pub mod elsewhere;
 mod evict;
+mod freed;
 mod link;
 mod parts;
 mod room;
@@ -21,7 +22,7 @@ mod tests;
 pub mod unnamed;
 mod work;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -58,6 +59,8 @@ pub struct Live {
     pub pulls: OnceLock<Arc<Pulls>>,
     /// The rate of the assignment, shared by all that is fetched, for whatever reason.
     rate: Mutex<Option<(u64, Arc<RateLimit>)>>,
+    /// Whether letting go makes room.
+    brake: Mutex<evict::Brake>,
 }
 
 #[derive(Debug, Default)]
@@ -79,6 +82,7 @@ impl Default for Live {
             news: watch::Sender::new(0),
             pulls: OnceLock::new(),
             rate: Mutex::default(),
+            brake: Mutex::default(),
         }
     }
 }
@@ -113,6 +117,10 @@ impl Live {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn brake(&self) -> MutexGuard<'_, evict::Brake> {
+        self.brake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How the point is.
     pub fn status(&self, site: &str) -> PointStatus {
         let inner = self.lock();
@@ -132,6 +140,11 @@ impl Live {
     pub fn assignment(&self) -> (Option<String>, Arc<Assignment>) {
         let inner = self.lock();
         (inner.etag.clone(), inner.assignment.clone())
+    }
+
+    /// Every content that is assigned.
+    pub(crate) fn assigned_contents(&self) -> HashSet<Sha256Digest> {
+        parts::assigned(&self.assignment().1)
     }
 
     /// Another process has this identity, or the site does not want this one: nothing is to be fetched.

@@ -52,7 +52,10 @@ pub(super) async fn enough_space(
     let (library, files) = (site.library.clone(), missing.to_vec());
     // What has arrived of other files helps none of these.
     let look = move || -> Result<_, LibraryError> {
-        Ok((files.iter().map(|file| library.arrived(&file.wanted())).sum::<u64>(), library.free()?))
+        Ok((
+            files.iter().map(|file| library.arrived(&file.wanted())).sum::<u64>(),
+            library.free_for(lacking)?,
+        ))
     };
     let (arrived, free) = blocking(move || look().map_err(problem)).await?;
     let kept = site.settings().download.min_free;

@@ -24,7 +24,7 @@ use super::room::{drop_the_rest, enough_space};
 use super::sources::{Sources, site_was_away};
 use crate::blocking::blocking;
 use crate::clock;
-use crate::packages::content::{forget_missing, set_aside, still_there};
+use crate::packages::content::{self, forget_missing, set_aside, still_there};
 use crate::points::wire::{Assigned, AssignedFile, Assignment, Said};
 use crate::site::{Site, problem};
 
@@ -280,8 +280,8 @@ async fn read_again<'p>(
     let (mut bad, mut done, mut failed) = (Vec::new(), 0, None);
     for file in &package.files {
         say(site, package, ContentState::Validating, done, lacks.to_vec());
-        let (library, sha256) = (site.library.clone(), file.sha256);
-        let verdict = blocking(move || Ok(library.verify(sha256))).await?;
+        let sha256 = file.sha256;
+        let (verdict, seen) = content::read_again(site, sha256).await?;
         let (id, name) = (&package.package, &file.name);
         let done_with = match verdict {
             Ok(Verdict::Good) => Ok(()),
@@ -298,7 +298,7 @@ async fn read_again<'p>(
                 error!(content.sha256 = %sha256, "{name} of package {id} is not what it should be");
                 bad.push(file);
                 // At once, and not only where it is to be mended: who finds it under its name takes it for what it should be.
-                set_aside(site, sha256).await
+                set_aside(site, sha256, seen).await
             }
         };
         failed = failed.or(done_with.err());
