@@ -150,7 +150,7 @@ mod tests {
                     at,
                     bytes: 0,
                     faults,
-                    unreachable: false,
+                    unreachable: None,
                 }
             });
             let file = "a.esd".parse().expect("a name");
