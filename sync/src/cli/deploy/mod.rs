@@ -167,6 +167,9 @@ impl Deploy {
     }
 }
 
+/// How an answer is shown.
+type Print = fn(&Value, &Output) -> Result<(), Problem>;
+
 impl AtSite {
     pub(super) async fn run(
         self,
@@ -180,7 +183,7 @@ impl AtSite {
                 format!("this machine is a device of {client}, and has no site that could be asked");
             return Err(Problem::new(Code::NotAtSite, message));
         }
-        let (request, print): (_, fn(&Value, &Output) -> Result<(), Problem>) = match self {
+        let (request, print): (_, Print) = match self {
             Self::List => (DeployRequest::ClientList, devices::clients),
             Self::Show { device } => (DeployRequest::ClientShow { device }, devices::client),
             Self::History { device, limit } => {
