@@ -247,7 +247,7 @@ mod tests {
             let all = [location(peer), location(beside)];
             assert_eq!(reach.least_rate(&all.each_ref(), now), expected, "{beside:?}");
         }
-        away::of(dir.path()).saw(&"http://dp1/content/y".parse().unwrap(), false, now);
+        away::of(dir.path()).saw(&"http://dp1/content/y".parse().unwrap(), Some(Duration::ZERO), now);
         let all = [location(peer), location((DistributionPoint, "same-group", "http://dp1/content/x"))];
         assert_eq!(reach.least_rate(&all.each_ref(), now), 1024, "it could not be reached a moment ago");
     }

@@ -210,7 +210,7 @@ pub(crate) async fn forget_unrecorded(site: &Arc<Site>) -> Result<(), Problem> {
     wanted.extend(site.point.assigned_contents());
     let library = site.library.clone();
     let found = move || library.unrecorded(&recorded, UNRECORDED_STAYS, SystemTime::now());
-    let found = blocking(move || found().map_err(problem)).await?;
+    let found = blocking(move || Ok(found()?)).await?;
     for sha256 in found.into_iter().filter(|sha256| !wanted.contains(sha256)) {
         take_away(site, sha256, Library::remove).await?;
         info!(content.sha256 = %sha256, "{sha256} is removed: nobody has recorded it");

@@ -22,7 +22,6 @@ use tracing::{error, info, warn};
 
 use super::room::{drop_the_rest, enough_space};
 use super::sources::{Sources, site_was_away};
-use crate::blocking::blocking;
 use crate::clock;
 use crate::packages::content::{self, forget_missing, set_aside, still_there};
 use crate::points::wire::{Assigned, AssignedFile, Assignment, Said};

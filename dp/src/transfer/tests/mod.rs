@@ -279,7 +279,9 @@ async fn a_transfer_that_is_to_go_on_elsewhere_ends_with_a_piece() {
         let (leave, left) = watch::channel(false);
         let known = Known { leave: Some(left), ..Known::default() };
         let job = bench.job(vec![source(SourceKind::DistributionPoint, "rome", &origin)]);
-        let told = |at: Progress| drop(leave.send_replace(at.have >= until));
+        let told = |at: Progress| {
+            leave.send_replace(at.have >= until);
+        };
         fetch_with(&bench.library, job, known, &quick(), told).await
     };
     let Err(FetchError::Left { kept, sources, .. }) = fetch(MIB as u64 + 1).await else {
@@ -298,7 +300,9 @@ async fn a_transfer_that_is_to_go_on_elsewhere_ends_with_a_piece() {
     let (leave, left) = watch::channel(false);
     let known = Known { leave: Some(left), ..Known::default() };
     let job = bench.job(vec![source(SourceKind::DistributionPoint, "rome", &busy)]);
-    let told = |at: Progress| drop(leave.send_replace(matches!(at.doing, Doing::Waiting { .. })));
+    let told = |at: Progress| {
+        leave.send_replace(matches!(at.doing, Doing::Waiting { .. }));
+    };
     let ended = fetch_with(&bench.library, job, known, &quick(), told).await;
     assert!(matches!(ended, Err(FetchError::Left { kept: 0, .. })), "{ended:?}");
 }
