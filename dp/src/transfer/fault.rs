@@ -15,7 +15,7 @@ pub enum Fault {
     /// 404 or 410, or no such file in a folder.
     #[error("has no such file ({0})")]
     NotFound(String),
-    /// Any other 4xx, or a file without the right to read it.
+    /// Any other 4xx, a file without the right to read it, or 507: there is no room for what it would fetch first.
     #[error("refuses to answer ({0})")]
     Refused(String),
     /// A 5xx, or an answer that HTTP does not allow.

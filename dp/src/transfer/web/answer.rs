@@ -40,7 +40,7 @@ pub(super) fn fault_of_status(status: StatusCode, headers: &HeaderMap) -> Fault 
     match status.as_u16() {
         404 | 410 => Fault::NotFound(format!("status {}", status.as_u16())),
         status @ (408 | 429 | 503) => Fault::Busy { status, retry_after: retry_after(headers) },
-        400..=499 => Fault::Refused(format!("status {}", status.as_u16())),
+        400..=499 | 507 => Fault::Refused(format!("status {}", status.as_u16())),
         other => Fault::Failed(format!("status {other}")),
     }
 }
@@ -183,6 +183,7 @@ mod tests {
         assert!(matches!(fault(410), Fault::NotFound(_)));
         assert!(matches!(fault(403), Fault::Refused(_)));
         assert!(matches!(fault(407), Fault::Refused(_)));
+        assert!(matches!(fault(507), Fault::Refused(_)), "it has no room now, nor in a moment");
         assert!(matches!(fault(500), Fault::Failed(_)));
         assert!(matches!(fault(304), Fault::Failed(_)));
         for status in [408, 429, 503] {
