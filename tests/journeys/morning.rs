@@ -233,6 +233,8 @@ impl Stage {
             allow_networks: vec!["127.0.0.0/8".parse().expect("a network")],
             address: Some(client.address),
             key: Some(DeviceKey::new(&self.key)),
+            // The point that dies does not come back.
+            before_cloud: Duration::from_millis(100),
             ..ClientSettings::new(self.url.clone(), dir.clone())
         };
         let asked = Mutex::new(Vec::<String>::new());

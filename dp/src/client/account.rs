@@ -115,7 +115,7 @@ mod tests {
             outcome: String::new(),
             at: None,
             fault: None,
-            unreachable: false,
+            unreachable: None,
         };
         let mut fetched = ClientFetched {
             content: Sha256Digest([1; 32]),

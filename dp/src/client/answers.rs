@@ -2,6 +2,8 @@
 //! digest says whether they give what was wanted.
 //!
 //! An answer is kept until the site says that there is none any more (404), for a week at most; the newest [`MOST`] of them.
+//! What the site said of the pieces of the content is kept as long: a file beside it, which is the name of the site, a line break
+//! and the hash file as it came.
 //! Only silence and a site in trouble make it count: a refusal is an answer.
 
 use std::fs;
@@ -20,6 +22,10 @@ use crate::server::{Location, LocationKind, LocationsAnswer};
 const MOST: usize = 256;
 /// The most bytes of one; a larger one is not kept.
 const LARGEST: usize = 64 << 10;
+/// The most bytes of what is kept of pieces: enough for contents of 16 GiB.
+const LARGEST_PIECES: usize = 1 << 20;
+/// How the names of such files end.
+const PIECES: &str = "pieces";
 /// Points that are asked for what the site never spoke of.
 const MOST_GUESSED: usize = 8;
 /// How long one is believed.
@@ -70,9 +76,38 @@ impl Answers {
         Ok(())
     }
 
+    fn pieces_path(&self, content: Sha256Digest) -> PathBuf {
+        self.path(content).with_extension(PIECES)
+    }
+
+    /// Keeps what `site` said of the pieces of a content, beside what it said of the content.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub(super) fn keep_pieces(
+        &self,
+        site: &str,
+        content: Sha256Digest,
+        hash_file: &[u8],
+    ) -> Result<(), LibraryError> {
+        if hash_file.len() > LARGEST_PIECES || !self.path(content).exists() {
+            return Ok(());
+        }
+        whole::write(&self.pieces_path(content), &[site.as_bytes(), b"\n", hash_file].concat())
+    }
+
+    /// What `site` said of the pieces of `content`, where its answer is still believed.
+    pub(super) fn find_pieces(&self, site: &str, content: Sha256Digest, now: Timestamp) -> Option<Vec<u8>> {
+        self.find(site, content, now)?;
+        let kept = fs::read(self.pieces_path(content)).ok()?;
+        kept.strip_prefix(site.as_bytes())?.strip_prefix(b"\n").map(<[u8]>::to_vec)
+    }
+
     /// There is no such content any more.
     pub(super) fn forget(&self, content: Sha256Digest) {
-        let _ = fs::remove_file(self.path(content)); // it may never have been there
+        for path in [self.path(content), self.pieces_path(content)] {
+            let _ = fs::remove_file(path); // it may never have been there
+        }
     }
 
     /// What `site` said about `content`, and how long ago. What cannot be read, and what is too old, was never said.
@@ -131,6 +166,10 @@ impl Answers {
     fn tidy(&self) {
         let Ok(entries) = fs::read_dir(&self.0) else { return };
         let entries: Vec<_> = entries.filter_map(Result::ok).collect();
+        let entries: Vec<_> = entries
+            .into_iter()
+            .filter(|one| one.path().extension().is_none_or(|end| end != PIECES))
+            .collect();
         let Some(excess) = entries.len().checked_sub(MOST).filter(|excess| *excess > 0) else { return };
         let written = |entry: &fs::DirEntry| entry.metadata().and_then(|found| found.modified());
         let mut all: Vec<_> = entries
@@ -138,7 +177,10 @@ impl Answers {
             .map(|entry| (written(entry).unwrap_or(SystemTime::UNIX_EPOCH), entry.path()))
             .collect();
         all.sort();
-        all.into_iter().take(excess).for_each(|(_, path)| drop(fs::remove_file(path)));
+        for (_, path) in all.into_iter().take(excess) {
+            let _ = fs::remove_file(path.with_extension(PIECES)); // it may never have been there
+            let _ = fs::remove_file(path);
+        }
     }
 }
 
@@ -209,6 +251,32 @@ mod tests {
         answers.forget(told.content);
         answers.forget(told.content);
         assert_eq!(answers.find("site", told.content, after(0)), None);
+    }
+
+    #[test]
+    fn pieces_are_believed_with_the_answer_beside_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let answers = Answers::of(folder.path());
+        let (told, hashes) = (answer(1, "http://dp/content/x"), b"hashes\nof pieces".to_vec());
+        answers.keep_pieces("site", told.content, &hashes).unwrap();
+        assert_eq!(answers.find_pieces("site", told.content, after(0)), None, "there is no answer");
+        answers.keep("site", &told, after(0)).unwrap();
+        answers.keep_pieces("site", told.content, &vec![b'x'; LARGEST_PIECES + 1]).unwrap();
+        assert_eq!(answers.find_pieces("site", told.content, after(0)), None, "too many");
+        answers.keep_pieces("site", told.content, &hashes).unwrap();
+        let all = |hours, site| answers.find_pieces(site, told.content, after(hours));
+        assert_eq!((all(168, "site"), all(169, "site"), all(0, "other")), (Some(hashes), None, None));
+        // Another site that answers knows nothing of what this one said of pieces.
+        answers.keep("other", &told, after(0)).unwrap();
+        assert_eq!((all(0, "site"), all(0, "other")), (None, None));
+        for number in 2..MOST as u16 + 2 {
+            answers.keep("site", &answer(number, "http://dp/"), after(0)).unwrap();
+            answers.keep_pieces("site", answer(number, "").content, b"x").unwrap();
+        }
+        assert!(!answers.pieces_path(told.content).exists(), "it goes with its answer");
+        assert_eq!(fs::read_dir(folder.path().join("answers")).unwrap().count(), 2 * MOST);
+        answers.forget(answer(9, "").content);
+        assert_eq!(fs::read_dir(folder.path().join("answers")).unwrap().count(), 2 * MOST - 2);
     }
 
     #[test]

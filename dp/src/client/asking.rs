@@ -61,7 +61,7 @@ pub(super) async fn ask_or_recall(
         _ => None,
     };
     let (is_silent, unreachable) = (silence.is_some(), matches!(silence, Some(Fault::Unreachable(_))));
-    known.saw(&site.base, !unreachable, Instant::now());
+    known.saw(&site.base, unreachable.then_some(Duration::ZERO), Instant::now());
     if let Some(fault) = silence
         && let Some(told) = before(&fault.to_string())
     {
@@ -69,12 +69,7 @@ pub(super) async fn ask_or_recall(
     }
     match asked {
         Ok(answer) => {
-            let (name, keeping) = (site.shown(), answer.clone());
-            // It is for another day: what cannot be kept is no reason not to fetch now.
-            let kept = blocking(move || answers.keep(&name, &keeping, Timestamp::now())).await;
-            if let Err(error) = kept {
-                warn!("what the site said of {content} cannot be kept: {error}");
-            }
+            keep(site, cache, &answer).await;
             Ok(Told::Now(answer))
         }
         Err(error @ ClientError::NotOffered { .. }) => {
@@ -95,6 +90,26 @@ pub(super) async fn ask_or_recall(
         }
         Err(error) => Err(error),
     }
+}
+
+/// It is for another day: what cannot be kept is no reason not to fetch now.
+async fn keep(site: &Reach<'_>, cache: &Cache, answer: &LocationsAnswer) {
+    let (answers, name, keeping) = (cache.answers(), site.shown(), answer.clone());
+    if let Err(error) = blocking(move || answers.keep(&name, &keeping, Timestamp::now())).await {
+        warn!("what the site said of {} cannot be kept: {error}", answer.content);
+    }
+}
+
+/// Where `content` is, as the site says now, if it says anything at once.
+pub(super) async fn ask_once(
+    site: &Reach<'_>,
+    clock: &impl Clock,
+    cache: &Cache,
+    content: Sha256Digest,
+) -> Option<LocationsAnswer> {
+    let answer = ask_until(site, clock, content, |_| true).await.ok()?;
+    keep(site, cache, &answer).await;
+    Some(answer)
 }
 
 /// Whether the site said nothing about what it was asked: it was not there, or in trouble. What has a status of 4xx is an answer.
@@ -158,13 +173,39 @@ async fn ask_until(
 
 /// What the site says that the pieces are: with that a source that lies costs one piece instead of the file. Where the site
 /// does not hold the content it does not know, and the digest of the whole decides alone.
-pub(super) async fn pieces(site: &Reach<'_>, content: Sha256Digest, size: u64) -> Option<Pieces> {
+pub(super) async fn pieces(
+    site: &Reach<'_>,
+    cache: &Cache,
+    content: Sha256Digest,
+    size: u64,
+) -> Option<Pieces> {
     if size <= PIECE_SIZE as u64 {
         return None; // its one piece is the whole
     }
     let url = site.join(&format!("content/{content}/pieceshash")).ok()?;
-    match site.site().ok()?.get_small(&url, LARGEST_HASH_FILE, None).await {
-        Ok(Small::Body { bytes, .. }) => read_hash_file(&bytes, size),
-        _ => None,
+    let Ok(Small::Body { bytes, .. }) = site.site().ok()?.get_small(&url, LARGEST_HASH_FILE, None).await
+    else {
+        return None;
+    };
+    let pieces = read_hash_file(&bytes, size)?;
+    let (answers, name) = (cache.answers(), site.shown());
+    if let Err(error) = blocking(move || answers.keep_pieces(&name, content, &bytes)).await {
+        warn!("what the site said of the pieces of {content} cannot be kept: {error}");
     }
+    Some(pieces)
+}
+
+/// The same, as the site said it together with its last answer.
+///
+/// # Errors
+/// [`ClientError::Stopped`].
+pub(super) async fn recalled_pieces(
+    site: &Reach<'_>,
+    cache: &Cache,
+    content: Sha256Digest,
+    size: u64,
+) -> Result<Option<Pieces>, ClientError> {
+    let (answers, name) = (cache.answers(), site.shown());
+    let kept = blocking(move || Ok(answers.find_pieces(&name, content, Timestamp::now()))).await?;
+    Ok(kept.and_then(|kept| read_hash_file(&kept, size)))
 }

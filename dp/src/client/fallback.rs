@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use crate::server::{LaterLocation, Location, LocationKind, LocationsAnswer};
 use crate::transfer::FetchError;
 
-/// The shortest time after which a site is asked again while a client waits.
-const SHORTEST_PAUSE: Duration = Duration::from_secs(60);
+/// The shortest time after which a site is asked again while a client waits, or fetches.
+pub(super) const SHORTEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The time since a client asked first.
 pub(super) trait Clock: Send + Sync {
@@ -14,6 +14,8 @@ pub(super) trait Clock: Send + Sync {
     fn elapsed(&self) -> Duration;
     /// Waits.
     fn sleep(&self, pause: Duration) -> impl Future<Output = ()> + Send;
+    /// Waits, while a transfer goes on.
+    fn meanwhile(&self, pause: Duration) -> impl Future<Output = ()> + Send;
 }
 
 /// The clock of this machine.
@@ -25,6 +27,10 @@ impl Clock for Started {
     }
 
     async fn sleep(&self, pause: Duration) {
+        tokio::time::sleep(pause).await;
+    }
+
+    async fn meanwhile(&self, pause: Duration) {
         tokio::time::sleep(pause).await;
     }
 }
@@ -65,7 +71,7 @@ pub(super) fn pause(answer: &LocationsAnswer, elapsed: Duration) -> Option<(Dura
 /// Whether another source may mend it.
 pub(super) fn may_be_mended(error: &FetchError) -> bool {
     match error {
-        FetchError::AllFailed { .. } | FetchError::NoSource { .. } => true,
+        FetchError::AllFailed { .. } | FetchError::Left { .. } | FetchError::NoSource { .. } => true,
         FetchError::Library { .. } | FetchError::Stopped { .. } => false,
     }
 }

@@ -14,26 +14,29 @@ mod asking;
 mod away;
 mod bases;
 mod cache;
+mod error;
 mod fallback;
 mod kept;
 mod key;
 mod pins;
 mod reach;
+mod review;
 mod share;
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use catalog::digest::{Digests, Sha256Digest, Wanted};
 use catalog::id::FileName;
-use catalog::problem::{Code, Coded, Problem};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tracing::warn;
+use tokio::sync::watch;
+use tracing::{info, warn};
 use url::Url;
 
 pub use self::account::{Taken, TakenFrom, TakenReport, report};
@@ -41,6 +44,7 @@ pub use self::allowed::Allowed;
 use self::asking::Told;
 pub use self::bases::{Delta, MOST_NAMED};
 pub use self::cache::{Cache, CacheLimits, CachedContent, Removed, Why};
+pub use self::error::ClientError;
 use self::fallback::{Clock, Started};
 pub use self::kept::{Kept, discard, kept};
 pub use self::key::{DeviceKey, content_key, is_unread};
@@ -49,8 +53,6 @@ use self::reach::Reach;
 pub use self::share::{ShareSettings, share};
 use crate::library::LibraryError;
 use crate::server::LocationsAnswer;
-use crate::transfer::fault::Fault;
-use crate::transfer::web::WebError;
 use crate::transfer::{self, At, Doing, FetchError, Job, Known, Policy, Progress, Served, SourceKind};
 
 /// Endless answers: the most bytes a site's answer may have.
@@ -79,6 +81,8 @@ pub struct ClientSettings {
     pub plain_key: bool,
     /// How much is kept.
     pub limits: CacheLimits,
+    /// So long nearer places that are busy or cannot be reached are waited for, before the cloud is asked.
+    pub before_cloud: Duration,
 }
 
 impl ClientSettings {
@@ -96,6 +100,7 @@ impl ClientSettings {
             key: None,
             plain_key: false,
             limits: CacheLimits::default(),
+            before_cloud: Policy::default().before_far,
         }
     }
 }
@@ -184,78 +189,6 @@ impl BytesFrom {
     }
 }
 
-/// Why a client could not get a content.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// The site did not say where it is.
-    #[error("the site {site} could not be asked")]
-    Site {
-        /// Its address.
-        site: String,
-        /// Why.
-        source: Fault,
-    },
-    /// The site does not offer it.
-    #[error("the site {site} offers no content {content}")]
-    NotOffered {
-        /// Its address.
-        site: String,
-        /// What was asked for.
-        content: Sha256Digest,
-    },
-    /// The site said something else.
-    #[error("the answer of {site} cannot be understood: {what}")]
-    Answer {
-        /// Its address.
-        site: String,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// A connection could not be prepared.
-    #[error("the client's connections cannot be set up")]
-    Web(#[source] WebError),
-    /// The client's own library.
-    #[error("the client's content library cannot be used")]
-    Library(#[source] LibraryError),
-    /// Others cannot be served.
-    #[error("`{address}` cannot be listened on")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Nobody could give it.
-    #[error(transparent)]
-    Fetch(FetchError),
-    /// The process is shutting down, or something in it broke.
-    #[error("the client was stopped")]
-    Stopped(#[source] tokio::task::JoinError),
-}
-
-impl Coded for ClientError {
-    fn code(&self) -> Code {
-        match self {
-            Self::Site { source, .. } => source.code(),
-            Self::NotOffered { .. } => Code::ContentNotFound,
-            Self::Answer { .. } => Code::SiteAnswerInvalid,
-            Self::Web(error) => error.code(),
-            Self::Library(error) => error.code(),
-            Self::Listen { .. } => Code::ListenFailed,
-            Self::Fetch(error) => error.code(),
-            Self::Stopped(error) if error.is_cancelled() => Code::Interrupted,
-            Self::Stopped(_) => Code::Internal,
-        }
-    }
-
-    fn problem(&self) -> Problem {
-        match self {
-            Self::Fetch(error) => error.problem(),
-            other => Problem::of(other.code(), other),
-        }
-    }
-}
-
 /// Fetches `content` into the client's library, from the places that the site names and in their order, and makes it
 /// available under its name: in `target` if that is given, else below the client's own folder.
 ///
@@ -313,11 +246,16 @@ async fn fetch_by(
         blocking(move || cache.pin(content, &holder)).await?;
     }
     let site = Reach::new(settings);
+    let policy = Policy { before_far: settings.before_cloud, ..policy.clone() };
     let mut before: Vec<Served> = Vec::new();
     let mut resumed_from = None;
     let mut known: Option<Known> = None;
+    let mut anew: Option<LocationsAnswer> = None;
     let (answer, mut fetched) = loop {
-        let told = asking::ask_or_recall(&site, clock, &cache, content, options).await?;
+        let told = match anew.take() {
+            Some(answer) => Told::Now(answer),
+            None => asking::ask_or_recall(&site, clock, &cache, content, options).await?,
+        };
         let (answer, site_answers, silence) = match told {
             Told::Now(answer) => (answer, true, None),
             Told::Before(answer) => (answer, false, None),
@@ -329,14 +267,22 @@ async fn fetch_by(
         let digests = Digests { sha256: Some(content), sha1: None };
         let wanted = Wanted { size: answer.size, digests };
         let due = fallback::behind(fallback::due(&answer, elapsed), &options.last);
-        let sources = away::of(&settings.dir).last(site.sources(&due, answer.private)?, Instant::now());
+        let away = away::of(&settings.dir);
+        let sources = away.last(site.sources(&due, answer.private)?, Instant::now());
+        let away = away.since(&sources, Instant::now());
         let job = Job { file_name: answer.file_name.clone(), wanted, sources };
         let known = match &known {
             Some(known) => known.clone(),
-            // A site that does not answer is not asked for pieces: the digest of the whole decides.
-            None if !site_answers => Known::default(),
+            // A site that does not answer is believed about pieces as about places.
+            None if !site_answers => Known {
+                pieces: asking::recalled_pieces(&site, &cache, content, answer.size).await?,
+                ..Known::default()
+            },
             None => known.insert(what_is_known(&site, &cache, &answer, &options.delta).await).clone(),
         };
+        let (leave, left) = watch::channel(false);
+        let known = Known { away, leave: Some(left), ..known };
+        let asked = Mutex::new(review::Asked::default());
         // A transfer may take longer than a card is kept of what does not come.
         let (name, private) = (answer.file_name.clone(), answer.private);
         let told = |now: Progress| {
@@ -345,9 +291,20 @@ async fn fetch_by(
             {
                 warn!("what is private and what is used cannot be noted: {error}");
             }
+            review::note(&asked, &now.doing);
             progress(now);
         };
-        let error = match transfer::fetch_with(&cache.library, job, known, policy, told).await {
+        let transfer = transfer::fetch_with(&cache.library, job, known, &policy, told);
+        let mut transfer = std::pin::pin!(transfer);
+        let ended = tokio::select! {
+            ended = &mut transfer => ended,
+            better = review::until_others_are_better(&site, clock, &cache, options, (&answer, &due), &asked) => {
+                anew = Some(better);
+                leave.send_replace(true);
+                transfer.await
+            }
+        };
+        let error = match ended {
             Ok(fetched) => {
                 remember_reached(
                     &settings.dir,
@@ -358,7 +315,7 @@ async fn fetch_by(
             Err(error) => error,
         };
         let mut have = 0;
-        if let FetchError::AllFailed { kept, sources, .. } = &error {
+        if let FetchError::AllFailed { kept, sources, .. } | FetchError::Left { kept, sources, .. } = &error {
             have = *kept;
             let reached = sources.iter().map(|one| (Some(&one.at), one.bytes, one.unreachable));
             remember_reached(&settings.dir, reached);
@@ -373,8 +330,12 @@ async fn fetch_by(
                     one.faults.last().map_or_else(|| "verified".to_owned(), |f| format!("verified; {f}")),
                 at: None,
                 fault: None,
-                unreachable: false,
+                unreachable: None,
             }));
+        }
+        if anew.is_some() && fallback::may_be_mended(&error) {
+            info!("the site names better places for {content}; {have} bytes are here");
+            continue;
         }
         if let Some(silence) = silence.filter(|_| fallback::may_be_mended(&error)) {
             return Err(silence); // those who were asked on a guess say nothing about the content
@@ -420,13 +381,13 @@ async fn fetch_by(
 }
 
 /// Takes down who could be reached, and who could not, for the next fetches.
-fn remember_reached<'s>(dir: &Path, sources: impl Iterator<Item = (Option<&'s At>, u64, bool)>) {
+fn remember_reached<'s>(dir: &Path, sources: impl Iterator<Item = (Option<&'s At>, u64, Option<Duration>)>) {
     let (away, now) = (away::of(dir), Instant::now());
     for (at, bytes, unreachable) in sources {
         if let Some(At::Url(place)) = at
-            && (unreachable || bytes > 0)
+            && (unreachable.is_some() || bytes > 0)
         {
-            away.saw(place, !unreachable, now);
+            away.saw(place, unreachable, now);
         }
     }
 }
@@ -454,13 +415,13 @@ async fn remember(cache: &Cache, limits: CacheLimits, answer: &LocationsAnswer) 
 
 /// What helps beside the sources: the hashes of pieces, and what of the content is here already.
 async fn what_is_known(site: &Reach<'_>, cache: &Cache, answer: &LocationsAnswer, delta: &Delta) -> Known {
-    let pieces = asking::pieces(site, answer.content, answer.size).await;
+    let pieces = asking::pieces(site, cache, answer.content, answer.size).await;
     // Without the hashes of pieces there is nobody to say what of it is right.
     let reuse = match &pieces {
         Some(_) => bases::reuse(site, cache, answer, delta).await,
         None => None,
     };
-    Known { pieces, growth: None, reuse }
+    Known { pieces, reuse, ..Known::default() }
 }
 
 async fn blocking<T: Send + 'static>(

@@ -1,5 +1,6 @@
 use std::net::SocketAddr;
-use std::sync::Mutex;
+
+use catalog::problem::{Code, Coded as _};
 
 use super::*;
 use crate::transfer::tests::{Origin, Play, content, wanted};
@@ -51,6 +52,26 @@ impl Clock for Simulated {
     async fn sleep(&self, pause: Duration) {
         *self.now.lock().expect("nobody failed here") += pause;
         self.pauses.lock().expect("nobody failed here").push(pause.as_secs());
+    }
+
+    async fn meanwhile(&self, _: Duration) {
+        std::future::pending().await
+    }
+}
+
+/// A clock by which every answer is over as soon as somebody is waited for.
+#[derive(Default)]
+struct OverWhileWaiting(tokio::sync::Notify);
+
+impl Clock for OverWhileWaiting {
+    fn elapsed(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    async fn sleep(&self, _: Duration) {}
+
+    async fn meanwhile(&self, _: Duration) {
+        self.0.notified().await;
     }
 }
 
@@ -304,4 +325,84 @@ async fn a_point_that_is_switched_off_costs_its_time_once() {
         let last = fetched.served.last().unwrap();
         assert_eq!((last.bytes, last.outcome.as_str()), (truth.len() as u64, "verified"));
     }
+}
+
+#[tokio::test]
+async fn a_boundary_that_is_moved_sends_a_running_transfer_elsewhere() {
+    let truth = content(2 * MIB);
+    let busy = Play::Status(503, "retry-after: 3600\r\n".to_owned());
+    let rome = Origin::start(truth.clone(), &[Play::CutAfter(MIB), busy]).await;
+    let lyon = Origin::start(truth.clone(), &[Play::Well]).await;
+    let [before, after] = [("rome", &rome), ("lyon", &lyon)].map(|(name, point)| {
+        answer(&truth, &[("distribution-point", point.url().as_str())])
+            .replace(r#""name":"distribution-point""#, &format!(r#""name":"{name}""#))
+    });
+    // It is asked for pieces too, which it does not know.
+    let unknown = Play::Status(404, String::new());
+    let plays = [Play::Well, unknown.clone(), Play::Instead(after.into_bytes()), unknown];
+    let site = Origin::start(before.into_bytes(), &plays).await;
+    let device = device(site.address);
+    let (clock, content) = (OverWhileWaiting::default(), wanted(&truth).digests.sha256.unwrap());
+    let (policy, options) =
+        (Policy { first_delay: Duration::ZERO, ..Policy::default() }, FetchOptions::default());
+    let told = |at: Progress| {
+        // A moment after the cut is no reason to ask.
+        if matches!(at.doing, Doing::Waiting { pause, .. } if pause.as_secs() > 1) {
+            clock.0.notify_one();
+        }
+    };
+    let fetched = fetch_by(&device.settings, &policy, &clock, content, &options, told).await.unwrap();
+    let gave: Vec<_> = fetched.served.iter().map(|one| (one.name.as_str(), one.bytes)).collect();
+    assert_eq!(gave, [("rome", MIB as u64), ("lyon", MIB as u64)]);
+    assert_eq!(lyon.ranges(), ["bytes=1048576-"]);
+    assert_eq!(fetched.resumed_from, 0);
+}
+
+#[tokio::test]
+async fn with_a_silent_site_a_peer_that_lies_costs_a_piece() {
+    let truth = content(2 * MIB + 7);
+    let liar = Origin::start(truth.clone(), &[Play::FlipsByte(17)]).await;
+    let point = Origin::start(truth.clone(), &[Play::Well]).await;
+    let locations = [("peer", liar.url()), ("distribution-point", point.url())];
+    let locations: Vec<_> = locations.iter().map(|(kind, url)| (*kind, url.as_str())).collect();
+    let mut checker = catalog::digest::Checker::new();
+    checker.update(&truth);
+    let print = checker.into_fingerprint();
+    let pieces = crate::server::hash_file(print.size, &print.pieces);
+    let status = |status| Play::Status(status, String::new());
+    let plays = [Play::Well, Play::Instead(pieces.into_bytes()), status(200), status(500)];
+    let site = Origin::start(answer(&truth, &locations).into_bytes(), &plays).await;
+    let device = device(site.address);
+    for silent in [false, true] {
+        discard(&device.settings, print.sha256).await.unwrap();
+        let fetched = device.fetch_at(&Simulated::default(), &truth, None).await.unwrap();
+        let expected = [
+            "peer 0: sent wrong bytes in the piece that begins at 0".to_owned(),
+            format!("distribution point {}: verified", truth.len()),
+        ];
+        assert_eq!(told(&fetched), expected, "the site is silent: {silent}");
+    }
+    assert_eq!(liar.ranges().len(), 2);
+}
+
+#[tokio::test]
+async fn who_was_away_a_moment_ago_is_asked_before_the_cloud() {
+    let (one, two) = (content(MIB), content(MIB - 1));
+    let gone = std::net::TcpListener::bind("127.0.0.6:0").unwrap().local_addr().unwrap();
+    let other = Origin::start(one.clone(), &[Play::Well]).await;
+    let cloud = Origin::start(two.clone(), &[Play::Well]).await;
+    let named = Url::parse(&format!("http://{gone}/content")).unwrap();
+    let mut device = device("127.0.0.1:1".parse().unwrap());
+    let away = |device: &Device| away::of(&device.settings.dir).is_away(&named, Instant::now());
+    let point = ("distribution-point", named.as_str());
+    for (truth, second, kind) in [(&one, &other, "distribution-point"), (&two, &cloud, "cloud")] {
+        let site = site(answer(truth, &[point, (kind, second.url().as_str())])).await;
+        device.settings.site = Url::parse(&format!("http://{}", site.address)).unwrap();
+        if kind == "cloud" {
+            Origin::start_at(&gone.to_string(), truth.clone(), &[Play::Well]).await; // it is back
+        }
+        let fetched = device.fetch(truth, None).await.unwrap();
+        assert_eq!(away(&device), kind != "cloud", "{:?}", fetched.served);
+    }
+    assert!(cloud.ranges().is_empty());
 }

@@ -281,11 +281,11 @@ impl<'a> Lane<'a> {
         committed.map_err(LocalError::Stopped)?.map_err(LocalError::Library)
     }
 
-    /// Waits until the last bytes are written, so that what is staged is all that was received.
-    pub(super) async fn settle(&mut self) -> Result<(), LocalError> {
+    /// Waits until the last bytes are written, so that what is staged is all that was received; or was, but for a wrong piece.
+    pub(super) async fn settle(&mut self) -> Result<Option<Event>, LocalError> {
         let staged = self.staged().await?;
         self.disk = Disk::Here(staged);
-        Ok(())
+        Ok(self.wrong_piece())
     }
 
     /// What the last bytes turned out to be. Nothing else of the answer is wanted then.

@@ -14,7 +14,8 @@
 //! - A fault that cannot last is tried again at the same source, later and later (full jitter), then at the
 //!   next. A lasting one, or too many, excludes the source. Every run ends.
 //! - Nobody waits for a source that cannot be reached while another one is ready: it is asked again when no other is left.
-//!   Only a far one (the cloud) comes after its second attempt: a restart costs no wide line.
+//! - A far source (the cloud) comes when those before it are excluded, or have been away for long enough, and is asked part
+//!   by part: between two parts who is nearer goes first ([`order`]).
 //! - Where the hashes of pieces are known, a wrong piece is dropped alone, and costs its only sender all further trust;
 //!   what is staged before it is right, so it is never sent again: of a whole answer that part is skipped.
 //! - What this machine has of the file already, in other content, is one more source: it is asked for exactly that, and
@@ -23,6 +24,7 @@
 //!   and one that only shared in it is asked again alone, after all others.
 
 mod earlier;
+mod order;
 mod source;
 mod step;
 #[cfg(test)]
@@ -44,8 +46,6 @@ use super::jitter::Jitter;
 /// An attempt that brought the file at least this much further than ever before was worth it: the patience
 /// with its source starts anew.
 const PROGRESS: u64 = 1 << 20;
-/// Attempts in vain at a source that cannot be reached before a far one is asked instead.
-const BEFORE_FAR: u32 = 2;
 /// Wrong pieces that a source may share in with others before it is not asked any more.
 const MOST_SHARED_LIES: u32 = 3;
 
@@ -65,6 +65,8 @@ pub struct Machine {
     earlier: Option<Earlier>,
     /// The source that was asked last, but for this machine itself.
     preferred: usize,
+    /// A nearer source is asked between parts of a far one, though it stayed away: if it still does, that costs nothing.
+    on_trial: bool,
     have: u64,
     /// The current attempt brought something.
     fruitful: bool,
@@ -94,6 +96,7 @@ impl Machine {
             until: None,
             earlier: None,
             preferred: 0,
+            on_trial: false,
             have: 0,
             fruitful: false,
             furthest: 0,
@@ -120,13 +123,6 @@ impl Machine {
     pub fn limit_attempts(&mut self, source: usize, attempts: u32) {
         if let Some(source) = self.sources.get_mut(source) {
             source.attempts = Some(attempts);
-        }
-    }
-
-    /// Says that a source costs a wide line.
-    pub fn is_far(&mut self, source: usize) {
-        if let Some(source) = self.sources.get_mut(source) {
-            source.far = true;
         }
     }
 
@@ -178,6 +174,7 @@ impl Machine {
                     self.skip = have;
                     self.read(etag)
                 }
+                _ if self.on_trial => self.wrong_range(now, "the whole".to_owned()),
                 _ => self.start_over(etag),
             },
             Event::Answered(Answer::NothingThere { total: Some(total) }) if total != self.wanted.size => {
@@ -192,7 +189,11 @@ impl Machine {
             Event::Chunk(bytes) => self.accept(bytes),
             Event::WrongPiece { offset } => self.wrong_piece(now, offset),
             Event::Written => Step::Read,
-            Event::Ended if self.until.is_some_and(|until| self.have >= until) => self.part_is_here(now),
+            Event::Ended
+                if self.have < self.wanted.size && self.until.is_some_and(|until| self.have >= until) =>
+            {
+                self.part_is_here(now)
+            }
             Event::Ended | Event::Failed(_)
                 if self.open && self.is_earlier(self.current) && self.have < self.wanted.size =>
             {
@@ -225,57 +226,15 @@ impl Machine {
         if have == self.wanted.size { self.check() } else { self.ask_next(now) }
     }
 
-    /// Chooses a source and asks it, now or after a pause. One that wishes to be left alone comes after all
-    /// that do not, one with a bad record after those without, and one that could not be reached after those that may be.
-    /// Otherwise the current one goes on.
-    fn ask_next(&mut self, now: Duration) -> Step {
-        if self.fruitless >= self.patience.attempts_in_total {
-            return Step::GiveUp;
-        }
-        if let Some(earlier) = self.earlier.as_ref().filter(|earlier| earlier.end(self.have).is_some()) {
-            self.current = earlier.source;
-            return self.ask(now);
-        }
-        let current = self.preferred;
-        let others = self.sources.iter().enumerate();
-        let next = others.filter(|(number, source)| !source.out && !self.is_earlier(*number)).min_by_key(
-            |(number, source)| {
-                let wish = if source.asked_for_pause {
-                    source.not_before.saturating_sub(now)
-                } else {
-                    Duration::ZERO
-                };
-                (wish, source.is_last_resort(), self.reach(*number, now), *number != current, *number)
-            },
-        );
-        let Some((next, source)) = next else { return Step::GiveUp };
-        let pause = source.ready_at().saturating_sub(now);
-        (self.current, self.preferred) = (next, next);
-        if pause.is_zero() { self.ask(now) } else { Step::Wait { source: next, pause } }
-    }
-
-    /// Who was out of reach comes after all others, whose pause ends first before the rest; and a far one after them for as
-    /// long as one before it has not had its attempts.
-    fn reach(&self, number: usize, now: Duration) -> (u8, Duration) {
-        let source = &self.sources[number];
-        let hoped =
-            |nearer: &Source| nearer.report.unreachable && !nearer.out && nearer.fruitless < BEFORE_FAR;
-        if source.report.unreachable {
-            (1, source.ready_at().saturating_sub(now))
-        } else if source.far && self.sources[..number].iter().any(hoped) {
-            (2, Duration::ZERO)
-        } else {
-            (0, Duration::ZERO)
-        }
-    }
-
     fn ask(&mut self, now: Duration) -> Step {
         let is_earlier = self.is_earlier(self.current);
         self.from = if is_earlier || self.may_continue(self.current) { self.have } else { 0 };
-        self.until = self.earlier.as_ref().filter(|_| self.from == self.have).and_then(|earlier| {
-            let until = if is_earlier { earlier.end(self.have) } else { earlier.next(self.have) };
-            until.filter(|until| *until < self.wanted.size)
+        let until = self.earlier.as_ref().and_then(|earlier| match is_earlier {
+            true => earlier.end(self.have),
+            false => earlier.next(self.have),
         });
+        let ends = [until, self.part_of_far(self.current)].into_iter().flatten();
+        self.until = ends.min().filter(|until| self.from == self.have && *until < self.wanted.size);
         let source = &mut self.sources[self.current];
         self.fruitful = false;
         self.skip = 0;
@@ -297,8 +256,8 @@ impl Machine {
         self.open = false;
         let source = &mut self.sources[self.current];
         source.asked_at.pop_back();
-        source.fruitless = 0;
-        self.ask_next(now)
+        (source.fruitless, source.spent, source.hoped_until) = (0, false, None);
+        self.ask_between_parts(now)
     }
 
     /// What this machine had is not there any more, or not right: others give it.
@@ -322,7 +281,7 @@ impl Machine {
 
     fn read(&mut self, etag: Option<String>) -> Step {
         let source = &mut self.sources[self.current];
-        (source.etag, source.report.unreachable) = (strong(etag), false);
+        (source.etag, source.report.unreachable) = (strong(etag), None);
         self.open = true;
         Step::Read
     }
@@ -331,8 +290,8 @@ impl Machine {
     fn start_over(&mut self, etag: Option<String>) -> Step {
         let step = self.forget();
         let source = &mut self.sources[self.current];
-        (source.etag, source.report.unreachable) = (strong(etag), false);
-        self.open = true;
+        (source.etag, source.report.unreachable) = (strong(etag), None);
+        (self.open, self.until) = (true, None);
         step
     }
 
@@ -369,6 +328,7 @@ impl Machine {
         if self.have >= self.furthest + PROGRESS {
             self.furthest = self.have;
             self.fruitful = true;
+            (source.spent, source.hoped_until) = (false, None);
         }
         Step::Write(bytes)
     }
@@ -472,20 +432,29 @@ impl Machine {
 
     fn blame(&mut self, now: Duration, fault: Fault) {
         self.open = false;
+        let can_be_spared = self.is_before_a_far(self.current);
+        let on_trial = std::mem::take(&mut self.on_trial);
         let patience = &self.patience;
         let source = &mut self.sources[self.current];
         if self.fruitful {
             source.fruitless = 1;
         } else {
             source.fruitless += 1;
-            self.fruitless += 1;
+            self.fruitless += u32::from(!on_trial);
         }
-        let attempts = source.attempts.unwrap_or(u32::MAX).min(patience.attempts_per_source);
-        source.out = fault.is_lasting() || source.fruitless >= attempts;
-        source.report.unreachable = matches!(fault, Fault::Unreachable(_));
-        source.not_before = now + self.jitter.pause(patience, source.fruitless);
+        // Who says that it is busy is there.
+        let few = source.attempts.filter(|_| !matches!(fault, Fault::Busy { .. }));
+        source.spent = source.fruitless >= patience.attempts_per_source;
+        let no_more = few.is_some_and(|few| source.fruitless >= few) || (source.spent && !can_be_spared);
+        source.out = fault.is_lasting() || no_more;
+        source.report.unreachable = matches!(fault, Fault::Unreachable(_))
+            .then(|| source.report.unreachable.map_or(now, |since| since.min(now)));
         if let Fault::Busy { retry_after: Some(wish), .. } = &fault {
             source.out |= *wish > patience.longest_retry_after;
+        }
+        self.pause_after_fault(self.current, now);
+        let source = &mut self.sources[self.current];
+        if let Fault::Busy { retry_after: Some(wish), .. } = &fault {
             source.not_before = source.not_before.max(now + *wish);
             source.asked_for_pause = true;
         }

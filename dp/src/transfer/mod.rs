@@ -16,15 +16,17 @@ pub(crate) mod tests;
 pub mod web;
 
 use std::fmt;
+use std::future::pending;
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::digest::{Pieces, Wanted};
+use catalog::digest::{PIECE_SIZE, Pieces, Wanted};
 use catalog::id::FileName;
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument as _, debug, info_span, warn};
 use url::Url;
 
@@ -134,6 +136,10 @@ pub struct Policy {
     pub longest_delay: Duration,
     /// A source that asks to be left alone for longer than this is given up.
     pub longest_retry_after: Duration,
+    /// So long after its first fault a place is waited for before the cloud behind it is asked.
+    pub before_far: Duration,
+    /// The most bytes that are asked of the cloud at once, where a place stands before it.
+    pub far_part: u64,
     /// How long to wait for another transfer of the same file.
     pub busy_wait: Duration,
     /// A limit shared with other transfers.
@@ -148,6 +154,8 @@ impl Default for Policy {
             first_delay,
             longest_delay,
             longest_retry_after,
+            before_far,
+            far_part,
         } = Patience::default();
         Self {
             attempts_per_source,
@@ -155,6 +163,8 @@ impl Default for Policy {
             first_delay,
             longest_delay,
             longest_retry_after,
+            before_far,
+            far_part,
             busy_wait: Duration::from_secs(10),
             rate: None,
         }
@@ -169,6 +179,8 @@ impl Policy {
             first_delay: self.first_delay,
             longest_delay: self.longest_delay,
             longest_retry_after: self.longest_retry_after,
+            before_far: self.before_far,
+            far_part: self.far_part,
         }
     }
 }
@@ -244,6 +256,11 @@ pub struct Known {
     pub growth: Option<Arc<Growth>>,
     /// What of it is here in other content. Of use only where `pieces` are known.
     pub reuse: Option<Arc<Reuse>>,
+    /// Sources that could not be reached by other transfers, and since how long ago.
+    pub away: Vec<(usize, Duration)>,
+    /// Turns true where others should be asked than these sources: then the transfer ends after the piece that is coming, with
+    /// [`FetchError::Left`].
+    pub leave: Option<watch::Receiver<bool>>,
 }
 
 /// The same, where the hashes of the file's pieces are known: a source that lies costs one piece, and whoever holds
@@ -260,7 +277,7 @@ pub async fn fetch_by_pieces(
     policy: &Policy,
     progress: impl Fn(Progress) + Send + Sync,
 ) -> Result<Fetched, FetchError> {
-    fetch_with(library, job, Known { pieces, growth, reuse: None }, policy, progress).await
+    fetch_with(library, job, Known { pieces, growth, ..Known::default() }, policy, progress).await
 }
 
 /// The same, with everything that is known.
@@ -274,7 +291,7 @@ pub async fn fetch_with(
     policy: &Policy,
     progress: impl Fn(Progress) + Send + Sync,
 ) -> Result<Fetched, FetchError> {
-    let Known { pieces, growth, reuse } = known;
+    let Known { pieces, growth, reuse, away, leave } = known;
     let _end = EndOf(growth.clone());
     let pieces = pieces.filter(|pieces| pieces.size() == job.wanted.size);
     let reuse = reuse.filter(|reuse| pieces.is_some() && reuse.size() == job.wanted.size);
@@ -295,7 +312,8 @@ pub async fn fetch_with(
         if job.sources.is_empty() && staged.have() < job.wanted.size {
             return Err(FetchError::NoSource { file: job.file_name.clone() });
         }
-        drive(&job, policy, staged, pieces.is_some(), reuse, &progress).await
+        let beside = Beside { by_pieces: pieces.is_some(), reuse, away, leave };
+        drive(&job, policy, staged, beside, &progress).await
     }
     .instrument(span)
     .await
@@ -361,12 +379,19 @@ async fn stage(library: &Library, wanted: Wanted, patience: Duration) -> Result<
     }
 }
 
+/// What the driver knows beside the sources.
+struct Beside {
+    by_pieces: bool,
+    reuse: Option<(usize, Arc<Reuse>)>,
+    away: Vec<(usize, Duration)>,
+    leave: Option<watch::Receiver<bool>>,
+}
+
 async fn drive(
     job: &Job,
     policy: &Policy,
     staged: Box<Staged>,
-    by_pieces: bool,
-    reuse: Option<(usize, Arc<Reuse>)>,
+    beside: Beside,
     progress: &(impl Fn(Progress) + Send + Sync),
 ) -> Result<Fetched, FetchError> {
     let local = |error| FetchError::local(job.file_name.clone(), error);
@@ -379,9 +404,12 @@ async fn drive(
         Some((source, note.etag?))
     });
     let mut machine = Machine::new(job.wanted, job.sources.len(), policy.patience(), seed);
+    let Beside { by_pieces, reuse, away, leave } = beside;
     if by_pieces {
         machine.by_pieces();
     }
+    away.into_iter().for_each(|(number, since)| machine.was_away(number, since));
+    let leaves = || leave.as_ref().is_some_and(|leave| *leave.borrow());
     for (number, source) in job.sources.iter().enumerate() {
         match source.kind {
             // Whoever is another client may be gone at any time, and there are others: it costs one attempt.
@@ -415,7 +443,17 @@ async fn drive(
             Step::Read => lane.read().await,
             Step::Write(bytes) => {
                 tell(Doing::Receiving { source: named(machine.current()) });
-                lane.write(bytes).await.map_err(local)?
+                let written = lane.write(bytes).await.map_err(local)?;
+                let (have, size) = (machine.have(), job.wanted.size);
+                let between_pieces = matches!(written, Event::Written) && have % PIECE_SIZE as u64 == 0;
+                if between_pieces && have < size && leaves() {
+                    match lane.settle().await.map_err(local)? {
+                        Some(wrong) => wrong,
+                        None => return Err(report::left(job, machine, began.elapsed())),
+                    }
+                } else {
+                    written
+                }
             }
             Step::Check => {
                 tell(Doing::Verifying);
@@ -423,18 +461,31 @@ async fn drive(
             }
             Step::Commit(verified) => {
                 let stored = lane.commit(verified).await.map_err(local)?;
-                let served = report::served(&job.sources, machine.into_reports());
+                let served = report::served(&job.sources, machine, began.elapsed());
                 return Ok(Fetched { stored, already_there: false, resumed_from, served });
             }
             Step::Wait { source, pause } => {
                 tell(Doing::Waiting { source: named(source), pause });
-                sleep(pause).await;
+                if timeout(pause, until_left(leave.clone())).await.is_ok() {
+                    lane.settle().await.map_err(local)?;
+                    return Err(report::left(job, machine, began.elapsed()));
+                }
                 Event::Waited
             }
             Step::GiveUp => {
                 lane.settle().await.map_err(local)?;
-                return Err(report::all_failed(job, machine));
+                return Err(report::all_failed(job, machine, began.elapsed()));
             }
         };
     }
+}
+
+/// Ends when others are to be asked.
+async fn until_left(leave: Option<watch::Receiver<bool>>) {
+    if let Some(mut leave) = leave
+        && leave.wait_for(|leave| *leave).await.is_ok()
+    {
+        return;
+    }
+    pending().await
 }

@@ -1,6 +1,7 @@
 //! What is told of a transfer afterwards: who gave which bytes, and why nobody could give the rest.
 
 use std::fmt;
+use std::time::Duration;
 
 use catalog::id::FileName;
 use catalog::problem::{Code, Coded, Problem};
@@ -29,9 +30,9 @@ pub struct Served {
     /// The code of its last fault.
     #[serde(skip)]
     pub fault: Option<Code>,
-    /// Whether it could not be reached when it was asked last.
+    /// For how long it could not be reached, where that was so when it was asked last.
     #[serde(skip)]
-    pub unreachable: bool,
+    pub unreachable: Option<Duration>,
 }
 
 /// What one source did wrong for a file that nobody could give.
@@ -47,8 +48,8 @@ pub struct SourceFailure {
     pub bytes: u64,
     /// In the order of their occurrence; empty if there was no time to ask it.
     pub faults: Vec<Fault>,
-    /// Whether it could not be reached when it was asked last.
-    pub unreachable: bool,
+    /// For how long it could not be reached, where that was so when it was asked last.
+    pub unreachable: Option<Duration>,
 }
 
 impl fmt::Display for SourceFailure {
@@ -71,6 +72,16 @@ pub enum FetchError {
         /// The file.
         file: FileName,
         /// Bytes that are staged, for the next transfer.
+        kept: u64,
+        /// Each source, in their order.
+        sources: Vec<SourceFailure>,
+    },
+    /// Others are to be asked: what came is staged, and they go on from there.
+    #[error("`{file}` is to come from others")]
+    Left {
+        /// The file.
+        file: FileName,
+        /// Bytes that are staged.
         kept: u64,
         /// Each source, in their order.
         sources: Vec<SourceFailure>,
@@ -114,6 +125,7 @@ impl Coded for FetchError {
             Self::AllFailed { sources, .. } => most_telling(sources.iter().flat_map(|source| &source.faults))
                 .map_or(Code::ContentUnavailable, Coded::code),
             Self::NoSource { .. } => Code::ContentUnavailable,
+            Self::Left { .. } => Code::Interrupted,
             Self::Library { source, .. } => source.code(),
             Self::Stopped { source, .. } if source.is_cancelled() => Code::Interrupted,
             Self::Stopped { .. } => Code::Internal,
@@ -133,7 +145,8 @@ impl Coded for FetchError {
     }
 }
 
-pub(super) fn served(sources: &[Source], reports: Vec<Report>) -> Vec<Served> {
+/// What became of each source of a file that is stored now, at `end`.
+pub(super) fn served(sources: &[Source], machine: Machine, end: Duration) -> Vec<Served> {
     let used = |(_, report): &(&Source, Report)| report.bytes > 0 || !report.faults.is_empty();
     let told = |(source, report): (&Source, Report)| Served {
         kind: source.kind,
@@ -141,25 +154,38 @@ pub(super) fn served(sources: &[Source], reports: Vec<Report>) -> Vec<Served> {
         bytes: report.bytes,
         at: Some(source.at.clone()),
         fault: report.faults.last().map(Coded::code),
-        unreachable: report.unreachable,
+        unreachable: away_for(&report, end),
         outcome: match report.faults.last() {
             None => "verified".to_owned(),
             Some(fault) if report.bytes > 0 => format!("verified; {fault}"),
             Some(fault) => fault.to_string(),
         },
     };
-    sources.iter().zip(reports).filter(used).map(told).collect()
+    sources.iter().zip(machine.into_reports()).filter(used).map(told).collect()
 }
 
-pub(super) fn all_failed(job: &Job, machine: Machine) -> FetchError {
-    let kept = machine.have();
+pub(super) fn all_failed(job: &Job, machine: Machine, end: Duration) -> FetchError {
+    let (file, kept) = (job.file_name.clone(), machine.have());
+    FetchError::AllFailed { file, kept, sources: failures(job, machine, end) }
+}
+
+pub(super) fn left(job: &Job, machine: Machine, end: Duration) -> FetchError {
+    let (file, kept) = (job.file_name.clone(), machine.have());
+    FetchError::Left { file, kept, sources: failures(job, machine, end) }
+}
+
+fn failures(job: &Job, machine: Machine, end: Duration) -> Vec<SourceFailure> {
     let sources = job.sources.iter().zip(machine.into_reports()).map(|(source, report)| SourceFailure {
         kind: source.kind,
         name: source.name.clone(),
         at: source.at.clone(),
         bytes: report.bytes,
+        unreachable: away_for(&report, end),
         faults: report.faults,
-        unreachable: report.unreachable,
     });
-    FetchError::AllFailed { file: job.file_name.clone(), kept, sources: sources.collect() }
+    sources.collect()
+}
+
+fn away_for(report: &Report, end: Duration) -> Option<Duration> {
+    report.unreachable.map(|since| end.saturating_sub(since))
 }

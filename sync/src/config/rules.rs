@@ -56,6 +56,7 @@ pub(super) fn broken(settings: &Settings) -> Vec<(String, String)> {
     rules.hold("limits.deployment_maximum_size", most == 0 || most > usual, || {
         format!("expected 0 or more than `limits.deployment_default_size` ({usual}), actual {most}")
     });
+    rules.lasts("client.before_cloud", s.client.before_cloud, Duration::ZERO, DAY);
     rules.lasts("clients.poll_interval", s.clients.poll_interval, 10 * SECOND, DAY);
     if !s.content.verify.is_zero() {
         rules.lasts("content.verify", s.content.verify, DAY, 3_650 * DAY);

@@ -364,6 +364,9 @@ section! {
         /// How long what nobody uses is kept; 0: for ever.
         #[serde(with = "units::duration")]
         cache_age: Duration = Duration::ZERO,
+        /// How long nearer places that are busy or cannot be reached are waited for before the cloud is asked.
+        #[serde(with = "units::duration")]
+        before_cloud: Duration = Duration::from_secs(60),
     }
 }
 section! {

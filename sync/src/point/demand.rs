@@ -72,8 +72,9 @@ pub fn open(site: &Arc<Site>) -> Result<Option<Arc<Pulls>>, Problem> {
         first_delay: settings.sync.retry.first.min(Duration::from_millis(500)),
         longest_delay: settings.sync.retry.longest.min(Duration::from_secs(15)),
         longest_retry_after: Duration::from_secs(60),
+        before_far: wait / 3,
         busy_wait: Duration::from_secs(3_600),
-        rate: None,
+        ..Policy::default()
     };
     let pulls = Arc::new(Pulls::new(site.library.clone(), Arc::new(demand), limits, policy));
     Ok(Some(site.point.pulls.get_or_init(|| pulls).clone()))

@@ -106,7 +106,7 @@ mod tests {
                     at,
                     bytes: 0,
                     faults,
-                    unreachable: false,
+                    unreachable: None,
                 }
             });
             let file = "a.esd".parse().expect("a name");

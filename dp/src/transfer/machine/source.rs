@@ -21,12 +21,16 @@ pub(super) struct Source {
     pub(super) attempts: Option<u32>,
     /// Not asked any more.
     pub(super) out: bool,
+    /// It had its attempts, and is not excluded only because a far one stands behind it.
+    pub(super) spent: bool,
+    /// When a far one is asked instead; since its first fault in a row.
+    pub(super) hoped_until: Option<Duration>,
     /// Had a part in a wrong whole: may only be trusted with the whole file.
     pub(super) suspect: bool,
     /// Answered with a wrong range: asked for the whole only.
     pub(super) no_ranges: bool,
     pub(super) not_before: Duration,
-    /// It costs a wide line: it is not asked just because a nearer one was out of reach for a moment.
+    /// It costs a wide line.
     pub(super) far: bool,
     /// The pause is the source's wish: others that are ready go first.
     pub(super) asked_for_pause: bool,
@@ -38,6 +42,16 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn is_last_resort(&self) -> bool {
         self.suspect || self.no_ranges
+    }
+
+    /// Nobody waits for it while another one is ready.
+    pub(super) fn is_away(&self) -> bool {
+        self.report.unreachable.is_some() || self.spent
+    }
+
+    /// For how long it wishes to be left alone.
+    pub(super) fn wish(&self, now: Duration) -> Duration {
+        if self.asked_for_pause { self.not_before.saturating_sub(now) } else { Duration::ZERO }
     }
 
     pub(super) fn ready_at(&self) -> Duration {

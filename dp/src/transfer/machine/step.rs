@@ -20,6 +20,10 @@ pub struct Patience {
     pub longest_delay: Duration,
     /// A source that asks to be left alone for longer than this is given up.
     pub longest_retry_after: Duration,
+    /// So long after its first fault a source is waited for before a far one behind it is asked.
+    pub before_far: Duration,
+    /// The most bytes that are asked of a far source at once, where one stands before it.
+    pub far_part: u64,
 }
 
 impl Default for Patience {
@@ -30,6 +34,8 @@ impl Default for Patience {
             first_delay: Duration::from_secs(1),
             longest_delay: Duration::from_secs(15 * 60),
             longest_retry_after: Duration::from_secs(6 * 60 * 60),
+            before_far: Duration::from_secs(60),
+            far_part: 64 << 20,
         }
     }
 }
@@ -148,6 +154,6 @@ pub struct Report {
     pub bytes: u64,
     /// Everything it did wrong, in order.
     pub faults: Vec<Fault>,
-    /// Whether it could not be reached when it was asked last.
-    pub unreachable: bool,
+    /// Since when it could not be reached, where that is so.
+    pub unreachable: Option<Duration>,
 }

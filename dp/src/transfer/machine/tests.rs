@@ -15,6 +15,8 @@ const PATIENCE: Patience = Patience {
     first_delay: Duration::from_secs(1),
     longest_delay: Duration::from_secs(60),
     longest_retry_after: Duration::from_secs(600),
+    before_far: Duration::from_secs(60),
+    far_part: 700_000,
 };
 const NO_TIME: Duration = Duration::ZERO;
 
@@ -421,14 +423,31 @@ struct Case {
     sources: Vec<Vec<Act>>,
     chunk: usize,
     seed: u64,
-    /// Whether every other source is a far one.
-    far: bool,
+    far: Far,
+}
+
+/// Which sources are far ones.
+#[derive(Debug, Clone, Copy)]
+enum Far {
+    None,
+    EveryOther,
+    Only(usize),
+}
+
+impl Far {
+    fn is(self, number: usize) -> bool {
+        match self {
+            Self::None => false,
+            Self::EveryOther => number % 2 == 1,
+            Self::Only(far) => number == far,
+        }
+    }
 }
 
 fn case() -> impl Strategy<Value = Case> {
     let size = prop_oneof![Just(0usize), 1..2_000usize, Just(LARGEST)];
     let sources = prop::collection::vec(prop::collection::vec(act(), 1..5), 0..4);
-    let far = any::<bool>();
+    let far = prop_oneof![Just(Far::None), Just(Far::EveryOther)];
     (size, 0..3_000_000usize, any::<bool>(), sources, 1..1_100_000usize, any::<u64>(), far).prop_map(
         |(size, staged, flip, sources, chunk, seed, far)| {
             let staged = (staged % (size + 1), flip);
@@ -442,7 +461,7 @@ fn run_for(case: &Case) -> (Result<Vec<u8>, Vec<Report>>, Duration) {
     let truth = truth(case.size);
     let wanted = wanted(&truth);
     let mut machine = Machine::new(wanted, case.sources.len(), PATIENCE, case.seed);
-    (0..case.sources.len()).filter(|number| case.far && number % 2 == 1).for_each(|far| machine.is_far(far));
+    (0..case.sources.len()).filter(|number| case.far.is(*number)).for_each(|far| machine.is_far(far));
     let mut staged = truth[..case.staged.0].to_vec();
     if let (Some(first), true) = (staged.first_mut(), case.staged.1) {
         *first ^= 1;
@@ -454,18 +473,20 @@ fn run_for(case: &Case) -> (Result<Vec<u8>, Vec<Report>>, Duration) {
     let mut event = Event::Started { have: staged.len() as u64, tag: None };
     for _ in 0..100_000 {
         let step = machine.on(now, event);
+        reach::assert_own_network_first(&machine, &step, now);
         assert_eq!(
             machine.have(),
             staged.len() as u64 + if let Step::Write(bytes) = &step { bytes.len() as u64 } else { 0 }
                 - if matches!(step, Step::Rewind) { staged.len() as u64 } else { 0 }
         );
         event = match step {
-            Step::Ask { source, from, .. } => {
+            Step::Ask { source, from, until, .. } => {
                 assert!(from == 0 || from == staged.len() as u64, "from {from} of {}", staged.len());
                 let times = attempts.entry(source).or_default();
                 times.push(now);
                 let act = &case.sources[source][(times.len() - 1) % case.sources[source].len()];
-                let (answer, bytes, end) = perform(act, &truth, from as usize);
+                let (answer, bytes, end) =
+                    perform(act, &truth, from as usize, until.map(|until| until as usize));
                 (coming, ending) = (bytes, Some(end));
                 answer
             }
@@ -519,13 +540,13 @@ fn assert_not_too_often(attempts: &HashMap<usize, Vec<Duration>>) {
     }
 }
 
-fn perform(act: &Act, truth: &[u8], from: usize) -> (Event, Vec<u8>, Event) {
+fn perform(act: &Act, truth: &[u8], from: usize, until: Option<usize>) -> (Event, Vec<u8>, Event) {
     let total = Some(truth.len() as u64);
     let answer = |from: usize, total| match from {
-        0 => Event::Answered(Answer::Whole { total, etag: None }),
+        0 if until.is_none() => Event::Answered(Answer::Whole { total, etag: None }),
         from => Event::Answered(Answer::From { offset: from as u64, total, etag: None }),
     };
-    let mut bytes = truth[from..].to_vec();
+    let mut bytes = truth[from..until.unwrap_or(truth.len())].to_vec();
     match act {
         Act::Honest => (answer(from, total), bytes, Event::Ended),
         Act::Fails(fault) => (Event::Failed(fault.clone()), Vec::new(), Event::Ended),
@@ -549,7 +570,9 @@ fn perform(act: &Act, truth: &[u8], from: usize) -> (Event, Vec<u8>, Event) {
             bytes.push(7);
             (answer(from, None), bytes, Event::Ended)
         }
-        Act::IgnoresRange => (answer(0, total), truth.to_vec(), Event::Ended),
+        Act::IgnoresRange => {
+            (Event::Answered(Answer::Whole { total, etag: None }), truth.to_vec(), Event::Ended)
+        }
         Act::WrongOffset => {
             let lie = from.saturating_sub(1).max(1);
             (Event::Answered(Answer::From { offset: lie as u64 + 2, total, etag: None }), bytes, Event::Ended)

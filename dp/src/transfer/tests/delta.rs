@@ -29,7 +29,7 @@ impl Bench {
     ) -> Result<Fetched, FetchError> {
         let print = print(&self.truth);
         let pieces = Pieces::new(print.size, print.pieces);
-        let known = Known { pieces, reuse, growth: None };
+        let known = Known { pieces, reuse, ..Known::default() };
         fetch_with(&self.library, self.job(sources), known, &quick(), |_| {}).await
     }
 

@@ -252,7 +252,7 @@ async fn dropping_a_transfer_loses_at_most_what_was_not_yet_written() {
         at: At::Url(origin.url()),
         web: web(slow),
     };
-    let (sender, mut arrived) = tokio::sync::watch::channel(0);
+    let (sender, mut arrived) = watch::channel(0);
     let policy = Policy::default();
     let transfer = fetch(&bench.library, bench.job(vec![patient]), &policy, |at| {
         sender.send_replace(at.have);
@@ -269,6 +269,57 @@ async fn dropping_a_transfer_loses_at_most_what_was_not_yet_written() {
     assert!(again <= 4 * MIB, "{again} bytes were fetched again");
     assert_eq!(origin.field("if-range")[1], "\"tag\"");
     assert!(fetched.resumed_from >= 5 * MIB as u64, "{}", fetched.resumed_from);
+}
+
+#[tokio::test]
+async fn a_transfer_that_is_to_go_on_elsewhere_ends_with_a_piece() {
+    let bench = Bench::new(3 * MIB);
+    let origin = Origin::start(bench.truth.clone(), &[Play::Well]).await;
+    let fetch = async |until: u64| {
+        let (leave, left) = watch::channel(false);
+        let known = Known { leave: Some(left), ..Known::default() };
+        let job = bench.job(vec![source(SourceKind::DistributionPoint, "rome", &origin)]);
+        let told = |at: Progress| drop(leave.send_replace(at.have >= until));
+        fetch_with(&bench.library, job, known, &quick(), told).await
+    };
+    let Err(FetchError::Left { kept, sources, .. }) = fetch(MIB as u64 + 1).await else {
+        panic!("it goes on")
+    };
+    assert_eq!((kept, sources[0].bytes), (2 * MIB as u64, 2 * MIB as u64));
+    // What there is is enough, and the last piece is not left.
+    let fetched = fetch(3 * MIB as u64).await.unwrap();
+    bench.assert_stored(&fetched);
+    assert_eq!(fetched.resumed_from, kept);
+    assert_eq!(origin.ranges(), ["-", "bytes=2097152-"]);
+    // Nobody waits on for one that is busy.
+    let bench = Bench::new(MIB);
+    let busy = Play::Status(503, "retry-after: 3600\r\n".to_owned());
+    let busy = Origin::start(bench.truth.clone(), &[busy]).await;
+    let (leave, left) = watch::channel(false);
+    let known = Known { leave: Some(left), ..Known::default() };
+    let job = bench.job(vec![source(SourceKind::DistributionPoint, "rome", &busy)]);
+    let told = |at: Progress| drop(leave.send_replace(matches!(at.doing, Doing::Waiting { .. })));
+    let ended = fetch_with(&bench.library, job, known, &quick(), told).await;
+    assert!(matches!(ended, Err(FetchError::Left { kept: 0, .. })), "{ended:?}");
+}
+
+#[tokio::test]
+async fn the_cloud_gives_a_part_and_the_point_goes_on() {
+    let bench = Bench::new(3 * MIB);
+    let busy = Play::Status(503, "retry-after: 0\r\n".to_owned());
+    let point = Origin::start(bench.truth.clone(), &[busy.clone(), busy, Play::Well]).await;
+    let cloud = Origin::start(bench.truth.clone(), &[Play::Well]).await;
+    let sources = vec![
+        source(SourceKind::DistributionPoint, "lyon", &point),
+        source(SourceKind::Cloud, "cloud", &cloud),
+    ];
+    let policy = Policy { before_far: Duration::ZERO, far_part: MIB as u64, ..quick() };
+    let policy = Policy { first_delay: Duration::ZERO, ..policy };
+    let fetched = fetch(&bench.library, bench.job(sources), &policy, |_| {}).await.unwrap();
+    bench.assert_stored(&fetched);
+    assert_eq!(cloud.ranges(), ["bytes=0-1048575", "bytes=1048576-2097151"]);
+    assert_eq!(point.ranges(), ["-", "bytes=1048576-", "bytes=2097152-"]);
+    assert_eq!(told(&fetched)[1], "cloud 2097152: verified");
 }
 
 #[tokio::test]

@@ -26,6 +26,8 @@ pub(crate) enum Play {
     TooLong(usize),
     /// Another part than was asked for.
     WrongRange,
+    /// Another file than the one that it has.
+    Instead(Vec<u8>),
     /// Bytes that are no HTTP.
     Garbage,
 }
@@ -122,6 +124,7 @@ async fn answer(
     play: &Play,
     count: impl Fn(usize),
 ) -> Option<()> {
+    let file = if let Play::Instead(other) = play { other } else { file };
     let asked = head.lines().find_map(|line| line.strip_prefix("range: bytes="));
     let (from, last) = asked.and_then(|range| range.split_once('-')).unwrap_or(("0", ""));
     let from: usize = from.parse().unwrap();

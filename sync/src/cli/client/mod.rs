@@ -345,6 +345,7 @@ pub fn settings_of(settings: &Settings, wait: bool) -> Result<ClientSettings, Pr
         key: key_of(settings)?,
         plain_key: settings.client.allow_plain_key,
         limits: settings.client.limits(),
+        before_cloud: settings.client.before_cloud,
     })
 }
 
