@@ -6,7 +6,7 @@
 //! * the one pass of [`Checker`] against its bound: the pass hashes each byte once with SHA-1 and three times with
 //!   SHA-256 (whole, block, piece), so two cores can reach at most `2 / (1/sha1 + 3/sha256)`.
 
-#[path = "../tests/support/lzx.rs"]
+#[path = "../tests/formats/support/lzx.rs"]
 mod lzx;
 
 use std::fmt::Write as _;

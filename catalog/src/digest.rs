@@ -187,6 +187,11 @@ impl Pieces {
         self.size
     }
 
+    /// The hashes of all of them, in order.
+    pub fn hashes(&self) -> &[Sha256Digest] {
+        &self.hashes
+    }
+
     /// The hash of one piece.
     pub fn hash(&self, index: usize) -> Option<Sha256Digest> {
         self.hashes.get(index).copied()
@@ -268,27 +273,6 @@ pub struct Checker {
     parts: Parts,
 }
 
-/// A place between two pieces to which a [`Checker`] can return.
-#[derive(Clone)]
-pub struct PieceMark {
-    whole: Whole,
-    pieces: usize,
-}
-
-impl PieceMark {
-    /// Bytes before it.
-    pub fn offset(&self) -> u64 {
-        (self.pieces * PIECE_SIZE) as u64
-    }
-}
-
-impl fmt::Debug for PieceMark {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PieceMark").field("offset", &self.offset()).finish_non_exhaustive()
-    }
-}
-
-#[derive(Clone)]
 struct Whole {
     sha1: Sha1,
     sha256: Sha256,
@@ -365,23 +349,6 @@ impl Checker {
     /// The pieces that are complete.
     pub fn pieces(&self) -> &[Sha256Digest] {
         &self.parts.pieces
-    }
-
-    /// Where it stands, if that is between two pieces.
-    pub fn mark(&self) -> Option<PieceMark> {
-        let mark = PieceMark { whole: self.whole.clone(), pieces: self.parts.pieces.len() };
-        (mark.offset() == self.size).then_some(mark)
-    }
-
-    /// Forgets what it has seen since `mark`, which must be one of its own.
-    pub fn return_to(&mut self, mark: &PieceMark) {
-        self.size = mark.offset();
-        self.whole = mark.whole.clone();
-        let parts = &mut self.parts;
-        parts.pieces.truncate(mark.pieces);
-        parts.blocks.truncate(mark.pieces * (PIECE_SIZE / BLOCK_SIZE));
-        (parts.block, parts.in_block) = (Sha256::new(), 0);
-        (parts.piece, parts.in_piece) = (Sha256::new(), 0);
     }
 
     /// All digests, of bytes that nobody has made a promise about: our own files, a scrub.
@@ -544,19 +511,8 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_since_a_mark_can_be_forgotten() {
-        let data = bytes(2 * PIECE_SIZE + 17);
-        let whole = of(&data);
-        let mut checker = Checker::new();
-        checker.update(&data[..PIECE_SIZE]);
-        let mark = checker.mark().unwrap();
-        assert_eq!(mark.offset(), PIECE_SIZE as u64);
-        checker.update(&vec![7; PIECE_SIZE + BLOCK_SIZE + 1]);
-        assert!(checker.mark().is_none(), "not between two pieces");
-        checker.return_to(&mark);
-        assert_eq!((checker.seen(), checker.pieces().len()), (PIECE_SIZE as u64, 1));
-        checker.update(&data[PIECE_SIZE..]);
-        assert_eq!(checker.into_fingerprint(), whole);
+    fn pieces_are_those_of_one_size() {
+        let whole = of(&bytes(2 * PIECE_SIZE + 17));
         assert!(Pieces::new(whole.size, whole.pieces.clone()).is_some());
         assert!(Pieces::new(2 * PIECE_SIZE as u64, whole.pieces).is_none());
     }

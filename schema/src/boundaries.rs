@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Row, named_params};
 use serde::{Deserialize, Serialize};
 
-use crate::column::{sha1_or_none, sha256, size, text, time, time_or_none};
+use crate::column::{sha1, sha1_or_none, sha256, size, text, time, time_or_none};
 use crate::{Reader, SchemaError, Writer};
 
 /// Row number of the default site boundary group.
@@ -215,7 +215,7 @@ impl Reader<'_> {
         self.all(SQL, [], |row| {
             Ok(HeldRow {
                 sha256: sha256(row, "sha256")?,
-                sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
+                sha1: sha1(row, "sha1")?,
                 size: size(row, "size")?,
                 file_name: text(row, "file_name")?,
                 point: row.get("point_id")?,

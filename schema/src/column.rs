@@ -1,7 +1,7 @@
 //! Between columns and our types.
 
 use catalog::digest::{Digests, Sha1Digest, Sha256Digest};
-use catalog::id::UpdateId;
+use catalog::id::{RevisionId, RevisionNumber, UpdateId};
 use jiff::Timestamp;
 use rusqlite::Row;
 use serde::Serialize;
@@ -28,6 +28,11 @@ pub(crate) fn update(row: &Row<'_>, column: &str) -> Result<UpdateId, SchemaErro
     Uuid::from_slice(&bytes).map(UpdateId).map_err(|_| wrong(column))
 }
 
+/// Which revision a row is of, or names: `update_id` and `number`.
+pub(crate) fn revision(row: &Row<'_>) -> Result<RevisionId, SchemaError> {
+    Ok(RevisionId { update: update(row, "update_id")?, number: RevisionNumber(number(row, "number")?) })
+}
+
 pub(crate) fn sha256(row: &Row<'_>, column: &str) -> Result<Sha256Digest, SchemaError> {
     sha256_or_none(row, column)?.ok_or_else(|| wrong(column))
 }
@@ -35,6 +40,10 @@ pub(crate) fn sha256(row: &Row<'_>, column: &str) -> Result<Sha256Digest, Schema
 pub(crate) fn sha256_or_none(row: &Row<'_>, column: &str) -> Result<Option<Sha256Digest>, SchemaError> {
     let bytes: Option<Vec<u8>> = row.get(column)?;
     bytes.map(|bytes| Sha256Digest::from_bytes(&bytes)).transpose().map_err(|_| wrong(column))
+}
+
+pub(crate) fn sha1(row: &Row<'_>, column: &str) -> Result<Sha1Digest, SchemaError> {
+    sha1_or_none(row, column)?.ok_or_else(|| wrong(column))
 }
 
 pub(crate) fn sha1_or_none(row: &Row<'_>, column: &str) -> Result<Option<Sha1Digest>, SchemaError> {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rusqlite::{Row, named_params};
 use serde::{Deserialize, Serialize};
 
-use crate::column::{as_i64, sha1_or_none, sha256, size, text, time};
+use crate::column::{as_i64, sha1, sha256, sha256_or_none, size, text, time};
 use crate::{Reader, SchemaError, Writer};
 
 /// One content of the library.
@@ -44,7 +44,7 @@ pub struct CloudSource {
 fn content(row: &Row<'_>) -> Result<ContentRow, SchemaError> {
     Ok(ContentRow {
         sha256: sha256(row, "sha256")?,
-        sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
+        sha1: sha1(row, "sha1")?,
         size: size(row, "size")?,
         sha1_only: row.get("sha1_only")?,
         stored_at: time(row, "stored_at")?,
@@ -67,12 +67,24 @@ impl Reader<'_> {
         self.all(SQL, [], |row| {
             Ok(CloudSource {
                 sha256: sha256(row, "sha256")?,
-                sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
+                sha1: sha1(row, "sha1")?,
                 size: size(row, "size")?,
                 file_name: text(row, "file_name")?,
                 url: row.get("url")?,
             })
         })
+    }
+
+    /// The upstream's links to what the site holds, with every content that was published under them. `None`: one that nobody knows
+    /// yet.
+    pub fn upstream_links(&self) -> Result<Vec<(String, Option<Sha256Digest>)>, SchemaError> {
+        const SQL: &str = "
+            SELECT DISTINCT url, coalesce(file.content, file.sha256,
+                       (SELECT min(sha256) FROM content WHERE content.sha1 = file.sha1)) AS sha256
+              FROM file JOIN file_url USING (file_id)
+             WHERE url IN (SELECT url FROM file JOIN file_url USING (file_id) WHERE content IS NOT NULL)
+             ORDER BY url, sha256";
+        self.all(SQL, [], |row| Ok((row.get("url")?, sha256_or_none(row, "sha256")?)))
     }
 
     /// One content, if the library is said to hold it.
@@ -126,9 +138,7 @@ impl Reader<'_> {
         const SQL: &str = "
             SELECT sha1 FROM (SELECT sha1, sha256 FROM content UNION SELECT sha1, sha256 FROM file WHERE sha256 IS NOT NULL)
              WHERE sha1 IS NOT NULL GROUP BY sha1 HAVING count(DISTINCT sha256) > 1";
-        self.all(SQL, [], |row| {
-            sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))
-        })
+        self.all(SQL, [], |row| sha1(row, "sha1"))
     }
 }
 
@@ -165,5 +175,40 @@ impl Writer<'_> {
         self.execute("UPDATE file SET content = NULL WHERE content = ?1", [sha256.0])?;
         self.execute("DELETE FROM content WHERE sha256 = ?1", [sha256.0])?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Store;
+
+    #[test]
+    fn links_tell_every_content_that_was_published_under_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("site.db"), 1).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let here = |n: u8| Sha256Digest([n; 32]);
+        let change = move |w: &Writer<'_>| {
+            w.record_content(here(1), Sha1Digest([1; 20]), 10, false, Timestamp::UNIX_EPOCH)?;
+            // Held; the same by another catalog, which tells a SHA-1 only; one that came in its place; one that nobody has.
+            let files: [(i64, u8, Option<u8>, Option<u8>); 4] =
+                [(1, 1, Some(1), Some(1)), (2, 1, None, None), (3, 3, Some(3), None), (4, 4, Some(4), None)];
+            for (id, sha1, sha256, content) in files {
+                let digest = |n: Option<u8>| n.map(|n| [n; 32]);
+                w.execute(
+                    "INSERT INTO file (file_id, file_name, size, sha1, sha256, content) VALUES (?1, 'x.esd', 10, ?2, ?3, ?4)",
+                    (id, [sha1; 20], digest(sha256), digest(content)),
+                )?;
+            }
+            for (id, url) in [(1, "a"), (1, "b"), (2, "a"), (3, "b"), (4, "c")] {
+                w.execute("INSERT INTO file_url VALUES (?1, 'esd', ?2)", (id, format!("http://x/{url}")))?;
+            }
+            Ok(())
+        };
+        runtime.block_on(store.write(change)).unwrap();
+        let links = runtime.block_on(store.read(|r| r.upstream_links())).unwrap();
+        let link = |url: &str, n| (format!("http://x/{url}"), Some(here(n)));
+        assert_eq!(links, [link("a", 1), link("b", 1), link("b", 3)]);
     }
 }

@@ -159,17 +159,10 @@ impl Writer<'_> {
     /// The next id of a deployment: the site code, `2`, and four digits. Ids of what was deleted are not given again.
     pub fn next_deployment_id(&self, site: &SiteCode) -> Result<(PackageId, u32), SchemaError> {
         const FIRST: u32 = 0x2_0000;
-        self.execute(
-            "INSERT INTO site (key, value) VALUES ('last_deployment', '1')
-             ON CONFLICT DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)",
-            [],
-        )?;
-        let number = self
-            .first("SELECT CAST(value AS INTEGER) FROM site WHERE key = 'last_deployment'", [], |row| {
-                Ok(row.get::<_, u32>(0)?)
-            })?
-            .filter(|number| *number < 0x1_0000)
-            .ok_or_else(|| SchemaError::Value("last_deployment".to_owned()))?;
+        let number = self.count_id("last_deployment")?;
+        if number >= 0x1_0000 {
+            return Err(SchemaError::Value("last_deployment".to_owned()));
+        }
         Ok((PackageId::new(site, FIRST + number), number))
     }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
-use crate::column::{number, sha1_or_none, sha256, size, text, time};
+use crate::column::{sha1, sha256, size, text};
 use crate::points::OWN_POINT;
 use crate::{Reader, SchemaError, Writer};
 
@@ -23,17 +23,6 @@ pub struct Point {
     pub contents: u64,
     /// Bytes of those.
     pub bytes: u64,
-}
-
-/// A package on a point.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Distribution {
-    /// Name of the point.
-    pub point: String,
-    /// Version of the package when it was distributed.
-    pub version: u32,
-    /// When.
-    pub at: Timestamp,
 }
 
 /// One file that a point may serve.
@@ -59,13 +48,13 @@ pub(crate) fn shelf_row(row: &Row<'_>) -> Result<ShelfRow, SchemaError> {
         package: text(row, "package_id")?,
         file_name: text(row, "file_name")?,
         sha256: sha256(row, "sha256")?,
-        sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
+        sha1: sha1(row, "sha1")?,
         size: size(row, "size")?,
         private: row.get("private")?,
     })
 }
 
-/// A file that devices need for a deployment and that is in no deployment package.
+/// A file that devices need for a deployment. It need be in no deployment package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeployedContent {
     /// The file.
@@ -76,6 +65,8 @@ pub struct DeployedContent {
     pub size: u64,
     /// A name for it.
     pub file_name: FileName,
+    /// No public package has it.
+    pub private: bool,
 }
 
 impl Reader<'_> {
@@ -99,22 +90,6 @@ impl Reader<'_> {
         })
     }
 
-    /// Where a package is.
-    pub fn distributions_of(&self, id: &PackageId) -> Result<Vec<Distribution>, SchemaError> {
-        self.all(
-            "SELECT point.name, version, at FROM distribution JOIN point USING (point_id)
-              WHERE package_id = ?1 ORDER BY point_id",
-            [id.as_str()],
-            |row| {
-                Ok(Distribution {
-                    point: row.get("name")?,
-                    version: number(row, "version")?,
-                    at: time(row, "at")?,
-                })
-            },
-        )
-    }
-
     /// Every file that the site's own point may serve.
     pub fn shelf(&self) -> Result<Vec<ShelfRow>, SchemaError> {
         const SQL: &str = "
@@ -126,20 +101,26 @@ impl Reader<'_> {
     }
 
     /// Content of OS upgrade packages, applications and updates that are deployed: it need be in no package, and is for devices
-    /// alone then.
+    /// alone then. One public package makes it public, distributed or not, as any other content.
     pub fn deployed_content(&self) -> Result<Vec<DeployedContent>, SchemaError> {
-        self.all(
-            "SELECT sha256, sha1, size, min(file_name) AS file_name FROM deployed_content GROUP BY 1",
-            [],
-            |row| {
-                Ok(DeployedContent {
-                    sha256: sha256(row, "sha256")?,
-                    sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
-                    size: size(row, "size")?,
-                    file_name: text(row, "file_name")?,
-                })
-            },
-        )
+        const SQL: &str = "
+            SELECT sha256, sha1, size, min(file_name) AS file_name,
+                   NOT EXISTS (SELECT 1 FROM package_file JOIN file USING (file_id) JOIN package USING (package_id)
+                                WHERE file.content = sha256 AND access = 'public')
+               AND NOT EXISTS (SELECT 1 FROM distributed_file AS f JOIN package USING (package_id)
+                                WHERE f.content = sha256 AND access = 'public')
+               AND NOT EXISTS (SELECT 1 FROM leaving_file AS l JOIN package USING (package_id)
+                                WHERE l.content = sha256 AND access = 'public') AS private
+              FROM deployed_content GROUP BY 1";
+        self.all(SQL, [], |row| {
+            Ok(DeployedContent {
+                sha256: sha256(row, "sha256")?,
+                sha1: sha1(row, "sha1")?,
+                size: size(row, "size")?,
+                file_name: text(row, "file_name")?,
+                private: row.get("private")?,
+            })
+        })
     }
 
     /// Files that a point has of earlier versions of a package, and goes on with until it has the present one.
@@ -270,6 +251,13 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// What a point has is not known any more: nobody is sent there until it has said so itself.
+    pub fn point_has_nothing(&self, point: i64) -> Result<(), SchemaError> {
+        self.execute("UPDATE distributed_file SET held = NULL WHERE point_id = ?1", [point])?;
+        self.execute("DELETE FROM leaving_file WHERE point_id = ?1", [point])?;
+        Ok(())
+    }
+
     /// Content that was set aside is there again: no package lacks it any more.
     pub fn lacks_no_more(&self, sha256: Sha256Digest) -> Result<(), SchemaError> {
         self.execute(
@@ -297,6 +285,7 @@ mod tests {
 
     use super::*;
     use crate::Store;
+    use crate::packages::{Access, NewPackage};
     use crate::points::{ContentState, PointRole};
     use crate::software::{AppFile, AppRow};
 
@@ -407,5 +396,61 @@ mod tests {
             Ok(())
         };
         runtime.block_on(store.write(change)).unwrap();
+    }
+
+    /// Whoever needs it: one public package makes a content public, distributed or not.
+    #[test]
+    fn what_is_deployed_is_as_public_as_its_packages() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("site.db"), 1).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let change = |w: &Writer<'_>| {
+            let now = Timestamp::UNIX_EPOCH;
+            // Everything is deployed, and of updates there is as much as is asked for here.
+            w.execute("DROP VIEW deployed_content", [])?;
+            w.execute(
+                "CREATE VIEW deployed_content AS SELECT sha256, sha1, size, 'a.esd' AS file_name FROM content",
+                [],
+            )?;
+            w.execute("PRAGMA defer_foreign_keys = ON", [])?;
+            let lyon = w.add_point("lyon", "http://lyon", PointRole::Standard)?;
+            let package = |name: &str, access| {
+                let (name, description) = (name.to_owned(), String::new());
+                let new = NewPackage { name, description, source_dir: None, access };
+                w.create_package(&"XYZ".parse().expect("a code"), &new, now)
+            };
+            let (public, private) = (package("all", Access::Public)?, package("few", Access::Private)?);
+            let has = |package: &PackageId, n: u8| {
+                w.execute(
+                    "INSERT INTO package_file VALUES (?1, zeroblob(16), ?2, ?2, ?2 || '.esd', 'stored', NULL, 0)",
+                    (package.as_str(), n),
+                )
+            };
+            let serves = |package: &PackageId, n: u8| {
+                w.distribute(package, lyon, now)?;
+                w.execute(
+                    "INSERT INTO distributed_file VALUES (?1, ?2, ?3 || '.esd', ?4, zeroblob(20), 9, NULL)",
+                    (package.as_str(), lyon, n, content(n).0),
+                )
+            };
+            for n in 1..=5 {
+                w.record_content(content(n), Sha1Digest([n; 20]), 9, false, now)?;
+                w.execute(
+                    "INSERT INTO file VALUES (?1, 'a.esd', 9, zeroblob(20), ?2, ?2)",
+                    (n, content(n).0),
+                )?;
+            }
+            has(&public, 2)?;
+            has(&private, 3)?;
+            has(&private, 4)?;
+            has(&public, 4)?;
+            serves(&public, 5)?;
+            let seen: Vec<_> =
+                w.deployed_content()?.iter().map(|row| (row.sha256.0[0], row.private)).collect();
+            assert_eq!(seen, [(1, true), (2, false), (3, true), (4, false), (5, false)]);
+            Err::<(), _>(SchemaError::Value("undone".to_owned()))
+        };
+        let undone = runtime.block_on(store.write(change)).unwrap_err();
+        assert!(undone.to_string().contains("undone"), "{undone}");
     }
 }

@@ -1,16 +1,13 @@
 //! Foreign documents, exactly as they came.
 
-use std::io::{Read as _, Write as _};
-
 use catalog::digest::Sha256Digest;
 use flate2::Compression;
-use flate2::read::ZlibDecoder;
-use flate2::write::ZlibEncoder;
 use jiff::Timestamp;
 use rusqlite::{Row, named_params};
 use serde::{Deserialize, Serialize};
 
 use crate::column::{as_i64, sha256, size, time};
+use crate::compressed::{pack, unpack};
 use crate::{Reader, SchemaError, Writer};
 
 /// Bodies kept for one location; the facts about older ones remain.
@@ -88,14 +85,7 @@ impl Reader<'_> {
     pub fn document_body(&self, id: i64) -> Result<Option<Vec<u8>>, SchemaError> {
         let zlib: Option<Vec<u8>> =
             self.first("SELECT zlib FROM document_body WHERE document_id = ?1", [id], |row| Ok(row.get(0)?))?;
-        zlib.map(|zlib| {
-            let mut body = Vec::new();
-            ZlibDecoder::new(zlib.as_slice())
-                .read_to_end(&mut body)
-                .map_err(|error| SchemaError::Value(format!("the body of document {id}: {error}")))?;
-            Ok(body)
-        })
-        .transpose()
+        zlib.map(|zlib| unpack(&zlib, format_args!("the body of document {id}"))).transpose()
     }
 }
 
@@ -117,11 +107,7 @@ impl Writer<'_> {
             },
         )?;
         let id = self.last_id();
-        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
-        let zlib = encoder
-            .write_all(&new.body)
-            .and_then(|()| encoder.finish())
-            .map_err(|error| SchemaError::Value(error.to_string()))?;
+        let zlib = pack(&new.body, Compression::fast())?;
         self.execute("INSERT INTO document_body (document_id, zlib) VALUES (?1, ?2)", (id, zlib))?;
         self.execute(
             "DELETE FROM document_body WHERE document_id IN (

@@ -105,6 +105,16 @@ impl Reader<'_> {
         Ok(found.filter(|found| same(found.hash, hash)))
     }
 
+    /// Which installation had the name of `principal` before it; `None` where nobody had.
+    pub fn installation_before(&self, principal: &Principal) -> Result<Option<Option<Uuid>>, SchemaError> {
+        const SQL: &str = "
+            SELECT * FROM principal WHERE kind = ?1 AND name = ?2 AND principal_id < ?3
+             ORDER BY principal_id DESC LIMIT 1";
+        let (kind, id) = (principal.kind.to_string(), principal.id);
+        let before = self.first(SQL, (kind, &principal.name, id), self::principal)?;
+        Ok(before.map(|before| before.instance))
+    }
+
     /// All of them, those in force first.
     pub fn principals(&self) -> Result<Vec<Principal>, SchemaError> {
         const SQL: &str = "SELECT * FROM principal ORDER BY revoked IS NOT NULL, kind, name, principal_id";

@@ -49,20 +49,7 @@ pub struct LicenseLink {
     pub wanted: Option<(u64, Digests)>,
 }
 
-/// A text to record.
-#[derive(Debug, Clone)]
-pub struct NewLicenseText {
-    /// Digest of `body`.
-    pub sha256: Sha256Digest,
-    /// The document.
-    pub body: Vec<u8>,
-    /// URL, or who supplied it.
-    pub origin: String,
-    /// When it came.
-    pub fetched_at: Timestamp,
-}
-
-/// A text that stands for a product in a language.
+/// A text, as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LicenseText {
     /// Digest of `body`.
@@ -175,7 +162,7 @@ impl Reader<'_> {
     }
 
     /// Whether somebody has reviewed this text.
-    pub fn was_reviewed(&self, _update: UpdateId, text: Sha256Digest) -> Result<bool, SchemaError> {
+    pub fn was_reviewed(&self, text: Sha256Digest) -> Result<bool, SchemaError> {
         Ok(self.first("SELECT 1 FROM license_review WHERE sha256 = ?1", [text.0], |_| Ok(()))?.is_some())
     }
 }
@@ -213,7 +200,7 @@ impl Writer<'_> {
         &self,
         update: UpdateId,
         language: &str,
-        text: &NewLicenseText,
+        text: &LicenseText,
     ) -> Result<(), SchemaError> {
         self.execute(
             "INSERT OR IGNORE INTO license_text (sha256, body, fetched_at) VALUES (?1, ?2, ?3)",

@@ -3,6 +3,7 @@
 use catalog::digest::Sha256Digest;
 use catalog::id::PackageId;
 
+use crate::column::{sha256, text};
 use crate::points::OWN_POINT;
 use crate::{Reader, SchemaError, Writer};
 
@@ -19,6 +20,14 @@ impl Reader<'_> {
                      JOIN distribution USING (package_id, point_id) JOIN package USING (package_id)
                     WHERE state NOT IN ('removing', 'cancelled') AND access = 'public')";
         Ok(self.first(SQL, (content.0, point), |_| Ok(()))?.is_some())
+    }
+
+    /// At a site: what its own point served, and a deployment package that lacks it, so that it can be fetched again.
+    pub fn lost_contents(&self) -> Result<Vec<(PackageId, Sha256Digest)>, SchemaError> {
+        const SQL: &str = "
+            SELECT DISTINCT package_id, content FROM lost_file JOIN package_file USING (package_id, file_name)
+             WHERE state <> 'stored' AND content NOT IN (SELECT sha256 FROM content) ORDER BY 1, 2";
+        self.all(SQL, [], |row| Ok((text(row, "package_id")?, sha256(row, "content")?)))
     }
 }
 
@@ -143,5 +152,35 @@ mod tests {
             Ok(())
         };
         runtime.block_on(store.write(change)).unwrap();
+    }
+
+    #[test]
+    fn what_a_package_lacks_of_what_was_lost_can_be_fetched_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("site.db"), 1).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let content = Sha256Digest([7; 32]);
+        let change = move |w: &Writer<'_>| {
+            w.execute("PRAGMA defer_foreign_keys = ON", [])?;
+            let package = given_to(w, OWN_POINT, content)?;
+            w.execute("INSERT INTO file VALUES (1, 'a.esd', 9, zeroblob(20), ?1, ?1)", [content.0])?;
+            w.execute(
+                "INSERT INTO package_file VALUES (?1, zeroblob(16), 1, 1, 'A.esd', 'stored', NULL, 0)",
+                [package.as_str()],
+            )?;
+            assert_eq!(w.lost_contents()?, []);
+            w.forget_content(content)?;
+            assert_eq!(w.lost_contents()?, [(package.clone(), content)]);
+            w.execute("UPDATE package_file SET state = 'failed'", [])?;
+            assert_eq!(w.lost_contents()?, [(package.clone(), content)], "it could not be had a moment ago");
+            w.record_content(content, Sha1Digest([7; 20]), 9, false, Timestamp::UNIX_EPOCH)?;
+            assert_eq!(w.lost_contents()?, []);
+            w.forget_content(content)?;
+            w.withdraw(&package, OWN_POINT)?;
+            assert_eq!(w.lost_contents()?, [], "nobody misses it");
+            Err::<(), _>(SchemaError::Value("undone".to_owned()))
+        };
+        let undone = runtime.block_on(store.write(change)).unwrap_err();
+        assert!(undone.to_string().contains("undone"), "{undone}");
     }
 }

@@ -2,19 +2,16 @@
 //!
 //! A revision never changes: other bytes under a known revision are refused and reported, not recorded.
 
-use std::io::{Read as _, Write as _};
-
 use catalog::digest::{Sha1Digest, Sha256Digest};
-use catalog::id::{RevisionId, RevisionNumber, UpdateId};
+use catalog::id::{RevisionId, UpdateId};
 use catalog::update::{Kind, Revision};
 use flate2::Compression;
-use flate2::read::ZlibDecoder;
-use flate2::write::ZlibEncoder;
 use jiff::Timestamp;
 use rusqlite::named_params;
 use serde::{Deserialize, Serialize};
 
-use crate::column::{as_i64, number, sha1_or_none, sha256, size, update};
+use crate::column::{as_i64, revision, sha1, sha256, update};
+use crate::compressed::{pack, unpack};
 use crate::{Reader, SchemaError, Writer};
 
 /// How hard documents are compressed, 1 to 9.
@@ -37,11 +34,7 @@ impl Prepared {
     pub fn new(revision: Revision, document: &[u8]) -> Result<Self, SchemaError> {
         // The fastest level: compressing is half of what a document costs. Real documents become a fifth of their text,
         // which is a tenth more than the best level makes of them in twice its time.
-        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::new(DOCUMENT_LEVEL));
-        let zlib = encoder
-            .write_all(document)
-            .and_then(|()| encoder.finish())
-            .map_err(|error| SchemaError::Value(error.to_string()))?;
+        let zlib = pack(document, Compression::new(DOCUMENT_LEVEL))?;
         Ok(Self { revision, sha256: Sha256Digest::of(document), size: document.len() as u64, zlib })
     }
 
@@ -77,17 +70,6 @@ pub struct Category {
     pub category_type: String,
     /// Its name.
     pub title: String,
-}
-
-/// How many documents of which kind there are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KindCount {
-    /// The kind; a category with its type: `category Product`.
-    pub kind: String,
-    /// Revisions.
-    pub revisions: u64,
-    /// Bytes of their documents.
-    pub bytes: u64,
 }
 
 fn word(kind: Kind) -> &'static str {
@@ -129,12 +111,7 @@ impl Reader<'_> {
     /// Which revision a row is of.
     pub fn metadata_identity(&self, row: i64) -> Result<RevisionId, SchemaError> {
         let found =
-            self.first("SELECT update_id, number FROM metadata WHERE metadata_id = ?1", [row], |row| {
-                Ok(RevisionId {
-                    update: update(row, "update_id")?,
-                    number: RevisionNumber(number(row, "number")?),
-                })
-            })?;
+            self.first("SELECT update_id, number FROM metadata WHERE metadata_id = ?1", [row], revision)?;
         found.ok_or_else(|| SchemaError::Value(format!("metadata row {row}")))
     }
 
@@ -157,8 +134,8 @@ impl Reader<'_> {
               WHERE sha1 IS NOT NULL GROUP BY sha1 ORDER BY sha1",
             [],
             |row| {
-                let sha1 = sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?;
-                Ok(NamedFile { sha1, name: row.get("name")?, url: row.get("url")? })
+                let (name, url) = (row.get("name")?, row.get("url")?);
+                Ok(NamedFile { sha1: sha1(row, "sha1")?, name, url })
             },
         )
     }
@@ -170,14 +147,7 @@ impl Reader<'_> {
             (id.update.0.as_bytes(), id.number.0),
             |row| Ok(row.get(0)?),
         )?;
-        zlib.map(|zlib| {
-            let mut document = Vec::new();
-            ZlibDecoder::new(zlib.as_slice())
-                .read_to_end(&mut document)
-                .map_err(|error| SchemaError::Value(format!("the document of {id}: {error}")))?;
-            Ok(document)
-        })
-        .transpose()
+        zlib.map(|zlib| unpack(&zlib, format_args!("the document of {id}"))).transpose()
     }
 
     /// Every category in its latest revision, by type and title.
@@ -186,11 +156,11 @@ impl Reader<'_> {
             SELECT update_id, max(number) AS number, coalesce(category_type, '-') AS category_type, title FROM metadata
              WHERE kind = 'category' GROUP BY update_id ORDER BY category_type, title, update_id";
         self.all(SQL, [], |row| {
-            let id = RevisionId {
-                update: update(row, "update_id")?,
-                number: RevisionNumber(number(row, "number")?),
-            };
-            Ok(Category { id, category_type: row.get("category_type")?, title: row.get("title")? })
+            Ok(Category {
+                id: revision(row)?,
+                category_type: row.get("category_type")?,
+                title: row.get("title")?,
+            })
         })
     }
 
@@ -210,20 +180,6 @@ impl Reader<'_> {
                 Ok(())
             })?;
         Ok(found.is_some())
-    }
-
-    /// Counts by kind.
-    pub fn metadata_counts(&self) -> Result<Vec<KindCount>, SchemaError> {
-        const SQL: &str = "
-            SELECT kind || coalesce(' ' || category_type, '') AS kind, count(*) AS revisions, sum(size) AS bytes
-              FROM metadata GROUP BY 1 ORDER BY 1";
-        self.all(SQL, [], |row| {
-            Ok(KindCount {
-                kind: row.get("kind")?,
-                revisions: size(row, "revisions")?,
-                bytes: size(row, "bytes")?,
-            })
-        })
     }
 
     /// Whether a revision is recorded, and with these bytes.

@@ -37,6 +37,7 @@ const STEPS: &[M<'_>] = &[
     M::up(include_str!("../sql/0027_lost_files.sql")),
     M::up(include_str!("../sql/0028_what_points_hold.sql")),
     M::up(include_str!("../sql/0029_content_keys.sql")),
+    M::up(include_str!("../sql/0032_unnamed_content.sql")),
 ];
 
 /// Why the database does not answer.

@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 
 use catalog::digest::{Digests, Sha256Digest, Wanted};
-use catalog::id::{FileName, PackageId, RevisionId, RevisionNumber, SiteCode};
+use catalog::id::{FileName, PackageId, RevisionId, SiteCode};
 use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
 use rusqlite::{Row, named_params};
 use serde::{Deserialize, Serialize};
 
-use crate::column::{digests, json, number, sha256_or_none, size, text, time, time_or_none, to_json, update};
+use crate::column::{
+    digests, json, number, revision, sha256_or_none, size, text, time, time_or_none, to_json,
+};
+use crate::names::free;
 use crate::updates::Published;
 use crate::{Reader, SchemaError, Writer, words};
 
@@ -153,10 +156,7 @@ impl Reader<'_> {
         let rows = self.all(SQL, [id.as_str()], |row| {
             let file = PackageFile {
                 file: row.get("file_id")?,
-                revision: RevisionId {
-                    update: update(row, "update_id")?,
-                    number: RevisionNumber(number(row, "number")?),
-                },
+                revision: revision(row)?,
                 title: row.get("title")?,
                 file_name: text(row, "file_name")?,
                 published_name: text(row, "published_name")?,
@@ -195,12 +195,7 @@ impl Reader<'_> {
             return refuse(Code::DescriptionTooLong, message);
         }
         let all = self.packages()?;
-        if let Some(other) = all.iter().find(|other| other.name.to_lowercase() == new.name.to_lowercase()) {
-            return refuse(
-                Code::NameInUse,
-                format!("package {} is called `{}` already", other.id, other.name),
-            );
-        }
+        free("package", &new.name, None, all.iter().map(|other| (&other.id, &*other.name)))?;
         let taken = |other: &&Package| new.source_dir.is_some() && other.source_dir == new.source_dir;
         if let Some(other) = all.iter().find(taken) {
             return refuse(
@@ -264,18 +259,7 @@ impl Writer<'_> {
         now: Timestamp,
     ) -> Result<PackageId, SchemaError> {
         self.check_new_package(new)?;
-        // Ids of deleted packages are not given again: the counter stands in `site`.
-        self.execute(
-            "INSERT INTO site (key, value) VALUES ('last_package', '1')
-             ON CONFLICT DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)",
-            [],
-        )?;
-        let sequence = self
-            .first("SELECT CAST(value AS INTEGER) FROM site WHERE key = 'last_package'", [], |row| {
-                Ok(row.get::<_, u32>(0)?)
-            })?
-            .ok_or_else(|| SchemaError::Value("last_package".to_owned()))?;
-        let id = PackageId::new(site, sequence);
+        let (id, sequence) = self.next_id(site)?;
         self.execute(
             "INSERT INTO package (package_id, sequence, name, description, source_dir, access, version, created, changed)
              VALUES (:id, :sequence, :name, :description, :source_dir, :access, 1, :now, :now)",

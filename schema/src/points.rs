@@ -351,17 +351,23 @@ impl Reader<'_> {
         }
         Ok(groups)
     }
+
+    /// Whether a name is free: points and groups of them are called by it alike.
+    fn is_no_point_or_group(&self, name: &str) -> Result<(), SchemaError> {
+        const SQL: &str =
+            "SELECT name FROM point WHERE name = ?1 UNION ALL SELECT name FROM point_group WHERE name = ?1";
+        if self.first(SQL, [name], |_| Ok(()))?.is_some() {
+            let message = format!("a distribution point or group is called `{name}` already");
+            return Err(Problem::new(Code::NameInUse, message).into());
+        }
+        Ok(())
+    }
 }
 
 impl Writer<'_> {
     /// A point on another machine.
     pub fn add_point(&self, name: &str, url: &str, role: PointRole) -> Result<i64, SchemaError> {
-        let taken = self.first("SELECT 1 FROM point WHERE name = ?1", [name], |_| Ok(()))?;
-        let group = self.first("SELECT 1 FROM point_group WHERE name = ?1", [name], |_| Ok(()))?;
-        if taken.or(group).is_some() {
-            let message = format!("a distribution point or group is called `{name}` already");
-            return Err(Problem::new(Code::NameInUse, message).into());
-        }
+        self.is_no_point_or_group(name)?;
         self.execute(
             "INSERT INTO point (name, url, role) VALUES (?1, ?2, ?3)",
             (name, url, role.to_string()),
@@ -421,14 +427,7 @@ impl Writer<'_> {
 
     /// The number of the next order: later ones are greater, also after a package was taken off and sent again.
     pub fn next_order(&self) -> Result<u64, SchemaError> {
-        self.execute(
-            "INSERT INTO site (key, value) VALUES ('last_order', '1')
-             ON CONFLICT DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)",
-            [],
-        )?;
-        const SQL: &str = "SELECT CAST(value AS INTEGER) AS value FROM site WHERE key = 'last_order'";
-        let order = self.first(SQL, [], |row| size(row, "value"))?;
-        order.ok_or_else(|| SchemaError::Value("last_order".to_owned()))
+        self.count("last_order")
     }
 
     /// Changes how a package is doing on a point. What is there whole is held from now on; what is to go is not any more.
@@ -457,12 +456,7 @@ impl Writer<'_> {
 
     /// Makes a group.
     pub fn create_point_group(&self, name: &str) -> Result<(), SchemaError> {
-        let point = self.first("SELECT 1 FROM point WHERE name = ?1", [name], |_| Ok(()))?;
-        let group = self.first("SELECT 1 FROM point_group WHERE name = ?1", [name], |_| Ok(()))?;
-        if point.or(group).is_some() {
-            let message = format!("a distribution point or group is called `{name}` already");
-            return Err(Problem::new(Code::NameInUse, message).into());
-        }
+        self.is_no_point_or_group(name)?;
         self.execute("INSERT INTO point_group (name) VALUES (?1)", [name])?;
         Ok(())
     }

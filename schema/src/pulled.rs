@@ -1,12 +1,12 @@
 //! Content that a point fetches because it is asked for: what a site gives out so, and what a point holds so.
 
 use catalog::digest::{Sha1Digest, Sha256Digest};
-use catalog::id::FileName;
+use catalog::id::{FileName, PackageId};
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::named_params;
 use serde::{Deserialize, Serialize};
 
-use crate::column::{sha1_or_none, sha256, size, text, time};
+use crate::column::{sha1, sha256, size, text, time};
 use crate::distribution::{ShelfRow, shelf_row};
 use crate::{Reader, SchemaError, Writer};
 
@@ -50,6 +50,23 @@ impl Reader<'_> {
         self.first(SQL, (content.0, point), shelf_row)
     }
 
+    /// At a site: contents that have this SHA-1; of two one may be somebody's forgery.
+    pub fn contents_of_sha1(&self, sha1: Sha1Digest) -> Result<Vec<Sha256Digest>, SchemaError> {
+        self.all("SELECT sha256 FROM content WHERE sha1 = ?1", [sha1.0], |row| sha256(row, "sha256"))
+    }
+
+    /// At a site: what a package has now under this name.
+    pub fn content_in_package(
+        &self,
+        package: &PackageId,
+        file_name: &FileName,
+    ) -> Result<Option<Sha256Digest>, SchemaError> {
+        const SQL: &str = "
+            SELECT sha256 FROM package_content
+             WHERE package_id = ?1 AND file_name = ?2 COLLATE NOCASE ORDER BY sha256 LIMIT 1";
+        self.first(SQL, (package.as_str(), file_name.as_str()), |row| sha256(row, "sha256"))
+    }
+
     /// At a site: links of one content; none where it is private.
     pub fn links_of(&self, content: Sha256Digest) -> Result<Vec<String>, SchemaError> {
         const SQL: &str = "
@@ -66,7 +83,7 @@ impl Reader<'_> {
         self.all(SQL, [], |row| {
             Ok(PulledRow {
                 sha256: sha256(row, "sha256")?,
-                sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
+                sha1: sha1(row, "sha1")?,
                 size: size(row, "size")?,
                 file_name: text(row, "file_name")?,
                 private: row.get("private")?,
@@ -112,12 +129,17 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The clock was seen, after it had leapt by so much since it was seen before: what was pulled is as old as it was then.
+    /// The clock was seen, after it had leapt by so much since it was seen before: what was pulled, or is not named, is as old as it
+    /// was then.
     /// Where it leapt back only what would have been used in the future moves.
     pub fn time_is_seen(&self, leapt: SignedDuration, now: Timestamp) -> Result<(), SchemaError> {
         let leapt = i64::try_from(leapt.as_millis()).unwrap_or_default();
         self.execute(
             "UPDATE pulled_content SET used = min(used + ?1, ?2) WHERE ?1 > 0 OR used > ?2",
+            (leapt, now.as_millisecond()),
+        )?;
+        self.execute(
+            "UPDATE unnamed_content SET since = min(since + ?1, ?2) WHERE ?1 > 0 OR since > ?2",
             (leapt, now.as_millisecond()),
         )?;
         self.execute(

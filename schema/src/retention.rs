@@ -4,10 +4,10 @@
 //! somebody holds, whatever came lately, and all that any of these bundles, needs or replaces. The newest document is
 //! always kept: row numbers then only grow, and downstream servers' anchors stay true.
 
-use catalog::id::{RevisionId, RevisionNumber};
+use catalog::id::RevisionId;
 use jiff::Timestamp;
 
-use crate::column::{number, size, update};
+use crate::column::{revision, size};
 use crate::{Reader, SchemaError, Writer};
 
 /// What could go.
@@ -54,11 +54,7 @@ impl Reader<'_> {
             garbage.all += 1;
             garbage.bytes += size(row, "size")?;
             if garbage.rows.len() < most {
-                let id = RevisionId {
-                    update: update(row, "update_id")?,
-                    number: RevisionNumber(number(row, "number")?),
-                };
-                garbage.rows.push((row.get("metadata_id")?, id));
+                garbage.rows.push((row.get("metadata_id")?, revision(row)?));
             }
             Ok(())
         })?;

@@ -7,6 +7,7 @@ use rusqlite::{Row, named_params};
 use serde::{Deserialize, Serialize};
 
 use crate::column::{number, text, time};
+use crate::names::free;
 use crate::{Reader, SchemaError, Writer};
 
 /// A task sequence as it is kept.
@@ -106,29 +107,14 @@ impl Reader<'_> {
 
     /// Whether a name is free, or belongs to `except` itself.
     pub fn check_sequence_name(&self, name: &str, except: Option<&PackageId>) -> Result<(), SchemaError> {
-        let lower = name.to_lowercase();
-        let taken = |row: &&SequenceRow| row.name.to_lowercase() == lower && Some(&row.id) != except;
-        if let Some(other) = self.sequences()?.iter().find(taken) {
-            let message = format!("task sequence {} is called `{}` already", other.id, other.name);
-            return Err(Problem::new(Code::NameInUse, message).into());
-        }
-        Ok(())
+        free("task sequence", name, except, self.sequences()?.iter().map(|row| (&row.id, &*row.name)))
     }
 }
 
 impl Writer<'_> {
     /// The next id of the site; ids of what was deleted are not given again.
     pub fn next_id(&self, site: &SiteCode) -> Result<(PackageId, u32), SchemaError> {
-        self.execute(
-            "INSERT INTO site (key, value) VALUES ('last_package', '1')
-             ON CONFLICT DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)",
-            [],
-        )?;
-        let number = self
-            .first("SELECT CAST(value AS INTEGER) FROM site WHERE key = 'last_package'", [], |row| {
-                Ok(row.get::<_, u32>(0)?)
-            })?
-            .ok_or_else(|| SchemaError::Value("last_package".to_owned()))?;
+        let number = self.count_id("last_package")?;
         Ok((PackageId::new(site, number), number))
     }
 

@@ -5,13 +5,13 @@
 //! the pass in the transaction that records it, and the anchor stands in the transaction that ends the pass. So a run that
 //! is cut anywhere goes on with what is pending, and asks nothing twice.
 
-use catalog::id::{RevisionId, RevisionNumber, UpdateId};
+use catalog::id::{RevisionId, UpdateId};
 use catalog::problem::Code;
 use jiff::Timestamp;
 use rusqlite::{Row, named_params};
 use serde::{Deserialize, Serialize};
 
-use crate::column::{json, number, text, to_json, update};
+use crate::column::{json, revision, text, to_json, update};
 use crate::{Reader, SchemaError, Writer, words};
 
 words! {
@@ -72,10 +72,6 @@ pub struct Unresolved {
     pub prerequisites: Vec<UpdateId>,
 }
 
-fn id(row: &Row<'_>) -> Result<RevisionId, SchemaError> {
-    Ok(RevisionId { update: update(row, "update_id")?, number: RevisionNumber(number(row, "number")?) })
-}
-
 fn anchor(row: &Row<'_>) -> Result<Anchor, SchemaError> {
     Ok(Anchor { anchor: row.get("anchor")?, filter: json(row, "filter")?.unwrap_or_default() })
 }
@@ -107,7 +103,7 @@ impl Reader<'_> {
         let Some(ends) = self.first(PASS, (source, scope.to_string(), endpoint), anchor)? else {
             return Ok(None);
         };
-        Ok(Some(Pass { ends, pending: self.all(PENDING, (source, scope.to_string()), id)? }))
+        Ok(Some(Pass { ends, pending: self.all(PENDING, (source, scope.to_string()), revision)? }))
     }
 
     /// What is set aside of a source.
@@ -115,7 +111,7 @@ impl Reader<'_> {
         const SQL: &str = "
             SELECT update_id, number, code, reason FROM server_quarantine WHERE source = ?1 ORDER BY update_id, number";
         self.all(SQL, [source], |row| {
-            Ok(Quarantined { id: id(row)?, code: text(row, "code")?, reason: row.get("reason")? })
+            Ok(Quarantined { id: revision(row)?, code: text(row, "code")?, reason: row.get("reason")? })
         })
     }
 
@@ -158,7 +154,7 @@ impl Reader<'_> {
                AND NOT EXISTS (SELECT 1 FROM metadata AS child WHERE child.update_id = relation.target)
              ORDER BY 1";
         Ok(Unresolved {
-            bundled: self.all(BUNDLED, [source], id)?,
+            bundled: self.all(BUNDLED, [source], revision)?,
             prerequisites: self.all(PREREQUISITES, [source], |row| update(row, "update_id"))?,
         })
     }
@@ -273,6 +269,7 @@ impl Writer<'_> {
 
 #[cfg(test)]
 mod tests {
+    use catalog::id::RevisionNumber;
     use catalog::limits::Limits;
 
     use super::*;

@@ -3,13 +3,13 @@
 use catalog::digest::Sha256Digest;
 use catalog::id::{FileName, PackageId};
 use catalog::image::ImageInfo;
-use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
 use rusqlite::{Row, named_params};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::column::{as_i64, json, sha256, size, text, time, to_json};
+use crate::names::free;
 use crate::{Reader, SchemaError, Writer};
 
 /// An OS upgrade package.
@@ -107,26 +107,12 @@ impl Reader<'_> {
 
     /// Whether a name of an OS upgrade package is free.
     pub fn check_image_name(&self, name: &str) -> Result<(), SchemaError> {
-        free(name, "OS upgrade package", self.images()?.iter().map(|row| (&row.id, &*row.name)))
+        free("OS upgrade package", name, None, self.images()?.iter().map(|row| (&row.id, &*row.name)))
     }
 
     /// Whether a name of an application is free.
     pub fn check_app_name(&self, name: &str) -> Result<(), SchemaError> {
-        free(name, "application", self.apps()?.iter().map(|row| (&row.id, &*row.name)))
-    }
-}
-
-fn free<'a>(
-    name: &str,
-    what: &str,
-    mut taken: impl Iterator<Item = (&'a PackageId, &'a str)>,
-) -> Result<(), SchemaError> {
-    let lower = name.to_lowercase();
-    match taken.find(|(_, other)| other.to_lowercase() == lower) {
-        None => Ok(()),
-        Some((id, other)) => {
-            Err(Problem::new(Code::NameInUse, format!("{what} {id} is called `{other}` already")).into())
-        }
+        free("application", name, None, self.apps()?.iter().map(|row| (&row.id, &*row.name)))
     }
 }
 

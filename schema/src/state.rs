@@ -8,7 +8,7 @@ use rusqlite::types::ValueRef;
 use crate::{Reader, SchemaError};
 
 /// What is dumped: a heading and a question whose columns and order are part of the text.
-const PARTS: [(&str, &str); 31] = [
+const PARTS: [(&str, &str); 32] = [
     ("update", "SELECT update_id, latest, declined, held, expired_at IS NOT NULL FROM update_item ORDER BY 1"),
     (
         "revision",
@@ -91,6 +91,7 @@ const PARTS: [(&str, &str); 31] = [
     ),
     ("client settings", "SELECT name, priority, chosen FROM client_settings ORDER BY 1"),
     ("pulled", "SELECT sha256, file_name, private FROM pulled_content ORDER BY 1"),
+    ("unnamed", "SELECT sha256, package_id, file_name, private FROM unnamed_content ORDER BY 1"),
     (
         "deployment",
         "SELECT d.deployment_id, d.sequence_id, c.name, d.purpose, d.options, d.package_id, d.content, d.places,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use crate::documents::NewDocument;
-use crate::licenses::{How, LicenseState, NewLicenseText};
+use crate::licenses::{How, LicenseState, LicenseText};
 use crate::packages::{Access, FileState, NewMember, NewPackage};
 use crate::updates::{NewFile, NewRevision, Published};
 use crate::{SchemaError, Store};
@@ -158,7 +158,7 @@ fn a_licence_is_about_a_text() {
         assert_eq!(state().await.unwrap(), LicenseState::Pending);
         assert_eq!(store.read(move |r| r.license_links(id, "en-us")).await.unwrap().len(), 1);
 
-        let text = |byte: u8, origin: &str| NewLicenseText {
+        let text = |byte: u8, origin: &str| LicenseText {
             sha256: Sha256Digest([byte; 32]),
             body: vec![byte],
             origin: origin.to_owned(),

@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use catalog::digest::Sha1Digest;
-use catalog::id::{RevisionId, RevisionNumber, UpdateId};
+use catalog::id::{RevisionId, UpdateId};
 use jiff::Timestamp;
 use rusqlite::named_params;
 use uuid::Uuid;
 
-use crate::column::{number, sha1_or_none, size, text, time, update};
+use crate::column::{revision, sha1, size, text, time, update};
 use crate::{Reader, SchemaError, Writer};
 
 /// Which catalog this is. Another database is another one, and places in time of the one mean nothing in the other.
@@ -56,6 +56,7 @@ pub struct Offered {
 }
 
 /// A file that a downstream server asked for, and that is no content yet.
+#[cfg(test)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedFile {
     /// Which.
@@ -232,7 +233,7 @@ impl Reader<'_> {
                 UNION ALL
                 SELECT sha1, 1, language FROM metadata_license WHERE metadata_id = ?1 AND sha1 IS NOT NULL)
              GROUP BY sha1 ORDER BY min(part), min(position)";
-        self.all(SQL, [row], sha1)
+        self.all(SQL, [row], |row| sha1(row, "sha1"))
     }
 
     /// Where Microsoft has a file, as upstreams say.
@@ -284,6 +285,7 @@ impl Reader<'_> {
     }
 
     /// What downstream servers wait for, longest first.
+    #[cfg(test)]
     pub fn wanted_files(&self) -> Result<Vec<WantedFile>, SchemaError> {
         const SQL: &str = "
             SELECT sha1, asked_by, asked, first_at FROM wanted_file
@@ -291,21 +293,13 @@ impl Reader<'_> {
              ORDER BY first_at, sha1";
         self.all(SQL, [], |row| {
             Ok(WantedFile {
-                sha1: sha1(row)?,
+                sha1: sha1(row, "sha1")?,
                 asked_by: row.get("asked_by")?,
                 asked: size(row, "asked")?,
                 first_at: time(row, "first_at")?,
             })
         })
     }
-}
-
-fn revision(row: &rusqlite::Row<'_>) -> Result<RevisionId, SchemaError> {
-    Ok(RevisionId { update: update(row, "update_id")?, number: RevisionNumber(number(row, "number")?) })
-}
-
-fn sha1(row: &rusqlite::Row<'_>) -> Result<Sha1Digest, SchemaError> {
-    sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))
 }
 
 impl Writer<'_> {

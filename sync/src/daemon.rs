@@ -141,6 +141,7 @@ impl Daemon {
         }
         parts.push(tokio::spawn(mending::keep(site.clone(), doubts, wait(stopped.clone()))));
         parts.push(tokio::spawn(mending::verify(site.clone(), wait(stopped.clone()))));
+        parts.push(tokio::spawn(mending::later::keep(site.clone(), wait(stopped.clone()))));
         let congestion_control = Some(settings.server.congestion_control.clone());
         let server = server.with_congestion_control(congestion_control.filter(|name| !name.is_empty()));
         let server = Arc::new(server);
@@ -154,7 +155,7 @@ impl Daemon {
         }
         let admin_tls = settings.admin.listen_tls();
         if !tls_listeners.is_empty() || admin_tls.is_some() {
-            match tls::identity(&settings) {
+            match tls::identity_at_start(&settings, clock::now()) {
                 Ok(config) => drop(site.identity.set(Arc::new(ArcSwap::from_pointee(config)))), // the first
                 Err(problem) if settings.certificate_from_site() => {
                     info!("{problem}: the site is asked for it")

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::admin::{Answer, Caller, Work};
 use crate::clock;
-use crate::site::Site;
+use crate::site::{Site, own};
 use crate::tasks::{Key, Progress};
 
 /// What was written.
@@ -38,8 +38,9 @@ pub struct Written {
 /// Exports as a task.
 ///
 /// # Errors
-/// `NAME_IN_USE` where the file exists; those of the database and the disk.
+/// `NAME_IN_USE` where the file exists, `INVALID_OPTION` inside the site's own data; those of the database and the disk.
 pub async fn start(site: &Arc<Site>, file: PathBuf, caller: &Caller) -> Result<Work, Problem> {
+    own::outside(&site.settings(), &file)?;
     if file.exists() {
         let message = format!("`{}` exists, and an export never writes over a file", file.display());
         return Err(Problem::new(Code::NameInUse, message).help("name another file, or remove that one"));

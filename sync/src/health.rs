@@ -45,8 +45,7 @@ impl Looking {
         });
         let found = under_way.await;
         looked.under_way = None;
-        let usage =
-            found.map_err(|died| Problem::of(Code::Internal, &died))?.map_err(crate::site::problem)?;
+        let usage = found.map_err(|died| Problem::of(Code::Internal, &died))??;
         looked.last = Some((Instant::now(), usage));
         Ok(usage)
     }

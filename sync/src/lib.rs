@@ -20,6 +20,7 @@ pub mod device;
 pub mod device_plane;
 pub mod download;
 pub mod export;
+pub mod find;
 pub mod fixture;
 mod health;
 pub mod import;

@@ -1,11 +1,13 @@
 //! Content that was asked for and could not be served, or whose turn it is to be read again: it is looked at, offered no more
-//! where it is bad, and fetched again once.
+//! where it is bad, and fetched again.
 //!
 //! ```text
 //! server ──Doubts──▶ look ──good──▶ nothing
-//!                     └──missing, bad──▶ off the shelf ──▶ site: a task for one of its packages
+//!                     └──missing, bad──▶ off the shelf ──▶ site: a task for one of its packages, later another ([`later`])
 //!                                                     └──▶ point: its site is told, and orders it anew (points/job.rs, `Mend`)
 //! ```
+
+pub mod later;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +21,8 @@ use jiff::Timestamp;
 use tracing::{error, info};
 
 use crate::admin::{Answer, Caller};
-use crate::blocking::blocking;
 use crate::clock;
-use crate::packages::content::{forget_missing, set_aside};
+use crate::packages::content::{forget_missing, read_again, set_aside};
 use crate::packages::{self, refill};
 use crate::site::{Site, problem};
 use crate::tasks::Key;
@@ -98,8 +99,7 @@ async fn look_or_say(site: &Arc<Site>, content: Sha256Digest) {
 async fn look(site: &Arc<Site>, content: Sha256Digest) -> Result<(), Problem> {
     let row = site.read(move |r| r.content(content)).await?;
     let Some(row) = row else { return Ok(()) };
-    let library = site.library.clone();
-    let verdict = blocking(move || Ok(library.verify(content))).await?;
+    let (verdict, seen) = read_again(site, content).await?;
     let packages = site.read(move |r| r.packages_with(content)).await?;
     let mut aside = Ok(());
     match verdict {
@@ -110,36 +110,44 @@ async fn look(site: &Arc<Site>, content: Sha256Digest) -> Result<(), Problem> {
         }
         Err(error) if !error.is_damage() => return Err(problem(error)),
         // A disk that does not let go of it keeps nobody from fetching it again.
-        Ok(Verdict::Corrupt { .. }) | Err(_) => aside = set_aside(site, content).await,
+        Ok(Verdict::Corrupt { .. }) | Err(_) => aside = set_aside(site, content, seen).await,
+    }
+    // Somebody has brought a good one while it was read.
+    if site.read(move |r| r.has_content(content)).await? {
+        return aside;
     }
     error!(content.sha256 = %content, "{content} was lost or damaged, and is served no more");
     if !site.settings().dp.is_site() {
         site.point.look_again();
     } else if let Some(package) = packages.into_iter().next() {
-        tokio::spawn(mend(site.clone(), package, content));
+        tokio::spawn(mend(site.clone(), package, vec![content]));
     } else {
         error!(content.sha256 = %content, "no deployment package has {content}: it cannot be fetched again by itself");
     }
     aside
 }
 
-/// Fetches it again for one of the packages that have it; then all of them have it again.
-async fn mend(site: Arc<Site>, package: PackageId, content: Sha256Digest) {
+/// Fetches what a package lacks of `contents` again; then all packages that have them have them again.
+async fn mend(site: Arc<Site>, package: PackageId, contents: Vec<Sha256Digest>) {
+    let what = match contents.as_slice() {
+        [one] => one.to_string(),
+        several => format!("{} contents", several.len()),
+    };
     for _ in 0..TRIES {
-        let (id, working) = (package.clone(), site.clone());
+        let (id, working, lacking) = (package.clone(), site.clone(), contents.clone());
         let caller = Caller { who: "mending".to_owned(), dry_run: false };
         let work = |progress| async move {
-            let filled = refill(&working, &id, vec![content], &caller, &progress).await?;
+            let filled = refill(&working, &id, lacking, &caller, &progress).await?;
             Answer::partly(&filled.body, filled.problem)
         };
-        let key = Key::new(&packages::key(&package), &format!("mend {content}"), false);
-        match site.tasks.start("mend", format!("fetch {content} again"), key, work).await {
+        let key = Key::new(&packages::key(&package), &format!("mend {what}"), false);
+        match site.tasks.start("mend", format!("fetch {what} again"), key, work).await {
             Err(busy) if busy.code == Code::TaskBusy => tokio::time::sleep(PAUSE).await,
-            Err(problem) => return error!("{content} cannot be fetched again: {problem}"),
-            Ok(task) => return info!("task {} fetches {content} again for package {package}", task.0),
+            Err(problem) => return error!("{what} cannot be fetched again: {problem}"),
+            Ok(task) => return info!("task {} fetches {what} again for package {package}", task.0),
         }
     }
-    error!("{content} is not fetched again: something else is done to package {package} all the time");
+    error!("{what} is not fetched again: something else is done to package {package} all the time");
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use catalog::problem::Problem;
 use dp::client::TakenFrom;
 use dp::library::Usage;
+use dp::peers::Sharing;
 use dp::server::tally::Tally;
 use dp::server::{Outcome, Pulled, Refusal, Served, Source};
 
@@ -27,6 +28,7 @@ struct Facts {
     stored_bytes: u64,
     free_bytes: u64,
     tasks: u64,
+    peers: Option<Sharing>,
 }
 
 /// All numbers of a site.
@@ -42,6 +44,7 @@ pub(crate) async fn of(site: &Arc<Site>, usage: Usage) -> Result<String, Problem
         stored_bytes: usage.bytes,
         free_bytes: usage.free,
         tasks: site.tasks.running().len() as u64,
+        peers: site.settings().dp.is_site().then(|| site.locations.sharing()),
     };
     let none = Pulled::default();
     let pulled = site.point.pulls.get().map_or(&none, |pulls| &pulls.counts);
@@ -62,6 +65,12 @@ fn text(facts: &Facts, served: &Served, pulled: &Pulled, taken: &Tally<{ TakenFr
     out.gauge("spsync_content_stored_bytes", "Their bytes.", facts.stored_bytes);
     out.gauge("spsync_content_free_bytes", "Bytes free on that file system.", facts.free_bytes);
     out.gauge("spsync_tasks_running", "Tasks that work now.", facts.tasks);
+    if let Some(Sharing { devices, contents, distrusted }) = &facts.peers {
+        out.gauge("spsync_peers", "Devices that share what they hold.", devices);
+        out.gauge("spsync_peer_contents", "Different contents that they share.", contents);
+        let help = "Devices that nobody is sent to, because others found them lying.";
+        out.gauge("spsync_peers_distrusted", help, distrusted.len());
+    }
 
     out.family("spsync_requests", "counter", "Requests answered, by who served and how they ended.");
     for source in Source::ALL {
@@ -161,7 +170,13 @@ mod tests {
     #[test]
     fn the_text_is_open_metrics() {
         let served = Served::default();
-        let facts = Facts { version: "1.2.3", started: 1.5, last_sync: Some(2.0), ..Facts::default() };
+        let facts = Facts {
+            version: "1.2.3",
+            started: 1.5,
+            last_sync: Some(2.0),
+            peers: Some(Sharing { devices: 41, contents: 97, distrusted: Vec::new() }),
+            ..Facts::default()
+        };
         served.groups.row(Some("a \"b\" \\c"));
         let taken = Tally::default();
         taken.row(Some("LYON")).add(2, 7);
@@ -177,6 +192,9 @@ mod tests {
             text.contains("spsync_group_taken_bytes_total{group=\"LYON\",source=\"saved\"} 9\n"),
             "{text}"
         );
+        for gauge in ["spsync_peers 41", "spsync_peer_contents 97", "spsync_peers_distrusted 0"] {
+            assert!(text.contains(&format!("\n{gauge}\n")), "{text}");
+        }
         assert!(text.ends_with("\n# EOF\n"));
         assert!(text.contains("\nspsync_build_info{version=\"1.2.3\"} 1\n"), "{text}");
         assert!(text.contains("\nspsync_start_time_seconds 1.5\n"), "{text}");

@@ -3,6 +3,7 @@
 //! Whoever holds a [`Site`] holds the site lock: there is one at a time, the daemon or one command.
 
 mod lock;
+pub mod own;
 
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -88,16 +89,15 @@ impl Site {
         let content = settings.content_dir();
         let min_free = settings.download.min_free;
         let (store, library) = blocking(move || {
-            let store = Store::open(&database, readers).map_err(problem)?;
-            let library = Library::open(&content, dp::library::Settings { min_free }).map_err(problem)?;
+            let store = Store::open(&database, readers)?;
+            let library = Library::open(&content, dp::library::Settings { min_free })?;
             Ok((store, library))
         })
         .await?;
         // A process may have died between taking content in and recording it; or it may have known that a file is bad of which
         // the disk did not let go.
-        let (believing, recorded) =
-            (library.clone(), store.read(|r| r.content_digests()).await.map_err(problem)?);
-        blocking(move || believing.believe_only(&recorded).map_err(problem)).await?;
+        let (believing, recorded) = (library.clone(), store.read(|r| r.content_digests()).await?);
+        blocking(move || Ok(believing.believe_only(&recorded)?)).await?;
         let code = settings.site.code.clone();
         let wanted = code.clone();
         let point = settings.dp.name.clone();
@@ -109,8 +109,7 @@ impl Site {
                 w.name_default_group(code.as_str())?;
                 Ok(code)
             })
-            .await
-            .map_err(problem)?;
+            .await?;
         if kept != code {
             let message = format!("this site was started as `{kept}`, and a site keeps its code");
             return Err(
@@ -187,7 +186,7 @@ impl Site {
         &self,
         question: impl FnOnce(&Reader<'_>) -> Result<T, SchemaError> + Send + 'static,
     ) -> Result<T, Problem> {
-        self.store.read(question).await.map_err(problem)
+        Ok(self.store.read(question).await?)
     }
 
     /// One transaction, durable when it returns.
@@ -198,7 +197,7 @@ impl Site {
         &self,
         change: impl FnOnce(&Writer<'_>) -> Result<T, SchemaError> + Send + 'static,
     ) -> Result<T, Problem> {
-        self.store.write(change).await.map_err(problem)
+        Ok(self.store.write(change).await?)
     }
 
     /// One transaction; where `dry_run`, it is undone, and the answer is what would have come of it.
@@ -316,9 +315,7 @@ fn prepare(data_dir: &Path) -> Result<(), Problem> {
     };
     // Others have no business in here: licence decisions, the database, keys to come.
     std::fs::DirBuilder::new().recursive(true).mode(0o750).create(data_dir).map_err(failed)?;
-    let probe = data_dir.join(format!(".writable-{}", std::process::id()));
-    File::create(&probe).map_err(failed)?;
-    std::fs::remove_file(&probe).map_err(failed)
+    own::try_writing(data_dir).map_err(failed)
 }
 
 /// The name of a user, for the audit; the number where it has none.

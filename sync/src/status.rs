@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use catalog::problem::Problem;
 use dp::client::TakenFrom;
+use dp::peers::Sharing;
 use dp::server::tally::Tally;
 use dp::server::{Refusal, Served, Source};
 use jiff::Timestamp;
@@ -16,7 +17,7 @@ use crate::blocking::blocking;
 use crate::point::PointStatus;
 use crate::points::delivered::{self, Groups};
 use crate::points::{self, ShownPoint};
-use crate::site::{Site, problem};
+use crate::site::Site;
 use crate::{clock, point};
 
 /// What `spsync status` shows.
@@ -59,6 +60,9 @@ pub struct Status {
     /// Bytes that clients say they took, by their boundary group and by kind of source, since this process started.
     #[serde(default)]
     pub taken: Groups,
+    /// Clients that share what they hold; `None` where no daemon of a site hears of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peers: Option<Sharing>,
     /// Distribution points on other machines.
     #[serde(default)]
     pub points: Vec<ShownPoint>,
@@ -127,6 +131,12 @@ pub struct Content {
     pub bytes: u64,
     /// Bytes free on that file system.
     pub free_bytes: u64,
+    /// Bad files that were set aside: they go after a week, or when their room is wanted.
+    #[serde(default)]
+    pub aside: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub aside_bytes: u64,
 }
 
 /// One screen about everything.
@@ -139,7 +149,7 @@ pub async fn of(site: &Arc<Site>) -> Result<Status, Problem> {
     let catalog = crate::updates::counts(site).await?;
     let packages = site.read(|r| r.packages()).await?.len();
     let library = site.library.clone();
-    let usage = blocking(move || library.usage().map_err(problem)).await?;
+    let (usage, aside) = blocking(move || Ok((library.usage()?, library.aside()?))).await?;
     let mut warnings = Vec::new();
     let is_site = settings.dp.is_site();
     let mut points = points::all(site).await?;
@@ -148,6 +158,7 @@ pub async fn of(site: &Arc<Site>) -> Result<Status, Problem> {
     let mut point = (!is_site).then(|| site.point.status(&settings.dp.site));
     if let Some(point) = &mut point {
         point.on_demand = point::demand::status(site).await?;
+        point.unnamed = point::unnamed::status(site).await?;
     }
     if let Some(problem) = point.as_ref().and_then(|point| point.problem.as_ref()) {
         warnings.push(format!("the site {} cannot be asked: {problem}", settings.dp.site));
@@ -174,6 +185,7 @@ pub async fn of(site: &Arc<Site>) -> Result<Status, Problem> {
     points.iter().for_each(|shown| delivered::add(&mut all, &shown.served));
     Ok(Status {
         delivered: all,
+        peers: site.serving_since.get().filter(|_| is_site).map(|_| site.locations.sharing()),
         taken: groups_of(&site.locations.taken, &TakenFrom::ALL.map(|kind| kind.name())),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         site: site.code().to_string(),
@@ -185,7 +197,13 @@ pub async fn of(site: &Arc<Site>) -> Result<Status, Problem> {
         last_ok,
         next_run: crate::daemon::next_run(&settings, clock::now()),
         catalog,
-        content: Content { blobs: usage.blobs, bytes: usage.bytes, free_bytes: usage.free },
+        content: Content {
+            blobs: usage.blobs,
+            bytes: usage.bytes,
+            free_bytes: usage.free,
+            aside: aside.files,
+            aside_bytes: aside.bytes,
+        },
         packages,
         served_contents: site.shelf.load().contents.len(),
         served: site.serving_since.get().map(|since| ServedNow::of(&site.served, *since)),

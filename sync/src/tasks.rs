@@ -20,7 +20,6 @@ use tracing::{info, warn};
 
 use crate::admin::{Answer, Event};
 use crate::clock;
-use crate::site::problem;
 
 /// How often watchers hear of progress, at most.
 const TELL: Duration = Duration::from_millis(200);
@@ -91,8 +90,7 @@ impl Tasks {
             return joined;
         }
         let kind = kind.to_owned();
-        let task =
-            self.store.write(move |w| w.begin_task(&kind, &title, clock::now())).await.map_err(problem)?;
+        let task = self.store.write(move |w| w.begin_task(&kind, &title, clock::now())).await?;
         let id = task.id;
         let (state, _) = watch::channel(task);
         let progress = Progress {
@@ -220,7 +218,7 @@ impl Tasks {
     /// # Errors
     /// Those of the database.
     pub async fn list(&self, limit: u32) -> Result<Vec<Task>, Problem> {
-        let mut tasks = self.store.read(move |r| r.tasks(limit)).await.map_err(problem)?;
+        let mut tasks = self.store.read(move |r| r.tasks(limit)).await?;
         for task in &mut tasks {
             self.freshen(task);
         }
@@ -235,8 +233,7 @@ impl Tasks {
         let mut task = self
             .store
             .read(move |r| r.task(id))
-            .await
-            .map_err(problem)?
+            .await?
             .ok_or_else(|| Problem::new(Code::TaskNotFound, format!("there is no task {id}")))?;
         self.freshen(&mut task);
         Ok(task)

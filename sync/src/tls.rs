@@ -383,6 +383,33 @@ fn files(settings: &Settings) -> (PathBuf, PathBuf) {
     }
 }
 
+/// The same at the start. Certificate and key are two files: a machine that lost its power between their renames has a pair that does not fit
+/// together, and the authority to make another.
+///
+/// # Errors
+/// Those of [`identity`], where the files are somebody else's, or others may read the key.
+pub fn identity_at_start(settings: &Settings, now: Timestamp) -> Result<ServerConfig, Problem> {
+    let (certificate, key) = files(settings);
+    let is_ours = settings.tls.cert_file.is_empty() && has_authority(settings);
+    match identity(settings) {
+        Err(problem) if is_ours && certificate.exists() && key.exists() && !others_may_read(&key) => {
+            error!("{problem}: another certificate is made");
+            renew(settings, &[], now).map_err(|cause| problem.because(cause.to_string()))?;
+            identity(settings)
+        }
+        shown => shown,
+    }
+}
+
+/// Whether it may be read by anybody but us.
+fn others_may_read(key: &Path) -> bool {
+    mode(key) & 0o077 != 0
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).map(|found| found.mode()).unwrap_or_default()
+}
+
 /// What listeners show now.
 ///
 /// # Errors
@@ -396,9 +423,9 @@ pub fn identity(settings: &Settings) -> Result<ServerConfig, Problem> {
         ));
     }
     let refuse = |what: String| Problem::new(Code::TlsInvalid, what);
-    let mode = std::fs::metadata(&key).map(|found| found.mode()).unwrap_or_default();
-    if mode & 0o077 != 0 {
-        return Err(refuse(format!("`{}` may be read by others (mode {:o})", key.display(), mode & 0o777)));
+    if others_may_read(&key) {
+        let mode = mode(&key) & 0o777;
+        return Err(refuse(format!("`{}` may be read by others (mode {mode:o})", key.display())));
     }
     let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&certificate).and_then(Iterator::collect);
     let chain = chain.map_err(|error| {
@@ -513,6 +540,43 @@ mod tests {
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o640);
         std::fs::set_permissions(file("server.key"), open).unwrap();
         assert_eq!(identity(&settings).unwrap_err().code, Code::TlsInvalid);
+    }
+
+    /// The power went between the renames of a renewal, or the disk was full.
+    #[test]
+    fn a_pair_that_does_not_fit_together_is_made_anew_where_it_is_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        assert_eq!(identity_at_start(&settings, now).unwrap_err().code, Code::TlsNotSetUp, "nothing is made");
+        let made = init(&settings, "XYZ", &["site01.example".to_owned()], now).unwrap();
+        let file = |name: &str| folder.path().join("tls").join(name);
+        let another = || KeyPair::generate().unwrap().serialize_pem();
+        write_private(&file("server.key"), another().as_bytes()).unwrap();
+        assert_eq!(identity(&settings).unwrap_err().code, Code::TlsInvalid);
+        identity_at_start(&settings, now).unwrap();
+        identity(&settings).unwrap();
+        assert_eq!(about(&settings).unwrap().unwrap().names, made.names);
+
+        write_private(&file("server.key"), another().as_bytes()).unwrap();
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o640);
+        std::fs::set_permissions(file("server.key"), open).unwrap();
+        assert_eq!(
+            identity_at_start(&settings, now).unwrap_err().code,
+            Code::TlsInvalid,
+            "others may read it"
+        );
+        write_private(&file("server.key"), another().as_bytes()).unwrap();
+        let mut theirs = settings.clone();
+        theirs.tls.cert_file = file("server.pem").display().to_string();
+        theirs.tls.key_file = file("server.key").display().to_string();
+        assert_eq!(identity_at_start(&theirs, now).unwrap_err().code, Code::TlsInvalid, "an operator's");
+        std::fs::remove_file(file("ca.key")).unwrap();
+        assert_eq!(
+            identity_at_start(&settings, now).unwrap_err().code,
+            Code::TlsInvalid,
+            "nobody can sign it"
+        );
     }
 
     #[test]

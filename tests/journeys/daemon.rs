@@ -158,22 +158,26 @@ async fn systemd_hears_of_readiness_reload_and_stop() {
         tokio::process::Command::new("kill").args([name, &id]).status().await.unwrap();
     };
     // The watchdog's own messages come in between.
-    let hear = async |wanted: &str| {
+    let mut all = Vec::new();
+    let hear = async |all: &mut Vec<String>, wanted: &str| {
         let mut buffer = [0; 256];
         loop {
             let heard = tokio::time::timeout(Duration::from_secs(20), socket.recv(&mut buffer)).await;
             let text = String::from_utf8_lossy(&buffer[..heard.expect(wanted).unwrap()]).into_owned();
+            all.push(text.clone());
             if text.contains(wanted) {
                 return text;
             }
         }
     };
-    hear("READY=1").await;
+    hear(&mut all, "READY=1").await;
     signal("-HUP").await;
-    assert!(hear("RELOADING=1").await.contains("MONOTONIC_USEC="));
-    hear("READY=1").await;
-    hear("WATCHDOG=1").await;
+    assert!(hear(&mut all, "RELOADING=1").await.contains("MONOTONIC_USEC="));
+    hear(&mut all, "READY=1").await;
+    if !all.iter().any(|text| text.contains("WATCHDOG=1")) {
+        hear(&mut all, "WATCHDOG=1").await;
+    }
     signal("-TERM").await;
-    hear("STOPPING=1").await;
+    hear(&mut all, "STOPPING=1").await;
     assert_eq!(daemon.wait().await.unwrap().code(), Some(0));
 }

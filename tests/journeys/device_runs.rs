@@ -273,6 +273,8 @@ async fn setup_is_told_what_the_step_says_and_no_secret_stays() {
         &at("secrets.toml"),
         "sealed-1 = \"ABCDE-12345-FGHIJ-67890-KLMNO\"\nsealed-2 = \"hunter2hunter2\"\n",
     );
+    std::fs::set_permissions(at("secrets.toml"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .expect("it is ours");
     let text = format!(
         "format = 1\nname = \"Upgrade\"\nkind = \"custom\"\n\
          [[step]]\ntype = \"set-variable\"\nname = \"secret\"\nvariable = \"Word\"\nhidden_value = \"sealed-2\"\n\

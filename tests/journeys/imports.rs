@@ -138,6 +138,8 @@ async fn what_is_exported_is_imported_elsewhere_as_the_same_catalog() {
     };
     one.ok(&["updates", "import", &source.to_string_lossy()]).await;
     let cabinet = one.folder.path().join("export.cab").to_string_lossy().into_owned();
+    let own = one.folder.path().join("site/export.cab").to_string_lossy().into_owned();
+    one.refused("INVALID_OPTION", &["updates", "export", &own]).await;
     let planned = one.ok(&["--dry-run", "updates", "export", &cabinet]).await;
     assert!(!std::path::Path::new(&cabinet).exists());
     let written = one.ok(&["updates", "export", &cabinet]).await;

@@ -47,22 +47,43 @@ async fn downstream(of: &TestSite) -> TestSite {
 #[tokio::test]
 async fn a_synchronisation_killed_fifty_times_ends_like_an_undisturbed_one() {
     let upstream = upstream().await;
-    let undisturbed = downstream(&upstream).await;
+    // Two at once, as those will be that are killed.
+    let (undisturbed, twin) = (downstream(&upstream).await, downstream(&upstream).await);
     let began = Instant::now();
-    let report = undisturbed.ok(&["now"]).await;
+    let (report, _) = tokio::join!(undisturbed.ok(&["now"]), twin.ok(&["now"]));
     let whole = began.elapsed();
     let fetched =
         |report: &serde_json::Value, list: &str| report["servers"][0][list]["fetched"].as_u64().unwrap_or(0);
     assert!(fetched(&report, "updates") >= 500, "{report:#}");
     let expected = undisturbed.dump().await;
+    assert_eq!(twin.dump().await, expected, "nobody disturbed either of them");
     println!("undisturbed: {whole:?}, {} lines of state", expected.lines().count());
 
-    let mut rng = TestRng::new(0x5eed);
+    let half = kills() / 2;
+    let (one, two) = tokio::join!(
+        killed_and_ended(&upstream, &expected, whole, 0x5eed, kills() - half),
+        killed_and_ended(&upstream, &expected, whole, 0x5eee, half),
+    );
+    let in_the_middle = one + two;
+    println!("{} kills, {in_the_middle} of them with a part of the documents recorded", kills());
+    assert!(in_the_middle > 5, "moments are spread over the whole");
+}
+
+/// Sites one after the other that are killed so often in all, each of which ends as `expected`. How often a part of the documents
+/// was recorded.
+async fn killed_and_ended(
+    upstream: &TestSite,
+    expected: &str,
+    whole: Duration,
+    seed: u64,
+    kills: u32,
+) -> u32 {
+    let mut rng = TestRng::new(seed);
     let (mut killed, mut sites, mut in_the_middle) = (0_u32, 0, 0);
-    while killed < kills() {
+    while killed < kills {
         sites += 1;
-        let mut site = downstream(&upstream).await;
-        while killed < kills() {
+        let mut site = downstream(upstream).await;
+        while killed < kills {
             // By turns: the command that does the work is killed, or the daemon that it asks.
             let daemon = killed % 2 == 1;
             if daemon {
@@ -97,8 +118,6 @@ async fn a_synchronisation_killed_fifty_times_ends_like_an_undisturbed_one() {
         let again = site.ok(&["now"]).await;
         assert_eq!(again["servers"][0]["unchanged"], true, "{again:#}");
     }
-    println!(
-        "{killed} kills of {sites} sites, {in_the_middle} of them with a part of the documents recorded"
-    );
-    assert!(in_the_middle > 5, "moments are spread over the whole");
+    println!("{killed} kills of {sites} sites");
+    in_the_middle
 }

@@ -40,7 +40,8 @@ struct World {
     rome: tokio::sync::Mutex<Machine>,
     honest: TestDevice,
     liar: TestDevice,
-    key: String,
+    /// Keys of two devices.
+    keys: [String; 2],
     /// In the package, of two pieces; of many; in no package.
     contents: [PublishedEsd; 3],
 }
@@ -138,8 +139,9 @@ impl World {
         }
         let blobs = liar.folder.path().join("device/blobs").join(&first[..2]);
         break_after_the_first_piece(&blobs.join(&first));
-        // Light clients share the key of one enrolled device: it is what they report with, and opens nothing.
-        let key = honest.key();
+        // Light clients share the keys of two enrolled devices: it is what they report with, and opens nothing.
+        let other = TestDevice::enrolled(&site, "desk-3", "127.62.1.11").await;
+        let keys = [honest.key(), other.key()];
         for esd in &contents {
             site.origin.fault(&esd.path, Fault::Slow(2 * MIB));
         }
@@ -148,7 +150,7 @@ impl World {
         }
         site.stop_daemon().await;
         let rome = tokio::sync::Mutex::new(rome);
-        Self { site, lyon, rome, honest, liar, key, contents }
+        Self { site, lyon, rome, honest, liar, keys, contents }
     }
 }
 
@@ -177,7 +179,8 @@ struct Sharing {
 
 impl Sharing {
     fn start(device: &TestDevice) -> Self {
-        let mut command = device.command(&["-v", "client", "share"]);
+        // What a desk sends at most is another story, and so is how many it takes at once.
+        let mut command = device.command(&["-v", "client", "share", "--max-rate", "1GiB/s"]);
         let mut process = command.stderr(Stdio::piped()).spawn().expect("the program runs");
         let mut lines = BufReader::new(process.stderr.take().expect("it is piped")).lines();
         let log = Arc::<Mutex<String>>::default();
@@ -214,7 +217,9 @@ struct Told {
 /// What all clients share.
 struct Stage {
     url: url::Url,
-    key: String,
+    keys: [String; 2],
+    /// Of those who meet the liar each is a device of its own: the word of one is not enough.
+    scouts: AtomicUsize,
     contents: [PublishedEsd; 3],
     folder: tempfile::TempDir,
     told: Mutex<Told>,
@@ -229,10 +234,11 @@ impl Stage {
         let content = esd.fingerprint.sha256;
         let offered = self.offered(client.address, content).await;
         let dir = self.folder.path().join(client.number.to_string());
+        let scouted = client.part == Part::Scout && self.scouts.fetch_add(1, Ordering::Relaxed) % 2 == 1;
         let settings = ClientSettings {
             allow_networks: vec!["127.0.0.0/8".parse().expect("a network")],
             address: Some(client.address),
-            key: Some(DeviceKey::new(&self.key)),
+            key: Some(DeviceKey::new(&self.keys[usize::from(scouted)])),
             // The point that dies does not come back.
             before_cloud: Duration::from_millis(100),
             ..ClientSettings::new(self.url.clone(), dir.clone())
@@ -311,7 +317,8 @@ impl Stage {
 async fn play(world: &World, clients: &[Client]) -> Told {
     let stage = Arc::new(Stage {
         url: world.site.url.parse().expect("an address"),
-        key: world.key.clone(),
+        keys: world.keys.clone(),
+        scouts: AtomicUsize::new(0),
         contents: world.contents.clone(),
         folder: tempfile::tempdir().expect("a folder"),
         told: Mutex::default(),

@@ -55,8 +55,12 @@ async fn no_package_peer_then_cloud() {
     let served = third.fetch(&content).await;
     assert_eq!(served.last(), Some(&("cloud".to_owned(), size)), "{served:?}");
 
-    // A key that was taken back opens nothing, and what was announced with it is forgotten in time.
+    // A key that was taken back opens nothing, and what was announced with it is forgotten at once.
+    let shared = async || site.ok(&["status"]).await["peers"].clone();
+    assert_eq!(shared().await, serde_json::json!({ "devices": 1, "contents": 1, "distrusted": [] }));
     site.ok(&["--yes", "key", "revoke", "desk-7"]).await;
+    assert_eq!(shared().await, serde_json::json!({ "devices": 0, "contents": 0, "distrusted": [] }));
+    assert!(!offered().await, "nobody is sent to it");
     assert_eq!(report(&key, said(1)).await, 401);
     let announce = support::http()
         .post(format!("{}/peers/announce", site.url))

@@ -227,6 +227,8 @@ async fn a_point_enrols_is_sent_a_package_and_serves_it_without_its_site() {
         (&json!("success"), "success")
     );
     assert_eq!(rome.get(&content).await.as_deref(), Some(bytes.as_slice()));
+    site.refused("DP_PULL_RING", &["--dry-run", "dp", "set", "lyon", "pull_from=site,rome"]).await;
+    site.refused("DP_PULL_RING", &["dp", "set", "lyon", "pull_from=rome"]).await;
     // What describes the content names the other point too, to whoever asks at the first.
     let also = format!("http://127.0.0.7:1{content}");
     let head = http().head(format!("{}{content}", lyon.url)).send().await.unwrap();

@@ -94,7 +94,7 @@ async fn a_private_package_is_not_there_for_strangers() {
     site.ok(&["package", "set", "p", "access=public"]).await;
     assert_eq!(statuses().await, [200; 6]);
     let served = site.ok(&["status"]).await["served"].clone();
-    assert_eq!(served["refused"]["forbidden"], 15, "{served}");
+    assert_eq!(served["refused"]["forbidden"], 16, "{served}");
     assert!(served["bytes"]["distribution-point"].as_u64().unwrap() > 0, "{served}");
 
     site.ok(&["package", "set", "p", "access=private"]).await;

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use support::{TestDevice, TestSite, Way, free_port};
+use support::{TestDevice, TestSite, Way, free_port, http};
 
 use crate::points::{Machine, spawn, state, token, until};
 
@@ -103,5 +103,22 @@ async fn private_content_is_fetched_over_tls_at_the_site_and_at_a_point() {
     let gave: Vec<_> =
         served.iter().filter(|one| one["bytes"] != 0).filter_map(|one| one["name"].as_str()).collect();
     assert_eq!((gave, &fetched["private"]), (vec!["lyon"], &json!(true)), "{fetched}");
+
+    // A point whose key was taken back opens it to nobody from then on, whoever has a key: also when it starts without its site.
+    let key = device.key();
+    let opens = async || {
+        let asked = http().get(format!("{}/content/{content}", lyon.url));
+        asked.bearer_auth(dp::client::content_key(&key)).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(opens().await, 200);
+    site.start_daemon().await;
+    site.ok(&["--yes", "key", "revoke", "lyon", "--point"]).await;
+    until("it opens nothing", async || opens().await == 404).await;
+    site.kill_daemon().await;
+    lyon.stop().await;
+    lyon.start().await;
+    let asked = http().get(format!("{}/content/{content}", lyon.url));
+    let asked = asked.bearer_auth(dp::client::content_key(&key));
+    assert_eq!(asked.send().await.unwrap().status(), 404);
     lyon.stop().await;
 }

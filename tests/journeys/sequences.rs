@@ -157,6 +157,7 @@ async fn an_export_leaves_the_feature_update_out_and_an_import_needs_it_again() 
     site.ok(&["ts", "create", "Up", "--upgrade", "--feature-update", &update]).await;
     let zip = path(&site, "up.zip");
     site.refused("EXPORT_NAME", &["ts", "export", "Up", "--to", &path(&site, "up.tar")]).await;
+    site.refused("INVALID_OPTION", &["ts", "export", "Up", "--to", &path(&site, "site/up.zip")]).await;
     let exported = site.ok(&["ts", "export", "Up", "--to", &zip]).await;
     assert_eq!(texts(&exported["left_out"]), ["XYZ00001 step 2: its feature updates"]);
     let bytes = std::fs::read(&zip).unwrap();

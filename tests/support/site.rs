@@ -73,11 +73,12 @@ pub fn program() -> PathBuf {
     program
 }
 
-/// What a foreign HTTP client sees.
+/// What a foreign HTTP client sees, by plain HTTP: it trusts nobody, and so reads no roots of trust, which takes longer than what
+/// it is for.
 pub fn http() -> reqwest::Client {
     // The second call of a process finds it there: as good as the first.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().build().expect("a client of defaults")
+    reqwest::Client::builder().no_proxy().tls_certs_only([]).build().expect("a client of defaults")
 }
 
 impl TestSite {

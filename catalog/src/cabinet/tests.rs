@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-#[path = "../../tests/support/lzx.rs"]
+#[path = "../../tests/formats/support/lzx.rs"]
 mod lzx;
 
 fn made(method: CompressionType, files: &[(&str, Vec<u8>)]) -> Vec<u8> {

@@ -86,6 +86,13 @@ impl std::fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
+/// An error with a code is shown as it says.
+impl<E: Coded + 'static> From<E> for Problem {
+    fn from(error: E) -> Self {
+        error.problem()
+    }
+}
+
 /// An error that knows its stable code. Every error that can reach a user implements it.
 pub trait Coded: std::error::Error {
     /// The code of this error.

@@ -357,6 +357,9 @@ impl Cache {
         let parts = self.parts(arriving)?;
         let all = self.list()?;
         let with_parts: Vec<_> = all.iter().chain(parts.iter().map(|(shown, _)| shown)).cloned().collect();
+        // What the disk could not hold if all of this went makes nothing go.
+        let most = with_parts.iter().map(|one| one.size).sum::<u64>().saturating_add(self.library.free()?);
+        let limits = CacheLimits { size: limits.size.filter(|_| coming <= most), ..limits };
         let mut removed = choose(&with_parts, limits, coming, everything, now);
         if dry_run {
             return Ok(removed);
@@ -390,7 +393,7 @@ fn is_private(card: &Result<Option<Card>, ()>) -> bool {
     !matches!(card, Ok(Some(card)) if !card.private)
 }
 
-/// What is to go. Pure.
+/// What is to go. Where what comes could not have room within the limit, nothing goes for it: its size may be anybody's word. Pure.
 fn choose(
     all: &[CachedContent],
     limits: CacheLimits,
@@ -402,13 +405,15 @@ fn choose(
     let mut free: Vec<_> = all.iter().filter(|one| one.pinned_by.is_empty() && idle(one) >= YOUNG).collect();
     free.sort_by_key(|one| (std::cmp::Reverse(idle(one)), one.content));
     let mut bytes = all.iter().map(|one| one.size).sum::<u64>().saturating_add(coming);
+    let stays = bytes - free.iter().map(|one| one.size).sum::<u64>().min(bytes);
+    let limit = limits.size.filter(|size| coming == 0 || stays <= *size);
     let mut removed = Vec::new();
     for one in free {
         let why = if everything {
             Why::All
         } else if limits.age.is_some_and(|age| idle(one) >= age) {
             Why::Age
-        } else if limits.size.is_some_and(|size| bytes > size) {
+        } else if limit.is_some_and(|size| bytes > size) {
             Why::Size
         } else {
             continue;

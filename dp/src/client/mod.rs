@@ -50,7 +50,7 @@ pub use self::kept::{Kept, discard, kept};
 pub use self::key::{DeviceKey, content_key, is_unread};
 pub use self::pins::{hold, release};
 use self::reach::Reach;
-pub use self::share::{ShareSettings, share};
+pub use self::share::{SharePace, ShareSettings, share};
 use crate::library::LibraryError;
 use crate::server::LocationsAnswer;
 use crate::transfer::{self, At, Doing, FetchError, Job, Known, Policy, Progress, Served, SourceKind};

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Coded as _};
@@ -11,8 +11,9 @@ use tokio::task::JoinSet;
 use tracing::debug;
 use url::Url;
 
-use super::{ClientError, ClientSettings, LARGEST_ANSWER};
-use crate::peers::ReportRequest;
+use super::share::LEAST_RATE;
+use super::{ClientError, ClientSettings, LARGEST_ANSWER, away};
+use crate::peers::{ReportRequest, Weight};
 use crate::server::{Location, LocationKind};
 use crate::transfer::fault::Fault;
 use crate::transfer::web::{Bearer, Proxy, Web, WebPolicy, as_folder};
@@ -102,9 +103,11 @@ impl<'a> Reach<'a> {
         }
     }
 
-    /// As for points, but in less time: a machine in the same building answers at once or is gone.
-    fn peer_web(&self, peer: &Url) -> Result<Arc<Web>, ClientError> {
+    /// As for points, but in less time: a machine in the same building answers at once or is gone. `least_rate` is what it has to
+    /// give.
+    fn peer_web(&self, peer: &Url, least_rate: u64) -> Result<Arc<Web>, ClientError> {
         let policy = WebPolicy {
+            least_rate,
             trusted_hosts: peer.host_str().map(str::to_owned).into_iter().collect(),
             redirect_hosts: Some(Vec::new()),
             local_address: self.settings.address,
@@ -119,11 +122,25 @@ impl<'a> Reach<'a> {
     /// else is asked without.
     pub(super) fn sources(&self, locations: &[Location], private: bool) -> Result<Vec<Source>, ClientError> {
         let may = |location: &&Location| !private || location.kind == LocationKind::DistributionPoint;
-        let asked = locations.iter().filter(may).take(MOST_LOCATIONS);
-        asked.map(|location| self.source(location, private)).collect()
+        let asked: Vec<_> = locations.iter().filter(may).take(MOST_LOCATIONS).collect();
+        let least_rate = self.least_rate(&asked, Instant::now());
+        asked.into_iter().map(|location| self.source(location, private, least_rate)).collect()
     }
 
-    /// Tells the site of peers that did not give what they promised. Whether it listens does not matter here.
+    /// What peers have to give. A slow one is better than none, and than a wide line; where a point of the client's own network is
+    /// ready it is left.
+    fn least_rate(&self, locations: &[&Location], now: Instant) -> u64 {
+        let away = away::of(&self.settings.dir);
+        let is_ready = |location: &&Location| {
+            location.kind == LocationKind::DistributionPoint
+                && matches!(location.why.as_str(), "this-computer" | "same-subnet" | "same-group")
+                && self.join(&location.url).is_ok_and(|url| !away.is_away(&url, now))
+        };
+        if locations.iter().any(is_ready) { LEAST_RATE } else { WebPolicy::default().least_rate }
+    }
+
+    /// Tells the site of peers that did not give what they promised, with this device's key where it may be shown: without, it
+    /// counts for this machine only. Not of those that were busy or slow. Whether the site listens does not matter here.
     pub(super) async fn report(
         &self,
         content: Sha256Digest,
@@ -141,10 +158,12 @@ impl<'a> Reach<'a> {
         let mut running = JoinSet::new();
         for (kind, at, code) in sources {
             let (SourceKind::Peer, At::Url(url)) = (kind, at) else { continue };
-            let Some(peer) = socket_address(url) else { continue };
+            let Some(peer) = socket_address(url).filter(|_| Weight::of(code.name()).is_some()) else {
+                continue;
+            };
             let report = ReportRequest { content, peer, fault: code.to_string() };
             let (Ok(url), Ok(web), Ok(json)) =
-                (self.join("peers/report"), self.web(None, false), serde_json::to_vec(&report))
+                (self.join("peers/report"), self.site(), serde_json::to_vec(&report))
             else {
                 continue;
             };
@@ -157,12 +176,12 @@ impl<'a> Reach<'a> {
         running.join_all().await;
     }
 
-    fn source(&self, location: &Location, private: bool) -> Result<Source, ClientError> {
+    fn source(&self, location: &Location, private: bool, least_rate: u64) -> Result<Source, ClientError> {
         let url =
             self.join(&location.url).map_err(|what| ClientError::Answer { site: self.shown(), what })?;
         let at_the_site = url.host() == self.base.host();
         let (kind, web) = match location.kind {
-            LocationKind::Peer => (SourceKind::Peer, self.peer_web(&url)?),
+            LocationKind::Peer => (SourceKind::Peer, self.peer_web(&url, least_rate)?),
             LocationKind::DistributionPoint if private => {
                 (SourceKind::DistributionPoint, self.web_with(&url, self.content_key_for(&url))?)
             }
@@ -202,5 +221,34 @@ mod tests {
         ] {
             assert_eq!(shown(site, plain, to), expected, "{site} {plain} {to}");
         }
+    }
+
+    #[test]
+    fn a_slow_peer_is_left_only_for_a_point_of_the_own_network() {
+        use LocationKind::{Cloud, DistributionPoint, Peer};
+        let dir = tempfile::tempdir().unwrap();
+        let settings = ClientSettings::new("http://site:8530".parse().unwrap(), dir.path().to_owned());
+        let (reach, now) = (Reach::new(&settings), Instant::now());
+        let location = |(kind, why, url): (LocationKind, &str, &str)| Location {
+            kind,
+            name: "x".to_owned(),
+            url: url.to_owned(),
+            why: why.to_owned(),
+            reason: String::new(),
+        };
+        let peer = (Peer, "same-subnet", "http://10.0.0.9:8533/content/x");
+        for (beside, expected) in [
+            (peer, 1024),
+            ((Cloud, "upstream", "http://cloud/x"), 1024),
+            ((DistributionPoint, "neighbour", "http://dp1/content/x"), 1024),
+            ((DistributionPoint, "same-group", "http://dp1/content/x"), LEAST_RATE),
+            ((DistributionPoint, "same-subnet", "/content/x"), LEAST_RATE),
+        ] {
+            let all = [location(peer), location(beside)];
+            assert_eq!(reach.least_rate(&all.each_ref(), now), expected, "{beside:?}");
+        }
+        away::of(dir.path()).saw(&"http://dp1/content/y".parse().unwrap(), false, now);
+        let all = [location(peer), location((DistributionPoint, "same-group", "http://dp1/content/x"))];
+        assert_eq!(reach.least_rate(&all.each_ref(), now), 1024, "it could not be reached a moment ago");
     }
 }

@@ -1,8 +1,11 @@
 //! Serving to other clients what this one holds, and saying so to the site.
 //!
 //! The content comes from the client's own library through the same server as that of a distribution point: only verified
-//! files, by digest, and never what came as private. The site is told every few minutes; when sharing ends it is told that too, and if that is lost the
-//! announcement ends by itself.
+//! files, by digest, and never what came as private. The site is told every few minutes, and soon after something came or went
+//! ([`Saying`]); when sharing ends it is told that too, and if that is lost the announcement ends by itself.
+//!
+//! A desk takes no more others at once than it can give enough ([`takers`]): the rest is told to come back later, and goes
+//! elsewhere.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
@@ -23,6 +26,8 @@ use crate::transfer::fault::Fault;
 /// Other clients that are served at once, and connections of one of them: a desk is no server.
 const MOST_CONNECTIONS: usize = 16;
 const MOST_PER_CLIENT: usize = 2;
+/// Bytes per second below which a client leaves a peer, where a point of its own network is ready.
+pub(super) const LEAST_RATE: u64 = 512 << 10;
 /// The most that is announced; the site takes no more.
 const MOST_ANNOUNCED: usize = 4_096;
 /// When to try again after the site has not answered, and bounds for what it asks for.
@@ -30,6 +35,21 @@ const RETRY: Duration = Duration::from_secs(60);
 const SHORTEST: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_secs(600);
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How soon the site hears of what came or went.
+#[derive(Debug, Clone, Copy)]
+pub struct SharePace {
+    /// How often the folder is looked at.
+    pub look: Duration,
+    /// The shortest time between two announcements.
+    pub apart: Duration,
+}
+
+impl Default for SharePace {
+    fn default() -> Self {
+        Self { look: Duration::from_secs(5), apart: Duration::from_secs(30) }
+    }
+}
 
 /// What a client needs to share.
 #[derive(Debug, Clone)]
@@ -40,6 +60,8 @@ pub struct ShareSettings {
     pub listen: SocketAddr,
     /// Bytes per second of all that is sent together.
     pub max_rate: Option<u64>,
+    /// How soon the site hears of changes.
+    pub pace: SharePace,
     /// Where what others are given is counted.
     pub served: Arc<Served>,
 }
@@ -60,7 +82,7 @@ pub async fn share(
     let address = listener.local_addr().map_err(failed)?;
     let shelf = Arc::new(ArcSwap::from_pointee(Shelf::default()));
     let limits = ServerLimits {
-        max_connections: MOST_CONNECTIONS,
+        max_connections: takers(settings.max_rate),
         max_connections_per_client: MOST_PER_CLIENT,
         rate_limit: settings.max_rate,
         shutdown_grace: Duration::from_secs(10),
@@ -75,21 +97,30 @@ pub async fn share(
     }));
     ready(address);
     let site = Reach::new(&settings.client);
+    let (started, mut saying, mut last_held) = (Instant::now(), Saying::new(settings.pace), Vec::new());
     tokio::pin!(stop);
     loop {
-        let held = held(&cache).await?;
-        shelf.store(Arc::new(shelf_of(&held)));
-        let contents: Vec<_> = held.iter().map(|(content, _)| *content).take(MOST_ANNOUNCED).collect();
-        let pause = match announce(&site, address.port(), contents).await {
-            Ok(announced) => Duration::from_secs(announced.again_in_seconds).clamp(SHORTEST, LONGEST),
-            Err(fault) => {
-                warn!("the site {} took no announcement: {fault}", site.shown());
-                RETRY
+        let now_held = held(&cache).await?;
+        if now_held != last_held {
+            shelf.store(Arc::new(shelf_of(&now_held)));
+            last_held = now_held;
+        }
+        let contents: Vec<_> = last_held.iter().map(|(content, _)| *content).take(MOST_ANNOUNCED).collect();
+        if saying.is_due(&contents, started.elapsed()) {
+            match announce(&site, address.port(), contents.clone()).await {
+                Ok(said) => {
+                    let again = Duration::from_secs(said.again_in_seconds).clamp(SHORTEST, LONGEST);
+                    saying.said(contents, jittered(again), started.elapsed());
+                }
+                Err(fault) => {
+                    warn!("the site {} took no announcement: {fault}", site.shown());
+                    saying.failed(jittered(RETRY), started.elapsed());
+                }
             }
-        };
+        }
         tokio::select! {
             () = &mut stop => break,
-            () = tokio::time::sleep(jittered(pause)) => {}
+            () = tokio::time::sleep(settings.pace.look) => {}
         }
     }
     if let Err(fault) = announce(&site, address.port(), Vec::new()).await {
@@ -97,6 +128,43 @@ pub async fn share(
     }
     let _ = end.send(());
     serving.await.map_err(ClientError::Stopped)
+}
+
+/// How many others are served at once: each gets twice what it would leave us for, of what may be sent in all.
+fn takers(max_rate: Option<u64>) -> usize {
+    let most = max_rate.map_or(MOST_CONNECTIONS as u64, |rate| rate / (2 * LEAST_RATE));
+    most.clamp(1, MOST_CONNECTIONS as u64) as usize
+}
+
+/// When the site is told what is held: when it wants to hear it again, and when that changed, but not too often. Pure.
+#[derive(Debug)]
+struct Saying {
+    pace: SharePace,
+    last: Option<Vec<Sha256Digest>>,
+    /// When it is due whatever is held, and the earliest that it is because something changed.
+    again: Duration,
+    changed: Duration,
+}
+
+impl Saying {
+    fn new(pace: SharePace) -> Self {
+        Self { pace, last: None, again: Duration::ZERO, changed: Duration::ZERO }
+    }
+
+    fn is_due(&self, held: &[Sha256Digest], now: Duration) -> bool {
+        now >= self.again || (now >= self.changed && self.last.as_deref() != Some(held))
+    }
+
+    /// The site took it, and wants to hear it again after `again`.
+    fn said(&mut self, held: Vec<Sha256Digest>, again: Duration, now: Duration) {
+        self.last = Some(held);
+        (self.again, self.changed) = (now + again, now + self.pace.apart.min(again));
+    }
+
+    /// It did not, and is left alone for `retry`.
+    fn failed(&mut self, retry: Duration, now: Duration) {
+        (self.again, self.changed) = (now + retry, now + retry);
+    }
 }
 
 /// From nine to eleven tenths: devices that started together do not stay together.
@@ -138,4 +206,48 @@ async fn announce(site: &Reach<'_>, port: u16, contents: Vec<Sha256Digest>) -> R
     let answer = web.tell(&url, message, DEADLINE, LARGEST_ANSWER).await?;
     serde_json::from_slice(&answer)
         .map_err(|error| invalid(format!("its answer cannot be understood: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_are_served_that_each_gets_enough() {
+        for (rate, expected) in [
+            (None, 16),
+            (Some(20 << 20), 16),
+            (Some(4 << 20), 4),
+            (Some(1 << 20), 1),
+            (Some(1), 1),
+            (Some(0), 1),
+        ] {
+            assert_eq!(takers(rate), expected, "{rate:?}");
+        }
+    }
+
+    #[test]
+    fn changes_are_said_soon_and_not_too_often() {
+        let seconds = Duration::from_secs;
+        let [one, two] = [1, 2].map(|seed| Sha256Digest([seed; 32]));
+        let mut saying = Saying::new(SharePace::default());
+        assert!(saying.is_due(&[], Duration::ZERO), "what it said before it was stopped may be wrong");
+        saying.said(vec![], seconds(300), Duration::ZERO);
+        for (held, now, expected) in [
+            (&[][..], 29, false),
+            (&[one][..], 5, false),
+            (&[one], 29, false),
+            (&[one], 30, true),
+            (&[], 299, false),
+            (&[], 300, true),
+        ] {
+            assert_eq!(saying.is_due(held, seconds(now)), expected, "{held:?} at {now}");
+        }
+        saying.said(vec![one, two], seconds(300), seconds(30));
+        assert!(!saying.is_due(&[one], seconds(59)) && saying.is_due(&[one], seconds(60)), "evicted");
+        assert!(!saying.is_due(&[one, two], seconds(329)), "nothing new");
+        saying.failed(seconds(60), seconds(60));
+        assert!(!saying.is_due(&[one], seconds(119)) && saying.is_due(&[one], seconds(120)));
+        assert!(saying.is_due(&[one, two], seconds(120)), "the site may have forgotten it");
+    }
 }

@@ -4,11 +4,13 @@
 //! nobody has recorded is read before it is believed, once.
 
 use std::collections::{HashMap, HashSet};
+use std::fs;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use catalog::digest::Sha256Digest;
 
-use super::{Library, LibraryError, Verdict};
+use super::{Library, LibraryError, Verdict, changed};
 
 /// Why a content is not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,5 +83,25 @@ impl Library {
         let here = self.names()?;
         self.inner.doubts.unrecorded(here.into_iter().filter(|digest| !recorded.contains(digest)));
         Ok(())
+    }
+
+    /// What is here, is not among the `recorded`, and came more than `age` before `now`: whoever was to record it is gone.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn unrecorded(
+        &self,
+        recorded: &HashSet<Sha256Digest>,
+        age: Duration,
+        now: SystemTime,
+    ) -> Result<Vec<Sha256Digest>, LibraryError> {
+        let mut all = self.names()?;
+        all.retain(|digest| {
+            !recorded.contains(digest)
+                && fs::symlink_metadata(self.blob(*digest)).is_ok_and(|found| {
+                    found.is_file() && now.duration_since(changed(&found)).is_ok_and(|old| old > age)
+                })
+        });
+        Ok(all)
     }
 }

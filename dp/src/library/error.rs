@@ -64,13 +64,18 @@ impl LibraryError {
     /// Whether it says that the bytes are lost: what stands there is no file of ours, or the disk cannot read it. Anything else,
     /// as too many open files, says nothing about them.
     pub fn is_damage(&self) -> bool {
-        let unreadable = Some(rustix::io::Errno::IO.raw_os_error());
         match self {
             Self::Corrupt { .. } => true,
-            Self::Io { source, .. } => source.raw_os_error() == unreadable,
+            Self::Io { source, .. } => is_loss(source),
             _ => false,
         }
     }
+}
+
+/// The same of reading an open file: the disk cannot, or the file has become shorter.
+pub(crate) fn is_loss(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+        || error.kind() == io::ErrorKind::UnexpectedEof
 }
 
 impl Coded for LibraryError {

@@ -10,9 +10,12 @@
 //! file. Names are made of digests that we computed: no client and no upstream names a path. Everything here blocks;
 //! async callers use a blocking thread.
 
+mod aside;
 mod doubt;
 mod error;
 mod growth;
+mod holders;
+mod identity;
 mod maps;
 mod parts;
 mod sidecar;
@@ -28,14 +31,19 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use catalog::digest::{Checker, Fingerprint, Mismatch, Sha256Digest, Wanted};
 use rustix::fs::OFlags;
 
+pub use aside::Aside;
 use doubt::Doubts;
+pub(crate) use error::is_loss;
 pub use error::{Damage, LibraryError};
 pub use growth::{Grown, Growth};
+use holders::Holders;
+pub(crate) use holders::KeepsOpen;
+pub use identity::Identity;
 pub use parts::Part;
 pub use staged::{Appended, Note, Staged};
 use whole::Temporary;
@@ -58,6 +66,7 @@ struct Inner {
     dir: PathBuf,
     settings: Settings,
     doubts: Doubts,
+    holders: Holders,
 }
 
 /// Proof that content is in the library. Only committing, ingesting and finding make one.
@@ -90,47 +99,6 @@ pub struct StoredFile {
     pub size: u64,
     /// Which file it is.
     pub identity: Identity,
-}
-
-/// What tells a file from another one under the same name, and from itself before it was changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    device: u64,
-    inode: u64,
-    mode: u32,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-    /// Names. Who takes one away, or gives the file another one, changes `changed` as well.
-    names: u64,
-}
-
-impl Identity {
-    /// What an open file is now. One system call that follows no path, at a fifth of the price of one that does.
-    pub(crate) fn now(file: &File) -> Option<Self> {
-        let found = rustix::fs::fstat(file).ok()?;
-        Some(Self {
-            device: found.st_dev,
-            inode: found.st_ino,
-            mode: found.st_mode,
-            size: found.st_size as u64,
-            modified: (found.st_mtime, found.st_mtime_nsec as i64),
-            changed: (found.st_ctime, found.st_ctime_nsec as i64),
-            names: found.st_nlink as u64,
-        })
-    }
-
-    pub(crate) fn of(found: &fs::Metadata) -> Self {
-        Self {
-            device: found.dev(),
-            inode: found.ino(),
-            mode: found.mode(),
-            size: found.len(),
-            modified: (found.mtime(), found.mtime_nsec()),
-            changed: (found.ctime(), found.ctime_nsec()),
-            names: found.nlink(),
-        }
-    }
 }
 
 /// What reading content again found.
@@ -172,19 +140,21 @@ pub struct Usage {
 }
 
 impl Library {
-    /// Opens or creates the library in `dir`, and sweeps what a crash may have left: temporary files, side files without
-    /// content. Staged files stay: they are resumed.
+    /// Opens or creates the library in `dir`, and sweeps what a crash may have left, temporary files and side files without
+    /// content, and what was set aside long ago. Staged files stay: they are resumed.
     ///
     /// # Errors
     /// [`LibraryError::Io`].
     pub fn open(dir: &Path, settings: Settings) -> Result<Self, LibraryError> {
-        let library =
-            Self { inner: Arc::new(Inner { dir: dir.to_owned(), settings, doubts: Doubts::default() }) };
+        let (dir, doubts, holders) = (dir.to_owned(), Doubts::default(), Holders::default());
+        let library = Self { inner: Arc::new(Inner { dir, settings, doubts, holders }) };
+        let dir = &library.inner.dir;
         for name in ["blobs", "hashes", "maps", "staging", "quarantine"] {
             let path = dir.join(name);
             fs::create_dir_all(&path).map_err(LibraryError::io("create", &path))?;
         }
         library.sweep()?;
+        let _ = library.forget_aside(SystemTime::now()); // a disk that does not let go of it holds up nobody
         Ok(library)
     }
 
@@ -242,14 +212,6 @@ impl Library {
         Staged::open(self.clone(), wanted)
     }
 
-    /// Drops what was staged for `wanted`.
-    ///
-    /// # Errors
-    /// [`LibraryError::Io`].
-    pub fn abandon(&self, wanted: &Wanted) -> Result<(), LibraryError> {
-        staged::remove(&self.inner.dir, wanted)
-    }
-
     /// Whether these very bytes are here: by SHA-256 only, because two contents may share a SHA-1. What nobody has recorded
     /// ([`Self::believe_only`]) is read first.
     pub fn find(&self, wanted: &Wanted) -> Option<Stored> {
@@ -265,8 +227,10 @@ impl Library {
     /// [`LibraryError::Corrupt`], [`LibraryError::Io`].
     pub fn open_content(&self, digest: Sha256Digest) -> Result<Option<StoredFile>, LibraryError> {
         let Some((file, found)) = self.open_plain(digest)? else { return Ok(None) };
-        if let Some(known) = sidecar::size(&self.fanned("hashes", digest))
-            && known != found.len()
+        let side = self.fanned("hashes", digest);
+        if sidecar::size(&side).is_some_and(|known| known != found.len())
+            // Only now all of it is read: one that does not check says nothing about the content.
+            && sidecar::read(&side).is_some_and(|print| print.sha256 == digest && print.size != found.len())
         {
             return Err(LibraryError::Corrupt { digest, what: Damage::Size });
         }
@@ -379,44 +343,31 @@ impl Library {
         temporary.appear().map(|()| Placement::Copied)
     }
 
-    /// Reads content again and compares.
+    /// Reads content again and compares. What was computed of good content is written down anew where that is wrong or lost.
     ///
     /// # Errors
     /// [`LibraryError::Io`], [`LibraryError::Corrupt`] where it is no plain file.
     pub fn verify(&self, digest: Sha256Digest) -> Result<Verdict, LibraryError> {
         let Some((file, _)) = self.open_plain(digest)? else { return Ok(Verdict::Missing) };
-        let actual = hash(&file, &self.blob(digest))?.sha256;
-        Ok(if actual == digest { Verdict::Good } else { Verdict::Corrupt { actual } })
-    }
-
-    /// Takes bad content out of use, and keeps it for whoever wants to know what happened.
-    ///
-    /// # Errors
-    /// [`LibraryError::Io`].
-    pub fn set_aside(&self, digest: Sha256Digest) -> Result<(), LibraryError> {
-        // Where it cannot be moved, nobody takes it for what its name says all the same.
-        self.inner.doubts.bad(digest);
-        let (path, aside) = (self.blob(digest), self.inner.dir.join("quarantine").join(digest.to_string()));
-        match fs::rename(&path, &aside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(LibraryError::io("set aside", &path)(error));
-            }
-            _ => {}
+        let print = hash(&file, &self.blob(digest))?;
+        if print.sha256 != digest {
+            return Ok(Verdict::Corrupt { actual: print.sha256 });
         }
-        remove_if_there(&self.fanned("hashes", digest))?;
-        remove_if_there(&self.fanned("maps", digest))?;
-        sync_folder_if_there(&path)?;
-        self.inner.doubts.end(digest);
-        Ok(())
+        let side = self.fanned("hashes", digest);
+        if sidecar::read(&side).as_ref() != Some(&print) {
+            let _ = sidecar::write(&side, &print); // the content is good all the same
+        }
+        Ok(Verdict::Good)
     }
 
-    /// Removes content.
+    /// Removes content. Whoever has it open without sending it lets go of it: only then the disk has its room.
     ///
     /// # Errors
     /// [`LibraryError::Io`].
     pub fn remove(&self, digest: Sha256Digest) -> Result<(), LibraryError> {
         let path = self.blob(digest);
         remove_if_there(&path)?;
+        self.inner.holders.let_go(digest);
         self.inner.doubts.end(digest);
         remove_if_there(&self.fanned("hashes", digest))?;
         remove_if_there(&self.fanned("maps", digest))?;
@@ -493,6 +444,11 @@ fn hash(file: &File, path: &Path) -> Result<Fingerprint, LibraryError> {
 
 /// What is younger may be another process's work of this moment: a client opens its library for every fetch.
 const LEFT_OVER_AFTER: Duration = Duration::from_secs(600);
+
+/// When a file was changed last in any way, its name included.
+fn changed(found: &fs::Metadata) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(found.ctime()).unwrap_or_default())
+}
 
 fn is_left_over(path: &Path) -> bool {
     let modified = fs::symlink_metadata(path).and_then(|found| found.modified());

@@ -64,6 +64,14 @@ impl Library {
         matches!(hold(part), Ok(None))
     }
 
+    /// Drops what has arrived of `wanted`, unless a transfer works on it; whether it is gone.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn abandon(&self, wanted: &Wanted) -> Result<bool, LibraryError> {
+        Part::at(staged::path_of(&self.inner.dir, wanted)).map_or(Ok(true), |part| self.drop_part(&part))
+    }
+
     /// Drops it, unless a transfer works on it; whether it is gone. Who sends what has arrived of it has it open.
     ///
     /// # Errors

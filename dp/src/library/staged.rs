@@ -85,12 +85,6 @@ pub(super) fn is_staged_name(name: &str) -> bool {
     })
 }
 
-pub(super) fn remove(dir: &Path, wanted: &Wanted) -> Result<(), LibraryError> {
-    let path = path_of(dir, wanted);
-    remove_if_there(&path)?;
-    remove_if_there(&path.with_extension("json"))
-}
-
 /// Whether the open file still has this name.
 pub(super) fn is_named(file: &File, path: &Path) -> bool {
     are_same(file.metadata(), fs::metadata(path))
@@ -139,7 +133,7 @@ impl Staged {
             }
         }
         let needed = wanted.size - checker.seen();
-        let (free, kept) = (library.free()?, library.inner.settings.min_free);
+        let (free, kept) = (library.free_for(needed)?, library.inner.settings.min_free);
         if needed > 0 && needed.saturating_add(kept) > free {
             return Err(LibraryError::Full { needed, free, kept });
         }

@@ -130,7 +130,7 @@ fn what_a_crash_leaves_is_swept() {
     let stored = put(&library, &data);
     let name = stored.digest().to_string();
     let (room, hashes) = (folder.path().join("blobs").join(&name[..2]), folder.path().join("hashes"));
-    let old = std::time::SystemTime::now() - Duration::from_secs(3_600);
+    let old = SystemTime::now() - Duration::from_secs(3_600);
     let left = |path: PathBuf, bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
         File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
@@ -153,8 +153,9 @@ fn what_a_crash_leaves_is_swept() {
     fs::remove_file(hashes.join(&name[..2]).join(&name)).unwrap();
     assert_eq!(again.fingerprint(stored.digest()).unwrap().unwrap().sha256, stored.digest());
     assert!(hashes.join(&name[..2]).join(&name).exists());
-    // And one that does not check is not believed.
+    // And one that does not check is not believed, whatever it says.
     fs::write(hashes.join(&name[..2]).join(&name), b"SPSYNCH1garbage").unwrap();
+    assert!(again.open_content(stored.digest()).unwrap().is_some());
     assert_eq!(again.fingerprint(stored.digest()).unwrap().unwrap().size, 1_000);
 }
 
@@ -368,4 +369,118 @@ fn what_is_placed_is_whole_whoever_places_it_too() {
     assert!(left.exists(), "it may be at work");
     let names: Vec<_> = fs::read_dir(elsewhere.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
     assert_eq!(names.len(), 2, "{names:?}");
+}
+
+/// A bit of a side file has fallen over: the content is good, is served, and is not read again for each that asks.
+#[test]
+fn a_side_file_that_is_wrong_withholds_nothing() {
+    let (folder, library) = library();
+    let data = bytes(1, 300_000);
+    let digest = put(&library, &data).digest();
+    let side = folder.path().join("hashes").join(&digest.to_string()[..2]).join(digest.to_string());
+    let whole = fs::read(&side).unwrap();
+    for at in [8, 30, whole.len() - 1] {
+        let mut wrong = whole.clone();
+        wrong[at] ^= 1;
+        fs::write(&side, &wrong).unwrap();
+        assert!(library.open_content(digest).unwrap().is_some(), "it says nothing about the content");
+        assert_eq!(library.verify(digest).unwrap(), Verdict::Good);
+        assert!(fs::read(&side).unwrap() == whole, "what was computed is written down");
+    }
+    fs::remove_file(&side).unwrap();
+    assert_eq!(library.verify(digest).unwrap(), Verdict::Good);
+    assert!(fs::read(&side).unwrap() == whole);
+}
+
+#[test]
+fn what_was_set_aside_goes_in_time_and_for_whoever_wants_its_room() {
+    let (folder, library) = library();
+    let (one, other) = (bytes(1, 10_000), bytes(2, 20_000));
+    for data in [&one, &other] {
+        let digest = put(&library, data).digest();
+        library.set_aside(digest).unwrap();
+    }
+    let strange = folder.path().join("quarantine/of somebody else");
+    fs::write(&strange, "x").unwrap();
+    let now = SystemTime::now();
+    let days = |days: u64| Duration::from_secs(days * 24 * 3_600);
+    for (at, files, size) in [(now - days(9), 2, 30_000), (now + days(6), 2, 30_000), (now + days(8), 0, 0)] {
+        library.forget_aside(at).unwrap();
+        assert_eq!(library.aside().unwrap(), Aside { files, bytes: size });
+    }
+
+    let again = put(&library, &one).digest();
+    library.set_aside(again).unwrap();
+    for (needed, files) in [(0, 1), (1_000, 1), (u64::MAX / 2, 0)] {
+        library.free_for(needed).unwrap();
+        assert_eq!(library.aside().unwrap().files, files, "{needed}");
+    }
+    assert!(strange.exists());
+    // Nobody is told that the disk is full while bad files lie on it.
+    library.set_aside(put(&library, &one).digest()).unwrap();
+    let tight = Library::open(folder.path(), Settings { min_free: u64::MAX / 2 }).unwrap();
+    assert!(matches!(tight.stage(&wanted(&other)), Err(LibraryError::Full { .. })));
+    assert_eq!(tight.aside().unwrap(), Aside::default());
+}
+
+/// What is read takes minutes; another one may have the name then.
+#[test]
+fn a_file_is_told_from_another_one_under_its_name() {
+    let (_folder, library) = library();
+    let data = bytes(1, 1_000);
+    let digest = wanted(&data).digests.sha256.unwrap();
+    assert!(!library.is_another(digest, None), "there was none, and there is none");
+    put(&library, &data);
+    assert!(library.is_another(digest, None), "there was none, and there is one");
+    let seen = library.identity(digest);
+    assert!(!library.is_another(digest, seen.as_ref()));
+    let link = library.path(digest).with_extension("link");
+    fs::hard_link(library.path(digest), &link).unwrap();
+    assert!(!library.is_another(digest, seen.as_ref()), "it has another name besides");
+    library.set_aside(digest).unwrap();
+    assert!(!library.is_another(digest, seen.as_ref()), "it is gone");
+    put(&library, &data);
+    assert!(library.is_another(digest, seen.as_ref()));
+}
+
+#[test]
+fn what_nobody_recorded_is_found_when_it_is_old() {
+    let (_folder, library) = library();
+    let [one, other] = [1, 2].map(|seed| put(&library, &bytes(seed, 1_000)).digest());
+    let (day, now) = (Duration::from_secs(24 * 3_600), SystemTime::now());
+    let recorded = HashSet::from([other]);
+    for (at, expected) in [(now, vec![]), (now - day, vec![]), (now + 2 * day, vec![one])] {
+        assert_eq!(library.unrecorded(&recorded, day, at).unwrap(), expected);
+    }
+}
+
+#[test]
+fn what_another_transfer_works_on_is_not_abandoned() {
+    let (_folder, library) = library();
+    let data = bytes(1, 300_000);
+    let wanted = wanted(&data);
+    assert!(library.abandon(&wanted).unwrap(), "there is nothing");
+    let mut staged = library.stage(&wanted).unwrap();
+    staged.append(&data).unwrap();
+    assert!(!library.abandon(&wanted).unwrap());
+    let verified = staged.check(&wanted).unwrap();
+    staged.commit(verified).expect("its name in `staging` is its own");
+    assert_eq!(library.stage(&wanted).unwrap().append(&data[..9]).unwrap(), Appended::All);
+    assert!(library.abandon(&wanted).unwrap());
+    assert_eq!(library.arrived(&wanted), 0);
+}
+
+/// A process sleeps for ten minutes before its file appears. Another one has swept that meanwhile, and has begun its own.
+#[test]
+fn a_name_that_was_given_to_another_file_is_theirs() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("a.esd");
+    let (sleeps, _file) = Temporary::file(&target).unwrap();
+    fs::remove_file(&sleeps.path).unwrap();
+    let (other, _theirs) = Temporary::file(&target).unwrap();
+    assert_eq!(sleeps.path, other.path, "the name tells what it is of");
+    assert!(sleeps.appear().is_err());
+    assert!(!target.exists() && other.path.exists(), "half written, it is nobody's but theirs");
+    other.appear().unwrap();
+    assert!(target.exists());
 }

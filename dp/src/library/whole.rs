@@ -5,9 +5,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
 
-use super::{LEFT_OVER_AFTER, LibraryError, name_of, sync_folder};
+use super::{LEFT_OVER_AFTER, LibraryError, changed, name_of, sync_folder};
 
 /// How temporary files of ours in folders of others end.
 const MARK: &str = ".spsync-tmp";
@@ -18,9 +17,16 @@ const LONGEST_NAME: usize = 255;
 pub(super) struct Temporary {
     pub(super) path: PathBuf,
     target: PathBuf,
-    /// Nobody else ever has this name.
-    is_ours_alone: bool,
+    /// Others may be given this name, when this process has slept long enough: then it is of another file.
+    shared: Option<Which>,
     has_appeared: bool,
+}
+
+/// Device and number of a file.
+type Which = (u64, u64);
+
+fn which(found: &fs::Metadata) -> Which {
+    (found.dev(), found.ino())
 }
 
 impl Temporary {
@@ -37,7 +43,7 @@ impl Temporary {
             match make(&path) {
                 Ok(made) => {
                     let target = target.to_owned();
-                    return Ok((Self { path, target, is_ours_alone: true, has_appeared: false }, made));
+                    return Ok((Self { path, target, shared: None, has_appeared: false }, made));
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(LibraryError::io("create", &path)(error)),
@@ -51,9 +57,11 @@ impl Temporary {
         let telling = name_of(target).map(|name| format!(".{name}{MARK}"));
         if let Some(name) = telling.filter(|name| name.len() <= LONGEST_NAME) {
             let path = target.with_file_name(name);
-            if let Ok(file) = create_new(&path) {
-                let target = target.to_owned();
-                return Ok((Self { path, target, is_ours_alone: false, has_appeared: false }, file));
+            if let Ok(file) = create_new(&path)
+                && let Ok(found) = file.metadata()
+            {
+                let (target, shared) = (target.to_owned(), Some(which(&found)));
+                return Ok((Self { path, target, shared, has_appeared: false }, file));
             }
         }
         Self::beside(target, create_new)
@@ -62,17 +70,27 @@ impl Temporary {
     /// It is whole, and durable: it appears.
     pub(super) fn appear(mut self) -> Result<(), LibraryError> {
         let target = &self.target;
+        if !self.is_ours() {
+            let taken = io::Error::other("its temporary name was taken away");
+            return Err(LibraryError::io("rename to", target)(taken));
+        }
         fs::rename(&self.path, target).map_err(LibraryError::io("rename to", target))?;
         // Where both names are of one file, a link, the system renames nothing (rename(2)): ours goes then. A name that others
         // may have is of a new file, and theirs from now on.
-        self.has_appeared = !self.is_ours_alone || fs::symlink_metadata(&self.path).is_err();
+        self.has_appeared = self.shared.is_some() || fs::symlink_metadata(&self.path).is_err();
         sync_folder(&self.target)
+    }
+
+    /// Whether the name is still that of the file that it was made for.
+    fn is_ours(&self) -> bool {
+        let now = || fs::symlink_metadata(&self.path).ok();
+        self.shared.is_none_or(|made| now().is_some_and(|found| which(&found) == made))
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if !self.has_appeared {
+        if !self.has_appeared && self.is_ours() {
             let _ = fs::remove_file(&self.path); // it may never have been written
         }
     }
@@ -99,13 +117,10 @@ pub(super) fn sweep_beside(target: &Path) {
     for entry in entries.filter_map(Result::ok) {
         let name = entry.file_name();
         let is_ours = name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(MARK));
-        let changed = |found: fs::Metadata| {
-            SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(found.ctime()).unwrap_or_default())
-        };
         if is_ours
             && let Ok(found) = entry.metadata()
             && found.is_file()
-            && changed(found).elapsed().is_ok_and(|age| age > LEFT_OVER_AFTER)
+            && changed(&found).elapsed().is_ok_and(|age| age > LEFT_OVER_AFTER)
         {
             let _ = fs::remove_file(entry.path()); // whoever may not is not the one who left it
         }

@@ -71,6 +71,7 @@ impl Index {
     }
 
     /// How many stretches there are.
+    #[cfg(test)]
     pub fn stretches(&self) -> usize {
         self.v4.starts.len() + self.v6.starts.len()
     }

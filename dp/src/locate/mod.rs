@@ -213,8 +213,17 @@ pub struct Peer {
     pub name: String,
     /// Where it serves.
     pub address: SocketAddr,
-    /// Others found that it does not give what it promised.
-    pub distrusted: bool,
+    /// Why nobody is sent to it now.
+    pub shunned: Option<Shunned>,
+}
+
+/// Why nobody is sent to a client that says it has a content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shunned {
+    /// Others found that it sends something else.
+    Distrusted,
+    /// Others could not get it there, and it has not announced itself since.
+    Away,
 }
 
 /// A group that clients of another one may ask.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::candidate::{Candidate, Place};
 use super::reason::{MOST_PEERS, Reason};
-use super::{Fallback, Held, Options, Peer, Places, Standing, boundary, prepared};
+use super::{Fallback, Held, Options, Peer, Places, Shunned, Standing, boundary, prepared};
 
 /// The most candidates of each sort in an answer that tells what is in reach; a client asks no more.
 pub(super) const MOST: usize = 64;
@@ -433,8 +433,10 @@ impl<'p> Making<'p, '_> {
             let shared = self.standing.groups.iter().find(|group| theirs.contains(group));
             let Some(shared) = shared else { return Err(Reason::OtherGroup) };
             // Only where it would be offered: peers of other groups are not spoken of, trusted or not.
-            if peer.distrusted {
-                return Err(Reason::Distrusted);
+            match peer.shunned {
+                Some(Shunned::Distrusted) => return Err(Reason::Distrusted),
+                Some(Shunned::Away) => return Err(Reason::Away),
+                None => {}
             }
             match near {
                 Some(subnet) => Ok(Reason::SameSubnet(subnet)),

@@ -50,8 +50,10 @@ pub enum Reason<'p> {
     Nowhere,
     /// It asks for itself.
     Itself,
-    /// Others found that it does not give what it promised.
+    /// Others found that it sends something else.
     Distrusted,
+    /// Others could not get it there, and it has not announced itself since.
+    Away,
     /// There are enough peers without it.
     Enough,
     /// No group of the client uses the cloud.
@@ -84,6 +86,7 @@ impl<'p> Reason<'p> {
             Self::Nowhere => "nowhere",
             Self::Itself => "itself",
             Self::Distrusted => "distrusted",
+            Self::Away => "away",
             Self::Enough => "enough",
             Self::CloudOff => "cloud-off",
             Self::NotAllowed => "not-allowed",
@@ -112,7 +115,8 @@ impl<'p> Reason<'p> {
             Self::OtherGroup => ["in none of the client's groups", "", ""],
             Self::Nowhere => ["an address that says nothing about its place", "", ""],
             Self::Itself => ["it is the client", "", ""],
-            Self::Distrusted => ["did not give what it promised, others report", "", ""],
+            Self::Distrusted => ["sent something else, others report", "", ""],
+            Self::Away => ["did not give it to others, and has not announced itself since", "", ""],
             Self::Enough => ["there are 8 peers without it", "", ""],
             Self::CloudOff => ["no group of the client uses the cloud", "", ""],
             Self::NotAllowed => ["the deployment does not allow it", "", ""],

@@ -146,7 +146,7 @@ fn words(candidate: &Candidate<'_>) -> String {
 
 fn peer(name: &str, address: &str) -> Peer {
     let address = format!("{address}:8533").parse().expect("an address of the test");
-    Peer { name: name.to_owned(), address, distrusted: false }
+    Peer { name: name.to_owned(), address, shunned: None }
 }
 
 /// Lyon with a neighbour and another one, and a site.
@@ -290,13 +290,14 @@ fn points_in_maintenance_or_without_the_content_are_out_and_say_so() {
     );
 }
 
-fn peers() -> [Peer; 6] {
+fn peers() -> [Peer; 7] {
     [
         peer("near", "10.20.4.9"),
         peer("far", "10.20.5.9"),
         peer("roman", "10.30.0.9"),
         peer("self", "10.20.4.17"),
-        Peer { distrusted: true, ..peer("liar", "10.20.4.10") },
+        Peer { shunned: Some(Shunned::Distrusted), ..peer("liar", "10.20.4.10") },
+        Peer { shunned: Some(Shunned::Away), ..peer("sleeper", "10.20.4.11") },
         Peer { address: "[2001:0:1::1]:8533".parse().expect("an address"), ..peer("teredo", "10.0.0.1") },
     ]
 }
@@ -314,7 +315,13 @@ fn peers_are_of_the_own_groups_and_stand_before_points_of_their_distance() {
             "cloud: upstream"
         ]
     );
-    for out in ["roman: no, other-group", "self: no, itself", "liar: no, distrusted", "teredo: no, nowhere"] {
+    for out in [
+        "roman: no, other-group",
+        "self: no, itself",
+        "liar: no, distrusted",
+        "sleeper: no, away",
+        "teredo: no, nowhere",
+    ] {
         assert!(told.contains(&out.to_owned()), "{out}: {told:?}");
     }
 }

@@ -5,19 +5,23 @@
 //! - An announcement is believed about the address that it came from, and about nothing else.
 //! - It replaces what the same device said before, and ends by itself.
 //! - Everything is capped: contents of a device, devices, and all together.
-//! - A report costs the peer its place for that one content: at once for who reports, for everybody after reports from two
-//!   different addresses (an IPv6 network of 64 bits is one). It is untrusted, and does nothing else.
+//! - A report keeps clients away from a peer, and does nothing else: who is believed, and for how long, says [`reports`]. It
+//!   holds for the device, wherever that announces itself next.
 
+mod reports;
 mod service;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use catalog::digest::Sha256Digest;
 use catalog::problem::Problem;
+use serde::{Deserialize, Serialize};
 
+use self::reports::{About, Reports};
+pub use self::reports::{Noted, Reporter, Weight};
 use crate::locate::Peer;
 use crate::server::Asker;
 pub use service::{AnnounceRequest, Announced, PeerService, ReportRequest};
@@ -46,11 +50,11 @@ pub struct Limits {
     pub devices: usize,
     /// Contents of all devices together.
     pub contents: usize,
-    /// Reports that are remembered.
+    /// Reports that are remembered; half of them of those who showed no key.
     pub reports: usize,
-    /// Reports of one address among them.
-    pub reports_per_address: usize,
-    /// How long a report holds.
+    /// Reports of one device among them, and of one address without a key.
+    pub reports_of_one: usize,
+    /// How long a lie is remembered.
     pub report_ttl: Duration,
 }
 
@@ -62,7 +66,7 @@ impl Default for Limits {
             devices: 50_000,
             contents: 500_000,
             reports: 20_000,
-            reports_per_address: 64,
+            reports_of_one: 64,
             report_ttl: Duration::from_secs(60 * 60),
         }
     }
@@ -79,14 +83,31 @@ pub enum Full {
 
 /// What one device announced.
 struct Held {
-    name: String,
+    device: DeviceId,
     address: SocketAddr,
     contents: Vec<Sha256Digest>,
     until: Duration,
 }
 
-/// Addresses that reported a peer for a content, and until when that holds.
-type Reporters = HashMap<IpAddr, Duration>;
+/// Who shares now, as it is shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sharing {
+    /// Devices that share.
+    pub devices: usize,
+    /// Different contents that they share.
+    pub contents: usize,
+    /// Devices that nobody is sent to, because others found them lying.
+    pub distrusted: Vec<Distrusted>,
+}
+
+/// A device that nobody is sent to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Distrusted {
+    /// Its name.
+    pub device: String,
+    /// What it did last, by the code that `spsync explain` knows.
+    pub fault: String,
+}
 
 #[derive(Default)]
 struct Inner {
@@ -96,7 +117,9 @@ struct Inner {
     addresses: HashMap<SocketAddr, u32>,
     /// By address, so that those near a client are found without looking at all.
     holders: HashMap<Sha256Digest, BTreeSet<(IpAddr, u32)>>,
-    reports: HashMap<(Sha256Digest, SocketAddr), Reporters>,
+    /// Where devices were until a moment ago: who moves after a lie is found all the same.
+    former: HashMap<SocketAddr, (DeviceId, Duration)>,
+    reports: Reports,
     next: u32,
     contents: usize,
 }
@@ -119,6 +142,9 @@ const IN_A_NETWORK: usize = 16;
 /// Networks that are looked into, and holders in all.
 pub const NETWORKS: usize = 64;
 const MOST: usize = 256;
+/// How long it is remembered where a device was, and of how many.
+const FORMER: Duration = Duration::from_secs(15 * 60);
+const MOST_FORMER: usize = 10_000;
 
 impl Register {
     /// An empty one.
@@ -160,7 +186,7 @@ impl Register {
             }
         }
         if let Some(id) = inner.devices.get(device).copied() {
-            inner.forget(id);
+            inner.leave(id, address, now);
         }
         if let Some(other) = inner.addresses.get(&address).copied() {
             inner.forget(other);
@@ -175,7 +201,7 @@ impl Register {
             inner.devices.insert(device.clone(), id);
             inner.addresses.insert(address, id);
             let held = Held {
-                name: device.0.clone(),
+                device: device.clone(),
                 address,
                 contents: contents.into_iter().collect(),
                 until: now + holds,
@@ -215,54 +241,77 @@ impl Register {
             let inside = holders.range((*first, 0)..=(*last, u32::MAX));
             found.extend(inside.filter(live).take(IN_A_NETWORK).map(|(_, id)| id));
         }
-        let reporter = reporter(client);
         let peer = |id: &u32| {
             let held = inner.held.get(id)?;
-            let reports = inner.reports.get(&(content, held.address));
-            let distrusted = reports.is_some_and(|reports| {
-                let standing = |(_, until): &(&IpAddr, &Duration)| **until > now;
-                let own = reports.get(&reporter).is_some_and(|until| *until > now);
-                own || reports.iter().filter(standing).count() >= 2
-            });
-            Some(Peer { name: held.name.clone(), address: held.address, distrusted })
+            let shunned = inner.reports.shunned(&held.device, *id, content, client, now);
+            Some(Peer { name: held.device.0.clone(), address: held.address, shunned })
         };
         found.iter().take(MOST).filter_map(peer).collect()
     }
 
-    /// Takes a report of `by` that `peer` does not give what it promised of `content`. Answers whether it is kept: nobody
-    /// can be reported who did not promise it.
-    pub fn report(&self, by: IpAddr, content: Sha256Digest, peer: SocketAddr, now: Duration) -> bool {
+    /// Takes a report of `by` that `peer` did this instead of giving what it promised of `content`: nobody can be reported who
+    /// did not promise it, here or where it was a moment ago.
+    pub fn report(
+        &self,
+        by: &Reporter,
+        content: Sha256Digest,
+        peer: SocketAddr,
+        fault: &str,
+        now: Duration,
+    ) -> Noted {
+        let Some(weight) = Weight::of(fault) else { return Noted::Ignored };
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let by = reporter(by.to_canonical());
+        let by = Reporter { device: by.device.clone(), address: by.address.to_canonical() };
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-        let promised = inner
-            .addresses
-            .get(&peer)
-            .and_then(|id| inner.held.get(id))
-            .is_some_and(|held| held.until > now && held.contents.contains(&content));
-        if !promised {
-            return false;
-        }
-        inner.reports.retain(|_, reporters| {
-            reporters.retain(|_, until| *until > now);
-            !reporters.is_empty()
-        });
-        let by_this = inner.reports.values().filter(|reporters| reporters.contains_key(&by)).count();
-        if by_this >= self.limits.reports_per_address || inner.reports.len() >= self.limits.reports {
-            return false;
-        }
-        let reporters = inner.reports.entry((content, peer)).or_default();
-        // Two are enough, more are not remembered.
-        if reporters.len() < 8 {
-            reporters.insert(by, now + self.limits.report_ttl);
-        }
-        true
+        let inner = &mut *inner;
+        let here = inner.addresses.get(&peer).and_then(|id| Some((*id, inner.held.get(id)?)));
+        let here = here.filter(|(_, held)| held.until > now && held.contents.contains(&content));
+        let lie = now + self.limits.report_ttl;
+        let (device, about, until) = match (weight, here) {
+            (Weight::Lie, Some((_, held))) => (held.device.clone(), About::Device, lie),
+            (Weight::Lie, None) => match inner.former.get(&peer) {
+                Some((device, until)) if *until > now => (device.clone(), About::Device, lie),
+                _ => return Noted::Ignored,
+            },
+            (_, None) => return Noted::Ignored,
+            (Weight::Away, Some((id, held))) => {
+                (held.device.clone(), About::Announcement(id, None), held.until)
+            }
+            (Weight::Lacks, Some((id, held))) => {
+                (held.device.clone(), About::Announcement(id, Some(content)), held.until)
+            }
+        };
+        inner.reports.add(&self.limits, &device, by, (about, fault), (now, until))
     }
 
-    /// Devices and contents that are announced now.
+    /// The device of this name, in either case, is none of ours any more: it shares nothing, and its word counts for nothing.
+    pub fn forget(&self, device: &str) {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let is = |one: &DeviceId| one.0.eq_ignore_ascii_case(device);
+        let known: Vec<u32> = inner.devices.iter().filter(|(one, _)| is(one)).map(|(_, id)| *id).collect();
+        known.into_iter().for_each(|id| inner.forget(id));
+        inner.former.retain(|_, (one, _)| !is(one));
+        inner.reports.forget(is);
+    }
+
+    /// Devices, and contents of all of them, that are kept.
     pub fn counts(&self) -> (usize, usize) {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         (inner.held.len(), inner.contents)
+    }
+
+    /// Who shares now, and who is not trusted.
+    pub fn sharing(&self, now: Duration) -> Sharing {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        inner.sweep(now);
+        let distrusted = inner.reports.distrusted(now).into_iter();
+        Sharing {
+            devices: inner.held.len(),
+            contents: inner.holders.len(),
+            distrusted: distrusted
+                .map(|(device, fault)| Distrusted { device: device.0, fault: fault.to_owned() })
+                .collect(),
+        }
     }
 }
 
@@ -272,6 +321,23 @@ impl Inner {
             self.next = self.next.wrapping_add(1);
             if !self.held.contains_key(&self.next) {
                 return self.next;
+            }
+        }
+    }
+
+    /// A device announces anew: what it said before is over.
+    fn leave(&mut self, id: u32, next: SocketAddr, now: Duration) {
+        let Some((device, address)) = self.held.get(&id).map(|held| (held.device.clone(), held.address))
+        else {
+            return;
+        };
+        self.forget(id);
+        if address != next {
+            if self.former.len() >= MOST_FORMER {
+                self.former.retain(|_, (_, until)| *until > now);
+            }
+            if self.former.len() < MOST_FORMER {
+                self.former.insert(address, (device, now + FORMER));
             }
         }
     }
@@ -288,7 +354,8 @@ impl Inner {
             }
         }
         self.addresses.remove(&held.address);
-        self.devices.remove(&DeviceId(held.name));
+        self.reports.end(&held.device, id);
+        self.devices.remove(&held.device);
     }
 
     fn sweep(&mut self, now: Duration) {
@@ -298,153 +365,5 @@ impl Inner {
     }
 }
 
-/// Who counts as one: an address of IPv4, a network of IPv6.
-fn reporter(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) >> 64 << 64)),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const MINUTE: Duration = Duration::from_secs(60);
-
-    fn content(seed: u8) -> Sha256Digest {
-        Sha256Digest([seed; 32])
-    }
-
-    fn device(name: &str) -> DeviceId {
-        DeviceId(name.to_owned())
-    }
-
-    fn at(text: &str) -> SocketAddr {
-        text.parse().expect("an address of the test")
-    }
-
-    fn ip(text: &str) -> IpAddr {
-        text.parse().expect("an address of the test")
-    }
-
-    fn names(register: &Register, of: u8, client: &str, now: Duration) -> Vec<String> {
-        let found = register.near(content(of), ip(client), &[], now);
-        found.iter().map(|peer| format!("{}{}", peer.name, if peer.distrusted { "!" } else { "" })).collect()
-    }
-
-    #[test]
-    fn an_announcement_replaces_the_one_before_and_ends_by_itself() {
-        let register = Register::default();
-        let a = device("a");
-        let holds = register.announce(&a, at("10.0.0.1:8533"), &[content(1), content(2)], MINUTE).unwrap();
-        assert!((MINUTE * 13..MINUTE * 17).contains(&holds), "{holds:?}");
-        assert_eq!(names(&register, 1, "10.0.0.9", MINUTE), ["a"]);
-        register.announce(&a, at("10.0.0.2:8533"), &[content(2)], MINUTE * 2).unwrap();
-        assert_eq!((names(&register, 1, "10.0.0.9", MINUTE * 2).len(), register.counts()), (0, (1, 1)));
-        assert_eq!(
-            register.near(content(2), ip("10.0.0.9"), &[], MINUTE * 3)[0].address,
-            at("10.0.0.2:8533")
-        );
-        assert_eq!(names(&register, 2, "10.0.0.9", MINUTE * 2 + holds), [""; 0]);
-        // Whoever comes to an address takes the place of who was there.
-        register.announce(&device("b"), at("10.0.0.2:8533"), &[content(2)], MINUTE * 3).unwrap();
-        assert_eq!(names(&register, 2, "10.0.0.9", MINUTE * 3), ["b"]);
-        register.announce(&device("b"), at("10.0.0.2:8533"), &[], MINUTE * 4).unwrap();
-        assert_eq!(register.counts(), (0, 0));
-    }
-
-    #[test]
-    fn everything_has_a_cap_and_what_has_ended_makes_room() {
-        let limits = Limits { contents_per_device: 3, devices: 2, contents: 4, ..Limits::default() };
-        let register = Register::new(limits);
-        let all: Vec<_> = (0..4).map(content).collect();
-        assert_eq!(register.announce(&device("a"), at("10.0.0.1:1"), &all, MINUTE), Err(Full::Device));
-        register.announce(&device("a"), at("10.0.0.1:1"), &all[..3], MINUTE).unwrap();
-        assert_eq!(register.announce(&device("b"), at("10.0.0.2:1"), &all[..2], MINUTE), Err(Full::Register));
-        register.announce(&device("b"), at("10.0.0.2:1"), &all[..1], MINUTE).unwrap();
-        assert_eq!(register.announce(&device("c"), at("10.0.0.3:1"), &all[..1], MINUTE), Err(Full::Register));
-        register.announce(&device("b"), at("10.0.0.2:1"), &all[1..2], MINUTE).unwrap();
-        register.announce(&device("c"), at("10.0.0.3:1"), &all[..3], MINUTE * 30).unwrap();
-        assert_eq!(register.counts(), (1, 3));
-    }
-
-    #[test]
-    fn a_report_counts_for_its_reporter_at_once_and_for_all_after_two() {
-        let register = Register::default();
-        register.announce(&device("a"), at("10.0.0.1:1"), &[content(1), content(2)], MINUTE).unwrap();
-        assert!(!register.report(ip("10.0.0.8"), content(3), at("10.0.0.1:1"), MINUTE), "not promised");
-        assert!(!register.report(ip("10.0.0.8"), content(1), at("10.0.0.1:2"), MINUTE), "nobody there");
-        for _ in 0..3 {
-            assert!(register.report(ip("10.0.0.8"), content(1), at("10.0.0.1:1"), MINUTE));
-        }
-        assert_eq!(names(&register, 1, "10.0.0.8", MINUTE), ["a!"]);
-        assert_eq!(names(&register, 1, "10.0.0.9", MINUTE), ["a"], "one address, however often");
-        assert_eq!(names(&register, 2, "10.0.0.8", MINUTE), ["a"], "another content");
-        register.report(ip("10.0.0.7"), content(1), at("10.0.0.1:1"), MINUTE);
-        assert_eq!(names(&register, 1, "10.0.0.9", MINUTE), ["a!"]);
-        // A new announcement does not wash it off; time does.
-        register.announce(&device("a"), at("10.0.0.1:1"), &[content(1)], MINUTE * 55).unwrap();
-        assert_eq!(names(&register, 1, "10.0.0.9", MINUTE * 60), ["a!"]);
-        assert_eq!(names(&register, 1, "10.0.0.9", MINUTE * 62), ["a"]);
-    }
-
-    #[test]
-    fn addresses_of_one_ipv6_network_are_one_reporter_and_reports_are_few() {
-        let register = Register::new(Limits { reports_per_address: 2, ..Limits::default() });
-        let all: Vec<_> = (0..4).map(content).collect();
-        register.announce(&device("a"), at("10.0.0.1:1"), &all, MINUTE).unwrap();
-        register.report(ip("2001:db8::1"), content(0), at("10.0.0.1:1"), MINUTE);
-        register.report(ip("2001:db8::2"), content(0), at("10.0.0.1:1"), MINUTE);
-        assert_eq!(names(&register, 0, "10.0.0.9", MINUTE), ["a"]);
-        assert!(register.report(ip("2001:db8::3"), content(1), at("10.0.0.1:1"), MINUTE));
-        assert!(!register.report(ip("2001:db8::3"), content(2), at("10.0.0.1:1"), MINUTE));
-    }
-
-    #[test]
-    fn those_around_the_client_and_in_its_networks_are_found_among_many() {
-        let register = Register::default();
-        for number in 0..2_000_u16 {
-            let [high, low] = number.to_be_bytes();
-            let address = SocketAddr::new(IpAddr::from([10, 0, high, low]), 1);
-            register.announce(&device(&format!("d{number}")), address, &[content(1)], MINUTE).unwrap();
-        }
-        register.announce(&device("far"), at("10.99.0.1:1"), &[content(1)], MINUTE).unwrap();
-        let networks = [(ip("10.99.0.0"), ip("10.99.0.255"))];
-        let found = register.near(content(1), ip("10.0.3.7"), &networks, MINUTE);
-        let names: HashSet<_> = found.iter().map(|peer| peer.name.as_str()).collect();
-        assert!(names.contains("far") && names.contains("d775") && names.contains("d776"), "{names:?}");
-        assert!(found.len() <= MOST);
-    }
-
-    proptest! {
-        /// Whatever is announced, reported and waited for: nobody is offered whose time is over, and the counts agree.
-        #[test]
-        fn nobody_is_offered_after_the_end(
-            acts in proptest::collection::vec((0u8..6, 0u8..6, 0u8..4, 0u32..30), 1..60),
-        ) {
-            let register = Register::new(Limits { devices: 4, contents: 8, ..Limits::default() });
-            let mut now = Duration::ZERO;
-            let mut ends: HashMap<String, (HashSet<Sha256Digest>, Duration)> = HashMap::new();
-            for (who, address, what, minutes) in acts {
-                now += MINUTE * minutes;
-                let name = format!("d{who}");
-                let contents: Vec<_> = (0..what).map(content).collect();
-                let place = SocketAddr::new(IpAddr::from([10, 0, 0, address]), 1);
-                if let Ok(holds) = register.announce(&device(&name), place, &contents, now) {
-                    ends.insert(name, (contents.into_iter().collect(), now + holds));
-                }
-                for seed in 0..4 {
-                    for peer in register.near(content(seed), ip("10.0.0.3"), &[], now) {
-                        let (contents, until) = &ends[&peer.name];
-                        prop_assert!(*until > now && contents.contains(&content(seed)));
-                    }
-                }
-                let (devices, all) = register.counts();
-                prop_assert!(devices <= 4 && all <= 8);
-            }
-        }
-    }
-}
+mod tests;

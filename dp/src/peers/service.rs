@@ -1,15 +1,17 @@
 //! `POST /peers/announce` and `POST /peers/report`, beside the content of a site.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use catalog::digest::Sha256Digest;
+use catalog::problem::Problem;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
-use super::{Devices, Full, Register};
+use super::{DeviceId, Devices, Full, Noted, Register, Reporter};
 use crate::server::body::ContentBody;
 use crate::server::{Answering, Call, Remark, Service, carrying, empty, problem};
 
@@ -46,7 +48,7 @@ pub struct ReportRequest {
     pub content: Sha256Digest,
     /// Where the peer serves.
     pub peer: SocketAddr,
-    /// What it did, by its stable code.
+    /// What it did, by its stable code; how much that says is [`super::Weight::of`].
     pub fault: String,
 }
 
@@ -70,23 +72,23 @@ impl PeerService {
             return response;
         }
         let announces = call.path.last() == Some(&"announce");
-        // Before a byte of its body is read.
-        let device = match announces.then(|| self.devices.device(call.bearer(), call.asker())).transpose() {
-            Ok(device) => device,
-            Err(refused) => {
-                let mut response = problem(&refused);
-                response.extensions_mut().insert(Remark(refused.code.name().to_owned()));
-                return response;
-            }
-        };
+        let by_device = announces || call.bearer().is_some();
+        // Before a byte of its body is read, and again when all are here: the key may have been taken back meanwhile.
+        if let Err(problem) = self.device(by_device, call) {
+            return refused(&problem);
+        }
         let peer = call.peer.ip();
         let body = match call.body.read().await {
             Ok(body) => body,
             Err(refused) => return refused.response(),
         };
+        let device = match self.device(by_device, call) {
+            Ok(device) => device,
+            Err(problem) => return refused(&problem),
+        };
         let now = self.started.elapsed();
         match device {
-            Some(device) => match serde_json::from_slice(&body) {
+            Some(device) if announces => match serde_json::from_slice(&body) {
                 Ok(AnnounceRequest { port, contents }) if port != 0 => {
                     let address = SocketAddr::new(peer, port);
                     let count = contents.len();
@@ -99,23 +101,41 @@ impl PeerService {
                 }
                 Ok(_) | Err(_) => empty(StatusCode::BAD_REQUEST),
             },
-            None => match serde_json::from_slice::<ReportRequest>(&body) {
-                Ok(report) => self.reported(&report, peer, now),
+            device => match serde_json::from_slice::<ReportRequest>(&body) {
+                Ok(report) => self.reported(&report, &Reporter { device, address: peer }, now),
                 Err(_) => empty(StatusCode::BAD_REQUEST),
             },
         }
     }
 
+    /// Whose key is shown, where one has to be.
+    fn device(&self, needed: bool, call: &Call<'_>) -> Result<Option<DeviceId>, Problem> {
+        needed.then(|| self.devices.device(call.bearer(), call.asker())).transpose()
+    }
+
     /// The same answer whatever came of it: nobody learns here who holds what.
-    fn reported(&self, report: &ReportRequest, by: IpAddr, now: Duration) -> Response<ContentBody> {
-        let kept = self.register.report(by, report.content, report.peer, now);
+    fn reported(&self, report: &ReportRequest, by: &Reporter, now: Duration) -> Response<ContentBody> {
+        let noted = self.register.report(by, report.content, report.peer, &report.fault, now);
         let mut response = Response::new(ContentBody::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         let fault: String = report.fault.chars().filter(char::is_ascii_graphic).take(40).collect();
-        let what = if kept { "reported" } else { "ignored a report of" };
+        if let Noted::Distrusts(device) = &noted {
+            let (device, peer, content) = (&device.0, report.peer, report.content);
+            warn!(
+                device, %peer, content.sha256 = %content, fault,
+                "no client is sent to the device {device} at {peer} for a while: several found {fault} in what it gave, last in {content}"
+            );
+        }
+        let what = if noted == Noted::Ignored { "ignored a report of" } else { "reported" };
         response.extensions_mut().insert(Remark(format!("{what} {}: {fault}", report.peer)));
         response
     }
+}
+
+fn refused(why: &Problem) -> Response<ContentBody> {
+    let mut response = problem(why);
+    response.extensions_mut().insert(Remark(why.code.name().to_owned()));
+    response
 }
 
 fn announced(answer: Result<Announced, Full>, device: &str, count: usize) -> Response<ContentBody> {

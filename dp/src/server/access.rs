@@ -17,6 +17,13 @@ pub enum Access {
     Private,
 }
 
+impl Access {
+    /// By what is recorded of content.
+    pub fn of(private: bool) -> Self {
+        if private { Self::Private } else { Self::Public }
+    }
+}
+
 /// Who asks, and whether others on the way can read what is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asker {

@@ -203,7 +203,11 @@ impl Body for ContentBody {
             Some(reading) => {
                 let read = ready!(Pin::new(reading).poll(context));
                 self.ahead = None;
-                read.map_err(io::Error::other)??
+                let read = read.map_err(io::Error::other)?;
+                if let (Err(error), Some(content)) = (&read, &self.content) {
+                    content.failed(error);
+                }
+                read?
             }
             None => match self.in_memory() {
                 Some(bytes) => bytes,
@@ -228,6 +232,7 @@ impl Body for ContentBody {
 mod tests {
     use http_body_util::BodyExt as _;
 
+    use super::super::doubt::Doubts;
     use super::*;
 
     #[tokio::test]
@@ -259,6 +264,23 @@ mod tests {
         tokio::task::spawn_blocking(cut).await.unwrap();
         let short = ContentBody::content(content, segments());
         assert!(short.collect().await.is_err(), "a file that became shorter is an error, never padding");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_cannot_be_read_is_doubted() {
+        let (folder, doubts) = (tempfile::tempdir().unwrap(), Arc::new(Doubts::default()));
+        let leases = Arc::default();
+        let content =
+            OpenContent::for_test_under(folder.path(), &vec![7; 2_000_000], &leases).doubting(&doubts);
+        let all = || Segment::File(ByteRange::new(0, 2_000_000, 2_000_000).unwrap());
+        let body = |content: &Arc<OpenContent>| ContentBody::content(content.clone(), vec![all()]);
+        assert!(body(&content).collect().await.is_ok() && !doubts.are_any());
+        let path = folder.path().join("file");
+        let cut =
+            move || std::fs::File::options().write(true).open(path).unwrap().set_len(1_000_000).unwrap();
+        tokio::task::spawn_blocking(cut).await.unwrap();
+        assert!(body(&content).collect().await.is_err());
+        assert!(doubts.are_any(), "every client would be cut here");
     }
 
     #[tokio::test]

@@ -64,7 +64,8 @@ impl Cold {
         if let Some(reading) = &mut self.reading {
             let read = ready!(Pin::new(reading).poll(context));
             self.reading = None;
-            self.bytes = read.map_err(io::Error::other)??;
+            let read = read.map_err(io::Error::other)?;
+            self.bytes = read.inspect_err(|error| self.content.failed(error))?;
         }
         Poll::Ready(Ok(()))
     }
@@ -72,5 +73,25 @@ impl Cold {
     pub(super) fn bytes_at(&self, content: &Arc<OpenContent>, offset: u64) -> Option<&[u8]> {
         let skip = usize::try_from(offset.checked_sub(self.offset)?).ok()?;
         self.bytes.get(skip..).filter(|bytes| !bytes.is_empty() && Arc::ptr_eq(content, &self.content))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::doubt::Doubts;
+    use super::*;
+
+    #[tokio::test]
+    async fn what_cannot_be_read_in_is_doubted() {
+        let (folder, doubts) = (tempfile::tempdir().unwrap(), Arc::new(Doubts::default()));
+        let content = OpenContent::for_test(folder.path(), b"0123456789").doubting(&doubts);
+        let read_in = |length| Cold::read_in(content.clone(), 0, length, 1);
+        let mut cold = read_in(10);
+        std::future::poll_fn(|context| cold.poll_read(context)).await.unwrap();
+        assert!(!doubts.are_any());
+        std::fs::write(folder.path().join("file"), b"01234").unwrap();
+        let mut cold = read_in(10);
+        assert!(std::future::poll_fn(|context| cold.poll_read(context)).await.is_err());
+        assert!(doubts.are_any());
     }
 }

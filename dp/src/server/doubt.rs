@@ -39,6 +39,14 @@ impl Doubts {
 }
 
 #[cfg(test)]
+impl Doubts {
+    /// Whether somebody is to look at anything.
+    pub(super) fn are_any(&self) -> bool {
+        !self.waiting.lock().expect("nobody panics").is_empty()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -52,7 +60,7 @@ mod tests {
         assert_eq!(doubts.next().await, one);
         doubts.about(one);
         doubts.settled(one);
-        assert!(doubts.waiting.lock().expect("nobody panics").is_empty(), "asked for while it was looked at");
+        assert!(!doubts.are_any(), "asked for while it was looked at");
         doubts.about(one);
         assert_eq!(doubts.next().await, one, "again");
     }

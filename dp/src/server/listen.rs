@@ -1,4 +1,4 @@
-//! Connections are accepted here, and those that are too many refused.
+//! Connections are accepted here, and those that are too many turned away.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use tracing::warn;
 use super::ContentServer;
 use super::log_throttle::LogThrottle;
 use super::socket::Socket;
+use super::turned_away::TurnedAway;
 
 impl ContentServer {
     pub(super) async fn accept(
@@ -26,6 +27,7 @@ impl ContentServer {
         let (stop, stopped) = watch::channel(false);
         let mut connections = tokio::task::JoinSet::new();
         let refused = LogThrottle::new(1, Duration::from_secs(1));
+        let mut turned_away = TurnedAway::new(identity.is_some());
         self.control_congestion(&listener);
         loop {
             let (stream, peer) = tokio::select! {
@@ -41,19 +43,21 @@ impl ContentServer {
                 },
             };
             while connections.try_join_next().is_some() {} // those that have ended hold no place
+            let config = || identity.as_ref().map(|identity| identity.load_full());
             let place = match self.admission.connect(&self.served, peer.ip(), connections.len()) {
                 Ok(place) => place,
                 Err(refusal) => {
+                    let now = Instant::now();
                     self.served.refuse(refusal);
-                    if let Some(others) = refused.tells(Instant::now()) {
+                    if let Some(others) = refused.tells(now) {
                         let (client, why) = (peer.ip(), refusal.name());
                         warn!(%client, others, "refused a connection of {client}: {why}; {others} others were refused since this was last said");
                     }
+                    turned_away.tell(stream, config(), refusal, self.admission.retry_after(), now);
                     continue;
                 }
             };
-            let (server, stopped) = (self.clone(), stopped.clone());
-            let config = identity.as_ref().map(|identity| identity.load_full());
+            let (server, stopped, config) = (self.clone(), stopped.clone(), config());
             connections.spawn(async move {
                 let _ = stream.set_nodelay(true);
                 // The handshake has the time of a head; who needs longer, or speaks no TLS, is not told why.

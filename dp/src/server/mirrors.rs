@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use catalog::digest::Sha256Digest;
+use catalog::digest::{Pieces as PieceHashes, Sha256Digest};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Response, header};
 
@@ -15,7 +15,7 @@ use super::access::{Access, Asker};
 use super::body::ContentBody;
 use super::metalink::{self, Pieces};
 use super::refusal::Refusal;
-use super::shelf::{LocationKind, LocationsAnswer, Shelf};
+use super::shelf::{LocationKind, LocationsAnswer, Servable, Shelf};
 use super::{ContentServer, access, respond};
 
 /// Places that `Link` fields name.
@@ -23,13 +23,29 @@ const MOST_LINKS: usize = 8;
 /// The media type of Metalink documents.
 const METALINK: &str = "application/metalink4+xml";
 
+/// A content as far as its hashes are told.
+struct Described {
+    size: u64,
+    access: Access,
+    /// The hashes of its pieces, where it is not here and whoever offers it tells them.
+    told: Option<PieceHashes>,
+}
+
 impl ContentServer {
-    /// Hashes of the pieces of a content; `None` where no side file tells them.
-    async fn pieces_of(&self, digest: Sha256Digest, size: u64) -> Option<Arc<Pieces>> {
+    /// Hashes of the pieces of a content; `None` where neither a side file tells them nor whoever offers it.
+    async fn pieces_of(
+        &self,
+        digest: Sha256Digest,
+        size: u64,
+        told: Option<PieceHashes>,
+    ) -> Option<Arc<Pieces>> {
         let library = self.library.clone();
         let read = move || {
-            let print = library.known_fingerprint(digest).filter(|print| print.size == size)?;
-            let pieces = Arc::new(Pieces::of(print.size, &print.pieces));
+            let hashes = match library.known_fingerprint(digest).filter(|print| print.size == size) {
+                Some(print) => print.pieces,
+                None => told.filter(|told| told.size() == size)?.hashes().to_vec(),
+            };
+            let pieces = Arc::new(Pieces::of(size, &hashes));
             let bytes = pieces.memory();
             Some((pieces, bytes))
         };
@@ -43,7 +59,7 @@ impl ContentServer {
         client: IpAddr,
         content: Sha256Digest,
     ) -> Option<LocationsAnswer> {
-        Some(without_strangers(self.locator.as_ref()?.locate(client, content)?, shelf))
+        Some(without_strangers(self.locator.as_ref()?.locate(client, content)?, shelf.access(content)))
     }
 
     /// The same for Metalink and `Link`.
@@ -53,7 +69,8 @@ impl ContentServer {
         client: IpAddr,
         content: Sha256Digest,
     ) -> Option<LocationsAnswer> {
-        Some(without_strangers(self.locator.as_ref()?.elsewhere(client, content).await?, shelf))
+        let answer = self.locator.as_ref()?.elsewhere(client, content).await?;
+        Some(without_strangers(answer, shelf.access(content)))
     }
 
     /// `GET` or `HEAD` of `/locations/{sha256}`: 200 or 404.
@@ -86,13 +103,21 @@ impl ContentServer {
         name: Option<&str>,
         client: Asker,
     ) -> Result<Response<ContentBody>, Refusal> {
-        let servable = self.servable(head, shelf, digest, client)?;
+        let offer = match self.servable(head, shelf, digest, client) {
+            // What would be fetched is described like what is here: whoever asks for its bytes then gets them.
+            Err(Refusal::Absent) => Some(Box::pin(self.described_elsewhere(head, digest, client)).await?),
+            here => here.map(|_| None)?,
+        };
+        let (servable, told) = match &offer {
+            Some(offer) => (&offer.servable, offer.pieces.clone()),
+            None => (self.servable(head, shelf, digest, client)?, None),
+        };
         let name = name.unwrap_or(servable.name.as_str());
-        let urls = self.absolute_places(head, shelf, digest, client).await;
+        let urls = self.absolute_places(head, shelf, (digest, servable.access), client).await;
         if urls.is_empty() {
             return Err(Refusal::Absent); // it has no form without a place
         }
-        let pieces = self.pieces_of(digest, servable.size).await;
+        let pieces = self.pieces_of(digest, servable.size, told).await;
         let pieces = pieces.map(|pieces| pieces.metalink.clone());
         let parts = metalink::document(name, servable.size, digest, pieces, &urls);
         let kind = HeaderValue::from_static(METALINK);
@@ -106,21 +131,29 @@ impl ContentServer {
         Ok(response)
     }
 
-    /// Bytes of a content whose hashes this client may know: what it may be served here, and what it is sent to others for.
-    fn described(
+    /// A content whose hashes this client may know: what it may be served here, what it is sent to others for, and what would be
+    /// fetched for it.
+    async fn described(
         &self,
         head: &Parts,
         shelf: &Shelf,
         digest: Sha256Digest,
         client: Asker,
-    ) -> Result<u64, Refusal> {
+    ) -> Result<Described, Refusal> {
         if shelf.contents.contains_key(&digest) {
-            return Ok(self.servable(head, shelf, digest, client)?.size);
+            let servable = self.servable(head, shelf, digest, client)?;
+            return Ok(Described { size: servable.size, access: servable.access, told: None });
         }
-        if !access::may(&*self.gate, shelf.access(digest), head, client) {
+        let access = shelf.access(digest);
+        if !access::may(&*self.gate, access, head, client) {
             return Err(Refusal::Forbidden);
         }
-        Ok(self.locate(shelf, client.address, digest).ok_or(Refusal::Absent)?.size)
+        if let Some(place) = self.locate(shelf, client.address, digest) {
+            return Ok(Described { size: place.size, access, told: None });
+        }
+        let offer = Box::pin(self.described_elsewhere(head, digest, client)).await?;
+        let Servable { size, access, .. } = offer.servable;
+        Ok(Described { size, access, told: offer.pieces.clone() })
     }
 
     /// `GET` or `HEAD` of `…/pieceshash`: 200 or 404.
@@ -131,8 +164,8 @@ impl ContentServer {
         digest: Sha256Digest,
         client: Asker,
     ) -> Result<Response<ContentBody>, Refusal> {
-        let size = self.described(head, shelf, digest, client)?;
-        let Some(pieces) = self.pieces_of(digest, size).await else {
+        let Described { size, access, told } = self.described(head, shelf, digest, client).await?;
+        let Some(pieces) = self.pieces_of(digest, size, told).await else {
             return Err(if shelf.contents.contains_key(&digest) {
                 Refusal::Missing
             } else {
@@ -140,7 +173,7 @@ impl ContentServer {
             });
         };
         let parts = vec![pieces.hash_file.clone()];
-        let (kind, cache) = (HeaderValue::from_static("application/json"), cache_of(shelf.access(digest)));
+        let (kind, cache) = (HeaderValue::from_static("application/json"), cache_of(access));
         Ok(respond::document(parts, kind, cache, head.method == Method::HEAD))
     }
 
@@ -152,7 +185,7 @@ impl ContentServer {
         digest: Sha256Digest,
         client: Asker,
     ) -> Result<Response<ContentBody>, Refusal> {
-        self.described(head, shelf, digest, client)?;
+        let Described { access, .. } = self.described(head, shelf, digest, client).await?;
         let library = self.library.clone();
         let read = move || {
             let map = Bytes::from(library.block_map(digest)?);
@@ -162,7 +195,7 @@ impl ContentServer {
         // Not made yet, or never: nothing is missing that should be here.
         let map = self.maps.of(digest, read).await.ok_or(Refusal::Absent)?;
         let kind = HeaderValue::from_static("application/octet-stream");
-        let cache = cache_of(shelf.access(digest));
+        let cache = cache_of(access);
         Ok(respond::document(vec![map], kind, cache, head.method == Method::HEAD))
     }
 
@@ -191,11 +224,12 @@ impl ContentServer {
         &self,
         head: &Parts,
         shelf: &Shelf,
-        digest: Sha256Digest,
+        (digest, access): (Sha256Digest, Access),
         client: Asker,
     ) -> Vec<String> {
         let own = own_url(head, client.secure, digest);
         let told = self.elsewhere(shelf, client.address, digest).await;
+        let told = told.map(|answer| without_strangers(answer, access));
         let told = told.map(|answer| answer.locations).unwrap_or_default();
         let mut urls: Vec<String> = Vec::with_capacity(told.len() + 1);
         for place in told {
@@ -213,8 +247,8 @@ impl ContentServer {
 
 /// Whoever made the answer should not have named any: private content is never asked of strangers, and the key that opens it is
 /// never shown to another client.
-fn without_strangers(mut answer: LocationsAnswer, shelf: &Shelf) -> LocationsAnswer {
-    if shelf.access(answer.content) == Access::Private {
+fn without_strangers(mut answer: LocationsAnswer, access: Access) -> LocationsAnswer {
+    if access == Access::Private {
         answer.private = true;
         answer.locations.retain(|location| location.kind == LocationKind::DistributionPoint);
         answer.later.retain(|location| location.kind == LocationKind::DistributionPoint);
@@ -248,9 +282,18 @@ fn names_metalink(accept: &[u8]) -> bool {
     accept.windows(METALINK.len()).any(|part| part.eq_ignore_ascii_case(METALINK.as_bytes()))
 }
 
-/// This point as the client addressed it. `Host` was checked: it is an authority.
+/// This point as the client addressed it: in a target that says so, else in `Host` (RFC 9112 section 3.2.2). Both were checked:
+/// each is an authority.
 fn own_url(head: &Parts, secure: bool, digest: Sha256Digest) -> Option<String> {
-    let host = head.headers.get(header::HOST)?.to_str().ok().filter(|host| !host.is_empty())?;
+    let named = match head.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => head.headers.get(header::HOST)?.to_str().ok()?,
+    };
+    // Who the client says to be there is not for others.
+    let host = named.rsplit_once('@').map_or(named, |(_, host)| host);
+    if host.is_empty() {
+        return None;
+    }
     let scheme = if secure { "https" } else { "http" };
     Some(format!("{scheme}://{host}/content/{digest}"))
 }
@@ -294,6 +337,24 @@ mod tests {
         for (secure, scheme) in [(false, "http"), (true, "https")] {
             let expected = format!("{scheme}://dp:8531/content/{digest}");
             assert_eq!(own_url(&head, secure, digest), Some(expected));
+        }
+    }
+
+    #[test]
+    fn what_the_target_says_comes_before_the_host() {
+        let digest = Sha256Digest::of(b"data");
+        for (target, host, expected) in [
+            ("/content/1", "dp", Some("http://dp/content/")),
+            ("http://other:81/content/1", "dp", Some("http://other:81/content/")),
+            ("https://other/content/1", "dp", Some("http://other/content/")),
+            ("http://me:secret@other/content/1", "dp", Some("http://other/content/")),
+            ("/content/1", "me@dp", Some("http://dp/content/")),
+            ("/content/1", "", None),
+        ] {
+            let request = http::Request::builder().uri(target).header("host", host);
+            let head = request.body(()).unwrap().into_parts().0;
+            let expected = expected.map(|expected| format!("{expected}{digest}"));
+            assert_eq!(own_url(&head, false, digest), expected, "{target} {host}");
         }
     }
 

@@ -43,6 +43,7 @@ mod pace;
 #[path = "portable.rs"]
 mod pages;
 mod pull;
+mod pull_through;
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod push;
 pub mod range;
@@ -56,6 +57,8 @@ mod shelf;
 mod socket;
 mod stall;
 pub mod tally;
+mod turned_away;
+mod upstream;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -86,7 +89,7 @@ pub use log_throttle::LogThrottle;
 pub use metalink::{hash_file, read_hash_file};
 use open::OpenContents;
 use outgoing::{Books, Line, Outgoing};
-pub use pull::{Brought, Eventually, Offer, Origin, PullLimits, Pulled, Pulls};
+pub use pull::{Brought, Eventually, Offer, Origin, OtherName, PullLimits, Pulled, Pulls};
 pub use refusal::Refusal;
 pub use respond::{carrying, empty, problem};
 use service::Room;
@@ -97,6 +100,7 @@ pub use shelf::{
 pub use socket::Socket;
 pub use stall::Stall;
 use tally::Grouping;
+pub use upstream::path_of_link;
 
 /// How much one server takes on.
 #[derive(Debug, Clone, Copy)]
@@ -109,7 +113,7 @@ pub struct ServerLimits {
     pub max_transfers: usize,
     /// The same to one address.
     pub max_transfers_per_client: usize,
-    /// How many requests may wait for their turn, and how long.
+    /// How many requests may wait for their turn.
     pub most_waiting: usize,
     /// How long each of them waits.
     pub turn_patience: Duration,
@@ -232,7 +236,7 @@ impl ContentServer {
 
     /// The same server, which tells what it was to serve and could not.
     pub fn with_doubts(self, doubts: Arc<Doubts>) -> Self {
-        Self { doubts: Some(doubts), ..self }
+        Self { contents: self.contents.with_doubts(doubts.clone()), doubts: Some(doubts), ..self }
     }
 
     /// The same server, serving as somebody else and counting there.
@@ -252,7 +256,7 @@ impl ContentServer {
 
     /// Accepts until `shutdown`, then lets running answers finish, at most for the grace.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        self.accept(listener, None, shutdown).await;
+        self.accept_and_look(listener, None, shutdown).await;
     }
 
     /// The same over TLS, with the certificate that `identity` has at the moment of each handshake.
@@ -262,7 +266,20 @@ impl ContentServer {
         identity: Arc<ArcSwap<ServerConfig>>,
         shutdown: impl Future<Output = ()>,
     ) {
-        self.accept(listener, Some(identity), shutdown).await;
+        self.accept_and_look(listener, Some(identity), shutdown).await;
+    }
+
+    async fn accept_and_look(
+        self: Arc<Self>,
+        listener: TcpListener,
+        identity: Option<Arc<ArcSwap<ServerConfig>>>,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let contents = &self.contents;
+        tokio::select! {
+            () = self.clone().accept(listener, identity, shutdown) => {}
+            never = contents.let_go_what_is_gone() => match never {},
+        }
     }
 
     async fn answer(

@@ -3,18 +3,24 @@
 //! An open file is kept with a read-only map of it, its *region*. Slices of the region travel through hyper as the body of
 //! an answer, and the socket ([`super::push`]) knows them by their address: it takes the bytes from the file itself. Nobody
 //! reads the map on that way; were it read after all, the bytes would be the right ones.
+//!
+//! What has lost its name nobody asks for again, and the disk has its room when the last one lets go of it: whoever removes content of
+//! this library says so, and what another process has removed is looked for every minute.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use catalog::digest::Sha256Digest;
 
+use super::doubt::Doubts;
 use super::pages::{Lease, Leased, Leases, map};
-use crate::library::{Grown, Growth, Identity, Library, LibraryError, StoredFile};
+use crate::library::{Grown, Growth, Identity, KeepsOpen, Library, LibraryError, StoredFile, is_loss};
 
 /// Content of at most so many bytes is kept in memory: one write answers it.
 const SMALL: u64 = 16 * 1024;
@@ -22,6 +28,8 @@ const SMALL: u64 = 16 * 1024;
 const MOST_LARGE: usize = 512;
 /// Small contents that stay in memory: 16 MiB of them.
 const MOST_SMALL: usize = 1024;
+/// How often it is looked for what other processes have removed.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// Open content.
 #[derive(Debug)]
@@ -35,15 +43,17 @@ pub struct OpenContent {
     leased: Leased,
     /// Where it still arrived when it was opened.
     growth: Option<Arc<Growth>>,
+    /// Who is told where it cannot be read.
+    doubts: Option<Arc<Doubts>>,
 }
 
 impl OpenContent {
     /// Blocks: small content is read here.
-    fn new(stored: StoredFile, leases: &Arc<Leases>) -> io::Result<Self> {
+    fn new(stored: StoredFile, leases: &Arc<Leases>, doubts: Option<Arc<Doubts>>) -> io::Result<Self> {
         let StoredFile { file, digest, size, identity } = stored;
         let (file, leased) = (Arc::new(file), Leased::default());
-        let mut opened =
-            Self { digest, size, file, small: None, region: None, identity, leased, growth: None };
+        let (small, region, growth) = (None, None, None);
+        let mut opened = Self { digest, size, file, small, region, identity, leased, growth, doubts };
         if size <= SMALL {
             let mut bytes = vec![0; size as usize];
             opened.file.read_exact_at(&mut bytes, 0)?;
@@ -61,6 +71,13 @@ impl OpenContent {
         Self::for_test_under(folder, bytes, &Arc::default())
     }
 
+    /// The same; whoever cannot read it tells `doubts`.
+    #[cfg(test)]
+    pub(super) fn doubting(self: Arc<Self>, doubts: &Arc<Doubts>) -> Arc<Self> {
+        let content = Arc::into_inner(self).expect("nobody else has it");
+        Arc::new(Self { doubts: Some(doubts.clone()), ..content })
+    }
+
     #[cfg(test)]
     pub(super) fn for_test_under(folder: &std::path::Path, bytes: &[u8], leases: &Arc<Leases>) -> Arc<Self> {
         let path = folder.join("file");
@@ -68,7 +85,7 @@ impl OpenContent {
         let file = File::open(&path).expect("it was written");
         let identity = Identity::of(&file.metadata().expect("it is open"));
         let stored = StoredFile { file, digest: Sha256Digest([7; 32]), size: bytes.len() as u64, identity };
-        Arc::new(Self::new(stored, leases).expect("it can be read"))
+        Arc::new(Self::new(stored, leases, None).expect("it can be read"))
     }
 
     /// Content that still arrives: of `file` only what is verified may be read, which its readers see to. Its pages may be
@@ -86,14 +103,27 @@ impl OpenContent {
         if region.is_some() {
             leased.take_of_arriving(leases, file);
         }
-        let growth = Some(growth.clone());
-        let file = file.clone();
-        Ok(Some(Arc::new(Self { digest, size, file, small: None, region, identity, leased, growth })))
+        // What cannot be read of it is whoever's who brings it: nobody has recorded it yet.
+        let (growth, file, doubts) = (Some(growth.clone()), file.clone(), None);
+        Ok(Some(Arc::new(Self { digest, size, file, small: None, region, identity, leased, growth, doubts })))
     }
 
     /// The open file.
     pub(super) fn file(&self) -> &Arc<File> {
         &self.file
+    }
+
+    /// Reading it failed on its way to somebody. Where that says that its bytes are lost, somebody is to look at it: each client would be
+    /// cut at the same place, for ever.
+    pub(super) fn failed(&self, error: &io::Error) {
+        if let Some(doubts) = self.doubts.as_ref().filter(|_| is_loss(error)) {
+            doubts.about(self.digest);
+        }
+    }
+
+    /// Whether the file is what it was when it was opened, and has its name.
+    fn is_as_it_was(&self) -> bool {
+        Identity::now(&self.file).as_ref() == Some(&self.identity)
     }
 
     /// All of it, where it is in memory.
@@ -136,9 +166,13 @@ impl OpenContent {
 #[derive(Debug)]
 pub(super) struct OpenContents {
     library: Library,
-    kept: Mutex<Kept>,
+    kept: Arc<Keeper>,
     leases: Arc<Leases>,
+    doubts: Option<Arc<Doubts>>,
 }
+
+#[derive(Debug, Default)]
+struct Keeper(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -150,7 +184,23 @@ struct Kept {
 
 impl OpenContents {
     pub(super) fn new(library: Library) -> Self {
-        Self { library, kept: Mutex::default(), leases: Arc::default() }
+        let kept: Arc<Keeper> = Arc::default();
+        library.tell(kept.clone());
+        Self { library, kept, leases: Arc::default(), doubts: None }
+    }
+
+    /// The same; `doubts` are told of what cannot be read.
+    pub(super) fn with_doubts(self, doubts: Arc<Doubts>) -> Self {
+        Self { doubts: Some(doubts), ..self }
+    }
+
+    /// Lets go of what other processes have removed, for ever.
+    pub(super) async fn let_go_what_is_gone(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let kept = self.kept.clone();
+            let _ = tokio::task::spawn_blocking(move || kept.let_go_what_is_gone()).await; // it is looked again
+        }
     }
 
     /// The leases on files of this library.
@@ -163,20 +213,20 @@ impl OpenContents {
     /// # Errors
     /// Those of [`Library::open_content`].
     pub(super) async fn open(&self, digest: Sha256Digest) -> Result<Option<Arc<OpenContent>>, LibraryError> {
-        if let Some(kept) = self.kept(digest) {
+        if let Some(kept) = self.kept.find(digest) {
             // A file that lost its name, got another one or was changed says so itself; only then its name is looked up again.
-            if Identity::now(&kept.file).as_ref() == Some(&kept.identity) {
+            if kept.is_as_it_was() {
                 if kept.region.is_some() {
                     kept.leased.renew(&self.leases, &kept.file);
                 }
                 return Ok(Some(kept));
             }
-            self.forget(digest);
+            drop(self.kept.forget(digest));
         }
-        let (library, leases) = (self.library.clone(), self.leases.clone());
+        let (library, leases, doubts) = (self.library.clone(), self.leases.clone(), self.doubts.clone());
         let opened = tokio::task::spawn_blocking(move || {
             let Some(stored) = library.open_content(digest)? else { return Ok(None) };
-            let opened = OpenContent::new(stored, &leases);
+            let opened = OpenContent::new(stored, &leases, doubts);
             opened.map(Some).map_err(|source| library.unreadable(digest, source))
         });
         let Some(opened) =
@@ -185,15 +235,35 @@ impl OpenContents {
             return Ok(None);
         };
         let opened = Arc::new(opened);
-        self.keep(opened.clone());
+        self.kept.keep(opened.clone());
+        // It may have been removed between opening and keeping, and whoever told of that found nothing to let go.
+        if !opened.is_as_it_was() {
+            drop(self.kept.forget(digest));
+        }
         Ok(Some(opened))
     }
+}
 
+impl KeepsOpen for Keeper {
+    fn let_go(&self, content: Sha256Digest) {
+        drop(self.forget(content));
+    }
+}
+
+impl Keeper {
     fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn kept(&self, digest: Sha256Digest) -> Option<Arc<OpenContent>> {
+    /// Lets go of whatever is not the file any more that it was. Blocks: what nobody else has open is freed by it.
+    fn let_go_what_is_gone(&self) {
+        let all: Vec<_> = self.lock().contents.values().map(|(content, _)| content.clone()).collect();
+        for content in all.into_iter().filter(|content| !content.is_as_it_was()) {
+            drop(self.forget(content.digest));
+        }
+    }
+
+    fn find(&self, digest: Sha256Digest) -> Option<Arc<OpenContent>> {
         let mut kept = self.lock();
         kept.turn += 1;
         let turn = kept.turn;
@@ -202,11 +272,12 @@ impl OpenContents {
         Some(content.clone())
     }
 
-    fn forget(&self, digest: Sha256Digest) {
+    /// Not kept any more. Whoever drops it is the last, unless it is being sent: nobody waits for the lock meanwhile.
+    fn forget(&self, digest: Sha256Digest) -> Option<Arc<OpenContent>> {
         let mut kept = self.lock();
-        if let Some((content, _)) = kept.contents.remove(&digest) {
-            kept.small -= usize::from(content.small.is_some());
-        }
+        let (content, _) = kept.contents.remove(&digest)?;
+        kept.small -= usize::from(content.small.is_some());
+        Some(content)
     }
 
     fn keep(&self, content: Arc<OpenContent>) {
@@ -226,6 +297,80 @@ impl OpenContents {
             if let Some((before, _)) = oldest.and_then(|digest| kept.contents.remove(&digest)) {
                 kept.small -= usize::from(before.small.is_some());
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use catalog::digest::{Checker, Digests, Wanted};
+
+    use super::*;
+    use crate::library::Settings;
+
+    fn put(library: &Library, seed: u8, size: usize) -> Sha256Digest {
+        let bytes = vec![seed; size];
+        let mut checker = Checker::new();
+        checker.update(&bytes);
+        let print = checker.into_fingerprint();
+        let digests = Digests { sha1: Some(print.sha1), sha256: Some(print.sha256) };
+        let wanted = Wanted::new(print.size, digests).expect("it has digests");
+        let mut staged = library.stage(&wanted).expect("it can be staged");
+        staged.append(&bytes).expect("there is room");
+        let verified = staged.check(&wanted).expect("it is right");
+        staged.commit(verified).expect("it is stored").digest()
+    }
+
+    /// The disk has the room of what was removed when nobody has it open any more, and that is at once.
+    #[tokio::test]
+    async fn what_is_removed_is_let_go_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let library = Library::open(folder.path(), Settings::default()).unwrap();
+        let contents = OpenContents::new(library.clone());
+        let stays = put(&library, 1, 70_000);
+        let other = contents.open(stays).await.unwrap().map(|open| Arc::downgrade(&open)).unwrap();
+        for (seed, size) in [(2, 100_000), (3, 9)] {
+            let remove: [&dyn Fn(Sha256Digest); 3] = [
+                &|digest| library.remove(digest).unwrap(),
+                &|digest| library.set_aside(digest).unwrap(),
+                // Another process, of which nobody hears.
+                &|digest| {
+                    std::fs::remove_file(library.path(digest)).unwrap();
+                    contents.kept.let_go_what_is_gone();
+                },
+            ];
+            for (how, remove) in remove.into_iter().enumerate() {
+                let digest = put(&library, seed, size);
+                let open = contents.open(digest).await.unwrap().unwrap();
+                let again = contents.open(digest).await.unwrap().unwrap();
+                assert!(Arc::ptr_eq(&open, &again), "it is kept");
+                let gone = Arc::downgrade(&open);
+                drop((open, again));
+                assert!(gone.upgrade().is_some());
+                remove(digest);
+                assert!(gone.upgrade().is_none(), "{how}: {size} bytes are still open");
+                assert!(contents.open(digest).await.unwrap().is_none());
+            }
+        }
+        let kept = contents.kept.lock();
+        assert!(other.upgrade().is_some() && (kept.contents.len(), kept.small) == (1, 0));
+    }
+
+    #[tokio::test]
+    async fn what_says_that_bytes_are_lost_is_told() {
+        let (folder, doubts) = (tempfile::tempdir().unwrap(), Arc::new(Doubts::default()));
+        let content = OpenContent::for_test(folder.path(), b"x").doubting(&doubts);
+        let errno = |errno: rustix::io::Errno| io::Error::from(errno);
+        for (error, told) in [
+            (errno(rustix::io::Errno::CONNRESET), false),
+            (errno(rustix::io::Errno::NOMEM), false),
+            (io::Error::other("the file is being changed in place"), false),
+            (errno(rustix::io::Errno::IO), true),
+            (io::ErrorKind::UnexpectedEof.into(), true),
+        ] {
+            content.failed(&error);
+            assert_eq!(doubts.are_any(), told, "{error}");
+            doubts.settled(content.digest);
         }
     }
 }

@@ -8,7 +8,7 @@
 //! No byte leaves before its piece, or the whole file, is verified. A content that has begun to arrive arrives to its end,
 //! also when nobody waits for it any more: whoever was told to come back finds it, and what is fetched is bounded by the
 //! number of pulls, by the room there is, and by what the [`Origin`] vouches for. Answers that need no bytes (HEAD, 304,
-//! 412, 416) fetch none.
+//! 412, 416) fetch none. [`super::pull_through`] answers.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,24 +17,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use catalog::digest::{Digests, Pieces, Sha256Digest, Wanted};
+use catalog::digest::{Digests, Pieces, Sha1Digest, Sha256Digest, Wanted};
+use catalog::id::{FileName, PackageId};
 use catalog::problem::{Code, Coded as _};
-use http::request::Parts;
-use http::{Method, Response};
 use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
-use super::access::Asker;
-use super::body::ContentBody;
-use super::conditional::{self, Reply};
-use super::counters::{Counted, Source as ServedAs};
-use super::follow::Follower;
+use super::counters::Counted;
 use super::open::{OpenContent, OpenContents};
 use super::refusal::Refusal;
 use super::shelf::Servable;
-use super::{ContentServer, access, respond};
 use crate::library::{Growth, Library};
 use crate::transfer::{FetchError, Fetched, Job, Policy, RateLimit, Source, fetch_by_pieces};
 
@@ -48,6 +42,14 @@ pub trait Origin: Send + Sync {
     /// # Errors
     /// Why that cannot be said now.
     fn find(&self, content: Sha256Digest) -> Eventually<'_, Result<Option<Offer>, Refusal>>;
+
+    /// Which content has another name than its SHA-256; `None` where there is none for this point.
+    ///
+    /// # Errors
+    /// Why that cannot be said now.
+    fn named(&self, _: OtherName) -> Eventually<'_, Result<Option<Sha256Digest>, Refusal>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
 
     /// So many bytes are about to arrive: what was pulled before may have to go.
     ///
@@ -65,6 +67,15 @@ pub trait Origin: Send + Sync {
 
     /// A content that was pulled is being sent. Told at the beginning and at the end; must not wait.
     fn used(&self, content: Sha256Digest);
+}
+
+/// A name of content that says nothing of its SHA-256.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum OtherName {
+    /// As update servers name it.
+    Sha1(Sha1Digest),
+    /// A file of a package, in lower case.
+    InPackage(PackageId, FileName),
 }
 
 /// A content that this point may serve and lacks.
@@ -126,7 +137,7 @@ pub struct Pulled {
 pub struct Pulls {
     library: Library,
     origin: Arc<dyn Origin>,
-    limits: PullLimits,
+    pub(super) limits: PullLimits,
     policy: Policy,
     questions: Semaphore,
     state: Mutex<State>,
@@ -139,6 +150,7 @@ pub struct Pulls {
 #[derive(Default)]
 struct State {
     known: HashMap<Sha256Digest, Known>,
+    names: HashMap<OtherName, Named>,
     arriving: HashMap<Sha256Digest, Arc<Arrival>>,
     in_use: HashMap<Sha256Digest, usize>,
 }
@@ -152,12 +164,19 @@ struct Known {
     until: Instant,
 }
 
+/// Which content the origin said that has a name, or will say.
+#[derive(Clone)]
+struct Named {
+    said: Arc<OnceCell<Result<Sha256Digest, Refusal>>>,
+    until: Instant,
+}
+
 /// A content that arrives.
-struct Arrival {
+pub(super) struct Arrival {
     offer: Arc<Offer>,
     /// Somebody else brings it, who has made room for it.
     is_brought: bool,
-    growth: Arc<Growth>,
+    pub(super) growth: Arc<Growth>,
     /// Opened once for all who follow.
     content: Mutex<Option<Arc<OpenContent>>>,
     /// Why it ended without the content.
@@ -177,7 +196,7 @@ impl Arrival {
     }
 
     /// Waits until the byte at `offset` is verified.
-    async fn reaches(&self, offset: u64, patience: Duration) -> Result<(), Refusal> {
+    pub(super) async fn reaches(&self, offset: u64, patience: Duration) -> Result<(), Refusal> {
         let until = Instant::now() + patience;
         let size = self.offer.servable.size;
         match tokio::time::timeout_at(until, self.growth.beyond(offset, size, patience)).await {
@@ -193,7 +212,11 @@ impl Arrival {
         }
     }
 
-    fn opened(&self, content: Sha256Digest, contents: &OpenContents) -> Result<Arc<OpenContent>, Refusal> {
+    pub(super) fn opened(
+        &self,
+        content: Sha256Digest,
+        contents: &OpenContents,
+    ) -> Result<Arc<OpenContent>, Refusal> {
         let mut kept = self.content.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(opened) = &*kept {
             return Ok(opened.clone());
@@ -256,9 +279,16 @@ impl Pulls {
         InUse { pulls: self.clone(), content }
     }
 
+    /// Whether a content arrives.
+    pub(super) fn arrives(&self, content: Sha256Digest) -> bool {
+        self.lock().arriving.contains_key(&content)
+    }
+
     /// Forgets what the origin said about contents: it may say something else now.
     pub fn forget_answers(&self) {
-        self.lock().known.clear();
+        let mut state = self.lock();
+        state.known.clear();
+        state.names.clear();
     }
 
     /// Nothing arrives any more. What has arrived so far stays staged, and is gone on from.
@@ -267,7 +297,7 @@ impl Pulls {
     }
 
     /// What a content is that this point lacks and may serve.
-    async fn offer(&self, content: Sha256Digest) -> Result<Arc<Offer>, Refusal> {
+    pub(super) async fn offer(&self, content: Sha256Digest) -> Result<Arc<Offer>, Refusal> {
         let said = {
             let mut state = self.lock();
             if let Some(arrival) = state.arriving.get(&content) {
@@ -290,11 +320,28 @@ impl Pulls {
         asked.await.clone()
     }
 
+    /// Which content has another name.
+    pub(super) async fn content_named(&self, name: OtherName) -> Result<Sha256Digest, Refusal> {
+        let said = self.lock().remember_name(name.clone(), self.limits.remembered).said;
+        let asked = said.get_or_init(|| async {
+            let asking = async {
+                let _permit = self.questions.acquire().await;
+                self.origin.named(name).await
+            };
+            match timeout(self.limits.wait, asking).await {
+                Ok(Ok(content)) => content.ok_or(Refusal::Absent),
+                Ok(Err(refusal)) => Err(refusal),
+                Err(_) => Err(Refusal::NotYet),
+            }
+        });
+        *asked.await
+    }
+
     /// Nobody tries again so soon after a failure.
     ///
     /// # Errors
     /// What it failed for.
-    fn has_not_just_failed(&self, content: Sha256Digest) -> Result<(), Refusal> {
+    pub(super) fn has_not_just_failed(&self, content: Sha256Digest) -> Result<(), Refusal> {
         let state = self.lock();
         let failed = state.known.get(&content).filter(|known| known.until > Instant::now());
         failed.and_then(|known| known.failed).map_or(Ok(()), Err)
@@ -313,7 +360,11 @@ impl Pulls {
     }
 
     /// The arrival of a content, which begins now unless it has begun.
-    fn join(self: &Arc<Self>, content: Sha256Digest, offer: &Arc<Offer>) -> Result<Arc<Arrival>, Refusal> {
+    pub(super) fn join(
+        self: &Arc<Self>,
+        content: Sha256Digest,
+        offer: &Arc<Offer>,
+    ) -> Result<Arc<Arrival>, Refusal> {
         let mut state = self.lock();
         if let Some(arrival) = state.arriving.get(&content) {
             return Ok(arrival.clone());
@@ -403,6 +454,24 @@ impl State {
         self.known.insert(content, known.clone());
         known
     }
+
+    /// The same of a name.
+    fn remember_name(&mut self, name: OtherName, lasts: Duration) -> Named {
+        let now = Instant::now();
+        if let Some(named) = self.names.get(&name).filter(|named| named.until > now) {
+            return named.clone();
+        }
+        if self.names.len() >= MOST_KNOWN {
+            self.names.retain(|_, named| named.until > now);
+            let oldest = self.names.iter().min_by_key(|(_, named)| named.until).map(|(name, _)| name.clone());
+            if let Some(oldest) = oldest.filter(|_| self.names.len() >= MOST_KNOWN) {
+                self.names.remove(&oldest);
+            }
+        }
+        let named = Named { said: Arc::default(), until: now + lasts };
+        self.names.insert(name, named.clone());
+        named
+    }
 }
 
 /// The end of an arrival, however it comes: whoever asks from now on asks anew.
@@ -477,58 +546,5 @@ impl Drop for InUse {
         }
         drop(state);
         self.pulls.origin.used(self.content);
-    }
-}
-
-impl ContentServer {
-    /// The same server, which fetches what it lacks and may serve.
-    pub fn with_pulls(self, pulls: Arc<Pulls>) -> Self {
-        Self { pulls: Some(pulls), ..self }
-    }
-
-    /// Marks an answer whose bytes are here because somebody asked for them.
-    pub(super) fn as_pulled(
-        &self,
-        response: Response<ContentBody>,
-        content: Sha256Digest,
-    ) -> Response<ContentBody> {
-        let Some(pulls) = &self.pulls else { return response };
-        let mut response = response.map(|body| body.using(pulls.using(content)));
-        response.extensions_mut().insert(ServedAs::PullThrough);
-        response
-    }
-
-    /// `GET` or `HEAD` of a content that is not here: as if it were, or 404, 503, 507.
-    pub(super) async fn pull_through(
-        &self,
-        head: &Parts,
-        content: Sha256Digest,
-        client: Asker,
-        lacking: Refusal,
-    ) -> Result<Response<ContentBody>, Refusal> {
-        let Some(pulls) = &self.pulls else { return Err(lacking) };
-        let offer = pulls.offer(content).await?;
-        let servable = &offer.servable;
-        if !access::may(&*self.gate, servable.access, head, client) {
-            return Err(Refusal::Forbidden);
-        }
-        pulls.has_not_just_failed(content)?;
-        let (size, facts) = (servable.size, servable.facts(content).clone());
-        let reply = conditional::decide(&head.method, &head.headers, &facts.validators, size);
-        let first = match &reply {
-            Reply::Whole if head.method == Method::GET && size > 0 => Some(0),
-            Reply::Parts(parts) => parts.first().map(|part| part.start()),
-            _ => None,
-        };
-        let Some(first) = first else {
-            let described = respond::ServedFile::described(content, size, facts);
-            return Ok(respond::file(described, reply, head.method == Method::HEAD));
-        };
-        let arrival = pulls.join(content, &offer)?;
-        pulls.counts.followers.fetch_add(1, Ordering::Relaxed);
-        arrival.reaches(first, pulls.limits.wait).await?;
-        let follower = Follower::new(arrival.growth.clone(), size, pulls.limits.wait);
-        let file = respond::ServedFile::arriving(arrival.opened(content, &self.contents)?, follower, facts);
-        Ok(self.as_pulled(respond::file(file, reply, false), content))
     }
 }

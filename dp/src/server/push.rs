@@ -208,13 +208,13 @@ impl Pusher {
         }
         let step = match content.lease() {
             Some(lease) if let Some(way) = self.way_of(socket, &lease) => {
-                hand_over(socket, before, content, &lease, way, offset, length.min(STEP))?
+                hand_over(socket, before, content, &lease, way, offset, length.min(STEP))
             }
             _ => {
-                let step = copy(socket, before, content, offset, length.min(COPIED), more)?;
-                self.counted(step)
+                copy(socket, before, content, offset, length.min(COPIED), more).map(|step| self.counted(step))
             }
         };
+        let step = step.inspect_err(|error| content.failed(error))?;
         match step {
             Step::Cold => {
                 let tries = self.cold.as_ref().map_or(0, |cold| cold.tries_at(offset));

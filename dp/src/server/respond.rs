@@ -67,10 +67,13 @@ pub(super) fn refuse(refusal: Refusal) -> Response<ContentBody> {
         }
         Refusal::Unreadable => later(StatusCode::SERVICE_UNAVAILABLE, 10),
         Refusal::NoRoom => empty(StatusCode::INSUFFICIENT_STORAGE),
-        Refusal::Busy | Refusal::Connections | Refusal::NotYet | Refusal::Upstream => {
-            later(StatusCode::SERVICE_UNAVAILABLE, 10)
-        }
-        Refusal::ClientBusy | Refusal::ClientConnections => later(StatusCode::TOO_MANY_REQUESTS, 10),
+        // Also of one address: where that is a whole branch, nobody there did anything wrong.
+        Refusal::Busy
+        | Refusal::Connections
+        | Refusal::ClientConnections
+        | Refusal::NotYet
+        | Refusal::Upstream => later(StatusCode::SERVICE_UNAVAILABLE, 10),
+        Refusal::ClientBusy => later(StatusCode::TOO_MANY_REQUESTS, 10),
     };
     response.extensions_mut().insert(refusal);
     response

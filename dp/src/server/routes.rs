@@ -4,19 +4,22 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use catalog::digest::{Sha1Digest, Sha256Digest};
+use catalog::id::{FileName, PackageId};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, Version, header};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use tracing::warn;
 
-use super::access::Asker;
+use super::access::{Access, Asker};
 use super::body::ContentBody;
 use super::head::{head_bytes, names_one_host, split};
+use super::pull::OtherName;
+use super::pull_through::Asked;
 use super::refusal::Refusal;
 use super::service::{Call, Deliver, Remark, RequestBody, Service};
 use super::shelf::{Servable, Shelf};
-use super::{ContentServer, LARGEST_HEAD, Peer, access, conditional, mirrors, respond};
+use super::{ContentServer, LARGEST_HEAD, Peer, access, conditional, mirrors, respond, upstream};
 use crate::library::LibraryError;
 
 /// Segments of a path that are looked at where they stand.
@@ -70,59 +73,97 @@ impl ContentServer {
         {
             return respond::bad_request();
         }
-        self.answer_about(head, segments, peer.asker()).await.unwrap_or_else(|refusal| match refusal {
+        let mut asked = None;
+        let mut answer = self.answer_about(head, segments, peer.asker(), &mut asked).await;
+        if matches!(answer, Err(Refusal::Forbidden)) {
+            answer = Err(Box::pin(self.hidden(head, asked)).await);
+        }
+        answer.unwrap_or_else(|refusal| match refusal {
             // Many wait for one content: they shall not all come back at once.
             Refusal::NotYet | Refusal::Upstream => respond::refuse_for(refusal, self.admission.retry_after()),
             other => respond::refuse(other),
         })
     }
 
-    /// The routes of content and of what is told about it.
+    /// The routes of content and of what is told about it; `asked`: by which name content was asked for, if it was.
     async fn answer_about(
         &self,
         head: &Parts,
         segments: &[&str],
         client: Asker,
+        asked: &mut Option<Asked>,
     ) -> Result<Response<ContentBody>, Refusal> {
         let readable = matches!(head.method, Method::GET | Method::HEAD);
         let shelf = self.shelf.load();
         match segments {
             ["content" | "packages" | "locations", ..] if !readable => Err(Refusal::Method),
             ["content", name] => match (name.parse(), mirrors::without_suffix(name).map(str::parse)) {
-                (Ok(digest), _) => self.content(head, &shelf, digest, client).await,
-                (_, Some(Ok(digest))) => self.metalink(head, &shelf, digest, None, client).await,
+                (Ok(digest), _) => {
+                    *asked = Some(Asked::Content(digest));
+                    self.content(head, &shelf, digest, client).await
+                }
+                (_, Some(Ok(digest))) => {
+                    *asked = Some(Asked::Content(digest));
+                    self.metalink(head, &shelf, digest, None, client).await
+                }
                 _ => Err(Refusal::Absent),
             },
-            ["content", digest, "pieceshash"] => {
+            ["content", digest, what @ ("pieceshash" | "blocks")] => {
                 let digest = digest.parse().map_err(|_| Refusal::Absent)?;
-                self.pieces_hash(head, &shelf, digest, client).await
-            }
-            ["content", digest, "blocks"] => {
-                let digest = digest.parse().map_err(|_| Refusal::Absent)?;
-                self.block_map(head, &shelf, digest, client).await
+                *asked = Some(Asked::Content(digest));
+                match *what {
+                    "blocks" => self.block_map(head, &shelf, digest, client).await,
+                    _ => self.pieces_hash(head, &shelf, digest, client).await,
+                }
             }
             // As update servers name content; they take no regard to case ([MS-WSUSSS] section 2.1).
             [content, folder, file] if content.eq_ignore_ascii_case("content") => {
                 if !readable {
                     return Err(Refusal::Method);
                 }
-                let found = sha1_of(folder, file).and_then(|sha1| *shelf.by_sha1.get(&sha1)?);
-                self.content(head, &shelf, found.ok_or(Refusal::Absent)?, client).await
+                let sha1 = sha1_of(folder, file).ok_or(Refusal::Absent)?;
+                *asked = Some(Asked::Named(OtherName::Sha1(sha1)));
+                let found = match shelf.by_sha1.get(&sha1) {
+                    Some(known) => known.ok_or(Refusal::Absent)?,
+                    None => Box::pin(self.named_elsewhere(head, OtherName::Sha1(sha1))).await?,
+                };
+                self.content(head, &shelf, found, client).await
             }
             ["packages", package, file] => {
-                let of = |file: &str| {
-                    let key = (package.parse().ok()?, file.to_ascii_lowercase());
-                    shelf.packages.get(&key).copied()
-                };
+                let package: PackageId = package.parse().map_err(|_| Refusal::Absent)?;
+                let key = |file: &str| (package.clone(), file.to_ascii_lowercase());
+                let of = |file: &str| shelf.packages.get(&key(file)).copied();
                 if let Some(digest) = of(file) {
+                    *asked = Asked::in_package(package.clone(), file);
                     return self.content(head, &shelf, digest, client).await;
                 }
-                let named = mirrors::without_suffix(file).and_then(|file| Some((file, of(file)?)));
-                let (file, digest) = named.ok_or(Refusal::Absent)?;
-                self.metalink(head, &shelf, digest, Some(file), client).await
+                let described = mirrors::without_suffix(file);
+                let (package, name) = key(described.unwrap_or(file));
+                *asked = Asked::in_package(package.clone(), &name);
+                let digest = match described.and_then(of) {
+                    Some(digest) => digest,
+                    None => {
+                        // No longer than the names that files have.
+                        let name: FileName = name.parse().map_err(|_| Refusal::Absent)?;
+                        let name = OtherName::InPackage(package, name);
+                        Box::pin(self.named_elsewhere(head, name)).await?
+                    }
+                };
+                match described {
+                    Some(file) => self.metalink(head, &shelf, digest, Some(file), client).await,
+                    None => self.content(head, &shelf, digest, client).await,
+                }
             }
             ["locations", digest] => {
                 self.locations(head, &shelf, digest.parse().map_err(|_| Refusal::Absent)?, client)
+            }
+            ["mscomtest", "wuidt.gif"] if readable => Ok(upstream::test_image(head)),
+            // As the upstream has it, for clients that were told that this is its cache.
+            _ if readable && !shelf.by_upstream.is_empty() => {
+                let found =
+                    upstream::path_of(segments).and_then(|path| shelf.by_upstream.get(&path).copied());
+                let public = found.filter(|digest| shelf.access(*digest) == Access::Public);
+                self.content(head, &shelf, public.ok_or(Refusal::NoRoute)?, client).await
             }
             _ => Err(Refusal::NoRoute),
         }
@@ -211,6 +252,9 @@ impl ContentServer {
             }
             Err(error) => {
                 self.say_damage(digest, &error.to_string());
+                if error.is_damage() {
+                    self.doubt(digest);
+                }
                 return Err(Refusal::Unreadable);
             }
         };

@@ -22,6 +22,8 @@ pub struct Shelf {
     pub by_sha1: HashMap<Sha1Digest, Option<Sha256Digest>>,
     /// Files of packages: names in lower case, because clients differ in it.
     pub packages: HashMap<(PackageId, String), Sha256Digest>,
+    /// The same by the paths of the upstream's links ([`super::path_of_link`]). What is not public is not asked for so.
+    pub by_upstream: HashMap<String, Sha256Digest>,
     /// Private content that others may serve: nobody is told here where that is without a key.
     pub private_elsewhere: HashSet<Sha256Digest>,
 }
@@ -70,9 +72,14 @@ pub struct Servable {
 }
 
 impl Servable {
+    /// Content for whom `access` says.
+    pub fn of(size: u64, sha1: Option<Sha1Digest>, name: FileName, access: Access) -> Self {
+        Self { size, sha1, name, access, pulled: false, facts: OnceLock::new() }
+    }
+
     /// Public content.
     pub fn new(size: u64, sha1: Option<Sha1Digest>, name: FileName) -> Self {
-        Self { size, sha1, name, access: Access::Public, pulled: false, facts: OnceLock::new() }
+        Self::of(size, sha1, name, Access::Public)
     }
 
     /// The same, for others.

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dp::client::{
-    Cache, CacheLimits, ClientFetched, ClientSettings, Delta, DeviceKey, FetchOptions, fetch_content_with,
+    Cache, CacheLimits, ClientFetched, ClientSettings, Delta, DeviceKey, FetchOptions, content_key,
+    fetch_content_with,
 };
 use dp::server::LocationKind::{Cloud, DistributionPoint, Peer};
 use dp::server::{Access, Asker, ContentServer, Gate, Servable, ServerLimits};
@@ -17,12 +18,12 @@ use crate::stage::{Content, Point, noise};
 
 const MIB: usize = 1 << 20;
 
-/// Knows one key.
+/// Knows one key, and the one for content that follows from it.
 struct OneKey;
 
 impl Gate for OneKey {
     fn may(&self, token: Option<&str>, _: Asker) -> bool {
-        token == Some("spsync_right")
+        token.is_some_and(|token| token == "spsync_right" || token == content_key("spsync_right"))
     }
 }
 
@@ -146,9 +147,9 @@ fn private_content_is_asked_of_the_site_with_the_key_and_of_nobody_else() {
     assert_eq!(fetched.bytes.points, content.bytes.len() as u64);
     assert!(asked_peer.lock().unwrap().is_empty(), "neither peers nor the cloud");
     let shown = asked_point.lock().unwrap().clone();
-    assert!(
-        !shown.is_empty() && shown.iter().all(|head| head.contains("authorization: bearer spsync_right"))
-    );
+    let key = format!("authorization: bearer {}", content_key("spsync_right"));
+    assert!(!shown.is_empty() && shown.iter().all(|head| head.contains(&key)), "{shown:?}");
+    assert!(!shown.iter().any(|head| head.contains("spsync_right")), "the key that speaks for the device");
     let cache = Cache::open(device.path(), 0).unwrap();
     assert!(cache.is_private(content.sha256) && cache.list().unwrap()[0].private);
 }

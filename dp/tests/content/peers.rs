@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use catalog::problem::{Code, Problem};
-use dp::client::{Cache, ClientSettings, DeviceKey, ShareSettings, share};
+use dp::client::{Cache, ClientSettings, DeviceKey, SharePace, ShareSettings, fetch_content, share};
+use dp::locate::Shunned;
 use dp::peers::{Announced, DeviceId, Devices, PeerService, Register};
-use dp::server::{Asker, Served, ServerLimits, Source};
+use dp::server::{Asker, LocationKind, Served, ServerLimits, Source};
 
-use crate::stage::{Point, Wire, request};
+use crate::stage::{Content, Point, Wire, request};
 
 struct Keys;
 
 impl Devices for Keys {
     fn device(&self, token: Option<&str>, _: Asker) -> Result<DeviceId, Problem> {
-        let known = token.filter(|token| matches!(*token, "one" | "two"));
+        let known = token.filter(|token| matches!(*token, "one" | "two" | "four"));
         known.map(|token| DeviceId(format!("desk-{token}"))).ok_or(Problem::new(
             match token {
                 Some("plain") => Code::PlainHttpRefused,
@@ -37,7 +38,7 @@ fn asked(point: &Point, path: &str, key: &str, body: &str) -> (u16, Vec<u8>) {
 }
 
 #[test]
-fn devices_announce_for_their_own_address_and_anybody_reports() {
+fn devices_announce_for_their_own_address_and_report_for_all() {
     let register = Arc::new(Register::default());
     let started = Instant::now();
     let limits = ServerLimits { max_connections_per_client: 64, ..ServerLimits::default() };
@@ -74,22 +75,40 @@ fn devices_announce_for_their_own_address_and_anybody_reports() {
         (peers[0].name.as_str(), peers[0].address.to_string().as_str()),
         ("desk-one", "127.0.0.1:8533")
     );
-    assert!(!peers[0].distrusted);
+    assert_eq!(peers[0].shunned, None);
 
     let report = |peer: &str| format!(r#"{{"content":"{content}","peer":"{peer}","fault":"HASH_MISMATCH"}}"#);
-    for (what, body, status) in [
-        ("nobody", report("127.0.0.1:1"), 204),
-        ("no address", report("desk-one"), 400),
-        ("this one", report("127.0.0.1:8533"), 204),
+    let this = report("127.0.0.1:8533");
+    let lies = Some(Shunned::Distrusted);
+    for (what, key, body, status, expected) in [
+        ("nobody", "", report("127.0.0.1:1"), 204, [None, None]),
+        ("no address", "", report("desk-one"), 400, [None, None]),
+        ("no key of ours", "three", this.clone(), 401, [None, None]),
+        ("it is full", "two", this.replace("HASH_MISMATCH", "SOURCE_FAILED"), 204, [None, None]),
+        ("this one", "", this.clone(), 204, [lies, None]),
+        ("a device", "two", this.clone(), 204, [lies, None]),
+        ("itself", "one", this.clone(), 204, [lies, None]),
+        ("another device", "four", this.clone(), 204, [lies, lies]),
     ] {
-        assert_eq!(asked(&point, "/peers/report", "", &body).0, status, "{what}");
+        let key = if key.is_empty() { String::new() } else { format!("Authorization: Bearer {key}\r\n") };
+        assert_eq!(asked(&point, "/peers/report", &key, &body).0, status, "{what}");
+        let shunned = ["127.0.0.1", "127.0.0.9"].map(|client| offered(client)[0].shunned);
+        assert_eq!(shunned, expected, "{what}");
     }
-    assert!(offered("127.0.0.1")[0].distrusted, "for who reported it");
-    assert!(!offered("127.0.0.9")[0].distrusted, "one report is none for others");
 
     let nothing = r#"{"port":8533,"contents":[]}"#;
     assert_eq!(asked(&point, "/peers/announce", one, nothing).0, 200);
     assert!(offered("127.0.0.9").is_empty());
+}
+
+/// Waits for what has to come.
+#[track_caller]
+fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < until, "{what}: it never was");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
@@ -119,6 +138,7 @@ fn a_client_serves_what_it_holds_and_takes_it_back_at_the_end() {
         },
         listen: "127.0.0.2:0".parse().unwrap(),
         max_rate: Some(1_000_000),
+        pace: SharePace { look: Duration::from_millis(10), apart: Duration::from_millis(20) },
     };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let (tell, told) = std::sync::mpsc::channel();
@@ -130,12 +150,9 @@ fn a_client_serves_what_it_holds_and_takes_it_back_at_the_end() {
     });
     let address = told.recv_timeout(Duration::from_secs(30)).unwrap();
     let client: IpAddr = "127.0.0.3".parse().unwrap();
-    let offered = || register.near(content.sha256, client, &[], started.elapsed());
-    let until = Instant::now() + Duration::from_secs(30);
-    while offered().is_empty() {
-        assert!(Instant::now() < until, "it was not announced");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let near = |of: &Content| register.near(of.sha256, client, &[], started.elapsed());
+    let offered = || near(&content);
+    soon("it is announced", || !offered().is_empty());
     let peers = offered();
     assert_eq!((peers[0].name.as_str(), peers[0].address), ("desk-two", address));
     let mut wire = Wire::over(TcpStream::connect(address).unwrap());
@@ -150,6 +167,15 @@ fn a_client_serves_what_it_holds_and_takes_it_back_at_the_end() {
         assert_eq!(wire.answer(false).status, 404);
         assert!(register.near(secret.sha256, client, &[], started.elapsed()).is_empty());
     }
+    // What comes is announced and served without waiting for the site's turn, and what goes is taken back.
+    let later = site.store(5, 3_000);
+    cache.note(later.sha256, &"y.esd".parse().unwrap(), false, now).unwrap();
+    soon("what came is announced", || !near(&later).is_empty());
+    wire.send(&request("GET", &later.path(), &[]));
+    assert!(wire.answer(false).body == later.bytes);
+    cache.library.remove(later.sha256).unwrap();
+    soon("what went is taken back", || near(&later).is_empty());
+    assert_eq!(offered().len(), 1);
     drop(wire);
     stop.send(()).unwrap();
     site.runtime.block_on(sharing).unwrap().unwrap();
@@ -157,7 +183,65 @@ fn a_client_serves_what_it_holds_and_takes_it_back_at_the_end() {
     let by = |source| served.bytes_as(source);
     assert_eq!(
         (by(Source::Peer), by(Source::Point)),
-        (content.bytes.len() as u64, 0),
+        ((content.bytes.len() + later.bytes.len()) as u64, 0),
         "by a peer, not by a point"
     );
+}
+
+/// More takers than a peer has places for: they are told so, go elsewhere, and nobody thinks the worse of it.
+#[test]
+fn a_full_peer_says_so_and_nobody_shuns_it() {
+    let register = Arc::new(Register::default());
+    let started = Instant::now();
+    let limits = ServerLimits { max_connections_per_client: 64, ..ServerLimits::default() };
+    let site = Point::serving(limits, Arc::new(PeerService::new(register.clone(), Arc::new(Keys), started)));
+    let peer = Point::with(ServerLimits { max_connections: 2, ..ServerLimits::default() });
+    let content = site.add(6, 100_000);
+    peer.add(6, 100_000);
+    register.announce(&DeviceId("desk".to_owned()), peer.address, &[content.sha256], Duration::ZERO).unwrap();
+    site.tell(
+        &content,
+        &[
+            (LocationKind::Peer, peer.url(&content.path())),
+            (LocationKind::DistributionPoint, site.url(&content.path())),
+        ],
+    );
+    let places = [peer.connect(), peer.connect()].map(|mut wire| {
+        wire.send(&request("HEAD", &content.path(), &[]));
+        assert_eq!(wire.answer(true).status, 200);
+        wire
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let takes = |name: &str, key: &str, address: &str| {
+        let settings = ClientSettings {
+            address: Some(address.parse().unwrap()),
+            key: (!key.is_empty()).then(|| DeviceKey::new(key)),
+            ..site.client(&folder.path().join(name))
+        };
+        let fetching = fetch_content(&settings, content.sha256, None, |_| {});
+        let fetched = site.runtime.block_on(fetching).unwrap();
+        fetched
+            .served
+            .iter()
+            .map(|one| format!("{:?} {} {}", one.kind, one.bytes, one.outcome))
+            .collect::<Vec<_>>()
+    };
+    let takers = [("a", "two", "127.0.0.2"), ("b", "four", "127.0.0.3"), ("c", "", "127.0.0.4")];
+    for (name, key, address) in takers {
+        let served = takes(name, key, address);
+        let expected = ["Peer 0 is busy (status 503)", "DistributionPoint 100000 verified"];
+        assert_eq!(served, expected, "{name}");
+    }
+    assert_eq!(peer.server.served.refused(dp::server::Refusal::Connections), 3);
+    for (_, _, address) in takers {
+        let found = register.near(content.sha256, address.parse().unwrap(), &[], started.elapsed());
+        assert_eq!(found[0].shunned, None, "{address}");
+    }
+    drop(places);
+    soon("a place is free", || {
+        takes("d", "two", "127.0.0.2")[0] == "Peer 100000 verified" || {
+            std::fs::remove_dir_all(folder.path().join("d")).unwrap();
+            false
+        }
+    });
 }

@@ -388,3 +388,33 @@ fn what_somebody_else_brings_is_followed() {
     drop((staged, brought));
     assert_eq!(here.point.get(&content.path()).status, 404, "it is not for this point any more");
 }
+
+/// A point that cannot ask its site says so of what it has not. Of what it has, and whoever asks may not have, it says the same.
+#[test]
+fn what_is_forbidden_looks_like_what_is_not_here_while_the_site_is_away_too() {
+    let here = Pulling::start(LONG);
+    let content = here.point.add(21, 3_000);
+    here.point.change(|shelf| {
+        let servable = dp::server::Servable::new(3_000, Some(content.sha1), "a.wim".parse().unwrap());
+        shelf.offer(content.sha256, servable.with_access(Access::Private));
+    });
+    let absent = format!("/content/{}", "0".repeat(64));
+    for (away, status) in [(true, 503), (false, 404)] {
+        here.said.away.store(away, Ordering::SeqCst);
+        here.pulls.forget_answers();
+        for method in ["GET", "HEAD"] {
+            // When to come back is not the same for any two.
+            let seen = |path: &str| {
+                let answer = here.point.ask(method, path, &[]);
+                let names: Vec<_> = answer.fields.into_iter().map(|(name, _)| name).collect();
+                (answer.status, names, answer.body)
+            };
+            let forbidden = seen(&content.path());
+            assert_eq!(forbidden.0, status, "{method}");
+            assert_eq!(forbidden, seen(&absent), "{method}");
+        }
+        let key = ("Authorization", "Bearer key");
+        assert_eq!(here.point.ask("GET", &content.path(), &[key]).status, 200);
+    }
+    assert_eq!(here.point.server.served.refused(Refusal::Forbidden), 2);
+}

@@ -1,7 +1,7 @@
 //! The upstream of a point that pulls: it sends as far as a test lets it, lies, dies, and counts who asks.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use arc_swap::ArcSwap;
 use catalog::digest::{Pieces, Sha256Digest};
 use dp::library::{Library, Settings};
 use dp::server::{
-    Access, Eventually, Gate, Offer, Origin, PullLimits, Pulls, Refusal, Servable, ServerLimits, Shelf,
+    Access, Eventually, Gate, Offer, Origin, OtherName, PullLimits, Pulls, Refusal, Servable, ServerLimits,
+    Shelf,
 };
 use dp::transfer::web::{Web, WebPolicy};
 use dp::transfer::{At, Fetched, Policy, Source, SourceKind};
@@ -146,15 +147,25 @@ async fn answer(
 /// What a test says of contents, as a site would.
 pub struct Said {
     offers: Mutex<HashMap<Sha256Digest, Offer>>,
+    pub names: Mutex<HashMap<OtherName, Sha256Digest>>,
     shelf: Arc<ArcSwap<Shelf>>,
     pub questions: AtomicUsize,
     pub used: AtomicUsize,
+    /// Nobody can be asked.
+    pub away: AtomicBool,
 }
 
 impl Origin for Said {
     fn find(&self, content: Sha256Digest) -> Eventually<'_, Result<Option<Offer>, Refusal>> {
         self.questions.fetch_add(1, Ordering::SeqCst);
         let found = self.offers.lock().unwrap().get(&content).cloned();
+        let away = self.away.load(Ordering::SeqCst);
+        Box::pin(async move { if away { Err(Refusal::Upstream) } else { Ok(found) } })
+    }
+
+    fn named(&self, name: OtherName) -> Eventually<'_, Result<Option<Sha256Digest>, Refusal>> {
+        self.questions.fetch_add(1, Ordering::SeqCst);
+        let found = self.names.lock().unwrap().get(&name).copied();
         Box::pin(async move { Ok(found) })
     }
 
@@ -201,9 +212,11 @@ impl Pulling {
         let point = Point::open_over(limits, settings, |server, library: &Library, shelf| {
             let said = Arc::new(Said {
                 offers: Mutex::default(),
+                names: Mutex::default(),
                 shelf: shelf.clone(),
                 questions: AtomicUsize::new(0),
                 used: AtomicUsize::new(0),
+                away: AtomicBool::new(false),
             });
             let policy = Policy {
                 attempts_per_source: 2,

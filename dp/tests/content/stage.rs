@@ -41,12 +41,12 @@ pub fn no_forks() -> RwLockReadGuard<'static, ()> {
 /// Bytes that differ at every offset and for every seed, so that a wrong offset cannot look right.
 pub fn noise(seed: u64, size: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut bytes = Vec::with_capacity(size + 8);
-    while bytes.len() < size {
+    let mut bytes = vec![0; size.next_multiple_of(8)];
+    for word in bytes.chunks_exact_mut(8) {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
+        word.copy_from_slice(&state.to_le_bytes());
     }
     bytes.truncate(size);
     bytes

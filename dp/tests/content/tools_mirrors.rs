@@ -225,3 +225,51 @@ fn rclone_copies_a_url() {
     assert!(done.status.success(), "{done:?}");
     is_whole(&folder.path().join("file"), &content);
 }
+
+#[test]
+fn aria2c_passes_by_places_that_have_nothing() {
+    let point = Point::start();
+    let content = point.add(7, SIZE);
+    let (empty, closed) = (Point::start(), TcpListener::bind("127.0.0.3:0").unwrap().local_addr().unwrap());
+    point.tell(
+        &content,
+        &[
+            (DistributionPoint, format!("http://{closed}{}", content.path())),
+            (DistributionPoint, Dying::before(empty.address, usize::MAX, "127.0.0.2").url(&content)),
+            (DistributionPoint, content.path()),
+        ],
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let url = point.url(&format!("{}.meta4", content.path()));
+    let test = "aria2c_passes_by_places_that_have_nothing";
+    let Some(done) = run(test, "aria2c", folder.path(), &[&ARIA2[..], &[&*url]].concat()) else { return };
+    assert!(done.status.success(), "{done:?}");
+    is_whole(&folder.path().join("part.esd"), &content);
+    assert!(asked(&empty) > 0, "the place without it was never asked");
+}
+
+/// It asks for at most twenty ranges at once, so it stays below what we answer in parts.
+#[test]
+fn zsync_fetches_more_ranges_than_one_answer_has() {
+    let point = Point::start();
+    let content = point.add(8, SIZE);
+    let folder = tempfile::tempdir().unwrap();
+    let mut old = content.bytes.clone();
+    for (place, seed) in (0..40).zip(1..) {
+        old[place * 150_000 + 1_000..][..3_000].copy_from_slice(&noise(seed, 3_000));
+    }
+    fs::write(folder.path().join("new"), &content.bytes).unwrap();
+    fs::write(folder.path().join("old"), &old).unwrap();
+    let test = "zsync_fetches_more_ranges_than_one_answer_has";
+    let url = point.url(&content.path());
+    let make = ["-b", "2048", "-u", &url, "-o", "file.zsync", "new"];
+    let Some(made) = run(test, "zsyncmake", folder.path(), &make) else { return };
+    assert!(made.status.success(), "{made:?}");
+    let done = run(test, "zsync", folder.path(), &["-q", "-i", "old", "-o", "result", "file.zsync"]);
+    let Some(done) = done else { return };
+    assert!(done.status.success(), "{done:?}");
+    is_whole(&folder.path().join("result"), &content);
+    let sent = point.server.served.bytes.load(Ordering::Relaxed);
+    assert!((120_000..600_000).contains(&sent), "{sent} bytes for 120,000 that changed");
+    assert!(asked(&point) > 1);
+}

@@ -1,5 +1,6 @@
 use std::fmt::Write as _;
 
+use catalog::id::RevisionNumber;
 use catalog::limits::Limits;
 use catalog::update::parse;
 

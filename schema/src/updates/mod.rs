@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use offers::Unoffered;
 pub use supersedence::{ExpiredByRule, Superseding};
 
-use crate::column::{digests, json, number, size, text, time, time_or_none, update};
+use crate::column::{digests, json, revision, size, text, time, time_or_none, update};
 use crate::licenses::LicenseState;
 use crate::{Reader, SchemaError};
 
@@ -308,17 +308,13 @@ fn build(row: &Row<'_>) -> Result<Option<String>, SchemaError> {
     Ok(major.zip(minor).map(|(major, minor)| format!("{major}.{minor}")))
 }
 
-fn revision_id(row: &Row<'_>) -> Result<RevisionId, SchemaError> {
-    Ok(RevisionId { update: update(row, "update_id")?, number: RevisionNumber(number(row, "number")?) })
-}
-
 /// A row without its files.
 fn feature_update(row: &Row<'_>) -> Result<FeatureUpdate, SchemaError> {
     let required: bool = row.get("license_required")?;
     let decided: Option<bool> = row.get("decided")?;
     let product: Option<String> = row.get("product")?;
     Ok(FeatureUpdate {
-        id: revision_id(row)?,
+        id: revision(row)?,
         title: row.get("title")?,
         classification: row.get("classification")?,
         recognised: product.is_some(),
@@ -466,7 +462,7 @@ impl Reader<'_> {
              WHERE revision.update_id = ?1 ORDER BY revision.number";
         self.all(SQL, [id.0.as_bytes()], |row| {
             Ok(Revision {
-                id: revision_id(row)?,
+                id: revision(row)?,
                 build: build(row)?,
                 file_name: text(row, "file_name")?,
                 size: size(row, "size")?,

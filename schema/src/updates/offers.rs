@@ -1,10 +1,10 @@
 //! From documents to feature updates: which documents of *Upgrades* were not looked at yet, and what they came to.
 
-use catalog::id::{RevisionId, RevisionNumber, UpdateId};
+use catalog::id::{RevisionId, UpdateId};
 use jiff::Timestamp;
 
 use super::{NewRevision, Published, Recorded, SERVER_LOCATION};
-use crate::column::{number, update};
+use crate::column::revision;
 use crate::{Reader, SchemaError, Writer};
 
 /// A document that is to be turned into a feature update.
@@ -33,10 +33,7 @@ impl Reader<'_> {
         self.all(SQL, [classification.0.as_bytes()], |row| {
             Ok(Unoffered {
                 row: row.get("metadata_id")?,
-                id: RevisionId {
-                    update: update(row, "update_id")?,
-                    number: RevisionNumber(number(row, "number")?),
-                },
+                id: revision(row)?,
                 source: row.get("source")?,
                 lacked: row.get::<_, Option<i64>>("lacked")?.and_then(|lacked| u64::try_from(lacked).ok()),
             })

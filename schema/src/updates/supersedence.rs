@@ -4,7 +4,7 @@ use catalog::id::UpdateId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::column::{time_or_none, update};
+use crate::column::update;
 use crate::{Reader, SchemaError, Writer};
 
 /// One feature update says that it replaces another.
@@ -47,17 +47,6 @@ impl Reader<'_> {
         )?;
         found.extend(self.deployed_updates()?);
         Ok(found)
-    }
-
-    /// What a rule has expired, and when.
-    pub fn expired_by_rule(&self) -> Result<Vec<ExpiredByRule>, SchemaError> {
-        self.all(
-            "SELECT update_id, expired_at FROM update_item WHERE expired_at IS NOT NULL ORDER BY update_id",
-            [],
-            |row| {
-                Ok(ExpiredByRule { update: update(row, "update_id")?, at: time_or_none(row, "expired_at")? })
-            },
-        )
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod points;
 mod request;
+mod verbs;
 pub mod wire;
 
 use std::sync::Arc;
@@ -82,7 +83,7 @@ pub struct Caller {
 /// Carries a request out. Exactly one `Done` or `Failed` ends the events.
 pub async fn answer(site: &Arc<Site>, envelope: Envelope, who: &str, events: mpsc::Sender<Event>) {
     let caller = Caller { who: who.to_owned(), dry_run: envelope.dry_run };
-    let told = device_plane::bears_on(&envelope.request) && !envelope.dry_run;
+    let told = envelope.request.bears_on_devices() && !envelope.dry_run;
     let mut goes_on = None;
     let ended = match dispatch(site, envelope.request, &caller).await {
         Ok(Work::Answered(answer)) => {

@@ -7,9 +7,7 @@ use schema::keys::PrincipalKind;
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Caller, Request};
-use crate::authoring::TsRequest;
 use crate::site::Site;
-use crate::tls::TlsVerb;
 use crate::{keys, points};
 
 /// What is asked about distribution points.
@@ -156,62 +154,9 @@ pub(super) async fn dispatch(site: &Arc<Site>, verb: PointVerb, caller: &Caller)
 /// # Errors
 /// `NOT_ON_A_POINT`.
 pub(super) fn may_be_asked(site: &Site, request: &Request) -> Result<(), Problem> {
-    if is_a_points(request) || site.settings().dp.is_site() {
+    if request.is_of_a_point() || site.settings().dp.is_site() {
         return Ok(());
     }
     let message = format!("this machine is a distribution point of {}", site.settings().dp.site);
     Err(Problem::new(Code::NotOnAPoint, message))
-}
-
-/// Whether a point answers it by itself.
-fn is_a_points(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::Status
-            | Request::ContentList
-            | Request::ContentShow { .. }
-            // Its tasks are its own: what it takes in can be waited for, and cancelled.
-            | Request::TaskList { .. }
-            | Request::TaskShow { .. }
-            | Request::TaskWait { .. }
-            | Request::TaskCancel { .. }
-            | Request::StateDump
-            | Request::ConfigShow
-            // Who shows which certificate.
-            | Request::Tls { act: TlsVerb::Show }
-            // What it takes in is what its site told it to hold.
-            | Request::Ts(TsRequest::PrestageImport { .. })
-            // Who may ask it over HTTP, and who did what, is its own.
-            | Request::Tokens { .. }
-            | Request::Audit { .. }
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_point_answers_for_itself_and_decides_nothing() {
-        for (request, expected) in [
-            (json!({ "verb": "status" }), true),
-            (json!({ "verb": "task-list", "limit": 5 }), true),
-            (json!({ "verb": "task-show", "task": 7 }), true),
-            (json!({ "verb": "task-wait", "task": 7 }), true),
-            (json!({ "verb": "task-cancel", "task": 7 }), true),
-            (json!({ "verb": "ts", "action": "prestage-import", "file": "x" }), true),
-            (json!({ "verb": "audit", "limit": 5 }), true),
-            (json!({ "verb": "tls", "act": { "do": "show" } }), true),
-            (json!({ "verb": "tls", "act": { "do": "init", "names": [] } }), false),
-            (json!({ "verb": "now", "full": false }), false),
-            (json!({ "verb": "package-list" }), false),
-            (json!({ "verb": "ts", "action": "list" }), false),
-            (json!({ "verb": "points", "act": { "do": "list" } }), false),
-        ] {
-            let asked: Request = serde_json::from_value(request.clone()).unwrap();
-            assert_eq!(is_a_points(&asked), expected, "{request}");
-        }
-    }
 }

@@ -46,6 +46,7 @@ pub use reply::{Sent, with};
 use crate::admin::{self, Envelope, Event};
 use crate::clock;
 use crate::health::Looking;
+use crate::plane::answer::names;
 use crate::plane::door::Door;
 use crate::site::Site;
 use crate::tls;
@@ -60,8 +61,6 @@ use translate::Asked;
 
 /// Where it begins.
 pub const BASE: &str = "/api/v1";
-/// The folder in the data directory for files that requests name.
-pub const EXCHANGE: &str = "exchange";
 /// The field that says that a request may come twice.
 const REPEATED: &str = "idempotency-key";
 /// The most bytes of a body: as on the admin socket.
@@ -106,7 +105,7 @@ impl Api {
     pub fn new(site: Arc<Site>) -> Result<Arc<Self>, Problem> {
         use std::os::unix::fs::DirBuilderExt as _;
         let settings = site.settings();
-        let exchange = settings.site.data_dir.join(EXCHANGE);
+        let exchange = settings.exchange_dir();
         std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&exchange).map_err(|error| {
             let message = format!("`{}` cannot be made", exchange.display());
             Problem::new(Code::DataDirNotWritable, message).because_of(Some(&error))
@@ -364,7 +363,7 @@ impl Api {
         let asked = self.translated(question, "dry_run=true", Map::new())?;
         let never = std::future::pending();
         match self.carry_out(asked.envelope, who.to_owned(), None, None, never).await.0 {
-            Ended::Done { body, problem: None } if reply::names(tags, &reply::tag(&body)) => {
+            Ended::Done { body, problem: None } if names(tags, &reply::tag(&body)) => {
                 Ok(body["revision"].clone())
             }
             Ended::Failed(problem) => Err(problem),

@@ -8,8 +8,7 @@ use bytes::Bytes;
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
-    X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
@@ -20,6 +19,7 @@ use tokio::sync::mpsc;
 use super::concurrency::Turn;
 use super::connections::Busy;
 use super::idempotency::Given;
+use crate::plane::answer::is_known;
 
 /// Bytes that are handed on at once. What was handed on waits in buffers, and has no turn any more.
 const STEP: usize = 32 * 1024;
@@ -159,12 +159,6 @@ pub fn tag(body: &Value) -> String {
     format!("\"{}\"", &digest[..32])
 }
 
-/// Whether one of the tags of a field is this one (RFC 9110 section 13.1.1).
-pub fn names(field: &HeaderValue, tag: &str) -> bool {
-    let Ok(field) = field.to_str() else { return false };
-    field.split(',').map(str::trim).any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
-}
-
 /// What is kept of an answer, to give it again.
 pub fn given(response: &Response<Sent>) -> Option<Given> {
     let Sent::Whole(body, _) = response.body() else { return None };
@@ -199,8 +193,7 @@ pub fn ended(ended: Ended, is_question: bool, headers: &HeaderMap) -> Response<S
                 return with(StatusCode::OK, body.to_string(), "application/json");
             }
             let tag = tag(&body);
-            let known = headers.get(IF_NONE_MATCH).is_some_and(|field| names(field, &tag));
-            let mut response = match known {
+            let mut response = match is_known(headers, &tag) {
                 true => with(StatusCode::NOT_MODIFIED, "", "application/json"),
                 false => with(StatusCode::OK, body.to_string(), "application/json"),
             };
@@ -213,6 +206,7 @@ pub fn ended(ended: Ended, is_question: bool, headers: &HeaderMap) -> Response<S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::header::IF_NONE_MATCH;
 
     #[test]
     fn a_problem_has_the_words_of_the_command_line_and_those_of_rfc_9457() {

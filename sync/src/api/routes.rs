@@ -251,22 +251,6 @@ pub const ROUTES: &[Route] = &[
     get("/config", "config-show"),
 ];
 
-/// Verbs that have no route, and why.
-pub const WITHOUT: &[(&str, &str)] = &[
-    (
-        "ts:export",
-        "writes a file of the site's machine; over HTTP the archive travels itself (`ts:export-archive`)",
-    ),
-    (
-        "ts:import",
-        "reads a file of the site's machine; over HTTP the archive travels itself (`ts:import-archive`)",
-    ),
-    (
-        "ts:migrate",
-        "makes the site call an address and show it a token: only who is on its machine may say which",
-    ),
-];
-
 /// A route, and the parameters of its path.
 #[derive(Debug)]
 pub struct Found {
@@ -363,6 +347,22 @@ mod tests {
     use crate::software::SoftwareRequest;
     use crate::tls::TlsVerb;
     use crate::tokens::TokenVerb;
+
+    /// Verbs that have no route, and why.
+    const WITHOUT: &[(&str, &str)] = &[
+        (
+            "ts:export",
+            "writes a file of the site's machine; over HTTP the archive travels itself (`ts:export-archive`)",
+        ),
+        (
+            "ts:import",
+            "reads a file of the site's machine; over HTTP the archive travels itself (`ts:import-archive`)",
+        ),
+        (
+            "ts:migrate",
+            "makes the site call an address and show it a token: only who is on its machine may say which",
+        ),
+    ];
 
     /// The words that an enum knows, from its own complaint about one that it does not.
     fn words<T: DeserializeOwned>(tag: &str) -> Vec<String> {

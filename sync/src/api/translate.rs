@@ -1,4 +1,4 @@
-//! A route with what was sent becomes a request of [`crate::admin`]. Pure; no verb is known here.
+//! A route with what was sent becomes a request of [`crate::admin`]. Pure; of verbs only the form is known here ([`shaped`]).
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

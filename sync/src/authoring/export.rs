@@ -19,7 +19,7 @@ use crate::clock;
 use crate::sequence::action::Incomplete;
 use crate::sequence::refs::Target;
 use crate::sequence::{Action, Node, Sequence};
-use crate::site::Site;
+use crate::site::{Site, own};
 use crate::software::apps::Form;
 
 /// The list of what is in an archive.
@@ -190,7 +190,7 @@ pub fn stripped(sequence: &mut Sequence) -> (Vec<usize>, Vec<usize>) {
 /// Writes task sequences into an archive.
 ///
 /// # Errors
-/// `EXPORT_NAME`, `TASK_SEQUENCE_NOT_FOUND`, those of the disk.
+/// `EXPORT_NAME`, `TASK_SEQUENCE_NOT_FOUND`, `INVALID_OPTION` inside the site's own data, those of the disk.
 pub async fn export(
     site: &Arc<Site>,
     names: &[String],
@@ -200,6 +200,7 @@ pub async fn export(
     caller: &Caller,
 ) -> Result<Answer, Problem> {
     let folder = folder_of(file)?;
+    [file, folder.as_path()].into_iter().try_for_each(|path| own::outside(&site.settings(), path))?;
     let Collected { rows, manifest, files, left_out, bytes, .. } =
         collect(site, names, dependencies, content).await?;
     if !caller.dry_run {

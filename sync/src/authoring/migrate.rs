@@ -26,7 +26,7 @@ use crate::admin::{Answer, Caller};
 use crate::api::BASE;
 use crate::clock;
 use crate::keys::Secret;
-use crate::point::call;
+use crate::plane::call;
 use crate::sequence::action::Incomplete;
 use crate::sequence::{Action, Node, Sequence};
 use crate::site::Site;

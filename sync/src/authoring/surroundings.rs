@@ -7,6 +7,7 @@ use catalog::problem::{Code, Problem};
 use schema::sequences::SequenceRow;
 use schema::software::{AppRow, ImageRow};
 
+use crate::find::one;
 use crate::sequence::action::OsType;
 use crate::sequence::choose::Candidate;
 use crate::sequence::lint::{AppFacts, ImageFacts, Surroundings, UpdateFacts};
@@ -86,9 +87,7 @@ impl Known {
             };
             let id = listed.update.id.update;
             if let Some(reason) = listed.reasons.first() {
-                let message = format!("`{}` cannot be deployed: {}", listed.update.title, reason.word());
-                let help = reason.code().page().help.replace("ID", &id.short());
-                return Err(Problem::new(reason.code(), message).help(help));
+                return Err(listed.refusal(reason));
             }
             if !chosen.contains(&id) {
                 chosen.push(id);
@@ -172,43 +171,6 @@ fn os_type(listed: &Listed) -> OsType {
     let product = listed.update.product.iter().chain(&listed.update.products);
     let server = product.clone().any(|product| product.to_lowercase().contains("server"));
     if server { OsType::Server } else { OsType::Client }
-}
-
-/// The one row that `name` means: an id, a name, or the unique beginning of either.
-///
-/// # Errors
-/// `missing` or `AMBIGUOUS`.
-pub fn one<'a, T>(
-    name: &str,
-    rows: &'a [T],
-    is: impl Fn(&T) -> (&PackageId, &String),
-    missing: Code,
-    what: &str,
-) -> Result<&'a T, Problem> {
-    let wanted = name.trim().to_lowercase();
-    let exact = |row: &&T| {
-        let (id, name) = is(row);
-        id.as_str().eq_ignore_ascii_case(&wanted) || name.to_lowercase() == wanted
-    };
-    let begins = |row: &&T| {
-        let (id, name) = is(row);
-        !wanted.is_empty()
-            && (id.as_str().to_lowercase().starts_with(&wanted) || name.to_lowercase().starts_with(&wanted))
-    };
-    let mut found: Vec<&T> = rows.iter().filter(exact).collect();
-    if found.is_empty() {
-        found = rows.iter().filter(begins).collect();
-    }
-    match found.as_slice() {
-        [one] => Ok(one),
-        [] => Err(Problem::new(missing, format!("no {what} is called `{name}`"))),
-        several => {
-            let names: Vec<_> =
-                several.iter().take(8).map(|row| format!("{} {}", is(row).0, is(row).1)).collect();
-            let message = format!("{} things are called `{name}…`", several.len());
-            Err(Problem::new(Code::Ambiguous, message).because(names.join(", ")))
-        }
-    }
 }
 
 /// The task sequence that `name` means.

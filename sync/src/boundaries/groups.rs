@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::{Changed, boundary_named, find_group, group_named};
 use crate::admin::{Answer, Caller};
 use crate::clock;
+use crate::find::called;
 use crate::names::{self, Rule};
-use crate::select::{nearest, nearest_and};
 use crate::site::Site;
 
 /// A year: who waits longer does not wait.
@@ -316,11 +316,8 @@ async fn resolved(
     }
     let mut points = Vec::new();
     for name in &change.points {
-        let place = places.iter().find(|place| place.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
-            let near = nearest(name, places.iter().map(|place| place.name.as_str()));
-            Problem::new(Code::DpNotFound, format!("no distribution point is called `{name}`"))
-                .help(nearest_and(&near, "`spsync dp list`"))
-        })?;
+        let (what, list) = ("distribution point", "`spsync dp list`");
+        let place = called(what, Code::DpNotFound, name, &places, |place| &place.name, list)?;
         done.push(format!("{verb} distribution point {}", place.name));
         points.push(place.id);
     }

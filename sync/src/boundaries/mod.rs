@@ -17,8 +17,8 @@ pub use groups::{
 
 use crate::admin::{Answer, Caller};
 use crate::clock;
+use crate::find::called;
 use crate::names::{self, Rule};
-use crate::select::{nearest, nearest_and};
 use crate::site::Site;
 
 /// The most boundaries of one site: each is part of every answer's index.
@@ -197,13 +197,12 @@ async fn group_named(site: &Arc<Site>, name: &str) -> Result<BoundaryGroupRow, P
 }
 
 fn find_group<'g>(all: &'g [BoundaryGroupRow], name: &str) -> Result<&'g BoundaryGroupRow, Problem> {
-    let is = |row: &&BoundaryGroupRow| {
-        row.name.eq_ignore_ascii_case(name)
-            || (row.id == schema::boundaries::DEFAULT_GROUP && name.eq_ignore_ascii_case("default"))
-    };
-    all.iter().find(is).ok_or_else(|| {
-        let near = nearest(name, all.iter().map(|row| row.name.as_str()));
-        Problem::new(Code::BoundaryGroupNotFound, format!("no boundary group is called `{name}`"))
-            .help(nearest_and(&near, "`spsync boundary group list`"))
-    })
+    let list = "`spsync boundary group list`";
+    let is_default = |row: &&BoundaryGroupRow| row.id == schema::boundaries::DEFAULT_GROUP;
+    called("boundary group", Code::BoundaryGroupNotFound, name, all, |row| &row.name, list).or_else(
+        |refused| {
+            let default = all.iter().find(is_default).filter(|_| name.eq_ignore_ascii_case("default"));
+            default.ok_or(refused)
+        },
+    )
 }

@@ -12,7 +12,8 @@ use schema::points::OWN_POINT;
 use serde::{Deserialize, Serialize};
 
 use super::Told;
-use crate::authoring::surroundings::{Known, one};
+use crate::authoring::surroundings::Known;
+use crate::find::one;
 use crate::points;
 use crate::sequence::refs::Target;
 use crate::sequence::{Sequence, lint};

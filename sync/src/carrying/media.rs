@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::content::{self, Item, Source};
 use super::log::{self, LOG, Staging};
 use super::task::{self, Copying};
-use super::{NewMedia, disk, enough_room, not_within, readable, standing};
+use super::{NewMedia, disk, enough_room, readable, standing};
 use crate::admin::{Answer, Caller, Work};
 use crate::authoring::stripped;
 use crate::authoring::surroundings::{Known, sequence};
@@ -27,7 +27,7 @@ use crate::policy::{
     Purpose, Rerun, UserOptions,
 };
 use crate::sequence::Sequence;
-use crate::site::Site;
+use crate::site::{Site, own};
 
 /// What is on the media, for `media verify` and for people.
 pub const MEDIA_TOML: &str = "media.toml";
@@ -180,7 +180,7 @@ pub async fn create(site: &Arc<Site>, wanted: NewMedia, caller: &Caller) -> Resu
     let known = Known::of(site).await?;
     let items = content::of_sequence(&parsed, &known)?;
     let point = content::on_point(site, wanted.dp.as_deref(), &items).await?;
-    not_within(site, &wanted.folder)?;
+    own::outside(&site.settings(), &wanted.folder)?;
     let label = wanted.label.clone().unwrap_or_else(|| row.id.to_string());
     let fat = wanted.usb || is_fat(standing(&wanted.folder));
     fits(&items, &label, fat)?;

@@ -29,8 +29,6 @@ pub use prestage::{Manifest, Prestaged, create as prestage, look_through};
 pub use take_in::{TakenIn, take_in};
 pub use verify::{Verified, contents, verify};
 
-use crate::site::Site;
-
 /// What is asked of the creation of media.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct NewMedia {
@@ -134,20 +132,4 @@ pub(crate) fn enough_room(folder: &std::path::Path, needed: u64) -> Result<(), P
 /// The first folder above `path` that is there.
 pub(crate) fn standing(path: &std::path::Path) -> &std::path::Path {
     path.ancestors().find(|folder| folder.is_dir()).unwrap_or(std::path::Path::new("/"))
-}
-
-/// Nothing that the site keeps its own data in is written to from outside.
-///
-/// # Errors
-/// `INVALID_OPTION`.
-pub(crate) fn not_within(site: &Site, path: &std::path::Path) -> Result<(), Problem> {
-    let data = site.settings().site.data_dir.clone();
-    let real = |path: &std::path::Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    // What the admin API is asked for lies in a folder of its own there.
-    let is_below = |folder: &std::path::Path| real(standing(path)).starts_with(real(folder));
-    if !is_below(&data) || is_below(&data.join(crate::api::EXCHANGE)) {
-        return Ok(());
-    }
-    let message = format!("`{}` is inside the site's own data", path.display());
-    Err(Problem::new(Code::InvalidOption, message).help("choose another folder"))
 }

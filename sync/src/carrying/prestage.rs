@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::content::{self, Carried, CarriedFile, Item, Source, distinct};
 use super::tar::{self, BLOCK};
 use super::task::{self, Copying};
-use super::{LARGEST_LIST, MOST_FILES, disk, enough_room, not_within, readable, standing};
+use super::{LARGEST_LIST, MOST_FILES, disk, enough_room, readable, standing};
 use crate::admin::{Answer, Caller, Work};
-use crate::site::Site;
+use crate::site::{Site, own};
 
 /// The name of the list within the archive.
 const LIST: &str = "prestage.toml";
@@ -268,7 +268,7 @@ pub async fn create(
 ) -> Result<Work, Problem> {
     let Carried { id, name, items } = content::named(site, what).await?;
     let point = content::on_point(site, point, &items).await?;
-    not_within(site, file)?;
+    own::outside(&site.settings(), file)?;
     if std::fs::symlink_metadata(file).is_ok() {
         let message = format!("`{}` is there already", file.display());
         return Err(Problem::new(Code::TargetExists, message));

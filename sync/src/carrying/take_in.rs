@@ -215,7 +215,7 @@ async fn take_and_record(
 
 async fn enough_space(site: &Arc<Site>, bytes: u64) -> Result<(), Problem> {
     let library = site.library.clone();
-    let free = blocking(move || library.free().map_err(|error| error.problem())).await?;
+    let free = blocking(move || library.free_for(bytes).map_err(|error| error.problem())).await?;
     let kept = site.settings().download.min_free;
     let room = free.saturating_sub(kept);
     if bytes <= room {
@@ -282,8 +282,10 @@ fn all(
         }
         Ok(())
     });
+    // Its lock goes with it.
+    drop(arriving);
     let clear = |problem: Problem| {
-        // What arrived of it is of no use: the whole file is refused.
+        // What arrived of it is of no use: the whole file is refused. What another transfer works on by now is that one's.
         for what in &opened {
             let _ = library.abandon(what);
         }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use catalog::problem::{Code, Problem};
+use catalog::problem::Problem;
 use schema::tasks::Unit;
 use serde::Serialize;
 
 use super::Stop;
 use super::content::{FromLibrary, Source};
 use crate::admin::{Answer, Caller, Work};
+use crate::blocking::blocking;
 use crate::clock;
 use crate::site::Site;
 
@@ -54,8 +55,7 @@ pub(super) async fn start<T: Send + 'static, A: Serialize + Send + 'static>(
                     let progress = |done| telling.at(kind, done);
                     copy(&mut FromLibrary { library, told, progress, done: 0 })
                 };
-                let copied = tokio::task::spawn_blocking(work).await;
-                let (remark, answer) = made(copied.map_err(|died| Problem::of(Code::Internal, &died))??);
+                let (remark, answer) = made(blocking(work).await?);
                 site.write(move |w| w.audit(&who, act, &object, clock::now())).await?;
                 progress.end(kind, remark);
                 Answer::of(&answer)

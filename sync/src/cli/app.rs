@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use catalog::problem::{Code, Problem};
+use catalog::problem::Problem;
 use clap::Subcommand;
 use schema::software::AppRow;
 use serde_json::Value;
 
+use super::common::{absolute, id_of, read_small, say, software};
 use super::output::{Rows, safe, size};
-use super::ts::{id_of, say};
 use super::{Global, Output, connect};
 use crate::admin::Request;
 use crate::config::Loaded;
@@ -64,34 +64,15 @@ impl App {
     ) -> Result<u8, Problem> {
         let request = match self {
             Self::Add { form } => {
-                let path = super::ts::absolute(form);
-                let text = super::ts::read_small(&path, LARGEST_FORM)?;
+                let path = absolute(form);
+                let text = read_small(&path, LARGEST_FORM)?;
                 let folder = path.parent().map(PathBuf::from).unwrap_or_default();
                 SoftwareRequest::AppAdd { form: text, folder }
             }
             Self::List => {
-                let body = call(SoftwareRequest::AppList, settings, global, output).await?;
-                let all: Vec<AppRow> = serde_json::from_value(body.clone()).unwrap_or_default();
-                let mut table = Rows::new(&["ID", "NAME", "VERSION", "FILES", "SIZE", "STATE"]);
-                for row in &all {
-                    let bytes = row.files.iter().map(|file| file.size).sum();
-                    let state = match (row.retired, row.form["enabled"].as_bool()) {
-                        (true, _) => "retired",
-                        (_, Some(false)) => "disabled",
-                        _ => "enabled",
-                    };
-                    table.push([
-                        row.id.to_string(),
-                        safe(&row.name),
-                        safe(row.form["version"].as_str().unwrap_or_default()),
-                        row.files.len().to_string(),
-                        size(bytes),
-                        state.to_owned(),
-                    ]);
-                }
-                let none = "no applications yet: spsync app add FILE.toml";
-                output.list(&body, &all, |row| row.id.to_string(), table, none);
-                return Ok(0);
+                let called = software(SoftwareRequest::AppList, settings, global, output).await?;
+                list(&called.body, output)?;
+                return Ok(called.finish(output));
             }
             Self::Show { app } => SoftwareRequest::AppShow { app },
             Self::Distribute { app, to } => {
@@ -104,10 +85,34 @@ impl App {
             }
             Self::Retire { app } => SoftwareRequest::AppRetire { app },
         };
-        let body = call(request, settings, global, output).await?;
-        output.one(&body, id_of, |output| say(&body, output));
-        Ok(0)
+        let called = software(request, settings, global, output).await?;
+        output.one(&called.body, id_of, |output| say(&called.body, output));
+        Ok(called.finish(output))
     }
+}
+
+pub(super) fn list(body: &Value, output: &Output) -> Result<(), Problem> {
+    let all: Vec<AppRow> = connect::expected(body.clone())?;
+    let mut table = Rows::new(&["ID", "NAME", "VERSION", "FILES", "SIZE", "STATE"]);
+    for row in &all {
+        let bytes = row.files.iter().map(|file| file.size).sum();
+        let state = match (row.retired, row.form["enabled"].as_bool()) {
+            (true, _) => "retired",
+            (_, Some(false)) => "disabled",
+            _ => "enabled",
+        };
+        table.push([
+            row.id.to_string(),
+            safe(&row.name),
+            safe(row.form["version"].as_str().unwrap_or_default()),
+            row.files.len().to_string(),
+            size(bytes),
+            state.to_owned(),
+        ]);
+    }
+    let none = "no applications yet: spsync app add FILE.toml";
+    output.list(body, &all, |row| row.id.to_string(), table, none);
+    Ok(())
 }
 
 /// Sends to points, or takes off them.
@@ -129,18 +134,4 @@ pub(super) async fn places(
         }
     });
     Ok(called.finish(output))
-}
-
-/// Asks the site about software, collections or client settings.
-pub(super) async fn call(
-    request: SoftwareRequest,
-    settings: &Loaded,
-    global: &Global,
-    output: &Output,
-) -> Result<Value, Problem> {
-    let called = connect::call::<Value>(settings, global, output, Request::Software(request)).await?;
-    match called.problem {
-        Some(problem) if problem.code == Code::Internal => Err(problem),
-        _ => Ok(called.body),
-    }
 }

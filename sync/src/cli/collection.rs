@@ -3,11 +3,11 @@
 use catalog::problem::Problem;
 use clap::Subcommand;
 use schema::collections::Collection as CollectionRow;
+use serde_json::Value;
 
-use super::app::call;
+use super::common::{name_of, read, say, software};
 use super::output::{Rows, safe, when};
-use super::ts::{name_of, say};
-use super::{Global, Output};
+use super::{Global, Output, connect};
 use crate::config::Loaded;
 use crate::software::SoftwareRequest;
 use crate::software::windows::{NewWindow, ShownWindow};
@@ -59,35 +59,35 @@ impl Collection {
             Self::Window(verb) => return verb.run(settings, global, output).await,
             Self::Create { name } => SoftwareRequest::CollectionCreate { name },
             Self::List => {
-                let body = call(SoftwareRequest::CollectionList, settings, global, output).await?;
-                let all: Vec<CollectionRow> = serde_json::from_value(body.clone()).unwrap_or_default();
-                let mut table = Rows::new(&["NAME", "DEVICES"]);
-                for row in &all {
-                    let count = if row.built_in { "all".to_owned() } else { row.devices.len().to_string() };
-                    table.push([safe(&row.name), count]);
-                }
-                output.list(
-                    &body,
-                    &all,
-                    |row| row.name.clone(),
-                    table,
-                    "no collections yet: spsync collection create NAME",
-                );
-                return Ok(0);
+                let called = software(SoftwareRequest::CollectionList, settings, global, output).await?;
+                list(&called.body, output)?;
+                return Ok(called.finish(output));
             }
             Self::Show { name } => SoftwareRequest::CollectionShow { name },
             Self::Add { name, devices } => SoftwareRequest::CollectionChange { name, devices, add: true },
             Self::Remove { name, devices } => SoftwareRequest::CollectionChange { name, devices, add: false },
         };
         let created = matches!(request, SoftwareRequest::CollectionCreate { .. });
-        let body = call(request, settings, global, output).await?;
-        output.one(&body, name_of, |output| match serde_json::from_value::<CollectionRow>(body.clone()) {
-            Ok(row) if created => output.line(format!("created collection `{}`", safe(&row.name))),
-            Ok(row) => show_collection(&row, output),
-            Err(_) => say(&body, output),
+        let called = software(request, settings, global, output).await?;
+        output.one(&called.body, name_of, |output| match read::<CollectionRow>(&called.body) {
+            Some(row) if created => output.line(format!("created collection `{}`", safe(&row.name))),
+            Some(row) => show_collection(&row, output),
+            None => say(&called.body, output),
         });
-        Ok(0)
+        Ok(called.finish(output))
     }
+}
+
+pub(super) fn list(body: &Value, output: &Output) -> Result<(), Problem> {
+    let all: Vec<CollectionRow> = connect::expected(body.clone())?;
+    let mut table = Rows::new(&["NAME", "DEVICES"]);
+    for row in &all {
+        let count = if row.built_in { "all".to_owned() } else { row.devices.len().to_string() };
+        table.push([safe(&row.name), count]);
+    }
+    let none = "no collections yet: spsync collection create NAME";
+    output.list(body, &all, |row| row.name.clone(), table, none);
+    Ok(())
 }
 
 fn show_collection(row: &CollectionRow, output: &Output) {
@@ -137,24 +137,9 @@ impl CollectionWindow {
         let request = match self {
             Self::List { collection } => {
                 let request = SoftwareRequest::WindowList { collection };
-                let body = call(request, settings, global, output).await?;
-                let all: Vec<ShownWindow> = serde_json::from_value(body.clone()).unwrap_or_default();
-                let mut table = Rows::new(&["COLLECTION", "NAME", "BEGINS", "MINUTES", "ZONE", "NEXT"]);
-                for one in &all {
-                    let begins = one.row.once.map_or_else(|| safe(&one.row.begins), when);
-                    let next = one.next.map_or_else(|| "never".to_owned(), |window| when(window.from));
-                    table.push([
-                        safe(&one.row.collection),
-                        safe(&one.row.name),
-                        begins,
-                        one.row.minutes.to_string(),
-                        safe(&one.row.zone),
-                        next,
-                    ]);
-                }
-                let none = "no maintenance windows: required deployments begin at any time";
-                output.list(&body, &all, |one| one.row.name.clone(), table, none);
-                return Ok(0);
+                let called = software(request, settings, global, output).await?;
+                windows(&called.body, output)?;
+                return Ok(called.finish(output));
             }
             Self::Add { collection, name, begins, once, long, zone } => {
                 let minutes = u32::try_from(long.as_secs().div_ceil(60)).unwrap_or(u32::MAX);
@@ -162,8 +147,28 @@ impl CollectionWindow {
             }
             Self::Remove { collection, name } => SoftwareRequest::WindowRemove { collection, name },
         };
-        let body = call(request, settings, global, output).await?;
-        output.one(&body, name_of, |output| say(&body, output));
-        Ok(0)
+        let called = software(request, settings, global, output).await?;
+        output.one(&called.body, name_of, |output| say(&called.body, output));
+        Ok(called.finish(output))
     }
+}
+
+pub(super) fn windows(body: &Value, output: &Output) -> Result<(), Problem> {
+    let all: Vec<ShownWindow> = connect::expected(body.clone())?;
+    let mut table = Rows::new(&["COLLECTION", "NAME", "BEGINS", "MINUTES", "ZONE", "NEXT"]);
+    for one in &all {
+        let begins = one.row.once.map_or_else(|| safe(&one.row.begins), when);
+        let next = one.next.map_or_else(|| "never".to_owned(), |window| when(window.from));
+        table.push([
+            safe(&one.row.collection),
+            safe(&one.row.name),
+            begins,
+            one.row.minutes.to_string(),
+            safe(&one.row.zone),
+            next,
+        ]);
+    }
+    let none = "no maintenance windows: required deployments begin at any time";
+    output.list(body, &all, |one| one.row.name.clone(), table, none);
+    Ok(())
 }

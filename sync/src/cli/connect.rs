@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use catalog::problem::{Code, Problem};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::progress::Progress;
@@ -57,12 +58,19 @@ pub async fn call<T: DeserializeOwned>(
             Problem::new(Code::WaitTimeout, format!("no answer within {}s", limit.as_secs()))
         })??,
     };
-    let body = serde_json::from_value(body).map_err(|error| {
+    Ok(Called { body: expected(body)?, problem })
+}
+
+/// An answer as what it has to be. One that is something else says nothing, and least of all that there is nothing.
+///
+/// # Errors
+/// `INTERNAL`.
+pub fn expected<T: DeserializeOwned>(body: Value) -> Result<T, Problem> {
+    serde_json::from_value(body).map_err(|error| {
         Problem::new(Code::Internal, "the answer has another shape than expected")
             .because(error.to_string())
             .help("the daemon and the command may be of different versions: restart the daemon")
-    })?;
-    Ok(Called { body, problem })
+    })
 }
 
 /// The daemon of *this* site, if one runs. One that works on other data is not ours.
@@ -72,7 +80,7 @@ async fn daemon(settings: &Loaded) -> Result<Option<wire::Connection>, Problem> 
     Ok((connection.hello.data_dir == settings.settings.site.data_dir).then_some(connection))
 }
 
-type Body = (serde_json::Value, Option<Problem>);
+type Body = (Value, Option<Problem>);
 
 async fn by_daemon(
     mut connection: wire::Connection,
@@ -129,4 +137,47 @@ async fn here(settings: &Loaded, envelope: Envelope, progress: &mut Progress) ->
     };
     site.close().await;
     ended
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::deploy::{CheckBy, StatusBy};
+    use crate::cli::{app, collection, deploy, image, settings, ts};
+
+    type Print = fn(&Value, &Output) -> Result<(), Problem>;
+
+    /// A daemon of another version answers what this command cannot read: that is no empty list.
+    #[test]
+    fn an_answer_that_cannot_be_read_is_no_empty_list() {
+        let lists: [(&str, Print); 9] = [
+            ("applications", app::list),
+            ("OS upgrade packages", image::list),
+            ("collections", collection::list),
+            ("windows", collection::windows),
+            ("client settings", settings::list),
+            ("settings of a device", settings::effective),
+            ("task sequences", ts::print::list),
+            ("deployments", deploy::print::list),
+            ("devices", deploy::devices::clients),
+        ];
+        let more: [(&str, Print); 6] = [
+            ("deployments of updates", deploy::print::updates),
+            ("phased deployments", deploy::print::plans),
+            ("what task sequences are made from", ts::print::choices),
+            ("what happened on a device", deploy::devices::history),
+            ("a check", |body, output| deploy::print::checked(body, CheckBy::Client, output)),
+            ("how far devices are", |body, output| deploy::print::status(body, StatusBy::State, output)),
+        ];
+        let output = Output::for_tests();
+        for (what, print) in lists.into_iter().chain(more) {
+            let refused = print(&json!([{ "of": "another version" }]), &output).expect_err(what);
+            assert_eq!(refused.code, Code::Internal, "{what}");
+        }
+        for (what, print) in lists {
+            print(&json!([]), &output).expect(what);
+        }
+    }
 }

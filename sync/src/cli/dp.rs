@@ -6,6 +6,7 @@ use schema::keys::{Principal, PrincipalKind};
 use schema::points::{Placement, PointGroup};
 use serde_json::Value;
 
+use super::common::show_value;
 use super::output::{Rows, safe, size, when};
 use super::{Global, Output, connect};
 use crate::admin::{PointVerb, Request};
@@ -41,11 +42,11 @@ pub enum Dp {
     Set {
         /// Its name
         dp: String,
-        /// As rate=12MiB/s, schedule="mon-fri 08-18 closed", pull_from=dp1,dp2, on_demand=yes
+        /// As rate=12MiB/s, schedule="mon-fri 08-18 closed; wed 12-13 open", pull_from=dp1,dp2, on_demand=yes
         #[arg(required = true, value_name = "KEY=VALUE")]
         changes: Vec<String>,
     },
-    /// Maintenance mode on or off: no content is sent to it and no clients are directed to it
+    /// Maintenance mode on or off: no content is sent to it and no clients are directed to it; what its groups are sent follows
     Maintenance {
         /// Its name
         dp: String,
@@ -187,7 +188,7 @@ impl Dp {
             Ok(shown) => {
                 output.one(&shown, |shown| shown.shown.point.name.clone(), |output| show(&shown, output));
             }
-            Err(_) => super::package::show_value(&body, output),
+            Err(_) => show_value(&body, output),
         }
         Ok(0)
     }
@@ -309,7 +310,7 @@ async fn token(
     let request = verb(PointVerb::Enrol { kind, name });
     let body = connect::call::<Value>(settings, global, output, request).await?.body;
     let Ok(token) = serde_json::from_value::<Token>(body.clone()) else {
-        super::package::show_value(&body, output);
+        show_value(&body, output);
         return Ok(0);
     };
     output.one(
@@ -371,7 +372,7 @@ impl Group {
                     false => show_group(&group, output),
                 },
             ),
-            Err(_) => super::package::show_value(&called.body, output),
+            Err(_) => show_value(&called.body, output),
         }
         Ok(called.finish(output))
     }
@@ -417,7 +418,7 @@ impl Key {
                 let kind = if point { PrincipalKind::Point } else { PrincipalKind::Device };
                 let request = verb(PointVerb::Revoke { kind, name });
                 let called = connect::call::<Value>(settings, global, output, request).await?;
-                super::package::show_value(&called.body, output);
+                show_value(&called.body, output);
                 Ok(called.finish(output))
             }
         }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Output;
 use super::output::Rows;
 use crate::deploying::codes::{Reported, reported};
-use crate::select::{is_near, nearest};
+use crate::find::{is_near, nearest};
 
 /// Explain a code: what it means, what usually causes it, what to look at and what to do
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ use clap::Subcommand;
 use schema::software::ImageRow;
 use serde_json::Value;
 
+use super::common::{absolute, id_of, say};
 use super::output::{Rows, safe, size};
 use super::{Global, Output, connect};
 use crate::admin::Request;
@@ -82,7 +83,7 @@ impl Image {
                 return Ok(0);
             }
             Self::Add { path, name, image_version: version, boot } => {
-                let path = super::ts::absolute(path);
+                let path = absolute(path);
                 SoftwareRequest::ImageAdd { path, name, version, boot }
             }
             Self::List => SoftwareRequest::ImageList,
@@ -105,31 +106,34 @@ impl Image {
         let called = connect::call::<Value>(&settings, global, output, Request::Software(request)).await?;
         let body = &called.body;
         match verb {
-            SoftwareRequest::ImageList => {
-                let all: Vec<ImageRow> = serde_json::from_value(body.clone()).unwrap_or_default();
-                let mut table = Rows::new(&["ID", "NAME", "VERSION", "FILE", "SIZE", "EDITIONS"]);
-                for row in &all {
-                    let mut editions: Vec<_> =
-                        images::editions(&row.info).into_iter().map(images::edition_words).collect();
-                    if images::is_boot(&row.info) {
-                        editions.push("boot image".to_owned());
-                    }
-                    table.push([
-                        row.id.to_string(),
-                        safe(&row.name),
-                        safe(&row.version),
-                        row.file_name.to_string(),
-                        size(row.size),
-                        safe(&editions.join(", ")),
-                    ]);
-                }
-                let none = "no OS upgrade packages yet: spsync image add PATH --name NAME";
-                output.list(body, &all, |row| row.id.to_string(), table, none);
-            }
-            _ => output.one(body, super::ts::id_of, |output| show(body, output)),
+            SoftwareRequest::ImageList => list(body, output)?,
+            _ => output.one(body, id_of, |output| show(body, output)),
         }
         Ok(called.finish(output))
     }
+}
+
+pub(super) fn list(body: &Value, output: &Output) -> Result<(), Problem> {
+    let all: Vec<ImageRow> = connect::expected(body.clone())?;
+    let mut table = Rows::new(&["ID", "NAME", "VERSION", "FILE", "SIZE", "EDITIONS"]);
+    for row in &all {
+        let mut editions: Vec<_> =
+            images::editions(&row.info).into_iter().map(images::edition_words).collect();
+        if images::is_boot(&row.info) {
+            editions.push("boot image".to_owned());
+        }
+        table.push([
+            row.id.to_string(),
+            safe(&row.name),
+            safe(&row.version),
+            row.file_name.to_string(),
+            size(row.size),
+            safe(&editions.join(", ")),
+        ]);
+    }
+    let none = "no OS upgrade packages yet: spsync image add PATH --name NAME";
+    output.list(body, &all, |row| row.id.to_string(), table, none);
+    Ok(())
 }
 
 fn show(body: &Value, output: &Output) {
@@ -140,7 +144,7 @@ fn show(body: &Value, output: &Output) {
             output.line(format!("  {}, {}, sha256 {}", row.file_name, size(row.size), row.content));
             output.table(rows(&row.info));
         }
-        Err(_) => super::ts::say(body, output),
+        Err(_) => say(body, output),
     }
 }
 

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use catalog::problem::Problem;
 use clap::Subcommand;
 
+use super::common::{absolute, read, say};
 use super::output::{safe, size};
-use super::ts::{absolute, call, read, say};
+use super::ts::call;
 use super::{Global, Output};
 use crate::authoring::TsRequest;
 use crate::carrying::{self, Made, NewMedia, Verified};

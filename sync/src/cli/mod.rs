@@ -5,6 +5,7 @@ mod app;
 mod boundary;
 mod client;
 mod collection;
+mod common;
 mod config;
 mod connect;
 mod content;

@@ -3,6 +3,7 @@
 use catalog::problem::Problem;
 use clap::Args;
 
+use super::common::plain;
 use super::output::{Rows, short, size};
 use super::{Global, Output, connect};
 use crate::admin::Request;
@@ -25,7 +26,7 @@ impl Now {
         output: &Output,
     ) -> Result<u8, Problem> {
         if global.dry_run || global.no_wait {
-            return super::package::begin(Request::Now { full: self.full }, settings, global, output).await;
+            return plain(Request::Now { full: self.full }, settings, global, output).await;
         }
         let called =
             connect::call::<Report>(settings, global, output, Request::Now { full: self.full }).await?;

@@ -97,6 +97,11 @@ impl Output {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self { format: Format::Name, quiet: true, bars: false, colored: false }
+    }
+
     /// One line of a result.
     pub fn line(&self, text: impl AsRef<str>) {
         // A closed pipe (`| head`) is the reader's choice, not an error of ours.

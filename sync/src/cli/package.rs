@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use catalog::problem::Problem;
 use clap::Subcommand;
 use schema::packages::Access;
-use serde_json::Value;
 
+use super::common::{absolute, plain};
 use super::output::{Rows, safe, size, when};
 use super::updates::Filter;
 use super::{Format, Global, Output, connect};
@@ -155,7 +155,7 @@ impl Package {
     ) -> Result<u8, Problem> {
         let request = match self {
             Self::Create { name, description, source, private } => {
-                let source = source.map(super::ts::absolute);
+                let source = source.map(absolute);
                 let access = if private { Access::Private } else { Access::Public };
                 let request = Request::PackageCreate { name, description, source, access };
                 if global.dry_run {
@@ -194,7 +194,7 @@ impl Package {
                 return change(Request::PackageDrop { package, updates }, settings, global, output).await;
             }
             Self::Download { package, from, mirror } => {
-                let from = from.map(super::ts::absolute);
+                let from = from.map(absolute);
                 let request = Request::PackageDownload { package, from, mirror };
                 if global.no_wait {
                     return plain(request, settings, global, output).await;
@@ -283,88 +283,6 @@ async fn on_points(
     output: &Output,
 ) -> Result<u8, Problem> {
     super::dp::act(PointVerb::Package { package, on, what }, wait, settings, global, output).await
-}
-
-/// Answers whose shape says enough by itself.
-async fn plain(request: Request, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
-    let called = connect::call::<Value>(settings, global, output, request).await?;
-    show_value(&called.body, output);
-    Ok(called.finish(output))
-}
-
-/// An answer, field by field.
-pub(super) fn show_value(body: &Value, output: &Output) {
-    output.one(
-        body,
-        |body| body["package"].as_str().map_or_else(|| id(body), str::to_owned),
-        |output| {
-            if !super::said::say(body, output) {
-                show_plain(body, 0, output);
-            }
-        },
-    );
-}
-
-/// The id of a task or thing.
-fn id(body: &Value) -> String {
-    body["id"]
-        .as_str()
-        .map_or_else(|| body["id"].as_i64().map_or_else(String::new, |id| id.to_string()), str::to_owned)
-}
-
-/// Begins a task and prints its number, for `--no-wait`.
-pub(super) async fn begin(
-    request: Request,
-    settings: &Loaded,
-    global: &Global,
-    output: &Output,
-) -> Result<u8, Problem> {
-    plain(request, settings, global, output).await
-}
-
-/// `name: value`, nested values indented.
-fn show_plain(value: &Value, depth: usize, output: &Output) {
-    let indent = " ".repeat(depth * 2);
-    match value {
-        Value::Object(fields) => {
-            for (name, field) in fields {
-                match field {
-                    Value::Object(_) | Value::Array(_) => {
-                        output.line(format!("{indent}{name}:"));
-                        show_plain(field, depth + 1, output);
-                    }
-                    Value::String(text) => output.line(format!("{indent}{name}: {}", safe(text))),
-                    Value::Bool(false) | Value::Null => {}
-                    other => output.line(format!("{indent}{name}: {other}")),
-                }
-            }
-        }
-        Value::Array(items) => {
-            for item in items {
-                match item {
-                    Value::Object(fields) => {
-                        let line: Vec<_> = fields
-                            .iter()
-                            .filter(|(_, value)| {
-                                !matches!(
-                                    value,
-                                    Value::Bool(false) | Value::Null | Value::Array(_) | Value::Object(_)
-                                )
-                            })
-                            .map(|(name, value)| match value {
-                                Value::String(text) => format!("{name} {}", safe(text)),
-                                other => format!("{name} {other}"),
-                            })
-                            .collect();
-                        output.line(format!("{indent}{}", line.join(" · ")));
-                    }
-                    Value::String(text) => output.line(format!("{indent}{}", safe(text))),
-                    other => output.line(format!("{indent}{other}")),
-                }
-            }
-        }
-        other => output.line(format!("{indent}{other}")),
-    }
 }
 
 async fn change(

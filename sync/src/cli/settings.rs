@@ -5,10 +5,9 @@ use clap::Subcommand;
 use schema::collections::SettingsRow;
 use serde_json::Value;
 
-use super::app::call;
+use super::common::{key_value, name_of, read, say, software};
 use super::output::{Rows, safe};
-use super::ts::{key_value, say};
-use super::{Global, Output};
+use super::{Global, Output, connect};
 use crate::config::Loaded;
 use crate::software::{SoftwareRequest, settings::Effective};
 
@@ -48,48 +47,28 @@ impl Settings {
     ) -> Result<u8, Problem> {
         let request = match self {
             Self::List => {
-                let body = call(SoftwareRequest::SettingsList, settings, global, output).await?;
-                let all: Vec<SettingsRow> = serde_json::from_value(body.clone()).unwrap_or_default();
-                let mut table = Rows::new(&["NAME", "PRIORITY", "COLLECTIONS", "SETTINGS"]);
-                for row in &all {
-                    let chosen: Vec<String> =
-                        row.chosen.as_object().into_iter().flatten().map(said).collect();
-                    let told = if row.priority.is_none() {
-                        "everybody".to_owned()
-                    } else {
-                        row.collections.join(", ")
-                    };
-                    let priority = row.priority.map_or_else(|| "-".to_owned(), |number| number.to_string());
-                    table.push([safe(&row.name), priority, safe(&told), safe(&chosen.join(" "))]);
-                }
-                output.list(&body, &all, |row| row.name.clone(), table, "there are no client settings");
-                return Ok(0);
+                let called = software(SoftwareRequest::SettingsList, settings, global, output).await?;
+                list(&called.body, output)?;
+                return Ok(called.finish(output));
             }
             Self::Effective { client } => {
-                let body =
-                    call(SoftwareRequest::SettingsEffective { device: client }, settings, global, output)
-                        .await?;
-                let all: Vec<Effective> = serde_json::from_value(body.clone()).unwrap_or_default();
-                let mut table = Rows::new(&["SETTING", "VALUE", "FROM", "PRIORITY"]);
-                for one in &all {
-                    let priority = one.priority.map_or_else(|| "-".to_owned(), |number| number.to_string());
-                    table.push([one.setting.clone(), safe(&one.value), safe(&one.from), priority]);
-                }
-                output.list(&body, &all, |one| one.setting.clone(), table, "it is told nothing");
-                return Ok(0);
+                let request = SoftwareRequest::SettingsEffective { device: client };
+                let called = software(request, settings, global, output).await?;
+                effective(&called.body, output)?;
+                return Ok(called.finish(output));
             }
             Self::Show { name } => SoftwareRequest::SettingsShow { name },
             Self::Set { name, changes } => SoftwareRequest::SettingsSet { name, changes },
         };
-        let body = call(request, settings, global, output).await?;
-        let changed = body.get("settings");
-        let row = serde_json::from_value::<SettingsRow>(changed.unwrap_or(&body).clone());
+        let called = software(request, settings, global, output).await?;
+        let body = &called.body;
+        let told = body.get("settings").unwrap_or(body);
         output.one(
-            &body,
-            |body| changed.unwrap_or(body)["name"].as_str().unwrap_or_default().to_owned(),
-            |output| match &row {
-                Ok(row) => {
-                    show_settings(row, output);
+            body,
+            |_| name_of(told),
+            |output| match read::<SettingsRow>(told) {
+                Some(row) => {
+                    show_settings(&row, output);
                     if let Some(note) = body["note"].as_str() {
                         output.line(format!("  note: {}", safe(note)));
                     }
@@ -97,11 +76,35 @@ impl Settings {
                         output.line("nothing is changed (--dry-run)");
                     }
                 }
-                Err(_) => say(&body, output),
+                None => say(body, output),
             },
         );
-        Ok(0)
+        Ok(called.finish(output))
     }
+}
+
+pub(super) fn list(body: &Value, output: &Output) -> Result<(), Problem> {
+    let all: Vec<SettingsRow> = connect::expected(body.clone())?;
+    let mut table = Rows::new(&["NAME", "PRIORITY", "COLLECTIONS", "SETTINGS"]);
+    for row in &all {
+        let chosen: Vec<String> = row.chosen.as_object().into_iter().flatten().map(said).collect();
+        let told = if row.priority.is_none() { "everybody".to_owned() } else { row.collections.join(", ") };
+        let priority = row.priority.map_or_else(|| "-".to_owned(), |number| number.to_string());
+        table.push([safe(&row.name), priority, safe(&told), safe(&chosen.join(" "))]);
+    }
+    output.list(body, &all, |row| row.name.clone(), table, "there are no client settings");
+    Ok(())
+}
+
+pub(super) fn effective(body: &Value, output: &Output) -> Result<(), Problem> {
+    let all: Vec<Effective> = connect::expected(body.clone())?;
+    let mut table = Rows::new(&["SETTING", "VALUE", "FROM", "PRIORITY"]);
+    for one in &all {
+        let priority = one.priority.map_or_else(|| "-".to_owned(), |number| number.to_string());
+        table.push([one.setting.clone(), safe(&one.value), safe(&one.from), priority]);
+    }
+    output.list(body, &all, |one| one.setting.clone(), table, "it is told nothing");
+    Ok(())
 }
 
 fn show_settings(row: &SettingsRow, output: &Output) {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use catalog::problem::Problem;
 use clap::{Args, Subcommand};
 use dp::client::TakenFrom;
+use dp::peers::Sharing;
 
 use super::output::{safe, size, when};
 use super::{Global, Output, connect};
@@ -88,6 +89,13 @@ fn show(status: &crate::status::Status, output: &Output) {
         size(status.content.free_bytes),
         status.packages
     ));
+    if status.content.aside > 0 {
+        output.line(format!(
+            " CONTENT  {} bad files set aside, {}: they go after a week, or when their room is wanted",
+            status.content.aside,
+            size(status.content.aside_bytes)
+        ));
+    }
     output.line(format!(" DP       serves {} contents", status.served_contents));
     output.line(match &status.served {
         Some(now) => served(now),
@@ -104,6 +112,9 @@ fn show(status: &crate::status::Status, output: &Output) {
     }
     if let Some(text) = saved(&status.taken) {
         output.line(text);
+    }
+    if let Some(sharing) = &status.peers {
+        output.line(peers(sharing));
     }
     for shown in &status.points {
         output.line(format!(
@@ -124,6 +135,14 @@ fn show(status: &crate::status::Status, output: &Output) {
         }
         if let Some(all) = &point.on_demand {
             on_demand(all, output);
+        }
+        if let Some(all) = &point.unnamed {
+            output.line(format!(
+                " UNNAMED  {} contents, {}: the site names them no more and has not said that they go; the first goes {}",
+                all.contents,
+                size(all.bytes),
+                when(all.first_goes)
+            ));
         }
     }
     for task in &status.tasks {
@@ -150,6 +169,27 @@ fn deployed(all: &crate::deploying::Deployed) -> String {
         0 => " DEPLOY   nothing is offered now".to_owned(),
         active => format!(" DEPLOY   {active} active: {} devices{counts}", all.devices),
     }
+}
+
+/// Devices whose names are shown; all of them are in the JSON.
+const MOST_NAMED: usize = 5;
+
+fn peers(sharing: &Sharing) -> String {
+    let Sharing { devices, contents, distrusted } = sharing;
+    let share = match devices {
+        0 => "no device shares what it holds".to_owned(),
+        1 => format!("1 device shares {contents} contents"),
+        _ => format!("{devices} devices share {contents} contents"),
+    };
+    if distrusted.is_empty() {
+        return format!(" PEERS    {share}");
+    }
+    let named = distrusted.iter().take(MOST_NAMED);
+    let mut named: Vec<_> = named.map(|one| format!("{}: {}", safe(&one.device), safe(&one.fault))).collect();
+    if distrusted.len() > MOST_NAMED {
+        named.push("…".to_owned());
+    }
+    format!(" PEERS    {share} · {} distrusted ({})", distrusted.len(), named.join(", "))
 }
 
 /// What is there lasts; what came and went is counted since the daemon began.
@@ -223,7 +263,25 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use dp::peers::Distrusted;
+
     use super::*;
+
+    #[test]
+    fn who_shares_is_one_line() {
+        let mut sharing = Sharing::default();
+        assert_eq!(peers(&sharing), " PEERS    no device shares what it holds");
+        (sharing.devices, sharing.contents) = (41, 97);
+        let liar =
+            |number| Distrusted { device: format!("desk-{number}"), fault: "HASH_MISMATCH".to_owned() };
+        sharing.distrusted = vec![liar(2)];
+        assert_eq!(
+            peers(&sharing),
+            " PEERS    41 devices share 97 contents · 1 distrusted (desk-2: HASH_MISMATCH)"
+        );
+        sharing.distrusted = (0..9).map(liar).collect();
+        assert!(peers(&sharing).ends_with(" · 9 distrusted (desk-0: HASH_MISMATCH, desk-1: HASH_MISMATCH, desk-2: HASH_MISMATCH, desk-3: HASH_MISMATCH, desk-4: HASH_MISMATCH, …)"));
+    }
 
     #[test]
     fn deployments_are_one_line() {

@@ -98,74 +98,20 @@ impl Sync {
                 .await?
                 .body;
                 let (runs, more) = newest(runs, limit);
-                let mut rows = Rows::new(&["RUN", "STARTED", "KIND", "STATE", "NEW", "REVISED", "PROBLEM"]);
-                for run in &runs {
-                    let count = |name: &str| {
-                        run.report.as_ref().map_or_else(String::new, |report| report[name].to_string())
-                    };
-                    let problem =
-                        run.problem.as_ref().map_or_else(String::new, |problem| problem.code.to_string());
-                    rows.push([
-                        run.id.to_string(),
-                        when(run.started),
-                        run.kind.clone(),
-                        run.state.to_string(),
-                        count("new"),
-                        count("revised"),
-                        problem,
-                    ]);
-                }
-                output.list(
-                    &runs,
-                    &runs,
-                    |run| run.id.to_string(),
-                    rows,
-                    "nothing was synchronised yet: spsync now",
-                );
+                show_runs(&runs, output);
                 output.some_older(more, "--limit");
                 Ok(0)
             }
             Self::Show { run } => {
                 let run =
                     connect::call::<Run>(settings, global, output, Request::SyncShow { run }).await?.body;
-                output.one(
-                    &run,
-                    |run| run.id.to_string(),
-                    |output| {
-                        output.line(format!(
-                            "run {} ({}), {}, started {}",
-                            run.id,
-                            run.kind,
-                            run.state,
-                            when(run.started)
-                        ));
-                        if let Some(report) =
-                            run.report.clone().and_then(|report| serde_json::from_value(report).ok())
-                        {
-                            now::show(&report, output);
-                        }
-                        if let Some(problem) = &run.problem {
-                            output.problem(problem);
-                        }
-                    },
-                );
+                output.one(&run, |run| run.id.to_string(), |output| show_run(&run, output));
                 Ok(0)
             }
             Self::Test { source } => {
                 let request = Request::SyncTest { source };
                 let tested = connect::call::<Tested>(settings, global, output, request).await?.body;
-                let rows = steps(&tested);
-                output.list(
-                    &tested,
-                    &tested.sources,
-                    |one| one.source.clone(),
-                    rows,
-                    "no [[source]] is configured",
-                );
-                if output.for_people() {
-                    let problems = tested.sources.iter().flat_map(|one| &one.steps);
-                    problems.filter_map(|step| step.problem.as_ref()).for_each(|one| output.problem(one));
-                }
+                show_tested(&tested, output);
                 Ok(u8::from(!tested.ok))
             }
             Self::Plan(change) => {
@@ -184,27 +130,58 @@ impl Sync {
                     connect::call::<Selected>(settings, global, output, Request::SyncSelect { change })
                         .await?
                         .body;
-                output.one(
-                    &selected,
-                    |_| String::new(),
-                    |output| {
-                        let mut rows = Rows::new(&["CLASSIFICATION", "SELECTED"]);
-                        for name in crate::select::CLASSIFICATIONS.iter().map(|c| c.name) {
-                            let chosen = selected
-                                .selection
-                                .classifications
-                                .iter()
-                                .any(|c| c.eq_ignore_ascii_case(name));
-                            rows.push([name.to_owned(), if chosen { "yes" } else { "no" }.to_owned()]);
-                        }
-                        output.table(rows);
-                        changed(&selected, output);
-                    },
-                );
+                output.one(&selected, |_| String::new(), |output| show_classifications(&selected, output));
                 Ok(0)
             }
         }
     }
+}
+
+fn show_runs(runs: &[Run], output: &Output) {
+    let mut rows = Rows::new(&["RUN", "STARTED", "KIND", "STATE", "NEW", "REVISED", "PROBLEM"]);
+    for run in runs {
+        let count =
+            |name: &str| run.report.as_ref().map_or_else(String::new, |report| report[name].to_string());
+        rows.push([
+            run.id.to_string(),
+            when(run.started),
+            run.kind.clone(),
+            run.state.to_string(),
+            count("new"),
+            count("revised"),
+            run.problem.as_ref().map_or_else(String::new, |problem| problem.code.to_string()),
+        ]);
+    }
+    output.list(&runs, runs, |run| run.id.to_string(), rows, "nothing was synchronised yet: spsync now");
+}
+
+fn show_run(run: &Run, output: &Output) {
+    output.line(format!("run {} ({}), {}, started {}", run.id, run.kind, run.state, when(run.started)));
+    if let Some(report) = run.report.clone().and_then(|report| serde_json::from_value(report).ok()) {
+        now::show(&report, output);
+    }
+    if let Some(problem) = &run.problem {
+        output.problem(problem);
+    }
+}
+
+fn show_tested(tested: &Tested, output: &Output) {
+    let rows = steps(tested);
+    output.list(tested, &tested.sources, |one| one.source.clone(), rows, "no [[source]] is configured");
+    if output.for_people() {
+        let problems = tested.sources.iter().flat_map(|one| &one.steps);
+        problems.filter_map(|step| step.problem.as_ref()).for_each(|one| output.problem(one));
+    }
+}
+
+fn show_classifications(selected: &Selected, output: &Output) {
+    let mut rows = Rows::new(&["CLASSIFICATION", "SELECTED"]);
+    for name in crate::select::CLASSIFICATIONS.iter().map(|c| c.name) {
+        let chosen = selected.selection.classifications.iter().any(|c| c.eq_ignore_ascii_case(name));
+        rows.push([name.to_owned(), if chosen { "yes" } else { "no" }.to_owned()]);
+    }
+    output.table(rows);
+    changed(selected, output);
 }
 
 fn steps(tested: &Tested) -> Rows {

@@ -7,6 +7,7 @@ use clap::{Subcommand, ValueEnum};
 use schema::tokens::{AdminToken, Role};
 use serde_json::Value;
 
+use super::common::show_value;
 use super::output::{Rows, safe, when};
 use super::{Global, Output, connect};
 use crate::admin::Request;
@@ -111,7 +112,7 @@ impl Token {
             }
             Self::Revoke { name } => {
                 let call = connect::call::<Value>(settings, global, output, verb(TokenVerb::Revoke { name }));
-                super::package::show_value(&call.await?.body, output);
+                show_value(&call.await?.body, output);
             }
         }
         Ok(0)

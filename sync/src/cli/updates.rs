@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use schema::metadata::Category;
 use schema::updates::FeatureUpdate;
 
+use super::common::{absolute, plain};
 use super::output::{Rows, safe, size, when};
 use super::{Format, Global, Output, connect};
 use crate::admin::{Mark, Request, UpdateFilter};
@@ -142,10 +143,10 @@ impl Updates {
                 return Ok(0);
             }
             Self::Import { file } => {
-                let file = super::ts::absolute(file);
+                let file = absolute(file);
                 let request = Request::UpdatesImport { file };
                 if global.no_wait {
-                    return super::package::begin(request, settings, global, output).await;
+                    return plain(request, settings, global, output).await;
                 }
                 let called = connect::call::<Imported>(settings, global, output, request).await?;
                 output.one(
@@ -156,10 +157,10 @@ impl Updates {
                 return Ok(called.finish(output));
             }
             Self::Export { file } => {
-                let file = super::ts::absolute(file);
+                let file = absolute(file);
                 let request = Request::UpdatesExport { file };
                 if global.no_wait {
-                    return super::package::begin(request, settings, global, output).await;
+                    return plain(request, settings, global, output).await;
                 }
                 let called = connect::call::<Written>(settings, global, output, request).await?;
                 let w = &called.body;

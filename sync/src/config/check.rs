@@ -104,19 +104,20 @@ impl Findings<'_> {
     }
 
     fn listeners(&mut self, settings: &Settings) {
-        let listen: Vec<_> =
-            settings.server.listen.iter().chain(&settings.server.listen_tls).cloned().collect();
-        let listen = &listen;
-        for (at, one) in listen.iter().enumerate() {
-            if let Some(other) = listen[..at].iter().find(|other| collide(one, other)) {
-                self.error("server.listen", format!("`{one}` and `{other}` cannot be listened on both"));
+        let server = &settings.server;
+        let plain = server.listen.iter().map(|address| ("server.listen", address));
+        let tls = server.listen_tls.iter().map(|address| ("server.listen_tls", address));
+        let listen: Vec<_> = plain.chain(tls).collect();
+        for (at, (key, one)) in listen.iter().enumerate() {
+            if let Some((_, other)) = listen[..at].iter().find(|(_, other)| collide(one, other)) {
+                self.error(key, format!("`{one}` and `{other}` cannot be listened on both"));
             }
         }
         let (admin, admin_tls) = (&settings.admin.listen, &settings.admin.listen_tls);
         for (key, admin) in [("admin.listen", admin), ("admin.listen_tls", admin_tls)] {
-            if let Some(other) = listen.iter().find(|other| collide(admin, other)) {
+            if let Some((theirs, other)) = listen.iter().find(|(_, other)| collide(admin, other)) {
                 let rule = "clients and administrators never share a port";
-                self.error(key, format!("`{admin}` collides with `server.listen` `{other}`: {rule}"));
+                self.error(key, format!("`{admin}` collides with `{theirs}` `{other}`: {rule}"));
             }
         }
         if collide(admin, admin_tls) {
@@ -136,7 +137,7 @@ impl Findings<'_> {
         if listen.is_empty() {
             self.warn("server.listen", "no address, so no client is answered");
         }
-        if settings.server.public_url.is_empty() && listen.iter().any(reach) {
+        if settings.server.public_url.is_empty() && listen.iter().any(|(_, address)| reach(address)) {
             let url = settings.public_url();
             self.warn(
                 "server.public_url",

@@ -41,6 +41,11 @@ impl Settings {
         self.site.data_dir.join(&self.content.dir)
     }
 
+    /// Folder of the files that requests to the admin API name.
+    pub fn exchange_dir(&self) -> PathBuf {
+        self.site.data_dir.join("exchange")
+    }
+
     /// The site that the client on this machine belongs to.
     pub fn client_site(&self) -> String {
         if self.client.site.is_empty() { self.public_url() } else { self.client.site.clone() }

@@ -313,6 +313,9 @@ section! {
         /// Bytes that it may take; 0: all but `[download] min_free`.
         #[serde(with = "units::size")]
         on_demand_room: u64 = 0,
+        /// What the site names no more goes after so long, unless it says that it is to go at once.
+        #[serde(with = "units::duration")]
+        drop_after: Duration = Duration::from_secs(7 * 86_400),
         /// Hosts of upstreams that may be asked for public content when the site and other points cannot give it.
         cloud_hosts: Vec<String> = Vec::new(),
         /// Private networks in which they may be.
@@ -354,6 +357,9 @@ section! {
         address: String = String::new(),
         /// The port at which it serves other clients.
         peer_port: u16 = 8533,
+        /// Bytes per second that it sends to other clients, to all together; empty: no limit.
+        #[serde(with = "units::rate")]
+        share_rate: Option<u64> = Some(20 << 20),
         /// File with the key of this device, which it needs to share and for private content; empty: that of its enrolment.
         key_file: String = String::new(),
         /// Show the key over plain HTTP to other machines too.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use catalog::problem::{Code, Problem};
-use dp::client::{ClientSettings, DeviceKey};
+use dp::client::ClientSettings;
 use schema::deployments::Purpose;
 use schema::keys::PrincipalKind;
 
@@ -19,12 +19,13 @@ use crate::device::drive::{Device, Line};
 use crate::device::executor::simulate::{Script, Simulated};
 use crate::device::executor::{Executor as _, Stopped};
 use crate::device::journal::Journal;
+use crate::device::key;
 use crate::device::link::Link;
 use crate::device_plane::clients::History;
 use crate::fixture::PublishedEsd;
 use crate::keys::Secret;
 use crate::keys::Token;
-use crate::point::enrol::{Place, with_token};
+use crate::plane::enrol::{self, Place, with_token};
 use crate::policy::RunState;
 use crate::software::SoftwareRequest;
 use crate::updates::{List, Listed};
@@ -148,10 +149,10 @@ impl Demo<'_> {
         let token: Token = self.ask(Request::Points { act: enrol }).await?;
         self.output.line(format!("{}$ spsync client enrol --token-file token", desk.name));
         let place = Place {
-            site: crate::point::call::base(&self.url)?,
+            site: crate::plane::call::base(&self.url)?,
             ca_file: None,
-            key_file: folder.join("device.key"),
-            instance: crate::point::instance(&folder.join("device.instance"))?,
+            key_file: folder.join(key::KEY_FILE),
+            instance: enrol::instance(&folder.join(key::INSTANCE_FILE))?,
             plain: false,
         };
         let file = folder.join("token");
@@ -179,9 +180,9 @@ impl Demo<'_> {
         let journal = Journal::open(&runs)?;
         let hands = Simulated::new(Script::of_file(&script_of(folder))?, &runs, true, clock::now())?;
         let mut device = Device::open(journal, hands)?;
-        let key = Secret::of_file(&folder.join("device.key"))?;
+        let key = key::read(&folder.join(key::KEY_FILE))?;
         let client = self.client(folder.to_owned())?;
-        device.client = Some(ClientSettings { key: Some(DeviceKey::new(&key.reveal())), ..client });
+        device.client = Some(ClientSettings { key: Some((&key).into()), ..client });
         device.link = Some(Link::new(&self.url, &key, None, false)?);
         Ok(device)
     }

@@ -190,6 +190,18 @@ pub struct Checked {
     pub clients: Vec<ClientLine>,
 }
 
+impl Checked {
+    /// `CONTENT_NOT_REACHABLE`, if there are boundary groups whose devices find its content nowhere.
+    pub fn nowhere(&self) -> Option<Problem> {
+        let out = self.groups.iter().filter(|line| line.means == Means::NotReachable);
+        let out: Vec<&str> = out.flat_map(|line| &line.groups).map(String::as_str).collect();
+        (!out.is_empty()).then(|| {
+            let message = format!("devices of {} would find its content nowhere", out.join(", "));
+            Problem::new(Code::ContentNotReachable, message)
+        })
+    }
+}
+
 /// Judges.
 pub fn judge(world: &World, places: &Places, about: &About<'_>) -> Checked {
     let mut needs = Needs::of(about.sequence, about.references, about.internet);
@@ -397,11 +409,6 @@ pub async fn check(site: &Arc<Site>, args: &CheckArgs) -> Result<Answer, Problem
         Ok(risk) => checked.risk = Some(risk),
         Err(refused) => checked.notes.push(refused.to_string()),
     }
-    let out = checked.groups.iter().filter(|line| line.means == Means::NotReachable);
-    let out: Vec<String> = out.flat_map(|line| line.groups.clone()).collect();
-    let problem = (args.strict && !out.is_empty()).then(|| {
-        let message = format!("devices of {} would find its content nowhere", out.join(", "));
-        Problem::new(Code::ContentNotReachable, message)
-    });
-    Answer::partly(&checked, problem)
+    let nowhere = checked.nowhere().filter(|_| args.strict);
+    Answer::partly(&checked, nowhere)
 }

@@ -16,7 +16,6 @@ use super::check::{self, World};
 use super::choice::{self, Choice};
 use super::options::{self, Options, Times};
 use super::package::{self, Package, missing};
-use super::reaching::Means;
 use super::request::Create;
 use super::risk::{self, Allowed, Reached};
 use super::{content, show};
@@ -161,18 +160,11 @@ pub async fn create_and(
         own: check::own_point(site).await?,
     };
     let checked = check::judge(&world, &site.locations.places(), &about);
-    let out: Vec<&str> = checked
-        .groups
-        .iter()
-        .filter(|line| line.means == Means::NotReachable)
-        .flat_map(|line| line.groups.iter().map(String::as_str))
-        .collect();
-    if !out.is_empty() {
-        let message = format!("devices of {} would find its content nowhere", out.join(", "));
+    if let Some(nowhere) = checked.nowhere() {
         if wanted.strict {
-            return Err(Problem::new(Code::ContentNotReachable, message));
+            return Err(nowhere);
         }
-        notes.push(format!("{}: {message}", Code::ContentNotReachable));
+        notes.push(format!("{}: {}", nowhere.code, nowhere.message));
     }
     notes.extend(priority_advice(&world, &settled.collection, uses));
     let state = match (&choice, &package) {

@@ -241,7 +241,7 @@ impl<'a> Needs<'a> {
             if !upgrade.feature_updates.is_empty() {
                 upgrades |= self.by_update(upgrade, facts, &mut judged);
             } else if let Some(id) = &upgrade.image
-                && let Some(image) = self.references.images.iter().find(|image| image.id == *id)
+                && let Some(image) = self.references.image(id)
             {
                 upgrades |= by_image(upgrade, image, facts, &mut judged);
             }
@@ -261,8 +261,8 @@ impl<'a> Needs<'a> {
 
     /// The first feature update that applies. Where none does, the reason of the one that is nearest.
     fn by_update(&self, upgrade: &UpgradeOs, facts: &Facts, judged: &mut Judged) -> bool {
-        let found = |id: &UpdateId| self.references.feature_updates.iter().find(|update| update.id() == *id);
-        let updates: Vec<&FeatureUpdate> = upgrade.feature_updates.iter().filter_map(found).collect();
+        let found = upgrade.feature_updates.iter().filter_map(|id| self.references.update(id));
+        let updates: Vec<&FeatureUpdate> = found.collect();
         let candidates: Vec<_> = updates.iter().map(|update| update.facts.clone()).collect();
         let device = facts.device();
         let choice = choose::first_applicable(&candidates, &device, &[]);

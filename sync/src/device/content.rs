@@ -67,21 +67,17 @@ pub fn needs_of<'a>(told: Told<'a>, action: &Action, choice: Option<&Choice>, pa
     let plain = |file: &'a ContentFile| Need { file, feature_update: false };
     match action {
         Action::UpgradeOs(upgrade) => {
-            let chosen = choice.and_then(|choice| choice.chosen);
-            let update = references.feature_updates.iter().find(|update| Some(update.id()) == chosen);
-            let of_update = update.iter().flat_map(|update| &update.files);
-            let image = references.images.iter().find(|image| Some(&image.id) == upgrade.image.as_ref());
+            let of_update = references.chosen(choice).into_iter().flat_map(|update| &update.files);
+            let image = upgrade.image.as_ref().and_then(|id| references.image(id));
             let of_update = of_update.map(|file| Need { file, feature_update: true });
             of_update.chain(image.map(|image| plain(&image.file))).collect()
         }
         Action::InstallApplication(install) => {
-            let id = install.applications.get(part);
-            let app = references.applications.iter().find(|app| Some(&app.id) == id);
-            app.iter().flat_map(|app| &app.files).map(plain).collect()
+            let app = install.applications.get(part).and_then(|id| references.application(id));
+            app.into_iter().flat_map(|app| &app.files).map(plain).collect()
         }
         Action::DownloadContent(download) => {
-            let id = download.packages.get(part);
-            let image = references.images.iter().find(|image| Some(&image.id) == id);
+            let image = download.packages.get(part).and_then(|id| references.image(id));
             image.map(|image| plain(&image.file)).into_iter().collect()
         }
         Action::InstallUpdates(install) => {

@@ -8,7 +8,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use catalog::problem::Code;
@@ -207,10 +206,8 @@ pub fn choice(
 ) -> Option<Choice> {
     let references = &assignment.references;
     if !step.feature_updates.is_empty() {
-        let known: BTreeMap<_, _> =
-            references.feature_updates.iter().map(|update| (update.id(), update)).collect();
-        let candidates: Vec<Candidate> =
-            step.feature_updates.iter().filter_map(|id| Some(known.get(id)?.facts.clone())).collect();
+        let known = step.feature_updates.iter().filter_map(|id| references.update(id));
+        let candidates: Vec<Candidate> = known.map(|update| update.facts.clone()).collect();
         return Some(choose::first_applicable(&candidates, &facts.device(), deployed));
     }
     None
@@ -230,7 +227,7 @@ pub fn reasons(choice: &Choice) -> String {
 /// What keeps the image of a step from being installed on a device, if anything does.
 pub fn image_not_for(assignment: &Assignment, step: &UpgradeOs, facts: &Facts) -> Option<String> {
     let id = step.image.as_ref()?;
-    let Some(image) = assignment.references.images.iter().find(|image| image.id == *id) else {
+    let Some(image) = assignment.references.image(id) else {
         return Some(format!("the policy does not name {id}"));
     };
     image_unfit(image, step.edition_index, facts)

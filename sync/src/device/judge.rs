@@ -1,8 +1,9 @@
 //! Whether a condition holds on a device, and whether the device is ready. Pure but for what a [`Probe`] looks up.
 
-use crate::policy::fits::{self, numbers};
+use crate::policy::fits;
 use crate::policy::{Facts, Secrets};
 use crate::sequence::action::CheckReadiness;
+use crate::sequence::choose::numbers;
 use crate::sequence::condition::{Comparison, Condition, Os};
 
 use super::variables::Variables;

@@ -13,7 +13,7 @@ use url::Url;
 
 use super::advice::for_device;
 use crate::keys::Secret;
-use crate::point::call;
+use crate::plane::call;
 use crate::policy::{
     DeploymentId, FactsReport, LARGEST_POLICY, Policy, Secrets, StatusAck, StatusBatch, route,
 };

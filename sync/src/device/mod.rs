@@ -18,6 +18,7 @@ pub mod explain;
 pub mod facts;
 pub mod journal;
 pub mod judge;
+pub mod key;
 pub mod link;
 pub mod log;
 pub mod machine;

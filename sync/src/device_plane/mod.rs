@@ -27,8 +27,8 @@ pub use fold::fold;
 pub use service::DeviceService;
 pub use snapshot::{Inputs, Snapshot};
 
-use crate::admin::Request;
 use crate::authoring::surroundings::Known;
+use crate::blocking::blocking;
 use crate::clock;
 use crate::deploying::resolve::{self, Stored};
 use crate::policy::{Facts, REFRESH};
@@ -122,10 +122,7 @@ pub async fn make(site: &Arc<Site>, now: Timestamp) -> Result<(), Problem> {
     let beside = inputs.updates.iter().filter(|row| row.stopped.is_none());
     let beside = beside.flat_map(|row| row.updates.iter().map(|(id, _)| id));
     inputs.update_files = resolve::files_beside(beside, &known, &stored);
-    let snapshot = tokio::task::spawn_blocking(move || Snapshot::of(&inputs, now))
-        .await
-        .map_err(|died| Problem::of(catalog::problem::Code::Internal, &died))?;
-    site.policies.store(snapshot);
+    site.policies.store(blocking(move || Ok(Snapshot::of(&inputs, now))).await?);
     *site.policies.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
     Ok(())
 }
@@ -188,59 +185,4 @@ pub async fn pass(site: &Arc<Site>, now: Timestamp) -> Result<(), Problem> {
         make(site, now).await?;
     }
     Ok(())
-}
-
-/// Whether a request may change what devices are told.
-pub fn bears_on(request: &Request) -> bool {
-    use crate::authoring::TsRequest as Ts;
-    use crate::deploying::DeployRequest as Deploy;
-    use crate::software::SoftwareRequest as Software;
-    match request {
-        Request::Deploy(what) => !matches!(
-            what,
-            Deploy::UpdatesList
-                | Deploy::List
-                | Deploy::Show { .. }
-                | Deploy::Check(_)
-                | Deploy::Status { .. }
-                | Deploy::PhasedList
-                | Deploy::PhasedShow { .. }
-                | Deploy::ClientList
-                | Deploy::ClientShow { .. }
-                | Deploy::ClientHistory { .. }
-        ),
-        Request::Ts(what) => !matches!(
-            what,
-            Ts::Choices { .. }
-                | Ts::List
-                | Ts::Show { .. }
-                | Ts::Lint { .. }
-                | Ts::Refs { .. }
-                | Ts::Plan { .. }
-                | Ts::Diff { .. }
-                | Ts::Export { .. }
-                | Ts::ExportArchive { .. }
-                | Ts::Migrate(_)
-                | Ts::Media(_)
-                | Ts::Prestage { .. }
-        ),
-        Request::Software(what) => !matches!(
-            what,
-            Software::ImageList
-                | Software::ImageShow { .. }
-                | Software::AppList
-                | Software::AppShow { .. }
-                | Software::CollectionList
-                | Software::CollectionShow { .. }
-                | Software::WindowList { .. }
-                | Software::SettingsList
-                | Software::SettingsShow { .. }
-                | Software::SettingsEffective { .. }
-        ),
-        Request::LicenseDecide { .. }
-        | Request::UpdatesMark { .. }
-        | Request::PackageDownload { .. }
-        | Request::PackageDistribute { .. } => true,
-        _ => false,
-    }
 }

@@ -8,7 +8,7 @@ use catalog::problem::{Code, Problem};
 use dp::peers::Devices as _;
 use dp::server::body::ContentBody;
 use dp::server::{Answering, Asker, Call, Service};
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode};
 
 use super::status;
 use crate::authoring::secrets::Vault;
@@ -92,24 +92,15 @@ impl DeviceService {
             .answer(device, self.site.policies.is_away(device))
             .ok_or_else(|| Problem::new(Code::Internal, "policies are not made yet"))?;
         let tag = format!("\"{}\"", answered.tag());
-        let known = call.head.headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-        let mut response = match known == Some(tag.as_str()) {
-            true => answer::empty(StatusCode::NOT_MODIFIED),
-            false => answer::bytes_of(StatusCode::OK, answered.body(device), "application/json"),
-        };
-        let tag = HeaderValue::from_str(&tag).map_err(|error| Problem::of(Code::Internal, &error))?;
-        response.headers_mut().insert(header::ETAG, tag);
-        Ok(response)
+        let has_it = answer::is_known(&call.head.headers, &tag);
+        answer::tagged(&tag, (!has_it).then(|| answered.body(device)))
     }
 
     /// `POST /client/facts`: 204, 400, 422.
     async fn facts(&self, device: &str, call: &mut Call<'_>) -> Result<Response<ContentBody>, Problem> {
-        let body = match call.body.read().await {
-            Ok(body) => body,
-            Err(refused) => return Ok(refused.response()),
-        };
-        let Ok(report) = serde_json::from_slice::<FactsReport>(&body) else {
-            return Ok(answer::empty(StatusCode::BAD_REQUEST));
+        let (report, _room) = match answer::read::<FactsReport>(call).await {
+            Ok(read) => read,
+            Err(unread) => return Ok(unread.response()),
         };
         report.facts.check()?;
         self.site.policies.says(device, &report.facts);
@@ -122,12 +113,9 @@ impl DeviceService {
 
     /// `POST /client/status`: 200 with what the site has now, 400, 422.
     async fn status(&self, device: &str, call: &mut Call<'_>) -> Result<Response<ContentBody>, Problem> {
-        let body = match call.body.read().await {
-            Ok(body) => body,
-            Err(refused) => return Ok(refused.response()),
-        };
-        let Ok(batch) = serde_json::from_slice::<StatusBatch>(&body) else {
-            return Ok(answer::empty(StatusCode::BAD_REQUEST));
+        let (batch, _room) = match answer::read::<StatusBatch>(call).await {
+            Ok(read) => read,
+            Err(unread) => return Ok(unread.response()),
         };
         let ack = status::take(&self.site, device, batch, clock::now()).await?;
         Ok(answer::json(StatusCode::OK, &ack))

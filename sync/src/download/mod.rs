@@ -18,11 +18,12 @@ use tracing::{Instrument as _, info, info_span, warn};
 use url::Url;
 
 use crate::admin::{Answer, Caller, Work};
+use crate::blocking::blocking;
 use crate::clock;
 use crate::config::{self, Settings, Source};
 use crate::import::IMPORT;
 use crate::packages;
-use crate::site::{Site, problem};
+use crate::site::Site;
 use crate::tasks::{Key, Progress};
 
 /// What a download did.
@@ -142,7 +143,7 @@ pub async fn fill(
         for (file, sha256) in present.iter().filter_map(|file| Some((file, file.sha256?))) {
             let target = folder.join(file.file_name.as_str());
             if !target.exists() {
-                blocking(site, move |library| library.place(sha256, &target)).await?;
+                in_library(site, move |library| library.place(sha256, &target)).await?;
             }
         }
     }
@@ -219,8 +220,8 @@ async fn enough_space(site: &Arc<Site>, settings: &Settings, files: &[PackageFil
     let missing: u64 = files.iter().map(|file| file.size).sum();
     let wanted: Vec<_> = files.iter().filter_map(|file| Wanted::new(file.size, file.digests)).collect();
     // What has arrived of other files helps none of these.
-    let (arrived, free) = blocking(site, move |library| {
-        Ok((wanted.iter().map(|wanted| library.arrived(wanted)).sum::<u64>(), library.free()?))
+    let (arrived, free) = in_library(site, move |library| {
+        Ok((wanted.iter().map(|wanted| library.arrived(wanted)).sum::<u64>(), library.free_for(missing)?))
     })
     .await?;
     let needed = missing.saturating_sub(arrived);
@@ -351,9 +352,13 @@ async fn stored(
     progress: &Progress,
 ) -> Result<FilledFile, Problem> {
     let sha256 = fetched.stored.digest();
-    let fingerprint = blocking(site, move |library| library.fingerprint(sha256)).await?.ok_or_else(|| {
-        Problem::new(Code::ContentCorrupt, format!("`{}` vanished from the content library", file.file_name))
-    })?;
+    let fingerprint =
+        in_library(site, move |library| library.fingerprint(sha256)).await?.ok_or_else(|| {
+            Problem::new(
+                Code::ContentCorrupt,
+                format!("`{}` vanished from the content library", file.file_name),
+            )
+        })?;
     let sha1_only = file.digests.sha256.is_none();
     let (id, row) = (package.clone(), file.file);
     let (sha1, size) = (fingerprint.sha1, fingerprint.size);
@@ -370,7 +375,7 @@ async fn stored(
     .await?;
     if let Some(folder) = folder {
         let target = folder.join(file.file_name.as_str());
-        blocking(site, move |library| library.place(sha256, &target)).await?;
+        in_library(site, move |library| library.place(sha256, &target)).await?;
     }
     let outcome = if fetched.already_there { "shared" } else { "stored" };
     info!(content.sha256 = %sha256, size_bytes = size, "{} is {outcome}, every published digest verified", file.file_name);
@@ -385,10 +390,10 @@ async fn stored(
     })
 }
 
-async fn blocking<T: Send + 'static>(
+async fn in_library<T: Send + 'static>(
     site: &Arc<Site>,
     work: impl FnOnce(&dp::library::Library) -> Result<T, dp::library::LibraryError> + Send + 'static,
 ) -> Result<T, Problem> {
     let library = site.library.clone();
-    crate::blocking::blocking(move || work(&library).map_err(problem)).await
+    blocking(move || Ok(work(&library)?)).await
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
-use dp::server::Call;
 use dp::server::body::ContentBody;
+use dp::server::{Asker, Call};
 use http::{Response, StatusCode};
 use jiff::Timestamp;
 use schema::keys::{NewEnrolment, NewKeys, Principal, PrincipalKind};
@@ -20,7 +20,7 @@ use crate::clock;
 use crate::names::{self, Rule};
 use crate::plane::answer;
 use crate::points::wire::{Enrolled, Enrolment};
-use crate::points::{named, not_our_own};
+use crate::points::{installed, named, not_our_own};
 use crate::site::Site;
 
 /// How long a token may be used.
@@ -114,6 +114,10 @@ pub async fn revoke(
     if !dry_run {
         site.refresh_keys().await?;
         site.points.changed();
+        if kind == PrincipalKind::Device {
+            // After its key: what it says in this moment is refused already.
+            site.locations.register.forget(name);
+        }
         refresh_places(site, kind).await?;
     }
     Answer::of(&serde_json::json!({ "revoked": name, "kind": kind, "dry_run": dry_run }))
@@ -132,30 +136,36 @@ async fn refresh_places(site: &Arc<Site>, kind: PrincipalKind) -> Result<(), Pro
 /// # Errors
 /// `TOKEN_REFUSED`, those of the database.
 pub async fn enrolled(site: &Arc<Site>, call: &mut Call<'_>) -> Result<Response<ContentBody>, Problem> {
-    let body = match call.body.read().await {
-        Ok(body) => body,
-        Err(refused) => return Ok(refused.response()),
-    };
-    // What is wrong with it is not said: it may hold a secret.
-    let Ok(asked) = serde_json::from_slice::<Enrolment>(&body) else {
-        return Ok(answer::empty(StatusCode::BAD_REQUEST));
+    let (asked, _room) = match answer::read::<Enrolment>(call).await {
+        Ok(read) => read,
+        Err(unread) => return Ok(unread.response()),
     };
     let token: Secret = asked.token.parse().map_err(|()| {
         Problem::new(Code::TokenRefused, "the enrolment token is unknown, was used, or is over")
     })?;
     let keys = NewKeys { key: asked.key_sha256, content: asked.content_key_sha256 };
     let (hash, instance) = (token.hash(), asked.instance);
+    let retry = site.settings().dp.retry.clone();
     let principal = site
         .write(move |w| {
             let principal = w.enrol(hash, keys, instance, clock::now())?;
             let object = format!("{} {}", principal.kind, principal.name);
             w.audit(&object, "key.enrol", &object, clock::now())?;
+            if principal.kind == PrincipalKind::Point {
+                installed(w, &principal, &retry, clock::now())?;
+            }
             Ok(principal)
         })
         .await?;
     info!("{} `{}` is enrolled", principal.kind, principal.name);
     site.refresh_keys().await?;
+    if principal.kind == PrincipalKind::Device {
+        site.locations.register.forget(&principal.name); // what another machine of this name had
+    }
     refresh_places(site, principal.kind).await?;
+    if principal.kind == PrincipalKind::Point {
+        site.points.changed();
+    }
     tell_keys(site);
     let enrolled = Enrolled { kind: principal.kind, name: principal.name, site: site.code().to_string() };
     Ok(answer::json(StatusCode::OK, &enrolled))
@@ -176,24 +186,38 @@ fn tell_keys(site: &Arc<Site>) {
     });
 }
 
-/// Who shows a key in `Authorization`: a point or a device of this site, whose key is in force. Wrong ones are counted, and none
-/// is looked at that came where others could read it ([`crate::plane::door`]).
+/// Who shows a key in `Authorization`: a point or a device of this site, whose key is in force. Wrong ones are counted, each once, and
+/// none is looked at that came where others could read it ([`crate::plane::door`]).
 ///
 /// # Errors
 /// `PLAIN_HTTP_REFUSED`, `TOO_MANY_TRIES`, `KEY_REFUSED`, `KEY_REVOKED`, those of the database.
 pub async fn principal_of(site: &Arc<Site>, call: &Call<'_>) -> Result<Principal, Problem> {
-    let (door, asker, now) = (&site.keys.door, call.asker(), clock::now());
-    door.admits(asker, now)?;
-    let found = find_principal(site, call).await;
+    principal_with(site, call.bearer(), call.asker(), clock::now()).await
+}
+
+async fn principal_with(
+    site: &Arc<Site>,
+    shown: Option<&str>,
+    asker: Asker,
+    now: Timestamp,
+) -> Result<Principal, Problem> {
+    let door = &site.keys.door;
+    door.takes(asker)?;
+    let digest = shown.map(|text| Sha256Digest::of(text.as_bytes()));
+    // The database is asked about good keys always, and about others as often as somebody may be wrong.
+    if !digest.is_some_and(|digest| site.keys.knows(digest)) {
+        door.admits(asker, now)?;
+    }
+    let found = find_principal(site, shown).await;
     if let Err(problem) = &found {
-        door.counts(asker, problem, now);
+        door.counts_shown(asker, digest, problem, now);
     }
     found
 }
 
-async fn find_principal(site: &Arc<Site>, call: &Call<'_>) -> Result<Principal, Problem> {
+async fn find_principal(site: &Arc<Site>, shown: Option<&str>) -> Result<Principal, Problem> {
     let refused = |why: &str| Problem::new(Code::KeyRefused, why.to_owned());
-    let text = call.bearer().ok_or_else(|| refused("a key is needed"))?;
+    let text = shown.ok_or_else(|| refused("a key is needed"))?;
     let secret: Secret = text.parse().map_err(|()| refused("this is no key"))?;
     let hash = secret.hash();
     match site.read(move |r| r.principal_by_hash(hash)).await? {
@@ -223,4 +247,50 @@ async fn learn_content_key(
         tell_keys(site);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A device that was restored from an image shows its old key in a loop, and others guess: nobody beside them is shut out.
+    #[tokio::test]
+    async fn wrong_keys_are_counted_once_each_and_good_ones_always_pass() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = crate::config::Settings::default();
+        settings.site.data_dir = folder.path().join("site");
+        let site = Site::open(crate::config::Loaded::from(settings)).await.unwrap();
+        let (key, token) = (Secret::new().unwrap(), Secret::new().unwrap());
+        let (hash, now, expires) = (token.hash(), clock::now(), clock::now() + TOKEN_LIFE);
+        let keys = NewKeys { key: key.hash(), content: Some(key.content_hash()) };
+        let new = NewEnrolment { hash, kind: PrincipalKind::Device, name: "desk-7".to_owned(), expires };
+        site.write(move |w| {
+            w.begin_enrolment(&new, now)?;
+            w.enrol(hash, keys, uuid::Uuid::nil(), now)
+        })
+        .await
+        .unwrap();
+        let asker = Asker { address: "10.0.0.1".parse().unwrap(), secure: true };
+        let shown = async |key: &str| {
+            let found = principal_with(&site, Some(key), asker, now).await;
+            found.map(|principal| principal.name).map_err(|problem| problem.code)
+        };
+        // Nobody has told the memory of it yet.
+        let good = key.reveal();
+        assert_eq!(shown(&good).await.as_deref(), Ok("desk-7"));
+        site.refresh_keys().await.unwrap();
+        let restored = Secret::new().unwrap().reveal();
+        for _ in 0..30 {
+            assert_eq!(shown(&restored).await, Err(Code::KeyRefused), "the same mistake is one");
+        }
+        for number in 1..15 {
+            let expected = if number < 10 { Code::KeyRefused } else { Code::TooManyTries };
+            assert_eq!(shown(&format!("no key {number}")).await, Err(expected), "{number}");
+            assert_eq!(shown(&good).await.as_deref(), Ok("desk-7"), "a good key is no guess");
+        }
+        assert_eq!(shown(&restored).await, Err(Code::TooManyTries));
+        let plain = Asker { secure: false, ..asker };
+        let refused = principal_with(&site, Some(&good), plain, now).await.unwrap_err();
+        assert_eq!(refused.code, Code::PlainHttpRefused);
+    }
 }

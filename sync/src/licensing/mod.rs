@@ -11,7 +11,7 @@ use base64::Engine as _;
 use catalog::digest::{Checker, Sha256Digest, Wanted};
 use catalog::problem::{Code, Coded as _, Problem};
 use dp::transfer::web::Small;
-use schema::licenses::{Decision, How, LicenseLink, LicenseState, LicenseText, NewLicenseText};
+use schema::licenses::{Decision, How, LicenseLink, LicenseState, LicenseText};
 use schema::tasks::Unit;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
@@ -121,7 +121,7 @@ pub async fn review(
                     .because_of(Some(&error))
             })?;
             let text = checked(body, format!("supplied by {}", caller.who))?;
-            if caller.dry_run { preview(text) } else { record(site, listed, &language, text).await? }
+            if caller.dry_run { text } else { record(site, listed, &language, text).await? }
         }
         None => fetched(site, listed, &language, !caller.dry_run).await?,
     };
@@ -207,7 +207,7 @@ async fn fetched(
         };
         match got {
             Ok(text) if keep => return record(site, listed, language, text).await,
-            Ok(text) => return Ok(preview(text)),
+            Ok(text) => return Ok(text),
             Err(cause) => problem = problem.because(format!("{}: {cause}", link.url)),
         }
     }
@@ -228,7 +228,7 @@ fn is_the_one(bytes: &[u8], link: &LicenseLink) -> Result<(), Problem> {
 }
 
 /// A text must be RTF or readable text of a sensible size: an error page is not what anybody accepts.
-fn checked(body: Vec<u8>, origin: String) -> Result<NewLicenseText, Problem> {
+fn checked(body: Vec<u8>, origin: String) -> Result<LicenseText, Problem> {
     let invalid =
         |why: &str| Problem::new(Code::LicenseTextInvalid, format!("{origin} is no licence text: {why}"));
     if body.is_empty() || body.len() as u64 > LARGEST_TEXT {
@@ -241,28 +241,19 @@ fn checked(body: Vec<u8>, origin: String) -> Result<NewLicenseText, Problem> {
     if !body.starts_with(b"{\\rtf") && std::str::from_utf8(&body).is_err() {
         return Err(invalid("it is neither RTF nor UTF-8 text"));
     }
-    Ok(NewLicenseText { sha256: Sha256Digest::of(&body), body, origin, fetched_at: clock::now() })
-}
-
-fn preview(text: NewLicenseText) -> LicenseText {
-    LicenseText { sha256: text.sha256, body: text.body, origin: text.origin, fetched_at: text.fetched_at }
-}
-
-fn new(text: LicenseText) -> NewLicenseText {
-    let LicenseText { sha256, body, origin, fetched_at } = text;
-    NewLicenseText { sha256, body, origin, fetched_at }
+    Ok(LicenseText { sha256: Sha256Digest::of(&body), body, origin, fetched_at: clock::now() })
 }
 
 async fn record(
     site: &Arc<Site>,
     listed: &Listed,
     language: &str,
-    text: NewLicenseText,
+    text: LicenseText,
 ) -> Result<LicenseText, Problem> {
     let (id, language) = (listed.update.id.update, language.to_owned());
     site.write(move |w| {
         w.record_license_text(id, &language, &text)?;
-        Ok(preview(text))
+        Ok(text)
     })
     .await
 }
@@ -304,11 +295,7 @@ pub async fn decide(
             (None, true) => {
                 let text = fetched(site, listed, &listed.update.language, !caller.dry_run).await?;
                 if caller.dry_run {
-                    only_now.push((
-                        listed.update.id.update,
-                        listed.update.language.clone(),
-                        new(text.clone()),
-                    ));
+                    only_now.push((listed.update.id.update, listed.update.language.clone(), text.clone()));
                 }
                 Some(text)
             }
@@ -377,9 +364,9 @@ async fn reviewed(
     text: &LicenseText,
     digest: Option<&str>,
 ) -> Result<(), Problem> {
-    let (id, sha256) = (listed.update.id.update, text.sha256);
+    let sha256 = text.sha256;
     if digest.is_some_and(|digest| digest.eq_ignore_ascii_case(&sha256.to_string()))
-        || site.read(move |r| r.was_reviewed(id, sha256)).await?
+        || site.read(move |r| r.was_reviewed(sha256)).await?
     {
         return Ok(());
     }

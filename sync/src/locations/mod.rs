@@ -7,7 +7,7 @@ mod explain;
 mod names;
 pub mod taken;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use dp::locate::{
     self, Boundary, Detail, Fallback, Found, Group, Held, Options, Order, Peer, Places, Point, Request,
     Standing,
 };
-use dp::peers::{self, Devices, PeerService, Register};
+use dp::peers::{self, Devices, PeerService, Register, Sharing};
 use dp::server::tally::{Grouping, Tally};
 use dp::server::{LocationsAnswer, Locator};
 use jiff::Timestamp;
@@ -30,6 +30,7 @@ use schema::{Reader, SchemaError};
 pub use self::explain::{Client, Explained, Located, Verdict, locate};
 use crate::clock;
 use crate::config::Settings;
+use crate::points::assign;
 use crate::points::hub::Hearing;
 use crate::points::wire::NetworkGroup;
 
@@ -91,6 +92,11 @@ impl Locations {
     ) -> Vec<Peer> {
         let networks = places.networks(standing, peers::NETWORKS);
         self.register.near(content, client, &networks, self.started.elapsed())
+    }
+
+    /// Clients that share what they hold, now.
+    pub fn sharing(&self) -> Sharing {
+        self.register.sharing(self.started.elapsed())
     }
 
     /// What a client that asks now finds, worded by `words`.
@@ -161,6 +167,14 @@ pub fn places(reader: &Reader<'_>, settings: &Settings, hearing: &Hearing) -> Re
     let public_url = settings.public_url();
     // Rows have numbers with gaps; places count from 0.
     let rows = reader.places()?;
+    // Who may fetch nothing now has only what it has: the line that is to be left alone is not used by its clients either.
+    let now = clock::now();
+    let paused: HashSet<i64> = reader
+        .point_settings()?
+        .iter()
+        .filter(|point| assign::paused(point, settings, now).is_some())
+        .map(|point| point.id)
+        .collect();
     let point_of: HashMap<i64, u32> = rows.iter().zip(0..).map(|(row, at)| (row.id, at)).collect();
     let points = rows.iter().map(|row| {
         let url = if row.url.is_empty() { &public_url } else { &row.url };
@@ -172,7 +186,7 @@ pub fn places(reader: &Reader<'_>, settings: &Settings, hearing: &Hearing) -> Re
             asked: row.id == OWN_POINT,
             secure: secure(url, &row.tls_url, settings.server.allow_plain_enrolment),
             has_key: row.has_key,
-            on_demand: row.on_demand,
+            on_demand: row.on_demand && !paused.contains(&row.id),
             heard: row.last_seen.filter(|_| row.id != OWN_POINT).map(|last| hearing.of(row.id, last)),
             ..point
         }
@@ -246,8 +260,8 @@ fn contents(
     for row in reader.deployed_content()? {
         let entry =
             contents.entry(row.sha256).or_insert_with(|| held(row.size, Some(row.sha1), row.file_name));
-        // As on the shelf: what only deployments have is for devices; packages, below, may say otherwise.
-        entry.private = true;
+        // As on the shelf: what only deployments have is for devices.
+        entry.private = row.private;
         if let Some(point) = point_of.get(&OWN_POINT) {
             entry.points.insert(*point, Timestamp::UNIX_EPOCH);
         }

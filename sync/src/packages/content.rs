@@ -1,10 +1,12 @@
 //! What the content library holds, seen with what the database knows of it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use catalog::digest::{Sha256Digest, Wanted};
 use catalog::problem::{Code, Problem};
-use dp::library::{Library, LibraryError};
+use dp::library::{Identity, Library, LibraryError, Verdict};
 
 use jiff::Timestamp;
 use schema::SchemaError;
@@ -15,7 +17,10 @@ use tracing::info;
 
 use crate::admin::Answer;
 use crate::blocking::blocking;
-use crate::site::{Site, problem};
+use crate::site::Site;
+
+/// How long a file waits that nobody has recorded: whoever brought it does so at once, unless it died.
+const UNRECORDED_STAYS: Duration = Duration::from_secs(24 * 3_600);
 
 /// All contents.
 ///
@@ -91,23 +96,47 @@ pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
     }
 }
 
-/// Takes a bad file out of the library and out of the database's belief; packages that hold it lack it now.
+/// What reading a content again finds, and in which file: that takes minutes, and another file may have its name by then.
+///
+/// # Errors
+/// Only if the work itself was ended; what was found is in the answer.
+pub(crate) async fn read_again(
+    site: &Arc<Site>,
+    sha256: Sha256Digest,
+) -> Result<(Result<Verdict, LibraryError>, Option<Identity>), Problem> {
+    let library = site.library.clone();
+    blocking(move || {
+        let seen = library.identity(sha256);
+        Ok((library.verify(sha256), seen))
+    })
+    .await
+}
+
+/// Takes a bad file out of the library and out of the database's belief; packages that hold it lack it now. `seen` is the file that
+/// was found bad, or none: where another one has its name by now, it was brought meanwhile, verified, and stays.
 ///
 /// # Errors
 /// Those of the database and the disk.
-pub async fn set_aside(site: &Arc<Site>, sha256: Sha256Digest) -> Result<(), Problem> {
+pub async fn set_aside(
+    site: &Arc<Site>,
+    sha256: Sha256Digest,
+    seen: Option<Identity>,
+) -> Result<(), Problem> {
     let library = site.library.clone();
     // The file first, and both on one turn of the writer: what is believed and not there is fetched anew after a power cut,
     // while a bad file of which nobody knows would be taken for what its name says.
     let aside = site
         .write(move |w| {
+            if library.is_another(sha256, seen.as_ref()) {
+                return Ok(Ok(()));
+            }
             let aside = library.set_aside(sha256);
             w.forget_content(sha256)?;
             Ok(aside)
         })
         .await?;
     site.refresh_shelf().await?;
-    aside.map_err(problem)
+    Ok(aside?)
 }
 
 /// Nobody counts any more on content that is not there, unless it has come meanwhile.
@@ -167,7 +196,26 @@ pub async fn forget_parts(site: &Arc<Site>) -> Result<(), Problem> {
         }
         Ok(())
     };
-    blocking(move || drop().map_err(problem)).await
+    blocking(move || Ok(drop()?)).await
+}
+
+/// Removes files that nobody has recorded for a day: who brought them has died before that, or could not take them away again. What is
+/// wanted stays, and is taken for what it is when its turn comes.
+///
+/// # Errors
+/// Those of the database and the disk.
+pub(crate) async fn forget_unrecorded(site: &Arc<Site>) -> Result<(), Problem> {
+    let (recorded, lacking) = site.read(|r| Ok((r.content_digests()?, r.lacking_files()?))).await?;
+    let mut wanted: HashSet<_> = lacking.into_iter().filter_map(|wanted| wanted.digests.sha256).collect();
+    wanted.extend(site.point.assigned_contents());
+    let library = site.library.clone();
+    let found = move || library.unrecorded(&recorded, UNRECORDED_STAYS, SystemTime::now());
+    let found = blocking(move || found().map_err(problem)).await?;
+    for sha256 in found.into_iter().filter(|sha256| !wanted.contains(sha256)) {
+        take_away(site, sha256, Library::remove).await?;
+        info!(content.sha256 = %sha256, "{sha256} is removed: nobody has recorded it");
+    }
+    Ok(())
 }
 
 /// On the writer's turn, where content is recorded: what was pulled and found here may have made room since, and what is recorded
@@ -197,7 +245,7 @@ pub(crate) async fn take_away(
         if w.has_content(sha256)? {
             return Ok(());
         }
-        away(&library, sha256).map_err(|error| problem(error).into())
+        away(&library, sha256).map_err(|error| Problem::from(error).into())
     })
     .await
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use catalog::problem::{Code, Problem};
 use dp::server::{Access, Servable, Shelf};
+use schema::distribution::ShelfRow;
 use schema::packages::{FileState, Package};
 use schema::{Reader, SchemaError};
 
-use super::{named, shown};
+use super::{named, shown, upstream_paths};
 use crate::admin::{Answer, Caller, Work};
 use crate::points::{self, Parcel, Sort};
 use crate::site::Site;
@@ -77,18 +78,23 @@ pub fn shelf(reader: &Reader<'_>) -> Result<Shelf, SchemaError> {
     let mut shelf =
         Shelf { private_elsewhere: reader.private_contents()?.into_iter().collect(), ..Shelf::default() };
     for row in reader.shelf()? {
-        shelf.packages.insert((row.package, row.file_name.as_str().to_ascii_lowercase()), row.sha256);
-        let access = if row.private { Access::Private } else { Access::Public };
-        let servable = Servable::new(row.size, Some(row.sha1), row.file_name).with_access(access);
-        shelf.offer(row.sha256, servable);
+        let name = row.file_name.as_str().to_ascii_lowercase();
+        shelf.packages.insert((row.package.clone(), name), row.sha256);
+        shelf.offer(row.sha256, servable(row));
     }
-    // What deployments need besides is for devices alone, unless a package offers it to everybody.
+    // What deployments need besides is for devices alone, unless a package has it for everybody, here or elsewhere.
     for row in reader.deployed_content()? {
         if !shelf.contents.contains_key(&row.sha256) {
-            let servable =
-                Servable::new(row.size, Some(row.sha1), row.file_name).with_access(Access::Private);
+            let servable = Servable::of(row.size, Some(row.sha1), row.file_name, Access::of(row.private));
             shelf.offer(row.sha256, servable);
         }
     }
+    // Of everything here: points that have it are told so too.
+    shelf.by_upstream = upstream_paths(reader)?;
     Ok(shelf)
+}
+
+/// A recorded file as it is served, to whom it is recorded for.
+pub fn servable(row: ShelfRow) -> Servable {
+    Servable::of(row.size, Some(row.sha1), row.file_name, Access::of(row.private))
 }

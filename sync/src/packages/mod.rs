@@ -3,6 +3,7 @@
 pub mod content;
 mod distribute;
 pub mod maps;
+mod upstream;
 mod validate;
 
 use std::collections::HashSet;
@@ -15,14 +16,16 @@ use schema::packages::{Access, FileState, NewMember, NewPackage, Package, Packag
 use schema::points::Placement;
 use serde::{Deserialize, Serialize};
 
-pub use distribute::{distribute, shelf, withdraw};
+pub use distribute::{distribute, servable, shelf, withdraw};
+pub use upstream::upstream_paths;
 pub(crate) use validate::refill;
 pub use validate::{Validated, ValidatedFile, validate};
 
 use crate::admin::{Answer, Caller, UpdateFilter};
-use crate::authoring::surroundings::one;
 use crate::clock;
+use crate::find::one;
 use crate::site::Site;
+use crate::site::own::{self, Lies};
 use crate::updates::{self, Reason};
 
 /// A package with what it holds.
@@ -50,29 +53,7 @@ pub struct Shown {
 /// `PACKAGE_NOT_FOUND`, `AMBIGUOUS`.
 pub async fn named(site: &Arc<Site>, name: &str) -> Result<Package, Problem> {
     let all = site.read(|r| r.packages()).await?;
-    let wanted = name.to_lowercase();
-    let is = |package: &&Package| {
-        package.name.to_lowercase() == wanted || package.id.as_str().eq_ignore_ascii_case(&wanted)
-    };
-    let begins = |package: &&Package| {
-        !wanted.is_empty()
-            && (package.name.to_lowercase().starts_with(&wanted)
-                || package.id.as_str().to_lowercase().starts_with(&wanted))
-    };
-    let mut found: Vec<_> = all.iter().filter(is).collect();
-    if found.is_empty() {
-        found = all.iter().filter(begins).collect();
-    }
-    match found.as_slice() {
-        [one] => Ok((*one).clone()),
-        [] => Err(Problem::new(Code::PackageNotFound, format!("no deployment package is called `{name}`"))),
-        several => {
-            let names: Vec<_> =
-                several.iter().map(|package| format!("{} {}", package.id, package.name)).collect();
-            Err(Problem::new(Code::Ambiguous, format!("several packages are called `{name}…`"))
-                .because(names.join(", ")))
-        }
-    }
+    one(name, &all, |row| (&row.id, &row.name), Code::PackageNotFound, "deployment package").cloned()
 }
 
 /// What has this name and goes to points: a package, or an image or application that was sent to one.
@@ -228,21 +209,24 @@ async fn usable_source(site: &Arc<Site>, folder: PathBuf) -> Result<PathBuf, Pro
     if !real.is_dir() {
         return Err(Problem::new(Code::SourceMissing, format!("`{}` is not a folder", folder.display())));
     }
-    let probe = real.join(format!(".spsync-writable-{}", std::process::id()));
-    std::fs::File::create(&probe).and_then(|_| std::fs::remove_file(&probe)).map_err(|error| {
+    own::try_writing(&real).map_err(|error| {
         Problem::new(
             Code::SourceNotWritable,
             format!("the source folder `{}` cannot be written", real.display()),
         )
         .because_of(Some(&error))
     })?;
-    let overlaps = |other: &std::path::Path| real.starts_with(other) || other.starts_with(&real);
-    let data_dir = site.settings().site.data_dir.clone();
-    let data_dir = std::fs::canonicalize(&data_dir).unwrap_or(data_dir);
-    if overlaps(&data_dir) && !is_in_exchange(&real, &data_dir) {
-        let message = format!("the source folder `{}` is inside the site's own data", real.display());
+    let where_it_lies = match own::lies(&site.settings(), &real) {
+        Lies::Apart | Lies::InExchange => None,
+        Lies::Around => Some("is around the site's own data"),
+        Lies::Within => Some("is inside the site's own data"),
+        Lies::Exchange => Some("is that of all requests; a folder in it may be one"),
+    };
+    if let Some(why) = where_it_lies {
+        let message = format!("the source folder `{}` {why}", real.display());
         return Err(Problem::new(Code::SourceInUse, message));
     }
+    let overlaps = |other: &std::path::Path| real.starts_with(other) || other.starts_with(&real);
     let others = site.read(|r| r.packages()).await?;
     if let Some(other) = others.iter().find(|p| p.source_dir.as_deref().is_some_and(overlaps)) {
         let message = format!(
@@ -254,13 +238,6 @@ async fn usable_source(site: &Arc<Site>, folder: PathBuf) -> Result<PathBuf, Pro
         return Err(Problem::new(Code::SourceInUse, message));
     }
     Ok(real)
-}
-
-/// What requests to the admin API name lies in a folder of its own in the site's data; that folder itself is nobody's.
-fn is_in_exchange(folder: &std::path::Path, data_dir: &std::path::Path) -> bool {
-    let exchange = data_dir.join(crate::api::EXCHANGE);
-    let exchange = std::fs::canonicalize(&exchange).unwrap_or(exchange);
-    folder.starts_with(&exchange) && folder != exchange
 }
 
 /// What a task of this package is known by: one at a time works on it.
@@ -328,9 +305,7 @@ pub async fn add(
                 name.len() >= 8 && listed.update.id.update.to_string().starts_with(&name.to_lowercase());
             let asked_for = |reason: &&Reason| !(by_id && **reason == Reason::Encrypted);
             if let Some(reason) = listed.reasons.iter().find(asked_for) {
-                let message = format!("`{}` cannot be deployed: {}", listed.update.title, reason.word());
-                let help = reason.code().page().help.replace("ID", &listed.update.id.update.short());
-                return Err(Problem::new(reason.code(), message).help(help));
+                return Err(listed.refusal(reason));
             }
             chosen.push(listed);
         }

@@ -13,9 +13,8 @@ use tracing::error;
 
 use super::{content, named, shown};
 use crate::admin::{Answer, Caller, Work};
-use crate::authoring::surroundings::one;
-use crate::blocking::blocking;
 use crate::clock;
+use crate::find::one;
 use crate::site::{Site, problem};
 use crate::tasks::{Key, Progress};
 
@@ -160,8 +159,7 @@ async fn all(
             ValidatedFile { file_name: file.name.clone(), verdict: "good".to_owned(), detail: None };
         match file.content {
             Some(sha256) => {
-                let library = site.library.clone();
-                let verdict = blocking(move || Ok(library.verify(sha256))).await?;
+                let (verdict, seen) = content::read_again(site, sha256).await?;
                 match verdict {
                     Ok(Verdict::Good) => {}
                     Ok(Verdict::Missing) => row.verdict = "missing".to_owned(),
@@ -178,7 +176,7 @@ async fn all(
                 }
                 if row.verdict != "good" {
                     error!(content.sha256 = %sha256, "{} of package {} is {}", file.name, package.id, row.verdict);
-                    bad.push(sha256);
+                    bad.push((sha256, seen));
                 }
             }
             None => row.verdict = "not downloaded".to_owned(),
@@ -188,8 +186,8 @@ async fn all(
         files.push(row);
     }
     if repair {
-        for sha256 in &bad {
-            content::set_aside(site, *sha256).await?;
+        for (sha256, seen) in &bad {
+            content::set_aside(site, *sha256, seen.clone()).await?;
         }
     }
     progress.end("validate", format!("{} bad", bad.len()));
@@ -224,5 +222,5 @@ async fn all(
         })
     });
     let validated = Validated { package: package.id.clone(), name: package.name.clone(), files };
-    Ok((Answer::partly(&validated, problem)?, bad))
+    Ok((Answer::partly(&validated, problem)?, bad.into_iter().map(|(sha256, _)| sha256).collect()))
 }

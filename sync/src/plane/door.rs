@@ -1,7 +1,8 @@
 //! Where secrets are shown, and how often one may be wrong: one rule and one memory for every route of a site.
 //!
 //! Over plain HTTP neither keys nor tokens are taken from other machines, unless the operator allowed it: whoever is on the
-//! way could read them. An address that was wrong too often is not listened to for a while.
+//! way could read them. An address that was wrong too often is told so for a while, whatever wrong it shows. A good key is no guess,
+//! and always passes: who guesses in a network, or behind the gateway of a branch, shuts nobody out who stands beside it.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -38,15 +39,24 @@ impl Door {
     /// Whether a secret of this asker is looked at.
     ///
     /// # Errors
+    /// `PLAIN_HTTP_REFUSED`.
+    pub fn takes(&self, asker: Asker) -> Result<(), Problem> {
+        match takes_secrets(asker.secure, asker.address, self.plain_allowed.load(Ordering::Relaxed)) {
+            true => Ok(()),
+            false => Err(Problem::new(Code::PlainHttpRefused, "keys and tokens are taken over https only")),
+        }
+    }
+
+    /// Whether a secret of this asker is looked at that nobody knows, so far. It is asked before that costs anything.
+    ///
+    /// # Errors
     /// `PLAIN_HTTP_REFUSED`, `TOO_MANY_TRIES`.
     pub fn admits(&self, asker: Asker, now: Timestamp) -> Result<(), Problem> {
-        if !takes_secrets(asker.secure, asker.address, self.plain_allowed.load(Ordering::Relaxed)) {
-            return Err(Problem::new(Code::PlainHttpRefused, "keys and tokens are taken over https only"));
+        self.takes(asker)?;
+        match self.lock().too_many(asker.address.to_canonical(), now) {
+            true => Err(Problem::new(Code::TooManyTries, "too many wrong keys or tokens of this address")),
+            false => Ok(()),
         }
-        if self.lock().too_many(asker.address.to_canonical(), now) {
-            return Err(Problem::new(Code::TooManyTries, "too many wrong keys or tokens of this address"));
-        }
-        Ok(())
     }
 
     /// Counts what was wrong with a secret. Who has a key that was revoked does not guess.
@@ -55,17 +65,38 @@ impl Door {
     }
 
     /// The same, where the secret is known by its digest: shown again, it is counted and told once.
-    fn counts_shown(&self, asker: Asker, shown: Option<Sha256Digest>, problem: &Problem, now: Timestamp) {
-        if matches!(problem.code, Code::KeyRefused | Code::TokenRefused | Code::ApiTokenRefused)
-            && self.lock().count(asker.address.to_canonical(), shown, now)
-        {
+    pub fn counts_shown(&self, asker: Asker, shown: Option<Sha256Digest>, problem: &Problem, now: Timestamp) {
+        if is_guess(problem) && self.lock().count(asker.address.to_canonical(), shown, now) {
             warn!(client = %asker.address, "{problem}");
         }
+    }
+
+    /// What is said of a secret that was looked at without cost and was wrong: that, and counted, unless there were too many before.
+    fn refuses(
+        &self,
+        asker: Asker,
+        shown: Option<Sha256Digest>,
+        problem: Problem,
+        now: Timestamp,
+    ) -> Problem {
+        if !is_guess(&problem) {
+            return problem;
+        }
+        if let Err(too_many) = self.admits(asker, now) {
+            return too_many;
+        }
+        self.counts_shown(asker, shown, &problem, now);
+        problem
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, FailedAttempts> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether something may have been tried out. Who has a key that was revoked does not guess.
+fn is_guess(problem: &Problem) -> bool {
+    matches!(problem.code, Code::KeyRefused | Code::TokenRefused | Code::ApiTokenRefused)
 }
 
 /// Whether a secret may come over this connection.
@@ -99,10 +130,15 @@ impl KeyRing {
         self.holders.store(Arc::new(holders));
     }
 
+    /// Whether anybody has, or had, the key with this digest. See [`Self::show`] about the time that it takes.
+    pub fn knows(&self, key: Sha256Digest) -> bool {
+        self.holders.load().contains_key(&key)
+    }
+
     /// Who shows this key. Which digest is found takes the same time whatever the key: who could measure it would learn about
     /// a digest, and digests of keys cannot be steered.
     fn show(&self, token: Option<&str>, asker: Asker, now: Timestamp) -> Result<Holder, Problem> {
-        self.door.admits(asker, now)?;
+        self.door.takes(asker)?;
         let refused = |why: &str| Problem::new(Code::KeyRefused, why.to_owned());
         let shown = token.map(|token| Sha256Digest::of(token.as_bytes()));
         let found = match &shown {
@@ -113,10 +149,7 @@ impl KeyRing {
                 Some(holder) => Ok(holder.clone()),
             },
         };
-        if let Err(problem) = &found {
-            self.door.counts_shown(asker, shown, problem, now);
-        }
-        found
+        found.map_err(|problem| self.door.refuses(asker, shown, problem, now))
     }
 }
 
@@ -222,21 +255,27 @@ mod tests {
     }
 
     #[test]
-    fn who_is_wrong_too_often_is_not_listened_to_on_any_route() {
-        let (ring, guesser) = (ring(), asker("10.0.0.1", true));
+    fn who_is_wrong_too_often_is_told_so_on_any_route_and_shuts_nobody_out() {
+        let (ring, guesser) = (ring(), asker("2001:db8::1", true));
+        let beside = asker("2001:db8::2", true);
         let now = Timestamp::from_second(100).unwrap();
+        let shown = |key: &str, asker, now| ring.show(Some(key), asker, now).map_err(|problem| problem.code);
         for _ in 0..20 {
-            assert_eq!(ring.show(Some("old"), guesser, now).unwrap_err().code, Code::KeyRevoked, "no guess");
+            assert_eq!(shown("old", guesser, now), Err(Code::KeyRevoked), "no guess");
             assert!(!ring.may(None, guesser), "no key is no guess");
         }
-        for number in 0..10 {
-            let code = ring.show(Some(&format!("guess {number}")), guesser, now).unwrap_err().code;
-            assert_eq!(code, Code::KeyRefused);
+        for number in 0..30 {
+            let expected = if number < 10 { Code::KeyRefused } else { Code::TooManyTries };
+            assert_eq!(shown(&format!("guess {number}"), guesser, now), Err(expected), "{number}");
+            for asker in [guesser, beside] {
+                assert!(shown("device", asker, now).is_ok(), "a good key is no guess");
+                assert!(shown("point", asker, now).is_ok());
+            }
         }
-        assert_eq!(ring.show(Some("device"), guesser, now).unwrap_err().code, Code::TooManyTries);
+        assert_eq!(shown("old", beside, now), Err(Code::KeyRevoked));
         assert_eq!(ring.door.admits(guesser, now).unwrap_err().code, Code::TooManyTries);
-        assert!(ring.show(Some("device"), asker("10.0.0.2", true), now).is_ok(), "another address");
+        assert_eq!(shown("guess 0", asker("10.0.0.2", true), now), Err(Code::KeyRefused), "another address");
         let later = Timestamp::from_second(161).unwrap();
-        assert!(ring.show(Some("device"), guesser, later).is_ok(), "a minute later");
+        assert_eq!(shown("guess 0", guesser, later), Err(Code::KeyRefused), "a minute later");
     }
 }

@@ -78,12 +78,8 @@ async fn renew(site: &Arc<Site>) -> Result<(), Problem> {
     let web = call::web_of_point(&settings, &base)?;
     let pair = KeyPair::generate().map_err(|error| Problem::of(Code::Internal, &error))?;
     let asked = certificate_request(&site.point.assignment().1.point, &pair)?;
-    let (status, body) = call::post(&web, &call::join(&base, "point/certificate")?, &asked).await?;
-    if status != 200 {
-        return Err(call::refusal(&base.origin().ascii_serialization(), status, &body));
-    }
     let answer: CertificateAnswer =
-        serde_json::from_slice(&body).map_err(|error| Problem::of(Code::SiteAnswerInvalid, &error))?;
+        call::tell(&web, &call::join(&base, "point/certificate")?, &asked).await?;
     tls::take_over(&settings, &pair, &answer.signed, &answer.authority)?;
     let about = &answer.signed.about;
     info!("the site gave a certificate for {}, good until {}", about.names.join(", "), about.until);

@@ -44,8 +44,7 @@ impl Cloud {
             proxy,
             ..WebPolicy::default()
         };
-        let web = Web::new(policy).map(Arc::new).map_err(crate::site::problem)?;
-        Ok(Some(Self { hosts: hosts.to_vec(), web }))
+        Ok(Some(Self { hosts: hosts.to_vec(), web: Arc::new(Web::new(policy)?) }))
     }
 
     /// A link as a source, if its host is on the list.

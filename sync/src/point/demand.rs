@@ -11,33 +11,36 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use catalog::digest::{Digests, Pieces, Sha256Digest, Wanted};
-use catalog::problem::{Code, Coded as _, Problem};
+use catalog::problem::{Code, Problem};
 use dp::library::{Library, Part};
-use dp::server::{Access, Eventually, LogThrottle, Offer, Origin, PullLimits, Pulls, Refusal, Servable};
-use dp::transfer::web::Exchange;
+use dp::server::{
+    Access, Eventually, LogThrottle, Offer, Origin, OtherName, PullLimits, Pulls, Refusal, Servable,
+};
 use dp::transfer::{Fetched, Policy};
-use http::StatusCode;
 use jiff::SignedDuration;
 use schema::pulled::PulledRow;
 use serde::{Deserialize, Serialize};
 use tracing::{debug, error, info, warn};
 
-use super::call;
 use super::cloud::Cloud;
 use super::evict::{self, Held, Wish};
+use super::freed;
 use super::parts::{self, Which, drop_left_over};
-use super::sources::Sources;
+use super::sources::{Sources, ask, ask_at};
+use super::unnamed::{self, Room};
 use crate::blocking::blocking;
 use crate::clock;
 use crate::keys::Secret;
 use crate::packages::content::{still_there, take_away};
-use crate::points::wire::{AssignedFile, Assignment, LARGEST_OFFER, OfferAnswer};
+use crate::points::wire::{AssignedFile, Assignment, OfferAnswer};
 use crate::site::Site;
 
 /// How often what was used is written down, and what is too old goes.
 const TIDY: Duration = Duration::from_secs(30);
 /// How often the site is asked whether a content that was pulled is still for this point.
 const CHECK: Duration = Duration::from_secs(15 * 60);
+/// After so many questions without an answer nobody is asked for now.
+const FAILURES: u32 = 3;
 
 /// The way to what this point lacks.
 struct Demand {
@@ -84,17 +87,28 @@ impl Origin for Demand {
     fn find(&self, content: Sha256Digest) -> Eventually<'_, Result<Option<Offer>, Refusal>> {
         Box::pin(async move {
             let site = self.site.upgrade().ok_or(Refusal::NotYet)?;
-            let (_, assignment) = site.point.assignment();
-            if site.point.is_shut_out() || assignment.paused.is_some() {
-                return Err(Refusal::NotYet);
-            }
-            self.offer(&site, &assignment, content).await.map_err(|problem| {
-                // Whoever likes may ask for any content.
-                if let Some(others) = self.unanswered.tells(Instant::now()) {
-                    warn!(content.sha256 = %content, others, "nobody can say where {content} is: {problem}; {others} other questions were not answered since this was last said");
+            let assignment = may_fetch(&site)?;
+            let offered = self.offer(&site, &assignment, content).await;
+            offered.map_err(|problem| self.unanswered(&site, &content.to_string(), &problem))
+        })
+    }
+
+    fn named(&self, name: OtherName) -> Eventually<'_, Result<Option<Sha256Digest>, Refusal>> {
+        Box::pin(async move {
+            let site = self.site.upgrade().ok_or(Refusal::NotYet)?;
+            let assignment = may_fetch(&site)?;
+            let path = match &name {
+                OtherName::Sha1(sha1) => vec!["sha1".to_owned(), sha1.to_string()],
+                OtherName::InPackage(package, file) => {
+                    vec!["package".to_owned(), package.to_string(), file.to_string()]
                 }
-                Refusal::Upstream
-            })
+            };
+            let asking = async {
+                let sources = self.sources(&site, &assignment)?;
+                ask_at(&sources, &path, false).await
+            };
+            let said = asking.await.map_err(|problem| self.unanswered(&site, &path.join(" "), &problem))?;
+            Ok(said.map(|said| said.sha256))
         })
     }
 
@@ -124,6 +138,8 @@ impl Origin for Demand {
             let Some(site) = self.site.upgrade() else { return };
             if let Err(problem) = record(&site, content, offer, fetched).await {
                 error!(content.sha256 = %content, "{content} has arrived and cannot be recorded: {problem}");
+                // What nobody knows of takes room that nobody can make.
+                let _ = take_away(&site, content, Library::remove).await;
             }
         })
     }
@@ -135,7 +151,28 @@ impl Origin for Demand {
     }
 }
 
+/// What is assigned, where anything may be fetched now. Nobody is told to wait for hours: who may not be served soon goes elsewhere.
+pub(super) fn may_fetch(site: &Site) -> Result<Arc<Assignment>, Refusal> {
+    let (_, assignment) = site.point.assignment();
+    match site.point.is_shut_out() || assignment.paused.is_some() {
+        true => Err(Refusal::Absent),
+        false => Ok(assignment),
+    }
+}
+
 impl Demand {
+    /// Nobody can say what or where something is: for a moment, or for long.
+    fn unanswered(&self, site: &Site, what: &str, problem: &Problem) -> Refusal {
+        // Whoever likes may ask for anything.
+        if let Some(others) = self.unanswered.tells(Instant::now()) {
+            warn!(
+                others,
+                "nobody can say where {what} is: {problem}; {others} other questions were not answered since this was last said"
+            );
+        }
+        if site.point.is_cut_off() { Refusal::Absent } else { Refusal::Upstream }
+    }
+
     async fn offer(
         &self,
         site: &Arc<Site>,
@@ -196,34 +233,6 @@ fn assigned(assignment: &Assignment, content: Sha256Digest) -> Option<&AssignedF
     assignment.packages.iter().flat_map(|package| &package.files).find(|file| file.sha256 == content)
 }
 
-/// What the site says of a content; `None` where it is not for this point.
-async fn ask(
-    sources: &Sources,
-    content: Sha256Digest,
-    with_pieces: bool,
-) -> Result<Option<OfferAnswer>, Problem> {
-    let mut url = call::join(&sources.base, &format!("point/offer/{content}"))?;
-    if !with_pieces {
-        url.set_query(Some("pieces=no"));
-    }
-    let deadline = Duration::from_secs(20);
-    let exchange = Exchange { body: None, known: None, once: None, deadline, cap_bytes: LARGEST_OFFER };
-    let (reply, _) = sources.site.exchange(&url, exchange).await.map_err(|fault| fault.problem())?;
-    let invalid = |what: String| Problem::new(Code::SiteAnswerInvalid, what);
-    match StatusCode::from_u16(reply.status) {
-        Ok(StatusCode::OK) => {
-            let said: OfferAnswer =
-                serde_json::from_slice(&reply.body).map_err(|error| invalid(error.to_string()))?;
-            if said.sha256 != content {
-                return Err(invalid(format!("expected {content}, it is about {}", said.sha256)));
-            }
-            Ok(Some(said))
-        }
-        Ok(StatusCode::NOT_FOUND) => Ok(None),
-        _ => Err(call::refusal(&sources.base.origin().ascii_serialization(), reply.status, &reply.body)),
-    }
-}
-
 /// The bytes are in the library: they may be served, and have to go some day, unless they were given to this point.
 async fn record(
     site: &Arc<Site>,
@@ -258,17 +267,22 @@ pub(super) async fn tidy(site: &Arc<Site>) {
     if site.point.pulls.get().is_none() {
         return std::future::pending().await;
     }
+    let mut said = None;
     loop {
         let tidied = async {
             write_used(site).await?;
             watch_clock(site).await?;
-            check(site).await?;
+            // Who cannot be asked keeps nothing here from being tidied.
+            let checked = check(site).await;
             drop_left_over(site, Which::Old).await?;
-            evict(site, (0, 0)).await
+            evict(site, (0, 0)).await?;
+            checked
         };
-        if let Err(problem) = tidied.await {
+        let failed = tidied.await.err();
+        if let Some(problem) = failed.as_ref().filter(|problem| said != Some(problem.code)) {
             warn!("what was pulled cannot be looked after: {problem}");
         }
+        said = failed.map(|problem| problem.code);
         tokio::time::sleep(TIDY).await;
     }
 }
@@ -285,7 +299,7 @@ pub(super) async fn write_used(site: &Arc<Site>) -> Result<(), Problem> {
 }
 
 /// Writes down that the clock goes on. Time that nobody saw go by makes nothing old, and nothing was used in the future.
-async fn watch_clock(site: &Arc<Site>) -> Result<(), Problem> {
+pub(super) async fn watch_clock(site: &Arc<Site>) -> Result<(), Problem> {
     let now = clock::now();
     if evict::clock(site.read(|r| r.seen_time()).await?, now) == evict::Clock::WentOn {
         return Ok(());
@@ -316,15 +330,26 @@ async fn check(site: &Arc<Site>) -> Result<(), Problem> {
         return Ok(());
     }
     let sources = Sources::new(site, &assignment)?;
+    let (mut failed, mut failures) = (None, 0);
     for row in due {
         let sha256 = row.sha256;
         let said = match ask(&sources, sha256, false).await {
-            // It is there again some day, or withdrawn. Of the others the site may have something to say now.
+            Ok(said) => said,
+            // It is there again some day, or withdrawn. That was said, and is not asked again at once.
             Err(problem) if problem.code == Code::ContentUnavailable => {
                 debug!(content.sha256 = %sha256, "{} stays: {problem}", row.file_name);
+                site.write(move |w| w.pulled_checked(sha256, row.private, clock::now())).await?;
                 continue;
             }
-            said => said?,
+            // Of the others the site may have something to say, unless it is away.
+            Err(problem) => {
+                failed.get_or_insert(problem);
+                failures += 1;
+                if failures == FAILURES {
+                    break;
+                }
+                continue;
+            }
         };
         match said {
             None => {
@@ -339,7 +364,7 @@ async fn check(site: &Arc<Site>) -> Result<(), Problem> {
             }
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// Lets go what has to; whether `coming` bytes have room then.
@@ -351,7 +376,8 @@ pub(super) async fn evict(site: &Arc<Site>, (coming, given): (u64, u64)) -> Resu
     let assigned = parts::assigned(&assignment);
     let library = site.library.clone();
     // What is staged is looked at first: what comes meanwhile is then counted twice, not left out.
-    let look = move || library.parts().and_then(|all| Ok((all, library.free()?)));
+    let look =
+        move || library.parts().and_then(|all| Ok((all, library.free_for(coming.saturating_add(given))?)));
     let (parts, free) = blocking(move || look().map_err(crate::site::problem)).await?;
     let bytes =
         |of: &dyn Fn(&Part) -> bool| parts.iter().filter(|part| of(part)).map(|part| part.bytes).sum();
@@ -359,6 +385,7 @@ pub(super) async fn evict(site: &Arc<Site>, (coming, given): (u64, u64)) -> Resu
     let left = bytes(&|part| parts::is_left_over(part, &assigned, Some(pulls)));
     let (used, now) = (site.point.lock().used.clone(), clock::now());
     let rows = site.read(|r| r.pulled_contents()).await?.into_iter();
+    let held_back = site.point.brake().is_on(Instant::now());
     // What was given to this point since it came stays, though nobody has written that down yet.
     let held: Vec<_> = rows
         .filter(|row| !assigned.contains(&row.sha256))
@@ -366,7 +393,7 @@ pub(super) async fn evict(site: &Arc<Site>, (coming, given): (u64, u64)) -> Resu
             sha256: row.sha256,
             size: row.size,
             used: used.get(&row.sha256).map_or(row.used, |at| row.used.max(*at)).min(now),
-            in_use: pulls.is_in_use(row.sha256),
+            in_use: held_back || pulls.is_in_use(row.sha256),
         })
         .collect();
     let wish = Wish {
@@ -377,19 +404,31 @@ pub(super) async fn evict(site: &Arc<Site>, (coming, given): (u64, u64)) -> Resu
         staged,
         left,
         free: free.saturating_sub(settings.download.min_free),
+        lacking: settings.download.min_free.saturating_sub(free),
     };
-    let decided = evict::decide(held.clone(), &wish, now);
+    // What nobody names goes first, where there is room then at all.
+    let spare = unnamed::status(site).await?.map_or(0, |unnamed| unnamed.bytes);
+    let decided = evict::decide(held.clone(), &Wish { free: wish.free + spare, ..wish }, now);
+    let lacking = (wish.coming + wish.given).saturating_sub(wish.staged).saturating_sub(wish.free);
+    let lacking = if lacking > 0 { lacking + wish.lacking } else { 0 };
+    if decided.has_room && lacking > 0 {
+        unnamed::let_go(site, Room::For(lacking.min(spare))).await?;
+    }
     if decided.left_goes {
         drop_left_over(site, Which::All).await?;
     }
     for sha256 in decided.goes {
         let size = held.iter().find(|one| one.sha256 == sha256).map_or(0, |one| one.size);
+        let before = freed::free_or_arriving(site).await?;
         if !remove(site, sha256).await? {
             continue;
         }
         info!(content.sha256 = %sha256, size_bytes = size, "{sha256} makes room");
         pulls.counts.evicted.fetch_add(1, Ordering::Relaxed);
         pulls.counts.evicted_bytes.fetch_add(size, Ordering::Relaxed);
+        if coming > 0 && !freed::has_come(site, size, before).await? {
+            return Ok(false);
+        }
     }
     Ok(decided.has_room)
 }
@@ -462,3 +501,6 @@ pub async fn status(site: &Arc<Site>) -> Result<Option<OnDemand>, Problem> {
     }
     Ok(Some(all))
 }
+
+#[cfg(test)]
+mod tests;

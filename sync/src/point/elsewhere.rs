@@ -11,10 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use catalog::digest::Sha256Digest;
-use catalog::problem::{Code, Coded as _, Problem};
+use catalog::problem::Problem;
 use dp::server::{Learning, LocationsAnswer, Locator};
-use dp::transfer::web::{Exchange, Web};
-use http::StatusCode;
+use dp::transfer::web::Web;
 use tokio::sync::Semaphore;
 use tracing::debug;
 use url::Url;
@@ -109,22 +108,13 @@ impl Elsewhere {
         let web = self.web(site, base)?;
         let mut url = call::join(base, &format!("point/places/{content}"))?;
         url.set_query(Some(&format!("client={client}")));
-        let exchange =
-            Exchange { body: None, known: None, once: None, deadline: PATIENCE, cap_bytes: LARGEST_PLACES };
-        let (reply, _) = web.exchange(&url, exchange).await.map_err(|fault| fault.problem())?;
-        match StatusCode::from_u16(reply.status) {
-            Ok(StatusCode::OK) => {
-                let mut answer: LocationsAnswer = serde_json::from_slice(&reply.body)
-                    .map_err(|error| Problem::of(Code::SiteAnswerInvalid, &error))?;
-                // What is relative is the site's; here it would be this point.
-                for place in answer.locations.iter_mut().filter(|place| !place.url.contains("://")) {
-                    place.url = call::join(base, &place.url)?.into();
-                }
-                Ok(Some(answer).filter(|answer| answer.content == content))
-            }
-            Ok(StatusCode::NOT_FOUND) => Ok(None),
-            _ => Err(call::refusal(&base.origin().ascii_serialization(), reply.status, &reply.body)),
+        let asked = call::ask::<LocationsAnswer>(&web, &url, PATIENCE, LARGEST_PLACES).await?;
+        let Some(mut answer) = asked else { return Ok(None) };
+        // What is relative is the site's; here it would be this point.
+        for place in answer.locations.iter_mut().filter(|place| !place.url.contains("://")) {
+            place.url = call::join(base, &place.url)?.into();
         }
+        Ok(Some(answer).filter(|answer| answer.content == content))
     }
 
     fn web(&self, site: &Site, base: &Url) -> Result<Arc<Web>, Problem> {

@@ -4,7 +4,7 @@
 //! least recently used. What is being sent stays, and what was given to this point is none of this at all. Time is what this
 //! point has seen go by: that it was off, or that its clock was set, makes nothing old.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use catalog::digest::Sha256Digest;
 use jiff::{SignedDuration, Timestamp};
@@ -13,6 +13,34 @@ use jiff::{SignedDuration, Timestamp};
 const UNSEEN: SignedDuration = SignedDuration::from_hours(1);
 /// How often it is written down how far it was seen to go on.
 const WRITTEN: SignedDuration = SignedDuration::from_mins(10);
+/// So often in succession letting go may bring no room, and so long nothing goes for room then.
+const IN_VAIN: u32 = 2;
+const HELD_BACK: Duration = Duration::from_secs(600);
+
+/// Whether the disk has the room of what was let go. Where something else keeps it, a snapshot or who has it open, good content
+/// would go in vain, one after the other.
+#[derive(Debug, Default)]
+pub struct Brake {
+    in_vain: u32,
+    until: Option<Instant>,
+}
+
+impl Brake {
+    /// Whether nothing is to go for room at present.
+    pub fn is_on(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+
+    /// So many bytes were let go, and there was room `before` and `after`. Whether it has come.
+    pub fn has_room(&mut self, size: u64, before: u64, after: u64, now: Instant) -> bool {
+        let has_come = after.saturating_sub(before) >= size / 2;
+        self.in_vain = if has_come { 0 } else { self.in_vain + 1 };
+        if self.in_vain >= IN_VAIN {
+            self.until = Some(now + HELD_BACK);
+        }
+        has_come
+    }
+}
 
 /// How the clock went on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +96,8 @@ pub struct Wish {
     pub left: u64,
     /// Bytes that are free on the disk beside those that stay free.
     pub free: u64,
+    /// Bytes that are lacking to those that stay free: others have taken them.
+    pub lacking: u64,
 }
 
 /// What was decided.
@@ -94,7 +124,10 @@ pub fn decide(mut held: Vec<Held>, wish: &Wish, now: Timestamp) -> Decided {
     let mut free = wish.free.saturating_add(old.iter().map(|one| one.size).sum());
     let fits = |taken: u64, free: u64| {
         wish.room.is_none_or(|room| taken.saturating_add(wish.coming) <= room)
-            && wish.coming.saturating_add(wish.given).saturating_sub(wish.staged) <= free
+            && match wish.coming.saturating_add(wish.given).saturating_sub(wish.staged) {
+                0 => true,
+                needed => needed.saturating_add(wish.lacking) <= free,
+            }
     };
     let mut left_goes = wish.left > 0 && !fits(taken, free);
     if left_goes {
@@ -176,6 +209,10 @@ mod tests {
             ("the disk is too small", Wish { coming: 131, ..wish }, vec![], false),
             ("the disk has some of it", Wish { coming: 105, staged: 5, ..wish }, vec![], true),
             ("the disk has most of it", Wish { coming: 131, staged: 130, free: 1, ..wish }, vec![], true),
+            ("others have taken what stays free", Wish { coming: 95, lacking: 10, ..wish }, vec![2], true),
+            ("a deficit counts", Wish { coming: 5, free: 0, lacking: 25, ..wish }, vec![2, 4, 1], true),
+            ("not in vain", Wish { coming: 6, free: 0, lacking: 25, ..wish }, vec![], false),
+            ("nothing comes for it", Wish { free: 0, lacking: 25, ..wish }, vec![], true),
             (
                 "a limit is for all of it",
                 Wish { room: Some(45), coming: 10, staged: 10, ..wish },
@@ -238,18 +275,32 @@ mod tests {
         }
     }
 
+    #[test]
+    fn where_room_does_not_come_nothing_more_goes_for_a_while() {
+        let (mut brake, now) = (Brake::default(), Instant::now());
+        assert!(brake.has_room(100, 10, 110, now) && brake.has_room(100, 0, 50, now));
+        assert!(!brake.has_room(100, 10, 10, now) && !brake.is_on(now), "once may be others who write");
+        assert!(brake.has_room(100, 10, 110, now));
+        assert!(!brake.has_room(100, 10, 59, now) && !brake.is_on(now));
+        assert!(!brake.has_room(100, 10, 0, now) && brake.is_on(now));
+        assert!(brake.is_on(now + HELD_BACK / 2) && !brake.is_on(now + HELD_BACK));
+        let later = now + HELD_BACK;
+        assert!(!brake.has_room(100, 10, 10, later) && brake.is_on(later), "one more, and held back again");
+        assert!(brake.has_room(0, 10, 10, later), "nothing has room anywhere");
+    }
+
     proptest! {
         #[test]
         fn what_is_sent_stays_and_nothing_goes_in_vain(
             held in prop::collection::vec((0..50_u64, 0..1_000_i64, any::<bool>()), 0..12),
             room in proptest::option::of(0..300_u64),
-            (coming, given) in (0..100_u64, 0..100_u64),
+            (coming, given, lacking) in (0..100_u64, 0..100_u64, 0..20_u64),
             staged in 0..100_u64,
             (free, left) in (0..200_u64, 0..50_u64),
             keep in 0..2_000_u64,
         ) {
             let held: Vec<_> = held.iter().zip(0..).map(|((size, used, in_use), name)| one(name, *size, *used, *in_use)).collect();
-            let wish = Wish { keep: Duration::from_secs(keep), room, coming, given, staged, left, free };
+            let wish = Wish { keep: Duration::from_secs(keep), room, coming, given, staged, left, free, lacking };
             let Decided { goes, left_goes, has_room } = decide(held.clone(), &wish, Timestamp::from_second(1_000).unwrap());
             let of = |sha256: &Sha256Digest| held.iter().find(|one| one.sha256 == *sha256).unwrap();
             prop_assert!(goes.iter().all(|sha256| !of(sha256).in_use));
@@ -258,7 +309,8 @@ mod tests {
             let left = left + if left_goes { 0 } else { wish.left };
             if has_room {
                 prop_assert!(room.is_none_or(|room| left + coming <= room));
-                prop_assert!(coming + given <= free + gone + staged);
+                let needed = (coming + given).saturating_sub(staged);
+                prop_assert!(needed == 0 || needed + lacking <= free + gone);
             }
             // Whatever goes was used no later than whatever could have gone and stays, but for age.
             let latest_gone = goes.iter().map(|sha256| of(sha256).used).max();

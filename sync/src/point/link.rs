@@ -11,11 +11,11 @@ use dp::server::Source;
 use dp::server::tally::Row;
 use dp::transfer::web::{Exchange, Web};
 use http::StatusCode;
-use tracing::info;
+use tracing::{error, info, warn};
 use url::Url;
 use uuid::Uuid;
 
-use super::{call, enrol};
+use super::{call, enrol, unnamed};
 use crate::blocking::blocking;
 use crate::clock;
 use crate::keys::Secret;
@@ -101,6 +101,9 @@ impl Link {
                     continue;
                 }
                 Err(problem) if is_without_key(&problem) => {
+                    if problem.code == Code::KeyRevoked {
+                        self.forget_keys().await;
+                    }
                     let (told, needs_token) = match self.enrol().await {
                         Ok(true) => continue,
                         Ok(false) => (problem, true),
@@ -126,6 +129,30 @@ impl Link {
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Whose key was taken back is trusted no more: it opens private content to nobody from now on, after a restart too, until its
+    /// site tells the keys again.
+    async fn forget_keys(&self) {
+        let (_, assignment) = self.site.point.assignment();
+        if assignment.keys.is_empty() {
+            return;
+        }
+        let assignment = Assignment { keys: Vec::new(), ..(*assignment).clone() };
+        let text = serde_json::to_string(&assignment);
+        let packages: Vec<_> = assignment.packages.iter().map(|assigned| assigned.package.clone()).collect();
+        self.site.point.adopt(String::new(), assignment);
+        let forgotten = async {
+            self.site.refresh_keys().await?;
+            let text = text.map_err(|error| Problem::of(Code::Internal, &error))?;
+            self.site.write(move |w| w.record_assignment("", &text, &packages, clock::now())).await
+        };
+        match forgotten.await {
+            Ok(()) => info!("the key was revoked: private content is opened to nobody"),
+            Err(problem) => {
+                error!("that private content is to be opened to nobody is not written down: {problem}")
+            }
         }
     }
 
@@ -212,8 +239,19 @@ impl Link {
         let text = String::from_utf8(body.into()).map_err(|error| invalid(&error))?;
         let packages: Vec<_> = assignment.packages.iter().map(|assigned| assigned.package.clone()).collect();
         info!("{} packages are assigned to `{}`", packages.len(), assignment.point);
-        let tag = etag.clone();
-        self.site.write(move |w| w.record_assignment(&tag, &text, &packages, clock::now())).await?;
+        let (tag, now) = (etag.clone(), clock::now());
+        let (_, before) = self.site.point.assignment();
+        let followed = assignment.clone();
+        let kept = self
+            .site
+            .write(move |w| {
+                w.record_assignment(&tag, &text, &packages, now)?;
+                unnamed::follow(w, &before, &followed, now)
+            })
+            .await?;
+        if kept > 0 {
+            warn!("{kept} contents are not named any more, and not said to go: they are served on for now");
+        }
         self.site.point.adopt(etag, assignment);
         let followed = async {
             self.site.refresh_keys().await?;

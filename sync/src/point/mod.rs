@@ -4,25 +4,27 @@
 //! link:   GET /point/assignment ──▶ kept in its own database ──▶ worker: fetch, verify, drop ──▶ shelf
 //!         POST /point/report    ◀── how each package is ◀──────────┘
 //! ```
-//! It decides nothing about what it holds. What it was assigned it goes on serving without its site, after a restart too,
-//! and after its key was revoked: content is public, and only its site can take it off.
+//! It decides nothing about what it holds. What it was assigned it goes on serving without its site, after a restart too; and,
+//! where it is public, after its key was revoked. Only its site can take content off, and only by saying so ([`unnamed`]).
 
-pub mod call;
 pub(crate) mod certificate;
 mod cloud;
 pub mod demand;
 pub mod elsewhere;
-pub mod enrol;
 mod evict;
+mod freed;
 mod link;
 mod parts;
+mod room;
 mod sources;
 #[cfg(test)]
 mod tests;
+pub mod unnamed;
 mod work;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use catalog::digest::Sha256Digest;
 use catalog::id::PackageId;
@@ -30,6 +32,7 @@ use catalog::problem::{Code, Problem};
 use dp::server::{Access, Pulls, Servable, Shelf};
 use dp::transfer::RateLimit;
 use jiff::Timestamp;
+use schema::points::ContentState;
 use schema::{Reader, SchemaError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -37,8 +40,12 @@ use tracing::{error, info};
 use uuid::Uuid;
 
 use crate::clock;
-use crate::points::wire::{Assignment, Said};
+use crate::plane::{call, enrol};
+use crate::points::wire::{Assigned, Assignment, Said};
 use crate::site::Site;
+
+/// A site that was heard of since then may answer again as soon as clients come back.
+const SOON: Duration = Duration::from_secs(60);
 
 /// What this process knows as a point, from moment to moment. Of a site it stays empty.
 #[derive(Debug)]
@@ -52,6 +59,8 @@ pub struct Live {
     pub pulls: OnceLock<Arc<Pulls>>,
     /// The rate of the assignment, shared by all that is fetched, for whatever reason.
     rate: Mutex<Option<(u64, Arc<RateLimit>)>>,
+    /// Whether letting go makes room.
+    brake: Mutex<evict::Brake>,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +82,7 @@ impl Default for Live {
             news: watch::Sender::new(0),
             pulls: OnceLock::new(),
             rate: Mutex::default(),
+            brake: Mutex::default(),
         }
     }
 }
@@ -97,11 +107,18 @@ pub struct PointStatus {
     /// What it fetched because it was asked for it, where that is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_demand: Option<demand::OnDemand>,
+    /// What it serves though its site names it no more and has not said that it is to go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unnamed: Option<unnamed::Unnamed>,
 }
 
 impl Live {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn brake(&self) -> MutexGuard<'_, evict::Brake> {
+        self.brake.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How the point is.
@@ -115,6 +132,7 @@ impl Live {
             paused: inner.assignment.paused.clone(),
             packages: inner.said.values().cloned().collect(),
             on_demand: None,
+            unnamed: None,
         }
     }
 
@@ -122,6 +140,11 @@ impl Live {
     pub fn assignment(&self) -> (Option<String>, Arc<Assignment>) {
         let inner = self.lock();
         (inner.etag.clone(), inner.assignment.clone())
+    }
+
+    /// Every content that is assigned.
+    pub(crate) fn assigned_contents(&self) -> HashSet<Sha256Digest> {
+        parts::assigned(&self.assignment().1)
     }
 
     /// Another process has this identity, or the site does not want this one: nothing is to be fetched.
@@ -139,14 +162,26 @@ impl Live {
         inner.refused.is_none() && inner.contact.is_some()
     }
 
-    /// Takes over another assignment.
+    /// The site has not answered for so long, or never, that nobody is told to wait for it.
+    fn is_cut_off(&self) -> bool {
+        let inner = self.lock();
+        inner.contact.is_none_or(|contact| {
+            inner.refused.is_some() && clock::now().duration_since(contact).unsigned_abs() >= SOON
+        })
+    }
+
+    /// Takes over another assignment. An empty tag asks for it anew.
     pub fn adopt(&self, etag: String, assignment: Assignment) {
         let mut inner = self.lock();
         let named = |package: &PackageId| assignment.packages.iter().any(|it| it.package == *package);
         inner.said.retain(|package, _| named(package));
-        inner.etag = Some(etag);
+        inner.etag = Some(etag).filter(|etag| !etag.is_empty());
         inner.assignment = Arc::new(assignment);
         drop(inner);
+        // What was not to be fetched may be by now, and the other way round.
+        if let Some(pulls) = self.pulls.get() {
+            pulls.forget_answers();
+        }
         self.assigned.send_modify(|count| *count += 1);
     }
 
@@ -170,6 +205,31 @@ impl Live {
 
     fn say(&self, said: Said, at_once: bool) {
         self.lock().said.insert(said.package.clone(), said);
+        if at_once {
+            self.news.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// An order is open and waits for its turn, unless something was said of it already.
+    fn waits(&self, package: &Assigned, lacks: Vec<Sha256Digest>) {
+        let (id, order, state) = (package.package.clone(), package.order, ContentState::Queued);
+        let mut inner = self.lock();
+        match inner.said.get_mut(&id).filter(|said| said.order == order) {
+            Some(said) => said.lacks = lacks,
+            None => {
+                let said = Said { package: id.clone(), order, state, done: 0, problem: None, lacks };
+                inner.said.insert(id, said);
+            }
+        }
+    }
+
+    /// How far an order is that is worked on. What it lacks stays said; what has come of it meanwhile is left out of reports.
+    fn goes_on(&self, package: &PackageId, order: u64, state: ContentState, done: u64, at_once: bool) {
+        let mut inner = self.lock();
+        if let Some(said) = inner.said.get_mut(package).filter(|said| said.order == order) {
+            (said.state, said.done, said.problem) = (state, done, None);
+        }
+        drop(inner);
         if at_once {
             self.news.send_modify(|count| *count += 1);
         }
@@ -210,7 +270,7 @@ pub async fn start(
     site: &Arc<Site>,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> Result<tokio::task::JoinHandle<()>, Problem> {
-    let instance = instance(&site.settings().site.data_dir.join("point.instance"))?;
+    let instance = enrol::instance(&site.settings().site.data_dir.join("point.instance"))?;
     let who = link::Who { instance, boot: Uuid::new_v4() };
     let link = link::Link::new(site, who)?;
     let site = site.clone();
@@ -221,6 +281,7 @@ pub async fn start(
             () = link.tell() => {}
             () = work::run(&site) => {}
             () = demand::tidy(&site) => {}
+            () = unnamed::keep(&site) => {}
             () = certificate::keep(&site) => {}
         }
         if let Some(pulls) = site.point.pulls.get() {
@@ -232,22 +293,8 @@ pub async fn start(
     }))
 }
 
-/// The name of this installation: two with one key are told apart by it.
-///
-/// # Errors
-/// `CONFIG_INVALID` where the file holds something else, `DATA_DIR_NOT_WRITABLE`.
-pub fn instance(path: &std::path::Path) -> Result<Uuid, Problem> {
-    if let Ok(text) = std::fs::read_to_string(path) {
-        return text.trim().parse().map_err(|_| {
-            Problem::new(Code::ConfigInvalid, format!("`{}` holds no id of an installation", path.display()))
-        });
-    }
-    let instance = Uuid::new_v4();
-    crate::keys::write_private(path, format!("{instance}\n").as_bytes())?;
-    Ok(instance)
-}
-
-/// What a point may serve: those files of its assignment that are here, those that leave too, and what was pulled. The names of the others are
+/// What a point may serve: those files of its assignment that are here, those that leave too, what was pulled, and what nobody has
+/// said is to go. The names of the others are
 /// known, so that they can be asked for.
 ///
 /// # Errors
@@ -262,18 +309,27 @@ pub fn shelf(reader: &Reader<'_>, assignment: &Assignment) -> Result<Shelf, Sche
             shelf.packages.entry((package.package.clone(), name)).or_insert(file.sha256);
             shelf.name(file.sha1, file.sha256);
             if here.contains(&file.sha256) {
-                let access = if file.private { Access::Private } else { Access::Public };
-                let servable =
-                    Servable::new(file.size, Some(file.sha1), file.name.clone()).with_access(access);
+                let access = Access::of(file.private);
+                let servable = Servable::of(file.size, Some(file.sha1), file.name.clone(), access);
                 shelf.offer(file.sha256, servable);
             }
         }
     }
+    shelf.by_upstream = assignment.upstream.clone().into_iter().collect();
     for row in reader.pulled_contents()? {
         if !shelf.contents.contains_key(&row.sha256) {
-            let access = if row.private { Access::Private } else { Access::Public };
-            let servable = Servable::new(row.size, Some(row.sha1), row.file_name).with_access(access);
+            let access = Access::of(row.private);
+            let servable = Servable::of(row.size, Some(row.sha1), row.file_name, access);
             shelf.offer(row.sha256, servable.on_demand());
+        }
+    }
+    for row in reader.unnamed_contents()? {
+        if !shelf.contents.contains_key(&row.sha256) {
+            let access = if row.private { Access::Private } else { Access::Public };
+            let name = row.file_name.as_str().to_ascii_lowercase();
+            shelf.packages.entry((row.package, name)).or_insert(row.sha256);
+            let servable = Servable::new(row.size, Some(row.sha1), row.file_name).with_access(access);
+            shelf.offer(row.sha256, servable);
         }
     }
     Ok(shelf)

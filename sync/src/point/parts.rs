@@ -15,7 +15,7 @@ use tracing::info;
 
 use crate::blocking::blocking;
 use crate::points::wire::{Assigned, Assignment};
-use crate::site::{Site, problem};
+use crate::site::Site;
 
 /// How long a part waits for whoever asks for its file again.
 const WAITS: Duration = Duration::from_secs(24 * 3_600);
@@ -48,6 +48,11 @@ pub(super) enum Which {
     All,
 }
 
+/// Whether a part that was `modified` then still waits. One of the future came before the clock was set back.
+fn is_young(modified: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(modified).map_or(true, |age| age < WAITS)
+}
+
 /// Drops parts with which nobody goes on; how many bytes they were.
 pub(super) async fn drop_left_over(site: &Arc<Site>, which: Which) -> Result<u64, Problem> {
     let mut dropped = 0;
@@ -57,9 +62,7 @@ pub(super) async fn drop_left_over(site: &Arc<Site>, which: Which) -> Result<u64
             let (assigned, pulls) = (assigned(&assignment), site.point.pulls.get());
             // Where nothing is fetched because somebody asks for it, nobody will ask again.
             let all = which == Which::All || pulls.is_none();
-            let waits = |part: &Part| {
-                !all && SystemTime::now().duration_since(part.modified).is_ok_and(|age| age < WAITS)
-            };
+            let waits = |part: &Part| !all && is_young(part.modified, SystemTime::now());
             let (mut bytes, mut is_held) = (0, false);
             for part in site.library.parts()? {
                 if is_left_over(&part, &assigned, pulls) && !waits(&part) {
@@ -71,7 +74,7 @@ pub(super) async fn drop_left_over(site: &Arc<Site>, which: Which) -> Result<u64
             }
             Ok((bytes, is_held))
         };
-        let (bytes, is_held) = blocking(move || look().map_err(problem)).await?;
+        let (bytes, is_held) = blocking(move || Ok(look()?)).await?;
         dropped += bytes;
         if !is_held {
             break;
@@ -82,4 +85,24 @@ pub(super) async fn drop_left_over(site: &Arc<Site>, which: Which) -> Result<u64
         info!("{dropped} bytes of files that nobody goes on with are dropped");
     }
     Ok(dropped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_no_part_old() {
+        let now = SystemTime::UNIX_EPOCH + 9 * WAITS;
+        let minute = Duration::from_secs(60);
+        for (modified, young) in [
+            (now, true),
+            (now - WAITS + minute, true),
+            (now - WAITS, false),
+            (now + minute, true),
+            (now + 2 * WAITS, true),
+        ] {
+            assert_eq!(is_young(modified, now), young, "{modified:?}");
+        }
+    }
 }

@@ -1,18 +1,20 @@
 //! Where a point fetches what it is to hold, and what it means when nobody gives it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use catalog::digest::{PIECE_SIZE, Pieces, Sha256Digest};
-use catalog::problem::Problem;
+use catalog::problem::{Code, Coded as _, Problem};
 use dp::server::read_hash_file;
 use dp::transfer::fault::Fault;
-use dp::transfer::web::{Small, Web};
+use dp::transfer::web::{Exchange, Small, Web};
 use dp::transfer::{At, FetchError, Source, SourceKind};
+use http::StatusCode;
 use tracing::debug;
 use url::Url;
 
 use super::call;
-use crate::points::wire::Assignment;
+use crate::points::wire::{Assignment, LARGEST_OFFER, OfferAnswer};
 use crate::site::Site;
 
 /// The most bytes of a file with the hashes of pieces: enough for contents of 80 GiB.
@@ -33,7 +35,7 @@ impl Sources {
         let mut points = Vec::new();
         for address in &assignment.pull_from {
             let Ok(url) = Url::parse(&format!("{}/", address.trim_end_matches('/'))) else { continue };
-            let web = call::web(&url, settings.dp.ca_file(), None)?;
+            let web = call::web_of_another_point(&url, settings.dp.ca_file())?;
             points.push((url, web));
         }
         Ok(Self { site, base, points })
@@ -69,6 +71,48 @@ impl Sources {
         }
         sources.push(source(call::join(&self.base, &format!("point/content/{content}"))?, &self.site));
         Ok(sources)
+    }
+}
+
+/// What the site says of a content; `None` where it is not for this point.
+pub(super) async fn ask(
+    sources: &Sources,
+    content: Sha256Digest,
+    with_pieces: bool,
+) -> Result<Option<OfferAnswer>, Problem> {
+    let said = ask_at(sources, &[content.to_string()], with_pieces).await?;
+    match said {
+        Some(said) if said.sha256 != content => {
+            let message = format!("expected {content}, it is about {}", said.sha256);
+            Err(Problem::new(Code::SiteAnswerInvalid, message))
+        }
+        said => Ok(said),
+    }
+}
+
+/// The same by whatever name.
+pub(super) async fn ask_at(
+    sources: &Sources,
+    name: &[String],
+    with_pieces: bool,
+) -> Result<Option<OfferAnswer>, Problem> {
+    let mut url = call::join(&sources.base, "point/offer/")?;
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().extend(name);
+    }
+    if !with_pieces {
+        url.set_query(Some("pieces=no"));
+    }
+    let deadline = Duration::from_secs(20);
+    let exchange = Exchange { body: None, known: None, once: None, deadline, cap_bytes: LARGEST_OFFER };
+    let (reply, _) = sources.site.exchange(&url, exchange).await.map_err(|fault| fault.problem())?;
+    let invalid = |what: String| Problem::new(Code::SiteAnswerInvalid, what);
+    match StatusCode::from_u16(reply.status) {
+        Ok(StatusCode::OK) => {
+            Ok(Some(serde_json::from_slice(&reply.body).map_err(|error| invalid(error.to_string()))?))
+        }
+        Ok(StatusCode::NOT_FOUND) => Ok(None),
+        _ => Err(call::refusal(&sources.base.origin().ascii_serialization(), reply.status, &reply.body)),
     }
 }
 

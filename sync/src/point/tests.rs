@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use catalog::digest::{Digests, Sha1Digest, Wanted};
+use dp::server::Refusal;
 use jiff::SignedDuration;
 use schema::SchemaError;
 use schema::points::{PointRole, Work};
@@ -114,6 +115,113 @@ async fn a_leap_of_the_clock_makes_nothing_old_and_what_was_given_does_not_go() 
     demand::evict(&site, (0, 0)).await.unwrap();
     let left: Vec<_> = pulled().await.iter().map(|row| row.sha256).collect();
     assert_eq!(left, [Sha256Digest::of(&given)], "{before:?}");
+}
+
+/// What is in the library and recorded.
+async fn store(site: &Arc<Site>, bytes: &[u8]) {
+    let (sha256, size) = (Sha256Digest::of(bytes), bytes.len() as u64);
+    let wanted = Wanted { size, digests: Digests { sha256: Some(sha256), sha1: None } };
+    let mut staged = site.library.stage(&wanted).expect("there is room");
+    staged.append(bytes).expect("it is written");
+    let verified = staged.check(&wanted).expect("it is right");
+    staged.commit(verified).expect("it is stored");
+    let sha1 = Sha1Digest([bytes[0]; 20]);
+    site.write(move |w| w.record_content(sha256, sha1, size, false, clock::now()))
+        .await
+        .expect("it is recorded");
+}
+
+/// Another assignment comes, as the link takes it over, and is followed.
+async fn told(site: &Arc<Site>, assignment: Assignment) {
+    let (_, before) = site.point.assignment();
+    let next = assignment.clone();
+    site.write(move |w| unnamed::follow(w, &before, &next, clock::now())).await.expect("it is recorded");
+    site.point.adopt("next".to_owned(), assignment);
+    site.refresh_shelf().await.expect("it is refreshed");
+    room::drop_the_rest(site, &site.point.assignment().1).await.expect("it is followed");
+}
+
+#[tokio::test]
+async fn what_a_site_does_not_speak_of_is_served_on_and_what_it_takes_off_goes() {
+    let (public, private): ([u8; 3_000], [u8; 3_000]) = ([1; 3_000], [2; 3_000]);
+    let (_folder, site) = point(false, &[&public, &private]).await;
+    let mut both = assignment(&[&public, &private]);
+    both.packages[0].files[1].private = true;
+    site.point.adopt("one".to_owned(), both.clone());
+    store(&site, &public).await;
+    store(&site, &private).await;
+    let served = || {
+        let shelf = site.shelf.load();
+        [public, private].map(|bytes| shelf.contents.get(&Sha256Digest::of(&bytes)).map(|it| it.access))
+    };
+    let kept = async || site.read(|r| r.unnamed_contents()).await.unwrap().len();
+    let all = [Some(Access::Public), Some(Access::Private)];
+    told(&site, both.clone()).await;
+    assert_eq!((served(), kept().await), (all, 0));
+    // The site was restored from a backup, and says nothing of the package.
+    told(&site, Assignment::default()).await;
+    assert_eq!((served(), kept().await), (all, 2));
+    let status = unnamed::status(&site).await.unwrap().expect("there is some");
+    assert_eq!((status.contents, status.bytes), (2, 6_000));
+    // It says something of it again.
+    told(&site, both.clone()).await;
+    assert_eq!((served(), kept().await), (all, 0));
+    // Room is wanted: the oldest of what is not named goes, and nothing where that would not do.
+    told(&site, Assignment::default()).await;
+    assert_eq!(unnamed::let_go(&site, unnamed::Room::For(6_001)).await.unwrap(), 0);
+    assert_eq!(unnamed::let_go(&site, unnamed::Room::For(1)).await.unwrap(), 3_000);
+    assert_eq!((served().iter().flatten().count(), kept().await), (1, 1));
+    // What is left is taken off, however long nobody spoke of it.
+    let removing = vec!["XYZ00001".parse().expect("an id")];
+    told(&site, Assignment { removing, ..Assignment::default() }).await;
+    assert_eq!((served(), kept().await), ([None, None], 0));
+    let here = [public, private].map(|bytes| {
+        site.library.find(&Wanted {
+            size: 3_000,
+            digests: Digests { sha256: Some(Sha256Digest::of(&bytes)), sha1: None },
+        })
+    });
+    assert!(here.iter().all(Option::is_none), "{here:?}");
+}
+
+#[tokio::test]
+async fn nobody_is_told_to_wait_for_hours() {
+    let (_folder, site) = point(true, &[]).await;
+    let refusal = || demand::may_fetch(&site).err();
+    assert_eq!(refusal(), None);
+    for paused in ["schedule: closed", "maintenance"] {
+        let paused = Some(paused.to_owned());
+        site.point.adopt("two".to_owned(), Assignment { paused, ..Assignment::default() });
+        assert_eq!(refusal(), Some(Refusal::Absent));
+    }
+    site.point.adopt("three".to_owned(), Assignment::default());
+    assert_eq!(refusal(), None);
+    site.point.contact(Ok(()), "x");
+    assert!(!site.point.is_cut_off());
+    site.point.contact(Err(Problem::new(Code::SourceUnreachable, "refused")), "x");
+    assert!(!site.point.is_cut_off(), "it was there a moment ago");
+    site.point.lock().contact = Some(clock::now() - SignedDuration::from_secs(61));
+    assert!(site.point.is_cut_off());
+    site.point.contact(Err(Problem::new(Code::KeyRevoked, "revoked")), "x");
+    assert_eq!(refusal(), Some(Refusal::Absent));
+}
+
+#[test]
+fn what_an_order_lacks_is_said_from_its_first_moment_to_its_last() {
+    let live = Live::default();
+    let package = assignment(&[&[1], &[2]]).packages.remove(0);
+    let lacks = [Sha256Digest::of(&[1]), Sha256Digest::of(&[2])];
+    let said = || live.status("").packages.remove(0);
+    live.waits(&package, lacks.to_vec());
+    assert_eq!((said().state, said().done, said().lacks), (ContentState::Queued, 0, lacks.to_vec()));
+    live.goes_on(&package.package, 1, ContentState::Sending, 9, false);
+    assert_eq!((said().state, said().done, said().lacks), (ContentState::Sending, 9, lacks.to_vec()));
+    live.waits(&package, lacks[..1].to_vec());
+    assert_eq!((said().state, said().lacks), (ContentState::Sending, lacks[..1].to_vec()), "it is worked on");
+    live.goes_on(&package.package, 2, ContentState::Verifying, 1, false);
+    assert_eq!(said().state, ContentState::Sending, "another order");
+    live.waits(&Assigned { order: 2, ..package }, Vec::new());
+    assert_eq!((said().order, said().state), (2, ContentState::Queued));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What a point does for its assignment: drop what is not in it, fetch what is missing, read again what is to be validated.
 //!
+//! What is not here is said of every order, of those that wait too, before anything is fetched: clients are sent elsewhere for it.
 //! One package at a time, in the order of the assignment. Work goes on while another assignment still wants the same
 //! order; else it is left, and what has arrived is kept for the next time. A file that nobody gives does not keep the others back.
 //! Where the site itself is away, nothing has failed: the order waits until there is contact.
@@ -12,18 +13,18 @@ use std::time::{Duration, Instant};
 use catalog::digest::Sha256Digest;
 use catalog::id::PackageId;
 use catalog::problem::{Code, Coded as _, Problem};
-use dp::library::{Library, LibraryError, Verdict};
+use dp::library::Verdict;
 use dp::server::{Access, Brought, Offer, Servable};
 use dp::transfer::{Doing, FetchError, Job, Known, Policy};
 use schema::assignment::AssignedWork;
 use schema::points::{ContentState, Work};
 use tracing::{error, info, warn};
 
-use super::parts::{Which, drop_left_over};
+use super::room::{drop_the_rest, enough_space};
 use super::sources::{Sources, site_was_away};
 use crate::blocking::blocking;
 use crate::clock;
-use crate::packages::content::{forget_missing, set_aside, still_there, take_away};
+use crate::packages::content::{self, forget_missing, set_aside, still_there};
 use crate::points::wire::{Assigned, AssignedFile, Assignment, Said};
 use crate::site::{Site, problem};
 
@@ -106,6 +107,12 @@ async fn round(
         drop_the_rest(site, assignment).await?;
     }
     let mut there = site.read(|r| r.content_digests()).await?;
+    // This machine may be in the place of one that had it all: nobody waits for the turn of a package to hear that it is not here.
+    for package in assignment.packages.iter().filter(|package| !package.hold) {
+        if over.get(&package.package).is_none_or(|work| work.order != package.order) {
+            site.point.waits(package, lacking(package, &there));
+        }
+    }
     let (mut moved, mut site_away) = (false, false);
     for package in &assignment.packages {
         if package.hold {
@@ -130,7 +137,7 @@ async fn round(
             say(site, package, ContentState::Queued, done, lacking(package, &there));
             continue;
         }
-        let working = work_on(site, assignment, package);
+        let working = work_on(site, assignment, package, lacking(package, &there));
         tokio::pin!(working);
         let ended = loop {
             tokio::select! {
@@ -231,36 +238,16 @@ async fn here(site: &Arc<Site>, package: &Assigned) -> Result<u64, Problem> {
     .await
 }
 
-/// Takes away what no package of the assignment has.
-async fn drop_the_rest(site: &Arc<Site>, assignment: &Assignment) -> Result<(), Problem> {
-    let wanted = super::parts::assigned(assignment);
-    for row in site.read(|r| r.pulled_contents()).await? {
-        // It stays from now on until it is taken off.
-        if wanted.contains(&row.sha256) {
-            site.write(move |w| w.pulled_is_assigned(row.sha256)).await?;
-            site.refresh_shelf().await?;
-        }
-    }
-    // Read together: what is pulled at this moment is in both or in none.
-    let (all, pulled) = site.read(|r| Ok((r.contents()?, r.pulled_contents()?))).await?;
-    let pulled: HashSet<_> = pulled.into_iter().map(|row| row.sha256).collect();
-    for row in all {
-        if !wanted.contains(&row.sha256) && !pulled.contains(&row.sha256) {
-            let sha256 = row.sha256;
-            site.write(move |w| w.forget_content(sha256)).await?;
-            take_away(site, sha256, Library::remove).await?;
-            info!(content.sha256 = %sha256, "{sha256} is taken off");
-        }
-    }
-    drop_left_over(site, Which::Old).await?;
-    Ok(())
-}
-
 /// Does what is asked for one package.
-async fn work_on(site: &Arc<Site>, assignment: &Assignment, package: &Assigned) -> Result<(), Stop> {
+async fn work_on(
+    site: &Arc<Site>,
+    assignment: &Assignment,
+    package: &Assigned,
+    lacks: Vec<Sha256Digest>,
+) -> Result<(), Stop> {
     let reads_again = !matches!(package.work, Work::Send);
     if reads_again {
-        let bad = read_again(site, package).await?;
+        let bad = read_again(site, package, &lacks).await?;
         match package.work {
             Work::Validate if !bad.is_empty() => return Err(not_well(package, &bad).into()),
             Work::Validate => return Ok(()),
@@ -285,12 +272,16 @@ fn not_well(package: &Assigned, bad: &[&AssignedFile]) -> Problem {
 }
 
 /// Reads every file again. A bad one is not served any more; one that could not be read for want of something else stays.
-async fn read_again<'p>(site: &Arc<Site>, package: &'p Assigned) -> Result<Vec<&'p AssignedFile>, Problem> {
+async fn read_again<'p>(
+    site: &Arc<Site>,
+    package: &'p Assigned,
+    lacks: &[Sha256Digest],
+) -> Result<Vec<&'p AssignedFile>, Problem> {
     let (mut bad, mut done, mut failed) = (Vec::new(), 0, None);
     for file in &package.files {
-        say(site, package, ContentState::Validating, done, Vec::new());
-        let (library, sha256) = (site.library.clone(), file.sha256);
-        let verdict = blocking(move || Ok(library.verify(sha256))).await?;
+        say(site, package, ContentState::Validating, done, lacks.to_vec());
+        let sha256 = file.sha256;
+        let (verdict, seen) = content::read_again(site, sha256).await?;
         let (id, name) = (&package.package, &file.name);
         let done_with = match verdict {
             Ok(Verdict::Good) => Ok(()),
@@ -307,7 +298,7 @@ async fn read_again<'p>(site: &Arc<Site>, package: &'p Assigned) -> Result<Vec<&
                 error!(content.sha256 = %sha256, "{name} of package {id} is not what it should be");
                 bad.push(file);
                 // At once, and not only where it is to be mended: who finds it under its name takes it for what it should be.
-                set_aside(site, sha256).await
+                set_aside(site, sha256, seen).await
             }
         };
         failed = failed.or(done_with.err());
@@ -331,7 +322,8 @@ async fn fetch_what_is_missing(
         }
     }
     let mut done = here(site, package).await?;
-    say(site, package, ContentState::Sending, done, Vec::new());
+    let there = site.read(|r| r.content_digests()).await?;
+    say(site, package, ContentState::Sending, done, lacking(package, &there));
     enough_space(site, package, &missing).await?;
     let sources = Sources::new(site, assignment)?;
     let settings = site.settings();
@@ -366,10 +358,9 @@ async fn fetch_what_is_missing(
                 Doing::Verifying => ContentState::Verifying,
                 _ => ContentState::Sending,
             };
-            let (package, done, lacks) = (id.clone(), before + at.have, Vec::new());
-            let said = Said { package, order, state, done, problem: None, lacks };
             let second = began.elapsed().as_millis() as u64 / SAY.as_millis() as u64;
-            live.point.say(said, told.swap(second, Ordering::Relaxed) != second);
+            let news = told.swap(second, Ordering::Relaxed) != second;
+            live.point.goes_on(&id, order, state, before + at.have, news);
         })
         .await;
         let fetched = match fetched {
@@ -409,28 +400,6 @@ async fn record(
     site.refresh_shelf().await
 }
 
-/// Refuses before the first byte where the disk cannot hold what is missing.
-async fn enough_space(site: &Arc<Site>, package: &Assigned, missing: &[AssignedFile]) -> Result<(), Problem> {
-    let lacking: u64 = missing.iter().map(|file| file.size).sum();
-    let (library, files) = (site.library.clone(), missing.to_vec());
-    // What has arrived of other files helps none of these.
-    let look = move || -> Result<_, LibraryError> {
-        Ok((files.iter().map(|file| library.arrived(&file.wanted())).sum::<u64>(), library.free()?))
-    };
-    let (arrived, free) = blocking(move || look().map_err(problem)).await?;
-    let kept = site.settings().download.min_free;
-    let (needed, free) = (lacking.saturating_sub(arrived), free.saturating_sub(kept));
-    if lacking > 0 && needed > free {
-        let message = format!(
-            "package {} needs {needed} bytes, and {free} are free beside the {kept} of [download] min_free: short by {}",
-            package.package,
-            needed - free
-        );
-        return Err(Problem::new(Code::DpDiskFull, message).keeping("nothing was fetched"));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use catalog::digest::Sha1Digest;
@@ -465,6 +434,8 @@ mod tests {
             said.iter().map(|said| said.state).collect::<Vec<_>>(),
             [ContentState::Queued, ContentState::Cancelled]
         );
+        let lacks: Vec<_> = said[0].lacks.iter().map(|content| content.0[0]).collect();
+        assert_eq!(lacks, [1, 2, 4, 8], "clients are sent elsewhere");
         assert!(site.read(|r| r.assigned_work()).await.unwrap().is_empty(), "the order is open");
     }
 

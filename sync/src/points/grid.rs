@@ -1,11 +1,12 @@
 //! When a distribution point may be sent content: a week of hours, each open, restricted or closed.
 //!
 //! ```text
-//! mon-fri 08-18 closed; sat,sun high
+//! mon-fri 08-18 closed; wed 12-13 open
 //! ```
 //! Rules stand between semicolons; days, hours and level between blanks. Without days it is every day, without hours the
 //! whole day; the last rule that names an hour decides, and an hour that none names is open. Hours are those of
-//! `[sync] timezone`.
+//! `[sync] timezone`. Packages have no priorities, so the levels between open and closed mean nothing yet: they are read, as
+//! they may have been set before, and set no more ([`priority_in`]).
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +14,16 @@ use std::str::FromStr;
 use jiff::civil::Weekday;
 use jiff::{Timestamp, tz::TimeZone};
 
-/// How much may be sent in an hour. Packages have priority medium.
+/// The first word of a schedule that means a priority of packages, and what it comes to without any.
+pub fn priority_in(text: &str) -> Option<(&'static str, &'static str)> {
+    text.split(|c: char| c == ';' || c.is_whitespace()).find_map(|word| match word {
+        "medium" => Some(("medium", "open")),
+        "high" => Some(("high", "closed")),
+        _ => None,
+    })
+}
+
+/// How much may be sent in an hour. All packages are alike: they count as medium.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Everything.
@@ -80,7 +90,7 @@ impl FromStr for Grid {
         for rule in text.split(';').map(str::trim).filter(|rule| !rule.is_empty()) {
             let wrong = || {
                 let rule: String = rule.chars().take(60).collect();
-                format!("expected rules such as `mon-fri 08-18 closed; sat,sun high`, actual `{rule}`")
+                format!("expected rules such as `mon-fri 08-18 closed; wed 12-13 open`, actual `{rule}`")
             };
             let (mut days, mut hours, mut level) = (None, None, None);
             for word in rule.split_whitespace() {
@@ -156,6 +166,18 @@ mod tests {
         let paris = TimeZone::get("Europe/Paris").unwrap();
         assert_eq!(grid.at("2026-03-02T07:30:00Z".parse().unwrap(), &paris), Level::Closed, "08:30 there");
         assert!(Level::Medium.lets_medium_through() && !Level::High.lets_medium_through());
+    }
+
+    #[test]
+    fn words_that_mean_priorities_are_found() {
+        for (text, expected) in [
+            ("", None),
+            ("mon-fri 08-18 closed; wed 12-13 open", None),
+            ("sat,sun high", Some(("high", "closed"))),
+            ("closed;medium 08-18", Some(("medium", "open"))),
+        ] {
+            assert_eq!(priority_in(text), expected, "{text}");
+        }
     }
 
     #[test]

@@ -8,17 +8,14 @@ use schema::points::PointGroup;
 use super::{named, send};
 use crate::admin::{Answer, Caller};
 use crate::clock;
+use crate::find::called;
 use crate::names::{self, Rule};
-use crate::select::{nearest, nearest_and};
 use crate::site::Site;
 
 async fn group(site: &Arc<Site>, name: &str) -> Result<PointGroup, Problem> {
     let all = site.read(|r| r.point_groups()).await?;
-    all.iter().find(|group| group.name.eq_ignore_ascii_case(name)).cloned().ok_or_else(|| {
-        let near = nearest(name, all.iter().map(|group| group.name.as_str()));
-        Problem::new(Code::GroupNotFound, format!("no group of distribution points is called `{name}`"))
-            .help(nearest_and(&near, "`spsync dp group list`"))
-    })
+    let (what, list) = ("group of distribution points", "`spsync dp group list`");
+    called(what, Code::GroupNotFound, name, &all, |group| &group.name, list).cloned()
 }
 
 /// Makes an empty group.
@@ -85,7 +82,8 @@ pub async fn join(
             for row in &rows {
                 w.join_point_group(wanted.id, row.id)?;
                 for package in &packages {
-                    if let Err(problem) = send::send_to(w, package, row, &retry, now)? {
+                    let waits = (row, send::InMaintenance::Waits);
+                    if let Err(problem) = send::send_to(w, package, waits, &retry, now)? {
                         refused.push(format!("{} to {}: {problem}", package.id, row.name));
                     }
                 }

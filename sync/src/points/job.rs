@@ -11,7 +11,8 @@
 //! `distributed_file`): those stay and are served whatever is under way, until they are found bad or the package is taken off.
 //!
 //! A point says how it is doing about a numbered order. What it says about another order than the present one is late, and
-//! changes nothing.
+//! changes nothing. About the present one it is believed also where all was well: its machine may have been replaced, or have lost
+//! its data, and does the order again.
 
 use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
@@ -40,6 +41,8 @@ pub enum Event {
     RetryDue,
     /// The point has found by itself that files which it had are gone or bad, and serves them no more: they are to be fetched.
     Mend,
+    /// Another installation has taken the place of the point: nobody knows what it has.
+    Replaced,
     /// It is taken off.
     Withdraw,
     /// The point says how it is doing.
@@ -109,6 +112,9 @@ pub fn on(
             })
         }
         (Event::Mend, _) => None,
+        // What is to be taken off is gone; what was called off stays so.
+        (Event::Replaced, State::Removing | State::Cancelled) => None,
+        (Event::Replaced, _) => afresh(State::Queued, Work::Send).map(|it| Placement { done: 0, ..it }),
         (Event::Withdraw, State::Removing) => None,
         (Event::Withdraw, _) => with(State::Removing, Work::Send),
         (Event::Said(said), _) if said.order != placed.order => None,
@@ -130,10 +136,13 @@ pub fn latest(retry: &PointRetry, now: Timestamp) -> Timestamp {
 fn heard(placed: &Placement, said: Said, retry: &PointRetry, now: Timestamp) -> Option<Placement> {
     let done = said.done.min(placed.bytes);
     let next = Placement { state: said.state, done, changed: Some(now), ..placed.clone() };
-    let under_way = matches!(placed.state, State::Queued | State::Sending | State::Verifying);
+    // What was well and is under way again is done again, by a machine that did not know that it was.
+    let under_way =
+        matches!(placed.state, State::Queued | State::Sending | State::Verifying | State::Success);
     let next = match (placed.state, said.state) {
         (State::Cancelled | State::Removing, _) => return None,
         (_, State::Success) => Placement { done: placed.bytes, problem: None, next_retry: None, ..next },
+        (State::Success, State::Queued) => next,
         (_, State::Sending | State::Verifying) if under_way => next,
         (State::Validating, State::Validating) => next,
         // Also of an order that has ended well, where something else of the package was lost meanwhile.
@@ -235,8 +244,20 @@ mod tests {
             (Sending, said(Warning), "warning"),
             (Queued, said(Warning), "warning"),
             (Sending, said(Failed), "failed"),
-            (Success, said(Failed), "-"),
-            (Success, said(Sending), "-"),
+            // Another machine of this name, or one that has lost its data, does the present order again.
+            (Success, said(Failed), "failed"),
+            (Success, said(Sending), "sending"),
+            (Success, said(Verifying), "verifying"),
+            (Success, said(Queued), "queued"),
+            (Success, said(Validating), "-"),
+            (Sending, said(Queued), "-"),
+            (Success, Event::Replaced, "queued"),
+            (Warning, Event::Replaced, "queued"),
+            (Failed, Event::Replaced, "queued"),
+            (Sending, Event::Replaced, "queued"),
+            (Validating, Event::Replaced, "queued"),
+            (Cancelled, Event::Replaced, "-"),
+            (Removing, Event::Replaced, "-"),
             (Cancelled, said(Success), "-"),
             (Removing, said(Success), "-"),
             (Failed, said(Sending), "-"),
@@ -337,6 +358,7 @@ mod tests {
             Just(Event::Retry),
             Just(Event::RetryDue),
             Just(Event::Mend),
+            Just(Event::Replaced),
             Just(Event::Withdraw),
             any::<bool>().prop_map(|repair| Event::Validate { repair }),
             (states, 0..20_u64, any::<u64>()).prop_map(|(state, order, done)| {

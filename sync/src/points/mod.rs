@@ -35,15 +35,15 @@ pub use group::{
     list as group_list, show as group_show,
 };
 pub use parcel::{Distributed, Parcel, Sort, send, take_off};
-pub(crate) use send::partly;
 pub use send::{Act, Acted, Sent, Targets, act, targets};
+pub(crate) use send::{installed, partly};
 pub use service::PointService;
 
 use crate::admin::{Answer, Caller};
 use crate::clock;
 use crate::config::{parse_rate, web_address};
+use crate::find::called;
 use crate::names::{self, Rule};
-use crate::select::{nearest, nearest_and};
 use crate::site::Site;
 
 /// After this long without a word a point counts as silent: twelve times as long as it waits between two. It is named to clients
@@ -132,14 +132,8 @@ pub fn warnings(points: &[ShownPoint]) -> Vec<String> {
 pub(crate) async fn named(site: &Arc<Site>, name: &str) -> Result<PointRow, Problem> {
     let mut all = site.read(|r| r.point_rows()).await?;
     site.points.freshen(&mut all);
-    match all.iter().find(|point| point.name.eq_ignore_ascii_case(name)) {
-        Some(point) => Ok(point.clone()),
-        None => {
-            let near = nearest(name, all.iter().map(|point| point.name.as_str()));
-            Err(Problem::new(Code::DpNotFound, format!("no distribution point is called `{name}`"))
-                .help(nearest_and(&near, "`spsync dp list`")))
-        }
-    }
+    let list = "`spsync dp list`";
+    called("distribution point", Code::DpNotFound, name, &all, |point| &point.name, list).cloned()
 }
 
 pub(crate) fn not_our_own(point: &PointRow) -> Result<(), Problem> {
@@ -231,7 +225,7 @@ fn checked_tls_url(url: &str) -> Result<String, Problem> {
 /// Sets `key` of a point to `value`: url, tls_url, rate, schedule, pull_from, on_demand.
 ///
 /// # Errors
-/// `DP_NOT_FOUND`, `USAGE`.
+/// `DP_NOT_FOUND`, `USAGE`, `DP_PULL_RING`.
 pub async fn set(
     site: &Arc<Site>,
     name: &str,
@@ -248,16 +242,17 @@ pub async fn set(
             "rate" => point.rate = parse_rate(value).map_err(usage)?,
             "schedule" => {
                 value.parse::<grid::Grid>().map_err(usage)?;
+                if let Some((word, same)) = grid::priority_in(value) {
+                    return Err(usage(format!(
+                        "`{word}` is a level for packages of some priority, and packages have none: it would be the same as `{same}`; say `open` or `closed`"
+                    )));
+                }
                 point.schedule.clone_from(value);
             }
             "pull_from" => {
                 point.pull_from.clear();
                 for source in value.split(',').map(str::trim).filter(|source| !source.is_empty()) {
-                    let source = named(site, source).await?;
-                    if source.id == point.id {
-                        return Err(usage(format!("`{}` cannot pull from itself", point.name)));
-                    }
-                    point.pull_from.push(source.name);
+                    point.pull_from.push(named(site, source).await?.name);
                 }
                 point.role = if point.pull_from.is_empty() { PointRole::Standard } else { PointRole::Pull };
             }
@@ -289,6 +284,15 @@ pub async fn maintenance(site: &Arc<Site>, name: &str, on: bool, caller: &Caller
     save(site, point, "dp.maintenance", caller).await
 }
 
+/// Refuses a point that would pull from itself, by way of others: each would wait for the next.
+fn no_ring(points: &[PointRow], changed: &PointRow) -> Result<(), Problem> {
+    // One that is there already keeps nobody from anything else.
+    let as_before = points.iter().any(|point| point.id == changed.id && point.pull_from == changed.pull_from);
+    let Some(ring) = assign::ring(points, changed).filter(|_| !as_before) else { return Ok(()) };
+    let message = format!("`{}` would pull from itself: {}", changed.name, ring.join(" from "));
+    Err(Problem::new(Code::DpPullRing, message).keeping("nothing was changed"))
+}
+
 async fn save(
     site: &Arc<Site>,
     point: PointRow,
@@ -296,10 +300,13 @@ async fn save(
     caller: &Caller,
 ) -> Result<Answer, Problem> {
     if caller.dry_run {
+        no_ring(&site.read(|r| r.point_settings()).await?, &point)?;
         return Answer::of(&serde_json::json!({ "would_set": point, "dry_run": true }));
     }
     let (who, name) = (caller.who.clone(), point.name.clone());
     site.write(move |w| {
+        // On the writer's turn: two changes at once make no ring of two that are none.
+        no_ring(&w.point_settings()?, &point)?;
         w.set_point(&point)?;
         w.audit(&who, what, &point.name, clock::now())
     })
@@ -392,6 +399,10 @@ async fn tick(site: &Arc<Site>, levels: &mut Vec<(i64, grid::Level)>) -> Result<
     let before = std::mem::take(levels);
     *levels = points.iter().map(|point| (point.id, assign::level(point, &settings, now))).collect();
     let mut changed = !before.is_empty() && before != *levels;
+    if changed {
+        // Clients are sent to a point for what it lacks only while it may fetch it.
+        site.refresh_locations().await?;
+    }
     if !due.is_empty() {
         let retry = settings.dp.retry.clone();
         site.write(move |w| {

@@ -8,7 +8,7 @@ use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 use schema::distribution::ShelfRow;
 
-use dp::server::{LocationKind, LocationsAnswer, Locator as _};
+use dp::server::{LocationKind, LocationsAnswer, Locator as _, OtherName};
 
 use super::wire::OfferAnswer;
 use crate::blocking::blocking;
@@ -56,6 +56,21 @@ pub async fn places(
         answer.later.retain(|place| may(place.kind, &place.url));
     }
     Ok(answer)
+}
+
+/// Which content has another name than its SHA-256; `None` where there is none, and where two have it.
+///
+/// # Errors
+/// Those of the database.
+pub async fn named(site: &Arc<Site>, name: OtherName) -> Result<Option<Sha256Digest>, Problem> {
+    site.read(move |r| match name {
+        OtherName::Sha1(sha1) => Ok(match r.contents_of_sha1(sha1)?.as_slice() {
+            [only] => Some(*only),
+            _ => None,
+        }),
+        OtherName::InPackage(package, file) => r.content_in_package(&package, &file),
+    })
+    .await
 }
 
 /// All that a point needs to fetch it. Nothing is hashed for that.

@@ -120,7 +120,7 @@ fn send_one(
     let package = parcel.row(w, now)?;
     let mut points = Vec::new();
     for point in &targets.points {
-        let done = send_to(w, &package, point, retry, now)?;
+        let done = send_to(w, &package, (point, targets.in_maintenance(point)), retry, now)?;
         points.push(line(point.name.clone(), parcel.files, parcel.bytes, done));
     }
     for group in &targets.groups {
@@ -180,9 +180,12 @@ mod tests {
 
     use catalog::digest::{Sha1Digest, Sha256Digest};
     use schema::Store;
-    use schema::points::{OWN_POINT, PointRole};
+    use schema::keys::{NewEnrolment, NewKeys, PrincipalKind};
+    use schema::points::{ContentState, OWN_POINT, Placement, PointRole, PointRow};
     use schema::software::{AppFile, AppRow};
+    use uuid::Uuid;
 
+    use super::super::send;
     use super::*;
 
     const RETRY: PointRetry = PointRetry { max: 3, delay: Duration::from_secs(60) };
@@ -219,9 +222,71 @@ mod tests {
             let full = sent.points[2].problem.as_ref().map(ToString::to_string).unwrap_or_default();
             assert!(full.contains("needs 9 bytes") && full.contains("has 8 free"), "{full}");
             assert!(w.placement(&id, OWN_POINT)?.is_some());
+            // One in maintenance that was named refuses; what its group gets follows.
+            let point = w.add_point("rome", "http://x", PointRole::Standard)?;
+            w.create_point_group("south")?;
+            let south = w.point_groups()?.remove(0).id;
+            w.join_point_group(south, point)?;
+            let rome = |w: &Writer<'_>| -> Result<_, SchemaError> {
+                Ok(w.point_rows()?.into_iter().filter(|row| row.id == point).collect::<Vec<_>>())
+            };
+            w.set_point(&PointRow { maintenance: true, ..rome(w)?.remove(0) })?;
+            for (groups, state) in [(Vec::new(), None), (w.point_groups()?, Some(ContentState::Queued))] {
+                let targets = Targets { points: rome(w)?, groups };
+                let sent = send_one(w, &parcel, &targets, &RETRY, ("ann", false), now)?.points.remove(0);
+                let refused = sent.problem.as_ref().map(|problem| problem.code);
+                let expected = state.is_none().then_some(Code::DpInMaintenance);
+                assert_eq!((sent.state, refused), (state, expected));
+            }
             assert_eq!(w.acts(1)?[0].what, "app.distribute");
             let gone = Parcel { sort: Sort::Package, id: "XYZ00099".parse().expect("an id"), ..parcel };
             assert!(send_one(w, &gone, &targets, &RETRY, ("ann", false), now).is_err());
+            Ok(())
+        };
+        runtime.block_on(store.write(change)).unwrap();
+    }
+
+    #[test]
+    fn a_machine_in_the_place_of_another_has_nothing_as_far_as_anybody_knows() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("site.db"), 1).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let change = |w: &Writer<'_>| {
+            let (now, content) = (Timestamp::UNIX_EPOCH, Sha256Digest([7; 32]));
+            w.record_content(content, Sha1Digest([1; 20]), 9, false, now)?;
+            let (id, number) = w.next_id(&"XYZ".parse().expect("a code"))?;
+            let files = vec![AppFile { file_name: "setup.exe".parse().expect("a name"), content, size: 9 }];
+            let (name, form) = ("Portal".to_owned(), serde_json::Value::Null);
+            w.create_app(
+                number,
+                &AppRow { id: id.clone(), name: name.clone(), form, retired: false, created: now, files },
+            )?;
+            let lyon = w.add_point("lyon", "http://x", PointRole::Standard)?;
+            let enrols = |number: u8, instance: u128| -> Result<(), SchemaError> {
+                let hash = Sha256Digest([number; 32]);
+                let (kind, name, expires) =
+                    (PrincipalKind::Point, "lyon".to_owned(), now + Duration::from_secs(9));
+                w.begin_enrolment(&NewEnrolment { hash, kind, name, expires }, now)?;
+                let keys = NewKeys { key: Sha256Digest([number + 100; 32]), content: None };
+                let principal = w.enrol(hash, keys, Uuid::from_u128(instance), now)?;
+                send::installed(w, &principal, &RETRY, now)
+            };
+            enrols(1, 1)?;
+            let parcel = Parcel { id: id.clone(), sort: Sort::App, name, files: 1, bytes: 9 };
+            let points = w.point_rows()?.into_iter().filter(|row| row.id == lyon).collect();
+            send_one(w, &parcel, &Targets { points, groups: Vec::new() }, &RETRY, ("ann", false), now)?;
+            let placed = |w: &Writer<'_>| -> Result<Placement, SchemaError> {
+                w.placement(&id, lyon)?.ok_or_else(|| SchemaError::Value("gone".to_owned()))
+            };
+            let success = Placement { state: ContentState::Success, done: 9, ..placed(w)? };
+            w.put_placement(&success)?;
+            let held = |w: &Writer<'_>| w.held_of(lyon, &[content]).map(|held| held.len());
+            enrols(2, 1)?;
+            assert_eq!((placed(w)?, held(w)?), (success.clone(), 1), "the same machine with another key");
+            enrols(3, 2)?;
+            let now = placed(w)?;
+            assert_eq!((now.state, now.done, held(w)?), (ContentState::Queued, 0, 0));
+            assert!(now.order > success.order);
             Ok(())
         };
         runtime.block_on(store.write(change)).unwrap();

@@ -49,6 +49,27 @@ pub struct Targets {
     pub groups: Vec<PointGroup>,
 }
 
+impl Targets {
+    /// Whether a point is meant as one of a group.
+    fn has_in_group(&self, point: &PointRow) -> bool {
+        self.groups.iter().any(|group| group.points.contains(&point.name))
+    }
+
+    /// What is done about a point that is in maintenance.
+    pub(super) fn in_maintenance(&self, point: &PointRow) -> InMaintenance {
+        if self.has_in_group(point) { InMaintenance::Waits } else { InMaintenance::Refuses }
+    }
+}
+
+/// What is done about a point that is in maintenance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InMaintenance {
+    /// It was named: whoever named it hears of it.
+    Refuses,
+    /// What its group has follows by itself when that is over; until then its assignment is paused.
+    Waits,
+}
+
 /// The points of these names: points, groups, or `all`. No name means the site's own.
 ///
 /// # Errors
@@ -94,7 +115,7 @@ pub async fn targets(site: &Arc<Site>, names: &[String]) -> Result<Targets, Prob
 pub fn send_to(
     w: &Writer<'_>,
     package: &Package,
-    point: &PointRow,
+    (point, in_maintenance): (&PointRow, InMaintenance),
     retry: &PointRetry,
     now: Timestamp,
 ) -> Result<Result<(ContentState, bool), Problem>, SchemaError> {
@@ -119,7 +140,7 @@ pub fn send_to(
             Problem::new(Code::PackageIncomplete, message).keeping("what the point has of it stays")
         ));
     }
-    if point.maintenance {
+    if point.maintenance && in_maintenance == InMaintenance::Refuses {
         let message = format!("`{}` is in maintenance", point.name);
         return Ok(Err(Problem::new(Code::DpInMaintenance, message)));
     }
@@ -176,6 +197,31 @@ fn change(
         Ok(None) => Ok((placed.state, true)),
         Err(refused) => Err(refused),
     })
+}
+
+/// A point has enrolled, in the transaction of `w`. Where another installation had its name before, its machine was replaced: what
+/// that had is not here, as far as anybody knows. Everything is ordered anew, which costs no line where it is here after all.
+///
+/// # Errors
+/// Those of the database.
+pub fn installed(
+    w: &Writer<'_>,
+    principal: &Principal,
+    retry: &PointRetry,
+    now: Timestamp,
+) -> Result<(), SchemaError> {
+    let Some(before) = w.installation_before(principal)? else { return Ok(()) };
+    let Some(point) = w.point_named(&principal.name)?.filter(|_| before != principal.instance) else {
+        return Ok(());
+    };
+    w.point_has_nothing(point.id)?;
+    for placed in w.placements_on(point.id)? {
+        let order = w.next_order()?;
+        if let Ok(Some(next)) = job::on(&placed, Event::Replaced, order, retry, now) {
+            w.put_placement(&next)?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes a package off a point, in the transaction of `w`: at once where nobody has to do anything for it.

@@ -10,8 +10,8 @@ use std::time::Duration;
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 use dp::server::body::ContentBody;
-use dp::server::{Access, Answering, Call, Deliver, Remark, Servable, Service, carrying, hash_file};
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use dp::server::{Answering, Call, Deliver, OtherName, Remark, Service, carrying, hash_file};
+use http::{Method, Response, StatusCode};
 use schema::keys::{Principal, PrincipalKind};
 
 use super::wire::{LARGEST_CERTIFICATE_REQUEST, LARGEST_ENROLMENT, LARGEST_REPORT, LONGEST_WAIT, Report};
@@ -19,6 +19,7 @@ use super::{assign, certificate, offer, report};
 use crate::blocking::blocking;
 use crate::clock;
 use crate::keys::{self, principal_of};
+use crate::packages::servable;
 use crate::plane::answer;
 use crate::site::Site;
 
@@ -33,6 +34,7 @@ enum Route {
     Report,
     Content(Option<Sha256Digest>),
     Offer(Option<Sha256Digest>),
+    OfferOf(Option<OtherName>),
     Pieces(Option<Sha256Digest>),
     Certificate,
     Places(Option<Sha256Digest>),
@@ -47,6 +49,11 @@ impl Route {
             ["point", "certificate"] => Some(Self::Certificate),
             ["point", "content", digest] => Some(Self::Content(digest.parse().ok())),
             ["point", "offer", digest] => Some(Self::Offer(digest.parse().ok())),
+            ["point", "offer", "sha1", sha1] => Some(Self::OfferOf(sha1.parse().ok().map(OtherName::Sha1))),
+            ["point", "offer", "package", package, file] => {
+                let name = package.parse().ok().zip(file.parse().ok());
+                Some(Self::OfferOf(name.map(|(package, file)| OtherName::InPackage(package, file))))
+            }
             ["point", "places", digest] => Some(Self::Places(digest.parse().ok())),
             ["point", "content", digest, "pieceshash"] => Some(Self::Pieces(digest.parse().ok())),
             _ => None,
@@ -56,7 +63,7 @@ impl Route {
     fn methods(&self) -> &'static str {
         match self {
             Self::Enrol | Self::Report | Self::Certificate => "POST",
-            Self::Assignment | Self::Offer(_) | Self::Places(_) => "GET",
+            Self::Assignment | Self::Offer(_) | Self::OfferOf(_) | Self::Places(_) => "GET",
             Self::Content(_) | Self::Pieces(_) => "GET, HEAD",
         }
     }
@@ -118,12 +125,9 @@ impl PointService {
                 self.assignment(&principal, point.id, call).await
             }
             Route::Report => {
-                let body = match call.body.read().await {
-                    Ok(body) => body,
-                    Err(refused) => return Ok(refused.response()),
-                };
-                let Ok(report) = serde_json::from_slice::<Report>(&body) else {
-                    return Ok(answer::empty(StatusCode::BAD_REQUEST));
+                let (report, _room) = match answer::read::<Report>(call).await {
+                    Ok(read) => read,
+                    Err(unread) => return Ok(unread.response()),
                 };
                 report::take(&self.site, &principal, &point, call.peer.ip(), report).await?;
                 Ok(answer::empty(StatusCode::NO_CONTENT))
@@ -143,20 +147,16 @@ impl PointService {
                 let Some(row) = offer::row(&self.site, content, id).await? else {
                     return Ok(answer::empty(StatusCode::NOT_FOUND));
                 };
-                let access = if row.private { Access::Private } else { Access::Public };
-                let servable = Servable::new(row.size, Some(row.sha1), row.file_name).with_access(access);
                 let mut response = answer::empty(StatusCode::OK);
-                response.extensions_mut().insert(Deliver { content, servable });
+                response.extensions_mut().insert(Deliver { content, servable: servable(row) });
                 response.extensions_mut().insert(Remark(format!("to point {}", point.name)));
                 Ok(response)
             }
-            Route::Offer(Some(content)) => {
-                let with_pieces = query(call, "pieces") != Some("no");
-                Ok(match offer::of(&self.site, content, point.id, with_pieces).await? {
-                    Some(offer) => answer::json(StatusCode::OK, &offer),
-                    None => answer::empty(StatusCode::NOT_FOUND),
-                })
-            }
+            Route::Offer(Some(content)) => self.offer(content, point.id, call).await,
+            Route::OfferOf(Some(name)) => match offer::named(&self.site, name).await? {
+                Some(content) => self.offer(content, point.id, call).await,
+                None => Ok(answer::empty(StatusCode::NOT_FOUND)),
+            },
             Route::Pieces(Some(content)) => {
                 let id = point.id;
                 let row = self.site.read(move |r| r.assigned_content(content, id)).await?;
@@ -185,9 +185,23 @@ impl PointService {
             Route::Content(None)
             | Route::Pieces(None)
             | Route::Offer(None)
+            | Route::OfferOf(None)
             | Route::Places(None)
             | Route::Enrol => Ok(answer::empty(StatusCode::NOT_FOUND)),
         }
+    }
+
+    async fn offer(
+        &self,
+        content: Sha256Digest,
+        point: i64,
+        call: &Call<'_>,
+    ) -> Result<Response<ContentBody>, Problem> {
+        let with_pieces = query(call, "pieces") != Some("no");
+        Ok(match offer::of(&self.site, content, point, with_pieces).await? {
+            Some(offer) => answer::json(StatusCode::OK, &offer),
+            None => answer::empty(StatusCode::NOT_FOUND),
+        })
     }
 
     /// `GET /point/assignment?wait=SECONDS`: 200, or 304 where it is still the one that `If-None-Match` names when the
@@ -198,7 +212,6 @@ impl PointService {
         point: i64,
         call: &Call<'_>,
     ) -> Result<Response<ContentBody>, Problem> {
-        let known = call.head.headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
         let wait = query(call, "wait").and_then(|wait| wait.parse().ok()).unwrap_or(0_u64).min(LONGEST_WAIT);
         let until = tokio::time::Instant::now() + Duration::from_secs(wait);
         // Heard before it is read: what changes in between is not missed.
@@ -206,12 +219,8 @@ impl PointService {
         loop {
             let stopping = changes.borrow_and_update().stopping;
             let made = assign::make(&self.site, point).await?;
-            let tag =
-                HeaderValue::from_str(&made.etag).map_err(|error| Problem::of(Code::Internal, &error))?;
-            if known != Some(made.etag.as_str()) {
-                let mut response = answer::bytes_of(StatusCode::OK, made.body, "application/json");
-                response.headers_mut().insert(header::ETAG, tag);
-                return Ok(response);
+            if !answer::is_known(&call.head.headers, &made.etag) {
+                return answer::tagged(&made.etag, Some(made.body));
             }
             let waited = tokio::time::timeout_at(until, changes.changed()).await;
             // Whose key is taken back meanwhile hears of it at once, by asking again.
@@ -219,9 +228,7 @@ impl PointService {
             let in_force = self.site.read(move |r| r.principal_by_hash(hash)).await?;
             let revoked = in_force.is_none_or(|principal| principal.revoked.is_some());
             if stopping || revoked || !matches!(waited, Ok(Ok(()))) {
-                let mut response = answer::empty(StatusCode::NOT_MODIFIED);
-                response.headers_mut().insert(header::ETAG, tag);
-                return Ok(response);
+                return answer::tagged(&made.etag, None);
             }
         }
     }
@@ -233,9 +240,12 @@ impl Service for PointService {
             Route::Enrol => LARGEST_ENROLMENT,
             Route::Report => LARGEST_REPORT,
             Route::Certificate => LARGEST_CERTIFICATE_REQUEST,
-            Route::Assignment | Route::Content(_) | Route::Pieces(_) | Route::Offer(_) | Route::Places(_) => {
-                0
-            }
+            Route::Assignment
+            | Route::Content(_)
+            | Route::Pieces(_)
+            | Route::Offer(_)
+            | Route::OfferOf(_)
+            | Route::Places(_) => 0,
         })
     }
 
@@ -263,6 +273,9 @@ mod tests {
             ("point/certificate", Some("POST")),
             ("point/content/x", Some("GET, HEAD")),
             ("point/offer/x", Some("GET")),
+            ("point/offer/sha1/x", Some("GET")),
+            ("point/offer/package/x/y", Some("GET")),
+            ("point/offer/package/x", None),
             ("point/places/x", Some("GET")),
             ("point/places", None),
             ("point/content/x/pieceshash", Some("GET, HEAD")),

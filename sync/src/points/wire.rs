@@ -1,5 +1,6 @@
 //! What a site and its distribution points tell each other (docs/PROTOCOL.md, "Points").
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use catalog::digest::{Digests, Sha1Digest, Sha256Digest, Wanted};
@@ -28,6 +29,8 @@ pub const LARGEST_PLACES: u64 = 1 << 20;
 pub const LONGEST_WAIT: u64 = 25;
 /// The most contents of one package that a report says are lacking; the others with the next reports.
 pub const MOST_LACKING: usize = 100;
+/// The most paths of the upstream's links that an assignment has.
+pub const MOST_UPSTREAM_PATHS: usize = 10_000;
 /// How often a point says that it is alive, in seconds.
 pub const HEART_BEAT: u64 = 5;
 
@@ -81,8 +84,14 @@ pub struct Assignment {
     /// Hosts for which the site gives this point a certificate; none where the site has no authority.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificate: Vec<String>,
+    /// Which public content of the packages the upstream has at these paths: as Delivery Optimization asks its cache host for it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub upstream: BTreeMap<String, Sha256Digest>,
     /// In the order of the work.
     pub packages: Vec<Assigned>,
+    /// Packages that are taken off: what only they have goes at once. What is not named at all, and not here, waits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removing: Vec<PackageId>,
 }
 
 /// A boundary group, as points need to know it.
@@ -228,7 +237,7 @@ pub struct Said {
     /// Why not well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
-    /// Where it is not well: contents of it that are not there, at most [`MOST_LACKING`].
+    /// Contents of it that are not there, however it is; at most [`MOST_LACKING`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lacks: Vec<Sha256Digest>,
 }

@@ -1,13 +1,14 @@
 //! One task sequence that is deployed to a device, with everything that running it needs but its content and secrets.
 
-use catalog::id::PackageId;
+use catalog::id::{PackageId, UpdateId};
 use catalog::problem::Problem;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::reference::{Application, FeatureUpdate, Image};
 use super::{DeploymentId, LONGEST_TEXT, MOST_REFERENCES, few, short};
-use crate::sequence::action::Sealed;
+use crate::sequence::action::{OsType, Sealed, UpgradeOs};
+use crate::sequence::choose::Choice;
 use crate::sequence::key::HiddenText;
 use crate::sequence::{LARGEST, Sequence};
 
@@ -89,6 +90,50 @@ pub struct References {
     /// Applications.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub applications: Vec<Application>,
+}
+
+/// What an upgrade makes of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// Client or server.
+    pub os_type: OsType,
+    /// Its build: major and minor.
+    pub build: Option<(u32, u32)>,
+    /// `25H2`, where it is known.
+    pub release: Option<&'a str>,
+}
+
+impl References {
+    /// A feature update.
+    pub fn update(&self, id: &UpdateId) -> Option<&FeatureUpdate> {
+        self.feature_updates.iter().find(|update| update.id() == *id)
+    }
+
+    /// An OS upgrade package.
+    pub fn image(&self, id: &PackageId) -> Option<&Image> {
+        self.images.iter().find(|image| image.id == *id)
+    }
+
+    /// An application.
+    pub fn application(&self, id: &PackageId) -> Option<&Application> {
+        self.applications.iter().find(|app| app.id == *id)
+    }
+
+    /// The feature update that was chosen.
+    pub fn chosen(&self, choice: Option<&Choice>) -> Option<&FeatureUpdate> {
+        self.update(&choice?.chosen?)
+    }
+
+    /// What an upgrade makes of a device; a step has either feature updates or an image.
+    pub fn target(&self, upgrade: &UpgradeOs, choice: Option<&Choice>) -> Option<Target<'_>> {
+        if let Some(update) = self.chosen(choice) {
+            let release = update.release.as_deref();
+            return Some(Target { os_type: update.facts.os_type, build: update.facts.build, release });
+        }
+        let image = self.image(upgrade.image.as_ref()?)?;
+        let build = image.edition(upgrade.edition_index).and_then(|edition| edition.build);
+        Some(Target { os_type: image.os_type, build, release: None })
+    }
 }
 
 /// Whether the device has to run it.

@@ -5,8 +5,8 @@
 //! stop upgrades that succeed.
 
 use super::{Facts, Firmware, Image, NetworkKind, Power};
-use crate::sequence::action::{CheckReadiness, OsType};
-use crate::sequence::choose;
+use crate::sequence::action::CheckReadiness;
+use crate::sequence::choose::{self, differs, numbers};
 
 /// What it is that a device lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,9 +38,8 @@ pub fn readiness(check: &CheckReadiness, facts: &Facts) -> Vec<(Lack, String)> {
             lacks.push((lack, format!("{what}: {has}, at least {least} is needed")));
         }
     }
-    let word = |os_type| if os_type == OsType::Server { "server" } else { "client" };
     if check.os_type.is_some_and(|wanted| wanted != facts.os_type) {
-        lacks.push((Lack::OsType, format!("the device is a {}", word(facts.os_type))));
+        lacks.push((Lack::OsType, format!("the device is a {}", facts.os_type)));
     }
     for (lack, what, wanted, is) in [
         (Lack::Architecture, "architecture", &check.architecture, &facts.architecture),
@@ -97,17 +96,6 @@ pub fn image(image: &Image, index: Option<u32>, facts: &Facts) -> Vec<(Lack, Str
     lacks
 }
 
-/// Whether what is wanted is something else than what a device has said.
-fn differs(wanted: &str, said: &str) -> bool {
-    !said.is_empty() && !wanted.eq_ignore_ascii_case(said)
-}
-
-/// A version as numbers, to be compared; what is missing or no number is zero.
-pub fn numbers(version: &str) -> [u32; 4] {
-    let mut parts = version.split('.').map(|part| part.trim().parse().unwrap_or_default());
-    std::array::from_fn(|_| parts.next().unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,12 +144,5 @@ mod tests {
                 Lack::Tpm,
             ]
         );
-    }
-
-    #[test]
-    fn versions_are_compared_as_numbers() {
-        assert!(numbers("10.0.9") < numbers("10.0.10"));
-        assert_eq!(numbers("6.1"), numbers("6.1.0.0"));
-        assert_eq!(numbers("x.1.2.3.4"), [0, 1, 2, 3]);
     }
 }

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use assignment::{
     Assignment, ContentOptions, Delivery, Purpose, References, Rerun, SealedSecret, SecretOf, Secrets,
-    UserOptions,
+    Target, UserOptions,
 };
 pub use facts::{Facts, FactsReport, Firmware, NetworkKind, Power};
 pub use reference::{Application, ContentFile, DeployedUpdate, Edition, FeatureUpdate, Image};

@@ -180,6 +180,7 @@ impl RunState {
     }
 
     /// Nothing follows in the same run.
+    #[cfg(test)]
     pub fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::RolledBack | Self::NotApplicable)
     }

@@ -11,7 +11,7 @@ use crate::clock;
 use crate::config::{Settings, Source, SourceKind};
 use crate::site::Site;
 use crate::tasks::Progress;
-use crate::upstream::esd_catalog::{self, Fetched};
+use crate::upstream::esd_catalog::{self, Fetched, SIGNATURE};
 
 /// Every catalog with its source.
 pub(super) fn asked(settings: &Settings) -> Vec<(&Source, String)> {
@@ -59,7 +59,7 @@ async fn one(
 ) -> Result<(), Problem> {
     let (name, place) = (source.name.clone(), location.to_owned());
     let known = site.read(move |r| r.latest_document(&name, &place)).await?;
-    report.signature = "not checked".to_owned();
+    report.signature = SIGNATURE.to_owned();
     let settings = site.settings();
     match esd_catalog::fetch(&settings, &site.webs, source, location, known.as_ref(), full).await? {
         Fetched::Unchanged => {

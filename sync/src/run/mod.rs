@@ -26,6 +26,7 @@ use crate::clock;
 use crate::licensing;
 use crate::site::Site;
 use crate::tasks::Progress;
+use crate::upstream::esd_catalog::SIGNATURE;
 
 /// Starts a run as a task; a run that is under way is joined.
 ///
@@ -55,7 +56,7 @@ fn plan(site: &Arc<Site>) -> Result<Answer, Problem> {
     let catalogs = catalogs::asked(&settings).into_iter().map(|(source, location)| CatalogReport {
         source: source.name.clone(),
         location,
-        signature: "not checked".to_owned(),
+        signature: SIGNATURE.to_owned(),
         ..CatalogReport::default()
     });
     let servers = servers::asked(&settings).into_iter().map(|source| ServerReport {

@@ -21,7 +21,7 @@ use url::Url;
 use super::servers::account_name;
 use crate::clock;
 use crate::config::{Settings, Source, SourceKind};
-use crate::select::nearest;
+use crate::find::nearest;
 use crate::site::Site;
 use crate::upstream::esd_catalog;
 use crate::upstream::server_sync::{Answer, Call, Server, Session, Standing, root};

@@ -27,8 +27,10 @@ use std::fmt;
 use catalog::problem::{Code, Problem};
 use serde::{Deserialize, Serialize};
 
-pub use names::{ARCHITECTURES, KnownNames, is_near, nearest, nearest_and, validate, validate_change};
+pub use names::{ARCHITECTURES, KnownNames, validate, validate_change};
 pub use plan::{Count, Plan, UNRECOGNISED, plan};
+
+pub use crate::find::{nearest, nearest_and};
 
 /// Stands for all names of a part.
 pub const ALL: &str = "*";

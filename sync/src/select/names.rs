@@ -3,12 +3,10 @@
 use catalog::problem::{Code, Problem};
 
 use super::{ALL, CLASSIFICATIONS, Selection};
+use crate::find::nearest;
 
 /// Architectures that exist whatever the catalogs of today hold.
 pub const ARCHITECTURES: [&str; 3] = ["x64", "x86", "arm64"];
-
-/// At most this many nearest names are offered.
-const OFFERED: usize = 3;
 
 /// The names that synchronised catalogs know. A part that is empty is not known yet, because nothing has been
 /// synchronised: its names are accepted as they are given, so that one can select first and synchronise then.
@@ -139,39 +137,4 @@ impl Part<'_> {
         let near: Vec<_> = near.iter().map(|name| format!("`{name}`")).collect();
         problem.help(format!("nearest: {}; {}", near.join(", "), self.code.page().help))
     }
-}
-
-/// The names of `known` that `name` may have meant, nearest first, at most three. Names that contain it (or that
-/// it contains) come before those that are merely spelt alike. There is at least one where anything is known:
-/// a reader judges better than a threshold.
-pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
-    // A pasted document is compared by its beginning: similarity costs the product of both lengths.
-    let name: String = name.chars().take(80).collect::<String>().to_lowercase();
-    let mut scored: Vec<(f64, &str)> =
-        known.into_iter().map(|candidate| (likeness(&name, &candidate.to_lowercase()), candidate)).collect();
-    scored.sort_by(|(a, left), (b, right)| b.total_cmp(a).then_with(|| left.cmp(right)));
-    scored.dedup_by_key(|(_, candidate)| *candidate);
-    let Some(&(best, _)) = scored.first() else { return Vec::new() };
-    // Far behind the best means unlike, and only distracts.
-    scored.into_iter().take(OFFERED).filter(|(score, _)| best - score < 0.25).map(|(_, name)| name).collect()
-}
-
-/// Whether a name may well have been meant by another: one contains the other, or two thirds of them are the same.
-pub fn is_near(name: &str, candidate: &str) -> bool {
-    likeness(&name.to_lowercase(), &candidate.to_lowercase()) > 0.66
-}
-
-/// What to do about a name that is unknown: the nearest ones, where there are any, and the command that lists all.
-pub fn nearest_and(near: &[&str], list: &str) -> String {
-    match near {
-        [] => format!("{list} lists all"),
-        near => format!("nearest: {}; {list} lists all", near.join(", ")),
-    }
-}
-
-/// 0 (nothing in common) to 2 (the same); 1 and above where one contains the other.
-fn likeness(name: &str, candidate: &str) -> f64 {
-    let alike = strsim::normalized_damerau_levenshtein(name, candidate);
-    let contained = name.len() > 1 && (candidate.contains(name) || name.contains(candidate));
-    if contained && !candidate.is_empty() { 1.0 + alike } else { alike }
 }

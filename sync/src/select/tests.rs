@@ -187,17 +187,6 @@ fn a_name_that_left_the_catalogs_does_not_block_other_changes() {
 }
 
 #[test]
-fn the_nearest_names_are_few_and_near() {
-    let languages = ["de-de", "en-gb", "en-us", "fr-fr"];
-    assert_eq!(nearest("en-uk", languages)[0], "en-us");
-    assert_eq!(nearest("en", languages), ["en-gb", "en-us"]);
-    assert_eq!(nearest("HASH_MISMACH", ["HASH_MISMATCH", "DISK_FULL"]), ["HASH_MISMATCH"]);
-    assert_eq!(nearest("x", []), Vec::<&str>::new());
-    assert!(!nearest("", languages).is_empty());
-    assert!(nearest("zzzz", languages).len() <= 3);
-}
-
-#[test]
 fn a_plan_counts_what_a_change_adds_and_removes() {
     let german = Facts { language: "de-de", ..BUSINESS };
     let ten = Facts { product: Some("Windows 10"), release: Some("22H2"), ..BUSINESS };

@@ -1,5 +1,7 @@
 //! What steps do: one type for each sort of step, with the settings that it has.
 
+use std::fmt;
+
 use catalog::id::{PackageId, UpdateId};
 use catalog::problem::{Code, Problem};
 use serde::{Deserialize, Serialize};
@@ -334,6 +336,15 @@ pub enum OsType {
     Client,
     /// Windows Server.
     Server,
+}
+
+impl fmt::Display for OsType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        })
+    }
 }
 
 /// Downloads content before a later step needs it.

@@ -1,4 +1,8 @@
 //! Which feature update a device takes, and whether it can be upgraded at all (mission rows M02, M03 and M36).
+//!
+//! What a device has not said is not held against it ([`differs`]). Two things it has to say: its version, because from an
+//! unknown Windows no path leads anywhere; and its release where an enablement package is to be taken, because behind
+//! that a step names the whole update, which fits any release.
 
 use catalog::feature_update::Shape;
 use catalog::id::UpdateId;
@@ -128,19 +132,18 @@ pub fn why_not(candidate: &Candidate, device: &Device) -> Option<(Why, String)> 
     if let Err(problem) = path(device, candidate.os_type, candidate.build) {
         return Some((Why::Path, problem.message));
     }
-    let same = |one: &str, other: &str| one.eq_ignore_ascii_case(other);
-    if !same(&candidate.architecture, &device.architecture) {
+    if differs(&candidate.architecture, &device.architecture) {
         let text = format!("for {}, the device is {}", candidate.architecture, device.architecture);
         return Some((Why::Architecture, text));
     }
     if candidate.language != catalog::feature_update::EVERY_LANGUAGE
-        && !same(&candidate.language, &device.language)
+        && differs(&candidate.language, &device.language)
     {
         let text = format!("in {}, the device is in {}", candidate.language, device.language);
         return Some((Why::Language, text));
     }
     if !candidate.editions.is_empty()
-        && !candidate.editions.iter().any(|edition| same(edition, &device.edition))
+        && candidate.editions.iter().all(|edition| differs(edition, &device.edition))
     {
         return Some((Why::Edition, format!("not for edition {}", device.edition)));
     }
@@ -148,20 +151,27 @@ pub fn why_not(candidate: &Candidate, device: &Device) -> Option<(Why, String)> 
         && !device
             .release
             .as_ref()
-            .is_some_and(|release| candidate.bases.iter().any(|base| same(base, release)))
+            .is_some_and(|release| candidate.bases.iter().any(|base| base.eq_ignore_ascii_case(release)))
     {
         return Some((Why::Release, format!("switches on what only {} have", candidate.bases.join(", "))));
     }
     None
 }
 
-/// `10.0.22631` as numbers; what is missing is zero.
-fn numbers(version: &str) -> Option<(u32, u32, u32)> {
-    let mut parts = version.split('.').map(|part| part.parse::<u32>().ok());
-    let major = parts.next()??;
-    let minor = parts.next().unwrap_or(Some(0))?;
-    let build = parts.next().unwrap_or(Some(0))?;
-    Some((major, minor, build))
+/// Whether what is wanted is something else than what a device has said.
+pub fn differs(wanted: &str, said: &str) -> bool {
+    !said.is_empty() && !wanted.eq_ignore_ascii_case(said)
+}
+
+/// A version as numbers, to be compared; what is missing or no number is zero.
+pub fn numbers(version: &str) -> [u32; 4] {
+    parts(version).map(Option::unwrap_or_default)
+}
+
+/// `10.0.22631` as numbers: what is missing is zero, what is no number is nothing.
+fn parts(version: &str) -> [Option<u32>; 4] {
+    let mut parts = version.split('.').map(|part| part.trim().parse().ok());
+    std::array::from_fn(|_| parts.next().unwrap_or(Some(0)))
 }
 
 /// The first build of Windows Server 2016.
@@ -176,12 +186,11 @@ const WINDOWS_10: u32 = 10240;
 /// `UPGRADE_PATH_UNSUPPORTED`.
 pub fn path(device: &Device, target: OsType, build: Option<(u32, u32)>) -> Result<(), Problem> {
     let refuse = |why: String| Err(Problem::new(Code::UpgradePathUnsupported, why));
-    let Some((major, minor, current)) = numbers(&device.version) else {
+    let [Some(major), Some(minor), Some(current), _] = parts(&device.version) else {
         return refuse("the version of the device cannot be understood".to_owned());
     };
-    let word = |os_type| if os_type == OsType::Server { "a server" } else { "a client" };
     if device.os_type != target {
-        return refuse(format!("{} does not become {}", word(device.os_type), word(target)));
+        return refuse(format!("a {} does not become a {target}", device.os_type));
     }
     let (oldest, named, first) = match target {
         OsType::Client => ((6, 1), "Windows 7", WINDOWS_10),

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use super::take_in::{Taken, keep, take_in};
 use crate::admin::{Answer, Caller};
-use crate::authoring::surroundings::one;
 use crate::clock;
+use crate::find::one;
 use crate::names::{self, Rule};
 use crate::packages::content;
 use crate::site::Site;

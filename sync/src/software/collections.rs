@@ -9,6 +9,7 @@ use schema::keys::PrincipalKind;
 
 use crate::admin::{Answer, Caller};
 use crate::clock;
+use crate::find::called;
 use crate::names::{self, Rule};
 use crate::site::Site;
 
@@ -21,10 +22,8 @@ const LONGEST_DEVICE: usize = 253;
 /// `COLLECTION_NOT_FOUND`.
 pub async fn named(site: &Arc<Site>, name: &str) -> Result<Collection, Problem> {
     let all = site.read(|r| r.collections()).await?;
-    let wanted = name.trim().to_lowercase();
-    all.into_iter()
-        .find(|collection| collection.name.to_lowercase() == wanted)
-        .ok_or_else(|| Problem::new(Code::CollectionNotFound, format!("no collection is called `{name}`")))
+    let list = "`spsync collection list`";
+    called("collection", Code::CollectionNotFound, name, &all, |row| &row.name, list).cloned()
 }
 
 /// One collection with its devices; of a built-in one those that are known now.

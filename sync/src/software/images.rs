@@ -10,8 +10,8 @@ use schema::software::ImageRow;
 
 use super::take_in::{keep, take_in};
 use crate::admin::{Answer, Caller};
-use crate::authoring::surroundings::one;
 use crate::clock;
+use crate::find::one;
 use crate::names::{self, Rule};
 use crate::packages::content;
 use crate::sequence::action::OsType;

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::collections;
 use crate::admin::{Answer, Caller};
 use crate::clock;
+use crate::find::called;
 use crate::names::{self, Rule};
 use crate::site::Site;
 
@@ -71,9 +72,8 @@ pub fn effective_of(device: &str, rows: &[SettingsRow], collections: &[Collectio
 /// `SETTINGS_NOT_FOUND`.
 pub async fn named(site: &Arc<Site>, name: &str) -> Result<SettingsRow, Problem> {
     let all = site.read(|r| r.client_settings()).await?;
-    all.into_iter().find(|row| row.name.eq_ignore_ascii_case(name.trim())).ok_or_else(|| {
-        Problem::new(Code::SettingsNotFound, format!("no client settings are called `{name}`"))
-    })
+    let (what, list) = ("set of client settings", "`spsync settings list`");
+    called(what, Code::SettingsNotFound, name, &all, |row| &row.name, list).cloned()
 }
 
 /// Puts changes into settings. Pure but for the names of collections, which the caller checks.

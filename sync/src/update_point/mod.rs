@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use catalog::limits::Limits;
-use catalog::problem::{Code, Coded as _, Problem};
+use catalog::problem::{Coded as _, Problem};
 use catalog::server_sync::{
     AUTH_PATH, ErrorCode, Fault, MessageError, Operation, REPORTING_PATH, Request, SERVICE_PATH,
 };
@@ -29,6 +29,7 @@ use schema::update_point::CatalogIdentity;
 use tracing::error;
 use uuid::Uuid;
 
+use crate::blocking::blocking;
 use crate::clock;
 use crate::site::Site;
 use cookie::{Cookies, Downstream, Key};
@@ -124,9 +125,7 @@ impl UpdatePoint {
     /// `DATA_DIR_NOT_WRITABLE`, those of the database.
     pub async fn open(site: &Arc<Site>) -> Result<Self, Problem> {
         let data_dir = site.settings().site.data_dir.clone();
-        let key = tokio::task::spawn_blocking(move || Key::of_site(&data_dir))
-            .await
-            .map_err(|died| Problem::of(Code::Internal, &died))??;
+        let key = blocking(move || Key::of_site(&data_dir)).await?;
         let catalog = match site.read(|r| r.catalog_identity()).await? {
             Some(known) => known,
             None => site.write(|w| w.catalog_identity(Uuid::new_v4(), clock::now())).await?,

@@ -20,6 +20,7 @@ use crate::clock;
 use crate::config::Settings;
 use crate::select::{ALL, Facts, Selection};
 use crate::site::Site;
+use crate::upstream::esd_catalog::SIGNATURE;
 
 /// Why an update cannot be deployed. Each reason has its stable code, so `spsync explain` knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +95,15 @@ pub struct Listed {
     /// Why it is worth more than others of its release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
+}
+
+impl Listed {
+    /// That it cannot be deployed, for this reason.
+    pub fn refusal(&self, reason: &Reason) -> Problem {
+        let message = format!("`{}` cannot be deployed: {}", self.update.title, reason.word());
+        let help = reason.code().page().help.replace("ID", &self.update.id.update.short());
+        Problem::new(reason.code(), message).help(help)
+    }
 }
 
 /// What an update is judged by.
@@ -399,7 +409,7 @@ pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
     let listed = named(name, &all).map_err(|problem| with_hint(problem, &site.settings()))?.clone();
     let id = listed.update.id.update;
     let revisions = site.read(move |r| r.revisions(id)).await?;
-    Answer::of(&Shown { listed, revisions, signature: "not checked".to_owned() })
+    Answer::of(&Shown { listed, revisions, signature: SIGNATURE.to_owned() })
 }
 
 /// Where Upgrades are off, that is why nothing is found.

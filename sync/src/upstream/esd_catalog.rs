@@ -17,6 +17,7 @@ use schema::updates::{NewFile, NewRevision, Published};
 use url::Url;
 
 use super::not_usable;
+use crate::blocking::blocking;
 use crate::clock;
 use crate::config::{Settings, Source, SourceKind};
 use crate::upstream::Webs;
@@ -24,6 +25,9 @@ use crate::upstream::Webs;
 /// Microsoft's published links: where the Media Creation Tool looks. Windows 11 first.
 pub const PUBLISHED: [&str; 2] =
     ["https://go.microsoft.com/fwlink/?LinkId=2156292", "https://go.microsoft.com/fwlink/?LinkId=841361"];
+
+/// How far the origin of a catalog is proven, in answers and reports.
+pub const SIGNATURE: &str = "not checked";
 
 /// Where the catalogs of a source are: its own, or Microsoft's published links; nowhere for a source of another kind.
 pub fn locations(source: &Source) -> Vec<String> {
@@ -81,7 +85,7 @@ pub async fn fetch(
     }
     let (source, place) = (source.name.clone(), location.to_owned());
     // Unpacking and parsing is work for a core, not for the threads that answer the network.
-    tokio::task::spawn_blocking(move || {
+    blocking(move || {
         let xml =
             esd_catalog::unpack(&bytes, &limits).map_err(|error| not_usable(error.code(), &place, &error))?;
         let catalog =
@@ -99,7 +103,6 @@ pub async fn fetch(
         Ok(Fetched::New { document, catalog: Box::new(catalog) })
     })
     .await
-    .map_err(|died| Problem::of(Code::Internal, &died))?
 }
 
 /// Where a catalog is.
@@ -130,7 +133,7 @@ pub fn address(location: &str) -> Result<Address<'_>, Problem> {
 
 async fn read_file(path: &Path, limits: &Limits) -> Result<Vec<u8>, Problem> {
     let (path, most) = (path.to_owned(), limits.document_bytes);
-    tokio::task::spawn_blocking(move || {
+    blocking(move || {
         let failed = |error: std::io::Error| {
             let code = if error.kind() == std::io::ErrorKind::NotFound {
                 Code::SourceNotFound
@@ -150,7 +153,6 @@ async fn read_file(path: &Path, limits: &Limits) -> Result<Vec<u8>, Problem> {
         Ok(bytes)
     })
     .await
-    .map_err(|died| Problem::of(Code::Internal, &died))?
 }
 
 /// Asks, and asks again after a pause where that may help.

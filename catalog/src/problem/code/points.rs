@@ -4,7 +4,7 @@ macro_rules! points {
     ([$first:ident $($rest:ident)*] $($rows:tt)*) => { $first! { [$($rest)*] $($rows)*
     ServeNotHere "SERVE_NOT_HERE" NotFound 404 None,
         "a request names nothing that this point was given",
-        "the package was not distributed here, or was withdrawn; or the address is not one of ours",
+        "the package was not distributed here, or was withdrawn; it is not here yet, and nothing may be fetched now; or the address is not one of ours",
         "spsync package show P; spsync content list",
         "`spsync package distribute P`, if the client should find it here";
     ServeDamaged "SERVE_DAMAGED" Mismatch 404 None,
@@ -24,7 +24,7 @@ macro_rules! points {
         "raise the limits of [server], or let clients come back later as they are told";
     ServeNotYet "SERVE_NOT_YET" Refused 503 None,
         "a content is being fetched because it was asked for, and has not come far enough yet",
-        "it is large, the way to its source is slow, the hashes of its pieces are not known, or nothing may be fetched now",
+        "it is large, the way to its source is slow, or the hashes of its pieces are not known",
         "spsync status on the machine of the point",
         "nothing: clients come back as they are told; or raise `[dp] on_demand_wait`, or distribute the package before it is needed";
     ServeUpstreamFailed "SERVE_UPSTREAM_FAILED" Refused 503 None,
@@ -42,6 +42,11 @@ macro_rules! points {
         "an operator has set it so; nothing is sent there, and clients are not sent there",
         "spsync dp show DP",
         "`spsync dp maintenance DP off`, then the same command again";
+    DpPullRing "DP_PULL_RING" Refused 409 None,
+        "a distribution point would pull from itself, by way of others",
+        "`pull_from` names a point that pulls from this one, or from one that does: each would wait for the next",
+        "spsync dp show DP",
+        "leave one of the points named out: `spsync dp set DP pull_from=DP1,DP2`; an empty list means the site alone";
     DpStateRefused "DP_STATE_REFUSED" Refused 409 None,
         "the package's state on the distribution point does not allow this",
         "what is there cannot be cancelled or tried again; what is not there cannot be validated",

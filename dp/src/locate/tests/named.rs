@@ -90,7 +90,7 @@ proptest! {
         memberships in proptest::collection::vec((0u8..8, any::<u8>()), 0..90),
         client in 0u8..4,
         minutes in 0u32..200,
-        peers in proptest::collection::vec((0u8..3, 1u8..255, any::<bool>()), 0..20),
+        peers in proptest::collection::vec((0u8..3, 1u8..255, 0u8..4), 0..20),
         links in 0usize..3,
         by_default in any::<bool>(),
     ) {
@@ -108,8 +108,9 @@ proptest! {
             if what & 64 != 0 { site = site.silent_for(u32::from(*what) * 30) }
         }
         site.cloud = (0..links).map(|number| format!("http://cloud/{number}?a=\"b\"")).collect();
-        let peers: Vec<_> = peers.iter().map(|(net, host, distrusted)| Peer {
-            distrusted: *distrusted, ..peer(&format!("desk-{host}"), &format!("10.0.{net}.{host}"))
+        let peers: Vec<_> = peers.iter().map(|(net, host, shunned)| Peer {
+            shunned: match shunned { 2 => Some(Shunned::Distrusted), 3 => Some(Shunned::Away), _ => None },
+            ..peer(&format!("desk-{host}"), &format!("10.0.{net}.{host}"))
         }).collect();
         let client = if by_default { "2001:db8::7".to_owned() } else { format!("10.0.{}.{}", client % 2, client) };
         let (client, elapsed) = (client.parse().expect("an address"), MINUTE * minutes);

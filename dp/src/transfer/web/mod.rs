@@ -21,7 +21,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use catalog::problem::{Code, Coded};
 use http::header::{
-    ACCEPT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE,
+    ACCEPT_ENCODING, CACHE_CONTROL, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED,
+    LOCATION, RANGE,
 };
 use http::{HeaderName, StatusCode};
 use ipnet::IpNet;
@@ -82,6 +83,8 @@ pub struct WebPolicy {
     pub document_deadline: Duration,
     /// The name by which we introduce ourselves.
     pub user_agent: String,
+    /// Only what is there already is asked for (`Cache-Control: only-if-cached`, RFC 9111 section 5.2.1.7).
+    pub only_if_cached: bool,
 }
 
 impl Default for WebPolicy {
@@ -100,6 +103,7 @@ impl Default for WebPolicy {
             least_rate: 1024,
             document_deadline: Duration::from_secs(300),
             user_agent: concat!("spsync/", env!("CARGO_PKG_VERSION")).to_owned(),
+            only_if_cached: false,
         }
     }
 }
@@ -325,6 +329,9 @@ impl Web {
             }
             self.guard.check_literal(&url)?;
             let mut headers = headers.clone();
+            if self.policy.only_if_cached {
+                headers.insert(CACHE_CONTROL, HeaderValue::from_static("only-if-cached"));
+            }
             Bearer::show(self.policy.bearer.as_ref(), &url, &mut headers);
             let request = self
                 .client

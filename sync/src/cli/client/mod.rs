@@ -13,7 +13,7 @@ use catalog::problem::{Code, Coded as _, Problem};
 use clap::{Args, Subcommand};
 use dp::client::{
     Cache, CacheLimits, CachedContent, ClientFetched, ClientSettings, Delta, DeviceKey, FetchOptions,
-    MOST_NAMED, Removed, ShareSettings, Why,
+    MOST_NAMED, Removed, SharePace, ShareSettings, Why,
 };
 use dp::library::LibraryError;
 use dp::server::{Served, Source};
@@ -22,16 +22,15 @@ use url::Url;
 
 use super::output::{Rows, safe, size, when};
 use super::{Global, Output};
+use crate::blocking::blocking;
 use crate::clock;
 use crate::config::{Loaded, Settings, parse_rate};
 use crate::device::advice::for_device;
 use crate::device::facts;
+use crate::device::key::{self, INSTANCE_FILE, KEY_FILE};
 use crate::keys::Secret;
-use crate::point;
-use crate::point::enrol::Place;
-
-/// The key of a device, in its folder.
-pub const KEY_FILE: &str = "device.key";
+use crate::plane::call;
+use crate::plane::enrol::{self, Place};
 
 /// The reference client, on a device
 #[derive(Debug, Subcommand)]
@@ -46,7 +45,7 @@ pub enum Client {
     },
     /// Serve what this client holds to other clients, and say so to the site, until interrupted; never what is private
     Share {
-        /// The most that is sent, to all together: 2MiB/s
+        /// The most that is sent, to all together, as 2MiB/s; as `[client] share_rate` says if not given
         #[arg(long, value_name = "RATE", value_parser = rate)]
         max_rate: Option<u64>,
     },
@@ -159,14 +158,10 @@ impl Fetch {
     async fn run(self, settings: &Settings, output: &Output) -> Result<u8, Problem> {
         let mut client = settings_of(settings, !self.no_later)?;
         if let Some(path) = &self.key_file {
-            client.key = Some(key_in(path)?);
+            client.key = Some((&key::read(path)?).into());
         }
-        let options = FetchOptions {
-            target: self.to,
-            delta: delta(self.delta_from)?,
-            pin: None,
-            ..FetchOptions::default()
-        };
+        let options =
+            FetchOptions { target: self.to, delta: delta(self.delta_from)?, ..FetchOptions::default() };
         let bar = output.bars.then(indicatif::ProgressBar::no_length);
         let told = bar.clone();
         let fetching = dp::client::fetch_content_with(&client, self.content, &options, move |at| {
@@ -253,8 +248,7 @@ async fn in_cache<T: Send + 'static>(
     work: impl FnOnce(&Cache) -> Result<T, LibraryError> + Send + 'static,
 ) -> Result<T, Problem> {
     let (dir, min_free) = (settings.client_dir(), settings.download.min_free);
-    let done = tokio::task::spawn_blocking(move || work(&Cache::open(&dir, min_free)?)).await;
-    done.map_err(|died| Problem::of(Code::Internal, &died))?.map_err(crate::site::problem)
+    blocking(move || Ok(work(&Cache::open(&dir, min_free)?)?)).await
 }
 
 fn list(all: &[CachedContent], output: &Output) {
@@ -300,16 +294,16 @@ async fn enrol(settings: &Settings, token_file: &Path, output: &Output) -> Resul
         Problem::new(Code::DataDirNotWritable, message).because_of(Some(&error))
     })?;
     let place = Place {
-        site: point::call::base(&settings.client_site())?,
+        site: call::base(&settings.client_site())?,
         ca_file: settings.client.ca_file(),
         plain: settings.client.allow_plain_key,
         key_file: folder.join(KEY_FILE),
-        instance: point::instance(&folder.join("device.instance"))?,
+        instance: enrol::instance(&folder.join(INSTANCE_FILE))?,
     };
     let token = Secret::of_file(token_file).map_err(|problem| {
         problem.help("name the file with the token that `spsync key enrol NAME` printed at the site, with `--token-file FILE`")
     })?;
-    let enrolled = point::enrol::with_token(&place, &token).await.map_err(for_device)?;
+    let enrolled = enrol::with_token(&place, &token).await.map_err(for_device)?;
     output.one(
         &enrolled,
         |enrolled| enrolled.name.clone(),
@@ -351,19 +345,11 @@ pub fn settings_of(settings: &Settings, wait: bool) -> Result<ClientSettings, Pr
 
 /// The key of this device. An enrolled one has it in its folder; one that never enrolled needs none for what is public.
 fn key_of(settings: &Settings) -> Result<Option<DeviceKey>, Problem> {
-    if let Some(path) = settings.client.key_file() {
-        return key_in(&path).map(Some);
+    let file = key::file(None, settings);
+    if settings.client.key_file().is_none() && !file.exists() {
+        return Ok(None);
     }
-    let path = settings.client_dir().join(KEY_FILE);
-    if path.exists() { key_in(&path).map(Some) } else { Ok(None) }
-}
-
-fn key_in(path: &Path) -> Result<DeviceKey, Problem> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let message = "the key of this device cannot be read; `spsync client enrol` gives it one";
-        Problem::new(Code::DeviceKeyMissing, message).because(format!("`{}`: {error}", path.display()))
-    })?;
-    Ok(DeviceKey::new(&text))
+    Ok(Some((&key::read(&file)?).into()))
 }
 
 /// Shares until Ctrl-C or SIGTERM.
@@ -379,7 +365,9 @@ async fn share(settings: &Settings, max_rate: Option<u64>, output: &Output) -> R
         Problem::new(Code::Internal, "signals cannot be handled").because_of(Some(&error))
     })?;
     let served = Arc::new(Served::default());
-    let settings = ShareSettings { client, listen, max_rate, served: served.clone() };
+    let max_rate = max_rate.or(settings.client.share_rate);
+    let settings =
+        ShareSettings { client, listen, max_rate, pace: SharePace::default(), served: served.clone() };
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}

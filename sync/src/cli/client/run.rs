@@ -1,5 +1,7 @@
 //! `spsync client run`, and what a device keeps of it.
 
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,10 +10,11 @@ use clap::{Args, Subcommand};
 
 use super::super::Output;
 use super::super::output::safe;
-use super::{KEY_FILE, settings_of};
+use super::settings_of;
 use crate::carrying;
 use crate::clock;
 use crate::config::Settings;
+use crate::device;
 use crate::device::drive::{Device, Line, Round};
 use crate::device::executor::command::{CommandSettings, Real};
 use crate::device::executor::simulate::{Script, Simulated};
@@ -19,7 +22,6 @@ use crate::device::executor::{Executor, Stopped};
 use crate::device::journal::{Journal, read_memory};
 use crate::device::link::Link;
 use crate::device::log;
-use crate::keys::Secret;
 use crate::policy::{Bucket, DeploymentId, Policy};
 use crate::sequence::action::Sealed;
 use crate::sequence::key;
@@ -28,6 +30,8 @@ use crate::sequence::key;
 const MOST_CUTS: usize = 1_000;
 /// Looks at a policy of a simulated device in one call.
 const MOST_ROUNDS: usize = 1_000;
+/// Bytes of a file of secrets; they are product keys and passwords.
+const LARGEST_SECRETS: u64 = 64 << 10;
 
 /// How task sequences are run.
 #[derive(Debug, Args)]
@@ -149,17 +153,9 @@ impl Run {
         if self.policy_file().is_none() || self.site.is_some() {
             let mut client = settings_of(settings, false)?;
             let site = self.site.clone().unwrap_or_else(|| settings.client_site());
-            client.site = crate::point::call::base(&site)?;
-            let path = self
-                .key_file
-                .clone()
-                .or_else(|| settings.client.key_file())
-                .unwrap_or_else(|| settings.client_dir().join(KEY_FILE));
-            let key = Secret::of_file(&path).map_err(|problem| {
-                let message = "this device has no key; `spsync client enrol` gives it one";
-                Problem::new(Code::DeviceKeyMissing, message).because(problem.message)
-            })?;
-            client.key = Some(dp::client::DeviceKey::new(&key.reveal()));
+            client.site = crate::plane::call::base(&site)?;
+            let key = device::key::read(&device::key::file(self.key_file.as_deref(), settings))?;
+            client.key = Some((&key).into());
             device.link =
                 Some(Link::new(&site, &key, settings.client.ca_file(), settings.client.allow_plain_key)?);
             device.client = Some(client);
@@ -273,11 +269,23 @@ impl Run {
     }
 }
 
+/// The secrets in a file. What others may read is none any more, and is refused before anything is read.
 fn secrets_of(file: &Path) -> Result<Vec<(Sealed, key::HiddenText)>, Problem> {
     let invalid = |why: &str| {
         Problem::new(Code::ConfigInvalid, format!("`{}` holds no secrets", file.display())).because(why)
     };
-    let text = std::fs::read_to_string(file).map_err(|error| invalid(&error.to_string()))?;
+    let failed = |error: std::io::Error| invalid(&error.to_string());
+    let opened = std::fs::File::open(file).map_err(failed)?;
+    if opened.metadata().map_err(failed)?.mode() & 0o077 != 0 {
+        let message = format!("`{}` may be read by others than its owner", file.display());
+        let help = "`chmod 0600` the file, and change the secrets in it where others may have read them";
+        return Err(Problem::new(Code::ConfigInvalid, message).help(help));
+    }
+    let mut text = String::new();
+    opened.take(LARGEST_SECRETS + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > LARGEST_SECRETS {
+        return Err(invalid(&format!("it has more than {LARGEST_SECRETS} bytes")));
+    }
     // Messages of the reader may repeat what is written there.
     let table: std::collections::BTreeMap<String, String> =
         toml::from_str(&text).map_err(|_| invalid("it is no table of texts"))?;
@@ -403,5 +411,38 @@ impl Here {
             }
         }
         Ok(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn secrets_that_others_may_read_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secrets.toml");
+        std::fs::write(&file, "sealed-1 = \"hunter2hunter2\"\n").unwrap();
+        for (mode, refused) in [(0o600, false), (0o400, false), (0o640, true), (0o604, true), (0o622, true)] {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            let code = secrets_of(&file).map_err(|problem| problem.code).err();
+            assert_eq!(code, refused.then_some(Code::ConfigInvalid), "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_secrets_has_an_end_and_is_not_repeated_in_a_refusal() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secrets.toml");
+        let most = usize::try_from(LARGEST_SECRETS).unwrap();
+        for text in ["x".repeat(most + 1), "hunter2".to_owned(), "other = \"hunter2\"".to_owned()] {
+            std::fs::write(&file, text).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+            let problem = secrets_of(&file).unwrap_err();
+            assert_eq!(problem.code, Code::ConfigInvalid);
+            assert!(!format!("{problem:?}").contains("hunter2"), "{problem:?}");
+        }
     }
 }

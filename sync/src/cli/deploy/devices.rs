@@ -1,15 +1,19 @@
 //! What the site's side of `spsync client` prints.
 
+use catalog::problem::Problem;
 use serde_json::{Value, json};
 
 use super::super::Output;
+use super::super::connect::expected;
 use super::super::output::{Rows, safe, size, when};
-use super::print::read;
 use crate::device_plane::clients::{History, ShownClient};
 
 /// All devices.
-pub fn clients(body: &Value, output: &Output) {
-    let all: Vec<ShownClient> = read(body).unwrap_or_default();
+///
+/// # Errors
+/// `INTERNAL` where they cannot be read.
+pub fn clients(body: &Value, output: &Output) -> Result<(), Problem> {
+    let all: Vec<ShownClient> = expected(body.clone())?;
     let mut rows = Rows::new(&[
         "DEVICE",
         "ENROLLED",
@@ -40,18 +44,17 @@ pub fn clients(body: &Value, output: &Output) {
     }
     let none = "no device has enrolled or asked for anything: spsync key enrol NAME";
     output.list(body, &all, |one| one.device.clone(), rows, none);
+    Ok(())
 }
 
 /// One device.
-pub fn client(body: &Value, output: &Output) {
-    output.one(
-        body,
-        |body| body["device"].as_str().unwrap_or_default().to_owned(),
-        |output| match read::<ShownClient>(body) {
-            Some(shown) => show_client(&shown, output),
-            None => super::say(body, output),
-        },
-    );
+///
+/// # Errors
+/// `INTERNAL` where it cannot be read.
+pub fn client(body: &Value, output: &Output) -> Result<(), Problem> {
+    let shown: ShownClient = expected(body.clone())?;
+    output.one(body, |_| shown.device.clone(), |output| show_client(&shown, output));
+    Ok(())
 }
 
 fn show_client(shown: &ShownClient, output: &Output) {
@@ -120,8 +123,11 @@ fn show_client(shown: &ShownClient, output: &Output) {
 }
 
 /// What happened on a device.
-pub fn history(body: &Value, output: &Output) {
-    let Some(history) = read::<History>(body) else { return };
+///
+/// # Errors
+/// `INTERNAL` where it cannot be read.
+pub fn history(body: &Value, output: &Output) -> Result<(), Problem> {
+    let history: History = expected(body.clone())?;
     let mut rows =
         Rows::new(&["AT", "DEPLOYMENT", "RUN", "STATE", "STEP", "NAME", "STEP STATE", "ERROR", "DETAILS"]);
     let dash = || "-".to_owned();
@@ -147,4 +153,5 @@ pub fn history(body: &Value, output: &Output) {
     let none = format!("`{}` has told nothing yet", safe(&history.device));
     output.list(body, &history.happened, |one| one.at.to_string(), rows, none);
     output.older(usize::try_from(history.hidden).unwrap_or_default(), "--limit");
+    Ok(())
 }

@@ -1,15 +1,15 @@
 //! `spsync deploy …` and what `spsync client` asks the site.
 
 mod args;
-mod devices;
+pub(super) mod devices;
 mod phased;
-mod print;
+pub(super) mod print;
 
 use catalog::problem::{Code, Problem};
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::ts::{id_of, say};
+use super::common::{id_of, say};
 use super::{Called, Global, Output, confirm, connect};
 use crate::admin::Request;
 use crate::config::Loaded;
@@ -126,12 +126,12 @@ impl Deploy {
             Self::Create(args) => args.into_request()?,
             Self::Updates => {
                 let called = call(DeployRequest::UpdatesList, settings, global, output).await?;
-                print::updates(&called.body, output);
+                print::updates(&called.body, output)?;
                 return Ok(called.finish(output));
             }
             Self::List => {
                 let called = call(DeployRequest::List, settings, global, output).await?;
-                print::list(&called.body, output);
+                print::list(&called.body, output)?;
                 return Ok(called.finish(output));
             }
             Self::Show { deployment } => DeployRequest::Show { deployment },
@@ -148,12 +148,12 @@ impl Deploy {
                 let by = args.by;
                 let called =
                     call(DeployRequest::Check(Box::new(args.into())), settings, global, output).await?;
-                print::checked(&called.body, by, output);
+                print::checked(&called.body, by, output)?;
                 return Ok(called.finish(output));
             }
             Self::Status { deployment, by } => {
                 let called = call(DeployRequest::Status { deployment }, settings, global, output).await?;
-                print::status(&called.body, by, output);
+                print::status(&called.body, by, output)?;
                 return Ok(called.finish(output));
             }
         };
@@ -166,6 +166,9 @@ impl Deploy {
         Ok(called.finish(output))
     }
 }
+
+/// How an answer is shown.
+type Print = fn(&Value, &Output) -> Result<(), Problem>;
 
 impl AtSite {
     pub(super) async fn run(
@@ -180,7 +183,7 @@ impl AtSite {
                 format!("this machine is a device of {client}, and has no site that could be asked");
             return Err(Problem::new(Code::NotAtSite, message));
         }
-        let (request, print): (_, fn(&Value, &Output)) = match self {
+        let (request, print): (_, Print) = match self {
             Self::List => (DeployRequest::ClientList, devices::clients),
             Self::Show { device } => (DeployRequest::ClientShow { device }, devices::client),
             Self::History { device, limit } => {
@@ -188,7 +191,7 @@ impl AtSite {
             }
         };
         let called = call(request, settings, global, output).await?;
-        print(&called.body, output);
+        print(&called.body, output)?;
         Ok(called.finish(output))
     }
 }

@@ -4,7 +4,7 @@ use catalog::problem::Problem;
 use clap::{Args, Subcommand};
 use schema::deployments::Purpose;
 
-use super::super::ts::say;
+use super::super::common::{name_of, say};
 use super::super::{Global, Output, confirm};
 use super::args::{OptionArgs, purpose};
 use super::{call, print};
@@ -187,8 +187,8 @@ impl Phased {
         let list = matches!(request, DeployRequest::PhasedList);
         let called = call(request, settings, global, output).await?;
         match list {
-            true => print::plans(&called.body, output),
-            false => output.one(&called.body, print::name_of, |output| {
+            true => print::plans(&called.body, output)?,
+            false => output.one(&called.body, name_of, |output| {
                 if !print::plan(&called.body, output) {
                     say(&called.body, output);
                 }

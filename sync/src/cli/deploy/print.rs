@@ -1,10 +1,12 @@
 //! What `spsync deploy` prints.
 
+use catalog::problem::Problem;
 use serde_json::{Value, json};
 
 use super::super::Output;
+use super::super::common::read;
+use super::super::connect::expected;
 use super::super::output::{Rows, safe, size, when};
-pub(super) use super::super::ts::{name_of, read};
 use super::{CheckBy, StatusBy};
 use crate::deploying::check::Checked;
 use crate::deploying::options::Options;
@@ -21,8 +23,11 @@ fn counts(buckets: &Buckets) -> String {
 }
 
 /// All deployments.
-pub fn list(body: &Value, output: &Output) {
-    let all: Vec<Shown> = read(body).unwrap_or_default();
+///
+/// # Errors
+/// `INTERNAL` where they cannot be read.
+pub fn list(body: &Value, output: &Output) -> Result<(), Problem> {
+    let all: Vec<Shown> = expected(body.clone())?;
     let mut rows = Rows::new(&[
         "ID",
         "TASK SEQUENCE",
@@ -51,11 +56,15 @@ pub fn list(body: &Value, output: &Output) {
     }
     let none = "nothing is deployed yet: spsync deploy create TS --collection COLLECTION";
     output.list(body, &all, |one| one.row.id.to_string(), rows, none);
+    Ok(())
 }
 
 /// All deployments of updates.
-pub fn updates(body: &Value, output: &Output) {
-    let all: Vec<ShownUpdates> = read(body).unwrap_or_default();
+///
+/// # Errors
+/// `INTERNAL` where they cannot be read.
+pub fn updates(body: &Value, output: &Output) -> Result<(), Problem> {
+    let all: Vec<ShownUpdates> = expected(body.clone())?;
     let mut rows = Rows::new(&["ID", "UPDATES", "COLLECTION", "PURPOSE", "STATE", "DEADLINE"]);
     for one in &all {
         rows.push([
@@ -69,6 +78,7 @@ pub fn updates(body: &Value, output: &Output) {
     }
     let none = "no updates are deployed yet: spsync deploy create --update ID --collection NAME";
     output.list(body, &all, |one| one.row.id.to_string(), rows, none);
+    Ok(())
 }
 
 fn updates_lines(shown: &ShownUpdates, output: &Output) {
@@ -196,8 +206,11 @@ fn shown_lines(shown: &Shown, output: &Output) {
 }
 
 /// What a check found.
-pub fn checked(body: &Value, by: CheckBy, output: &Output) {
-    let Some(checked) = read::<Checked>(body) else { return };
+///
+/// # Errors
+/// `INTERNAL` where it cannot be read.
+pub fn checked(body: &Value, by: CheckBy, output: &Output) -> Result<(), Problem> {
+    let checked: Checked = expected(body.clone())?;
     if output.for_people() {
         let reasons: Vec<_> =
             checked.reasons.iter().map(|line| format!(" · {} {}", line.devices, line.words)).collect();
@@ -219,67 +232,58 @@ pub fn checked(body: &Value, by: CheckBy, output: &Output) {
         checked.notes.iter().for_each(|note| output.line(format!("note: {}", safe(note))));
     }
     match by {
-        CheckBy::Client => {
-            let mut rows = Rows::new(&["DEVICE", "ELIGIBLE", "BYTES", "GROUPS", "WHY NOT"]);
-            for line in &checked.clients {
-                let reasons: Vec<_> = line.reasons.iter().map(|reason| reason.text.as_str()).collect();
-                rows.push([
-                    safe(&line.device),
-                    if line.eligible { "yes" } else { "no" }.to_owned(),
-                    size(line.bytes),
-                    safe(&line.groups.join(", ")),
-                    safe(&reasons.join("; ")),
-                ]);
-            }
-            output.list(
-                body,
-                &checked.clients,
-                |line| line.device.clone(),
-                rows,
-                "the collection has no devices",
-            );
-        }
-        CheckBy::Reason => {
-            let mut rows = Rows::new(&["WHY NOT", "DEVICES"]);
-            for line in &checked.reasons {
-                rows.push([line.words.clone(), line.devices.to_string()]);
-            }
-            output.list(
-                body,
-                &checked.reasons,
-                |line| line.words.clone(),
-                rows,
-                "nothing keeps a device back",
-            );
-        }
-        CheckBy::Group => {
-            let mut rows = Rows::new(&["GROUP", "DEVICES", "CONTENT", "PEERS", "LINK", "DOWNLOADED"]);
-            for line in &checked.groups {
-                let after =
-                    line.after_seconds.map_or_else(String::new, |after| format!(" ({}m)", after / 60));
-                rows.push([
-                    if line.groups.is_empty() { "-".to_owned() } else { safe(&line.groups.join(", ")) },
-                    line.devices.to_string(),
-                    format!("{}{after}", line.means.words()),
-                    if line.peers { "on" } else { "off" }.to_owned(),
-                    size(line.link_bytes),
-                    size(line.bytes),
-                ]);
-            }
-            output.list(
-                body,
-                &checked.groups,
-                |line| line.groups.join(","),
-                rows,
-                "no device downloads anything",
-            );
-        }
+        CheckBy::Client => checked_by_devices(body, &checked, output),
+        CheckBy::Reason => checked_by_reasons(body, &checked, output),
+        CheckBy::Group => checked_by_groups(body, &checked, output),
     }
+    Ok(())
+}
+
+fn checked_by_devices(body: &Value, checked: &Checked, output: &Output) {
+    let mut rows = Rows::new(&["DEVICE", "ELIGIBLE", "BYTES", "GROUPS", "WHY NOT"]);
+    for line in &checked.clients {
+        let reasons: Vec<_> = line.reasons.iter().map(|reason| reason.text.as_str()).collect();
+        rows.push([
+            safe(&line.device),
+            if line.eligible { "yes" } else { "no" }.to_owned(),
+            size(line.bytes),
+            safe(&line.groups.join(", ")),
+            safe(&reasons.join("; ")),
+        ]);
+    }
+    output.list(body, &checked.clients, |line| line.device.clone(), rows, "the collection has no devices");
+}
+
+fn checked_by_reasons(body: &Value, checked: &Checked, output: &Output) {
+    let mut rows = Rows::new(&["WHY NOT", "DEVICES"]);
+    for line in &checked.reasons {
+        rows.push([line.words.clone(), line.devices.to_string()]);
+    }
+    output.list(body, &checked.reasons, |line| line.words.clone(), rows, "nothing keeps a device back");
+}
+
+fn checked_by_groups(body: &Value, checked: &Checked, output: &Output) {
+    let mut rows = Rows::new(&["GROUP", "DEVICES", "CONTENT", "PEERS", "LINK", "DOWNLOADED"]);
+    for line in &checked.groups {
+        let after = line.after_seconds.map_or_else(String::new, |after| format!(" ({}m)", after / 60));
+        rows.push([
+            if line.groups.is_empty() { "-".to_owned() } else { safe(&line.groups.join(", ")) },
+            line.devices.to_string(),
+            format!("{}{after}", line.means.words()),
+            if line.peers { "on" } else { "off" }.to_owned(),
+            size(line.link_bytes),
+            size(line.bytes),
+        ]);
+    }
+    output.list(body, &checked.groups, |line| line.groups.join(","), rows, "no device downloads anything");
 }
 
 /// How far devices are.
-pub fn status(body: &Value, by: StatusBy, output: &Output) {
-    let Some(status) = read::<Status>(body) else { return };
+///
+/// # Errors
+/// `INTERNAL` where it cannot be read.
+pub fn status(body: &Value, by: StatusBy, output: &Output) -> Result<(), Problem> {
+    let status: Status = expected(body.clone())?;
     if output.for_people() {
         shown_lines(&status.deployment, output);
         let bytes: Vec<_> =
@@ -288,86 +292,75 @@ pub fn status(body: &Value, by: StatusBy, output: &Output) {
             output.line(format!("  bytes: {}", bytes.join(" · ")));
         }
     }
-    let dash = || "-".to_owned();
     match by {
-        StatusBy::Client => {
-            let mut rows = Rows::new(&["DEVICE", "STATE", "STEP", "ERROR", "MEANING", "CHANGED"]);
-            for line in &status.devices {
-                let step = line.step.map_or_else(dash, |step| {
-                    format!("{step} {}", line.step_name.as_deref().unwrap_or_default())
-                });
-                rows.push([
-                    safe(&line.device),
-                    line.state.clone(),
-                    safe(&step),
-                    line.error.as_deref().map_or_else(dash, safe),
-                    line.meaning.as_deref().map_or_else(|| safe(&line.details), safe),
-                    line.changed.map_or_else(dash, when),
-                ]);
-            }
-            output.list(
-                body,
-                &status.devices,
-                |line| line.device.clone(),
-                rows,
-                "the collection has no devices",
-            );
-        }
-        StatusBy::Step => {
-            let mut rows = Rows::new(&["STEP", "NAME", "STATE", "DEVICES"]);
-            for line in &status.steps {
-                rows.push([
-                    line.step.to_string(),
-                    safe(&line.name),
-                    line.state.clone(),
-                    line.devices.to_string(),
-                ]);
-            }
-            output.list(
-                body,
-                &status.steps,
-                |line| line.step.to_string(),
-                rows,
-                "no device has told of a step",
-            );
-        }
-        StatusBy::Error => {
-            let mut rows = Rows::new(&["ERROR", "DEVICES", "MEANING", "FOR EXAMPLE"]);
-            for line in &status.errors {
-                rows.push([
-                    safe(&line.error.code),
-                    line.devices.to_string(),
-                    safe(&line.error.meaning),
-                    safe(&line.examples.join(", ")),
-                ]);
-            }
-            output.list(
-                body,
-                &status.errors,
-                |line| line.error.code.clone(),
-                rows,
-                "no device has told of an error",
-            );
-        }
-        StatusBy::State => {
-            let states: Vec<Value> = status
-                .states
-                .iter()
-                .map(|(state, devices)| serde_json::json!({ "state": state, "devices": devices }))
-                .collect();
-            let mut rows = Rows::new(&["STATE", "DEVICES"]);
-            for (state, devices) in &status.states {
-                rows.push([state.clone(), devices.to_string()]);
-            }
-            let name = |line: &Value| line["state"].as_str().unwrap_or_default().to_owned();
-            output.list(body, &states, name, rows, "no device has told anything");
-        }
+        StatusBy::Client => status_by_devices(body, &status, output),
+        StatusBy::Step => status_by_steps(body, &status, output),
+        StatusBy::Error => status_by_errors(body, &status, output),
+        StatusBy::State => status_by_states(body, &status, output),
     }
+    Ok(())
+}
+
+fn status_by_devices(body: &Value, status: &Status, output: &Output) {
+    let dash = || "-".to_owned();
+    let mut rows = Rows::new(&["DEVICE", "STATE", "STEP", "ERROR", "MEANING", "CHANGED"]);
+    for line in &status.devices {
+        let step = line
+            .step
+            .map_or_else(dash, |step| format!("{step} {}", line.step_name.as_deref().unwrap_or_default()));
+        rows.push([
+            safe(&line.device),
+            line.state.clone(),
+            safe(&step),
+            line.error.as_deref().map_or_else(dash, safe),
+            line.meaning.as_deref().map_or_else(|| safe(&line.details), safe),
+            line.changed.map_or_else(dash, when),
+        ]);
+    }
+    output.list(body, &status.devices, |line| line.device.clone(), rows, "the collection has no devices");
+}
+
+fn status_by_steps(body: &Value, status: &Status, output: &Output) {
+    let mut rows = Rows::new(&["STEP", "NAME", "STATE", "DEVICES"]);
+    for line in &status.steps {
+        rows.push([line.step.to_string(), safe(&line.name), line.state.clone(), line.devices.to_string()]);
+    }
+    output.list(body, &status.steps, |line| line.step.to_string(), rows, "no device has told of a step");
+}
+
+fn status_by_errors(body: &Value, status: &Status, output: &Output) {
+    let mut rows = Rows::new(&["ERROR", "DEVICES", "MEANING", "FOR EXAMPLE"]);
+    for line in &status.errors {
+        rows.push([
+            safe(&line.error.code),
+            line.devices.to_string(),
+            safe(&line.error.meaning),
+            safe(&line.examples.join(", ")),
+        ]);
+    }
+    output.list(body, &status.errors, |line| line.error.code.clone(), rows, "no device has told of an error");
+}
+
+fn status_by_states(body: &Value, status: &Status, output: &Output) {
+    let states: Vec<Value> = status
+        .states
+        .iter()
+        .map(|(state, devices)| serde_json::json!({ "state": state, "devices": devices }))
+        .collect();
+    let mut rows = Rows::new(&["STATE", "DEVICES"]);
+    for (state, devices) in &status.states {
+        rows.push([state.clone(), devices.to_string()]);
+    }
+    let name = |line: &Value| line["state"].as_str().unwrap_or_default().to_owned();
+    output.list(body, &states, name, rows, "no device has told anything");
 }
 
 /// All phased deployments.
-pub fn plans(body: &Value, output: &Output) {
-    let all: Vec<ShownPlan> = read(body).unwrap_or_default();
+///
+/// # Errors
+/// `INTERNAL` where they cannot be read.
+pub fn plans(body: &Value, output: &Output) -> Result<(), Problem> {
+    let all: Vec<ShownPlan> = expected(body.clone())?;
     let mut rows = Rows::new(&["NAME", "TASK SEQUENCE", "PURPOSE", "STATE", "PHASES", "BEGUN"]);
     for plan in &all {
         let begun = plan.phases.iter().filter(|one| one.phase.deployment.is_some()).count();
@@ -382,6 +375,7 @@ pub fn plans(body: &Value, output: &Output) {
     }
     let none = "no phased deployments yet: spsync deploy phased create NAME";
     output.list(body, &all, |plan| plan.name.clone(), rows, none);
+    Ok(())
 }
 
 /// One phased deployment. Answers whether it was one.

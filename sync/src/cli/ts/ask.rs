@@ -5,7 +5,7 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use catalog::problem::{Code, Problem};
 
 use super::super::output::{safe, size};
-use super::super::{Global, Output};
+use super::super::{Global, Output, connect};
 use super::print;
 use crate::admin::UpdateFilter;
 use crate::authoring::{Choices, Create, TsRequest};
@@ -35,9 +35,7 @@ pub async fn missing(
     if wanted.feature_updates.is_empty() && wanted.image.is_none() {
         let filter = UpdateFilter::default();
         let body = print::call(TsRequest::Choices { filter }, settings, global, output).await?.body;
-        let choices: Choices =
-            serde_json::from_value(body).map_err(|error| Problem::of(Code::Internal, &error))?;
-        source(wanted, &choices)?;
+        source(wanted, &connect::expected(body)?)?;
     }
     if wanted.apps.len() > 1 && wanted.continue_on_app_error.is_none() {
         wanted.continue_on_app_error = Some(yes("Go on with the next application when one fails")?);

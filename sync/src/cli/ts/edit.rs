@@ -6,7 +6,7 @@ use std::path::Path;
 use catalog::problem::{Code, Problem};
 use serde_json::Value;
 
-use super::{id_of, read_small};
+use super::super::common::{id_of, read_small};
 use crate::authoring::TsRequest;
 use crate::sequence::LARGEST;
 use crate::sequence::document::small_enough;

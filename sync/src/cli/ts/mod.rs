@@ -3,18 +3,16 @@
 mod ask;
 mod edit;
 mod migrate;
-mod print;
+pub(super) mod print;
 
 use std::path::{Path, PathBuf};
 
 use catalog::problem::{Code, Problem};
 use clap::{Args, Subcommand};
-use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 pub(super) use print::call;
 
-use super::output::safe;
+use super::common::{absolute, key_value, read_small};
 use super::{Global, Output};
 use crate::admin::UpdateFilter;
 use crate::authoring::{Create, Duplicates, StepSet, TsRequest, Updates};
@@ -307,7 +305,7 @@ impl Ts {
             Self::Create(args) if args.choices => {
                 let filter = UpdateFilter::default();
                 let choices = call(TsRequest::Choices { filter }, settings, global, output).await?.body;
-                print::choices(&choices, output);
+                print::choices(&choices, output)?;
                 return Ok(0);
             }
             Self::Create(args) => TsRequest::Create(Box::new(wanted(args, settings, global, output).await?)),
@@ -391,7 +389,7 @@ impl Ts {
         };
         let verb = request.clone();
         let called = call(request, settings, global, output).await?;
-        print::answer(&verb, &called.body, output);
+        print::answer(&verb, &called.body, output)?;
         Ok(called.finish(output))
     }
 }
@@ -432,39 +430,9 @@ async fn wanted(
     Ok(wanted)
 }
 
-pub(super) fn absolute(path: PathBuf) -> PathBuf {
-    std::path::absolute(&path).unwrap_or(path)
-}
-
 /// A secret from a file; never from an argument, which every user of the machine may see.
 fn secret(path: Option<&Path>) -> Result<Option<HiddenText>, Problem> {
     path.map(|path| read_small(path, 4096).map(|text| HiddenText::new(&text))).transpose()
-}
-
-/// A text file of at most `most` bytes.
-pub(super) fn read_small(path: &Path, most: usize) -> Result<String, Problem> {
-    use std::io::Read as _;
-    let failed = |error: std::io::Error| {
-        Problem::new(Code::DiskError, format!("`{}` cannot be read", path.display())).because_of(Some(&error))
-    };
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(most as u64 + 1).read_to_string(&mut text).map_err(failed)?;
-    if text.len() > most {
-        return Err(Problem::new(
-            Code::InvalidOption,
-            format!("`{}` has more than {most} bytes", path.display()),
-        ));
-    }
-    Ok(text)
-}
-
-/// `key=value`.
-pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("expected KEY=VALUE".to_owned()),
-    }
 }
 
 fn yes_or_no(text: &str) -> Result<bool, String> {
@@ -473,55 +441,4 @@ fn yes_or_no(text: &str) -> Result<bool, String> {
         "no" | "false" => Ok(false),
         _ => Err("expected yes or no".to_owned()),
     }
-}
-
-/// An answer as a value of ours, where it is one.
-pub(super) fn read<T: DeserializeOwned>(body: &Value) -> Option<T> {
-    serde_json::from_value(body.clone()).ok()
-}
-
-/// The id in an answer.
-pub(super) fn id_of(body: &Value) -> String {
-    body["id"].as_str().unwrap_or_default().to_owned()
-}
-
-/// The name in an answer.
-pub(super) fn name_of(body: &Value) -> String {
-    body["name"].as_str().unwrap_or_default().to_owned()
-}
-
-/// An answer whose shape says enough by itself: `name: value`, nested values indented.
-pub(super) fn say(body: &Value, output: &Output) {
-    if super::said::say(body, output) {
-        return;
-    }
-    fn lines(value: &Value, depth: usize, output: &Output) {
-        let indent = " ".repeat(depth * 2);
-        let Value::Object(fields) = value else { return };
-        for (name, field) in fields {
-            match field {
-                Value::Null | Value::Bool(false) => {}
-                Value::String(text) if text.is_empty() => {}
-                Value::String(text) => output.line(format!("{indent}{name}: {}", safe(text))),
-                Value::Object(_) => {
-                    output.line(format!("{indent}{name}:"));
-                    lines(field, depth + 1, output);
-                }
-                Value::Array(items) if items.is_empty() => {}
-                Value::Array(items) if items.iter().all(|item| !item.is_object()) => {
-                    let all: Vec<_> = items
-                        .iter()
-                        .map(|item| item.as_str().map_or_else(|| item.to_string(), safe))
-                        .collect();
-                    output.line(format!("{indent}{name}: {}", all.join(", ")));
-                }
-                Value::Array(items) => {
-                    output.line(format!("{indent}{name}:"));
-                    items.iter().for_each(|item| lines(item, depth + 1, output));
-                }
-                other => output.line(format!("{indent}{name}: {other}")),
-            }
-        }
-    }
-    lines(body, 0, output);
 }

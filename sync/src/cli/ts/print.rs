@@ -3,9 +3,9 @@
 use catalog::problem::Problem;
 use serde_json::Value;
 
+use super::super::common::{id_of, read, say};
 use super::super::output::{Rows, safe, size, when};
 use super::super::{Called, Global, Output, connect};
-use super::{id_of, read, say};
 use crate::admin::Request;
 use crate::authoring::{
     Choices, Created, Differences, Exported, Imported, Linted, Planned, References, Shown, TsRequest,
@@ -38,12 +38,15 @@ pub fn types(output: &Output) {
 }
 
 /// What a task sequence can be made from.
-pub fn choices(body: &Value, output: &Output) {
+///
+/// # Errors
+/// `INTERNAL` where it cannot be read.
+pub fn choices(body: &Value, output: &Output) -> Result<(), Problem> {
+    let choices: Choices = connect::expected(body.clone())?;
     output.one(
         body,
         |_| String::new(),
         |output| {
-            let Ok(choices) = serde_json::from_value::<Choices>(body.clone()) else { return };
             let mut rows = Rows::new(&["ID", "KIND", "TITLE", "SIZE"]);
             for (kind, list) in [
                 ("feature-update", &choices.feature_updates),
@@ -59,6 +62,7 @@ pub fn choices(body: &Value, output: &Output) {
             choices.hidden.iter().for_each(|hidden| output.line(format!(" {}", safe(hidden))));
         },
     );
+    Ok(())
 }
 
 /// One task sequence: its document, or its tree.
@@ -104,9 +108,12 @@ fn findings(all: &[Finding], output: &Output) {
 }
 
 /// The answer to any other verb.
-pub fn answer(request: &TsRequest, body: &Value, output: &Output) {
+///
+/// # Errors
+/// `INTERNAL` where it cannot be read.
+pub fn answer(request: &TsRequest, body: &Value, output: &Output) -> Result<(), Problem> {
     match request {
-        TsRequest::List => list(body, output),
+        TsRequest::List => list(body, output)?,
         TsRequest::Replace { .. }
         | TsRequest::StepAdd { .. }
         | TsRequest::StepSet(_)
@@ -121,10 +128,15 @@ pub fn answer(request: &TsRequest, body: &Value, output: &Output) {
             }
         }),
     }
+    Ok(())
 }
 
-fn list(body: &Value, output: &Output) {
-    let all: Vec<Shown> = serde_json::from_value(body.clone()).unwrap_or_default();
+/// All task sequences.
+///
+/// # Errors
+/// `INTERNAL` where they cannot be read.
+pub fn list(body: &Value, output: &Output) -> Result<(), Problem> {
+    let all: Vec<Shown> = connect::expected(body.clone())?;
     let mut rows = Rows::new(&["ID", "NAME", "KIND", "STEPS", "CHANGED", "DEPLOYABLE"]);
     for shown in &all {
         let first = shown.findings.iter().find(|finding| finding.severity == Severity::Error);
@@ -145,6 +157,7 @@ fn list(body: &Value, output: &Output) {
     }
     let none = "no task sequences yet: spsync ts create NAME --upgrade --feature-update ID";
     output.list(body, &all, |shown| shown.id.to_string(), rows, none);
+    Ok(())
 }
 
 fn people(request: &TsRequest, body: &Value, output: &Output) -> bool {

@@ -8,6 +8,7 @@ use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 
 use super::{Device, Driven, LONGEST_GAP, Line};
+use crate::blocking::blocking;
 use crate::device::content::{self, Need, NotGot};
 use crate::device::executor::{Executor, Moment, Restarted, Stopped, Work};
 use crate::device::machine::{Act, Event, Failure, Found, Frame, Machine, Order, Outcome, Progress, Said};
@@ -281,8 +282,7 @@ impl<E: Executor> Device<E> {
             };
             mending.came_from(&got.gave);
             let (path, digest) = (got.path.clone(), got.content);
-            let checked = tokio::task::spawn_blocking(move || content::verify(&path, digest)).await;
-            let checked = checked.unwrap_or_else(|died| Err(Problem::of(Code::Internal, &died)));
+            let checked = blocking(move || content::verify(&path, digest)).await;
             let wrong = checked.as_ref().err().map(|problem| problem.to_string());
             let next = mending.on(checked, name);
             if let (Some(wrong), Some(client)) = (wrong, &self.client) {

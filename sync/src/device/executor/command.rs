@@ -24,10 +24,10 @@ use crate::device::plan::targeted;
 use crate::device::scripts::{self, Told};
 use crate::device::setup::{self, CommandLine, From, Places};
 use crate::device::variables::Masker;
-use crate::policy::fits::numbers;
 use crate::policy::{Application, ContentFile, Facts};
 use crate::sequence::Action;
 use crate::sequence::action::{RunCommand, UpgradeOs};
+use crate::sequence::choose::numbers;
 use crate::sequence::key::MASK;
 
 /// How long a detection may take.
@@ -223,11 +223,9 @@ pub fn shown(work: Work<'_>, folder: &str) -> Vec<String> {
     match work.action {
         Action::RunCommand(command) => vec![work.variables.masked(&command.command)],
         Action::InstallApplication(install) => {
-            let apps = &work.frame.assignment.references.applications;
-            let line = |id: &catalog::id::PackageId| {
-                apps.iter().find(|app| app.id == *id).map(|app| app.install.clone())
-            };
-            install.applications.iter().filter_map(line).collect()
+            let known = &work.frame.assignment.references;
+            let apps = install.applications.iter().filter_map(|id| known.application(id));
+            apps.map(|app| app.install.clone()).collect()
         }
         Action::InstallUpdates(install) => targeted(install.mode, work.frame)
             .install
@@ -249,8 +247,7 @@ pub fn shown(work: Work<'_>, folder: &str) -> Vec<String> {
                 from = match &upgrade.image {
                     None => From::FeatureUpdate,
                     Some(id) => {
-                        let images = &work.frame.assignment.references.images;
-                        let image = images.iter().find(|image| image.id == *id);
+                        let image = work.frame.assignment.references.image(id);
                         let edition = image.and_then(|image| image.edition(upgrade.edition_index));
                         let place = image
                             .and_then(|image| image.editions.iter().position(|one| Some(one) == edition));
@@ -331,9 +328,8 @@ impl Executor for Real {
             Action::RunCommand(command) => self.run_command(work, command).await,
             Action::UpgradeOs(upgrade) => self.upgrade(work, upgrade).await,
             Action::InstallApplication(install) => {
-                let id = install.applications.get(work.order.part);
-                let apps = &work.frame.assignment.references.applications;
-                match id.and_then(|id| apps.iter().find(|app| app.id == *id)) {
+                let known = &work.frame.assignment.references;
+                match install.applications.get(work.order.part).and_then(|id| known.application(id)) {
                     Some(app) => self.install(work, app).await,
                     None => Outcome::Failed(Failure {
                         code: Code::ApplicationNotFound,
@@ -375,13 +371,8 @@ impl Executor for Real {
             Told::RolledBack => return Ok(Found::RolledBack { exit: None }),
             Told::Nothing | Told::NeverBegan => {}
         }
-        let references = &work.frame.assignment.references;
-        let chosen = work.choice.and_then(|choice| choice.chosen);
-        let update = references.feature_updates.iter().find(|update| Some(update.id()) == chosen);
-        let image = references.images.iter().find(|image| Some(&image.id) == upgrade.image.as_ref());
-        let build = update.and_then(|update| update.facts.build).or(image
-            .and_then(|image| image.edition(upgrade.edition_index))
-            .and_then(|edition| edition.build));
+        let target = work.frame.assignment.references.target(upgrade, work.choice);
+        let build = target.and_then(|target| target.build);
         let now = numbers(&self.facts().version)[2];
         Ok(match build {
             Some((major, _)) if now >= major => Found::Upgraded,

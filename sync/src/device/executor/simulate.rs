@@ -19,7 +19,7 @@ use crate::device::judge::Probe;
 use crate::device::machine::{Found, Outcome};
 use crate::device::setup;
 use crate::device::updates::Scanned;
-use crate::policy::{ContentFile, DynamicUpdateSetting, Facts};
+use crate::policy::{ContentFile, DynamicUpdateSetting, Facts, Target};
 use crate::sequence::Action;
 use crate::sequence::action::{OsType, UpgradeOs};
 
@@ -157,9 +157,9 @@ impl Simulated {
     fn name(work: Work<'_>) -> String {
         let part = match work.action {
             Action::InstallApplication(install) => {
-                let id = install.applications.get(work.order.part);
-                let apps = &work.frame.assignment.references.applications;
-                id.and_then(|id| apps.iter().find(|app| app.id == *id)).map(|app| app.name.clone())
+                let known = &work.frame.assignment.references;
+                let app = install.applications.get(work.order.part).and_then(|id| known.application(id));
+                app.map(|app| app.name.clone())
             }
             Action::InstallUpdates(install) => {
                 let sorted = crate::device::plan::targeted(install.mode, work.frame);
@@ -202,17 +202,10 @@ impl Simulated {
 
 /// What an upgrade makes of a device: family, version, release.
 fn target(upgrade: &UpgradeOs, work: Work<'_>) -> (Option<OsType>, Option<String>, Option<String>) {
-    let references = &work.frame.assignment.references;
-    let version = |build: Option<(u32, u32)>| build.map(|(major, minor)| format!("10.0.{major}.{minor}"));
-    let chosen = work.choice.and_then(|choice| choice.chosen);
-    if let Some(update) = references.feature_updates.iter().find(|update| Some(update.id()) == chosen) {
-        return (Some(update.facts.os_type), version(update.facts.build), update.release.clone());
-    }
-    let image = references.images.iter().find(|image| Some(&image.id) == upgrade.image.as_ref());
-    match image {
-        Some(image) => {
-            let build = image.edition(upgrade.edition_index).and_then(|edition| edition.build);
-            (Some(image.os_type), version(build), None)
+    match work.frame.assignment.references.target(upgrade, work.choice) {
+        Some(Target { os_type, build, release }) => {
+            let version = build.map(|(major, minor)| format!("10.0.{major}.{minor}"));
+            (Some(os_type), version, release.map(str::to_owned))
         }
         None => (None, None, None),
     }

@@ -152,9 +152,8 @@ impl Machine<'_> {
                 Err(why) => fails(why, format!("Setup ended with {}", setup::shown(code))),
             },
             Action::InstallApplication(install) => {
-                let id = install.applications.get(part);
-                let known = &self.frame.assignment.references.applications;
-                let app = id.and_then(|id| known.iter().find(|app| app.id == *id));
+                let known = &self.frame.assignment.references;
+                let app = install.applications.get(part).and_then(|id| known.application(id));
                 let (name, accepted) = app.map_or(("application", &[0][..]), |app| {
                     (app.name.as_str(), app.success_codes.as_slice())
                 });
@@ -187,12 +186,9 @@ impl Machine<'_> {
     }
 
     fn is_server(&self, upgrade: &UpgradeOs) -> bool {
-        let references = &self.frame.assignment.references;
         let number = self.node().map_or(0, |node| node.number);
-        let chosen = self.progress.choice(number).and_then(|choice| choice.chosen);
-        let update = references.feature_updates.iter().find(|update| Some(update.id()) == chosen);
-        let image = references.images.iter().find(|image| Some(&image.id) == upgrade.image.as_ref());
-        update.map(|update| update.facts.os_type).or(image.map(|image| image.os_type)) == Some(OsType::Server)
+        let target = self.frame.assignment.references.target(upgrade, self.progress.choice(number));
+        target.is_some_and(|target| target.os_type == OsType::Server)
     }
 
     /// The step at the cursor is finished. It never begins again in this run.

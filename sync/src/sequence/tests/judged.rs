@@ -5,7 +5,7 @@ use catalog::id::{PackageId, UpdateId};
 use catalog::problem::Code;
 
 use crate::sequence::action::*;
-use crate::sequence::choose::{self, Candidate, Device};
+use crate::sequence::choose::{self, Candidate, Device, numbers};
 use crate::sequence::lint::{self, AppFacts, ImageFacts, Severity, Surroundings, UpdateFacts};
 use crate::sequence::release::Release;
 use crate::sequence::template::{self, Upgrade};
@@ -308,6 +308,36 @@ fn candidate(number: u128) -> Candidate {
         superseded_by: Vec::new(),
         undeployable: None,
     }
+}
+
+#[test]
+fn versions_are_compared_as_numbers() {
+    assert!(numbers("10.0.9") < numbers("10.0.10"));
+    assert_eq!(numbers("6.1"), numbers("6.1.0.0"));
+    assert_eq!(numbers("x.1.2.3.4"), [0, 1, 2, 3]);
+}
+
+/// As `policy/fits.rs` has it for images.
+#[test]
+fn what_a_device_has_not_said_keeps_no_feature_update_from_it() {
+    let pc = device(OsType::Client, "10.0.22631");
+    let (german, enterprise) = (Candidate { language: "de-de".to_owned(), ..candidate(1) }, candidate(2));
+    for silent in [
+        Device { edition: String::new(), ..pc.clone() },
+        Device { architecture: String::new(), ..pc.clone() },
+        Device { language: String::new(), ..pc.clone() },
+    ] {
+        assert_eq!(choose::why_not(&enterprise, &silent), None, "{silent:?}");
+    }
+    let nothing_said =
+        Device { edition: String::new(), architecture: String::new(), language: String::new(), ..pc.clone() };
+    let choice = choose::first_applicable(&[german, enterprise.clone()], &nothing_said, &[]);
+    assert_eq!(choice.chosen, Some(update(1)), "the order of the step decides");
+    // From an unknown Windows nothing leads anywhere, and an enablement package depends on the release.
+    let unknown = Device { version: String::new(), ..pc.clone() };
+    assert_eq!(choose::why_not(&enterprise, &unknown).map(|(why, _)| why), Some(choose::Why::Path));
+    let switch = Candidate { shape: Shape::Enablement, bases: vec!["24H2".to_owned()], ..candidate(3) };
+    assert_eq!(choose::why_not(&switch, &pc).map(|(why, _)| why), Some(choose::Why::Release));
 }
 
 /// Mission row M36.

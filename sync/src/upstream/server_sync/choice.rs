@@ -9,7 +9,8 @@ use schema::metadata::Category;
 use schema::servers::ListFilter;
 
 use super::step::Chosen;
-use crate::select::{ALL, CLASSIFICATIONS, Selection, nearest};
+use crate::find::nearest;
+use crate::select::{ALL, CLASSIFICATIONS, Selection};
 
 /// Products that stand beside another one of which people mean both: Windows 10 changed its product in 2019.
 const ALSO: [(&str, &str); 1] = [("windows 10", "windows 10, version 1903 and later")];

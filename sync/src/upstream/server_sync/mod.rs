@@ -36,7 +36,6 @@ pub use step::{Answer, Arrived, Batch, Chosen, Count, Document, Event, Hope, Kno
 use crate::clock;
 use crate::config::Settings;
 use crate::select::Selection;
-use crate::site::problem;
 
 /// Revisions of the report that are named one by one.
 const NAMED: usize = 50;
@@ -148,7 +147,7 @@ pub async fn synchronise(
         ended
     };
     let name = server.name.clone();
-    let set_aside = store.read(move |r| r.server_quarantined(&name)).await.map_err(problem)?;
+    let set_aside = store.read(move |r| r.server_quarantined(&name)).await?;
     let (found, lost): (Vec<_>, Vec<_>) = set_aside.into_iter().partition(|one| one.id.number.0 != 0);
     (outcome.quarantined, outcome.missing) = (found.len() as u64, lost.len() as u64);
     outcome.set_aside = found.into_iter().take(NAMED).collect();
@@ -168,8 +167,7 @@ async fn known(store: &Store, server: &Server) -> Result<Known, Problem> {
             known.quarantined = r.server_quarantined(&name)?.into_iter().map(|one| one.id).collect();
             Ok(known)
         })
-        .await
-        .map_err(problem)?;
+        .await?;
     // Only so many are tried again in one run; each run begins elsewhere.
     if !known.quarantined.is_empty() {
         let elsewhere = clock::now().as_second().unsigned_abs() % known.quarantined.len() as u64;
@@ -223,21 +221,21 @@ impl Exchange<'_> {
                     let (name, endpoint) = (self.server.name.clone(), self.server.root.to_string());
                     let begin =
                         self.store.write(move |w| w.begin_pass(&name, scope, &endpoint, &ends, &revisions));
-                    Event::Begun(begin.await.map_err(problem)?)
+                    Event::Begun(begin.await?)
                 }
                 Step::End(scope) => {
                     let name = self.server.name.clone();
-                    self.store.write(move |w| w.end_pass(&name, scope)).await.map_err(problem)?;
+                    self.store.write(move |w| w.end_pass(&name, scope)).await?;
                     Event::Ended
                 }
                 Step::Choose => Event::Chosen(self.choose().await?),
                 Step::Depend => {
                     let name = self.server.name.clone();
-                    Event::Missing(self.store.read(move |r| r.unresolved(&name)).await.map_err(problem)?)
+                    Event::Missing(self.store.read(move |r| r.unresolved(&name)).await?)
                 }
                 Step::Forget => {
                     let name = self.server.name.clone();
-                    self.store.write(move |w| w.forget_anchors(&name)).await.map_err(problem)?;
+                    self.store.write(move |w| w.forget_anchors(&name)).await?;
                     Event::Forgotten
                 }
                 Step::Done => return Ok(()),
@@ -296,7 +294,7 @@ impl Exchange<'_> {
                 Ok(Some(Event::Answered { ticket, answer, server_time }))
             }
             Happened::Recorded(recorded) => {
-                let Recorded { scope, new, revised } = recorded.map_err(problem)?;
+                let Recorded { scope, new, revised } = recorded?;
                 let brought = match scope {
                     Scope::Categories => &mut self.outcome.categories,
                     Scope::Updates => &mut self.outcome.updates,
@@ -310,7 +308,7 @@ impl Exchange<'_> {
 
     async fn choose(&mut self) -> Result<Chosen, Problem> {
         let read = self.store.read(|r| Ok((r.categories()?, r.category_parents()?)));
-        let (categories, parents) = read.await.map_err(problem)?;
+        let (categories, parents) = read.await?;
         let Choice { chosen, notes } = choose(&self.selection, &categories, &parents);
         self.outcome.notes.extend(notes);
         Ok(chosen)

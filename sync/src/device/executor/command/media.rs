@@ -92,11 +92,10 @@ impl Real {
             })?;
             return Ok((vec![found.index], From::FeatureUpdate));
         }
-        let known = work.frame.assignment.references.images.iter();
-        let known = known.filter(|image| Some(&image.id) == upgrade.image.as_ref());
+        let known = upgrade.image.as_ref().and_then(|id| work.frame.assignment.references.image(id));
         let wanted = upgrade
             .edition_index
-            .or(known.flat_map(|image| image.edition(None)).map(|edition| edition.index).next())
+            .or(known.and_then(|image| image.edition(None)).map(|edition| edition.index))
             .or(editions.first().map(|image| image.index));
         let place = editions.iter().position(|image| Some(image.index) == wanted).ok_or_else(|| Failure {
             code: Code::EditionIndexInvalid,
@@ -133,22 +132,15 @@ impl Real {
 /// The image among the files of what an upgrade takes.
 pub(super) fn image_file<'a>(work: Work<'a>, upgrade: &UpgradeOs) -> Result<&'a ContentFile, Failure> {
     let references = &work.frame.assignment.references;
-    let chosen = work.choice.and_then(|choice| choice.chosen);
     let nothing = || Failure {
         code: Code::NoFeatureUpdateApplies,
         exit: Some(0xC190_0200),
         details: work.choice.map(crate::device::evaluate::reasons).unwrap_or_default(),
     };
     if let Some(id) = &upgrade.image {
-        return references
-            .images
-            .iter()
-            .find(|image| image.id == *id)
-            .map(|image| &image.file)
-            .ok_or_else(nothing);
+        return references.image(id).map(|image| &image.file).ok_or_else(nothing);
     }
-    let update =
-        references.feature_updates.iter().find(|update| Some(update.id()) == chosen).ok_or_else(nothing)?;
+    let update = references.chosen(work.choice).ok_or_else(nothing)?;
     let esd = |file: &&ContentFile| {
         let name = file.name.as_str().to_ascii_lowercase();
         name.ends_with(".esd") || name.ends_with(".wim")

@@ -1,13 +1,13 @@
-//! Getting a key for a one-time token, as a point or as a device.
+//! Getting a key for a one-time token, as a point or as a device; and which installation it is that gets it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use catalog::problem::{Code, Problem};
 use url::Url;
 use uuid::Uuid;
 
 use super::call;
-use crate::keys::Secret;
+use crate::keys::{Secret, write_private};
 use crate::points::wire::{Enrolled, Enrolment};
 
 /// Who enrols where.
@@ -43,17 +43,27 @@ pub async fn with_token(place: &Place, token: &Secret) -> Result<Enrolled, Probl
         instance: place.instance,
     };
     let web = call::web(&place.site, place.ca_file.clone(), None)?;
-    let (status, body) = call::post(&web, &call::join(&place.site, "enrol")?, &asked).await?;
-    if status != 200 {
-        return Err(call::refusal(&place.site.origin().ascii_serialization(), status, &body));
-    }
-    let enrolled: Enrolled =
-        serde_json::from_slice(&body).map_err(|error| Problem::of(Code::SiteAnswerInvalid, &error))?;
+    let enrolled: Enrolled = call::tell(&web, &call::join(&place.site, "enrol")?, &asked).await?;
     std::fs::rename(&coming, &place.key_file).map_err(|error| {
         let message = format!("`{}` cannot be written", place.key_file.display());
         Problem::new(Code::DataDirNotWritable, message).because_of(Some(&error))
     })?;
     Ok(enrolled)
+}
+
+/// The name of this installation: two with one key are told apart by it.
+///
+/// # Errors
+/// `CONFIG_INVALID` where the file holds something else, `DATA_DIR_NOT_WRITABLE`.
+pub fn instance(path: &Path) -> Result<Uuid, Problem> {
+    if let Ok(text) = std::fs::read_to_string(path) {
+        return text.trim().parse().map_err(|_| {
+            Problem::new(Code::ConfigInvalid, format!("`{}` holds no id of an installation", path.display()))
+        });
+    }
+    let instance = Uuid::new_v4();
+    write_private(path, format!("{instance}\n").as_bytes())?;
+    Ok(instance)
 }
 
 #[cfg(test)]

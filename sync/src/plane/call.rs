@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use catalog::problem::{Code, Coded as _, Problem};
+use catalog::problem::{Code, Problem};
 use dp::client::is_unread;
 use dp::transfer::web::{Bearer, Exchange, Proxy, Web, WebPolicy, as_folder};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::config::Settings;
@@ -78,21 +79,70 @@ pub fn web_with_key(
 ///
 /// # Errors
 /// Those of [`web_with_key`], and of the file of the key.
-pub(super) fn web_of_point(settings: &Settings, base: &Url) -> Result<Arc<Web>, Problem> {
+pub(crate) fn web_of_point(settings: &Settings, base: &Url) -> Result<Arc<Web>, Problem> {
     let key = Secret::of_file(&settings.point_key_file())?;
     web_with_key(base, settings.dp.ca_file(), &key, settings.dp.allow_plain_key)
 }
 
+/// Connections to another point, which is asked for what it has: it is not to ask on for our sake.
+///
+/// # Errors
+/// Those of reading the certificates.
+pub(crate) fn web_of_another_point(base: &Url, ca_file: Option<PathBuf>) -> Result<Arc<Web>, Problem> {
+    made(WebPolicy { only_if_cached: true, ..policy(base, ca_file, None) })
+}
+
 fn connections(base: &Url, ca_file: Option<PathBuf>, key: Option<&Secret>) -> Result<Arc<Web>, Problem> {
-    let policy = WebPolicy {
+    made(policy(base, ca_file, key))
+}
+
+fn made(policy: WebPolicy) -> Result<Arc<Web>, Problem> {
+    Ok(Arc::new(Web::new(policy)?))
+}
+
+fn policy(base: &Url, ca_file: Option<PathBuf>, key: Option<&Secret>) -> WebPolicy {
+    WebPolicy {
         trusted_hosts: HashSet::from_iter(base.host_str().map(str::to_owned)),
         redirect_hosts: Some(Vec::new()),
         extra_ca_file: ca_file,
         bearer: key.and_then(|key| Bearer::new(base.clone(), &key.reveal())),
         proxy: Proxy::None,
         ..WebPolicy::default()
-    };
-    Web::new(policy).map(Arc::new).map_err(crate::site::problem)
+    }
+}
+
+/// Asks for what is at `url`; `None` where the site has nothing of the kind.
+///
+/// # Errors
+/// Those of the network, what the site refuses, `SITE_ANSWER_INVALID`.
+pub async fn ask<T: DeserializeOwned>(
+    web: &Web,
+    url: &Url,
+    deadline: Duration,
+    cap_bytes: u64,
+) -> Result<Option<T>, Problem> {
+    let exchange = Exchange { body: None, known: None, once: None, deadline, cap_bytes };
+    let (reply, _) = web.exchange(url, exchange).await?;
+    match reply.status {
+        404 => Ok(None),
+        status => said(url, status, &reply.body).map(Some),
+    }
+}
+
+/// Tells the site something; what it says to that.
+///
+/// # Errors
+/// Those of [`ask`].
+pub async fn tell<T: DeserializeOwned>(web: &Web, url: &Url, body: &impl Serialize) -> Result<T, Problem> {
+    let (status, body) = post(web, url, body).await?;
+    said(url, status, &body)
+}
+
+fn said<T: DeserializeOwned>(url: &Url, status: u16, body: &[u8]) -> Result<T, Problem> {
+    if status != 200 {
+        return Err(refusal(&url.origin().ascii_serialization(), status, body));
+    }
+    serde_json::from_slice(body).map_err(|error| Problem::of(Code::SiteAnswerInvalid, &error))
 }
 
 /// Sends JSON; the status and the body of the answer.
@@ -103,7 +153,7 @@ pub async fn post(web: &Web, url: &Url, body: &impl Serialize) -> Result<(u16, B
     let body: Bytes = serde_json::to_vec(body).map_err(|error| Problem::of(Code::Internal, &error))?.into();
     let deadline = Duration::from_secs(20);
     let exchange = Exchange { body: Some(&body), known: None, once: None, deadline, cap_bytes: 1 << 20 };
-    let (reply, _) = web.exchange(url, exchange).await.map_err(|fault| fault.problem())?;
+    let (reply, _) = web.exchange(url, exchange).await?;
     Ok((reply.status, reply.body))
 }
 
@@ -118,6 +168,18 @@ pub fn refusal(site: &str, status: u16, body: &[u8]) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_site_says_is_an_answer_its_own_refusal_or_nothing_that_is_understood() {
+        let url = Url::parse("https://site01:8531/point/offer").unwrap();
+        let code =
+            |status, body: &str| said::<u32>(&url, status, body.as_bytes()).map_err(|problem| problem.code);
+        let refused = serde_json::to_string(&Problem::new(Code::KeyRevoked, "taken back")).unwrap();
+        assert_eq!(code(200, "7"), Ok(7));
+        assert_eq!(code(200, "x"), Err(Code::SiteAnswerInvalid));
+        assert_eq!(code(403, &refused), Err(Code::KeyRevoked));
+        assert_eq!(code(502, "<html>"), Err(Code::SiteAnswerInvalid));
+    }
 
     #[test]
     fn tokens_and_keys_are_sent_where_nobody_on_the_way_reads_them() {
