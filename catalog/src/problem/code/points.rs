@@ -86,7 +86,7 @@ macro_rules! points {
         "too many keys or tokens of this address were wrong",
         "somebody is guessing, or a machine has an old key",
         "spsync key list",
-        "wait a minute; mend the key first";
+        "mend the key: a good one is taken at once, a token after a minute";
     NotOnAPoint "NOT_ON_A_POINT" Refused 409 None,
         "this machine is a distribution point, and its site decides",
         "[dp] role is standard or pull",
