@@ -319,7 +319,7 @@ async fn fetch_by(
             have = *kept;
             let reached = sources.iter().map(|one| (Some(&one.at), one.bytes, one.unreachable));
             remember_reached(&settings.dir, reached);
-            site.report(content, sources.iter().map(|one| (one.kind, &one.at, one.faults.last()))).await;
+            site.report(content, sources.iter().map(|one| (one.kind, &one.at, one.proven()))).await;
             let gave: u64 = sources.iter().map(|one| one.bytes).sum();
             resumed_from.get_or_insert(kept.saturating_sub(gave));
             before.extend(sources.iter().filter(|one| one.bytes > 0).map(|one| Served {
@@ -333,7 +333,7 @@ async fn fetch_by(
                 unreachable: None,
             }));
         }
-        if anew.is_some() && fallback::may_be_mended(&error) {
+        if anew.is_some() && matches!(error, FetchError::Left { .. }) {
             info!("the site names better places for {content}; {have} bytes are here");
             continue;
         }

@@ -1,6 +1,7 @@
 //! While a content is fetched its site goes on knowing more: a point was given it, a peer has it now, the one that gives was
 //! revoked, a boundary was moved. So the site is asked again, and a transfer goes on elsewhere where that is better.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ pub(super) struct Asked {
     name: String,
     /// It is waited for.
     waits: bool,
+    /// Everybody who was: who is not asked any more had reasons, or the transfer goes back by itself.
+    tried: BTreeSet<String>,
 }
 
 /// Takes down what a transfer does.
@@ -29,7 +32,8 @@ pub(super) fn note(asked: &Mutex<Asked>, doing: &Doing) {
     };
     let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
     if asked.waits != waits || asked.name != *name {
-        *asked = Asked { name: name.clone(), waits };
+        (asked.name, asked.waits) = (name.clone(), waits);
+        asked.tried.insert(name.clone());
     }
 }
 
@@ -68,12 +72,14 @@ fn trusted_for(answer: &LocationsAnswer) -> Duration {
     Duration::from_secs(answer.expires_in_seconds.into()).clamp(SHORTEST_PAUSE, LONGEST_TRUST)
 }
 
-/// Whether it is better to begin again with `new` than to go on with who is asked: that one is not named any more, or the best
-/// are of another sort; or it is waited for, and there is somebody who was not known.
+/// Whether it is better to begin again with `new` than to go on with who is asked: that one is not named any more, or the best of
+/// those that were not tried are of another sort; or it is waited for, and there is somebody who was not known. What begins again
+/// forgets who failed, and a source without ranges sends all once more: for those who were tried it never does.
 fn is_worth_leaving(old: &[Location], asked: &Asked, new: &[Location]) -> bool {
     let is_place = |one: &&Location| one.name == asked.name;
     // This machine itself may be asked, or nobody yet.
-    let (Some(first), Some(_)) = (new.first(), old.iter().find(is_place)) else { return false };
+    let best = new.iter().find(|one| is_place(one) || !asked.tried.contains(&one.name));
+    let (Some(first), Some(_)) = (best, old.iter().find(is_place)) else { return false };
     let known = |one: &Location| old.iter().any(|place| (place.kind, &place.name) == (one.kind, &one.name));
     let better = new.iter().find(is_place).is_none_or(|one| (one.kind, &one.why) != (first.kind, &first.why));
     better || (asked.waits && !new.iter().all(known))
@@ -124,9 +130,24 @@ mod tests {
             ("install.esd", false, "paris:group", false), // this machine itself
             ("", false, "paris:group", false),
         ] {
-            let asked = Asked { name: asked.to_owned(), waits };
+            let asked = Asked { name: asked.to_owned(), waits, ..Asked::default() };
             let found = is_worth_leaving(&places(before), &asked, &places(after));
             assert_eq!(found, expected, "{asked:?}: {after}");
+        }
+        // Whoever was tried is gone back to by the transfer itself, or has failed.
+        for (after, expected) in [
+            (before, false),
+            ("desk9:subnet lyon:group cloud:upstream", true),
+            ("desk1:subnet paris:group cloud:upstream", true),
+            ("desk1:subnet desk2:subnet", false),
+            ("paris:group", true), // the cloud is not named any more
+        ] {
+            let asked = Mutex::new(Asked::default());
+            for source in ["desk1", "desk2", "lyon", "rome", "cloud"] {
+                note(&asked, &Doing::Asking { source: source.to_owned() });
+            }
+            let asked = asked.into_inner().unwrap();
+            assert_eq!(is_worth_leaving(&places(before), &asked, &places(after)), expected, "{after}");
         }
     }
 

@@ -369,6 +369,7 @@ impl Machine {
                 source.out = true;
             }
             source.suspect = true;
+            source.report.shared = source.report.bytes != self.have;
             source.report.faults.push(Fault::Digest(mismatch));
         }
         if let Some(earlier) = &mut self.earlier {
@@ -407,7 +408,9 @@ impl Machine {
         for number in &liars {
             let source = &mut self.sources[*number];
             source.shared_lies += 1;
-            source.out |= (all_sent && liars.len() == 1) || source.shared_lies >= MOST_SHARED_LIES;
+            let is_certain = all_sent && liars.len() == 1;
+            source.out |= is_certain || source.shared_lies >= MOST_SHARED_LIES;
+            source.report.shared = !is_certain;
             source.report.faults.push(fault.clone());
             self.latest_fault = Some((*number, fault.clone()));
         }
@@ -458,6 +461,7 @@ impl Machine {
             source.not_before = source.not_before.max(now + *wish);
             source.asked_for_pause = true;
         }
+        source.report.shared = false;
         source.report.faults.push(fault.clone());
         self.latest_fault = Some((self.current, fault));
     }

@@ -27,7 +27,7 @@ pub struct Served {
     /// Its address.
     #[serde(skip)]
     pub at: Option<At>,
-    /// The code of its last fault.
+    /// The code of its last fault, where that was surely its own.
     #[serde(skip)]
     pub fault: Option<Code>,
     /// For how long it could not be reached, where that was so when it was asked last.
@@ -48,8 +48,17 @@ pub struct SourceFailure {
     pub bytes: u64,
     /// In the order of their occurrence; empty if there was no time to ask it.
     pub faults: Vec<Fault>,
+    /// The last of them may have been another's, whose bytes stood beside its own.
+    pub shared: bool,
     /// For how long it could not be reached, where that was so when it was asked last.
     pub unreachable: Option<Duration>,
+}
+
+impl SourceFailure {
+    /// What it did wrong last, where it was surely its own doing: others may be told of it.
+    pub fn proven(&self) -> Option<&Fault> {
+        self.faults.last().filter(|_| !self.shared)
+    }
 }
 
 impl fmt::Display for SourceFailure {
@@ -153,7 +162,7 @@ pub(super) fn served(sources: &[Source], machine: Machine, end: Duration) -> Vec
         name: source.name.clone(),
         bytes: report.bytes,
         at: Some(source.at.clone()),
-        fault: report.faults.last().map(Coded::code),
+        fault: report.faults.last().filter(|_| !report.shared).map(Coded::code),
         unreachable: away_for(&report, end),
         outcome: match report.faults.last() {
             None => "verified".to_owned(),
@@ -181,6 +190,7 @@ fn failures(job: &Job, machine: Machine, end: Duration) -> Vec<SourceFailure> {
         at: source.at.clone(),
         bytes: report.bytes,
         unreachable: away_for(&report, end),
+        shared: report.shared,
         faults: report.faults,
     });
     sources.collect()

@@ -150,6 +150,7 @@ mod tests {
                     at,
                     bytes: 0,
                     faults,
+                    shared: false,
                     unreachable: None,
                 }
             });

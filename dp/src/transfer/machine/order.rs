@@ -66,12 +66,14 @@ impl Machine {
         let Some(mut next) = best else { return Step::GiveUp };
         let source = &self.sources[next];
         let hoped = rank(next) == 0;
-        if !pause_of(next).is_zero() && (!hoped || source.is_away() || !source.wish(now).is_zero()) {
-            // Nobody is waited for longer than for another that is as good.
+        let impatient = !hoped || source.is_away() || !source.wish(now).is_zero();
+        if !pause_of(next).is_zero() && (impatient || source.far) {
+            // Nobody is waited for longer than for another that is as good, and a far one not beside a nearer one.
             let is_last = source.is_last_resort();
             let as_good = usable().filter(|number| {
                 let source = &self.sources[*number];
-                source.is_last_resort() == is_last && (!hoped || !source.far || rank(*number) == 0)
+                let is_good = if impatient { !hoped || rank(*number) == 0 } else { *number == next };
+                source.is_last_resort() == is_last && (is_good || !source.far)
             });
             let soonest = as_good.min_by_key(|number| (pause_of(*number), *number != next, *number));
             next = soonest.unwrap_or(next);

@@ -154,6 +154,8 @@ pub struct Report {
     pub bytes: u64,
     /// Everything it did wrong, in order.
     pub faults: Vec<Fault>,
+    /// What it did wrong last may have been done by another, whose bytes stood beside its own.
+    pub shared: bool,
     /// Since when it could not be reached, where that is so.
     pub unreachable: Option<Duration>,
 }

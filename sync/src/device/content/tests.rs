@@ -135,6 +135,7 @@ fn nobody_is_nobody_and_wrong_bytes_are_wrong_bytes() {
             at,
             bytes: 0,
             faults: vec![fault],
+            shared: false,
             unreachable: None,
         };
         let file = "x.esd".parse().expect("a name");

@@ -223,6 +223,14 @@ fn a_point_that_begins_anew_takes_nothing_from_the_cloud() {
     );
 }
 
+#[test]
+fn nobody_waits_for_a_far_one_while_a_nearer_one_is_ready() {
+    let mut machine = Machine::new(wanted(&truth(10)), 2, PATIENCE, 7);
+    machine.is_far(0);
+    let failed = Event::Failed(Fault::Failed("status 500".to_owned()));
+    play_at(&mut machine, vec![(0, started(0), "ask 0 from 0"), (0, failed, "ask 1 from 0")]);
+}
+
 /// No far source is asked while a nearer one is ready or hoped for, and nobody waits for one that is away while one that did
 /// nothing wrong is ready.
 pub(super) fn assert_own_network_first(machine: &Machine, step: &Step, now: Duration) {
