@@ -106,11 +106,11 @@ impl Reader<'_> {
         const SQL: &str = "
             SELECT sha256, sha1, size, min(file_name) AS file_name,
                    NOT EXISTS (SELECT 1 FROM package_file JOIN file USING (file_id) JOIN package USING (package_id)
-                                WHERE file.content = sha256 AND access = 'public')
+                                WHERE file.content = deployed_content.sha256 AND access = 'public')
                AND NOT EXISTS (SELECT 1 FROM distributed_file AS f JOIN package USING (package_id)
-                                WHERE f.content = sha256 AND access = 'public')
+                                WHERE f.content = deployed_content.sha256 AND access = 'public')
                AND NOT EXISTS (SELECT 1 FROM leaving_file AS l JOIN package USING (package_id)
-                                WHERE l.content = sha256 AND access = 'public') AS private
+                                WHERE l.content = deployed_content.sha256 AND access = 'public') AS private
               FROM deployed_content GROUP BY 1";
         self.all(SQL, [], |row| {
             Ok(DeployedContent {
