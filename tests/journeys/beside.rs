@@ -113,8 +113,9 @@ async fn only_updates_of_its_collections_are_installed_and_only_in_a_window() {
     let short: String = title.chars().take(40).collect();
     assert_eq!(details, format!("installed: {short}; skipped: none"));
 
-    // Once the library has its files, devices are told of them and find them at the site's own point; nobody else does.
-    site.ok(&["package", "create", "p"]).await;
+    // Once the library has its files, devices are told of them and find them at the site's own point; nobody else does, unless a
+    // package has them for everybody.
+    site.ok(&["package", "create", "p", "--private"]).await;
     site.ok(&["package", "add", "p", &ten]).await;
     site.ok(&["package", "download", "p"]).await;
     let told = policy(&site, &one).await;
@@ -124,6 +125,8 @@ async fn only_updates_of_its_collections_are_installed_and_only_in_a_window() {
         asked.send().await.expect("it answers").status().as_u16()
     };
     assert_eq!((get(&one).await, get("spsync_nobody").await), (200, 404), "{told}");
+    site.ok(&["package", "set", "p", "access=public"]).await;
+    assert_eq!((get(&one).await, get("spsync_nobody").await), (200, 200));
     let located = site.ok(&["content", "locate", "--ip", "127.0.0.1", &file]).await;
     let found = |one: &Value| one["name"] == "site" && one["verdict"] == "in";
     assert!(located["candidates"].as_array().unwrap().iter().any(found), "{located}");
