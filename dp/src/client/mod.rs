@@ -333,7 +333,7 @@ async fn fetch_by(
                 unreachable: None,
             }));
         }
-        if anew.is_some() && matches!(error, FetchError::Left { .. }) {
+        if anew.is_some() && fallback::may_be_mended(&error) {
             info!("the site names better places for {content}; {have} bytes are here");
             continue;
         }

@@ -355,7 +355,7 @@ impl Machine {
         if source.no_ranges {
             return self.fall_back(now, fault);
         }
-        source.no_ranges = true;
+        (source.no_ranges, source.report.unreachable, source.report.shared) = (true, None, false);
         source.report.faults.push(fault.clone());
         self.latest_fault = Some((self.current, fault));
         self.fruitless += 1;
@@ -452,12 +452,10 @@ impl Machine {
         source.out = fault.is_lasting() || no_more;
         source.report.unreachable = matches!(fault, Fault::Unreachable(_))
             .then(|| source.report.unreachable.map_or(now, |since| since.min(now)));
-        if let Fault::Busy { retry_after: Some(wish), .. } = &fault {
-            source.out |= *wish > patience.longest_retry_after;
-        }
         self.pause_after_fault(self.current, now);
         let source = &mut self.sources[self.current];
         if let Fault::Busy { retry_after: Some(wish), .. } = &fault {
+            source.out |= *wish > self.patience.longest_retry_after;
             source.not_before = source.not_before.max(now + *wish);
             source.asked_for_pause = true;
         }

@@ -221,7 +221,8 @@ async fn enough_space(site: &Arc<Site>, settings: &Settings, files: &[PackageFil
     let wanted: Vec<_> = files.iter().filter_map(|file| Wanted::new(file.size, file.digests)).collect();
     // What has arrived of other files helps none of these.
     let (arrived, free) = in_library(site, move |library| {
-        Ok((wanted.iter().map(|wanted| library.arrived(wanted)).sum::<u64>(), library.free_for(missing)?))
+        let arrived = wanted.iter().map(|wanted| library.arrived(wanted)).sum::<u64>();
+        Ok((arrived, library.free_for(missing.saturating_sub(arrived))?))
     })
     .await?;
     let needed = missing.saturating_sub(arrived);

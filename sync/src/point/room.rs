@@ -12,7 +12,7 @@ use super::unnamed::{self, Room};
 use crate::blocking::blocking;
 use crate::packages::content::take_away;
 use crate::points::wire::{Assigned, AssignedFile, Assignment};
-use crate::site::{Site, problem};
+use crate::site::Site;
 
 /// Takes away what no package of the assignment has, and what its site has said is to go.
 pub(super) async fn drop_the_rest(site: &Arc<Site>, assignment: &Assignment) -> Result<(), Problem> {
@@ -52,22 +52,23 @@ pub(super) async fn enough_space(
     let (library, files) = (site.library.clone(), missing.to_vec());
     // What has arrived of other files helps none of these.
     let look = move || -> Result<_, LibraryError> {
-        Ok((
-            files.iter().map(|file| library.arrived(&file.wanted())).sum::<u64>(),
-            library.free_for(lacking)?,
-        ))
+        let arrived = files.iter().map(|file| library.arrived(&file.wanted())).sum::<u64>();
+        Ok((arrived, library.free_for(lacking.saturating_sub(arrived))?))
     };
-    let (arrived, free) = blocking(move || look().map_err(problem)).await?;
+    let (arrived, free) = blocking(move || Ok(look()?)).await?;
     let kept = site.settings().download.min_free;
-    let (needed, mut free) = (lacking.saturating_sub(arrived), free.saturating_sub(kept));
-    if lacking > 0 && needed > free {
-        free += unnamed::let_go(site, Room::For(needed - free)).await?;
+    let (needed, mut free) = (lacking.saturating_sub(arrived), free);
+    // As the library reckons: where others have taken what stays free, that is lacking too.
+    let short = |free: u64| if needed > 0 { needed.saturating_add(kept).saturating_sub(free) } else { 0 };
+    if short(free) > 0 {
+        free += unnamed::let_go(site, Room::For(short(free))).await?;
     }
-    if lacking > 0 && needed > free {
+    if short(free) > 0 {
         let message = format!(
-            "package {} needs {needed} bytes, and {free} are free beside the {kept} of [download] min_free: short by {}",
+            "package {} needs {needed} bytes, and {} are free beside the {kept} of [download] min_free: short by {}",
             package.package,
-            needed - free
+            free.saturating_sub(kept),
+            short(free)
         );
         return Err(Problem::new(Code::DpDiskFull, message).keeping("nothing was fetched"));
     }

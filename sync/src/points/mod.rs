@@ -396,9 +396,8 @@ async fn tick(site: &Arc<Site>, levels: &mut Vec<(i64, grid::Level)>) -> Result<
     let (now, settings) = (clock::now(), site.settings());
     let latest = job::latest(&settings.dp.retry, now);
     let (due, points) = site.read(move |r| Ok((r.retries_due(now, latest)?, r.point_settings()?))).await?;
-    let before = std::mem::take(levels);
-    *levels = points.iter().map(|point| (point.id, assign::level(point, &settings, now))).collect();
-    let mut changed = !before.is_empty() && before != *levels;
+    let next: Vec<_> = points.iter().map(|point| (point.id, assign::level(point, &settings, now))).collect();
+    let mut changed = !levels.is_empty() && *levels != next;
     if changed {
         // Clients are sent to a point for what it lacks only while it may fetch it.
         site.refresh_locations().await?;
@@ -409,9 +408,9 @@ async fn tick(site: &Arc<Site>, levels: &mut Vec<(i64, grid::Level)>) -> Result<
             for placed in &due {
                 let order = w.next_order()?;
                 // Due or not is all that there is to it; nothing is refused.
-                if let Ok(Some(next)) = job::on(placed, job::Event::RetryDue, order, &retry, now) {
-                    info!("package {} is sent to {} again", next.package, next.point);
-                    w.put_placement(&next)?;
+                if let Ok(Some(sent)) = job::on(placed, job::Event::RetryDue, order, &retry, now) {
+                    info!("package {} is sent to {} again", sent.package, sent.point);
+                    w.put_placement(&sent)?;
                 }
             }
             Ok(())
@@ -422,5 +421,7 @@ async fn tick(site: &Arc<Site>, levels: &mut Vec<(i64, grid::Level)>) -> Result<
     if changed {
         site.points.changed();
     }
+    // Last: what could not be seen to is seen to the next time.
+    *levels = next;
     Ok(())
 }

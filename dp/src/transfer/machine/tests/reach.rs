@@ -224,6 +224,20 @@ fn a_point_that_begins_anew_takes_nothing_from_the_cloud() {
 }
 
 #[test]
+fn who_answers_was_reached_whatever_it_says() {
+    let mut machine = Machine::new(wanted(&truth(10)), 1, PATIENCE, 7);
+    let second = Duration::from_secs(1);
+    machine.on(NO_TIME, started(3));
+    machine.on(NO_TIME, unreachable());
+    assert!(machine.sources[0].report.unreachable.is_some());
+    machine.on(second, Event::Waited);
+    machine.on(second, part(5, 10));
+    let report = machine.into_reports().remove(0);
+    assert!(matches!(report.faults.last(), Some(Fault::WrongRange { .. })), "{report:?}");
+    assert_eq!(report.unreachable, None);
+}
+
+#[test]
 fn nobody_waits_for_a_far_one_while_a_nearer_one_is_ready() {
     let mut machine = Machine::new(wanted(&truth(10)), 2, PATIENCE, 7);
     machine.is_far(0);
