@@ -5,7 +5,7 @@ use catalog::id::{FileName, PackageId};
 use jiff::Timestamp;
 use rusqlite::named_params;
 
-use crate::column::{sha1_or_none, sha256, size, text, time};
+use crate::column::{sha1, sha256, size, text, time};
 use crate::{Reader, SchemaError, Writer};
 
 /// One content that is served on though nobody names it.
@@ -36,7 +36,7 @@ impl Reader<'_> {
         self.all(SQL, [], |row| {
             Ok(UnnamedRow {
                 sha256: sha256(row, "sha256")?,
-                sha1: sha1_or_none(row, "sha1")?.ok_or_else(|| SchemaError::Value("sha1".to_owned()))?,
+                sha1: sha1(row, "sha1")?,
                 size: size(row, "size")?,
                 package: text(row, "package_id")?,
                 file_name: text(row, "file_name")?,

@@ -24,7 +24,7 @@ use crate::admin::{Answer, Caller};
 use crate::clock;
 use crate::packages::content::{forget_missing, read_again, set_aside};
 use crate::packages::{self, refill};
-use crate::site::{Site, problem};
+use crate::site::Site;
 use crate::tasks::Key;
 
 /// How often it is looked whose turn it is to be read again.
@@ -108,7 +108,7 @@ async fn look(site: &Arc<Site>, content: Sha256Digest) -> Result<(), Problem> {
             let digests = Digests { sha256: Some(content), sha1: Some(row.sha1) };
             forget_missing(site, Wanted { size: row.size, digests }, content).await?;
         }
-        Err(error) if !error.is_damage() => return Err(problem(error)),
+        Err(error) if !error.is_damage() => return Err(error.into()),
         // A disk that does not let go of it keeps nobody from fetching it again.
         Ok(Verdict::Corrupt { .. }) | Err(_) => aside = set_aside(site, content, seen).await,
     }

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use catalog::id::SiteCode;
-use catalog::problem::{Code, Coded, Problem};
+use catalog::problem::{Code, Problem};
 use dp::library::Library;
 use dp::server::{Served, Shelf};
 use jiff::Timestamp;
@@ -29,11 +29,6 @@ use crate::point::{self, Live};
 use crate::points::hub::Hub;
 use crate::tasks::Tasks;
 use crate::upstream::Webs;
-
-/// An error as users see it.
-pub fn problem<E: Coded + 'static>(error: E) -> Problem {
-    error.problem()
-}
 
 /// A site and everything it works with.
 pub struct Site {

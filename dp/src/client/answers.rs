@@ -131,8 +131,8 @@ impl Answers {
         allowed: Allowed,
         now: Timestamp,
     ) -> Option<LocationsAnswer> {
-        let entries = fs::read_dir(&self.0).ok()?.filter_map(Result::ok);
-        let mut all: Vec<_> = entries.filter_map(|entry| read(&entry.path(), site, now)).collect();
+        let entries = self.entries();
+        let mut all: Vec<_> = entries.iter().filter_map(|entry| read(&entry.path(), site, now)).collect();
         all.sort_by_key(|(answer, age)| (*age, answer.content));
         let fitting = all.into_iter().filter(|(answer, _)| answer.private || !expected.private);
         let mut locations: Vec<Location> = Vec::new();
@@ -162,14 +162,15 @@ impl Answers {
         })
     }
 
+    /// The files of answers, without what stands beside them.
+    fn entries(&self) -> Vec<fs::DirEntry> {
+        let entries = fs::read_dir(&self.0).into_iter().flatten().filter_map(Result::ok);
+        entries.filter(|one| one.path().extension().is_none_or(|end| end != PIECES)).collect()
+    }
+
     /// The oldest go where there are too many. Whatever else is in the folder goes with them: nobody else writes there.
     fn tidy(&self) {
-        let Ok(entries) = fs::read_dir(&self.0) else { return };
-        let entries: Vec<_> = entries.filter_map(Result::ok).collect();
-        let entries: Vec<_> = entries
-            .into_iter()
-            .filter(|one| one.path().extension().is_none_or(|end| end != PIECES))
-            .collect();
+        let entries = self.entries();
         let Some(excess) = entries.len().checked_sub(MOST).filter(|excess| *excess > 0) else { return };
         let written = |entry: &fs::DirEntry| entry.metadata().and_then(|found| found.modified());
         let mut all: Vec<_> = entries

@@ -405,7 +405,7 @@ fn choose(
     let mut free: Vec<_> = all.iter().filter(|one| one.pinned_by.is_empty() && idle(one) >= YOUNG).collect();
     free.sort_by_key(|one| (std::cmp::Reverse(idle(one)), one.content));
     let mut bytes = all.iter().map(|one| one.size).sum::<u64>().saturating_add(coming);
-    let stays = bytes - free.iter().map(|one| one.size).sum::<u64>().min(bytes);
+    let stays = bytes.saturating_sub(free.iter().map(|one| one.size).sum::<u64>());
     let limit = limits.size.filter(|size| coming == 0 || stays <= *size);
     let mut removed = Vec::new();
     for one in free {

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -87,13 +86,12 @@ impl Library {
         self.free()
     }
 
-    /// Bytes free on its file system, and those that are taken by what arrives. Of the latter, some may be promised and not there yet.
+    /// Bytes free on its file system, and those that are taken by what arrives.
     ///
     /// # Errors
     /// [`LibraryError::Io`].
     pub fn free_or_arriving(&self) -> Result<u64, LibraryError> {
-        let taken = |path: &PathBuf| fs::symlink_metadata(path).map_or(0, |found| found.blocks() * 512);
-        let arriving: u64 = list(&self.inner.dir.join("staging"))?.iter().map(taken).sum();
+        let arriving = self.arriving()?;
         Ok(self.free()?.saturating_add(arriving))
     }
 

@@ -400,23 +400,18 @@ impl Library {
     /// # Errors
     /// [`LibraryError::Io`].
     pub fn usage(&self) -> Result<Usage, LibraryError> {
-        let mut usage = Usage { blobs: 0, bytes: 0, staged: 0, free: self.free()? };
+        let mut usage = Usage { blobs: 0, bytes: 0, staged: self.arriving()?, free: self.free()? };
         for path in files_below(&self.inner.dir.join("blobs"))? {
             usage.blobs += 1;
             usage.bytes += fs::symlink_metadata(&path).map_or(0, |found| found.len());
         }
-        for path in list(&self.inner.dir.join("staging"))? {
-            usage.staged += fs::symlink_metadata(&path).map_or(0, |found| found.blocks() * 512);
-        }
         Ok(usage)
     }
 
-    /// How many bytes of each content have arrived that is not whole yet, as far as it is known by its SHA-256.
-    ///
-    /// # Errors
-    /// [`LibraryError::Io`].
-    pub fn staged(&self) -> Result<Vec<(Sha256Digest, u64)>, LibraryError> {
-        Ok(self.parts()?.into_iter().filter_map(|part| Some((part.sha256?, part.bytes))).collect())
+    /// Room that is taken by what arrives; some of it may be promised and not there yet.
+    fn arriving(&self) -> Result<u64, LibraryError> {
+        let taken = |path: &PathBuf| fs::symlink_metadata(path).map_or(0, |found| found.blocks() * 512);
+        Ok(list(&self.inner.dir.join("staging"))?.iter().map(taken).sum())
     }
 
     /// Bytes free on its file system.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -11,7 +11,7 @@ use catalog::digest::{Checker, Mismatch, PIECE_SIZE, PieceHasher, Pieces, Verifi
 use serde::{Deserialize, Serialize};
 
 use super::growth::Growth;
-use super::{Library, LibraryError, Stored, make_read_only, remove_if_there, sidecar, sync_folder};
+use super::{Identity, Library, LibraryError, Stored, make_read_only, remove_if_there, sidecar, sync_folder};
 
 /// Where staged bytes came from, so that a resumed transfer asks the same source for the same representation
 /// (`If-Range`, RFC 9110 section 13.1.5).
@@ -91,8 +91,7 @@ pub(super) fn is_named(file: &File, path: &Path) -> bool {
 }
 
 fn are_same(one: io::Result<fs::Metadata>, other: io::Result<fs::Metadata>) -> bool {
-    let which = |found: fs::Metadata| (found.dev(), found.ino());
-    matches!((one.map(which), other.map(which)), (Ok(one), Ok(other)) if one == other)
+    matches!((one, other), (Ok(one), Ok(other)) if Identity::of(&one).is_same_file(&Identity::of(&other)))
 }
 
 impl Staged {

@@ -2,11 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{LEFT_OVER_AFTER, LibraryError, changed, name_of, sync_folder};
+use super::{Identity, LEFT_OVER_AFTER, LibraryError, changed, name_of, sync_folder};
 
 /// How temporary files of ours in folders of others end.
 const MARK: &str = ".spsync-tmp";
@@ -18,15 +17,8 @@ pub(super) struct Temporary {
     pub(super) path: PathBuf,
     target: PathBuf,
     /// Others may be given this name, when this process has slept long enough: then it is of another file.
-    shared: Option<Which>,
+    shared: Option<Identity>,
     has_appeared: bool,
-}
-
-/// Device and number of a file.
-type Which = (u64, u64);
-
-fn which(found: &fs::Metadata) -> Which {
-    (found.dev(), found.ino())
 }
 
 impl Temporary {
@@ -60,7 +52,7 @@ impl Temporary {
             if let Ok(file) = create_new(&path)
                 && let Ok(found) = file.metadata()
             {
-                let (target, shared) = (target.to_owned(), Some(which(&found)));
+                let (target, shared) = (target.to_owned(), Some(Identity::of(&found)));
                 return Ok((Self { path, target, shared, has_appeared: false }, file));
             }
         }
@@ -83,8 +75,8 @@ impl Temporary {
 
     /// Whether the name is still that of the file that it was made for.
     fn is_ours(&self) -> bool {
-        let now = || fs::symlink_metadata(&self.path).ok();
-        self.shared.is_none_or(|made| now().is_some_and(|found| which(&found) == made))
+        let now = || fs::symlink_metadata(&self.path).ok().map(|found| Identity::of(&found));
+        self.shared.as_ref().is_none_or(|made| now().is_some_and(|now| now.is_same_file(made)))
     }
 }
 

@@ -295,7 +295,8 @@ impl Register {
     }
 
     /// Devices, and contents of all of them, that are kept.
-    pub fn counts(&self) -> (usize, usize) {
+    #[cfg(test)]
+    fn counts(&self) -> (usize, usize) {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         (inner.held.len(), inner.contents)
     }

@@ -65,12 +65,11 @@ impl ContentServer {
     /// The same for Metalink and `Link`.
     async fn elsewhere(
         &self,
-        shelf: &Shelf,
         client: IpAddr,
-        content: Sha256Digest,
+        (content, access): (Sha256Digest, Access),
     ) -> Option<LocationsAnswer> {
         let answer = self.locator.as_ref()?.elsewhere(client, content).await?;
-        Some(without_strangers(answer, shelf.access(content)))
+        Some(without_strangers(answer, access))
     }
 
     /// `GET` or `HEAD` of `/locations/{sha256}`: 200 or 404.
@@ -103,17 +102,17 @@ impl ContentServer {
         name: Option<&str>,
         client: Asker,
     ) -> Result<Response<ContentBody>, Refusal> {
-        let offer = match self.servable(head, shelf, digest, client) {
+        let offer;
+        let (servable, told) = match self.servable(head, shelf, digest, client) {
             // What would be fetched is described like what is here: whoever asks for its bytes then gets them.
-            Err(Refusal::Absent) => Some(Box::pin(self.described_elsewhere(head, digest, client)).await?),
-            here => here.map(|_| None)?,
-        };
-        let (servable, told) = match &offer {
-            Some(offer) => (&offer.servable, offer.pieces.clone()),
-            None => (self.servable(head, shelf, digest, client)?, None),
+            Err(Refusal::Absent) => {
+                offer = Box::pin(self.described_elsewhere(head, digest, client)).await?;
+                (&offer.servable, offer.pieces.clone())
+            }
+            here => (here?, None),
         };
         let name = name.unwrap_or(servable.name.as_str());
-        let urls = self.absolute_places(head, shelf, (digest, servable.access), client).await;
+        let urls = self.absolute_places(head, (digest, servable.access), client).await;
         if urls.is_empty() {
             return Err(Refusal::Absent); // it has no form without a place
         }
@@ -208,7 +207,9 @@ impl ContentServer {
         digest: Sha256Digest,
         client: Asker,
     ) {
-        let Some(answer) = self.elsewhere(shelf, client.address, digest).await else { return };
+        let Some(answer) = self.elsewhere(client.address, (digest, shelf.access(digest))).await else {
+            return;
+        };
         let own = own_url(head, client.secure, digest);
         let others = answer.locations.iter().filter(|place| !is_own(&place.url, own.as_deref(), digest));
         for (index, place) in others.take(MOST_LINKS).enumerate() {
@@ -223,13 +224,11 @@ impl ContentServer {
     async fn absolute_places(
         &self,
         head: &Parts,
-        shelf: &Shelf,
         (digest, access): (Sha256Digest, Access),
         client: Asker,
     ) -> Vec<String> {
         let own = own_url(head, client.secure, digest);
-        let told = self.elsewhere(shelf, client.address, digest).await;
-        let told = told.map(|answer| without_strangers(answer, access));
+        let told = self.elsewhere(client.address, (digest, access)).await;
         let told = told.map(|answer| answer.locations).unwrap_or_default();
         let mut urls: Vec<String> = Vec::with_capacity(told.len() + 1);
         for place in told {

@@ -181,7 +181,6 @@ pub struct ContentServer {
     congestion_control: Option<String>,
     damage_said: LogThrottle,
     pulls: Option<Arc<Pulls>>,
-    doubts: Option<Arc<Doubts>>,
     copies: bool,
     /// What was served.
     pub served: Arc<Served>,
@@ -207,7 +206,6 @@ impl ContentServer {
             congestion_control: Some(CONGESTION_CONTROL.to_owned()),
             damage_said: LogThrottle::new(60, Duration::from_secs(60)),
             pulls: None,
-            doubts: None,
             copies: false,
             served: Arc::default(),
         }
@@ -236,7 +234,7 @@ impl ContentServer {
 
     /// The same server, which tells what it was to serve and could not.
     pub fn with_doubts(self, doubts: Arc<Doubts>) -> Self {
-        Self { contents: self.contents.with_doubts(doubts.clone()), doubts: Some(doubts), ..self }
+        Self { contents: self.contents.with_doubts(doubts), ..self }
     }
 
     /// The same server, serving as somebody else and counting there.

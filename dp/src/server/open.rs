@@ -194,6 +194,13 @@ impl OpenContents {
         Self { doubts: Some(doubts), ..self }
     }
 
+    /// Somebody is to look at a content.
+    pub(super) fn doubt(&self, digest: Sha256Digest) {
+        if let Some(doubts) = &self.doubts {
+            doubts.about(digest);
+        }
+    }
+
     /// Lets go of what other processes have removed, for ever.
     pub(super) async fn let_go_what_is_gone(&self) -> Infallible {
         loop {

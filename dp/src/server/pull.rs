@@ -12,6 +12,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::Hash;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -149,25 +150,17 @@ pub struct Pulls {
 
 #[derive(Default)]
 struct State {
-    known: HashMap<Sha256Digest, Known>,
-    names: HashMap<OtherName, Named>,
+    known: HashMap<Sha256Digest, Known<Arc<Offer>>>,
+    names: HashMap<OtherName, Known<Sha256Digest>>,
     arriving: HashMap<Sha256Digest, Arc<Arrival>>,
     in_use: HashMap<Sha256Digest, usize>,
 }
 
 /// What the origin said, or will say.
-#[derive(Clone)]
-struct Known {
-    said: Arc<OnceCell<Result<Arc<Offer>, Refusal>>>,
+struct Known<T> {
+    said: Arc<OnceCell<Result<T, Refusal>>>,
     /// Why it could not be had a moment ago: only for those who may have it.
     failed: Option<Refusal>,
-    until: Instant,
-}
-
-/// Which content the origin said that has a name, or will say.
-#[derive(Clone)]
-struct Named {
-    said: Arc<OnceCell<Result<Sha256Digest, Refusal>>>,
     until: Instant,
 }
 
@@ -303,38 +296,33 @@ impl Pulls {
             if let Some(arrival) = state.arriving.get(&content) {
                 return Ok(arrival.offer.clone());
             }
-            state.remember(content, self.limits.remembered).said
+            remember(&mut state.known, content, self.limits.remembered)
         };
-        let asked = said.get_or_init(|| async {
-            let asking = async {
-                let _permit = self.questions.acquire().await;
-                self.origin.find(content).await
-            };
-            match timeout(self.limits.wait, asking).await {
-                Ok(Ok(Some(offer))) => Ok(Arc::new(offer)),
-                Ok(Ok(None)) => Err(Refusal::Absent),
-                Ok(Err(refusal)) => Err(refusal),
-                Err(_) => Err(Refusal::NotYet),
-            }
-        });
-        asked.await.clone()
+        self.ask(&said, async { Ok(self.origin.find(content).await?.map(Arc::new)) }).await
     }
 
     /// Which content has another name.
     pub(super) async fn content_named(&self, name: OtherName) -> Result<Sha256Digest, Refusal> {
-        let said = self.lock().remember_name(name.clone(), self.limits.remembered).said;
+        let said = remember(&mut self.lock().names, name.clone(), self.limits.remembered);
+        // Begun inside: what is known already asks nobody.
+        self.ask(&said, async { self.origin.named(name).await }).await
+    }
+
+    /// One question for all who want its answer.
+    async fn ask<T: Clone>(
+        &self,
+        said: &OnceCell<Result<T, Refusal>>,
+        question: impl Future<Output = Result<Option<T>, Refusal>> + Send,
+    ) -> Result<T, Refusal> {
         let asked = said.get_or_init(|| async {
             let asking = async {
                 let _permit = self.questions.acquire().await;
-                self.origin.named(name).await
+                question.await
             };
-            match timeout(self.limits.wait, asking).await {
-                Ok(Ok(content)) => content.ok_or(Refusal::Absent),
-                Ok(Err(refusal)) => Err(refusal),
-                Err(_) => Err(Refusal::NotYet),
-            }
+            let found = timeout(self.limits.wait, asking).await.unwrap_or(Err(Refusal::NotYet));
+            found?.ok_or(Refusal::Absent)
         });
-        *asked.await
+        asked.await.clone()
     }
 
     /// Nobody tries again so soon after a failure.
@@ -436,42 +424,26 @@ fn refusal_of(error: &FetchError) -> Refusal {
     }
 }
 
-impl State {
-    /// What is known of a content; a question that was not asked yet, where nothing is.
-    fn remember(&mut self, content: Sha256Digest, lasts: Duration) -> Known {
-        let now = Instant::now();
-        if let Some(known) = self.known.get(&content).filter(|known| known.until > now) {
-            return known.clone();
-        }
-        if self.known.len() >= MOST_KNOWN {
-            self.known.retain(|_, known| known.until > now);
-            let oldest = self.known.iter().min_by_key(|(_, known)| known.until).map(|(content, _)| *content);
-            if let Some(oldest) = oldest.filter(|_| self.known.len() >= MOST_KNOWN) {
-                self.known.remove(&oldest);
-            }
-        }
-        let known = Known { said: Arc::default(), failed: None, until: now + lasts };
-        self.known.insert(content, known.clone());
-        known
+/// What is known of something; a question that was not asked yet, where nothing is.
+fn remember<K: Clone + Eq + Hash, T>(
+    all: &mut HashMap<K, Known<T>>,
+    about: K,
+    lasts: Duration,
+) -> Arc<OnceCell<Result<T, Refusal>>> {
+    let now = Instant::now();
+    if let Some(known) = all.get(&about).filter(|known| known.until > now) {
+        return known.said.clone();
     }
-
-    /// The same of a name.
-    fn remember_name(&mut self, name: OtherName, lasts: Duration) -> Named {
-        let now = Instant::now();
-        if let Some(named) = self.names.get(&name).filter(|named| named.until > now) {
-            return named.clone();
+    if all.len() >= MOST_KNOWN {
+        all.retain(|_, known| known.until > now);
+        let oldest = all.iter().min_by_key(|(_, known)| known.until).map(|(about, _)| about.clone());
+        if let Some(oldest) = oldest.filter(|_| all.len() >= MOST_KNOWN) {
+            all.remove(&oldest);
         }
-        if self.names.len() >= MOST_KNOWN {
-            self.names.retain(|_, named| named.until > now);
-            let oldest = self.names.iter().min_by_key(|(_, named)| named.until).map(|(name, _)| name.clone());
-            if let Some(oldest) = oldest.filter(|_| self.names.len() >= MOST_KNOWN) {
-                self.names.remove(&oldest);
-            }
-        }
-        let named = Named { said: Arc::default(), until: now + lasts };
-        self.names.insert(name, named.clone());
-        named
     }
+    let said: Arc<OnceCell<_>> = Arc::default();
+    all.insert(about, Known { said: said.clone(), failed: None, until: now + lasts });
+    said
 }
 
 /// The end of an arrival, however it comes: whoever asks from now on asks anew.

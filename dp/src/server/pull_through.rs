@@ -18,10 +18,11 @@ use super::counters::Source as ServedAs;
 use super::follow::Follower;
 use super::pull::{Offer, OtherName, Pulls};
 use super::refusal::Refusal;
-use super::{ContentServer, access, respond};
+use super::routes::sha1_of;
+use super::{ContentServer, access, mirrors, respond};
 
 /// By which name content was asked for.
-pub(super) enum Asked {
+enum Asked {
     /// Its own.
     Content(Sha256Digest),
     /// Another one.
@@ -29,11 +30,26 @@ pub(super) enum Asked {
 }
 
 impl Asked {
-    /// A file of a package, where that may be its name.
-    pub(super) fn in_package(package: PackageId, file: &str) -> Option<Self> {
-        let file = file.to_ascii_lowercase().parse().ok()?;
-        Some(Self::Named(OtherName::InPackage(package, file)))
+    /// By which name a path asks for content, where nothing here has it.
+    fn of(path: &[&str]) -> Option<Self> {
+        fn bare(name: &str) -> &str {
+            mirrors::without_suffix(name).unwrap_or(name)
+        }
+        Some(match path {
+            ["content", name] => Self::Content(bare(name).parse().ok()?),
+            ["content", digest, "pieceshash" | "blocks"] => Self::Content(digest.parse().ok()?),
+            ["packages", package, file] => Self::Named(in_package(package.parse().ok()?, bare(file))?),
+            [content, folder, file] if content.eq_ignore_ascii_case("content") => {
+                Self::Named(OtherName::Sha1(sha1_of(folder, file)?))
+            }
+            _ => return None,
+        })
     }
+}
+
+/// A file of a package, where that may be its name: no longer than the names that files have.
+pub(super) fn in_package(package: PackageId, file: &str) -> Option<OtherName> {
+    Some(OtherName::InPackage(package, file.to_ascii_lowercase().parse().ok()?))
 }
 
 /// Whether nothing is to be fetched for a request (RFC 9111 section 5.2.1.7).
@@ -61,6 +77,11 @@ impl ContentServer {
         response
     }
 
+    /// Whom to ask for what is not here, unless nobody is to be asked for this request.
+    fn to_ask(&self, head: &Parts) -> Option<&Arc<Pulls>> {
+        self.pulls.as_ref().filter(|_| !wants_only_what_is_there(head))
+    }
+
     /// What a content is that is not here and would be fetched, if this client may have it.
     async fn offered(
         &self,
@@ -83,12 +104,7 @@ impl ContentServer {
         content: Sha256Digest,
         client: Asker,
     ) -> Result<Arc<Offer>, Refusal> {
-        match &self.pulls {
-            Some(pulls) if !wants_only_what_is_there(head) => {
-                self.offered(pulls, head, content, client).await
-            }
-            _ => Err(Refusal::Absent),
-        }
+        self.offered(self.to_ask(head).ok_or(Refusal::Absent)?, head, content, client).await
     }
 
     /// Which content has a name that nothing here has.
@@ -97,19 +113,15 @@ impl ContentServer {
         head: &Parts,
         name: OtherName,
     ) -> Result<Sha256Digest, Refusal> {
-        match &self.pulls {
-            Some(pulls) if !wants_only_what_is_there(head) => pulls.content_named(name).await,
-            _ => Err(Refusal::Absent),
-        }
+        self.to_ask(head).ok_or(Refusal::Absent)?.content_named(name).await
     }
 
-    /// What is said to whoever may not have what was `asked` for: what would be said if it were not here. A point that cannot ask its site
-    /// says so of what it lacks, and would tell by 404 what it has.
-    pub(super) async fn hidden(&self, head: &Parts, asked: Option<Asked>) -> Refusal {
-        let (Some(pulls), Some(asked)) = (&self.pulls, asked) else { return Refusal::Forbidden };
-        if wants_only_what_is_there(head) {
+    /// What is said to whoever may not have what a path asks for: what would be said if it were not here. A point that cannot ask its
+    /// site says so of what it lacks, and would tell by 404 what it has.
+    pub(super) async fn hidden(&self, head: &Parts, path: &[&str]) -> Refusal {
+        let (Some(pulls), Some(asked)) = (self.to_ask(head), Asked::of(path)) else {
             return Refusal::Forbidden;
-        }
+        };
         let offer = async {
             let content = match asked {
                 Asked::Content(content) => content,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use catalog::digest::{Sha1Digest, Sha256Digest};
-use catalog::id::{FileName, PackageId};
+use catalog::id::PackageId;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, Version, header};
 use hyper::body::Incoming;
@@ -15,7 +15,7 @@ use super::access::{Access, Asker};
 use super::body::ContentBody;
 use super::head::{head_bytes, names_one_host, split};
 use super::pull::OtherName;
-use super::pull_through::Asked;
+use super::pull_through::in_package;
 use super::refusal::Refusal;
 use super::service::{Call, Deliver, Remark, RequestBody, Service};
 use super::shelf::{Servable, Shelf};
@@ -73,10 +73,9 @@ impl ContentServer {
         {
             return respond::bad_request();
         }
-        let mut asked = None;
-        let mut answer = self.answer_about(head, segments, peer.asker(), &mut asked).await;
+        let mut answer = self.answer_about(head, segments, peer.asker()).await;
         if matches!(answer, Err(Refusal::Forbidden)) {
-            answer = Err(Box::pin(self.hidden(head, asked)).await);
+            answer = Err(Box::pin(self.hidden(head, segments)).await);
         }
         answer.unwrap_or_else(|refusal| match refusal {
             // Many wait for one content: they shall not all come back at once.
@@ -85,32 +84,24 @@ impl ContentServer {
         })
     }
 
-    /// The routes of content and of what is told about it; `asked`: by which name content was asked for, if it was.
+    /// The routes of content and of what is told about it.
     async fn answer_about(
         &self,
         head: &Parts,
         segments: &[&str],
         client: Asker,
-        asked: &mut Option<Asked>,
     ) -> Result<Response<ContentBody>, Refusal> {
         let readable = matches!(head.method, Method::GET | Method::HEAD);
         let shelf = self.shelf.load();
         match segments {
             ["content" | "packages" | "locations", ..] if !readable => Err(Refusal::Method),
             ["content", name] => match (name.parse(), mirrors::without_suffix(name).map(str::parse)) {
-                (Ok(digest), _) => {
-                    *asked = Some(Asked::Content(digest));
-                    self.content(head, &shelf, digest, client).await
-                }
-                (_, Some(Ok(digest))) => {
-                    *asked = Some(Asked::Content(digest));
-                    self.metalink(head, &shelf, digest, None, client).await
-                }
+                (Ok(digest), _) => self.content(head, &shelf, digest, client).await,
+                (_, Some(Ok(digest))) => self.metalink(head, &shelf, digest, None, client).await,
                 _ => Err(Refusal::Absent),
             },
             ["content", digest, what @ ("pieceshash" | "blocks")] => {
                 let digest = digest.parse().map_err(|_| Refusal::Absent)?;
-                *asked = Some(Asked::Content(digest));
                 match *what {
                     "blocks" => self.block_map(head, &shelf, digest, client).await,
                     _ => self.pieces_hash(head, &shelf, digest, client).await,
@@ -122,7 +113,6 @@ impl ContentServer {
                     return Err(Refusal::Method);
                 }
                 let sha1 = sha1_of(folder, file).ok_or(Refusal::Absent)?;
-                *asked = Some(Asked::Named(OtherName::Sha1(sha1)));
                 let found = match shelf.by_sha1.get(&sha1) {
                     Some(known) => known.ok_or(Refusal::Absent)?,
                     None => Box::pin(self.named_elsewhere(head, OtherName::Sha1(sha1))).await?,
@@ -131,22 +121,17 @@ impl ContentServer {
             }
             ["packages", package, file] => {
                 let package: PackageId = package.parse().map_err(|_| Refusal::Absent)?;
-                let key = |file: &str| (package.clone(), file.to_ascii_lowercase());
-                let of = |file: &str| shelf.packages.get(&key(file)).copied();
+                let of =
+                    |file: &str| shelf.packages.get(&(package.clone(), file.to_ascii_lowercase())).copied();
                 if let Some(digest) = of(file) {
-                    *asked = Asked::in_package(package.clone(), file);
                     return self.content(head, &shelf, digest, client).await;
                 }
                 let described = mirrors::without_suffix(file);
-                let (package, name) = key(described.unwrap_or(file));
-                *asked = Asked::in_package(package.clone(), &name);
                 let digest = match described.and_then(of) {
                     Some(digest) => digest,
                     None => {
-                        // No longer than the names that files have.
-                        let name: FileName = name.parse().map_err(|_| Refusal::Absent)?;
-                        let name = OtherName::InPackage(package, name);
-                        Box::pin(self.named_elsewhere(head, name)).await?
+                        let name = in_package(package.clone(), described.unwrap_or(file));
+                        Box::pin(self.named_elsewhere(head, name.ok_or(Refusal::Absent)?)).await?
                     }
                 };
                 match described {
@@ -242,20 +227,16 @@ impl ContentServer {
             Ok(Some(content)) if content.size == servable.size => content,
             Ok(_) => {
                 self.say_damage(digest, "it is distributed and not in the library, or of another size");
-                self.doubt(digest);
+                self.contents.doubt(digest);
                 return Err(Refusal::Missing);
-            }
-            Err(error @ LibraryError::Corrupt { .. }) => {
-                self.say_damage(digest, &error.to_string());
-                self.doubt(digest);
-                return Err(Refusal::Damaged);
             }
             Err(error) => {
                 self.say_damage(digest, &error.to_string());
                 if error.is_damage() {
-                    self.doubt(digest);
+                    self.contents.doubt(digest);
                 }
-                return Err(Refusal::Unreadable);
+                let is_corrupt = matches!(error, LibraryError::Corrupt { .. });
+                return Err(if is_corrupt { Refusal::Damaged } else { Refusal::Unreadable });
             }
         };
         let file = respond::ServedFile::new(content, servable.facts(digest).clone());
@@ -267,13 +248,6 @@ impl ContentServer {
     fn say_damage(&self, digest: Sha256Digest, what: &str) {
         if let Some(others) = self.damage_said.tells(Instant::now()) {
             warn!(content.sha256 = %digest, others, "{digest} is not served: {what}; {others} other requests failed so since this was last said");
-        }
-    }
-
-    /// Somebody is to look at it.
-    fn doubt(&self, digest: Sha256Digest) {
-        if let Some(doubts) = &self.doubts {
-            doubts.about(digest);
         }
     }
 
@@ -295,7 +269,7 @@ impl ContentServer {
 }
 
 /// The digest in `CD/87F5…DDCD.exe`: the folder is its last two digits, the extension may be any.
-fn sha1_of(folder: &str, file: &str) -> Option<Sha1Digest> {
+pub(super) fn sha1_of(folder: &str, file: &str) -> Option<Sha1Digest> {
     let name = file.split_once('.').map_or(file, |(name, _)| name);
     let sha1 = name.parse().ok()?;
     name.get(name.len() - 2..)?.eq_ignore_ascii_case(folder).then_some(sha1)

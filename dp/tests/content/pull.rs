@@ -17,7 +17,8 @@ const LONG: Duration = Duration::from_secs(20);
 /// What a test waits for that is to wait in vain.
 const SHORT: Duration = Duration::from_millis(150);
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
+#[track_caller]
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
     while !holds() {
         assert!(began.elapsed() < LONG, "it never came to this: {what}");

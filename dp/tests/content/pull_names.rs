@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use dp::server::{Access, OtherName};
 
+use crate::pull::until;
 use crate::pull_upstream::{Play, Pulling, Upstream};
 use crate::stage::{Content, noise};
 
@@ -90,9 +91,7 @@ fn who_wants_only_what_is_there_begins_nothing() {
     upstream.open.send_replace(MIB);
     std::thread::scope(|scope| {
         let other = scope.spawn(|| here.point.get(&bytes[0]));
-        while here.pulls.counts.followers.load(Ordering::Relaxed) == 0 {
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        until("somebody follows it", || here.pulls.counts.followers.load(Ordering::Relaxed) > 0);
         let part = here.point.ask("GET", &bytes[0], &[only, ("Range", "bytes=5-9")]);
         assert_eq!((part.status, &*part.body), (206, &content.bytes[5..10]));
         upstream.open.send_replace(usize::MAX);

@@ -6,121 +6,94 @@ use crate::deploying::DeployRequest as Deploy;
 use crate::software::SoftwareRequest as Software;
 use crate::tls::TlsVerb;
 
+/// What is known of a verb.
+#[derive(Debug, Clone, Copy)]
+struct Nature {
+    bears_on_devices: bool,
+    is_of_a_point: bool,
+}
+
+impl Nature {
+    /// The site answers it, and devices hear nothing of it.
+    const OF_THE_SITE: Self = Self { bears_on_devices: false, is_of_a_point: false };
+    const OF_A_POINT: Self = Self { is_of_a_point: true, ..Self::OF_THE_SITE };
+
+    const fn bearing(bears_on_devices: bool) -> Self {
+        Self { bears_on_devices, ..Self::OF_THE_SITE }
+    }
+}
+
 impl Request {
     /// Whether it may change what devices are told: what is deployed to whom, under which settings and windows; the task
     /// sequences, updates, images and applications of that; and which of their files the library has.
     pub fn bears_on_devices(&self) -> bool {
+        self.nature().bears_on_devices
+    }
+
+    /// Whether a distribution point on a machine of its own answers it by itself: what it holds its site decides.
+    pub fn is_of_a_point(&self) -> bool {
+        self.nature().is_of_a_point
+    }
+
+    fn nature(&self) -> Nature {
         match self {
-            Self::Deploy(what) => of_deploy(what),
-            Self::Ts(what) => of_ts(what),
-            Self::Software(what) => of_software(what),
+            Self::Deploy(what) => Nature::bearing(of_deploy(what)),
+            Self::Software(what) => Nature::bearing(of_software(what)),
+            // What a point takes in is what its site told it to hold.
+            Self::Ts(what) => Nature {
+                bears_on_devices: of_ts(what),
+                is_of_a_point: matches!(what, Ts::PrestageImport { .. }),
+            },
             // Which updates there are, and whether they may be deployed.
             Self::Now { .. }
             | Self::UpdatesMark { .. }
             | Self::UpdatesImport { .. }
             | Self::UpdatesGc { .. }
-            | Self::LicenseDecide { .. } => true,
+            | Self::LicenseDecide { .. } => Nature::bearing(true),
             // A text that somebody brings may be another than the one that was accepted.
-            Self::LicenseReview { text, .. } => text.is_some(),
-            Self::SyncSelect { change } => !change.is_empty(),
+            Self::LicenseReview { text, .. } => Nature::bearing(text.is_some()),
+            Self::SyncSelect { change } => Nature::bearing(!change.is_empty()),
             // Which files are here.
             Self::PackageDownload { .. }
             | Self::PackageDistribute { .. }
             | Self::PackageWithdraw { .. }
             | Self::PackageDrop { .. }
-            | Self::PackageDelete { .. } => true,
-            Self::PackageValidate { repair, .. } => *repair,
-            // What is planned and shown; and where content is, which devices ask for when they need it.
+            | Self::PackageDelete { .. } => Nature::bearing(true),
+            Self::PackageValidate { repair, .. } => Nature::bearing(*repair),
+            // What this very machine is, has and does: its tasks can be waited for and cancelled, who may ask it over HTTP and
+            // who did what is its own.
             Self::Status
-            | Self::SyncHistory { .. }
-            | Self::SyncShow { .. }
-            | Self::SyncTest { .. }
-            | Self::SyncPlan { .. }
-            | Self::UpdatesList(_)
-            | Self::UpdatesShow { .. }
-            | Self::UpdatesExport { .. }
-            | Self::SupersedencePlan
-            | Self::Categories
-            | Self::LicenseList { .. }
-            | Self::PackageCreate { .. }
-            | Self::PackageSet { .. }
-            | Self::PackageList
-            | Self::PackageShow { .. }
-            | Self::PackageAdd { .. }
-            | Self::Points { .. }
-            | Self::Tls { .. }
             | Self::ContentList
             | Self::ContentShow { .. }
-            | Self::ContentLocate { .. }
-            | Self::BoundaryAdd { .. }
-            | Self::BoundaryList
-            | Self::BoundaryWhich { .. }
-            | Self::BoundaryRemove { .. }
-            | Self::BoundaryGroupCreate { .. }
-            | Self::BoundaryGroupList
-            | Self::BoundaryGroupShow { .. }
-            | Self::BoundaryGroupSet { .. }
-            | Self::BoundaryGroupRelate { .. }
-            | Self::BoundaryGroupMembers { .. }
-            | Self::BoundaryGroupDelete { .. }
+            | Self::StateDump
+            | Self::ConfigShow
             | Self::TaskList { .. }
             | Self::TaskShow { .. }
             | Self::TaskWait { .. }
             | Self::TaskCancel { .. }
             | Self::Tokens { .. }
-            | Self::Audit { .. }
-            | Self::StateDump
-            | Self::ConfigShow => false,
-        }
-    }
-
-    /// Whether a distribution point on a machine of its own answers it by itself: what it holds its site decides.
-    pub fn is_of_a_point(&self) -> bool {
-        match self {
-            Self::Status
-            | Self::ContentList
-            | Self::ContentShow { .. }
-            | Self::StateDump
-            | Self::ConfigShow => true,
-            // Its tasks are its own: what it takes in can be waited for, and cancelled.
-            Self::TaskList { .. }
-            | Self::TaskShow { .. }
-            | Self::TaskWait { .. }
-            | Self::TaskCancel { .. } => true,
+            | Self::Audit { .. } => Nature::OF_A_POINT,
             // Who shows which certificate.
-            Self::Tls { act } => matches!(act, TlsVerb::Show),
-            // What it takes in is what its site told it to hold.
-            Self::Ts(what) => matches!(what, Ts::PrestageImport { .. }),
-            // Who may ask it over HTTP, and who did what, is its own.
-            Self::Tokens { .. } | Self::Audit { .. } => true,
-            Self::Now { .. }
-            | Self::SyncHistory { .. }
+            Self::Tls { act } => match act {
+                TlsVerb::Show => Nature::OF_A_POINT,
+                TlsVerb::Init { .. } | TlsVerb::Renew { .. } => Nature::OF_THE_SITE,
+            },
+            // What is planned and shown; and where content is, which devices ask for when they need it.
+            Self::SyncHistory { .. }
             | Self::SyncShow { .. }
             | Self::SyncTest { .. }
             | Self::SyncPlan { .. }
-            | Self::SyncSelect { .. }
             | Self::UpdatesList(_)
             | Self::UpdatesShow { .. }
-            | Self::UpdatesMark { .. }
-            | Self::UpdatesImport { .. }
             | Self::UpdatesExport { .. }
             | Self::SupersedencePlan
-            | Self::UpdatesGc { .. }
             | Self::Categories
             | Self::LicenseList { .. }
-            | Self::LicenseReview { .. }
-            | Self::LicenseDecide { .. }
             | Self::PackageCreate { .. }
             | Self::PackageSet { .. }
             | Self::PackageList
             | Self::PackageShow { .. }
             | Self::PackageAdd { .. }
-            | Self::PackageDrop { .. }
-            | Self::PackageDownload { .. }
-            | Self::PackageDistribute { .. }
-            | Self::PackageWithdraw { .. }
-            | Self::PackageValidate { .. }
-            | Self::PackageDelete { .. }
             | Self::Points { .. }
             | Self::ContentLocate { .. }
             | Self::BoundaryAdd { .. }
@@ -133,9 +106,7 @@ impl Request {
             | Self::BoundaryGroupSet { .. }
             | Self::BoundaryGroupRelate { .. }
             | Self::BoundaryGroupMembers { .. }
-            | Self::BoundaryGroupDelete { .. }
-            | Self::Deploy(_)
-            | Self::Software(_) => false,
+            | Self::BoundaryGroupDelete { .. } => Nature::OF_THE_SITE,
         }
     }
 }

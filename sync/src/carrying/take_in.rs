@@ -215,7 +215,7 @@ async fn take_and_record(
 
 async fn enough_space(site: &Arc<Site>, bytes: u64) -> Result<(), Problem> {
     let library = site.library.clone();
-    let free = blocking(move || library.free_for(bytes).map_err(|error| error.problem())).await?;
+    let free = blocking(move || Ok(library.free_for(bytes)?)).await?;
     let kept = site.settings().download.min_free;
     let room = free.saturating_sub(kept);
     if bytes <= room {

@@ -10,7 +10,6 @@ use serde_json::Value;
 use super::common::{absolute, id_of, read_small, say, software};
 use super::output::{Rows, safe, size};
 use super::{Global, Output, connect};
-use crate::admin::Request;
 use crate::config::Loaded;
 use crate::points::Distributed;
 use crate::software::SoftwareRequest;
@@ -122,7 +121,7 @@ pub(super) async fn places(
     global: &Global,
     output: &Output,
 ) -> Result<u8, Problem> {
-    let called = connect::call::<Value>(settings, global, output, Request::Software(request)).await?;
+    let called = software(request, settings, global, output).await?;
     let name = |body: &Value| body["package"].as_str().unwrap_or_default().to_owned();
     output.one(&called.body, name, |output| {
         let distributed = serde_json::from_value(called.body.clone());

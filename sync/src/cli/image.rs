@@ -8,10 +8,9 @@ use clap::Subcommand;
 use schema::software::ImageRow;
 use serde_json::Value;
 
-use super::common::{absolute, id_of, say};
+use super::common::{absolute, id_of, say, software};
 use super::output::{Rows, safe, size};
 use super::{Global, Output, connect};
-use crate::admin::Request;
 use crate::software::places::Kind;
 use crate::software::{SoftwareRequest, images};
 
@@ -103,7 +102,7 @@ impl Image {
         };
         let settings = super::settings(global)?;
         let verb = request.clone();
-        let called = connect::call::<Value>(&settings, global, output, Request::Software(request)).await?;
+        let called = software(request, &settings, global, output).await?;
         let body = &called.body;
         match verb {
             SoftwareRequest::ImageList => list(body, output)?,

@@ -144,9 +144,7 @@ async fn chosen(
         let found = match updates::named(name, &all) {
             Ok(listed) => {
                 if let Some(reason) = listed.reasons.first() {
-                    let message = format!("`{}` cannot be deployed: {}", listed.update.title, reason.word());
-                    let help = reason.code().page().help.replace("ID", &listed.update.id.update.short());
-                    return Err(Problem::new(reason.code(), message).help(help));
+                    return Err(listed.refusal(reason));
                 }
                 if !listed.update.downloaded {
                     notes.push(format!(

@@ -15,7 +15,7 @@ use super::mend;
 use crate::blocking::blocking;
 use crate::clock;
 use crate::packages::content::forget_unrecorded;
-use crate::site::{Site, problem};
+use crate::site::Site;
 
 /// How often it is looked.
 const STEP: Duration = Duration::from_secs(60);
@@ -62,7 +62,7 @@ async fn try_again(site: &Arc<Site>, tries: &mut Tries) -> Result<(), Problem> {
 
 async fn tidy(site: &Arc<Site>) -> Result<(), Problem> {
     let library = site.library.clone();
-    blocking(move || library.forget_aside(SystemTime::now()).map_err(problem)).await?;
+    blocking(move || Ok(library.forget_aside(SystemTime::now())?)).await?;
     forget_unrecorded(site).await
 }
 

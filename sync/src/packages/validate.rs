@@ -15,7 +15,7 @@ use super::{content, named, shown};
 use crate::admin::{Answer, Caller, Work};
 use crate::clock;
 use crate::find::one;
-use crate::site::{Site, problem};
+use crate::site::Site;
 use crate::tasks::{Key, Progress};
 
 /// What validating found.
@@ -172,7 +172,7 @@ async fn all(
                         row.detail = Some(error.to_string());
                     }
                     // Nobody knows what it is: it stays.
-                    Err(error) => return Err(problem(error)),
+                    Err(error) => return Err(error.into()),
                 }
                 if row.verdict != "good" {
                     error!(content.sha256 = %sha256, "{} of package {} is {}", file.name, package.id, row.verdict);

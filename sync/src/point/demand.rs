@@ -204,9 +204,9 @@ impl Demand {
         } else if let Some(cloud) = &self.cloud {
             all.extend(said.cloud.iter().filter_map(|link| cloud.source(link)));
         }
-        let access = if said.private { Access::Private } else { Access::Public };
+        let access = Access::of(said.private);
         Ok(Some(Offer {
-            servable: Servable::new(said.size, Some(said.sha1), said.name).with_access(access),
+            servable: Servable::of(said.size, Some(said.sha1), said.name, access),
             sources: all,
             pieces: Pieces::new(said.size, said.pieces),
             rate: site.point.rate_limit(assignment.rate),
@@ -378,7 +378,7 @@ pub(super) async fn evict(site: &Arc<Site>, (coming, given): (u64, u64)) -> Resu
     // What is staged is looked at first: what comes meanwhile is then counted twice, not left out.
     let look =
         move || library.parts().and_then(|all| Ok((all, library.free_for(coming.saturating_add(given))?)));
-    let (parts, free) = blocking(move || look().map_err(crate::site::problem)).await?;
+    let (parts, free) = blocking(move || Ok(look()?)).await?;
     let bytes =
         |of: &dyn Fn(&Part) -> bool| parts.iter().filter(|part| of(part)).map(|part| part.bytes).sum();
     let staged = bytes(&|part| part.sha256.is_some_and(|sha256| pulls.is_in_use(sha256)));
@@ -419,7 +419,7 @@ pub(super) async fn evict(site: &Arc<Site>, (coming, given): (u64, u64)) -> Resu
     }
     for sha256 in decided.goes {
         let size = held.iter().find(|one| one.sha256 == sha256).map_or(0, |one| one.size);
-        let before = freed::free_or_arriving(site).await?;
+        let before = if coming > 0 { freed::free_or_arriving(site).await? } else { 0 };
         if !remove(site, sha256).await? {
             continue;
         }

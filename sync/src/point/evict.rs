@@ -25,6 +25,11 @@ pub struct Brake {
     until: Option<Instant>,
 }
 
+/// Whether the room of `size` bytes has come: others write to the same disk, so half of it counts.
+pub fn has_come(size: u64, before: u64, after: u64) -> bool {
+    after.saturating_sub(before) >= size / 2
+}
+
 impl Brake {
     /// Whether nothing is to go for room at present.
     pub fn is_on(&self, now: Instant) -> bool {
@@ -33,7 +38,7 @@ impl Brake {
 
     /// So many bytes were let go, and there was room `before` and `after`. Whether it has come.
     pub fn has_room(&mut self, size: u64, before: u64, after: u64, now: Instant) -> bool {
-        let has_come = after.saturating_sub(before) >= size / 2;
+        let has_come = has_come(size, before, after);
         self.in_vain = if has_come { 0 } else { self.in_vain + 1 };
         if self.in_vain >= IN_VAIN {
             self.until = Some(now + HELD_BACK);

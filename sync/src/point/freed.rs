@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use catalog::problem::Problem;
 use tracing::warn;
 
+use super::evict;
 use crate::blocking::blocking;
-use crate::site::{Site, problem};
+use crate::site::Site;
 
 /// Of less nobody can say it: others write to the same disk meanwhile.
 const WORTH_A_LOOK: u64 = 256 << 20;
@@ -18,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Bytes that are free, or taken by what arrives: who lets go sees the sum grow, whatever arrives meanwhile.
 pub(super) async fn free_or_arriving(site: &Arc<Site>) -> Result<u64, Problem> {
     let library = site.library.clone();
-    blocking(move || library.free_or_arriving().map_err(problem)).await
+    blocking(move || Ok(library.free_or_arriving()?)).await
 }
 
 /// Whether the room of `size` bytes has come that were let go, of what was `before`. Where it has not, nobody lets go of more for now.
@@ -28,7 +29,7 @@ pub(super) async fn has_come(site: &Arc<Site>, size: u64, before: u64) -> Result
     }
     let mut after = free_or_arriving(site).await?;
     for _ in 0..LOOKS {
-        if after.saturating_sub(before) >= size / 2 {
+        if evict::has_come(size, before, after) {
             break;
         }
         tokio::time::sleep(PAUSE).await;

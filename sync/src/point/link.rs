@@ -299,7 +299,7 @@ impl Link {
         let web = self.web()?;
         let library = self.site.library.clone();
         let kept = self.site.settings().download.min_free;
-        let free = blocking(move || library.free().map_err(crate::site::problem)).await?;
+        let free = blocking(move || Ok(library.free()?)).await?;
         let lacks = self.site.point.lock().said.values().any(|said| !said.lacks.is_empty());
         let there = if lacks { self.site.read(|r| r.content_digests()).await? } else { HashSet::new() };
         let turn = self.reports.fetch_add(1, Ordering::Relaxed);

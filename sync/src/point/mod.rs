@@ -325,10 +325,10 @@ pub fn shelf(reader: &Reader<'_>, assignment: &Assignment) -> Result<Shelf, Sche
     }
     for row in reader.unnamed_contents()? {
         if !shelf.contents.contains_key(&row.sha256) {
-            let access = if row.private { Access::Private } else { Access::Public };
+            let access = Access::of(row.private);
             let name = row.file_name.as_str().to_ascii_lowercase();
             shelf.packages.entry((row.package, name)).or_insert(row.sha256);
-            let servable = Servable::new(row.size, Some(row.sha1), row.file_name).with_access(access);
+            let servable = Servable::of(row.size, Some(row.sha1), row.file_name, access);
             shelf.offer(row.sha256, servable);
         }
     }

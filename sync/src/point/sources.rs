@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::digest::{PIECE_SIZE, Pieces, Sha256Digest};
-use catalog::problem::{Code, Coded as _, Problem};
+use catalog::problem::{Code, Problem};
 use dp::server::read_hash_file;
 use dp::transfer::fault::Fault;
-use dp::transfer::web::{Exchange, Small, Web};
+use dp::transfer::web::{Small, Web};
 use dp::transfer::{At, FetchError, Source, SourceKind};
-use http::StatusCode;
 use tracing::debug;
 use url::Url;
 
@@ -103,17 +102,7 @@ pub(super) async fn ask_at(
     if !with_pieces {
         url.set_query(Some("pieces=no"));
     }
-    let deadline = Duration::from_secs(20);
-    let exchange = Exchange { body: None, known: None, once: None, deadline, cap_bytes: LARGEST_OFFER };
-    let (reply, _) = sources.site.exchange(&url, exchange).await.map_err(|fault| fault.problem())?;
-    let invalid = |what: String| Problem::new(Code::SiteAnswerInvalid, what);
-    match StatusCode::from_u16(reply.status) {
-        Ok(StatusCode::OK) => {
-            Ok(Some(serde_json::from_slice(&reply.body).map_err(|error| invalid(error.to_string()))?))
-        }
-        Ok(StatusCode::NOT_FOUND) => Ok(None),
-        _ => Err(call::refusal(&sources.base.origin().ascii_serialization(), reply.status, &reply.body)),
-    }
+    call::ask(&sources.site, &url, Duration::from_secs(20), LARGEST_OFFER).await
 }
 
 /// Whether the site, which is the last source of every file, was not there at the end: what nobody gave then says nothing about the

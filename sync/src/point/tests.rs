@@ -57,7 +57,7 @@ fn stage(site: &Site, bytes: &[u8]) {
 
 fn arriving(site: &Site) -> Vec<Sha256Digest> {
     let mut all: Vec<_> =
-        site.library.staged().expect("it is read").iter().map(|(sha256, _)| *sha256).collect();
+        site.library.parts().expect("it is read").iter().filter_map(|part| part.sha256).collect();
     all.sort();
     all
 }

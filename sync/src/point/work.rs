@@ -25,7 +25,7 @@ use super::sources::{Sources, site_was_away};
 use crate::clock;
 use crate::packages::content::{self, forget_missing, set_aside, still_there};
 use crate::points::wire::{Assigned, AssignedFile, Assignment, Said};
-use crate::site::{Site, problem};
+use crate::site::Site;
 
 /// How often progress is said.
 const SAY: Duration = Duration::from_secs(1);
@@ -291,7 +291,7 @@ async fn read_again<'p>(
             }
             Err(error) if !error.is_damage() => {
                 error!(content.sha256 = %sha256, "{name} of package {id} cannot be read: {error}");
-                Err(problem(error))
+                Err(error.into())
             }
             Ok(Verdict::Corrupt { .. }) | Err(_) => {
                 error!(content.sha256 = %sha256, "{name} of package {id} is not what it should be");
@@ -312,16 +312,15 @@ async fn fetch_what_is_missing(
     assignment: &Assignment,
     package: &Assigned,
 ) -> Result<(), Stop> {
+    let there = site.read(|r| r.content_digests()).await?;
+    let (here, gone): (Vec<_>, Vec<_>) = package.files.iter().partition(|file| there.contains(&file.sha256));
     let mut missing: Vec<AssignedFile> = Vec::new();
-    for file in &package.files {
-        let sha256 = file.sha256;
-        let here = site.read(move |r| r.has_content(sha256)).await?;
-        if !here && !missing.iter().any(|known| known.sha256 == sha256) {
+    for file in gone {
+        if !missing.iter().any(|known| known.sha256 == file.sha256) {
             missing.push(file.clone());
         }
     }
-    let mut done = here(site, package).await?;
-    let there = site.read(|r| r.content_digests()).await?;
+    let mut done: u64 = here.iter().map(|file| file.size).sum();
     say(site, package, ContentState::Sending, done, lacking(package, &there));
     enough_space(site, package, &missing).await?;
     let sources = Sources::new(site, assignment)?;
@@ -345,8 +344,8 @@ async fn fetch_what_is_missing(
         let pieces = sources.pieces(file.sha256, file.size).await;
         // Clients who ask for it meanwhile get what has come of it, where this point fetches what it is asked for.
         let followed = site.point.pulls.get().and_then(|pulls| {
-            let access = if file.private { Access::Private } else { Access::Public };
-            let servable = Servable::new(file.size, Some(file.sha1), file.name.clone()).with_access(access);
+            let access = Access::of(file.private);
+            let servable = Servable::of(file.size, Some(file.sha1), file.name.clone(), access);
             let offer = Offer { servable, sources: Vec::new(), pieces: pieces.clone(), rate: None };
             pulls.brought(file.sha256, offer)
         });

@@ -189,6 +189,20 @@ mod tests {
     use super::*;
 
     const RETRY: PointRetry = PointRetry { max: 3, delay: Duration::from_secs(60) };
+    const CONTENT: Sha256Digest = Sha256Digest([7; 32]);
+
+    /// An application of one file of nine bytes, which the site has.
+    fn portal(w: &Writer<'_>) -> Result<Parcel, SchemaError> {
+        let now = Timestamp::UNIX_EPOCH;
+        w.record_content(CONTENT, Sha1Digest([1; 20]), 9, false, now)?;
+        let (id, number) = w.next_id(&"XYZ".parse().expect("a code"))?;
+        let file_name = "setup.exe".parse().expect("a name");
+        let files = vec![AppFile { file_name, content: CONTENT, size: 9 }];
+        let (name, form) = ("Portal".to_owned(), serde_json::Value::Null);
+        let app = AppRow { id: id.clone(), name: name.clone(), form, retired: false, created: now, files };
+        w.create_app(number, &app)?;
+        Ok(Parcel { id, sort: Sort::App, name, files: 1, bytes: 9 })
+    }
 
     #[test]
     fn whatever_is_sent_says_alike_who_never_enrolled_and_who_has_no_room() {
@@ -196,21 +210,13 @@ mod tests {
         let store = Store::open(&folder.path().join("site.db"), 1).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let change = |w: &Writer<'_>| {
-            let (now, content) = (Timestamp::UNIX_EPOCH, Sha256Digest([7; 32]));
-            let code = "XYZ".parse().expect("a code");
-            w.record_content(content, Sha1Digest([1; 20]), 9, false, now)?;
-            let (id, number) = w.next_id(&code)?;
-            let files = vec![AppFile { file_name: "setup.exe".parse().expect("a name"), content, size: 9 }];
-            let (name, form) = ("Portal".to_owned(), serde_json::Value::Null);
-            w.create_app(
-                number,
-                &AppRow { id: id.clone(), name: name.clone(), form, retired: false, created: now, files },
-            )?;
+            let now = Timestamp::UNIX_EPOCH;
+            let parcel = portal(w)?;
+            let id = parcel.id.clone();
             for name in ["lyon", "full"] {
                 let point = w.add_point(name, "http://x", PointRole::Standard)?;
                 w.point_seen(point, (name == "full").then_some(8), None, now)?;
             }
-            let parcel = Parcel { id: id.clone(), sort: Sort::App, name, files: 1, bytes: 9 };
             let targets = Targets { points: w.point_rows()?, groups: Vec::new() };
             let sent = send_one(w, &parcel, &targets, &RETRY, ("ann", false), now)?;
             let lines: Vec<_> = sent
@@ -252,15 +258,9 @@ mod tests {
         let store = Store::open(&folder.path().join("site.db"), 1).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let change = |w: &Writer<'_>| {
-            let (now, content) = (Timestamp::UNIX_EPOCH, Sha256Digest([7; 32]));
-            w.record_content(content, Sha1Digest([1; 20]), 9, false, now)?;
-            let (id, number) = w.next_id(&"XYZ".parse().expect("a code"))?;
-            let files = vec![AppFile { file_name: "setup.exe".parse().expect("a name"), content, size: 9 }];
-            let (name, form) = ("Portal".to_owned(), serde_json::Value::Null);
-            w.create_app(
-                number,
-                &AppRow { id: id.clone(), name: name.clone(), form, retired: false, created: now, files },
-            )?;
+            let now = Timestamp::UNIX_EPOCH;
+            let parcel = portal(w)?;
+            let id = parcel.id.clone();
             let lyon = w.add_point("lyon", "http://x", PointRole::Standard)?;
             let enrols = |number: u8, instance: u128| -> Result<(), SchemaError> {
                 let hash = Sha256Digest([number; 32]);
@@ -272,7 +272,6 @@ mod tests {
                 send::installed(w, &principal, &RETRY, now)
             };
             enrols(1, 1)?;
-            let parcel = Parcel { id: id.clone(), sort: Sort::App, name, files: 1, bytes: 9 };
             let points = w.point_rows()?.into_iter().filter(|row| row.id == lyon).collect();
             send_one(w, &parcel, &Targets { points, groups: Vec::new() }, &RETRY, ("ann", false), now)?;
             let placed = |w: &Writer<'_>| -> Result<Placement, SchemaError> {
@@ -280,7 +279,7 @@ mod tests {
             };
             let success = Placement { state: ContentState::Success, done: 9, ..placed(w)? };
             w.put_placement(&success)?;
-            let held = |w: &Writer<'_>| w.held_of(lyon, &[content]).map(|held| held.len());
+            let held = |w: &Writer<'_>| w.held_of(lyon, &[CONTENT]).map(|held| held.len());
             enrols(2, 1)?;
             assert_eq!((placed(w)?, held(w)?), (success.clone(), 1), "the same machine with another key");
             enrols(3, 2)?;

@@ -15,7 +15,7 @@ use super::job::{self, Event};
 use crate::admin::{Answer, Caller};
 use crate::clock;
 use crate::config::PointRetry;
-use crate::select::{nearest, nearest_and};
+use crate::find::{nearest, nearest_and};
 use crate::site::Site;
 
 /// What came of sending a package to one point.

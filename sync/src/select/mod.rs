@@ -30,8 +30,6 @@ use serde::{Deserialize, Serialize};
 pub use names::{ARCHITECTURES, KnownNames, validate, validate_change};
 pub use plan::{Count, Plan, UNRECOGNISED, plan};
 
-pub use crate::find::{nearest, nearest_and};
-
 /// Stands for all names of a part.
 pub const ALL: &str = "*";
 

@@ -119,7 +119,8 @@ pub async fn known_languages(site: &Arc<Site>, languages: &[String]) -> Result<(
     let known = site.read(|r| r.names_known()).await?;
     for language in languages.iter().filter(|language| *language != "*") {
         if !known.languages.iter().any(|known| known.name.eq_ignore_ascii_case(language)) {
-            let near = select::nearest(language, known.languages.iter().map(|known| known.name.as_str()));
+            let near =
+                crate::find::nearest(language, known.languages.iter().map(|known| known.name.as_str()));
             return Err(Problem::new(
                 Code::LanguageNotAvailable,
                 format!("no update is published in `{language}`"),

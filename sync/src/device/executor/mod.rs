@@ -55,10 +55,6 @@ pub enum Restarted {
     GoingDown,
 }
 
-/// The process ends here, as if the power were cut: nothing is written down any more.
-#[derive(Debug)]
-pub struct PowerCut;
-
 /// Why an executor did not answer.
 #[derive(Debug)]
 pub enum Stopped {
