@@ -88,7 +88,7 @@ impl Growth {
         let _ = self.file.set(Arc::new(file)); // the first one stays: it is the same file
     }
 
-    pub(super) fn verified(&self, bytes: u64) {
+    pub(crate) fn verified(&self, bytes: u64) {
         self.grown.send_if_modified(|grown| match grown {
             Grown::Verified(before) if *before < bytes => {
                 *before = bytes;

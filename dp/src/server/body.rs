@@ -10,10 +10,13 @@ use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
+use catalog::digest::PIECE_SIZE;
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::JoinHandle;
+use tokio::time::{Sleep, sleep};
 
 use super::follow::Follower;
 use super::open::OpenContent;
@@ -22,8 +25,11 @@ use super::range::ByteRange;
 
 /// Bytes of one read: small steps cost several times as much.
 const STEP: u64 = 512 * 1024;
-/// What each of those who follow content that arrives gets before anybody gets more.
+/// What each of those who waited for the first piece of a content gets before anybody gets more.
 const FIRST: u64 = 64 * 1024;
+/// For how long others have their turn then. Their clients need it too where they are on this machine, and so does the piece that
+/// comes next: without it who comes last waits until all before him have read what their sockets hold.
+const TURN: Duration = Duration::from_millis(2);
 
 /// A piece of a body.
 #[derive(Debug)]
@@ -59,12 +65,12 @@ pub struct ContentBody {
 }
 
 /// How far the first step of a body is: many begin at once when the first piece of a content has arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Opening {
     /// A short step comes first.
     Ahead,
-    /// Others have their turn.
-    Turn,
+    /// Others have their turn until then.
+    Turn(Pin<Box<Sleep>>),
     Over,
 }
 
@@ -118,15 +124,17 @@ impl ContentBody {
         else {
             return Poll::Ready(Ok(()));
         };
-        if self.opening == Opening::Turn {
+        if let Opening::Turn(turn) = &mut self.opening {
+            ready!(turn.as_mut().poll(context));
             self.opening = Opening::Over;
-            context.waker().wake_by_ref();
-            return Poll::Pending;
         }
         let mut readable = ready!(follower.poll_beyond(context, range.start()))?;
-        if self.opening == Opening::Ahead {
-            self.opening = Opening::Turn;
-            readable = readable.min(range.start() + FIRST);
+        if let Opening::Ahead = self.opening {
+            self.opening = Opening::Over;
+            if readable <= PIECE_SIZE as u64 && readable > range.start() + FIRST {
+                self.opening = Opening::Turn(Box::pin(sleep(TURN)));
+                readable = range.start() + FIRST;
+            }
         }
         if let (Some(now), Some(later)) = (
             ByteRange::new(range.start(), readable.min(range.end()), range.end()),
@@ -234,6 +242,7 @@ mod tests {
 
     use super::super::doubt::Doubts;
     use super::*;
+    use crate::library::Growth;
 
     #[tokio::test]
     async fn parts_come_in_order_and_exactly() {
@@ -264,6 +273,33 @@ mod tests {
         tokio::task::spawn_blocking(cut).await.unwrap();
         let short = ContentBody::content(content, segments());
         assert!(short.collect().await.is_err(), "a file that became shorter is an error, never padding");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_waited_for_the_first_piece_begin_together() {
+        let (folder, size) = (tempfile::tempdir().unwrap(), 3 * PIECE_SIZE as u64);
+        let content = OpenContent::for_test(folder.path(), &vec![7; size as usize]);
+        let frames = async |verified: u64, from: u64| {
+            let growth = Arc::<Growth>::default();
+            growth.verified(verified);
+            let all = vec![Segment::File(ByteRange::new(from, size, size).unwrap())];
+            let follower = Follower::new(growth, size, Duration::from_secs(30));
+            let mut body = ContentBody::content(content.clone(), all).following(follower);
+            body.by_region = true;
+            let mut frames = Vec::new();
+            let mut left = (from..verified).count() as u64;
+            while left > 0 {
+                let began = tokio::time::Instant::now();
+                let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
+                left -= frame.len() as u64;
+                frames.push((frame.len() as u64, began.elapsed() >= TURN));
+            }
+            frames
+        };
+        let piece = PIECE_SIZE as u64;
+        assert_eq!(frames(piece, 0).await, [(FIRST, false), (piece - FIRST, true)]);
+        assert_eq!(frames(2 * piece, 0).await, [(2 * piece, false)], "it began long ago");
+        assert_eq!(frames(piece, piece - FIRST).await, [(FIRST, false)], "there is no more to wait for");
     }
 
     #[tokio::test]

@@ -22,6 +22,7 @@ use super::journal::{Current, Journal, Memory, POLICY};
 use super::link::{Link, NoPolicy};
 use super::log::Log;
 use super::machine::{Failure, Frame, Progress, Said};
+use super::pause::Away;
 use super::plan::Plan;
 use super::scripts;
 use super::variables::Masker;
@@ -48,6 +49,8 @@ pub struct Device<E> {
     pub client: Option<ClientSettings>,
     /// Content on stand-alone media: it is used from there, verified as all other.
     pub media: BTreeMap<Sha256Digest, PathBuf>,
+    /// How the site was found when it was asked for the policy last.
+    pub away: Away,
     /// Secrets from a file, each with its place, for runs without a site.
     pub own_secrets: Option<Vec<(Sealed, HiddenText)>>,
     secrets: Option<Secrets>,
@@ -125,6 +128,7 @@ impl<E: Executor> Device<E> {
             link,
             client,
             media,
+            away: Away::default(),
             own_secrets,
             secrets,
             delta: false,
@@ -170,7 +174,11 @@ impl<E: Executor> Device<E> {
         };
         self.tell_facts(&link).await;
         let tag = kept.as_ref().and_then(|(_, tag)| tag.clone());
-        match link.policy(tag.as_deref()).await {
+        let asked = link.policy(tag.as_deref()).await;
+        if !matches!(asked, Err(NoPolicy::Away { .. })) {
+            self.away = Away::default();
+        }
+        match asked {
             Ok(Some((policy, tag))) => {
                 let text = format!("policy {} with {} deployments", policy.version, policy.assignments.len());
                 self.write("PolicyAgent", "", &text);
@@ -192,7 +200,8 @@ impl<E: Executor> Device<E> {
                 }
                 if self.memory.current.is_some() { Ok(empty) } else { Err(problem) }
             }
-            Err(NoPolicy::Away(problem)) => {
+            Err(NoPolicy::Away { problem, retry_after }) => {
+                self.away = self.away.again(retry_after);
                 self.write("PolicyAgent", "", &format!("the site is away: {problem}"));
                 kept.map(|(policy, _)| policy).ok_or(problem)
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use catalog::problem::{Code, Coded as _, Problem};
-use dp::transfer::web::{Exchange, Web};
+use dp::transfer::web::{Exchange, Reply, Web};
 use serde::Serialize;
 use url::Url;
 
@@ -24,7 +24,12 @@ const DEADLINE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub enum NoPolicy {
     /// It cannot be asked now, or cannot answer: what was kept holds on.
-    Away(Problem),
+    Away {
+        /// Why.
+        problem: Problem,
+        /// How long it asks to be left alone, where it does.
+        retry_after: Option<Duration>,
+    },
     /// It answered that this device gets none: nothing that was kept holds.
     Refused(Problem),
 }
@@ -52,25 +57,21 @@ impl Link {
         path: &str,
         body: Option<&Bytes>,
         known: Option<&str>,
-    ) -> Result<(u16, Bytes, Option<String>), Problem> {
+    ) -> Result<(Reply, Option<String>), Problem> {
         let url = call::join(&self.base, path)?;
         let cap_bytes = LARGEST_POLICY as u64;
         let exchange = Exchange { body, known, once: None, deadline: DEADLINE, cap_bytes };
-        let (reply, tag) =
-            self.web.exchange(&url, exchange).await.map_err(|fault| for_device(fault.problem()))?;
-        Ok((reply.status, reply.body, tag))
+        self.web.exchange(&url, exchange).await.map_err(|fault| for_device(fault.problem()))
     }
 
-    fn refusal(&self, status: u16, body: &[u8]) -> Problem {
-        for_device(call::refusal(&self.base.origin().ascii_serialization(), status, body))
+    fn refusal(&self, reply: &Reply) -> Problem {
+        for_device(call::refusal(&self.base.origin().ascii_serialization(), reply.status, &reply.body))
     }
 
     async fn post(&self, path: &str, value: &impl Serialize) -> Result<Bytes, Problem> {
         let body = serde_json::to_vec(value).map_err(|error| Problem::of(Code::Internal, &error))?.into();
-        match self.exchange(path, Some(&body), None).await? {
-            (200..=299, body, _) => Ok(body),
-            (status, body, _) => Err(self.refusal(status, &body)),
-        }
+        let (reply, _) = self.exchange(path, Some(&body), None).await?;
+        if matches!(reply.status, 200..=299) { Ok(reply.body) } else { Err(self.refusal(&reply)) }
     }
 
     /// The policy and its tag; `None` where it is still the one with the tag `known`.
@@ -78,13 +79,15 @@ impl Link {
     /// # Errors
     /// [`NoPolicy`].
     pub async fn policy(&self, known: Option<&str>) -> Result<Option<(Policy, Option<String>)>, NoPolicy> {
-        match self.exchange(route::POLICY, None, known).await.map_err(NoPolicy::Away)? {
-            (304, _, _) => Ok(None),
-            (200, body, tag) => Ok(Some((Policy::parse(&body).map_err(NoPolicy::Refused)?, tag))),
-            (status, body, _) if status == 429 || status >= 500 => {
-                Err(NoPolicy::Away(self.refusal(status, &body)))
+        let asked = self.exchange(route::POLICY, None, known).await;
+        let (reply, tag) = asked.map_err(|problem| NoPolicy::Away { problem, retry_after: None })?;
+        match reply.status {
+            304 => Ok(None),
+            200 => Ok(Some((Policy::parse(&reply.body).map_err(NoPolicy::Refused)?, tag))),
+            429 | 500.. => {
+                Err(NoPolicy::Away { problem: self.refusal(&reply), retry_after: reply.retry_after })
             }
-            (status, body, _) => Err(NoPolicy::Refused(self.refusal(status, &body))),
+            _ => Err(NoPolicy::Refused(self.refusal(&reply))),
         }
     }
 
@@ -93,11 +96,12 @@ impl Link {
     /// # Errors
     /// Those of the network and of the site.
     pub async fn secrets(&self, deployment: &DeploymentId) -> Result<Secrets, Problem> {
-        match self.exchange(&format!("{}{deployment}", route::SECRETS), None, None).await? {
-            (200, body, _) => serde_json::from_slice(&body)
-                .map_err(|_| Problem::new(Code::SiteAnswerInvalid, "the secrets cannot be understood")),
-            (status, body, _) => Err(self.refusal(status, &body)),
+        let (reply, _) = self.exchange(&format!("{}{deployment}", route::SECRETS), None, None).await?;
+        if reply.status != 200 {
+            return Err(self.refusal(&reply));
         }
+        serde_json::from_slice(&reply.body)
+            .map_err(|_| Problem::new(Code::SiteAnswerInvalid, "the secrets cannot be understood"))
     }
 
     /// Tells what the device is.
@@ -184,6 +188,11 @@ mod tests {
             assert_eq!(found, refused, "{status}");
         }
         let nobody = Link::new("http://127.0.0.1:1", &key(), None, false).unwrap();
-        assert!(matches!(nobody.policy(None).await, Err(NoPolicy::Away(_))));
+        let busy = asked("503 Service Unavailable\r\nretry-after: 7", "").await;
+        assert!(
+            matches!(busy, NoPolicy::Away { retry_after: Some(wait), .. } if wait == Duration::from_secs(7)),
+            "{busy:?}"
+        );
+        assert!(matches!(nobody.policy(None).await, Err(NoPolicy::Away { .. })));
     }
 }

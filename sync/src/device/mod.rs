@@ -23,6 +23,7 @@ pub mod link;
 pub mod log;
 pub mod machine;
 pub mod mend;
+pub mod pause;
 pub mod plan;
 pub mod scripts;
 pub mod setup;

@@ -47,7 +47,7 @@ pub(super) fn fault_of_status(status: StatusCode, headers: &HeaderMap) -> Fault 
 
 /// `Retry-After` in seconds, or as a date, which is compared with the answer's own `Date`: the clocks of
 /// two machines need not agree (RFC 9110 section 10.2.3).
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = field(headers, RETRY_AFTER)?;
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::from(u32::MAX))));

@@ -34,6 +34,8 @@ pub struct Reply {
     pub body: Bytes,
     /// The server's clock, seconds since 1970, where it says.
     pub server_time: Option<i64>,
+    /// How long it asks to be left alone, where it does.
+    pub retry_after: Option<Duration>,
 }
 
 /// Somebody answered.
@@ -119,7 +121,8 @@ impl Web {
         }
         answer::check_coding(response.headers())?;
         let server_time = answer::server_time(response.headers());
+        let retry_after = answer::retry_after(response.headers());
         let body = self.whole(response, cap_bytes).await?;
-        Ok(Reply { status: status.as_u16(), body, server_time })
+        Ok(Reply { status: status.as_u16(), body, server_time, retry_after })
     }
 }

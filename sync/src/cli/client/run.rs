@@ -3,7 +3,6 @@
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use catalog::problem::{Code, Problem};
 use clap::{Args, Subcommand};
@@ -22,6 +21,7 @@ use crate::device::executor::{Executor, Stopped};
 use crate::device::journal::{Journal, read_memory};
 use crate::device::link::Link;
 use crate::device::log;
+use crate::device::pause::before_next;
 use crate::policy::{Bucket, DeploymentId, Policy};
 use crate::sequence::action::Sealed;
 use crate::sequence::key;
@@ -260,9 +260,9 @@ impl Run {
             }
             let next = round.deployments.iter().filter_map(|line| line.next).min();
             let until = next.map(|at| at.duration_since(clock::now())).filter(|time| time.is_positive());
-            let pause = until.map_or(policy.refresh(), |time| time.unsigned_abs().min(policy.refresh()));
+            let until = until.map(|time| time.unsigned_abs());
             tokio::select! {
-                () = tokio::time::sleep(pause.max(Duration::from_secs(1))) => {}
+                () = tokio::time::sleep(before_next(policy.refresh(), until, device.away)) => {}
                 _ = tokio::signal::ctrl_c() => return Ok(Code::Interrupted.page().exit.status()),
             }
         }
