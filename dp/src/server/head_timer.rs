@@ -1,8 +1,12 @@
 //! How long a connection waits for a head. hyper begins such a wait with every request and ends it a moment later; here that
 //! moves no timer of the runtime: the one that is set stays, fires too early at most, and is then set to what is waited for.
+//!
+//! Where most places are taken, nobody holds one for long between two requests: others would be refused for the sake of who may
+//! never ask again.
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -11,14 +15,35 @@ use hyper::rt::{Sleep, Timer};
 
 type Armed = Arc<Mutex<Pin<Box<tokio::time::Sleep>>>>;
 
+/// The longest wait for a head in a crowd.
+const IN_A_CROWD: Duration = Duration::from_secs(2);
+
+/// Whether most places of a server are taken.
+#[derive(Debug, Default)]
+pub(super) struct Crowd(AtomicBool);
+
+impl Crowd {
+    /// So many of all places are taken now.
+    pub(super) fn counts(&self, taken: usize, places: usize) {
+        self.0.store(taken.saturating_mul(4) > places.saturating_mul(3), Ordering::Relaxed);
+    }
+
+    fn is_there(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// The timer of one connection, which waits for one thing at a time.
 #[derive(Clone)]
-pub(super) struct HeadTimer(Armed);
+pub(super) struct HeadTimer {
+    armed: Armed,
+    crowd: Arc<Crowd>,
+}
 
 impl HeadTimer {
     /// Nothing is waited for yet.
-    pub(super) fn new(patience: Duration) -> Self {
-        Self(Arc::new(Mutex::new(Box::pin(tokio::time::sleep(patience)))))
+    pub(super) fn new(patience: Duration, crowd: &Arc<Crowd>) -> Self {
+        Self { armed: Arc::new(Mutex::new(Box::pin(tokio::time::sleep(patience)))), crowd: crowd.clone() }
     }
 }
 
@@ -34,7 +59,11 @@ impl Timer for HeadTimer {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        Box::pin(Wait { armed: self.0.clone(), deadline: deadline.into() })
+        let deadline = match self.crowd.is_there() {
+            true => deadline.min(self.now() + IN_A_CROWD),
+            false => deadline,
+        };
+        Box::pin(Wait { armed: self.armed.clone(), deadline: deadline.into() })
     }
 
     fn now(&self) -> Instant {
@@ -75,7 +104,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn every_wait_lasts_as_long_as_the_first() {
-        let timer = HeadTimer::new(PATIENCE);
+        let timer = HeadTimer::new(PATIENCE, &Arc::default());
         for requests in [0, 1, 7, 100] {
             for _ in 0..requests {
                 let mut wait = timer.sleep(PATIENCE);
@@ -92,5 +121,18 @@ mod tests {
         let began = tokio::time::Instant::now();
         timer.sleep(Duration::from_secs(1)).await;
         assert!(began.elapsed() < Duration::from_secs(2), "a shorter one too");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_holds_a_place_for_long_in_a_crowd() {
+        let crowd = Arc::<Crowd>::default();
+        let timer = HeadTimer::new(PATIENCE, &crowd);
+        for (taken, expected) in [(3, PATIENCE), (4, IN_A_CROWD), (3, PATIENCE)] {
+            crowd.counts(taken, 4);
+            let began = tokio::time::Instant::now();
+            timer.sleep(PATIENCE).await;
+            let took = began.elapsed();
+            assert!((expected..expected + Duration::from_millis(5)).contains(&took), "{taken}: {took:?}");
+        }
     }
 }

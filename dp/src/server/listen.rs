@@ -43,6 +43,7 @@ impl ContentServer {
                 },
             };
             while connections.try_join_next().is_some() {} // those that have ended hold no place
+            self.crowd.counts(connections.len(), self.limits.max_connections);
             let config = || identity.as_ref().map(|identity| identity.load_full());
             let place = match self.admission.connect(&self.served, peer.ip(), connections.len()) {
                 Ok(place) => place,

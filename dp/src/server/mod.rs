@@ -82,7 +82,7 @@ use admission::{Admission, Client, Place};
 use connection::Signals;
 pub use counters::{Outcome, Served, Source};
 pub use doubt::Doubts;
-use head_timer::HeadTimer;
+use head_timer::{Crowd, HeadTimer};
 use kept::Kept;
 use listen::until_stopped;
 pub use log_throttle::LogThrottle;
@@ -174,6 +174,7 @@ pub struct ContentServer {
     services: Vec<Arc<dyn Service>>,
     room: Room,
     admission: Arc<Admission>,
+    crowd: Arc<Crowd>,
     gate: Arc<dyn Gate>,
     source: Source,
     pieces: Arc<Kept<Arc<metalink::Pieces>>>,
@@ -199,6 +200,7 @@ impl ContentServer {
             services: Vec::new(),
             room: Room::default(),
             admission: Arc::new(Admission::new(limits)),
+            crowd: Arc::default(),
             gate: Arc::new(access::Shut),
             source: Source::Point,
             pieces: Arc::new(Kept::new(MOST_OF_PIECES)),
@@ -301,7 +303,7 @@ impl ContentServer {
         let mut builder = hyper::server::conn::http1::Builder::new();
         // Without a timer the timeout of the head would silently be off.
         builder
-            .timer(HeadTimer::new(self.limits.read_timeout))
+            .timer(HeadTimer::new(self.limits.read_timeout, &self.crowd))
             .header_read_timeout(self.limits.read_timeout)
             .max_buf_size(LARGEST_HEAD)
             .half_close(false);
