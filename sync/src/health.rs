@@ -20,6 +20,8 @@ use crate::site::Site;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Whoever asks within this time is given the same answer: everybody may ask, and each look reads the whole library.
 const FRESH: Duration = Duration::from_secs(1);
+/// A look that takes longer is not repeated for each who asks.
+const SLOW: Duration = Duration::from_millis(100);
 
 /// What the library holds, looked at once for all who ask at once: a disk that does not answer holds one thread, not one for each.
 #[derive(Debug, Default)]
@@ -27,27 +29,41 @@ pub(crate) struct Looking(Mutex<Looked>);
 
 #[derive(Debug, Default)]
 struct Looked {
-    under_way: Option<JoinHandle<Result<Usage, LibraryError>>>,
-    last: Option<(Instant, Usage)>,
+    under_way: Option<(Instant, JoinHandle<Result<Usage, LibraryError>>)>,
+    last: Option<Look>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    at: Instant,
+    took: Duration,
+    found: Usage,
+}
+
+impl Look {
+    /// For how long it is given to others: whoever asks each second may not keep a slow disk at nothing else.
+    fn good_for(&self, age: Duration) -> Duration {
+        if self.took > SLOW { age.max(self.took * 20) } else { age }
+    }
 }
 
 impl Looking {
-    /// What it holds now, or held so long ago at most.
+    /// What it holds now, or held so long ago at most; where a look takes long, twenty times as long as that ago.
     async fn usage(&self, library: &Library, age: Duration) -> Result<Usage, Problem> {
         let mut looked = self.0.lock().await;
-        if let Some((_, usage)) = looked.last.filter(|(at, _)| at.elapsed() < age) {
-            return Ok(usage);
+        if let Some(look) = looked.last.filter(|look| look.at.elapsed() < look.good_for(age)) {
+            return Ok(look.found);
         }
         // Who gives up leaves it to the next one.
-        let under_way = looked.under_way.get_or_insert_with(|| {
+        let (began, under_way) = looked.under_way.get_or_insert_with(|| {
             let library = library.clone();
-            tokio::task::spawn_blocking(move || library.usage())
+            (Instant::now(), tokio::task::spawn_blocking(move || library.usage()))
         });
-        let found = under_way.await;
+        let (began, found) = (*began, under_way.await);
         looked.under_way = None;
-        let usage = found.map_err(|died| Problem::of(Code::Internal, &died))??;
-        looked.last = Some((Instant::now(), usage));
-        Ok(usage)
+        let found = found.map_err(|died| Problem::of(Code::Internal, &died))??;
+        looked.last = Some(Look { at: Instant::now(), took: began.elapsed(), found });
+        Ok(found)
     }
 }
 
@@ -132,6 +148,18 @@ mod tests {
         let hour = Duration::from_secs(3_600);
         assert_eq!(looking.usage(&library, hour).await.unwrap().staged, before.staged);
         assert!(looking.usage(&library, Duration::ZERO).await.unwrap().staged > before.staged);
+    }
+
+    #[test]
+    fn a_look_that_took_long_is_good_for_longer() {
+        let found = Usage { blobs: 0, bytes: 0, staged: 0, free: 0 };
+        for (took_ms, age_ms, expected_ms) in
+            [(1, 0, 0), (1, 1_000, 1_000), (500, 0, 10_000), (500, 1_000, 10_000), (500, 60_000, 60_000)]
+        {
+            let look = Look { at: Instant::now(), took: Duration::from_millis(took_ms), found };
+            let good_for = look.good_for(Duration::from_millis(age_ms));
+            assert_eq!(good_for, Duration::from_millis(expected_ms), "{took_ms} ms, {age_ms} ms");
+        }
     }
 
     #[test]

@@ -122,6 +122,8 @@ struct Inner {
     reports: Reports,
     next: u32,
     contents: usize,
+    /// Nothing that is held ends before this.
+    first_end: Duration,
 }
 
 /// All announcements.
@@ -177,8 +179,11 @@ impl Register {
                 && (known.is_some() || inner.devices.len() < self.limits.devices)
         };
         if !fits(&inner) {
-            // What has ended makes room, at the cost of one walk; the device that is known may be among it.
-            inner.sweep(now);
+            // What has ended makes room, at the cost of one walk, which a register that stays full does not pay each time; the
+            // device that is known may be among it.
+            if inner.first_end <= now {
+                inner.sweep(now);
+            }
             let before = known.and_then(|id| inner.held.get(&id)).map_or(0, |held| held.contents.len());
             let room = inner.contents - before + contents.len() <= self.limits.contents;
             if !room || (inner.devices.len() >= self.limits.devices && !inner.devices.contains_key(device)) {
@@ -198,6 +203,7 @@ impl Register {
             for content in &contents {
                 inner.holders.entry(*content).or_default().insert((address.ip(), id));
             }
+            inner.first_end = inner.first_end.min(now + holds);
             inner.devices.insert(device.clone(), id);
             inner.addresses.insert(address, id);
             let held = Held {
@@ -363,6 +369,7 @@ impl Inner {
         let ended: Vec<u32> =
             self.held.iter().filter(|(_, held)| held.until <= now).map(|(id, _)| *id).collect();
         ended.into_iter().for_each(|id| self.forget(id));
+        self.first_end = self.held.values().map(|held| held.until).min().unwrap_or(Duration::MAX);
     }
 }
 
