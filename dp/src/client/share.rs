@@ -84,6 +84,8 @@ pub async fn share(
     let limits = ServerLimits {
         max_connections: takers(settings.max_rate),
         max_connections_per_client: MOST_PER_CLIENT,
+        // Those that a desk serves are often of its own network.
+        max_connections_per_network: MOST_CONNECTIONS,
         rate_limit: settings.max_rate,
         shutdown_grace: Duration::from_secs(10),
         ..ServerLimits::default()
