@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::named_params;
 use serde::{Deserialize, Serialize};
 
-use crate::column::{json, text, to_json};
+use crate::column::{json, text, time, to_json};
 use crate::points::ContentState;
 use crate::{Reader, SchemaError, Writer};
 
@@ -29,6 +29,11 @@ impl Reader<'_> {
         self.first("SELECT etag, body FROM assignment", [], |row| Ok((row.get("etag")?, row.get("body")?)))
     }
 
+    /// When the site said last that it is as it is, in time that this machine has seen go by.
+    pub fn assignment_received(&self) -> Result<Option<Timestamp>, SchemaError> {
+        self.first("SELECT received FROM assignment", [], |row| time(row, "received"))
+    }
+
     /// All work that is over.
     pub fn assigned_work(&self) -> Result<Vec<AssignedWork>, SchemaError> {
         self.all("SELECT * FROM assigned_work ORDER BY package_id", [], |row| {
@@ -43,6 +48,12 @@ impl Reader<'_> {
 }
 
 impl Writer<'_> {
+    /// The site has said that the last assignment is as it was.
+    pub fn assignment_is_good(&self, now: Timestamp) -> Result<(), SchemaError> {
+        self.execute("UPDATE assignment SET received = ?1", [now.as_millisecond()])?;
+        Ok(())
+    }
+
     /// Remembers what the site asks now. Of packages that it no longer names nothing is remembered.
     pub fn record_assignment(
         &self,

@@ -75,7 +75,7 @@ pub struct NewEnrolment {
 }
 
 /// How far a clock is set back in the course of a day.
-const SLACK: std::time::Duration = std::time::Duration::from_secs(300);
+pub(crate) const SLACK: std::time::Duration = std::time::Duration::from_secs(300);
 
 fn principal(row: &Row<'_>) -> Result<Principal, SchemaError> {
     let instance: Option<Vec<u8>> = row.get("instance")?;

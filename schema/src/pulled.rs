@@ -143,6 +143,10 @@ impl Writer<'_> {
             (leapt, now.as_millisecond()),
         )?;
         self.execute(
+            "UPDATE assignment SET received = min(received + ?1, ?2) WHERE ?1 > 0 OR received > ?2",
+            (leapt, now.as_millisecond()),
+        )?;
+        self.execute(
             "INSERT INTO seen_time (only, at) VALUES (1, ?1) ON CONFLICT DO UPDATE SET at = excluded.at",
             [now.as_millisecond()],
         )?;

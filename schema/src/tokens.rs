@@ -7,7 +7,7 @@ use rusqlite::{Row, named_params};
 use serde::{Deserialize, Serialize};
 
 use crate::column::{sha256, text, time, time_or_none};
-use crate::keys::same;
+use crate::keys::{SLACK, same};
 use crate::{Reader, SchemaError, Writer, words};
 
 words! {
@@ -38,9 +38,11 @@ pub struct AdminToken {
 }
 
 impl AdminToken {
-    /// Whether it is good now.
+    /// Whether it is good now. Before it was made it is not: a clock that was put back makes none good again that is over, and
+    /// one that is set a little is no reason to refuse.
     pub fn is_good(&self, now: Timestamp) -> bool {
-        self.revoked.is_none() && now < self.expires
+        let is_made = self.created <= now.saturating_add(SLACK).unwrap_or(now);
+        self.revoked.is_none() && is_made && now < self.expires
     }
 }
 
@@ -128,6 +130,8 @@ mod tests {
         add(new(0, 100), 1).await.unwrap();
         let found = store.read(move |r| r.admin_token(hash(1))).await.unwrap().unwrap();
         assert!(found.is_good(at(99)) && !found.is_good(at(100)));
+        let put_back = AdminToken { created: at(1_000), expires: at(2_000), ..found };
+        assert!(put_back.is_good(at(700)) && !put_back.is_good(at(699)), "the clock was put back");
         assert!(store.read(move |r| r.admin_token(hash(2))).await.unwrap().is_none());
         assert!(add(new(50, 150), 2).await.is_err(), "the name is in use");
         add(new(100, 200), 2).await.unwrap();

@@ -263,6 +263,8 @@ fn limits(settings: &Settings) -> ServerLimits {
     ServerLimits {
         max_connections: settings.server.max_connections,
         max_connections_per_client: settings.server.max_connections_per_client,
+        // No network has the last quarter.
+        max_connections_per_network: settings.server.max_connections.div_ceil(4).saturating_mul(3),
         max_transfers: settings.server.max_transfers,
         max_transfers_per_client: settings.server.max_transfers_per_client,
         rate_limit: settings.server.rate_limit,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! data_dir/tls/  ca.pem  ca.key       ten years; whoever trusts the site is given ca.pem
-//!                server.pem server.key   90 days; renewed by the daemon when a third of them is left
+//!                server.pem server.key   90 days; renewed by the daemon when a third of them is left, or where the clock was ahead
 //!                about.json           what they say, so that nothing has to be read back out of them
 //! ```
 //! A distribution point with `[tls] from_site` has the same folder without `ca.key`: its site's authority signs what it asks for
@@ -38,6 +38,9 @@ const AUTHORITY_DAYS: i64 = 3_650;
 const SERVER_DAYS: i64 = 90;
 /// A renewal is due when so much is left.
 const DUE_DAYS: i64 = 30;
+/// A certificate is good from the beginning of the day before it was made. One that was made later than this from now, by a clock that was
+/// ahead, is refused by those whose clock is right.
+const AHEAD_DAYS: i64 = 1;
 /// How often it is looked at.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(3_600);
 
@@ -78,9 +81,9 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Whether a renewal is due.
+    /// Whether a renewal is due: it is over soon, or not good yet.
     pub fn is_due(&self, now: Timestamp) -> bool {
-        self.until.duration_since(now) < SignedDuration::from_hours(24 * DUE_DAYS)
+        self.until < after(now, DUE_DAYS) || self.since > after(now, AHEAD_DAYS)
     }
 }
 
@@ -540,6 +543,20 @@ mod tests {
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o640);
         std::fs::set_permissions(file("server.key"), open).unwrap();
         assert_eq!(identity(&settings).unwrap_err().code, Code::TlsInvalid);
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_good_yet_is_due() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        for (ahead, due) in [(0, false), (1, false), (2, true), (400, true)] {
+            let _ = std::fs::remove_dir_all(folder.path().join("tls"));
+            let made = init(&settings, "XYZ", &["site01".to_owned()], after(now, ahead)).unwrap();
+            assert_eq!(made.is_due(now), due, "made {ahead} days ahead");
+            let anew = renew(&settings, &[], now).unwrap();
+            assert!(!anew.is_due(now) && anew.since == now, "made anew {ahead} days ahead");
+        }
     }
 
     /// The power went between the renames of a renewal, or the disk was full.

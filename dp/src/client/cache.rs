@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::answers::Answers;
-use crate::library::{Library, LibraryError, Part, Settings};
+use crate::library::{Library, LibraryError, Part, Settings, whole};
 
 /// What was used within this time stays: another process may be about to use it.
 const YOUNG: Duration = Duration::from_secs(600);
@@ -216,7 +216,7 @@ impl Cache {
     pub fn pin(&self, content: Sha256Digest, holder: &str) -> Result<(), LibraryError> {
         let path = self.pin_path(content, holder)?;
         let _held = self.lock()?;
-        fs::write(&path, b"").map_err(LibraryError::io("write", &path))
+        whole::write(&path, b"")
     }
 
     /// `holder` needs it no more.

@@ -69,7 +69,8 @@ pub struct ShareSettings {
 /// Shares until `stop`. `ready` is told where, once others are answered.
 ///
 /// # Errors
-/// [`ClientError::Listen`], those of the library. A site that does not answer is no error: it is asked again.
+/// [`ClientError::Listen`], those of the library at the start. A site that does not answer is no error: it is asked again. Nor is a
+/// disk that does not, later.
 pub async fn share(
     settings: &ShareSettings,
     ready: impl FnOnce(SocketAddr),
@@ -84,6 +85,8 @@ pub async fn share(
     let limits = ServerLimits {
         max_connections: takers(settings.max_rate),
         max_connections_per_client: MOST_PER_CLIENT,
+        // Those that a desk serves are often of its own network.
+        max_connections_per_network: MOST_CONNECTIONS,
         rate_limit: settings.max_rate,
         shutdown_grace: Duration::from_secs(10),
         ..ServerLimits::default()
@@ -98,12 +101,22 @@ pub async fn share(
     ready(address);
     let site = Reach::new(&settings.client);
     let (started, mut saying, mut last_held) = (Instant::now(), Saying::new(settings.pace), Vec::new());
+    let mut fails = false;
     tokio::pin!(stop);
     loop {
-        let now_held = held(&cache).await?;
-        if now_held != last_held {
-            shelf.store(Arc::new(shelf_of(&now_held)));
-            last_held = now_held;
+        match held(&cache).await {
+            Ok(now_held) if now_held != last_held => {
+                shelf.store(Arc::new(shelf_of(&now_held)));
+                last_held = now_held;
+                fails = false;
+            }
+            Ok(_) => fails = false,
+            // What can be read is served on, and its folder looked at again.
+            Err(error) => {
+                if !std::mem::replace(&mut fails, true) {
+                    warn!("what is held cannot be listed, and is shared as it was: {error}");
+                }
+            }
         }
         let contents: Vec<_> = last_held.iter().map(|(content, _)| *content).take(MOST_ANNOUNCED).collect();
         if saying.is_due(&contents, started.elapsed()) {

@@ -466,11 +466,17 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, LibraryError> {
     fs::read_dir(folder).map_err(failed())?.map(|entry| Ok(entry.map_err(failed())?.path())).collect()
 }
 
+/// Whether it is one of the folders into which contents are fanned out. One that is linked in is somebody else's.
+fn is_fan(path: &Path) -> bool {
+    let is_hex = |name: &str| name.len() == 2 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    name_of(path).is_some_and(is_hex) && fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
+}
+
 /// Files in the subfolders of a fanned-out folder.
 fn files_below(folder: &Path) -> Result<Vec<PathBuf>, LibraryError> {
     let mut files = Vec::new();
     for path in list(folder)? {
-        if path.is_dir() {
+        if is_fan(&path) {
             files.extend(list(&path)?);
         }
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use catalog::digest::{Checker, Mismatch, PIECE_SIZE, PieceHasher, Pieces, Verified, Wanted};
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::growth::Growth;
@@ -63,6 +64,12 @@ const FLUSH_EVERY: u64 = 256 << 20;
 const WORTH_A_THREAD: usize = 256 * 1024;
 /// What arrives is nobody else's: its pages may be on their way to clients while it is written.
 const PRIVATE: u32 = 0o600;
+/// A link is not followed, and a FIFO not waited for.
+const AS_IT_IS: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits() as i32;
+/// So often something else is taken away.
+const TRIES: u32 = 8;
+/// The longest note that is read.
+const LONGEST_NOTE: u64 = 64 << 10;
 
 /// Two are busy with receiving and sending.
 fn has_processors_to_spare() -> bool {
@@ -94,19 +101,39 @@ fn are_same(one: io::Result<fs::Metadata>, other: io::Result<fs::Metadata>) -> b
     matches!((one, other), (Ok(one), Ok(other)) if Identity::of(&one).is_same_file(&Identity::of(&other)))
 }
 
+/// Opens the file, made where there is none. What somebody else put in its place is not followed, not waited for, and goes.
+fn open_plain(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false).mode(PRIVATE).custom_flags(AS_IT_IS);
+    for _ in 0..TRIES {
+        let refused = match options.open(path) {
+            Ok(file) if file.metadata()?.is_file() => return Ok(file),
+            Ok(_) => None,
+            Err(error) => Some(error),
+        };
+        match refused {
+            Some(error) if fs::symlink_metadata(path).map_or(true, |found| found.is_file()) => {
+                return Err(error);
+            }
+            _ => take_away(path)?,
+        }
+    }
+    Err(io::Error::other("somebody puts something else in its place"))
+}
+
+fn take_away(path: &Path) -> io::Result<()> {
+    fs::remove_file(path).or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    })
+}
+
 impl Staged {
     pub(super) fn open(library: Library, wanted: &Wanted) -> Result<Self, LibraryError> {
         let path = path_of(&library.inner.dir, wanted);
         let failed = |act| LibraryError::io(act, &path);
         let mut file = loop {
-            let file = File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(PRIVATE)
-                .open(&path)
-                .map_err(failed("open"))?;
+            let file = open_plain(&path).map_err(failed("open"))?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(fs::TryLockError::WouldBlock) => return Err(LibraryError::Busy { path }),
@@ -172,7 +199,8 @@ impl Staged {
         self.piece = PieceHasher::default();
         self.piece.update(&tail);
         if let Some(growth) = &growth {
-            growth.set_file(File::open(&self.path).map_err(LibraryError::io("open again", &self.path))?);
+            let again = File::options().read(true).custom_flags(AS_IT_IS).open(&self.path);
+            growth.set_file(again.map_err(LibraryError::io("open again", &self.path))?);
             growth.verified(checked);
         }
         self.growth = growth;
@@ -227,7 +255,12 @@ impl Staged {
 
     /// Where they came from.
     pub fn note(&self) -> Option<Note> {
-        serde_json::from_slice(&fs::read(self.path.with_extension("json")).ok()?).ok()
+        let note =
+            File::options().read(true).custom_flags(AS_IT_IS).open(self.path.with_extension("json")).ok()?;
+        let mut json = Vec::new();
+        let is_file = note.metadata().is_ok_and(|found| found.is_file());
+        note.take(LONGEST_NOTE).read_to_end(&mut json).ok().filter(|_| is_file)?;
+        serde_json::from_slice(&json).ok()
     }
 
     /// Remembers where they come from. Losing it costs no more than an unconditional range.
@@ -237,7 +270,11 @@ impl Staged {
     pub fn set_note(&self, note: &Note) -> Result<(), LibraryError> {
         let path = self.path.with_extension("json");
         let json = serde_json::to_vec(note).unwrap_or_default();
-        fs::write(&path, json).map_err(LibraryError::io("write", &path))
+        // Anew: what is there may be a link.
+        let written = take_away(&path).and_then(|()| {
+            File::options().write(true).create_new(true).mode(PRIVATE).open(&path)?.write_all(&json)
+        });
+        written.map_err(LibraryError::io("write", &path))
     }
 
     /// Adds the next bytes.

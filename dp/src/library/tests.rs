@@ -203,6 +203,67 @@ fn tricks_under_the_feet_of_the_library_are_seen() {
     assert!(library.find(&wanted(&data)).is_some());
 }
 
+/// Whoever else may write there could have us write elsewhere, or wait for ever.
+#[test]
+fn what_is_no_file_in_the_place_of_a_staged_one_is_taken_away() {
+    let (folder, library) = library();
+    let data = bytes(9, 1_000);
+    let wanted = wanted(&data);
+    let victim = folder.path().join("victim");
+    fs::write(&victim, b"a thing of somebody else's").unwrap();
+    let path = staged::path_of(&library.inner.dir, &wanted);
+    let fifo = |path: &Path| {
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    };
+    for what in ["link", "dangling", "fifo"] {
+        for path in [&path, &path.with_extension("json")] {
+            match what {
+                "link" => symlink(&victim, path).unwrap(),
+                "dangling" => symlink(folder.path().join("new"), path).unwrap(),
+                _ => fifo(path),
+            }
+        }
+        let (library, wanted, data) = (library.clone(), wanted, data.clone());
+        let (done, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut staged = library.stage(&wanted).unwrap();
+            assert_eq!(staged.note(), None);
+            staged.set_note(&Note { source: "http://x".to_owned(), etag: None }).unwrap();
+            assert!(staged.note().is_some());
+            staged.append(&data).unwrap();
+            let verified = staged.check(&wanted).unwrap();
+            done.send(library.remove(staged.commit(verified).unwrap().digest())).unwrap();
+        });
+        ended.recv_timeout(Duration::from_secs(30)).expect("it waits for nobody").unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"a thing of somebody else's", "{what}");
+        assert!(!folder.path().join("new").exists(), "{what}");
+    }
+    fs::create_dir(&path).unwrap();
+    assert!(matches!(library.stage(&wanted), Err(LibraryError::Io { .. })), "a folder is no file of ours");
+}
+
+#[test]
+fn folders_that_are_linked_in_or_are_not_ours_are_left_alone() {
+    let (folder, library) = library();
+    let old = SystemTime::now() - LEFT_OVER_AFTER - Duration::from_secs(60);
+    let file = |folder: &Path| {
+        fs::create_dir_all(folder).unwrap();
+        let path = folder.join("papers.txt");
+        let file = File::create(&path).unwrap();
+        file.set_modified(old).unwrap();
+        path
+    };
+    let theirs = file(&folder.path().join("theirs"));
+    for room in ["blobs", "hashes", "maps"] {
+        symlink(theirs.parent().unwrap(), library.inner.dir.join(room).join("ab")).unwrap();
+    }
+    let named = file(&library.inner.dir.join("hashes/lost+found"));
+    let ours = file(&library.inner.dir.join("hashes/cd"));
+    let again = Library::open(&library.inner.dir, Settings::default()).unwrap();
+    assert!(theirs.exists() && named.exists() && !ours.exists());
+    assert_eq!(again.usage().unwrap().blobs, 0);
+}
+
 #[test]
 fn a_full_disk_is_refused_before_the_first_byte() {
     let folder = tempfile::tempdir().unwrap();

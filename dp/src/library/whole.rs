@@ -92,10 +92,13 @@ fn create_new(path: &Path) -> io::Result<File> {
     File::options().write(true).create_new(true).open(path)
 }
 
-/// Writes a file of the library anew, with the folder that it is in.
+/// Writes a file of the library anew, with the folder that it is in: durable, both.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), LibraryError> {
     let folder = path.parent().unwrap_or(path);
-    fs::create_dir_all(folder).map_err(LibraryError::io("create", folder))?;
+    if !folder.is_dir() {
+        fs::create_dir_all(folder).map_err(LibraryError::io("create", folder))?;
+        sync_folder(folder)?;
+    }
     let (temporary, mut file) = Temporary::file(path)?;
     let failed = |act| LibraryError::io(act, &temporary.path);
     file.write_all(bytes).map_err(failed("write"))?;

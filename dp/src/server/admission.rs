@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::ServerLimits;
 use super::counters::{Counted, Served};
 use super::limit::{Pace, Rate};
+use super::network::network;
 use super::refusal::Refusal;
 
 /// Seconds after which who was refused shall come back: at least, and at most so many more.
@@ -21,10 +22,18 @@ const RETRY_SPREAD: u32 = 20;
 #[derive(Debug)]
 pub(super) struct Admission {
     limits: ServerLimits,
-    clients: Mutex<HashMap<IpAddr, (usize, Arc<Client>)>>,
+    connected: Mutex<Connected>,
     turns: Option<Arc<Semaphore>>,
     rate: Option<Arc<Rate>>,
     draws: AtomicUsize,
+}
+
+/// Who has how many connections.
+#[derive(Debug, Default)]
+struct Connected {
+    clients: HashMap<IpAddr, (usize, Arc<Client>)>,
+    /// A network of IPv6 is often all desks of a floor, and no one client; but one desk of it may take as many addresses as it likes.
+    networks: HashMap<IpAddr, usize>,
 }
 
 /// One address that is connected.
@@ -38,7 +47,7 @@ impl Admission {
     pub(super) fn new(limits: ServerLimits) -> Self {
         let turns = (limits.max_transfers > 0).then(|| Arc::new(Semaphore::new(limits.max_transfers)));
         let rate = limits.rate_limit.map(|rate| Arc::new(Rate::new(rate, Instant::now())));
-        Self { limits, clients: Mutex::default(), turns, rate, draws: AtomicUsize::new(0) }
+        Self { limits, connected: Mutex::default(), turns, rate, draws: AtomicUsize::new(0) }
     }
 
     /// A place for one more connection beside `all`, given back when it is dropped.
@@ -54,8 +63,13 @@ impl Admission {
         if all >= self.limits.max_connections {
             return Err(Refusal::Connections);
         }
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let (count, client) = clients.entry(address).or_insert_with(|| {
+        let (address, network) = (address.to_canonical(), network(address));
+        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_network = connected.networks.get(&network).copied().unwrap_or_default();
+        if of_network >= self.limits.max_connections_per_network && network != address {
+            return Err(Refusal::ClientConnections);
+        }
+        let (count, client) = connected.clients.entry(address).or_insert_with(|| {
             // With nothing saved up: connecting again gains nothing.
             let rate =
                 self.limits.rate_limit_per_client.map(|rate| Arc::new(Rate::new(rate, Instant::now())));
@@ -66,7 +80,8 @@ impl Admission {
         }
         *count += 1;
         let client = client.clone();
-        drop(clients);
+        *connected.networks.entry(network).or_default() += 1;
+        drop(connected);
         served.connections.fetch_add(1, Ordering::Relaxed);
         Ok(Place { admission: self.clone(), served: served.clone(), address, client })
     }
@@ -134,11 +149,18 @@ pub(super) struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.served.connections.fetch_sub(1, Ordering::Relaxed);
-        let mut clients = self.admission.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((count, _)) = clients.get_mut(&self.address) {
+        let mut connected = self.admission.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        let network = network(self.address);
+        if let Some((count, _)) = connected.clients.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
-                clients.remove(&self.address);
+                connected.clients.remove(&self.address);
+            }
+        }
+        if let Some(count) = connected.networks.get_mut(&network) {
+            *count -= 1;
+            if *count == 0 {
+                connected.networks.remove(&network);
             }
         }
     }
@@ -236,6 +258,33 @@ mod tests {
         assert_eq!(admission.connect(&served, address, all).unwrap_err(), Refusal::Connections);
         drop((one, two));
         assert_eq!(served.connections.load(Ordering::Relaxed), 0);
-        assert!(admission.clients.lock().unwrap().is_empty());
+        let connected = admission.connected.lock().unwrap();
+        assert!(connected.clients.is_empty() && connected.networks.is_empty());
+    }
+
+    #[test]
+    fn one_machine_with_many_addresses_leaves_room_for_others() {
+        let limits = ServerLimits { max_connections_per_network: 3, ..ServerLimits::default() };
+        let (admission, served) = admission(limits);
+        let connect = |address: &str| admission.connect(&served, address.parse().unwrap(), 0);
+        let network: Vec<_> = (1..=3).map(|host| connect(&format!("2001:db8::{host}")).unwrap()).collect();
+        assert_eq!(connect("2001:db8::4").unwrap_err(), Refusal::ClientConnections);
+        let others: Vec<_> = (1..=4)
+            .flat_map(|host| {
+                // A link without a router, this machine, and IPv4 have no such networks.
+                [
+                    format!("fe80::{host}"),
+                    "::1".to_owned(),
+                    "192.0.2.1".to_owned(),
+                    "::ffff:192.0.2.1".to_owned(),
+                ]
+            })
+            .map(|address| connect(&address).unwrap())
+            .collect();
+        let mapped = &others[others.len() - 1].client;
+        assert!(Arc::ptr_eq(&others[2].client, mapped), "one address, however it is written");
+        assert!(connect("2001:db8:0:1::1").is_ok());
+        drop(network);
+        assert!(connect("2001:db8::4").is_ok());
     }
 }

@@ -109,7 +109,7 @@ impl AsyncWrite for Guarded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.count_others(&polled);
-        self.stall.guard(cx, polled)
+        self.stall.guard_bytes(cx, polled)
     }
 
     fn poll_write_vectored(
@@ -133,7 +133,7 @@ impl AsyncWrite for Guarded {
                 polled
             }
         };
-        self.stall.guard(cx, polled)
+        self.stall.guard_bytes(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,7 +1,9 @@
-//! What hyper does not tell about the head of a request: whether it had a length and a transfer coding both.
+//! What hyper does not tell about the head of a request: whether it had a length and a transfer coding both, or a length that
+//! cannot be followed.
 //!
 //! hyper drops the length of such a request and reads it by its coding, as RFC 9112 section 6.1 allows. Whoever stands
-//! before us may have read it by its length, so it is refused; to refuse it, it must be seen. This follows the
+//! before us may have read it by its length, so it is refused; to refuse it, it must be seen. A length that is cut
+//! off here, or is no number, says nothing of where the next head begins: who has one is refused too. This follows the
 //! bytes of a connection from head to head: past bodies of a known length, and no further than the first transfer coding,
 //! after which our connections end.
 
@@ -16,6 +18,8 @@ pub(super) struct HeadWatch {
     lines: usize,
     length: Option<u64>,
     coded: bool,
+    /// Its length cannot be told.
+    doubtful: bool,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -30,7 +34,7 @@ enum Place {
 }
 
 impl HeadWatch {
-    /// Looks at the next bytes; answers whether they end a head with a length and a transfer coding.
+    /// Looks at the next bytes; answers whether they end a head that is to be refused.
     pub(super) fn see(&mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
             match self.place {
@@ -68,34 +72,35 @@ impl HeadWatch {
 
     fn line_ends(&mut self, line: &[u8]) -> bool {
         let line = &line[..line.len().min(LINE)];
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        // Only what is longer has no end.
+        let (line, is_whole) = line.strip_suffix(b"\n").map_or((line, false), |line| (line, true));
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if !line.is_empty() {
             self.lines += 1;
-            self.field(line);
+            self.field(line, is_whole);
             return false;
         }
         if self.lines == 0 {
             return false; // before a request line (RFC 9112 section 2.2)
         }
-        let both = self.coded && self.length.is_some();
-        self.place = match (self.coded, self.length) {
+        let refused = self.doubtful || (self.coded && self.length.is_some());
+        self.place = match (self.coded || self.doubtful, self.length) {
             (true, _) => Place::Done,
             (false, None | Some(0)) => Place::Head,
             (false, Some(length)) => Place::Body(length),
         };
-        (self.lines, self.length, self.coded) = (0, None, false);
-        both
+        (self.lines, self.length, self.coded, self.doubtful) = (0, None, false, false);
+        refused
     }
 
-    fn field(&mut self, line: &[u8]) {
+    fn field(&mut self, line: &[u8], is_whole: bool) {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { return };
         let (name, value) = (line[..colon].trim_ascii(), line[colon + 1..].trim_ascii());
         if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.coded = true;
         } else if name.eq_ignore_ascii_case(b"content-length") {
             let number = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
-            // What is no number is refused by hyper, and ends the connection.
+            self.doubtful |= !is_whole || number.is_none();
             self.length = Some(number.unwrap_or(0));
         }
     }
@@ -126,6 +131,7 @@ mod tests {
         let get = "GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
         let post = "POST / HTTP/1.1\r\nContent-Length: 24\r\n\r\nTransfer-Encoding: a\r\n\r\n";
         let chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let zeros = |count| post.replace("24", &format!("{}24", "0".repeat(count)));
         let long = format!("GET / HTTP/1.1\r\nX-Long: {}\r\n\r\n", "content-length: 4 ".repeat(99));
         for (text, expected) in [
             (BOTH.to_owned(), true),
@@ -134,6 +140,13 @@ mod tests {
             (format!("\r\n{get}{get}{BOTH}"), true),
             (format!("{post}{BOTH}"), true),
             (format!("{long}{BOTH}"), true),
+            // A length that is not followed to its end: hyper reads it, and its body would be taken for a head.
+            (zeros(60), true),
+            (zeros(45), true),
+            (format!("{}{BOTH}", zeros(44)), true),
+            (format!("{}{get}", zeros(44)), false),
+            (post.replace("24", &" ".repeat(60)), true),
+            (post.replace("24", "4, 4"), true),
             (get.repeat(3), false),
             (post.repeat(2), false),
             (long, false),

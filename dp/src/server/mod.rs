@@ -28,6 +28,7 @@ mod listen;
 mod log_throttle;
 pub(crate) mod metalink;
 mod mirrors;
+mod network;
 pub mod open;
 mod outgoing;
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
@@ -87,6 +88,7 @@ use kept::Kept;
 use listen::until_stopped;
 pub use log_throttle::LogThrottle;
 pub use metalink::{hash_file, read_hash_file};
+pub use network::network;
 use open::OpenContents;
 use outgoing::{Books, Line, Outgoing};
 pub use pull::{Brought, Eventually, Offer, Origin, OtherName, PullLimits, Pulled, Pulls};
@@ -109,6 +111,8 @@ pub struct ServerLimits {
     pub max_connections: usize,
     /// Connections at once from one address.
     pub max_connections_per_client: usize,
+    /// Connections at once from one network of IPv6, where one machine may have any number of addresses.
+    pub max_connections_per_network: usize,
     /// Bodies above [`SMALL_BODY`] that are sent at once; 0: as many as there are connections.
     pub max_transfers: usize,
     /// The same to one address.
@@ -134,6 +138,7 @@ impl Default for ServerLimits {
         Self {
             max_connections: 4096,
             max_connections_per_client: 64,
+            max_connections_per_network: 3072,
             max_transfers: 0,
             max_transfers_per_client: 0,
             most_waiting: 64,

@@ -66,6 +66,8 @@ pub(super) fn broken(settings: &Settings) -> Vec<(String, String)> {
     rules.lasts("dp.on_demand_wait", s.dp.on_demand_wait, Duration::from_millis(1), Duration::from_secs(600));
     rules.lasts("dp.on_demand_keep", s.dp.on_demand_keep, SECOND, 3_650 * DAY);
     rules.lasts("dp.drop_after", s.dp.drop_after, Duration::ZERO, 3_650 * DAY);
+    // A point is to go on while its site is away.
+    rules.lasts("dp.keys_good_for", s.dp.keys_good_for, DAY, 3_650 * DAY);
     for host in &s.dp.cloud_hosts {
         let plain =
             !host.is_empty() && !host.contains(['/', ':', '@']) && !host.chars().any(char::is_whitespace);

@@ -316,6 +316,9 @@ section! {
         /// What the site names no more goes after so long, unless it says that it is to go at once.
         #[serde(with = "units::duration")]
         drop_after: Duration = Duration::from_secs(7 * 86_400),
+        /// Keys for private content that the site told are forgotten after so long without an answer of it.
+        #[serde(with = "units::duration")]
+        keys_good_for: Duration = Duration::from_secs(30 * 86_400),
         /// Hosts of upstreams that may be asked for public content when the site and other points cannot give it.
         cloud_hosts: Vec<String> = Vec::new(),
         /// Private networks in which they may be.

@@ -320,7 +320,7 @@ fn everything_else() -> Settings {
         sync = { schedule = "", timezone = "GMT", jitter = "1s", products = ["x"], releases = ["x"], editions = ["x"], classifications = [], languages = [], architectures = [], supersedence_months = 1, accept_licenses = true, allow_plain_http = true, parallel_requests = 1, request_timeout = "1s", retry = { max = 1, first = "2s", longest = "2s" } }
         download = { require_sha256 = true, parallel_files = 1, rate_limit = "1B/s", proxy = "none", min_free = "1B" }
         content = { dir = "x", verify = "1d" }
-        dp = { name = "x", role = "pull", site = "http://x", ca_file = "/x", token_file = "/x", key_file = "x", allow_plain_key = true, retry = { max = 1, delay = "1s" }, on_demand = true, on_demand_wait = "1s", on_demand_keep = "1s", on_demand_room = "1B", drop_after = "1s", cloud_hosts = ["x.y"], cloud_networks = ["::1"] }
+        dp = { name = "x", role = "pull", site = "http://x", ca_file = "/x", token_file = "/x", key_file = "x", allow_plain_key = true, retry = { max = 1, delay = "1s" }, on_demand = true, on_demand_wait = "1s", on_demand_keep = "1s", on_demand_room = "1B", drop_after = "1s", keys_good_for = "1d", cloud_hosts = ["x.y"], cloud_networks = ["::1"] }
         update_point.upstream_role = false
         client = { site = "http://x", ca_file = "/x", dir = "x", allow_networks = ["::1"], address = "::1", peer_port = 1, share_rate = "1B/s", key_file = "/x", allow_plain_key = true, cache_size = "1B", cache_age = "1s", before_cloud = "1s" }
         limits = { deployment_default_size = 1, deployment_maximum_size = 2, deploy_to_site_systems = "block" }

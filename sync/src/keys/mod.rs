@@ -86,7 +86,8 @@ impl Secret {
     /// # Errors
     /// `DATA_DIR_NOT_WRITABLE`, `CONFIG_INVALID`, `CONFIG_UNREADABLE`.
     pub fn of_own_file(path: &Path) -> Result<Self, Problem> {
-        if path.exists() {
+        // Only what is surely not there is made: a disk that does not answer makes no other key.
+        if !matches!(path.try_exists(), Ok(false)) {
             return Self::of_file(path);
         }
         let secret = Self::new()?;

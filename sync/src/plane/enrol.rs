@@ -54,12 +54,22 @@ pub async fn with_token(place: &Place, token: &Secret) -> Result<Enrolled, Probl
 /// The name of this installation: two with one key are told apart by it.
 ///
 /// # Errors
-/// `CONFIG_INVALID` where the file holds something else, `DATA_DIR_NOT_WRITABLE`.
+/// `CONFIG_INVALID` where the file holds something else, `CONFIG_UNREADABLE`, `DATA_DIR_NOT_WRITABLE`.
 pub fn instance(path: &Path) -> Result<Uuid, Problem> {
-    if let Ok(text) = std::fs::read_to_string(path) {
-        return text.trim().parse().map_err(|_| {
-            Problem::new(Code::ConfigInvalid, format!("`{}` holds no id of an installation", path.display()))
-        });
+    match std::fs::read(path) {
+        Ok(text) => {
+            let text = String::from_utf8_lossy(&text);
+            return text.trim().parse().map_err(|_| {
+                let message = format!("`{}` holds no id of an installation", path.display());
+                Problem::new(Code::ConfigInvalid, message)
+            });
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        // A disk that does not answer makes no other installation of this one.
+        Err(error) => {
+            let message = format!("the id of this installation in `{}` cannot be read", path.display());
+            return Err(Problem::new(Code::ConfigUnreadable, message).because_of(Some(&error)));
+        }
     }
     let instance = Uuid::new_v4();
     write_private(path, format!("{instance}\n").as_bytes())?;
@@ -69,6 +79,20 @@ pub fn instance(path: &Path) -> Result<Uuid, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_installation_is_made_once_and_no_fault_makes_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("point.instance");
+        let made = instance(&path).unwrap();
+        assert_eq!(instance(&path).unwrap(), made);
+        std::fs::remove_file(&path).unwrap();
+        // Neither can be read, whoever asks.
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        assert_eq!(instance(&path).unwrap_err().code, Code::ConfigUnreadable);
+        assert!(Secret::of_own_file(&path).is_err());
+        assert!(std::fs::symlink_metadata(&path).unwrap().is_symlink(), "it is as it was");
+    }
 
     /// A token that was on the way is as good as told, whatever the site says then.
     #[tokio::test]

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use catalog::digest::Sha256Digest;
+pub use dp::server::network;
 use jiff::Timestamp;
 
 /// So many failed attempts within the window, and then none for its rest.
@@ -13,14 +14,6 @@ const MOST: usize = 10;
 const WINDOW: Duration = Duration::from_secs(60);
 /// More addresses are not remembered: those whose window is over go first, then all.
 const ADDRESSES: usize = 10_000;
-
-/// What one asker may have for itself: an IPv4 address, or a network of IPv6.
-pub fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) if !v6.is_loopback() => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
-        other => other,
-    }
-}
 
 /// The failed attempts of all addresses.
 #[derive(Debug, Default)]

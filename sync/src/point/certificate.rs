@@ -57,7 +57,7 @@ pub(super) async fn keep(site: &Arc<Site>) {
     }
 }
 
-/// Whether one is wanted now: there is none that can be used, it is for other hosts, or it is over soon.
+/// Whether one is wanted now: there is none that can be used, it is for other hosts, it is over soon, or it is not good yet.
 fn is_due(site: &Site) -> bool {
     let settings = site.settings();
     let (tag, assignment) = site.point.assignment();

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use catalog::digest::{Digests, Pieces, Sha256Digest, Wanted};
 use catalog::problem::{Code, Problem};
-use dp::library::{Library, Part};
+use dp::library::Library;
 use dp::server::{
     Access, Eventually, LogThrottle, Offer, Origin, OtherName, PullLimits, Pulls, Refusal, Servable,
 };
@@ -23,12 +23,10 @@ use serde::{Deserialize, Serialize};
 use tracing::{debug, error, info, warn};
 
 use super::cloud::Cloud;
-use super::evict::{self, Held, Wish};
-use super::freed;
-use super::parts::{self, Which, drop_left_over};
+use super::evict;
+use super::parts::{Which, drop_left_over};
+use super::room;
 use super::sources::{Sources, ask, ask_at};
-use super::unnamed::{self, Room};
-use crate::blocking::blocking;
 use crate::clock;
 use crate::keys::Secret;
 use crate::packages::content::{still_there, take_away};
@@ -117,7 +115,7 @@ impl Origin for Demand {
             let site = self.site.upgrade().ok_or(Refusal::NotYet)?;
             // Of all that arrives at once each must have its room.
             let coming = site.point.pulls.get().map_or((0, 0), |pulls| pulls.arriving_bytes());
-            match evict(&site, coming).await {
+            match room::evict(&site, coming).await {
                 Ok(true) => Ok(()),
                 Ok(false) => Err(Refusal::NoRoom),
                 Err(problem) => {
@@ -275,7 +273,7 @@ pub(super) async fn tidy(site: &Arc<Site>) {
             // Who cannot be asked keeps nothing here from being tidied.
             let checked = check(site).await;
             drop_left_over(site, Which::Old).await?;
-            evict(site, (0, 0)).await?;
+            room::evict(site, (0, 0)).await?;
             checked
         };
         let failed = tidied.await.err();
@@ -367,75 +365,9 @@ async fn check(site: &Arc<Site>) -> Result<(), Problem> {
     failed.map_or(Ok(()), Err)
 }
 
-/// Lets go what has to; whether `coming` bytes have room then.
-pub(super) async fn evict(site: &Arc<Site>, (coming, given): (u64, u64)) -> Result<bool, Problem> {
-    let Some(pulls) = site.point.pulls.get() else { return Ok(false) };
-    let settings = site.settings();
-    watch_clock(site).await?;
-    let (_, assignment) = site.point.assignment();
-    let assigned = parts::assigned(&assignment);
-    let library = site.library.clone();
-    // What is staged is looked at first: what comes meanwhile is then counted twice, not left out.
-    let look =
-        move || library.parts().and_then(|all| Ok((all, library.free_for(coming.saturating_add(given))?)));
-    let (parts, free) = blocking(move || Ok(look()?)).await?;
-    let bytes =
-        |of: &dyn Fn(&Part) -> bool| parts.iter().filter(|part| of(part)).map(|part| part.bytes).sum();
-    let staged = bytes(&|part| part.sha256.is_some_and(|sha256| pulls.is_in_use(sha256)));
-    let left = bytes(&|part| parts::is_left_over(part, &assigned, Some(pulls)));
-    let (used, now) = (site.point.lock().used.clone(), clock::now());
-    let rows = site.read(|r| r.pulled_contents()).await?.into_iter();
-    let held_back = site.point.brake().is_on(Instant::now());
-    // What was given to this point since it came stays, though nobody has written that down yet.
-    let held: Vec<_> = rows
-        .filter(|row| !assigned.contains(&row.sha256))
-        .map(|row| Held {
-            sha256: row.sha256,
-            size: row.size,
-            used: used.get(&row.sha256).map_or(row.used, |at| row.used.max(*at)).min(now),
-            in_use: held_back || pulls.is_in_use(row.sha256),
-        })
-        .collect();
-    let wish = Wish {
-        keep: settings.dp.on_demand_keep,
-        room: Some(settings.dp.on_demand_room).filter(|room| *room > 0),
-        coming,
-        given,
-        staged,
-        left,
-        free: free.saturating_sub(settings.download.min_free),
-        lacking: settings.download.min_free.saturating_sub(free),
-    };
-    // What nobody names goes first, where there is room then at all.
-    let spare = unnamed::status(site).await?.map_or(0, |unnamed| unnamed.bytes);
-    let decided = evict::decide(held.clone(), &Wish { free: wish.free + spare, ..wish }, now);
-    let lacking = (wish.coming + wish.given).saturating_sub(wish.staged).saturating_sub(wish.free);
-    let lacking = if lacking > 0 { lacking + wish.lacking } else { 0 };
-    if decided.has_room && lacking > 0 {
-        unnamed::let_go(site, Room::For(lacking.min(spare))).await?;
-    }
-    if decided.left_goes {
-        drop_left_over(site, Which::All).await?;
-    }
-    for sha256 in decided.goes {
-        let size = held.iter().find(|one| one.sha256 == sha256).map_or(0, |one| one.size);
-        let before = if coming > 0 { freed::free_or_arriving(site).await? } else { 0 };
-        if !remove(site, sha256).await? {
-            continue;
-        }
-        info!(content.sha256 = %sha256, size_bytes = size, "{sha256} makes room");
-        pulls.counts.evicted.fetch_add(1, Ordering::Relaxed);
-        pulls.counts.evicted_bytes.fetch_add(size, Ordering::Relaxed);
-        if coming > 0 && !freed::has_come(site, size, before).await? {
-            return Ok(false);
-        }
-    }
-    Ok(decided.has_room)
-}
-
 /// Not served from now on, then gone, unless it was given to this point since it was decided; whether it goes. Whoever is being
 /// sent it has it open.
-async fn remove(site: &Arc<Site>, sha256: Sha256Digest) -> Result<bool, Problem> {
+pub(super) async fn remove(site: &Arc<Site>, sha256: Sha256Digest) -> Result<bool, Problem> {
     let goes = site.write(move |w| w.forget_pulled(sha256)).await?;
     if goes {
         site.refresh_shelf().await?;

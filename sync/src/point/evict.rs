@@ -1,7 +1,7 @@
 //! Which content that was pulled has to go. Pure.
 //!
-//! What nobody has asked for in `keep` goes. Where room is wanted, what came in part and nobody goes on with goes first, then the
-//! least recently used. What is being sent stays, and what was given to this point is none of this at all. Time is what this
+//! What nobody has asked for in `keep` goes. Where room is wanted, what came in part and nobody goes on with goes first, then what the
+//! site names no more, then the least recently used. What is being sent stays, and what was given to this point is none of this at all. Time is what this
 //! point has seen go by: that it was off, or that its clock was set, makes nothing old.
 
 use std::time::{Duration, Instant};
@@ -99,6 +99,8 @@ pub struct Wish {
     pub staged: u64,
     /// Bytes that came in part, and that nobody goes on with.
     pub left: u64,
+    /// Bytes of whole contents that nobody names: they may go where the disk lacks room, and no limit is for them.
+    pub spare: u64,
     /// Bytes that are free on the disk beside those that stay free.
     pub free: u64,
     /// Bytes that are lacking to those that stay free: others have taken them.
@@ -112,6 +114,8 @@ pub struct Decided {
     pub goes: Vec<Sha256Digest>,
     /// What nobody goes on with goes too.
     pub left_goes: bool,
+    /// So many bytes of what nobody names go.
+    pub unnamed: u64,
     /// Whether what comes has room then.
     pub has_room: bool,
 }
@@ -127,17 +131,19 @@ pub fn decide(mut held: Vec<Held>, wish: &Wish, now: Timestamp) -> Decided {
     let mut goes: Vec<_> = old.iter().map(|one| one.sha256).collect();
     let mut taken: u64 = held.iter().map(|one| one.size).sum::<u64>().saturating_add(wish.left);
     let mut free = wish.free.saturating_add(old.iter().map(|one| one.size).sum());
+    let short = |free: u64| match wish.coming.saturating_add(wish.given).saturating_sub(wish.staged) {
+        0 => 0,
+        needed => needed.saturating_add(wish.lacking).saturating_sub(free),
+    };
     let fits = |taken: u64, free: u64| {
-        wish.room.is_none_or(|room| taken.saturating_add(wish.coming) <= room)
-            && match wish.coming.saturating_add(wish.given).saturating_sub(wish.staged) {
-                0 => true,
-                needed => needed.saturating_add(wish.lacking) <= free,
-            }
+        wish.room.is_none_or(|room| taken.saturating_add(wish.coming) <= room) && short(free) == 0
     };
     let mut left_goes = wish.left > 0 && !fits(taken, free);
     if left_goes {
         (taken, free) = (taken - wish.left, free.saturating_add(wish.left));
     }
+    let mut unnamed = short(free).min(wish.spare);
+    free = free.saturating_add(unnamed);
     let mut for_it = Vec::new();
     for one in held.iter().filter(|one| !one.in_use) {
         if fits(taken, free) {
@@ -148,12 +154,12 @@ pub fn decide(mut held: Vec<Held>, wish: &Wish, now: Timestamp) -> Decided {
     }
     let has_room = fits(taken, free);
     // A limit that was lowered is kept also where nothing comes.
-    if has_room || wish.coming == 0 {
+    if has_room || (wish.coming == 0 && wish.given == 0) {
         goes.extend(for_it);
     } else {
-        left_goes = false;
+        (left_goes, unnamed) = (false, 0);
     }
-    Decided { goes, left_goes, has_room }
+    Decided { goes, left_goes, unnamed, has_room }
 }
 
 #[cfg(test)]
@@ -211,6 +217,8 @@ mod tests {
                 vec![],
                 true,
             ),
+            ("for what was given alone", Wish { given: 105, ..wish }, vec![2], true),
+            ("not in vain for that either", Wish { given: 131, ..wish }, vec![], false),
             ("the disk is too small", Wish { coming: 131, ..wish }, vec![], false),
             ("the disk has some of it", Wish { coming: 105, staged: 5, ..wish }, vec![], true),
             ("the disk has most of it", Wish { coming: 131, staged: 130, free: 1, ..wish }, vec![], true),
@@ -252,6 +260,25 @@ mod tests {
             let decided = decide(held(), &wish, Timestamp::from_second(1_000).unwrap());
             let told = (names(&decided.goes), decided.left_goes, decided.has_room);
             assert_eq!(told, (expected, left_goes, room), "{what}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_names_goes_after_parts_and_before_what_somebody_asked_for() {
+        let held = || vec![one(1, 10, 100, false)];
+        let wish =
+            Wish { keep: Duration::from_secs(10_000), left: 10, spare: 10, free: 100, ..Wish::default() };
+        for (what, wish, expected) in [
+            ("there is room", Wish { coming: 100, ..wish }, (vec![], false, 0, true)),
+            ("parts do", Wish { coming: 110, ..wish }, (vec![], true, 0, true)),
+            ("some of it", Wish { given: 114, ..wish }, (vec![], true, 4, true)),
+            ("all of it", Wish { given: 120, ..wish }, (vec![], true, 10, true)),
+            ("and more", Wish { given: 121, ..wish }, (vec![1], true, 10, true)),
+            ("in vain", Wish { given: 131, ..wish }, (vec![], false, 0, false)),
+            ("no limit is for it", Wish { room: Some(9), ..wish }, (vec![1], true, 0, true)),
+        ] {
+            let it = decide(held(), &wish, Timestamp::from_second(1_000).unwrap());
+            assert_eq!((names(&it.goes), it.left_goes, it.unnamed, it.has_room), expected, "{what}");
         }
     }
 
@@ -301,16 +328,18 @@ mod tests {
             room in proptest::option::of(0..300_u64),
             (coming, given, lacking) in (0..100_u64, 0..100_u64, 0..20_u64),
             staged in 0..100_u64,
-            (free, left) in (0..200_u64, 0..50_u64),
+            (free, left, spare) in (0..200_u64, 0..50_u64, 0..50_u64),
             keep in 0..2_000_u64,
         ) {
             let held: Vec<_> = held.iter().zip(0..).map(|((size, used, in_use), name)| one(name, *size, *used, *in_use)).collect();
-            let wish = Wish { keep: Duration::from_secs(keep), room, coming, given, staged, left, free, lacking };
-            let Decided { goes, left_goes, has_room } = decide(held.clone(), &wish, Timestamp::from_second(1_000).unwrap());
+            let wish = Wish { keep: Duration::from_secs(keep), room, coming, given, staged, left, spare, free, lacking };
+            let Decided { goes, left_goes, unnamed, has_room } = decide(held.clone(), &wish, Timestamp::from_second(1_000).unwrap());
             let of = |sha256: &Sha256Digest| held.iter().find(|one| one.sha256 == *sha256).unwrap();
             prop_assert!(goes.iter().all(|sha256| !of(sha256).in_use));
             let left: u64 = held.iter().filter(|one| !goes.contains(&one.sha256)).map(|one| one.size).sum();
             let gone: u64 = goes.iter().map(|sha256| of(sha256).size).sum::<u64>() + if left_goes { wish.left } else { 0 };
+            let gone = gone + unnamed;
+            prop_assert!(unnamed <= spare);
             let left = left + if left_goes { 0 } else { wish.left };
             if has_room {
                 prop_assert!(room.is_none_or(|room| left + coming <= room));

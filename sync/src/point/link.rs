@@ -11,11 +11,11 @@ use dp::server::Source;
 use dp::server::tally::Row;
 use dp::transfer::web::{Exchange, Web};
 use http::StatusCode;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 use url::Url;
 use uuid::Uuid;
 
-use super::{call, enrol, unnamed};
+use super::{call, enrol, keys, room, unnamed};
 use crate::blocking::blocking;
 use crate::clock;
 use crate::keys::Secret;
@@ -102,7 +102,8 @@ impl Link {
                 }
                 Err(problem) if is_without_key(&problem) => {
                     if problem.code == Code::KeyRevoked {
-                        self.forget_keys().await;
+                        // Who is trusted no more opens private content to nobody.
+                        keys::forget(&self.site, "the key of this point was revoked").await;
                     }
                     let (told, needs_token) = match self.enrol().await {
                         Ok(true) => continue,
@@ -129,30 +130,6 @@ impl Link {
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-    }
-
-    /// Whose key was taken back is trusted no more: it opens private content to nobody from now on, after a restart too, until its
-    /// site tells the keys again.
-    async fn forget_keys(&self) {
-        let (_, assignment) = self.site.point.assignment();
-        if assignment.keys.is_empty() {
-            return;
-        }
-        let assignment = Assignment { keys: Vec::new(), ..(*assignment).clone() };
-        let text = serde_json::to_string(&assignment);
-        let packages: Vec<_> = assignment.packages.iter().map(|assigned| assigned.package.clone()).collect();
-        self.site.point.adopt(String::new(), assignment);
-        let forgotten = async {
-            self.site.refresh_keys().await?;
-            let text = text.map_err(|error| Problem::of(Code::Internal, &error))?;
-            self.site.write(move |w| w.record_assignment("", &text, &packages, clock::now())).await
-        };
-        match forgotten.await {
-            Ok(()) => info!("the key was revoked: private content is opened to nobody"),
-            Err(problem) => {
-                error!("that private content is to be opened to nobody is not written down: {problem}")
-            }
         }
     }
 
@@ -224,7 +201,10 @@ impl Link {
         };
         let (reply, etag) = web.exchange(&url, exchange).await.map_err(|fault| fault.problem())?;
         match (StatusCode::from_u16(reply.status), etag) {
-            (Ok(StatusCode::NOT_MODIFIED), _) => Ok(()),
+            (Ok(StatusCode::NOT_MODIFIED), _) => {
+                keys::are_good(&self.site).await;
+                Ok(())
+            }
             (Ok(StatusCode::OK), Some(etag)) => self.take_over(etag, reply.body).await,
             _ => Err(call::refusal(&self.shown(), reply.status, &reply.body)),
         }
@@ -300,6 +280,8 @@ impl Link {
         let library = self.site.library.clone();
         let kept = self.site.settings().download.min_free;
         let free = blocking(move || Ok(library.free()?)).await?;
+        // What would go for a package keeps none out.
+        let free = free.saturating_add(room::spare(&self.site).await?);
         let lacks = self.site.point.lock().said.values().any(|said| !said.lacks.is_empty());
         let there = if lacks { self.site.read(|r| r.content_digests()).await? } else { HashSet::new() };
         let turn = self.reports.fetch_add(1, Ordering::Relaxed);

@@ -13,6 +13,7 @@ pub mod demand;
 pub mod elsewhere;
 mod evict;
 mod freed;
+mod keys;
 mod link;
 mod parts;
 mod room;
@@ -70,6 +71,8 @@ struct Inner {
     said: BTreeMap<PackageId, Said>,
     contact: Option<Timestamp>,
     refused: Option<Problem>,
+    /// The keys for private content are to be forgotten, and that is not written down yet.
+    forgets: bool,
     /// When contents that were pulled were used last, as far as that is not written down.
     used: HashMap<Sha256Digest, Timestamp>,
 }
@@ -282,6 +285,7 @@ pub async fn start(
             () = work::run(&site) => {}
             () = demand::tidy(&site) => {}
             () = unnamed::keep(&site) => {}
+            () = keys::keep(&site) => {}
             () = certificate::keep(&site) => {}
         }
         if let Some(pulls) = site.point.pulls.get() {

@@ -100,7 +100,7 @@ async fn a_leap_of_the_clock_makes_nothing_old_and_what_was_given_does_not_go() 
     .await
     .unwrap();
     let pulled = async || site.read(|r| r.pulled_contents()).await.unwrap();
-    demand::evict(&site, (0, 0)).await.unwrap();
+    room::evict(&site, (0, 0)).await.unwrap();
     let all = pulled().await;
     assert_eq!(all.len(), 2, "it was off for long, or its clock was set: nobody knows");
     assert!(all.iter().all(|row| now.duration_since(row.used).as_hours() < 48), "{all:?}");
@@ -112,7 +112,7 @@ async fn a_leap_of_the_clock_makes_nothing_old_and_what_was_given_does_not_go() 
     .unwrap();
     let before = pulled().await;
     site.write(move |w| w.time_is_seen(SignedDuration::ZERO, now)).await.unwrap();
-    demand::evict(&site, (0, 0)).await.unwrap();
+    room::evict(&site, (0, 0)).await.unwrap();
     let left: Vec<_> = pulled().await.iter().map(|row| row.sha256).collect();
     assert_eq!(left, [Sha256Digest::of(&given)], "{before:?}");
 }
@@ -169,6 +169,7 @@ async fn what_a_site_does_not_speak_of_is_served_on_and_what_it_takes_off_goes()
     // Room is wanted: the oldest of what is not named goes, and nothing where that would not do.
     told(&site, Assignment::default()).await;
     assert_eq!(unnamed::let_go(&site, unnamed::Room::For(6_001)).await.unwrap(), 0);
+    assert_eq!(room::spare(&site).await.unwrap(), 6_000);
     assert_eq!(unnamed::let_go(&site, unnamed::Room::For(1)).await.unwrap(), 3_000);
     assert_eq!((served().iter().flatten().count(), kept().await), (1, 1));
     // What is left is taken off, however long nobody spoke of it.
@@ -182,6 +183,46 @@ async fn what_a_site_does_not_speak_of_is_served_on_and_what_it_takes_off_goes()
         })
     });
     assert!(here.iter().all(Option::is_none), "{here:?}");
+}
+
+const GIB: u64 = 1 << 30;
+
+/// Clients have pulled forty GiB, of contents of which nobody looks whether their room comes; the smallest of rooms for a package
+/// that needs so much more than is free.
+async fn room_for(beyond: u64, is_held_back: bool) -> (Result<(), Problem>, u64) {
+    let (_folder, site) = point(true, &[]).await;
+    let (size, now) = (200_u64 << 20, clock::now());
+    site.write(move |w| {
+        for n in 0..200_u8 {
+            let name = "x.esd".parse().map_err(|_| SchemaError::Value("a name".to_owned()))?;
+            w.record_content(Sha256Digest::of(&[n]), Sha1Digest([n; 20]), size, false, now)?;
+            w.record_pulled(Sha256Digest::of(&[n]), &name, false, now)?;
+        }
+        Ok(())
+    })
+    .await
+    .unwrap();
+    if is_held_back {
+        for _ in 0..2 {
+            site.point.brake().has_room(100, 0, 0, std::time::Instant::now());
+        }
+    }
+    let mut package = assignment(&[&[1; 9_000]]).packages.remove(0);
+    package.files[0].size = site.library.free().unwrap() + beyond;
+    let made = room::enough_space(&site, &package, &package.files).await;
+    let left = site.read(|r| r.pulled_contents()).await.unwrap();
+    (made, left.iter().map(|row| row.size).sum::<u64>() / GIB)
+}
+
+#[tokio::test]
+async fn what_clients_pulled_keeps_out_nothing_that_the_site_gives() {
+    let (made, left) = room_for(20 * GIB, false).await;
+    assert!(made.is_ok() && (1..39).contains(&left), "{made:?}, {left} GiB are left");
+    for (beyond, is_held_back) in [(1_000 * GIB, false), (20 * GIB, true)] {
+        let (made, left) = room_for(beyond, is_held_back).await;
+        assert_eq!(made.unwrap_err().code, Code::DpDiskFull);
+        assert_eq!(left, 39, "nothing goes in vain");
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use catalog::digest::Sha256Digest;
 use catalog::id::{FileName, PackageId};
@@ -19,7 +19,7 @@ use schema::{SchemaError, Writer};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::{demand, parts};
+use super::{demand, freed, parts};
 use crate::clock;
 use crate::packages::content::take_away;
 use crate::points::wire::{Assigned, Assignment};
@@ -114,18 +114,26 @@ pub(super) async fn keep(site: &Arc<Site>) {
     }
 }
 
-/// Lets some of it go; how many bytes they were.
+/// Lets some of it go; of how many bytes the room has come. Where letting go brings none, nothing more goes for room.
 pub(super) async fn let_go(site: &Arc<Site>, room: Room) -> Result<u64, Problem> {
     // That this point was off, or that its clock was set, makes nothing old.
     demand::watch_clock(site).await?;
     let rows = site.read(|r| r.unnamed_contents()).await?;
     let (mut gone, after) = (0, site.settings().dp.drop_after);
+    let is_for_room = room != Room::None;
+    if is_for_room && site.point.brake().is_on(Instant::now()) {
+        return Ok(0);
+    }
     for row in going(rows, room, after, clock::now()) {
         let sha256 = row.sha256;
+        let before = if is_for_room { freed::free_or_arriving(site).await? } else { 0 };
         if site.write(move |w| w.forget_unnamed(sha256)).await? {
             site.refresh_shelf().await?;
             take_away(site, sha256, Library::remove).await?;
             info!(content.sha256 = %sha256, size_bytes = row.size, "{} of package {} goes: the site names it no more", row.file_name, row.package);
+            if is_for_room && !freed::has_come(site, row.size, before).await? {
+                break;
+            }
             gone += row.size;
         }
     }
