@@ -395,7 +395,7 @@ mod tests {
             assert_eq!(store.read(held).await.unwrap(), [of(1), of(lyon)]);
             store.write(move |w| w.forget_content(content)).await.unwrap();
             assert_eq!(store.read(held).await.unwrap(), [of(lyon)], "the site fetches its copy again");
-            assert_eq!(store.read(|r| Ok(r.points()?[1].bytes)).await.unwrap(), 5);
+            assert_eq!(store.read(|r| Ok(r.point_rows()?[1].bytes)).await.unwrap(), 5);
         });
     }
 

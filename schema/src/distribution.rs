@@ -4,26 +4,32 @@ use catalog::digest::{Sha1Digest, Sha256Digest};
 use catalog::id::{FileName, PackageId};
 use jiff::Timestamp;
 use rusqlite::Row;
-use serde::{Deserialize, Serialize};
 
 use crate::column::{sha1, sha256, size, text};
 use crate::points::OWN_POINT;
 use crate::{Reader, SchemaError, Writer};
 
-/// A distribution point with what it serves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Point {
-    /// Row number; 1 is the site's own.
-    pub id: i64,
-    /// Its name.
-    pub name: String,
-    /// Packages distributed to it.
-    pub packages: u64,
-    /// Different contents among their files.
-    pub contents: u64,
-    /// Bytes of those.
-    pub bytes: u64,
+/// What packages, images and applications consist of now. It is what the view `package_content` says of all of them; asked so, each
+/// of its arms reads only rows of those that are meant: `= ?1`, or `IN (…)`.
+macro_rules! content_of_packages {
+    ($which:literal) => {
+        concat!(
+            "SELECT m.package_id AS package_id, m.file_name AS file_name, c.sha256 AS sha256, c.sha1 AS sha1, c.size AS size
+               FROM package_file AS m JOIN file AS f ON f.file_id = m.file_id JOIN content AS c ON c.sha256 = f.content
+              WHERE m.state = 'stored' AND m.package_id ",
+            $which,
+            " UNION
+             SELECT i.image_id, i.file_name, c.sha256, c.sha1, c.size
+               FROM image AS i JOIN content AS c ON c.sha256 = i.content WHERE i.image_id ",
+            $which,
+            " UNION
+             SELECT a.app_id, a.file_name, c.sha256, c.sha1, c.size
+               FROM app_file AS a JOIN content AS c ON c.sha256 = a.content WHERE a.app_id ",
+            $which
+        )
+    };
 }
+pub(crate) use content_of_packages;
 
 /// One file that a point may serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,26 +76,6 @@ pub struct DeployedContent {
 }
 
 impl Reader<'_> {
-    /// All points, the site's own first.
-    pub fn points(&self) -> Result<Vec<Point>, SchemaError> {
-        const SQL: &str = "
-            SELECT point.point_id, point.name,
-                   (SELECT count(*) FROM distribution WHERE distribution.point_id = point.point_id) AS packages,
-                   (SELECT count(DISTINCT content) FROM distributed_file AS f WHERE f.point_id = point.point_id) AS contents,
-                   (SELECT coalesce(sum(size), 0) FROM (
-                       SELECT DISTINCT content, size FROM distributed_file AS f WHERE f.point_id = point.point_id)) AS bytes
-              FROM point ORDER BY point.point_id";
-        self.all(SQL, [], |row| {
-            Ok(Point {
-                id: row.get("point_id")?,
-                name: row.get("name")?,
-                packages: size(row, "packages")?,
-                contents: size(row, "contents")?,
-                bytes: size(row, "bytes")?,
-            })
-        })
-    }
-
     /// Every file that the site's own point may serve.
     pub fn shelf(&self) -> Result<Vec<ShelfRow>, SchemaError> {
         const SQL: &str = "
@@ -126,10 +112,9 @@ impl Reader<'_> {
     /// Files that a point has of earlier versions of a package, and goes on with until it has the present one.
     pub fn leaving_files(&self, package: &PackageId, point: i64) -> Result<Vec<ShelfRow>, SchemaError> {
         const SQL: &str = "
-            SELECT package_id, file_name, content AS sha256, sha1, size,
-                   content IN (SELECT content FROM private_content) AS private
+            SELECT package_id, file_name, content AS sha256, sha1, size, 1 AS private
               FROM leaving_file WHERE package_id = ?1 AND point_id = ?2 ORDER BY file_name, content";
-        self.all(SQL, (package.as_str(), point), shelf_row)
+        self.with_privacy(self.all(SQL, (package.as_str(), point), shelf_row)?)
     }
 
     /// Those of `contents` that a point is believed to have.
@@ -192,17 +177,21 @@ impl Writer<'_> {
         }
         self.execute("DELETE FROM distributed_file WHERE package_id = ?1 AND point_id = ?2", place)?;
         // Of whatever package it is there.
-        self.execute(
+        const SERVES: &str = concat!(
             "INSERT INTO distributed_file (package_id, point_id, file_name, content, sha1, size, held)
-             SELECT package_id, ?2, file_name, sha256, sha1, size, CASE ?2 WHEN ?4 THEN ?3 ELSE coalesce(
-                        (SELECT min(held) FROM distributed_file WHERE content = sha256 AND point_id = ?2),
-                        (SELECT min(held) FROM leaving_file WHERE content = sha256 AND point_id = ?2)) END
-               FROM package_content WHERE package_id = ?1",
-            (id.as_str(), point, now.as_millisecond(), OWN_POINT),
-        )?;
+             SELECT part.package_id, ?2, part.file_name, part.sha256, part.sha1, part.size,
+                    CASE ?2 WHEN ?4 THEN ?3 ELSE coalesce(
+                        (SELECT min(f.held) FROM distributed_file AS f WHERE f.point_id = ?2 AND f.content = part.sha256),
+                        (SELECT min(l.held) FROM leaving_file AS l WHERE l.point_id = ?2 AND l.content = part.sha256)) END
+               FROM (",
+            content_of_packages!("= ?1"),
+            ") AS part"
+        );
+        self.execute(SERVES, (id.as_str(), point, now.as_millisecond(), OWN_POINT))?;
         self.execute(
-            "DELETE FROM leaving_file WHERE package_id = ?1 AND point_id = ?2 AND content IN (
-                SELECT content FROM distributed_file WHERE package_id = ?1 AND point_id = ?2)",
+            "DELETE FROM leaving_file WHERE package_id = ?1 AND point_id = ?2 AND EXISTS (
+                SELECT 1 FROM distributed_file AS f
+                 WHERE f.package_id = ?1 AND f.point_id = ?2 AND f.content = leaving_file.content)",
             place,
         )?;
         self.execute(

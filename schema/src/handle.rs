@@ -180,6 +180,8 @@ fn transact<T>(
 
 impl Reader<'_> {
     pub(crate) fn statement(&self, sql: &str) -> Result<CachedStatement<'_>, SchemaError> {
+        #[cfg(test)]
+        crate::plans::note(sql);
         Ok(self.connection.prepare_cached(sql)?)
     }
 

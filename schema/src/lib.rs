@@ -24,7 +24,11 @@ pub mod metadata;
 mod names;
 mod open;
 pub mod packages;
+mod placements;
+#[cfg(test)]
+mod plans;
 pub mod points;
+mod private;
 pub mod pulled;
 pub mod retention;
 pub mod runs;

@@ -11,8 +11,7 @@ use jiff::Timestamp;
 use rusqlite::{Row, named_params};
 use serde::{Deserialize, Serialize};
 
-use crate::column::{as_i64, json, number, size, text, time, time_or_none, to_json};
-use crate::distribution::{ShelfRow, shelf_row};
+use crate::column::{as_i64, size, text, time_or_none, to_json};
 use crate::{Reader, SchemaError, Writer, words};
 
 /// Row number of the site's own point.
@@ -167,37 +166,6 @@ pub struct PointGroup {
     pub packages: Vec<PackageId>,
 }
 
-const PLACEMENT: &str = "
-    SELECT d.*, point.name AS point_name, p.version AS latest,
-           coalesce((SELECT name FROM image WHERE image_id = d.package_id),
-                    (SELECT name FROM app WHERE app_id = d.package_id), p.name) AS package_name,
-           (SELECT coalesce(sum(size), 0) FROM (SELECT DISTINCT content, size FROM distributed_file AS f
-             WHERE f.package_id = d.package_id AND f.point_id = d.point_id)) AS bytes
-      FROM distribution AS d JOIN package AS p USING (package_id) JOIN point USING (point_id)";
-
-fn placement(row: &Row<'_>) -> Result<Placement, SchemaError> {
-    let (point_id, bytes) = (row.get("point_id")?, size(row, "bytes")?);
-    Ok(Placement {
-        package: text(row, "package_id")?,
-        name: row.get("package_name")?,
-        point_id,
-        point: row.get("point_name")?,
-        version: number(row, "version")?,
-        latest: number(row, "latest")?,
-        state: text(row, "state")?,
-        work: text(row, "work")?,
-        order: size(row, "work_order")?,
-        retries_left: number(row, "retries_left")?,
-        next_retry: time_or_none(row, "next_retry")?,
-        // The site's own point shares the site's library: what it serves is there.
-        done: if point_id == OWN_POINT { bytes } else { size(row, "done")? },
-        bytes,
-        problem: json(row, "problem")?,
-        at: time(row, "at")?,
-        changed: time_or_none(row, "changed")?,
-    })
-}
-
 fn point(row: &Row<'_>) -> Result<PointRow, SchemaError> {
     let optional = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
     Ok(PointRow {
@@ -226,19 +194,37 @@ fn point(row: &Row<'_>) -> Result<PointRow, SchemaError> {
 impl Reader<'_> {
     /// All points with what is set for them, what they hold and their groups, the site's own first.
     pub fn point_rows(&self) -> Result<Vec<PointRow>, SchemaError> {
-        let counts = self.points()?;
         let mut rows = self.point_settings()?;
         for row in &mut rows {
-            if let Some(count) = counts.iter().find(|count| count.id == row.id) {
-                (row.packages, row.contents, row.bytes) = (count.packages, count.contents, count.bytes);
-            }
-            row.groups = self.all(
-                "SELECT name FROM point_group JOIN point_group_member USING (group_id) WHERE point_id = ?1 ORDER BY name",
-                [row.id],
-                |row| Ok(row.get("name")?),
-            )?;
+            self.complete(row)?;
         }
         Ok(rows)
+    }
+
+    /// The same of one point.
+    pub fn point_row(&self, id: i64) -> Result<Option<PointRow>, SchemaError> {
+        let mut found = self.point_settings()?.into_iter().find(|row| row.id == id);
+        if let Some(row) = &mut found {
+            self.complete(row)?;
+        }
+        Ok(found)
+    }
+
+    /// Puts in what a point is to hold, and its groups.
+    fn complete(&self, row: &mut PointRow) -> Result<(), SchemaError> {
+        const COUNTS: &str = "
+            SELECT (SELECT count(*) FROM distribution AS d WHERE d.point_id = ?1) AS packages,
+                   count(*) AS contents, coalesce(sum(part.size), 0) AS bytes
+              FROM (SELECT max(f.size) AS size FROM distributed_file AS f WHERE f.point_id = ?1 GROUP BY f.content) AS part";
+        let counts =
+            |row: &Row<'_>| Ok((size(row, "packages")?, size(row, "contents")?, size(row, "bytes")?));
+        (row.packages, row.contents, row.bytes) = self.first(COUNTS, [row.id], counts)?.unwrap_or_default();
+        row.groups = self.all(
+            "SELECT name FROM point_group JOIN point_group_member USING (group_id) WHERE point_id = ?1 ORDER BY name",
+            [row.id],
+            |row| Ok(row.get("name")?),
+        )?;
+        Ok(())
     }
 
     /// All points with what is set for them, without counts and groups: cheap, for what is asked every second.
@@ -259,76 +245,6 @@ impl Reader<'_> {
     /// The point of this name, without counts, sources and groups.
     pub fn point_named(&self, name: &str) -> Result<Option<PointRow>, SchemaError> {
         self.first("SELECT * FROM point WHERE name = ?1", [name], point)
-    }
-
-    /// Every package on every point.
-    pub fn placements(&self) -> Result<Vec<Placement>, SchemaError> {
-        self.all(&format!("{PLACEMENT} ORDER BY p.sequence, d.point_id"), [], placement)
-    }
-
-    /// What one point is to hold.
-    pub fn placements_on(&self, point: i64) -> Result<Vec<Placement>, SchemaError> {
-        self.all(&format!("{PLACEMENT} WHERE d.point_id = ?1 ORDER BY d.work_order"), [point], placement)
-    }
-
-    /// A package on a point.
-    pub fn placement(&self, package: &PackageId, point: i64) -> Result<Option<Placement>, SchemaError> {
-        let sql = format!("{PLACEMENT} WHERE d.package_id = ?1 AND d.point_id = ?2");
-        self.first(&sql, (package.as_str(), point), placement)
-    }
-
-    /// Placements that are to be tried again by now; and those that would be later than `latest`, which only a clock that was
-    /// put back explains.
-    pub fn retries_due(&self, now: Timestamp, latest: Timestamp) -> Result<Vec<Placement>, SchemaError> {
-        let sql = format!("{PLACEMENT} WHERE d.next_retry <= ?1 OR d.next_retry > ?2");
-        self.all(&sql, [now.as_millisecond(), latest.as_millisecond()], placement)
-    }
-
-    /// The files of a package on a point.
-    pub fn placed_files(&self, package: &PackageId, point: i64) -> Result<Vec<ShelfRow>, SchemaError> {
-        const SQL: &str = "
-            SELECT f.package_id, f.file_name, f.content AS sha256, f.sha1, f.size,
-                   f.content IN (SELECT content FROM private_content) AS private
-              FROM distributed_file AS f
-             WHERE f.package_id = ?1 AND f.point_id = ?2 ORDER BY f.file_name";
-        self.all(SQL, (package.as_str(), point), shelf_row)
-    }
-
-    /// A content, if a point is to hold it: its bytes and a name.
-    pub fn assigned_content(
-        &self,
-        content: catalog::digest::Sha256Digest,
-        point: i64,
-    ) -> Result<Option<ShelfRow>, SchemaError> {
-        const SQL: &str = "
-            SELECT f.package_id, f.file_name, f.content AS sha256, f.sha1, f.size,
-                   f.content IN (SELECT content FROM private_content) AS private
-              FROM distributed_file AS f JOIN distribution USING (package_id, point_id)
-             WHERE f.content = ?1 AND f.point_id = ?2 AND state <> 'removing' LIMIT 1";
-        self.first(SQL, (content.0, point), shelf_row)
-    }
-
-    /// Bytes of packages, images and applications, as they are now, that a point does not hold yet and is not asked to fetch for
-    /// another one; what several of them have counts once.
-    pub fn bytes_lacking(&self, packages: &[PackageId], point: i64) -> Result<u64, SchemaError> {
-        const SQL: &str = "
-            SELECT coalesce(sum(size), 0) AS lacking FROM content WHERE sha256 IN (
-                SELECT package_content.sha256 FROM package_content
-                 WHERE package_id IN (SELECT value FROM json_each(?1)))
-              AND sha256 NOT IN (
-                SELECT content FROM distributed_file JOIN distribution USING (package_id, point_id)
-                 WHERE point_id = ?2 AND (held IS NOT NULL OR state NOT IN ('failed', 'cancelled', 'removing')))";
-        let found = self.first(SQL, (to_json(&packages)?, point), |row| size(row, "lacking"))?;
-        Ok(found.unwrap_or_default())
-    }
-
-    /// Bytes that a point is asked to fetch and has not yet.
-    pub fn bytes_on_the_way(&self, point: i64) -> Result<u64, SchemaError> {
-        let all = self.placements_on(point)?;
-        let coming = |placed: &&Placement| {
-            matches!(placed.state, ContentState::Queued | ContentState::Sending | ContentState::Verifying)
-        };
-        Ok(all.iter().filter(coming).map(|placed| placed.bytes.saturating_sub(placed.done)).sum())
     }
 
     /// All groups.

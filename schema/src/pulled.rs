@@ -7,7 +7,7 @@ use rusqlite::named_params;
 use serde::{Deserialize, Serialize};
 
 use crate::column::{sha1, sha256, size, text, time};
-use crate::distribution::{ShelfRow, shelf_row};
+use crate::distribution::{ShelfRow, content_of_packages, shelf_row};
 use crate::{Reader, SchemaError, Writer};
 
 /// One content that is here because it was asked for.
@@ -45,8 +45,10 @@ impl Reader<'_> {
               FROM distributed_file AS f JOIN distribution USING (package_id, point_id)
              WHERE f.content = ?1 AND state NOT IN ('removing', 'cancelled')
                AND EXISTS (SELECT 1 FROM point WHERE point.point_id = ?2 AND on_demand AND may_pull)
-               AND f.content IN (SELECT sha256 FROM content)
-               AND f.content NOT IN (SELECT content FROM private_content) LIMIT 1";
+               AND EXISTS (SELECT 1 FROM content AS c WHERE c.sha256 = ?1) LIMIT 1";
+        if self.is_private(content)? {
+            return Ok(None);
+        }
         self.first(SQL, (content.0, point), shelf_row)
     }
 
@@ -61,9 +63,11 @@ impl Reader<'_> {
         package: &PackageId,
         file_name: &FileName,
     ) -> Result<Option<Sha256Digest>, SchemaError> {
-        const SQL: &str = "
-            SELECT sha256 FROM package_content
-             WHERE package_id = ?1 AND file_name = ?2 COLLATE NOCASE ORDER BY sha256 LIMIT 1";
+        const SQL: &str = concat!(
+            "SELECT part.sha256 AS sha256 FROM (",
+            content_of_packages!("= ?1"),
+            ") AS part WHERE part.file_name = ?2 COLLATE NOCASE ORDER BY part.sha256 LIMIT 1"
+        );
         self.first(SQL, (package.as_str(), file_name.as_str()), |row| sha256(row, "sha256"))
     }
 
@@ -71,7 +75,10 @@ impl Reader<'_> {
     pub fn links_of(&self, content: Sha256Digest) -> Result<Vec<String>, SchemaError> {
         const SQL: &str = "
             SELECT DISTINCT url FROM file JOIN file_url USING (file_id)
-             WHERE file.content = ?1 AND file.content NOT IN (SELECT content FROM private_content) ORDER BY url";
+             WHERE file.content = ?1 ORDER BY url";
+        if self.is_private(content)? {
+            return Ok(Vec::new());
+        }
         self.all(SQL, [content.0], |row| Ok(row.get("url")?))
     }
 

@@ -41,7 +41,8 @@ impl Reader<'_> {
     /// Updates of which a package that is distributed holds a revision: they are in use.
     pub fn updates_in_use(&self) -> Result<Vec<UpdateId>, SchemaError> {
         let mut found = self.all(
-            "SELECT DISTINCT member.update_id FROM package_file AS member JOIN distribution USING (package_id) ORDER BY 1",
+            "SELECT DISTINCT member.update_id FROM package_file AS member
+              WHERE EXISTS (SELECT 1 FROM distribution AS d WHERE d.package_id = member.package_id) ORDER BY 1",
             [],
             |row| update(row, "update_id"),
         )?;

@@ -54,11 +54,10 @@ async fn holder(
         return Ok(None);
     }
     site.read(move |r| {
-        let placements = r.placements()?;
         let mut best = None;
         for package in r.packages()? {
             if r.members_present(&package.id, &wanted)?.len() == wanted.len() {
-                let points = placements.iter().filter(|placed| placed.package == package.id).count();
+                let points = r.points_with(&package.id)?;
                 if best.as_ref().is_none_or(|(most, _)| points > *most) {
                     best = Some((points, package.id));
                 }

@@ -175,24 +175,29 @@ pub(super) async fn shown(site: &Arc<Site>, rows: Vec<DeploymentRow>) -> Result<
 /// The images and applications of its task sequence, wherever they were sent.
 async fn software(site: &Arc<Site>, row: &DeploymentRow) -> Result<Vec<Placement>, Problem> {
     let id = row.sequence.clone();
-    let (sequence, placed) = site.read(move |r| Ok((r.sequence(&id)?, r.placements()?))).await?;
+    let sequence = site.read(move |r| r.sequence(&id)).await?;
     let Some(Ok(sequence)) = sequence.map(|row| Sequence::parse(&row.document)) else {
         return Ok(Vec::new());
     };
     let enabled = sequence.references().into_iter().filter(|reference| reference.enabled);
-    let mut ids: Vec<String> = enabled.map(|reference| reference.target.id()).collect();
-    ids.extend(sequence.boot_image.map(|id| id.to_string()));
-    Ok(placed.into_iter().filter(|placed| ids.iter().any(|id| id == placed.package.as_str())).collect())
+    // Feature updates have ids of another form, and go in packages.
+    let mut ids: Vec<PackageId> =
+        enabled.filter_map(|reference| reference.target.id().parse().ok()).collect();
+    ids.extend(sequence.boot_image);
+    site.read(move |r| r.placements_of(&ids)).await
 }
 
 async fn progress(site: &Arc<Site>, row: &DeploymentRow) -> Result<Option<Progress>, Problem> {
     let Some(package) = row.package.clone() else { return Ok(None) };
     let wanted = package.clone();
-    let (found, files, placed) =
-        site.read(move |r| Ok((r.package(&wanted)?, r.package_files(&wanted)?, r.placements()?))).await?;
+    let (found, files, points) = site
+        .read(move |r| {
+            let points = r.placements_of(std::slice::from_ref(&wanted))?;
+            Ok((r.package(&wanted)?, r.package_files(&wanted)?, points))
+        })
+        .await?;
     let files = each_once(&files);
     let stored = files.iter().filter(|file| file.state == FileState::Stored).count() as u64;
-    let points: Vec<Placement> = placed.into_iter().filter(|placed| placed.package == package).collect();
     let mut pending = Vec::new();
     if stored < files.len() as u64 {
         pending.push(format!("{} of {} files are not downloaded", files.len() as u64 - stored, files.len()));

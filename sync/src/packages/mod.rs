@@ -90,8 +90,8 @@ pub async fn shown(site: &Arc<Site>, id: &PackageId) -> Result<Shown, Problem> {
     let wanted = id.clone();
     let (package, files, places) = site
         .read(move |r| {
-            let places = r.placements()?.into_iter().filter(|placed| placed.package == wanted);
-            Ok((r.package(&wanted)?, r.package_files(&wanted)?, places.collect::<Vec<_>>()))
+            let places = r.placements_of(std::slice::from_ref(&wanted))?;
+            Ok((r.package(&wanted)?, r.package_files(&wanted)?, places))
         })
         .await?;
     let package =

@@ -18,7 +18,7 @@ mod send;
 mod service;
 pub mod wire;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,14 +74,31 @@ pub struct ShownPoint {
 /// # Errors
 /// Those of the database.
 pub async fn all(site: &Arc<Site>) -> Result<Vec<ShownPoint>, Problem> {
-    let (mut points, placements, places) =
-        site.read(|r| Ok((r.point_rows()?, r.placements()?, r.places()?))).await?;
+    shown(site, None).await
+}
+
+/// Those points, or the one of this number.
+async fn shown(site: &Arc<Site>, only: Option<i64>) -> Result<Vec<ShownPoint>, Problem> {
+    let (mut points, states, places) = site
+        .read(move |r| {
+            let points = match only {
+                Some(id) => r.point_row(id)?.into_iter().collect(),
+                None => r.point_rows()?,
+            };
+            let mut states = HashMap::new();
+            for point in &points {
+                states.insert(point.id, r.states_on(point.id)?);
+            }
+            Ok((points, states, r.places()?))
+        })
+        .await?;
     let with_key: HashSet<_> = places.iter().filter(|place| place.has_key).map(|place| place.id).collect();
     site.points.freshen(&mut points);
     let (settings, now) = (site.settings(), clock::now());
     let shown = points.into_iter().map(|point| {
         let of = |wanted: &[ContentState]| {
-            placements.iter().filter(|p| p.point_id == point.id && wanted.contains(&p.state)).count() as u64
+            let states = states.get(&point.id).into_iter().flatten();
+            states.filter(|(state, _)| wanted.contains(state)).map(|(_, packages)| packages).sum()
         };
         let silent = point.last_seen.map(|seen| now.duration_since(seen).unsigned_abs());
         let condition = match silent {
@@ -130,10 +147,14 @@ pub fn warnings(points: &[ShownPoint]) -> Vec<String> {
 
 /// The point of this name.
 pub(crate) async fn named(site: &Arc<Site>, name: &str) -> Result<PointRow, Problem> {
-    let mut all = site.read(|r| r.point_rows()).await?;
-    site.points.freshen(&mut all);
+    let all = site.read(|r| r.point_settings()).await?;
     let list = "`spsync dp list`";
-    called("distribution point", Code::DpNotFound, name, &all, |point| &point.name, list).cloned()
+    let id = called("distribution point", Code::DpNotFound, name, &all, |point| &point.name, list)?.id;
+    let gone = || Problem::new(Code::DpNotFound, format!("`{name}` is gone"));
+    // Of this one alone it is counted what it holds.
+    let mut point = site.read(move |r| r.point_row(id)).await?.ok_or_else(gone)?;
+    site.points.freshen(std::slice::from_mut(&mut point));
+    Ok(point)
 }
 
 pub(crate) fn not_our_own(point: &PointRow) -> Result<(), Problem> {
@@ -160,7 +181,7 @@ pub struct PointWithContent {
 /// `DP_NOT_FOUND`.
 pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
     let id = named(site, name).await?.id;
-    let shown = all(site).await?.into_iter().find(|shown| shown.point.id == id);
+    let shown = shown(site, Some(id)).await?.pop();
     let content = site.read(move |r| r.placements_on(id)).await?;
     match shown {
         Some(shown) => {
@@ -194,7 +215,7 @@ pub async fn add(
     let wanted = name.clone();
     site.write_unless(dry_run, move |w| {
         let id = w.add_point(&wanted, &url, role)?;
-        if let Some(row) = w.point_rows()?.into_iter().find(|row| row.id == id) {
+        if let Some(row) = w.point_named(&wanted)?.filter(|row| row.id == id) {
             w.set_point(&PointRow { pull_from: sources, tls_url, ..row })?;
         }
         w.audit(&who, "dp.add", &wanted, clock::now())
@@ -357,11 +378,19 @@ pub struct Placed {
 /// # Errors
 /// Those of the database; `PACKAGE_NOT_FOUND`.
 pub async fn status(site: &Arc<Site>, package: Option<&str>) -> Result<Answer, Problem> {
-    let (mut all, mut points) = site.read(|r| Ok((r.placements()?, r.point_settings()?))).await?;
-    if let Some(name) = package {
-        let id = crate::packages::placed(site, name).await?.id;
-        all.retain(|placed| placed.package == id);
-    }
+    let only = match package {
+        Some(name) => Some(crate::packages::placed(site, name).await?.id),
+        None => None,
+    };
+    let (all, mut points) = site
+        .read(move |r| {
+            let all = match only {
+                Some(id) => r.placements_of(&[id])?,
+                None => r.placements()?,
+            };
+            Ok((all, r.point_settings()?))
+        })
+        .await?;
     site.points.freshen(&mut points);
     Answer::of(&placed(all, &points, clock::now()))
 }

@@ -1,5 +1,6 @@
 //! Sending packages to points, and what else an operator asks for a package on a point.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use catalog::id::PackageId;
@@ -75,7 +76,7 @@ pub enum InMaintenance {
 /// # Errors
 /// `DP_NOT_FOUND`.
 pub async fn targets(site: &Arc<Site>, names: &[String]) -> Result<Targets, Problem> {
-    let (all, groups) = site.read(|r| Ok((r.point_rows()?, r.point_groups()?))).await?;
+    let (all, groups) = site.read(|r| Ok((r.point_settings()?, r.point_groups()?))).await?;
     if names.is_empty() {
         return Ok(Targets { points: all.into_iter().take(1).collect(), groups: Vec::new() });
     }
@@ -305,12 +306,11 @@ pub async fn act(
     caller: &Caller,
 ) -> Result<Answer, Problem> {
     let package = crate::packages::placed(site, name).await?;
-    let id = package.id.clone();
-    let placed = site.read(move |r| r.placements()).await?;
     let points = if on.is_empty() {
-        let has = |point: &PointRow| placed.iter().any(|p| p.package == id && p.point_id == point.id);
-        let all = site.read(|r| r.point_rows()).await?;
-        all.into_iter().filter(|point| point.id != OWN_POINT && has(point)).collect()
+        let id = package.id.clone();
+        let (placed, all) = site.read(move |r| Ok((r.placements_of(&[id])?, r.point_settings()?))).await?;
+        let on: HashSet<i64> = placed.iter().map(|placed| placed.point_id).collect();
+        all.into_iter().filter(|point| point.id != OWN_POINT && on.contains(&point.id)).collect()
     } else {
         targets(site, on).await?.points
     };
@@ -373,15 +373,15 @@ pub(crate) fn line(
 /// # Errors
 /// Those of the database.
 pub(crate) fn mark_enrolled(reader: &Reader<'_>, sent: &mut [Sent]) -> Result<(), SchemaError> {
-    let (rows, principals) = (reader.point_rows()?, reader.principals()?);
+    let rows = reader.point_settings()?;
+    let remote: HashSet<String> =
+        rows.into_iter().filter(|row| row.id != OWN_POINT).map(|row| row.name).collect();
+    let principals = reader.principals()?.into_iter();
+    let in_force = principals.filter(|known| known.kind == PrincipalKind::Point && known.revoked.is_none());
+    let with_key: HashSet<String> = in_force.map(|known| known.name.to_ascii_lowercase()).collect();
     for one in sent {
-        let remote = rows.iter().any(|row| row.name == one.point && row.id != OWN_POINT);
-        let has_key = |known: &Principal| {
-            known.kind == PrincipalKind::Point
-                && known.revoked.is_none()
-                && known.name.eq_ignore_ascii_case(&one.point)
-        };
-        one.enrolled = remote.then(|| principals.iter().any(has_key));
+        one.enrolled =
+            remote.contains(&one.point).then(|| with_key.contains(&one.point.to_ascii_lowercase()));
     }
     Ok(())
 }

@@ -175,9 +175,8 @@ pub async fn withdraw(
 /// `PACKAGE_DISTRIBUTED`.
 pub async fn on_none(site: &Arc<Site>, id: &PackageId, name: &str) -> Result<(), Problem> {
     let wanted = id.clone();
-    let placed = site.read(move |r| r.placements()).await?;
-    let on: Vec<_> =
-        placed.into_iter().filter(|placed| placed.package == wanted).map(|placed| placed.point).collect();
+    let placed = site.read(move |r| r.placements_of(&[wanted])).await?;
+    let on: Vec<_> = placed.into_iter().map(|placed| placed.point).collect();
     if on.is_empty() {
         return Ok(());
     }
