@@ -74,6 +74,19 @@ pub struct NewEnrolment {
     pub expires: Timestamp,
 }
 
+/// A token that was given out and not used yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenEnrolment {
+    /// What may enrol with it.
+    pub kind: PrincipalKind,
+    /// Under which name.
+    pub name: String,
+    /// Since when.
+    pub created: Timestamp,
+    /// Until when.
+    pub expires: Timestamp,
+}
+
 /// How far a clock is set back in the course of a day.
 pub(crate) const SLACK: std::time::Duration = std::time::Duration::from_secs(300);
 
@@ -119,6 +132,21 @@ impl Reader<'_> {
     pub fn principals(&self) -> Result<Vec<Principal>, SchemaError> {
         const SQL: &str = "SELECT * FROM principal ORDER BY revoked IS NOT NULL, kind, name, principal_id";
         self.all(SQL, [], principal)
+    }
+
+    /// Tokens that may still be used: who has one may become one of ours. By kind and name.
+    pub fn open_enrolments(&self, now: Timestamp) -> Result<Vec<OpenEnrolment>, SchemaError> {
+        const SQL: &str = "
+            SELECT kind, name, created, expires FROM enrolment WHERE used IS NULL AND expires > ?1
+             ORDER BY kind, name";
+        self.all(SQL, [now.as_millisecond()], |row| {
+            Ok(OpenEnrolment {
+                kind: text(row, "kind")?,
+                name: row.get("name")?,
+                created: time(row, "created")?,
+                expires: time(row, "expires")?,
+            })
+        })
     }
 
     /// SHA-256 of every content key that is in force.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
 use catalog::problem::{Code, Coded, Problem};
 use rusqlite::{Connection, OpenFlags};
@@ -76,6 +77,16 @@ pub enum SchemaError {
         /// The file.
         path: PathBuf,
     },
+    /// It is older, and could not be copied first.
+    #[error("the database `{}` is brought to schema {} only after it is copied to `{}`, which cannot be done", path.display(), STEPS.len(), copy.display())]
+    Copy {
+        /// The file.
+        path: PathBuf,
+        /// The copy.
+        copy: PathBuf,
+        /// Why.
+        source: CopyError,
+    },
     /// A statement failed.
     #[error("the database could not be read or written")]
     Sql(#[from] rusqlite::Error),
@@ -91,6 +102,16 @@ pub enum SchemaError {
     /// The thread that works on the database has ended.
     #[error("the database is closed")]
     Closed,
+}
+
+/// Why a database could not be copied.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub enum CopyError {
+    /// SQLite says so.
+    Sql(#[from] rusqlite::Error),
+    /// The disk says so.
+    Io(#[from] io::Error),
 }
 
 impl From<Problem> for SchemaError {
@@ -110,6 +131,10 @@ impl Coded for SchemaError {
             {
                 Code::DiskFull
             }
+            Self::Copy { source: CopyError::Sql(error), .. } if is_full(error) => Code::DiskFull,
+            Self::Copy { source: CopyError::Io(error), .. } if error.kind() == io::ErrorKind::StorageFull => {
+                Code::DiskFull
+            }
             _ => Code::DatabaseFailed,
         }
     }
@@ -117,6 +142,9 @@ impl Coded for SchemaError {
     fn problem(&self) -> Problem {
         match self {
             Self::Refused(problem) => (**problem).clone(),
+            Self::Copy { path, .. } => Problem::of(self.code(), self)
+                .keeping("the database is as it was, and the program of before can use it")
+                .help(format!("make room for a second `{}` beside it, then start again", path.display())),
             other => Problem::of(other.code(), other),
         }
     }
@@ -150,10 +178,48 @@ pub(crate) fn writer(path: &Path) -> Result<Connection, SchemaError> {
     connection.pragma_update(None, "synchronous", "FULL").map_err(opening)?;
     connection.pragma_update(None, "application_id", APPLICATION_ID).map_err(opening)?;
     common(&connection).map_err(opening)?;
+    if (1..STEPS.len()).contains(&found) {
+        let copy = before(path);
+        copy_to(&connection, path, &copy).map_err(|source| SchemaError::Copy {
+            path: path.to_owned(),
+            copy,
+            source,
+        })?;
+    }
     Migrations::from_slice(STEPS)
         .to_latest(&mut connection)
         .map_err(|source| SchemaError::Migrate { path: path.to_owned(), source })?;
     Ok(connection)
+}
+
+/// The copy of a database that is brought to our schema: with it, and the program of before, everything is as it was.
+fn before(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".before-{}", STEPS.len()));
+    name.into()
+}
+
+/// Copies the whole database, durably. An earlier copy of this name is replaced: the last time may have been given up, and gone back.
+fn copy_to(connection: &Connection, path: &Path, copy: &Path) -> Result<(), CopyError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let staged = copy.with_added_extension("part");
+    let copied = || {
+        let name = staged.to_str().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidFilename))?;
+        connection.execute("VACUUM INTO ?1", [name])?;
+        let file = fs::File::open(&staged)?;
+        file.set_permissions(fs::metadata(path)?.permissions())?;
+        file.sync_all()?;
+        fs::rename(&staged, copy)?;
+        fs::File::open(folder)?.sync_all()?;
+        Ok(())
+    };
+    // SQLite writes into no file that is there: one of a process that died.
+    drop(fs::remove_file(&staged));
+    let copied = copied();
+    if copied.is_err() {
+        drop(fs::remove_file(&staged));
+    }
+    copied
 }
 
 /// A connection that only reads.
@@ -228,6 +294,53 @@ mod tests {
             (1, "a.esd", true)
         );
         assert_eq!(reader.shelf().unwrap().len(), 1);
+    }
+
+    /// Whoever goes back to the program of before needs the database of before.
+    #[test]
+    fn an_older_database_is_copied_before_it_is_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let older = || {
+            let mut old = Connection::open(&path).unwrap();
+            common(&old).unwrap();
+            old.pragma_update(None, "journal_mode", "WAL").unwrap();
+            old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+            Migrations::from_slice(&STEPS[..6]).to_latest(&mut old).unwrap();
+            old
+        };
+        older().execute_batch("INSERT INTO license_text VALUES (zeroblob(32), x'00', 0)").unwrap();
+        std::fs::write(before(&path), "of an upgrade that was given up").unwrap();
+        drop(writer(&path).unwrap());
+        let copy = Connection::open(before(&path)).unwrap();
+        let number = |sql: &str| copy.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(number("PRAGMA user_version"), 6);
+        assert_eq!(number("PRAGMA application_id"), i64::from(APPLICATION_ID));
+        assert_eq!(number("SELECT count(*) FROM license_text"), 1);
+        // A new database has nothing to copy, nor one that is up to date.
+        std::fs::remove_file(before(&path)).unwrap();
+        drop(writer(&path).unwrap());
+        drop(writer(&folder.path().join("b.db")).unwrap());
+        assert!(!before(&path).exists() && !before(&folder.path().join("b.db")).exists());
+        let left = std::fs::read_dir(folder.path()).unwrap().count();
+        assert!(left <= 6, "{left} files: nothing half-written is left");
+    }
+
+    #[test]
+    fn without_a_copy_nothing_is_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let mut old = Connection::open(&path).unwrap();
+        old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        Migrations::from_slice(&STEPS[..6]).to_latest(&mut old).unwrap();
+        drop(old);
+        std::fs::create_dir_all(before(&path).join("in the way")).unwrap();
+        let refused = writer(&path).unwrap_err();
+        assert!(matches!(refused, SchemaError::Copy { .. }), "{refused:?}");
+        assert!(refused.problem().help.contains("make room"));
+        let found = Connection::open(&path).unwrap();
+        let version: i64 = found.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        assert_eq!(version, 6);
     }
 
     #[test]

@@ -70,11 +70,15 @@ pub struct Imported {
 /// Imports as a task.
 ///
 /// # Errors
-/// `SOURCE_NOT_FOUND` where there is no such file; those of the database.
+/// `SOURCE_MISSING` where there is no such file; those of the database.
 pub async fn start(site: &Arc<Site>, file: PathBuf, caller: &Caller) -> Result<Work, Problem> {
     if let Err(error) = File::open(&file) {
         let message = format!("the export `{}` cannot be read", file.display());
-        return Err(Problem::new(Code::SourceNotFound, message).because_of(Some(&error)));
+        // It is no source on the web, whose advice would be no help.
+        return Err(Problem::new(Code::SourceMissing, message).because_of(Some(&error)).help(format!(
+            "copy it to `{}`, readable by the user of spsync, and name it there",
+            site.settings().exchange_dir().display()
+        )));
     }
     let caller = caller.clone();
     let title = format!("import {}", file.display());

@@ -106,7 +106,7 @@ async fn look(site: &Arc<Site>, content: Sha256Digest) -> Result<(), Problem> {
         Ok(Verdict::Good) => return Ok(()),
         Ok(Verdict::Missing) => {
             let digests = Digests { sha256: Some(content), sha1: Some(row.sha1) };
-            forget_missing(site, Wanted { size: row.size, digests }, content).await?;
+            forget_missing(site, vec![(Wanted { size: row.size, digests }, content)]).await?;
         }
         Err(error) if !error.is_damage() => return Err(error.into()),
         // A disk that does not let go of it keeps nobody from fetching it again.

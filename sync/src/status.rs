@@ -1,5 +1,8 @@
 //! One screen about everything: what `spsync status` shows.
 
+mod certificate;
+mod warnings;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -155,6 +158,7 @@ pub async fn of(site: &Arc<Site>) -> Result<Status, Problem> {
     let mut points = points::all(site).await?;
     points.retain(|shown| shown.point.id != schema::points::OWN_POINT);
     warnings.extend(points::warnings(&points));
+    warnings.extend(warnings::points(&points));
     let mut point = (!is_site).then(|| site.point.status(&settings.dp.site));
     if let Some(point) = &mut point {
         point.on_demand = point::demand::status(site).await?;
@@ -181,6 +185,11 @@ pub async fn of(site: &Arc<Site>) -> Result<Status, Problem> {
             alarms.len()
         ));
     }
+    let deployed = crate::deploying::deployed(site).await?;
+    warnings.extend(warnings::content(site).await?);
+    warnings.extend(warnings::deployments(site, &deployed).await?);
+    warnings.extend(warnings::certificates(&settings, clock::now()));
+    warnings.extend(warnings::address(&settings));
     let mut all = groups_of(&site.served.groups, &Source::ALL.map(Source::name));
     points.iter().for_each(|shown| delivered::add(&mut all, &shown.served));
     Ok(Status {
@@ -209,7 +218,7 @@ pub async fn of(site: &Arc<Site>) -> Result<Status, Problem> {
         served: site.serving_since.get().map(|since| ServedNow::of(&site.served, *since)),
         points,
         point,
-        deployed: crate::deploying::deployed(site).await?,
+        deployed,
         tasks: site.tasks.running(),
     })
 }

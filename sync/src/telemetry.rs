@@ -6,14 +6,14 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
 
-/// For a command: only what went wrong, unless asked for more.
+/// For a command: only what went wrong, unless asked for more. Who wants it quiet hears of errors too: some are said here alone.
 pub fn for_command(verbose: u8, quiet: bool) {
-    let level = match (quiet, verbose) {
-        (true, _) => "error",
-        (false, 0) => "error",
-        (false, 1) => "info",
-        (false, 2) => "debug",
-        (false, _) => "trace",
+    let level = match verbose {
+        _ if quiet => "error",
+        0 => "error",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
     };
     let filter = EnvFilter::try_from_env("SPSYNC_LOG_FILTER")
         .unwrap_or_else(|_| EnvFilter::new(format!("off,spsync={level},dp={level},schema={level}")));

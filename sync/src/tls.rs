@@ -108,7 +108,10 @@ pub(crate) fn about(settings: &Settings) -> Result<Option<Certificates>, Problem
             Problem::new(Code::TlsInvalid, format!("`{}` cannot be read", path.display()))
                 .because_of(Some(&error))
         }),
-        Err(_) => Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        // What cannot be read is there: nobody makes another in its place.
+        Err(error) => Err(Problem::new(Code::TlsInvalid, format!("`{}` cannot be read", path.display()))
+            .because_of(Some(&error))),
     }
 }
 
@@ -215,6 +218,17 @@ fn invalid(error: rcgen::Error) -> Problem {
 
 fn init(settings: &Settings, code: &str, names: &[String], now: Timestamp) -> Result<Certificates, Problem> {
     let folder = folder(settings);
+    // Points and devices trust the authority that was, and no other: it is never written over, also where `about.json` was lost.
+    if let Some(there) =
+        ["ca.key", "ca.pem"].map(|name| folder.join(name)).into_iter().find(|file| is_there(file))
+    {
+        let message = format!("`{}` is there: the site has a certificate authority", there.display());
+        return Err(Problem::new(Code::TlsExists, message).help(format!(
+            "restore `{0}` from a backup whole; only if no point and no device was ever given its ca.pem, move `{0}` away and \
+             run `spsync tls init` again",
+            folder.display()
+        )));
+    }
     make_folder(&folder)?;
     let key = KeyPair::generate().map_err(invalid)?;
     let authority = format!("spsync site {code} {}", uuid::Uuid::new_v4().simple());
@@ -225,6 +239,11 @@ fn init(settings: &Settings, code: &str, names: &[String], now: Timestamp) -> Re
     let made =
         Certificates { authority, authority_until: until, names: names.to_vec(), since: now, until: now };
     issue(&folder, made, now)
+}
+
+/// Whether something has this name, or nobody can tell.
+fn is_there(path: &Path) -> bool {
+    path.try_exists().unwrap_or(true)
 }
 
 fn make_folder(folder: &Path) -> Result<(), Problem> {
@@ -615,6 +634,26 @@ mod tests {
         assert_eq!(about(&point).unwrap(), Some(signed.about));
         assert!(!has_authority(&point) && has_authority(&site));
         assert_eq!(about(&site).unwrap().unwrap().names, ["site01"], "its own is as it was");
+    }
+
+    #[test]
+    fn an_authority_is_never_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        init(&settings, "XYZ", &["site01".to_owned()], now).unwrap();
+        let file = |name: &str| folder.path().join("tls").join(name);
+        let authority = || (std::fs::read(file("ca.key")).ok(), std::fs::read(file("ca.pem")).ok());
+        let before = authority();
+        std::fs::remove_file(file("about.json")).unwrap();
+        assert_eq!(about(&settings).unwrap(), None);
+        let again = || init(&settings, "XYZ", &["site01".to_owned()], now).unwrap_err();
+        assert_eq!((again().code, authority()), (Code::TlsExists, before.clone()), "what it says was lost");
+        std::fs::remove_file(file("ca.pem")).unwrap();
+        assert_eq!((again().code, authority().0), (Code::TlsExists, before.0), "only the key is left");
+        // A folder by that name cannot be read, whoever runs this.
+        std::fs::create_dir(file("about.json")).unwrap();
+        assert_eq!(about(&settings).unwrap_err().code, Code::TlsInvalid);
     }
 
     #[test]

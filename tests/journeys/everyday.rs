@@ -140,6 +140,35 @@ async fn files_come_from_a_local_folder() {
     site.refused("SOURCE_MISSING", &["package", "download", "p", "--from", "/nowhere"]).await;
 }
 
+/// A database that was restored without its content says so, and `package download` brings it again.
+#[tokio::test]
+async fn a_library_that_was_lost_is_filled_again() {
+    let site = TestSite::start(Way::Alone).await;
+    site.package().await;
+    let filled = site.ok(&["package", "download", "p"]).await;
+    site.ok(&["package", "distribute", "p"]).await;
+    site.ok(&["package", "create", "q"]).await;
+    site.ok(&["package", "add", "q", "--product", "Windows 10"]).await;
+    assert_eq!(site.ok(&["package", "download", "q"]).await["files"][0]["outcome"], "present");
+    let all = filled["files"].as_array().unwrap().len();
+    let outcomes = |filled: &serde_json::Value, outcome: &str| {
+        filled["files"].as_array().unwrap().iter().filter(|file| file["outcome"] == outcome).count()
+    };
+    std::fs::remove_dir_all(site.folder.path().join("site/content")).unwrap();
+
+    let warned =
+        |status: &serde_json::Value| status["warnings"].to_string().contains("not in the content library");
+    assert!(warned(&site.ok(&["status"]).await));
+    let would = site.ok(&["package", "download", "p", "--dry-run"]).await;
+    assert_eq!(outcomes(&would, "would fetch"), all, "{would}");
+    let again = site.ok(&["package", "download", "p"]).await;
+    assert_eq!(outcomes(&again, "stored"), all, "{again}");
+    // What both have is there for both, and is served again.
+    assert_eq!(site.ok(&["package", "download", "q"]).await["files"][0]["outcome"], "present");
+    let status = site.ok(&["status"]).await;
+    assert_eq!((warned(&status), &status["served_contents"]), (false, &json!(all)), "{status}");
+}
+
 #[tokio::test]
 async fn a_broken_file_is_found_and_mended() {
     use std::os::unix::fs::PermissionsExt as _;

@@ -43,7 +43,7 @@ async fn an_export_is_taken_in_once_and_a_damaged_one_changes_nothing() {
         let site = TestSite::start(way).await;
         let file = site.folder.path().join("export.xml.gz");
         let path = file.to_string_lossy().into_owned();
-        site.refused("SOURCE_NOT_FOUND", &["updates", "import", &path]).await;
+        site.refused("SOURCE_MISSING", &["updates", "import", &path]).await;
         std::fs::write(&file, export(&small())).unwrap();
         let empty = site.dump().await;
         let plan = site.ok(&["--dry-run", "updates", "import", &path]).await;

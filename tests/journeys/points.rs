@@ -408,6 +408,12 @@ async fn a_full_point_is_refused_and_a_second_identity_too() {
     assert_eq!(enrol(" ".repeat(5_000)).await.unwrap().status(), 413);
     // Devices enrol the same way, and are no points.
     let desk = site.ok(&["key", "enrol", "desk-7"]).await;
+    let listed = site.ok(&["key", "list"]).await;
+    let is_out = |one: &serde_json::Value| one["name"] == "desk-7" && one["token_until"] == desk["expires"];
+    assert!(
+        listed.as_array().unwrap().iter().any(is_out),
+        "whoever has the token may become desk-7: {listed}"
+    );
     let file = site.folder.path().join("desk-token");
     std::fs::write(&file, desk["token"].as_str().unwrap()).unwrap();
     let file = file.to_string_lossy().into_owned();

@@ -47,10 +47,13 @@ pub fn answer(found: &Found<'_>, now: Timestamp) -> LocationsAnswer {
     answer
 }
 
-/// Where a client is told to ask: whom it asked just now, as it did, for what is private.
+/// Where a client is told to ask: whom it asked just now, as it did, for what is private, and where no address of it is known that
+/// others can reach.
 fn url_of(found: &Found<'_>, candidate: &Candidate<'_>) -> String {
     match candidate.place {
-        Place::Point(point, _) if found.held.private && point.asked => format!("content/{}", found.content),
+        Place::Point(point, _) if point.as_asked || (found.held.private && point.asked) => {
+            format!("content/{}", found.content)
+        }
         _ => found.url(candidate),
     }
 }

@@ -136,6 +136,8 @@ pub struct Point {
     pub secure: Option<String>,
     /// It is whom clients ask where content is: for private content they ask it there as they did.
     pub asked: bool,
+    /// Its address is a guess that holds on its own machine only: whoever asked it is told to ask there again, as it did.
+    pub as_asked: bool,
     /// Clients are not sent there now.
     pub maintenance: bool,
     /// It is one of ours: it has a key that was not taken back.
@@ -163,6 +165,7 @@ impl Point {
             url,
             secure,
             asked: false,
+            as_asked: false,
             maintenance: false,
             has_key: true,
             address,

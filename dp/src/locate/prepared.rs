@@ -21,7 +21,10 @@ impl Prepared {
         string(&mut text, &[&point.name]);
         let address_at = text.len();
         text.extend_from_slice(b",\"url\":");
-        string(&mut text, &[&point.url, "/content/"]);
+        match point.as_asked {
+            true => string(&mut text, &["content/"]),
+            false => string(&mut text, &[&point.url, "/content/"]),
+        }
         // The digest follows in the same string.
         text.pop();
         Self { text, address_at, hash: hash(point.url.bytes()) }
@@ -101,5 +104,7 @@ mod tests {
         let expected = r#"{"kind":"distribution-point","name":"a \"b\"","url":"http://a:8530/content/"#;
         assert_eq!(String::from_utf8_lossy(prepared.addressed()), expected);
         assert_eq!(prepared.named(), br#"{"kind":"distribution-point","name":"a \"b\"""#);
+        let as_asked = Prepared::of(&Point { as_asked: true, ..Point::new("a", "http://localhost:8530") });
+        assert_eq!(as_asked.addressed(), br#"{"kind":"distribution-point","name":"a","url":"content/"#);
     }
 }

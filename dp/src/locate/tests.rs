@@ -582,6 +582,14 @@ fn private_content_is_asked_where_keys_are_shown() {
     let path = format!("content/{CONTENT}");
     let plain = ["lyon01", "lyon02", "site01"].map(|host| format!("http://{host}:8530/{path}"));
     assert_eq!(answer(&site), (plain.to_vec(), Vec::new()), "what is public is fetched as ever");
+    site.points[0].as_asked = true;
+    let there = [path.clone(), plain[0].clone(), plain[1].clone()];
+    assert_eq!(
+        answer(&site),
+        (there.to_vec(), Vec::new()),
+        "and where only it knows its address, as it was asked"
+    );
+    site.points[0].as_asked = false;
     site.private = true;
     let private =
         (vec![path.clone(), format!("https://lyon02:8531/{path}")], vec!["plain no-tls".to_owned()]);

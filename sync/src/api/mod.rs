@@ -8,6 +8,7 @@
 
 mod concurrency;
 mod connections;
+mod exchange;
 mod guard;
 mod idempotency;
 mod listen;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
@@ -87,7 +89,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub struct Api {
     site: Arc<Site>,
     door: Door,
-    names: Vec<String>,
+    names: ArcSwap<Vec<String>>,
     exchange: PathBuf,
     repeats: Arc<Repeats>,
     working: Arc<Turns>,
@@ -103,20 +105,15 @@ impl Api {
     /// # Errors
     /// `DATA_DIR_NOT_WRITABLE`.
     pub fn new(site: Arc<Site>) -> Result<Arc<Self>, Problem> {
-        use std::os::unix::fs::DirBuilderExt as _;
         let settings = site.settings();
-        let exchange = settings.exchange_dir();
-        std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&exchange).map_err(|error| {
-            let message = format!("`{}` cannot be made", exchange.display());
-            Problem::new(Code::DataDirNotWritable, message).because_of(Some(&error))
-        })?;
+        let exchange = exchange::make(&settings)?;
         let (names, door, repeats) = (tls::called(&settings), Door::default(), Arc::default());
         let working = Turns::new("requests", MOST_REQUESTS.0, MOST_REQUESTS.1);
         let large = Turns::new("large answers", MOST_LARGE.0, MOST_LARGE.1);
         let watching = Turns::new("event streams", MOST_STREAMS.0, MOST_STREAMS.1);
         let (looking, strangers) = (Looking::default(), StrangerThrottle::default());
         Ok(Arc::new(Self {
-            names,
+            names: ArcSwap::from_pointee(names),
             door,
             exchange,
             repeats,
@@ -158,6 +155,14 @@ impl Api {
         }
     }
 
+    /// `spsync tls renew --name` may have given the site other names since: they are read again before one is refused.
+    fn is_for_us(&self, head: &Parts) -> Result<(), Problem> {
+        guard::is_for_us(head, &self.names.load()).or_else(|_| {
+            self.names.store(Arc::new(tls::called(&self.site.settings())));
+            guard::is_for_us(head, &self.names.load())
+        })
+    }
+
     async fn ended(
         self: &Arc<Self>,
         head: &Parts,
@@ -165,7 +170,7 @@ impl Api {
         asker: Asker,
         busy: Busy,
     ) -> Result<Response<Sent>, Problem> {
-        guard::is_for_us(head, &self.names)?;
+        self.is_for_us(head)?;
         let (hash, token) = self.token(head, asker).await?;
         let who = format!("token {}", token.name);
         let path = head.uri.path().strip_prefix(BASE).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! Where a command is carried out: by the daemon of this site, or here under the site lock.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use catalog::problem::{Code, Problem};
@@ -10,7 +11,8 @@ use tokio::sync::mpsc;
 use super::progress::Progress;
 use super::{Global, Output};
 use crate::admin::{self, Envelope, Event, Request, wire};
-use crate::config::Loaded;
+use crate::config::{Loaded, Settings};
+use crate::device;
 use crate::site::Site;
 
 /// An answer, and with it the problem where the work was done only in part.
@@ -105,12 +107,55 @@ async fn by_daemon(
                 progress.show(&state);
             }
             Event::Done { body, problem } => return Ok((body, problem)),
-            Event::Failed { problem } => return Err(problem),
+            Event::Failed { problem } => {
+                let data_dir = connection.hello.data_dir.clone();
+                return Err(with_who_opened(problem, &envelope.request, &data_dir));
+            }
         }
     }
 }
 
+/// Says who opened a file of the request that could not be opened: the daemon is another user, and as a service it sees another
+/// `/tmp` and no home.
+fn with_who_opened(problem: Problem, request: &Request, data_dir: &Path) -> Problem {
+    // No such file, no permission, a file system that is read-only there.
+    const OF_THE_FILE: [&str; 3] = ["(os error 2)", "(os error 13)", "(os error 30)"];
+    let missing = matches!(problem.code, Code::SourceMissing | Code::SourceNotWritable);
+    let says = |text: &str| OF_THE_FILE.iter().any(|error| text.ends_with(error));
+    let could_not = missing || says(&problem.message) || problem.causes.iter().any(|cause| says(cause));
+    let named = serde_json::to_value(request).is_ok_and(|request| names_a_path(&request));
+    if !could_not || !named {
+        return problem;
+    }
+    problem.because(format!(
+        "the daemon opens this path, not the command: as its own user (spsync, where it is installed as a service), which then has a \
+         /tmp of its own, no /home, and may write into its data only; `{}` is for files that both reach",
+        data_dir.join("exchange").display()
+    ))
+}
+
+fn names_a_path(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.starts_with('/'),
+        Value::Array(all) => all.iter().any(names_a_path),
+        Value::Object(fields) => fields.values().any(names_a_path),
+        _ => false,
+    }
+}
+
+/// A device that enrolled has a key and no database. Whoever types a command of the site there is on the wrong machine, and would be
+/// left with an empty site and its answers. Where `spsync serve` has made a site, its commands work.
+fn is_a_site(settings: &Settings) -> Result<(), Problem> {
+    if settings.db_path().exists() || !device::key::file(None, settings).exists() {
+        return Ok(());
+    }
+    let site = settings.client_site();
+    let message = format!("this machine is a device of {site}, and has no site that could be asked");
+    Err(Problem::new(Code::NotAtSite, message))
+}
+
 async fn here(settings: &Loaded, envelope: Envelope, progress: &mut Progress) -> Result<Body, Problem> {
+    is_a_site(&settings.settings)?;
     let site = Site::open(settings.clone()).await?;
     let (events, mut inbox) = mpsc::channel(16);
     let who = crate::site::user_name(rustix::process::getuid().as_raw());
@@ -146,6 +191,35 @@ mod tests {
     use super::*;
     use crate::cli::deploy::{CheckBy, StatusBy};
     use crate::cli::{app, collection, deploy, image, settings, ts};
+
+    #[test]
+    fn a_device_becomes_no_site_by_a_command() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = Settings::default();
+        settings.site.data_dir = folder.path().to_owned();
+        settings.client.site = "https://site01.example:8531".to_owned();
+        is_a_site(&settings).expect("a site whose machine is to be a device of it too, on its first day");
+        std::fs::create_dir(folder.path().join("client")).unwrap();
+        std::fs::write(folder.path().join("client/device.key"), "x").unwrap();
+        let refused = is_a_site(&settings).unwrap_err();
+        assert_eq!(refused.code, Code::NotAtSite);
+        assert!(refused.message.contains("site01.example"), "{refused}");
+        std::fs::write(settings.db_path(), "x").unwrap();
+        is_a_site(&settings).expect("it is both");
+    }
+
+    #[test]
+    fn who_could_not_open_a_file_is_said() {
+        let import = |file: &str| Request::UpdatesImport { file: file.into() };
+        let missing = std::io::Error::from_raw_os_error(2);
+        let cannot = || Problem::new(Code::DiskError, "x").because_of(Some(&missing));
+        let data = Path::new("/var/lib/spsync");
+        let told = with_who_opened(cannot(), &import("/home/me/WSUS.cab"), data);
+        assert!(told.causes[1].contains("/var/lib/spsync/exchange"), "{told:?}");
+        assert_eq!(with_who_opened(cannot(), &Request::Status, data), cannot(), "it names no file");
+        let other = Problem::new(Code::CabMalformed, "x");
+        assert_eq!(with_who_opened(other.clone(), &import("/x"), data), other, "it was opened");
+    }
 
     type Print = fn(&Value, &Output) -> Result<(), Problem>;
 

@@ -2,7 +2,7 @@
 
 use catalog::problem::Problem;
 use clap::{Subcommand, ValueEnum};
-use schema::keys::{Principal, PrincipalKind};
+use schema::keys::PrincipalKind;
 use schema::points::{Placement, PointGroup};
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use super::output::{Rows, safe, size, when};
 use super::{Global, Output, connect};
 use crate::admin::{PointVerb, Request};
 use crate::config::Loaded;
-use crate::keys::Token;
+use crate::keys::{Listed, Token};
 use crate::points::{Acted, Placed, PointWithContent, Sent, ShownPoint};
 
 /// Distribution points
@@ -395,21 +395,30 @@ impl Key {
         match self {
             Self::List => {
                 let request = verb(PointVerb::Keys);
-                let all = connect::call::<Vec<Principal>>(settings, global, output, request).await?.body;
+                let all = connect::call::<Vec<Listed>>(settings, global, output, request).await?.body;
                 let mut rows = Rows::new(&["KIND", "NAME", "ENROLLED", "SEEN", "REVOKED"]);
-                for one in &all {
+                for Listed { principal: one, token_until } in &all {
                     let time = |time: Option<_>| time.map_or_else(|| "-".to_owned(), when);
                     rows.push([
                         one.kind.to_string(),
                         safe(&one.name),
-                        when(one.created),
+                        token_until.map_or_else(
+                            || when(one.created),
+                            |until| format!("token until {}", when(until)),
+                        ),
                         time(one.last_seen),
                         time(one.revoked),
                     ]);
                 }
                 let none =
                     "nobody has enrolled: spsync key enrol NAME for a device, spsync dp enrol DP for a point";
-                output.list(&all, &all, |one| format!("{} {}", one.kind, one.name), rows, none);
+                output.list(
+                    &all,
+                    &all,
+                    |one| format!("{} {}", one.principal.kind, one.principal.name),
+                    rows,
+                    none,
+                );
                 Ok(0)
             }
             Self::Enrol { device } => token(PrincipalKind::Device, device, settings, global, output).await,

@@ -100,7 +100,7 @@ pub struct Global {
     /// Print results and errors only
     #[arg(short, long, global = true, help_heading = "Global options")]
     pub quiet: bool,
-    /// Print more of the log on standard error; repeat for more
+    /// Print more of the log on standard error; repeat for more. SPSYNC_LOG_FILTER says it by part: `dp=debug,spsync=info`
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
     pub verbose: u8,
     /// Answer confirmations with yes

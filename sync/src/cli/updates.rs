@@ -19,6 +19,9 @@ use crate::updates::retention::Collected;
 use crate::updates::supersedence::{Plan, Row};
 use crate::updates::{List, Listed, Shown};
 
+/// The most updates whose advice is told below a list.
+const ADVISED: usize = 10;
+
 /// Feature updates
 #[derive(Debug, Subcommand)]
 pub enum Updates {
@@ -372,13 +375,17 @@ fn show_list(list: &List, output: &Output) {
                 list.hidden_because.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
             output.line(format!("{} hidden: {} (--all shows them)", list.hidden, reasons.join(", ")));
         }
-        for listed in list.updates.iter().filter(|listed| listed.advice.is_some()).take(10) {
+        let advised = || list.updates.iter().filter(|listed| listed.advice.is_some());
+        for listed in advised().take(ADVISED) {
             let advice = listed.advice.as_deref().unwrap_or_default();
             output.line(format!(
                 "{} switches on {}: {advice}",
                 listed.update.id.update.short(),
                 listed.update.release.as_deref().unwrap_or("-")
             ));
+        }
+        if let Some(more @ 1..) = advised().count().checked_sub(ADVISED) {
+            output.line(format!("{more} more have such advice (--output json shows all)"));
         }
         list.notes.iter().for_each(|note| output.line(note));
     }

@@ -8,7 +8,7 @@ use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
 use schema::points::{ContentState, OWN_POINT, Placement};
 
-use super::output::safe;
+use super::output::{safe, when};
 use super::{Global, Output, connect};
 use crate::admin::{PointVerb, Request};
 use crate::config::Loaded;
@@ -63,7 +63,7 @@ async fn looking(
         for one in &placed {
             let quarter = (one.done * 4).checked_div(one.bytes).unwrap_or(4);
             if told.insert(one.point_id, (one.state, quarter)) != Some((one.state, quarter)) {
-                output.note(format!(" {}: {}, {} %", safe(&one.point), one.state, quarter * 25));
+                output.note(noted(one, quarter * 25));
             }
         }
         if placed.iter().all(is_settled) {
@@ -71,6 +71,17 @@ async fn looking(
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// How far a point is; where something went wrong, why, and when it is tried again: somebody waits for it.
+fn noted(placed: &Placement, percent: u64) -> String {
+    let why = placed
+        .problem
+        .as_ref()
+        .filter(|_| matches!(placed.state, ContentState::Failed | ContentState::Warning));
+    let why = why.map_or_else(String::new, |problem| format!(": {}", safe(&problem.to_string())));
+    let next = placed.next_retry.map_or_else(String::new, |at| format!(", tried again {}", when(at)));
+    format!(" {}: {}, {percent} %{why}{next}", safe(&placed.point), placed.state)
 }
 
 /// Whether nothing more happens there by itself.
@@ -166,6 +177,15 @@ mod tests {
         ] {
             assert_eq!(is_settled(&placed("lyon", state, next_retry)), expected, "{state}");
         }
+    }
+
+    #[test]
+    fn who_waits_is_told_why_it_takes_so_long() {
+        let full = placed("lyon", ContentState::Failed, Some(Timestamp::UNIX_EPOCH));
+        let text = noted(&full, 25);
+        assert!(text.starts_with(" lyon: failed, 25 %: ") && text.contains("full"), "{text}");
+        assert!(text.contains("tried again 1970"), "{text}");
+        assert_eq!(noted(&placed("oslo", ContentState::Sending, None), 50), " oslo: sending, 50 %");
     }
 
     #[test]

@@ -141,7 +141,13 @@ impl Findings<'_> {
             let url = settings.public_url();
             self.warn(
                 "server.public_url",
-                format!("not set: clients are told `{url}`, which others may not reach"),
+                match settings.public_url_is_a_guess() {
+                    true => {
+                        "not set: clients are told to ask again as they did, and points to ask `localhost`"
+                            .to_owned()
+                    }
+                    false => format!("not set: clients are told `{url}`, which others may not reach"),
+                },
             );
         }
         if settings.server.allow_plain_enrolment && settings.server.listen.iter().any(reach) {

@@ -69,9 +69,8 @@ impl Settings {
         if !self.server.public_url.is_empty() {
             return self.server.public_url.trim_end_matches('/').to_owned();
         }
-        let bound = self.listening.first().copied();
         let first = self.server.listen.first();
-        match bound.or_else(|| first.and_then(|address| address.parse().ok())) {
+        match self.first_address() {
             Some(address) if address.ip().is_unspecified() => format!("http://localhost:{}", address.port()),
             Some(address) => format!("http://{address}"),
             None if first.is_none() && !self.server.listen_tls.is_empty() => {
@@ -80,6 +79,21 @@ impl Settings {
             // A name with a port, as `site01:8530`; without any listener clients are told nothing useful anyway.
             None => format!("http://{}", first.map_or("localhost", String::as_str)),
         }
+    }
+
+    /// Where it listens first, if that is an address and no name.
+    fn first_address(&self) -> Option<SocketAddr> {
+        let first = self.server.listen.first();
+        self.listening.first().copied().or_else(|| first.and_then(|address| address.parse().ok()))
+    }
+
+    /// Whether [`Settings::public_url`] is `localhost`, as nobody said what else it is.
+    pub fn public_url_is_a_guess(&self) -> bool {
+        self.server.public_url.is_empty()
+            && match self.first_address() {
+                Some(address) => address.ip().is_unspecified(),
+                None => self.server.listen.is_empty(),
+            }
     }
 
     /// Remembers where the daemon really listens, for [`Settings::public_url`].

@@ -212,14 +212,19 @@ fn settings_made_by_the_program_ignore_files_and_take_selections() {
 fn clients_are_told_where_the_site_is() {
     let mut settings = Settings::default();
     assert_eq!(settings.public_url(), "http://localhost:8530");
+    assert!(settings.public_url_is_a_guess());
     settings.server.listen = vec!["10.1.2.3:80".to_owned()];
     assert_eq!(settings.public_url(), "http://10.1.2.3:80");
+    assert!(!settings.public_url_is_a_guess());
     settings.server.listen = vec!["site01:8530".to_owned()];
     assert_eq!(settings.public_url(), "http://site01:8530");
     settings.listens_on(&["[::1]:99".parse().unwrap()]);
     assert_eq!(settings.public_url(), "http://[::1]:99");
+    settings.listens_on(&["0.0.0.0:8530".parse().unwrap()]);
+    assert!(settings.public_url_is_a_guess());
     settings.server.public_url = "http://site01.example:8530/".to_owned();
     assert_eq!(settings.public_url(), "http://site01.example:8530");
+    assert!(!settings.public_url_is_a_guess());
 }
 
 fn findings(text: &str, environment: &[(&str, &str)]) -> Vec<Finding> {

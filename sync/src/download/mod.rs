@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use catalog::digest::Wanted;
+use catalog::digest::{Digests, Sha256Digest, Wanted};
 use catalog::id::PackageId;
 use catalog::problem::{Code, Coded as _, Problem};
 use dp::transfer::{At, Fetched, Job, Policy, RateLimit, Served, Source as ContentSource, SourceKind};
@@ -50,7 +50,7 @@ pub struct FilledFile {
     pub outcome: String,
     /// Digest of the stored bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<catalog::digest::Sha256Digest>,
+    pub sha256: Option<Sha256Digest>,
     /// Bytes that an earlier, interrupted download had left.
     pub resumed_from: u64,
     /// Who gave which bytes.
@@ -122,12 +122,18 @@ pub async fn fill(
     caller: &Caller,
     progress: &Progress,
 ) -> Result<Answer, Problem> {
-    let package = packages::shown(site, id).await?;
+    let mut package = packages::shown(site, id).await?;
     let settings = site.settings();
+    let lost = lost(site, &package.files).await?;
+    if !lost.is_empty() && !caller.dry_run {
+        packages::content::forget_missing(site, lost.clone()).await?;
+        package = packages::shown(site, id).await?;
+    }
+    let is_lost = |file: &PackageFile| lost.iter().any(|(_, sha256)| file.sha256 == Some(*sha256));
     let (wanted, present): (Vec<_>, Vec<_>) = packages::each_once(&package.files)
         .into_iter()
         .cloned()
-        .partition(|file| file.state != FileState::Stored);
+        .partition(|file| file.state != FileState::Stored || (caller.dry_run && is_lost(file)));
     let mut files: Vec<FilledFile> = present.iter().map(|file| line(file, "present")).collect();
     if caller.dry_run {
         files.extend(wanted.iter().map(|file| line(file, "would fetch")));
@@ -170,6 +176,8 @@ pub async fn fill(
     while let Some(ended) = running.join_next().await {
         files.push(ended.map_err(|died| Problem::of(Code::Internal, &died))??);
     }
+    // Other packages that lost them have them again too.
+    site.write(move |w| lost.into_iter().try_for_each(|(_, sha256)| w.lacks_no_more(sha256))).await?;
     site.refresh_shelf().await?;
     files.sort_by(|a, b| a.file_name.cmp(&b.file_name));
     let failed: Vec<_> = files.iter().filter(|file| file.problem.is_some()).collect();
@@ -200,6 +208,23 @@ pub async fn fill(
     };
     let fetched_bytes = files.iter().flat_map(|file| &file.served).map(|served| served.bytes).sum();
     Answer::partly(&Filled { package: id.clone(), name: package.package.name, files, fetched_bytes }, problem)
+}
+
+/// What is recorded as stored and is not in the library: it was restored without its content, or somebody removed files. A file that
+/// is there and damaged is for `package validate`, which reads it.
+async fn lost(site: &Arc<Site>, files: &[PackageFile]) -> Result<Vec<(Wanted, Sha256Digest)>, Problem> {
+    let stored = packages::each_once(files).into_iter().filter(|file| file.state == FileState::Stored);
+    let stored: Vec<_> = stored
+        .filter_map(|file| {
+            let sha256 = file.sha256?;
+            let digests = Digests { sha256: Some(sha256), ..file.digests };
+            Some((Wanted::new(file.size, digests)?, sha256))
+        })
+        .collect();
+    in_library(site, move |library| {
+        Ok(stored.into_iter().filter(|(_, sha256)| library.identity(*sha256).is_none()).collect())
+    })
+    .await
 }
 
 fn line(file: &PackageFile, outcome: &str) -> FilledFile {

@@ -10,7 +10,7 @@ use dp::server::body::ContentBody;
 use dp::server::{Asker, Call};
 use http::{Response, StatusCode};
 use jiff::Timestamp;
-use schema::keys::{NewEnrolment, NewKeys, Principal, PrincipalKind};
+use schema::keys::{NewEnrolment, NewKeys, OpenEnrolment, Principal, PrincipalKind};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
@@ -73,19 +73,45 @@ pub async fn enrol(
     Answer::of(&Token { kind, name, token: token.reveal(), expires })
 }
 
-/// Everybody who has a key.
+/// Who has a key, or a token that may become one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Listed {
+    /// Who it is; of a token, whom it lets in, and since when it is out.
+    #[serde(flatten)]
+    pub principal: Principal,
+    /// Until when the token is good; none where it is a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_until: Option<Timestamp>,
+}
+
+impl Listed {
+    /// A token has no row among keys, nor was anybody seen with it.
+    fn of_token(token: OpenEnrolment) -> Self {
+        let OpenEnrolment { kind, name, created, expires } = token;
+        let (hash, content_hash, instance) = (Sha256Digest([0; 32]), None, None);
+        let (last_seen, revoked) = (None, None);
+        let principal =
+            Principal { id: 0, kind, name, hash, content_hash, instance, created, last_seen, revoked };
+        Self { principal, token_until: Some(expires) }
+    }
+}
+
+/// Everybody who has a key, then every token that is out.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn keys(site: &Arc<Site>) -> Result<Answer, Problem> {
-    let (mut all, devices) = site.read(|r| Ok((r.principals()?, r.devices()?))).await?;
+    let now = clock::now();
+    let (mut all, devices, tokens) =
+        site.read(move |r| Ok((r.principals()?, r.devices()?, r.open_enrolments(now)?))).await?;
     // Devices are seen when they ask for their policy.
     let asked: HashMap<String, _> =
         devices.into_iter().map(|device| (device.name.to_ascii_lowercase(), device.policy_at)).collect();
     for one in all.iter_mut().filter(|one| one.kind == PrincipalKind::Device) {
         one.last_seen = one.last_seen.max(asked.get(&one.name.to_ascii_lowercase()).copied().flatten());
     }
-    Answer::of(&all)
+    let keys = all.into_iter().map(|principal| Listed { principal, token_until: None });
+    Answer::of(&keys.chain(tokens.into_iter().map(Listed::of_token)).collect::<Vec<_>>())
 }
 
 /// Takes a key back, and unused tokens with it.

@@ -23,7 +23,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 
-pub use enrol::{Token, enrol, enrolled, keys as list, principal_of, revoke};
+pub use enrol::{Listed, Token, enrol, enrolled, keys as list, principal_of, revoke};
 
 const BYTES: usize = 32;
 /// What secrets begin with, so that scanners of repositories and people know them.

@@ -184,6 +184,7 @@ pub fn places(reader: &Reader<'_>, settings: &Settings, hearing: &Hearing) -> Re
         Point {
             maintenance: row.maintenance,
             asked: row.id == OWN_POINT,
+            as_asked: row.id == OWN_POINT && row.url.is_empty() && settings.public_url_is_a_guess(),
             secure: secure(url, &row.tls_url, settings.server.allow_plain_enrolment),
             has_key: row.has_key,
             on_demand: row.on_demand && !paused.contains(&row.id),

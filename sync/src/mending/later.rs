@@ -14,7 +14,7 @@ use tracing::error;
 use super::mend;
 use crate::blocking::blocking;
 use crate::clock;
-use crate::packages::content::forget_unrecorded;
+use crate::packages::content::{Unrecorded, forget_unrecorded};
 use crate::site::Site;
 
 /// How often it is looked.
@@ -32,7 +32,7 @@ const PAUSES: [SignedDuration; 4] = [
 /// Tries again, and tidies, until `stopped`.
 pub async fn keep(site: Arc<Site>, stopped: impl Future<Output = ()>) {
     tokio::pin!(stopped);
-    let (mut tries, mut looks) = (Tries::default(), 0_u32);
+    let (mut tries, mut unrecorded, mut looks) = (Tries::default(), Unrecorded::default(), 0_u32);
     loop {
         tokio::select! {
             () = &mut stopped => return,
@@ -44,7 +44,7 @@ pub async fn keep(site: Arc<Site>, stopped: impl Future<Output = ()>) {
             error!("what was lost cannot be looked for: {problem}");
         }
         if looks % TIDY_EVERY == 0
-            && let Err(problem) = tidy(&site).await
+            && let Err(problem) = tidy(&site, &mut unrecorded).await
         {
             error!("the content library cannot be tidied: {problem}");
         }
@@ -60,10 +60,10 @@ async fn try_again(site: &Arc<Site>, tries: &mut Tries) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn tidy(site: &Arc<Site>) -> Result<(), Problem> {
+async fn tidy(site: &Arc<Site>, unrecorded: &mut Unrecorded) -> Result<(), Problem> {
     let library = site.library.clone();
     blocking(move || Ok(library.forget_aside(SystemTime::now())?)).await?;
-    forget_unrecorded(site).await
+    forget_unrecorded(site, unrecorded).await
 }
 
 /// How often each lost content was tried, and when it is its turn again. Of this process: after a restart it begins anew.

@@ -1,8 +1,8 @@
 //! What the content library holds, seen with what the database knows of it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use catalog::digest::{Sha256Digest, Wanted};
 use catalog::problem::{Code, Problem};
@@ -13,13 +13,14 @@ use schema::SchemaError;
 use schema::content::ContentRow;
 use schema::pulled::PulledRow;
 use serde::{Deserialize, Serialize};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::admin::Answer;
 use crate::blocking::blocking;
 use crate::site::Site;
 
-/// How long a file waits that nobody has recorded: whoever brought it does so at once, unless it died.
+/// How old a file that nobody has recorded is at least when it goes, and how long this process has seen it so: whoever brought it records it
+/// at once, unless it died.
 const UNRECORDED_STAYS: Duration = Duration::from_secs(24 * 3_600);
 
 /// All contents.
@@ -145,13 +146,12 @@ pub async fn set_aside(
 /// Those of the database.
 pub(crate) async fn forget_missing(
     site: &Arc<Site>,
-    wanted: Wanted,
-    sha256: Sha256Digest,
+    all: Vec<(Wanted, Sha256Digest)>,
 ) -> Result<(), Problem> {
     let library = site.library.clone();
-    site.write(move |w| match library.find(&wanted) {
-        Some(_) => Ok(()),
-        None => w.forget_content(sha256),
+    site.write(move |w| {
+        let missing = all.into_iter().filter(|(wanted, _)| library.find(wanted).is_none());
+        missing.map(|(_, sha256)| sha256).try_for_each(|sha256| w.forget_content(sha256))
     })
     .await?;
     site.refresh_shelf().await
@@ -199,23 +199,52 @@ pub async fn forget_parts(site: &Arc<Site>) -> Result<(), Problem> {
     blocking(move || Ok(drop()?)).await
 }
 
-/// Removes files that nobody has recorded for a day: who brought them has died before that, or could not take them away again. What is
-/// wanted stays, and is taken for what it is when its turn comes.
+/// Removes files that nobody has recorded: who brought them has died, or could not take them away again. What is wanted stays, and is
+/// taken for what it is when its turn comes. A file goes when it is a day old and this process has `seen` it like that for a day.
+/// Beside a database that was restored from an older backup everything that came since is unrecorded, and of an image or an application
+/// nobody else may have a copy: whoever restored it has that day.
 ///
 /// # Errors
 /// Those of the database and the disk.
-pub(crate) async fn forget_unrecorded(site: &Arc<Site>) -> Result<(), Problem> {
+pub(crate) async fn forget_unrecorded(site: &Arc<Site>, seen: &mut Unrecorded) -> Result<(), Problem> {
     let (recorded, lacking) = site.read(|r| Ok((r.content_digests()?, r.lacking_files()?))).await?;
     let mut wanted: HashSet<_> = lacking.into_iter().filter_map(|wanted| wanted.digests.sha256).collect();
     wanted.extend(site.point.assigned_contents());
     let library = site.library.clone();
     let found = move || library.unrecorded(&recorded, UNRECORDED_STAYS, SystemTime::now());
-    let found = blocking(move || Ok(found()?)).await?;
-    for sha256 in found.into_iter().filter(|sha256| !wanted.contains(sha256)) {
+    let mut found = blocking(move || Ok(found()?)).await?;
+    found.retain(|sha256| !wanted.contains(sha256));
+    let (new, due) = seen.look(found, Instant::now());
+    if new > 0 {
+        warn!(
+            "{new} files of the content library are recorded nowhere, and go in a day; where the database was restored from an older \
+             backup, copy what is missed out of `{}` before that",
+            site.settings().content_dir().display()
+        );
+    }
+    for sha256 in due {
         take_away(site, sha256, Library::remove).await?;
         info!(content.sha256 = %sha256, "{sha256} is removed: nobody has recorded it");
     }
     Ok(())
+}
+
+/// What nobody has recorded, and since when this process has seen it so.
+#[derive(Debug, Default)]
+pub(crate) struct Unrecorded(HashMap<Sha256Digest, Instant>);
+
+impl Unrecorded {
+    /// Of what was `found` now: how much is new, and what was found long enough ago for the first time, and ever since. Pure.
+    fn look(&mut self, found: Vec<Sha256Digest>, now: Instant) -> (usize, Vec<Sha256Digest>) {
+        let all: HashSet<_> = found.iter().copied().collect();
+        self.0.retain(|sha256, _| all.contains(sha256));
+        let before = self.0.len();
+        let due = |sha256: &Sha256Digest| {
+            now.duration_since(*self.0.entry(*sha256).or_insert(now)) >= UNRECORDED_STAYS
+        };
+        let due = found.into_iter().filter(due).collect();
+        (all.len() - before, due)
+    }
 }
 
 /// On the writer's turn, where content is recorded: what was pulled and found here may have made room since, and what is recorded
@@ -248,4 +277,24 @@ pub(crate) async fn take_away(
         away(&library, sha256).map_err(|error| Problem::from(error).into())
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_has_recorded_goes_only_after_a_day_of_this_process() {
+        let content = |n: u8| Sha256Digest([n; 32]);
+        let (start, hour) = (Instant::now(), Duration::from_secs(3_600));
+        let mut seen = Unrecorded::default();
+        // A database was put back beside a newer library, whose files are old.
+        assert_eq!(seen.look(vec![content(1), content(2)], start), (2, vec![]));
+        assert_eq!(seen.look(vec![content(1), content(2)], start + hour * 23), (0, vec![]));
+        // One was recorded by then, and another one came.
+        assert_eq!(seen.look(vec![content(1), content(3)], start + hour * 24), (1, vec![content(1)]));
+        // It was recorded meanwhile, and is seen anew.
+        assert_eq!(seen.look(vec![content(2), content(3)], start + hour * 30), (1, vec![]));
+        assert_eq!(seen.look(vec![content(2), content(3)], start + hour * 48), (0, vec![content(3)]));
+    }
 }

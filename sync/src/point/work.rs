@@ -287,7 +287,7 @@ async fn read_again<'p>(
             Ok(Verdict::Missing) => {
                 error!(content.sha256 = %sha256, "{name} of package {id} is not there");
                 bad.push(file);
-                forget_missing(site, file.wanted(), sha256).await
+                forget_missing(site, vec![(file.wanted(), sha256)]).await
             }
             Err(error) if !error.is_damage() => {
                 error!(content.sha256 = %sha256, "{name} of package {id} cannot be read: {error}");

@@ -13,6 +13,9 @@ use crate::site::Site;
 use crate::tasks::Progress;
 use crate::upstream::esd_catalog::{self, Fetched, SIGNATURE};
 
+/// The most refused records of a catalog that are named.
+const NAMED: usize = 20;
+
 /// Every catalog with its source.
 pub(super) fn asked(settings: &Settings) -> Vec<(&Source, String)> {
     let catalogs = settings.sources.iter().filter(|source| source.kind == SourceKind::EsdCatalog);
@@ -75,8 +78,11 @@ async fn one(
             languages.sort_unstable();
             languages.dedup();
             report.languages = languages.len() as u64;
-            report.refused =
-                catalog.refused.iter().map(|r| format!("{}: {}", r.file_name, r.reason)).take(20).collect();
+            let refused = catalog.refused.iter().map(|r| format!("{}: {}", r.file_name, r.reason));
+            report.refused = refused.take(NAMED).collect();
+            if let Some(more @ 1..) = catalog.refused.len().checked_sub(NAMED) {
+                report.refused.push(format!("and {more} more"));
+            }
             let recorded = site
                 .write(move |w| {
                     let revisions = esd_catalog::revisions(&document.source, &catalog);

@@ -74,9 +74,9 @@ macro_rules! clients {
         "repeat the same request later, or use a new key for another one";
     ListenFailed "LISTEN_FAILED" Failed 500 None,
         "an address cannot be listened on",
-        "another program has the port, or the address is not this machine's",
-        "ss -ltnp",
-        "free the port, or set [server] listen";
+        "another program has the port, the address is not this machine's, or the port is below 1024 and needs a right",
+        "ss -ltnp; the address named above",
+        "free the port, or set another address: [server] listen or listen_tls, [admin] listen, listen_tls or socket; docs/systemd/spsync.service says what port 80 needs";
     DemoFailed "DEMO_FAILED" Failed 500 None,
         "the demonstration did not end as it should",
         "-",

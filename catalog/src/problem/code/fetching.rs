@@ -141,7 +141,7 @@ macro_rules! fetching {
         "the database was written by a newer spsync",
         "an older program was installed over a newer one",
         "spsync version",
-        "install the newer program again, or restore a backup";
+        "install the newer program again, or put the copy in its place that the newer one made before it changed anything, `spsync.db.before-N` beside it";
     DatabaseFailed "DATABASE_FAILED" Failed 500 None,
         "the database could not be read or written",
         "a full or failing disk",

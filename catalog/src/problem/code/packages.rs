@@ -63,10 +63,10 @@ macro_rules! packages {
         "spsync package list -o wide",
         "use another folder";
     SourceMissing "SOURCE_MISSING" Refused 422 None,
-        "the source folder does not exist",
-        "a misspelt path, or it was not mounted",
-        "ls -ld on the folder",
-        "create the folder first";
+        "a file or folder does not exist, or cannot be read",
+        "a misspelt path, one that was not mounted, or one that the user of spsync does not see: the daemon opens it",
+        "ls -ld on it, as the user of spsync",
+        "create it first, or copy it to the folder `exchange` of the data directory";
     SourceNotWritable "SOURCE_NOT_WRITABLE" Refused 403 Some("0x80070005"),
         "the source folder cannot be written",
         "spsync runs as another user",
@@ -141,11 +141,11 @@ macro_rules! packages {
         "content differs from its digest",
         "a failing disk, or somebody changed the files",
         "spsync package validate P",
-        "`spsync package download P`, which fetches only what is missing";
+        "`spsync package validate P --repair` (with `--to DP` for a point) sets bad files aside and fetches them again; the file of an image or application is added again";
     DpDiskFull "DP_DISK_FULL" Refused 507 Some("0x80070070"),
         "the distribution point has not enough space",
-        "-",
-        "spsync dp list",
-        "free space there, then the same command again";
+        "other packages there, or [download] min_free of its machine",
+        "spsync dp show DP; df -h and `spsync status` on its machine",
+        "free space there, or take packages off it with `spsync package withdraw P --from DP`; `spsync package retry P` tries again at once";
     } };
 }

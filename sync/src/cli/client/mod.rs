@@ -27,7 +27,7 @@ use crate::clock;
 use crate::config::{Loaded, Settings, parse_rate};
 use crate::device::advice::for_device;
 use crate::device::facts;
-use crate::device::key::{self, INSTANCE_FILE, KEY_FILE};
+use crate::device::key::{self, INSTANCE_FILE};
 use crate::keys::Secret;
 use crate::plane::call;
 use crate::plane::enrol::{self, Place};
@@ -286,20 +286,25 @@ fn cleaned(removed: &[Removed], dry_run: bool, output: &Output) {
     }
 }
 
-/// The device gets a key of its own, kept in its folder.
-async fn enrol(settings: &Settings, token_file: &Path, output: &Output) -> Result<u8, Problem> {
+/// Where a device enrols, and where its key is kept: where everything else looks for it.
+fn place_of(settings: &Settings) -> Result<Place, Problem> {
     let folder = settings.client_dir();
     std::fs::create_dir_all(&folder).map_err(|error| {
         let message = format!("`{}` cannot be made", folder.display());
         Problem::new(Code::DataDirNotWritable, message).because_of(Some(&error))
     })?;
-    let place = Place {
+    Ok(Place {
         site: call::base(&settings.client_site())?,
         ca_file: settings.client.ca_file(),
         plain: settings.client.allow_plain_key,
-        key_file: folder.join(KEY_FILE),
+        key_file: key::file(None, settings),
         instance: enrol::instance(&folder.join(INSTANCE_FILE))?,
-    };
+    })
+}
+
+/// The device gets a key of its own.
+async fn enrol(settings: &Settings, token_file: &Path, output: &Output) -> Result<u8, Problem> {
+    let place = place_of(settings)?;
     let token = Secret::of_file(token_file).map_err(|problem| {
         problem.help("name the file with the token that `spsync key enrol NAME` printed at the site, with `--token-file FILE`")
     })?;
@@ -383,6 +388,17 @@ async fn share(settings: &Settings, max_rate: Option<u64>, output: &Output) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_enrolment_puts_the_key_where_it_is_looked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = Settings::default();
+        settings.site.data_dir = folder.path().to_owned();
+        settings.client.site = "https://site01.example:8531".to_owned();
+        assert_eq!(place_of(&settings).unwrap().key_file, folder.path().join("client/device.key"));
+        settings.client.key_file = folder.path().join("key").display().to_string();
+        assert_eq!(place_of(&settings).unwrap().key_file, folder.path().join("key"));
+    }
 
     #[test]
     fn files_or_a_word_say_where_parts_are_taken_from() {

@@ -392,8 +392,7 @@ impl Here {
                 );
             }
             Self::Log { state_dir: given, lines } => {
-                let text =
-                    std::fs::read_to_string(log::path(&state_dir(given, settings)?)).unwrap_or_default();
+                let text = read_log(&log::path(&state_dir(given, settings)?))?;
                 let all: Vec<&str> = text.lines().collect();
                 let hidden = all.len().saturating_sub(lines);
                 let last = &all[hidden..];
@@ -414,11 +413,29 @@ impl Here {
     }
 }
 
+/// The log of this device; nothing where nothing was run.
+fn read_log(path: &Path) -> Result<String, Problem> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(Problem::new(Code::DiskError, format!("`{}` cannot be read", path.display()))
+            .because_of(Some(&error))
+            .help("ask as the user who runs `spsync client run`: `sudo spsync client log`")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn a_log_that_cannot_be_read_is_not_an_empty_one() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(read_log(&folder.path().join("none")).unwrap(), "");
+        assert_eq!(read_log(folder.path()).unwrap_err().code, Code::DiskError, "a folder, whoever asks");
+    }
 
     #[test]
     fn secrets_that_others_may_read_are_refused() {

@@ -1,0 +1,193 @@
+//! What `spsync status` warns of that nobody else says: content that is gone, certificates that end, deployments that failed, and
+//! what was left undone on the first day.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use catalog::digest::Sha256Digest;
+use catalog::problem::Problem;
+use jiff::{SignedDuration, Timestamp};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use super::certificate::good_until;
+use crate::blocking::blocking;
+use crate::config::Settings;
+use crate::deploying::Deployed;
+use crate::points::ShownPoint;
+use crate::site::Site;
+use crate::tls;
+
+/// So long before its end a certificate that somebody brings is warned of. One of ours is renewed before that.
+const SOON_DAYS: i64 = 21;
+/// The same of the authority: a new one has to be brought to every point and device.
+const AUTHORITY_SOON_DAYS: i64 = 180;
+
+/// Content that is recorded and not there, and content that was lost and is awaited.
+pub(super) async fn content(site: &Arc<Site>) -> Result<Vec<String>, Problem> {
+    let (recorded, lost, images, apps) =
+        site.read(|r| Ok((r.content_digests()?, r.lost_contents()?, r.images()?, r.apps()?))).await?;
+    let library = site.library.clone();
+    let known = recorded.clone();
+    let missing: HashSet<Sha256Digest> = blocking(move || {
+        Ok(known.into_iter().filter(|content| library.identity(*content).is_none()).collect())
+    })
+    .await?;
+    let mut warnings = Vec::new();
+    if !missing.is_empty() {
+        warnings.push(format!(
+            "{} contents are recorded and not in the content library: `spsync package download P` fetches those of a package again",
+            missing.len()
+        ));
+    }
+    let lost: HashSet<_> = lost.into_iter().map(|(_, content)| content).collect();
+    if !lost.is_empty() {
+        warnings.push(format!(
+            "{} contents were lost or damaged and are not back yet: `spsync task list`, `spsync package download P`",
+            lost.len()
+        ));
+    }
+    let gone = |content: &Sha256Digest| missing.contains(content) || !recorded.contains(content);
+    for image in images.iter().filter(|image| gone(&image.content)) {
+        warnings.push(format!(
+            "the file of OS upgrade package {} is lost: `spsync image add` of the same file brings it back",
+            image.id
+        ));
+    }
+    for app in apps.iter().filter(|app| app.files.iter().any(|file| gone(&file.content))) {
+        warnings.push(format!("files of application {} are lost: add the same files again", app.id));
+    }
+    Ok(warnings)
+}
+
+/// Points that nobody finished setting up.
+pub(super) fn points(points: &[ShownPoint]) -> Vec<String> {
+    let what = |shown: &ShownPoint| {
+        let name = &shown.point.name;
+        match shown.condition.as_str() {
+            "new" => Some(format!("distribution point {name} was never heard of: `spsync dp enrol {name}`")),
+            "no key" => Some(format!("distribution point {name} has no key: `spsync dp enrol {name}`")),
+            _ => None,
+        }
+    };
+    points.iter().filter_map(what).collect()
+}
+
+/// Deployments that are offered or due, and phases.
+pub(super) async fn deployments(site: &Arc<Site>, deployed: &Deployed) -> Result<Vec<String>, Problem> {
+    let (rows, phased) = site.read(|r| Ok((r.deployments()?, r.phased()?))).await?;
+    let mut warnings = Vec::new();
+    if deployed.buckets.error > 0 {
+        warnings.push(format!(
+            "deployments have failed on {} devices: `spsync deploy list`, `spsync deploy status D --by error`",
+            deployed.buckets.error
+        ));
+    }
+    for row in rows.iter().filter(|row| row.stopped.is_none()) {
+        if let Some(problem) = &row.problem {
+            warnings.push(format!("the content of deployment {} is not there: {problem}", row.id));
+        }
+    }
+    for row in &phased {
+        if let Some(problem) = &row.problem {
+            warnings.push(format!("phased deployment {} does not go on: {problem}", row.name));
+        }
+    }
+    Ok(warnings)
+}
+
+/// Certificates of the listeners.
+pub(super) fn certificates(settings: &Settings, now: Timestamp) -> Vec<String> {
+    let listens = !settings.server.listen_tls.is_empty() || settings.admin.listen_tls().is_some();
+    if !settings.tls.cert_file.is_empty() {
+        return listens
+            .then(|| brought(Path::new(&settings.tls.cert_file), now))
+            .flatten()
+            .into_iter()
+            .collect();
+    }
+    match tls::about(settings) {
+        Err(problem) => vec![problem.to_string()],
+        Ok(None) if listens && !settings.certificate_from_site() => {
+            vec![
+                "[server] or [admin] listen_tls is set, and there is no certificate: `spsync tls init`"
+                    .to_owned(),
+            ]
+        }
+        Ok(None) => Vec::new(),
+        Ok(Some(made)) => {
+            let advice = match settings.certificate_from_site() {
+                true => "it comes from the site, which cannot be asked or does not sign it",
+                false => "it was not renewed; `spsync tls renew`",
+            };
+            let own = ends("the certificate of the listeners", made.until, SOON_DAYS, now, advice);
+            let advice = "points and devices need a new one by then";
+            let authority =
+                ends("the certificate authority", made.authority_until, AUTHORITY_SOON_DAYS, now, advice);
+            [own.filter(|_| listens), authority].into_iter().flatten().collect()
+        }
+    }
+}
+
+/// The certificate that an operator brings.
+fn brought(file: &Path, now: Timestamp) -> Option<String> {
+    let cannot = |why: String| Some(format!("[tls] cert_file `{}` cannot be read: {why}", file.display()));
+    let first = match CertificateDer::from_pem_file(file) {
+        Ok(first) => first,
+        Err(error) => return cannot(error.to_string()),
+    };
+    let Some(until) = good_until(&first) else { return cannot("it is no certificate".to_owned()) };
+    let what = format!("the certificate `{}` of [tls] cert_file", file.display());
+    ends(&what, until, SOON_DAYS, now, "bring another one, then `systemctl reload spsync`")
+}
+
+fn ends(what: &str, until: Timestamp, days: i64, now: Timestamp, advice: &str) -> Option<String> {
+    let left = until.duration_since(now);
+    match left {
+        _ if left < SignedDuration::ZERO => Some(format!("{what} is over since {until}: {advice}")),
+        _ if left < SignedDuration::from_hours(24 * days) => {
+            Some(format!("{what} is over in {} days: {advice}", left.as_hours() / 24))
+        }
+        _ => None,
+    }
+}
+
+/// Where other machines ask, and are not told under which address.
+pub(super) fn address(settings: &Settings) -> Option<String> {
+    (settings.dp.is_site() && settings.public_url_is_a_guess()).then(|| {
+        "[server] public_url is not set: points and other programs are told `localhost`, which only this machine understands".to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_warned_of_before_its_end_and_after() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cert.pem");
+        let mut settings = Settings::default();
+        settings.site.data_dir = folder.path().to_owned();
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        assert_eq!(certificates(&settings, at("2026-01-01T00:00:00Z")), Vec::<String>::new());
+        settings.server.listen_tls = vec!["[::]:8531".to_owned()];
+        assert!(certificates(&settings, at("2026-01-01T00:00:00Z"))[0].contains("tls init"));
+        let mut params = rcgen::CertificateParams::new(vec!["site01.example".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2026, 3, 31);
+        let made = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        settings.tls.cert_file = file.display().to_string();
+        assert!(certificates(&settings, at("2026-01-01T00:00:00Z"))[0].contains("cannot be read"));
+        std::fs::write(&file, made.pem()).unwrap();
+        for (now, expected) in [
+            ("2026-03-01T00:00:00Z", None),
+            ("2026-03-21T00:00:00Z", Some("is over in 10 days")),
+            ("2026-04-01T00:00:00Z", Some("is over since 2026-03-31")),
+        ] {
+            let found = certificates(&settings, at(now));
+            assert_eq!(found.len(), usize::from(expected.is_some()), "{now}: {found:?}");
+            assert!(found.iter().all(|text| text.contains(expected.unwrap_or_default())), "{found:?}");
+        }
+    }
+}
