@@ -131,7 +131,7 @@ async fn let_go(site: &Arc<Site>, (coming, given): (u64, u64), room: Option<u64>
     let comes = coming > 0 || given > 0;
     demand::watch_clock(site).await?;
     let (_, assignment) = site.point.assignment();
-    let assigned = parts::assigned(&assignment);
+    let assigned = assigned(&assignment);
     let library = site.library.clone();
     // What is staged is looked at first: what comes meanwhile is then counted twice, not left out.
     let look =
