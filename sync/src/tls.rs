@@ -264,8 +264,7 @@ fn renew(settings: &Settings, names: &[String], now: Timestamp) -> Result<Certif
     issue(&folder(settings), made, now)
 }
 
-/// A new certificate and key. The key stands first: a certificate never stands beside a key that is not its own for longer
-/// than between two renames, and a listener that reads then keeps what it has.
+/// A new certificate and key, see [`put`].
 fn issue(folder: &Path, made: Certificates, now: Timestamp) -> Result<Certificates, Problem> {
     let key = KeyPair::generate().map_err(invalid)?;
     let signed = sign(folder, made, &key, now)?;
@@ -300,12 +299,26 @@ fn sign(
     Ok(Signed { certificate: certificate.pem(), about: Certificates { since: now, until, ..made } })
 }
 
+/// Puts them in place. They are two files, and the power may go between any two steps: the key waits beside the one before, until its
+/// certificate stands. So at each moment there is a key that fits ([`identity`]).
 fn put(folder: &Path, key: &KeyPair, signed: &Signed) -> Result<(), Problem> {
-    write_private(&folder.join("server.key"), key.serialize_pem().as_bytes())?;
+    let at = folder.join("server.key");
+    let failed = |error: std::io::Error| {
+        Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be written", at.display()))
+            .because_of(Some(&error))
+    };
+    write_private(&waiting(&at), key.serialize_pem().as_bytes())?;
     write_public(&folder.join("server.pem"), signed.certificate.as_bytes())?;
+    std::fs::rename(waiting(&at), &at).map_err(failed)?;
+    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
     let text =
         serde_json::to_vec_pretty(&signed.about).map_err(|error| Problem::of(Code::Internal, &error))?;
     write_public(&folder.join("about.json"), &text)
+}
+
+/// Where a key waits for its certificate.
+fn waiting(key: &Path) -> PathBuf {
+    key.with_extension("key.next")
 }
 
 /// A certificate of the site's authority for a key that is somebody else's.
@@ -438,6 +451,14 @@ fn mode(path: &Path) -> u32 {
 /// `TLS_NOT_SET_UP` where there is nothing, `TLS_INVALID` where it cannot be used, also because others may read the key.
 pub fn identity(settings: &Settings) -> Result<ServerConfig, Problem> {
     let (certificate, key) = files(settings);
+    identity_of(&certificate, &key).or_else(|problem| {
+        let is_ours = settings.tls.cert_file.is_empty();
+        let waits = Some(waiting(&key)).filter(|waiting| is_ours && waiting.exists());
+        waits.and_then(|waiting| identity_of(&certificate, &waiting).ok()).ok_or(problem)
+    })
+}
+
+fn identity_of(certificate: &Path, key: &Path) -> Result<ServerConfig, Problem> {
     if !certificate.exists() || !key.exists() {
         return Err(Problem::new(
             Code::TlsNotSetUp,
@@ -445,17 +466,17 @@ pub fn identity(settings: &Settings) -> Result<ServerConfig, Problem> {
         ));
     }
     let refuse = |what: String| Problem::new(Code::TlsInvalid, what);
-    if others_may_read(&key) {
-        let mode = mode(&key) & 0o777;
+    if others_may_read(key) {
+        let mode = mode(key) & 0o777;
         return Err(refuse(format!("`{}` may be read by others (mode {mode:o})", key.display())));
     }
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&certificate).and_then(Iterator::collect);
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
     let chain = chain.map_err(|error| {
         refuse(format!("`{}` is no certificate", certificate.display())).because(error.to_string())
     })?;
     // The text of an error could hold a part of the key.
     let secret =
-        PrivateKeyDer::from_pem_file(&key).map_err(|_| refuse(format!("`{}` is no key", key.display())))?;
+        PrivateKeyDer::from_pem_file(key).map_err(|_| refuse(format!("`{}` is no key", key.display())))?;
     configured(chain, secret).map_err(|error| {
         refuse(format!("`{}` cannot be used", certificate.display())).because(error.to_string())
     })
@@ -613,6 +634,32 @@ mod tests {
             Code::TlsInvalid,
             "nobody can sign it"
         );
+    }
+
+    /// Nobody may be there who could sign another pair.
+    #[test]
+    fn the_power_may_go_between_any_two_steps() {
+        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        for steps in 0..3 {
+            let (before, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let settings = settings(before.path());
+            let made = init(&settings, "XYZ", &["site01".to_owned()], now).unwrap();
+            let new = after.path().join("tls");
+            make_folder(&new).unwrap();
+            std::fs::copy(before.path().join("tls/ca.key"), new.join("ca.key")).unwrap();
+            issue(&new, made, now).unwrap();
+            let tls = before.path().join("tls");
+            std::fs::remove_file(tls.join("ca.key")).unwrap();
+            for (from, to) in
+                [("server.key", "server.key.next"), ("server.pem", "server.pem")].into_iter().take(steps)
+            {
+                std::fs::copy(new.join(from), tls.join(to)).unwrap();
+            }
+            assert!(identity(&settings).is_ok(), "after {steps} steps");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        init(&settings(folder.path()), "XYZ", &["site01".to_owned()], now).unwrap();
+        assert!(!folder.path().join("tls/server.key.next").exists(), "none waits for ever");
     }
 
     #[test]

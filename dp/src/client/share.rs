@@ -225,6 +225,55 @@ async fn announce(site: &Reach<'_>, port: u16, contents: Vec<Sha256Digest>) -> R
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn a_disk_that_does_not_answer_once_ends_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("cache");
+        let (cache, arrives) = (Cache::open(&dir, 0).unwrap(), folder.path().join("arrives"));
+        std::fs::write(&arrives, b"one").unwrap();
+        let content =
+            cache.library.ingest(&arrives, &crate::transfer::tests::wanted(b"one")).unwrap().digest();
+        cache.note(content, &"one.esd".parse().unwrap(), false, jiff::Timestamp::now()).unwrap();
+        let settings = ShareSettings {
+            // Nobody is there, and sharing goes on.
+            client: ClientSettings::new("http://127.0.0.1:1/".parse().unwrap(), dir.clone()),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            max_rate: None,
+            pace: SharePace { look: Duration::from_millis(5), ..SharePace::default() },
+            served: Arc::default(),
+        };
+        let (address, (stop, stopped)) = (Arc::new(std::sync::OnceLock::new()), oneshot::channel::<()>());
+        let told = address.clone();
+        let sharing = tokio::spawn(async move {
+            let ready = |at: SocketAddr| told.set(at).unwrap();
+            share(&settings, ready, async { drop(stopped.await) }).await
+        });
+        let is_served = async || {
+            use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+            let at = *address.get()?;
+            let mut stream = tokio::net::TcpStream::connect(at).await.ok()?;
+            let head = format!("GET /content/{content} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.ok()?;
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.ok()?;
+            answer.ends_with(b"\r\n\r\none").then_some(())
+        };
+        let until_served = async || {
+            while is_served().await.is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), until_served()).await.expect("it is shared");
+        let (there, away) = (dir.join("blobs"), dir.join("away"));
+        std::fs::rename(&there, &away).unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        std::fs::rename(&away, &there).unwrap();
+        assert!(!sharing.is_finished(), "it has seen that it cannot be listed");
+        tokio::time::timeout(Duration::from_secs(30), until_served()).await.expect("it is shared on");
+        stop.send(()).unwrap();
+        sharing.await.unwrap().unwrap();
+    }
+
     #[test]
     fn so_many_are_served_that_each_gets_enough() {
         for (rate, expected) in [

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -52,7 +52,8 @@ pub trait Origin: Send + Sync {
         Box::pin(std::future::ready(Ok(None)))
     }
 
-    /// So many bytes are about to arrive: what was pulled before may have to go.
+    /// So many bytes are about to arrive: what was pulled before may have to go. [`Pulls::arriving_bytes`] has them already. Asked for one
+    /// content after the other.
     ///
     /// # Errors
     /// There is no room for so many.
@@ -141,6 +142,7 @@ pub struct Pulls {
     pub(super) limits: PullLimits,
     policy: Policy,
     questions: Semaphore,
+    making_room: tokio::sync::Mutex<()>,
     state: Mutex<State>,
     /// Apart from the state: a task that cannot begin any more is dropped at once, and changes the state.
     tasks: Mutex<JoinSet<()>>,
@@ -169,6 +171,8 @@ pub(super) struct Arrival {
     offer: Arc<Offer>,
     /// Somebody else brings it, who has made room for it.
     is_brought: bool,
+    /// There is room for it, or it is being made. What waits for its turn, or was refused, takes none from others.
+    has_room: AtomicBool,
     pub(super) growth: Arc<Growth>,
     /// Opened once for all who follow.
     content: Mutex<Option<Arc<OpenContent>>>,
@@ -179,7 +183,8 @@ pub(super) struct Arrival {
 impl Arrival {
     fn new(offer: Arc<Offer>, is_brought: bool) -> Arc<Self> {
         let ended = watch::Sender::new(None);
-        Arc::new(Self { offer, is_brought, growth: Arc::default(), content: Mutex::default(), ended })
+        let (has_room, growth, content) = (AtomicBool::new(is_brought), Arc::default(), Mutex::default());
+        Arc::new(Self { offer, is_brought, has_room, growth, content, ended })
     }
 
     /// Nothing more comes; those who have not got all learn that, unless they were told why.
@@ -240,6 +245,7 @@ impl Pulls {
             limits,
             policy,
             questions: Semaphore::new(MOST_QUESTIONS),
+            making_room: tokio::sync::Mutex::default(),
             state: Mutex::default(),
             tasks: Mutex::default(),
             counts: Pulled::default(),
@@ -256,10 +262,17 @@ impl Pulls {
         state.in_use.contains_key(&content) || state.arriving.contains_key(&content)
     }
 
-    /// Bytes of the contents that arrive now, when they are whole: those that were asked for, and those that others bring.
+    /// Whether a content arrives for which there is room, or room is being made.
+    pub fn has_room(&self, content: Sha256Digest) -> bool {
+        self.lock().arriving.get(&content).is_some_and(|arrival| arrival.has_room.load(Ordering::Relaxed))
+    }
+
+    /// Bytes of the contents that arrive now and [have room](Self::has_room), when they are whole: those that were asked for, and those
+    /// that others bring.
     pub fn arriving_bytes(&self) -> (u64, u64) {
         let state = self.lock();
-        state.arriving.values().fold((0, 0), |(pulled, brought), arrival| match arrival.is_brought {
+        let arriving = state.arriving.values().filter(|arrival| arrival.has_room.load(Ordering::Relaxed));
+        arriving.fold((0, 0), |(pulled, brought), arrival| match arrival.is_brought {
             false => (pulled + arrival.offer.servable.size, brought),
             true => (pulled, brought + arrival.offer.servable.size),
         })
@@ -374,6 +387,15 @@ impl Pulls {
         Ok(arrival)
     }
 
+    /// One after the other: two for whom there is room only once must not both find it.
+    async fn make_room(&self, arrival: &Arrival) -> Result<(), Refusal> {
+        let _alone = self.making_room.lock().await;
+        arrival.has_room.store(true, Ordering::Relaxed);
+        let made = self.origin.make_room(arrival.offer.servable.size).await;
+        arrival.has_room.store(made.is_ok(), Ordering::Relaxed);
+        made
+    }
+
     /// Fetches a content, verifies it and puts it on the shelf.
     async fn bring(&self, content: Sha256Digest, arrival: &Arrival) -> Result<(), Refusal> {
         let counts = &self.counts;
@@ -384,7 +406,7 @@ impl Pulls {
         let wanted = Wanted { size: servable.size, digests };
         let job = Job { file_name: servable.name.clone(), wanted, sources: sources.clone() };
         let policy = Policy { rate: rate.clone(), ..self.policy.clone() };
-        if let Err(refusal) = self.origin.make_room(servable.size).await {
+        if let Err(refusal) = self.make_room(arrival).await {
             warn!(content.sha256 = %content, size_bytes = servable.size, "{} was asked for, and there is no room for it", servable.name);
             counts.failed.fetch_add(1, Ordering::Relaxed);
             return Err(refusal);
@@ -520,3 +542,6 @@ impl Drop for InUse {
         self.pulls.origin.used(self.content);
     }
 }
+
+#[cfg(test)]
+mod tests;

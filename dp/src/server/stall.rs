@@ -113,7 +113,7 @@ mod tests {
     async fn who_is_sent_little_is_not_to_blame() {
         let mut stall = Stall::new(Duration::from_secs(60));
         for _ in 0..1_000 {
-            tokio::time::sleep(Duration::from_secs(59)).await;
+            sleep(Duration::from_secs(59)).await;
             let written = std::future::poll_fn(|context| stall.guard_bytes(context, Poll::Ready(Ok(1))));
             assert!(written.await.is_ok());
         }

@@ -92,7 +92,7 @@ async fn has_made_room(site: &Arc<Site>, missing: &[AssignedFile], short: u64) -
     };
     // What arrives already, because a client has asked for it, is reckoned there.
     let library = site.library.clone();
-    let files: Vec<_> = missing.iter().filter(|file| !pulls.is_in_use(file.sha256)).cloned().collect();
+    let files: Vec<_> = missing.iter().filter(|file| !pulls.has_room(file.sha256)).cloned().collect();
     let comes = move || files.iter().map(|file| file.size - library.arrived(&file.wanted())).sum();
     let given = blocking(move || Ok(comes())).await?;
     make_room_for_given(site, given).await
@@ -131,7 +131,7 @@ async fn let_go(site: &Arc<Site>, (coming, given): (u64, u64), room: Option<u64>
     let comes = coming > 0 || given > 0;
     demand::watch_clock(site).await?;
     let (_, assignment) = site.point.assignment();
-    let assigned = parts::assigned(&assignment);
+    let assigned = assigned(&assignment);
     let library = site.library.clone();
     // What is staged is looked at first: what comes meanwhile is then counted twice, not left out.
     let look =
@@ -139,7 +139,7 @@ async fn let_go(site: &Arc<Site>, (coming, given): (u64, u64), room: Option<u64>
     let (parts, free) = blocking(move || Ok(look()?)).await?;
     let bytes =
         |of: &dyn Fn(&Part) -> bool| parts.iter().filter(|part| of(part)).map(|part| part.bytes).sum();
-    let staged = bytes(&|part| part.sha256.is_some_and(|sha256| pulls.is_in_use(sha256)));
+    let staged = bytes(&|part| part.sha256.is_some_and(|sha256| pulls.has_room(sha256)));
     let left = bytes(&|part| parts::is_left_over(part, &assigned, Some(pulls)));
     let (used, now) = (site.point.lock().used.clone(), clock::now());
     let rows = site.read(|r| r.pulled_contents()).await?.into_iter();

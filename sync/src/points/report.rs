@@ -11,7 +11,7 @@ use schema::keys::Principal;
 use schema::points::{ContentState, PointRow};
 use tracing::{info, warn};
 
-use super::wire::{MOST_LACKING, Report};
+use super::wire::{MOST_LACKING, Report, Said};
 use super::{assign, job};
 use crate::clock;
 use crate::site::Site;
@@ -45,7 +45,8 @@ pub async fn take(
             lacks.extend(said.lacks.iter().take(MOST_LACKING).copied());
         }
         // A point's word changes nothing of another order; an operator's refusals do not come from here.
-        let event = job::Event::Said(said.clone());
+        let problem = said.problem.clone().map(plain);
+        let event = job::Event::Said(Said { problem, ..said.clone() });
         if let Ok(Some(next)) = job::on(placed, event, placed.order, &retry, now) {
             changed.push((placed.state, next));
         }
@@ -129,4 +130,49 @@ pub async fn take(
     }
     // Clients are sent there from now on, or no longer.
     if moved { site.refresh_locations().await } else { Ok(()) }
+}
+
+/// The most characters of one text of a problem, and the most causes.
+const LONGEST: usize = 1_000;
+const MOST_CAUSES: usize = 16;
+
+/// A problem in a point's own words, as they may go into the log and the database: on one line each, of a length that can be read, and
+/// without what steers a terminal or turns a line round.
+fn plain(problem: Problem) -> Problem {
+    let is_plain =
+        |c: &char| !matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let line = |text: String| -> String {
+        let text = text.chars().take(LONGEST).map(|c| if c.is_whitespace() { ' ' } else { c });
+        text.filter(|c| !c.is_control() && is_plain(c)).collect()
+    };
+    Problem {
+        code: problem.code,
+        message: line(problem.message),
+        causes: problem.causes.into_iter().take(MOST_CAUSES).map(line).collect(),
+        state: problem.state.map(line),
+        help: line(problem.help),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_point_writes_one_line_and_not_what_it_likes() {
+        let good = Problem::new(Code::DpDiskFull, "»p« needs 9 bytes").because("Lücke".to_owned());
+        assert_eq!(plain(good.clone()), good);
+        let words = "a\u{1b}[2Jb\n2026-01-01 ERROR\u{202e}c\u{0}".to_owned();
+        let (many, long) = (vec![words.clone(); 500], "x".repeat(1 << 20));
+        let bad = Problem {
+            causes: many,
+            state: Some(long.clone()),
+            help: long,
+            ..Problem::new(Code::DpDiskFull, words)
+        };
+        let said = plain(bad);
+        assert_eq!(said.message, "a[2Jb 2026-01-01 ERRORc");
+        assert_eq!((said.causes.len(), &said.causes[0]), (MOST_CAUSES, &said.message));
+        assert!(said.state.is_some_and(|state| state.len() == LONGEST) && said.help.len() == LONGEST);
+    }
 }
