@@ -126,6 +126,11 @@ impl Reader<'_> {
         self.all("SELECT * FROM device ORDER BY name", [], device)
     }
 
+    /// The names of all devices.
+    pub fn device_names(&self) -> Result<Vec<String>, SchemaError> {
+        self.all("SELECT name FROM device ORDER BY name", [], |row| Ok(row.get("name")?))
+    }
+
     /// One device.
     pub fn device(&self, name: &str) -> Result<Option<DeviceRow>, SchemaError> {
         self.first("SELECT * FROM device WHERE name = ?1", [name], device)
@@ -260,6 +265,14 @@ impl Writer<'_> {
                 "UPDATE device SET replayed = replayed + ?2, refused = refused + ?3 WHERE name = ?1",
                 (device, as_i64(replayed)?, as_i64(refused)?),
             )?;
+        }
+        // The numbers of a series begin at 1: so many it has at most. Whose series have fewer together has nothing to lose.
+        const MOST: &str =
+            "SELECT coalesce(sum(min(heard, ?2)), 0) AS most FROM device_series WHERE device = ?1";
+        let enough = (device, MOST_MESSAGES + 1);
+        let most = self.first(MOST, enough, |row| size(row, "most"))?.unwrap_or_default();
+        if most <= u64::from(MOST_MESSAGES) {
+            return Ok(());
         }
         self.execute(
             "DELETE FROM device_message WHERE device = ?1 AND (series_id, number) <=

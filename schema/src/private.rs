@@ -33,7 +33,7 @@ const IS_PRIVATE: &str = "
 
 impl Reader<'_> {
     /// Whether only private packages have a content. What no package has is not private.
-    pub(crate) fn is_private(&self, content: Sha256Digest) -> Result<bool, SchemaError> {
+    pub fn is_private(&self, content: Sha256Digest) -> Result<bool, SchemaError> {
         let private = self.first(IS_PRIVATE, [content.0], |row| Ok(row.get("private")?))?;
         // A row comes whatever is there; should none come, nobody is given anything.
         Ok(private.unwrap_or(true))

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use catalog::id::SiteCode;
@@ -17,7 +18,7 @@ use dp::library::Library;
 use dp::server::{Served, Shelf};
 use jiff::Timestamp;
 use schema::{Reader, SchemaError, Store, Writer};
-use tracing::info;
+use tracing::{error, info};
 
 use crate::blocking::blocking;
 use crate::clock;
@@ -45,6 +46,7 @@ pub struct Site {
     /// Told when the shelf is another one.
     pub shelf_changed: tokio::sync::Notify,
     shelving: tokio::sync::Mutex<()>,
+    relocating: locations::Relocating,
     keying: tokio::sync::Mutex<()>,
     /// Who has keys, and how they are shown. Nobody, until they are filled in.
     pub keys: Arc<KeyRing>,
@@ -123,6 +125,7 @@ impl Site {
             library,
             shelf: Arc::default(),
             shelving: tokio::sync::Mutex::default(),
+            relocating: locations::Relocating::default(),
             keying: tokio::sync::Mutex::default(),
             shelf_changed: tokio::sync::Notify::default(),
             served: Arc::default(),
@@ -272,11 +275,37 @@ impl Site {
     /// Those of the database.
     pub async fn refresh_locations(&self) -> Result<(), Problem> {
         let _alone = self.shelving.lock().await;
+        // Before it is read: what changes from now on is another round.
+        let round = self.relocating.begins(Instant::now());
         let settings = self.settings();
         let hearing = self.points.hearing.clone();
         let places = self.read(move |r| locations::places(r, &settings, &hearing)).await?;
         self.relocate(places);
+        self.relocating.ends(round, Instant::now());
         Ok(())
+    }
+
+    /// Does so in a moment, for all who have asked for it until then. Nobody waits for it.
+    pub fn refresh_locations_soon(self: &Arc<Self>) {
+        let Some(wait) = self.relocating.is_due(Instant::now()) else { return };
+        let site = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            while let Some(site) = site.upgrade() {
+                let Err(problem) = site.refresh_locations().await else { return };
+                error!("locations cannot be made anew: {problem}");
+                drop(site);
+                tokio::time::sleep(locations::LONGEST_PAUSE).await;
+            }
+        });
+    }
+
+    /// Waits for what was to be done in a moment.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn locations_now(&self) -> Result<(), Problem> {
+        if self.relocating.waits() { self.refresh_locations().await } else { Ok(()) }
     }
 
     /// Points are told of other groups, to count their clients by.

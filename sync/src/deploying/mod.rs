@@ -16,6 +16,7 @@ pub mod codes;
 mod content;
 mod create;
 pub mod eligible;
+mod members;
 pub mod options;
 pub mod package;
 pub mod phased;

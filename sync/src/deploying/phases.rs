@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::check::World;
 use super::choice::Asked;
+use super::members::Members;
 use super::options::{Options, Times};
 use super::phased::{self, Phase, Plan, State, Tally};
 use super::request::{Create, PhaseChange, PhasedCreate};
@@ -206,6 +207,22 @@ async fn tallies(site: &Arc<Site>, world: &World, plan: &Plan) -> Result<Vec<Tal
     Ok(tallies)
 }
 
+/// Those of the phases that devices work on; nobody looks at the others until something begins.
+async fn tallies_of_active(site: &Arc<Site>, members: &Members, plan: &Plan) -> Result<Vec<Tally>, Problem> {
+    let mut tallies = Vec::new();
+    for phase in &plan.phases {
+        let id: Option<PackageId> = phase.deployment.as_ref().and_then(|id| id.parse().ok());
+        tallies.push(match id.filter(|_| phase.state == State::Active) {
+            Some(id) => {
+                let runs = site.read(move |r| r.runs_of(&id)).await?;
+                status::tally(&members.in_collection(&phase.collection), &runs)
+            }
+            None => Tally::default(),
+        });
+    }
+    Ok(tallies)
+}
+
 async fn shown(site: &Arc<Site>, world: &World, row: &PhasedRow) -> Result<ShownPlan, Problem> {
     let (plan, chosen) = (plan_of(row)?, chosen_of(row)?);
     let tallies = tallies(site, world, &plan).await?;
@@ -271,7 +288,7 @@ pub async fn see_to(site: &Arc<Site>, rows: Vec<PhasedRow>, now: Timestamp) -> R
     if !rows.iter().any(waiting) {
         return Ok(());
     }
-    let (world, deployments) = (World::of(site).await?, site.read(|r| r.deployments()).await?);
+    let (members, deployments) = (Members::of(site).await?, site.read(|r| r.deployments()).await?);
     for row in rows.into_iter().filter(waiting) {
         let before = plan_of(&row)?;
         let mut plan = before.clone();
@@ -286,7 +303,7 @@ pub async fn see_to(site: &Arc<Site>, rows: Vec<PhasedRow>, now: Timestamp) -> R
             site.write(move |w| w.change_phased(&row, &after)).await?;
             continue;
         }
-        let tallies = tallies(site, &world, &plan).await?;
+        let tallies = tallies_of_active(site, &members, &plan).await?;
         match plan.at(&tallies, now) {
             Some(position) => {
                 begin(site, row, plan, position, now).await?;

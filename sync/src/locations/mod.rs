@@ -5,6 +5,7 @@
 
 mod explain;
 mod names;
+mod relocating;
 pub mod taken;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -28,6 +29,7 @@ use schema::points::OWN_POINT;
 use schema::{Reader, SchemaError};
 
 pub use self::explain::{Client, Explained, Located, Verdict, locate};
+pub use self::relocating::{LONGEST_PAUSE, Relocating};
 use crate::clock;
 use crate::config::Settings;
 use crate::points::assign;

@@ -15,6 +15,7 @@ use schema::{Reader, SchemaError};
 
 use super::grid::{Grid, Level};
 use super::wire::{Assigned, AssignedFile, Assignment, MOST_UPSTREAM_PATHS};
+use crate::blocking::blocking;
 use crate::clock;
 use crate::config::Settings;
 use crate::site::Site;
@@ -38,10 +39,15 @@ pub async fn make(site: &Arc<Site>, point: i64) -> Result<Made, Problem> {
     let now = clock::now();
     let mut assignment = site.read(move |r| read(r, point, &settings, &code, now)).await?;
     assignment.groups = site.locations.map().to_vec();
-    assignment.upstream = upstream(&site.shelf.load(), &assignment);
-    let body = serde_json::to_vec(&assignment).map_err(|error| Problem::of(Code::Internal, &error))?;
-    let etag = format!("\"{}\"", &Sha256Digest::of(&body).to_string()[..32]);
-    Ok(Made { body: body.into(), etag })
+    let shelf = site.shelf.load_full();
+    // Of thousands of files it takes longer than who answers others may wait.
+    blocking(move || {
+        assignment.upstream = upstream(&shelf, &assignment);
+        let body = serde_json::to_vec(&assignment).map_err(|error| Problem::of(Code::Internal, &error))?;
+        let etag = format!("\"{}\"", &Sha256Digest::of(&body).to_string()[..32]);
+        Ok(Made { body: body.into(), etag })
+    })
+    .await
 }
 
 /// Where the upstream has what is public of it.

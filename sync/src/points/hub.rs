@@ -1,7 +1,7 @@
 //! What the site's process knows of its points from moment to moment: who was heard of when, and that something changed.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use catalog::problem::{Code, Problem};
@@ -52,7 +52,7 @@ impl Gathered {
 #[derive(Debug)]
 pub struct Hub {
     gathered: Mutex<Gathered>,
-    changes: watch::Sender<Change>,
+    changes: Mutex<Changes>,
     seen: Mutex<HashMap<i64, Seen>>,
     /// When each was heard of, for who names them to clients.
     pub hearing: Arc<Hearing>,
@@ -65,6 +65,13 @@ pub struct Change {
     number: u64,
     /// The site stops: nobody is to wait any longer.
     pub stopping: bool,
+}
+
+/// Of each point that ever waited, who is to be told.
+#[derive(Debug, Default)]
+struct Changes {
+    stopping: bool,
+    points: HashMap<i64, watch::Sender<Change>>,
 }
 
 #[derive(Debug)]
@@ -107,7 +114,7 @@ impl Default for Hub {
     fn default() -> Self {
         Self {
             gathered: Mutex::default(),
-            changes: watch::Sender::new(Change::default()),
+            changes: Mutex::default(),
             seen: Mutex::default(),
             hearing: Arc::new(Hearing::since(clock::now())),
             delivered: Mutex::default(),
@@ -116,9 +123,24 @@ impl Default for Hub {
 }
 
 impl Hub {
-    /// Assignments may have changed: points that wait for theirs look again.
+    fn told(&self) -> MutexGuard<'_, Changes> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Any assignment may have changed: all points that wait for theirs look again.
     pub fn changed(&self) {
-        self.changes.send_modify(|change| change.number += 1);
+        self.told().points.values().for_each(|point| point.send_modify(|change| change.number += 1));
+    }
+
+    /// The assignments of these points may have changed, and no other.
+    pub fn changed_at(&self, points: impl IntoIterator<Item = i64>) {
+        let told = self.told();
+        for point in points {
+            // Who never waited reads when it comes.
+            if let Some(point) = told.points.get(&point) {
+                point.send_modify(|change| change.number += 1);
+            }
+        }
     }
 
     /// There is a key that points do not know yet: when they have to be told with [`Self::tell_keys`], if nobody else is about to.
@@ -135,12 +157,17 @@ impl Hub {
 
     /// Nobody is kept waiting any longer.
     pub fn stop(&self) {
-        self.changes.send_modify(|change| change.stopping = true);
+        let mut told = self.told();
+        told.stopping = true;
+        told.points.values().for_each(|point| point.send_modify(|change| change.stopping = true));
     }
 
-    /// Hears of changes from now on.
-    pub fn changes(&self) -> watch::Receiver<Change> {
-        self.changes.subscribe()
+    /// Hears from now on of changes that bear on a point.
+    pub fn changes(&self, point: i64) -> watch::Receiver<Change> {
+        let mut told = self.told();
+        let stopping = told.stopping;
+        let of_it = told.points.entry(point);
+        of_it.or_insert_with(|| watch::Sender::new(Change { number: 0, stopping })).subscribe()
     }
 
     /// A point speaks.
@@ -238,6 +265,32 @@ mod tests {
         assert!(due.is_some(), "and none is forgotten");
         gathered.tells(at(120_000));
         assert_eq!(gathered.another(at(130_000)), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_change_wakes_the_points_that_it_bears_on() {
+        let hub = Hub::default();
+        let mut waiting = [2, 3, 4].map(|point| hub.changes(point));
+        let woken = |waiting: &mut [watch::Receiver<Change>]| -> Vec<bool> {
+            let is_woken = |one: &mut watch::Receiver<Change>| {
+                let woken = one.has_changed().expect("the hub is there");
+                one.mark_unchanged();
+                woken
+            };
+            waiting.iter_mut().map(is_woken).collect()
+        };
+        assert_eq!(woken(&mut waiting), [false, false, false]);
+        hub.changed_at([3, 9]);
+        assert_eq!(woken(&mut waiting), [false, true, false]);
+        hub.changed_at([2, 4]);
+        hub.changed_at([2]);
+        assert_eq!(woken(&mut waiting), [true, false, true]);
+        hub.changed();
+        assert_eq!(woken(&mut waiting), [true, true, true]);
+        hub.stop();
+        assert_eq!(woken(&mut waiting), [true, true, true]);
+        assert!(waiting.iter().all(|one| one.borrow().stopping));
+        assert!(hub.changes(5).borrow().stopping, "nor who comes later");
     }
 
     #[test]

@@ -426,12 +426,15 @@ async fn tick(site: &Arc<Site>, levels: &mut Vec<(i64, grid::Level)>) -> Result<
     let latest = job::latest(&settings.dp.retry, now);
     let (due, points) = site.read(move |r| Ok((r.retries_due(now, latest)?, r.point_settings()?))).await?;
     let next: Vec<_> = points.iter().map(|point| (point.id, assign::level(point, &settings, now))).collect();
-    let mut changed = !levels.is_empty() && *levels != next;
-    if changed {
+    let mut anew = Vec::new();
+    if !levels.is_empty() && *levels != next {
         // Clients are sent to a point for what it lacks only while it may fetch it.
         site.refresh_locations().await?;
+        let before: HashMap<_, _> = levels.iter().copied().collect();
+        anew.extend(next.iter().filter(|(id, level)| before.get(id) != Some(level)).map(|(id, _)| *id));
     }
     if !due.is_empty() {
+        anew.extend(due.iter().map(|placed| placed.point_id));
         let retry = settings.dp.retry.clone();
         site.write(move |w| {
             for placed in &due {
@@ -445,11 +448,8 @@ async fn tick(site: &Arc<Site>, levels: &mut Vec<(i64, grid::Level)>) -> Result<
             Ok(())
         })
         .await?;
-        changed = true;
     }
-    if changed {
-        site.points.changed();
-    }
+    site.points.changed_at(anew);
     // Last: what could not be seen to is seen to the next time.
     *levels = next;
     Ok(())

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use catalog::problem::{Code, Problem};
 use schema::keys::Principal;
-use schema::points::{ContentState, PointRow};
+use schema::points::{ContentState, Placement, PointRow};
 use tracing::{info, warn};
 
 use super::wire::{MOST_LACKING, Report, Said};
@@ -78,13 +78,17 @@ pub async fn take(
             None => info!("package {} on {}: {before} → {}", next.package, next.point, next.state),
         }
     }
+    // What a point has is all that clients are told of its packages: how far one is on its way moves nobody.
+    let comes_or_goes = |(before, next): &(ContentState, Placement)| {
+        *before != next.state && matches!(next.state, ContentState::Success | ContentState::Removing)
+    };
     let moved = elsewhere
         || said != on_demand
         || !(gone.is_empty() && lacks.is_empty())
-        || changed.iter().any(|(before, next)| *before != next.state);
+        || changed.iter().any(comes_or_goes);
     let (id, free, program) = (principal.id, report.free, report.program);
     let program: String = program.chars().filter(|c| !c.is_control()).take(40).collect();
-    let assigned_anew = site
+    let anew = site
         .write(move |w| {
             w.principal_seen(id, now)?;
             w.point_seen(point, Some(free), Some(&program), now)?;
@@ -92,7 +96,7 @@ pub async fn take(
             if elsewhere {
                 w.point_speaks_from(point, from)?;
             }
-            let mut assigned_anew = false;
+            let mut anew = Anew::default();
             for (before, next) in &changed {
                 // Decided on what was read before: an operator's change in between has another order, or another state.
                 if w.placement(&next.package, point)?.is_some_and(|placed| {
@@ -100,9 +104,15 @@ pub async fn take(
                         && !matches!(placed.state, ContentState::Removing | ContentState::Cancelled)
                 }) {
                     // With the present version what only earlier ones had goes.
-                    assigned_anew |= next.state == ContentState::Success
-                        && !w.leaving_files(&next.package, point)?.is_empty();
+                    let goes = match next.state {
+                        ContentState::Success => w.leaving_files(&next.package, point)?,
+                        _ => Vec::new(),
+                    };
                     w.put_placement(next)?;
+                    anew.here |= !goes.is_empty();
+                    for row in goes {
+                        anew.everywhere |= w.is_private(row.sha256)? != row.private;
+                    }
                     // What `validate` finds is told, and not mended: that was the question.
                     if next.state == ContentState::Warning
                         && !matches!(before, ContentState::Warning | ContentState::Validating)
@@ -110,7 +120,7 @@ pub async fn take(
                             job::on(next, job::Event::Mend, w.next_order()?, &retry, now)
                     {
                         w.put_placement(&mended)?;
-                        assigned_anew = true;
+                        anew.here = true;
                     }
                 }
             }
@@ -122,14 +132,28 @@ pub async fn take(
                     w.withdraw(package, point)?;
                 }
             }
-            Ok(assigned_anew)
+            Ok(anew)
         })
         .await?;
-    if assigned_anew {
-        site.points.changed();
+    match anew {
+        Anew { everywhere: true, .. } => site.points.changed(),
+        Anew { here: true, .. } => site.points.changed_at([point]),
+        Anew { .. } => {}
     }
-    // Clients are sent there from now on, or no longer.
-    if moved { site.refresh_locations().await } else { Ok(()) }
+    if moved {
+        // Clients are sent there from now on, or no longer. The point need not wait for that.
+        site.refresh_locations_soon();
+    }
+    Ok(())
+}
+
+/// Whose assignment is another one.
+#[derive(Debug, Default, Clone, Copy)]
+struct Anew {
+    /// That of the point that speaks.
+    here: bool,
+    /// That of any point: with the last public copy of a content it is private wherever else it is.
+    everywhere: bool,
 }
 
 /// The most characters of one text of a problem, and the most causes.

@@ -316,6 +316,7 @@ pub async fn act(
     };
     let retry = site.settings().dp.retry.clone();
     let (who, dry_run, id) = (caller.who.clone(), caller.dry_run, package.id.clone());
+    let acted_on: Vec<i64> = points.iter().map(|point| point.id).collect();
     let sent = site
         .write_unless(dry_run, move |w| {
             let now = clock::now();
@@ -336,7 +337,8 @@ pub async fn act(
             Ok(sent)
         })
         .await?;
-    site.points.changed();
+    // What is asked of these points is all that is another: no file has come or gone anywhere.
+    site.points.changed_at(acted_on);
     site.refresh_locations().await?;
     let problem = partly(&sent, &package.name)?;
     Answer::partly(&Acted { package: package.id, name: package.name, points: sent, dry_run }, problem)

@@ -215,7 +215,7 @@ impl PointService {
         let wait = query(call, "wait").and_then(|wait| wait.parse().ok()).unwrap_or(0_u64).min(LONGEST_WAIT);
         let until = tokio::time::Instant::now() + Duration::from_secs(wait);
         // Heard before it is read: what changes in between is not missed.
-        let mut changes = self.site.points.changes();
+        let mut changes = self.site.points.changes(point);
         loop {
             let stopping = changes.borrow_and_update().stopping;
             let made = assign::make(&self.site, point).await?;
