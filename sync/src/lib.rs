@@ -24,6 +24,7 @@ pub mod find;
 pub mod fixture;
 mod health;
 pub mod import;
+pub mod jitter;
 pub mod keys;
 pub mod licensing;
 pub mod locations;

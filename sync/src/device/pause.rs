@@ -3,8 +3,9 @@
 //! Devices that were started together, by one deployment or after one power cut, stay together for ever if each waits exactly as long
 //! as the others; and a moment that many wait for, an available time or a deadline, is the same second on all of them.
 
-use std::hash::{BuildHasher as _, RandomState};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::jitter;
 
 /// The first pause after a site was not reached; each further one is twice as long.
 const FIRST: Duration = Duration::from_secs(30);
@@ -46,8 +47,7 @@ fn pause(refresh: Duration, next: Option<Duration>, away: Away, random: f64) -> 
 
 /// The pause before the next look of this device ([`self`]).
 pub fn before_next(refresh: Duration, next: Option<Duration>, away: Away) -> Duration {
-    let random = RandomState::new().hash_one(Instant::now()) >> 11; // 53 bits: what a double holds exactly
-    pause(refresh, next, away, random as f64 / (1_u64 << 53) as f64)
+    pause(refresh, next, away, jitter::random())
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::{call, enrol, keys, room, unnamed};
 use crate::blocking::blocking;
 use crate::clock;
+use crate::jitter;
 use crate::keys::Secret;
 use crate::points::wire::{
     Assignment, HEART_BEAT, LARGEST_ASSIGNMENT, LONGEST_WAIT, MOST_LACKING, Report, Said, ServedBytes,
@@ -128,7 +129,8 @@ impl Link {
                 }
                 Err(problem) => self.site.point.contact(Err(problem), &self.shown()),
             }
-            tokio::time::sleep(pause).await;
+            // After a restart of the site all its points come back.
+            tokio::time::sleep(jitter::of(pause)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
@@ -256,7 +258,7 @@ impl Link {
                 // Whether the site answers at all is the listener's to say.
                 Err(problem) if problem.code == Code::PointIdentityTaken => {
                     self.site.point.contact(Err(problem), &self.shown());
-                    tokio::time::sleep(LONGEST_PAUSE).await;
+                    tokio::time::sleep(jitter::of(LONGEST_PAUSE)).await;
                 }
                 _ => {}
             }
