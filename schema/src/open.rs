@@ -310,7 +310,7 @@ mod tests {
             old
         };
         older().execute_batch("INSERT INTO license_text VALUES (zeroblob(32), x'00', 0)").unwrap();
-        std::fs::write(before(&path), "of an upgrade that was given up").unwrap();
+        fs::write(before(&path), "of an upgrade that was given up").unwrap();
         drop(writer(&path).unwrap());
         let copy = Connection::open(before(&path)).unwrap();
         let number = |sql: &str| copy.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
@@ -318,11 +318,11 @@ mod tests {
         assert_eq!(number("PRAGMA application_id"), i64::from(APPLICATION_ID));
         assert_eq!(number("SELECT count(*) FROM license_text"), 1);
         // A new database has nothing to copy, nor one that is up to date.
-        std::fs::remove_file(before(&path)).unwrap();
+        fs::remove_file(before(&path)).unwrap();
         drop(writer(&path).unwrap());
         drop(writer(&folder.path().join("b.db")).unwrap());
         assert!(!before(&path).exists() && !before(&folder.path().join("b.db")).exists());
-        let left = std::fs::read_dir(folder.path()).unwrap().count();
+        let left = fs::read_dir(folder.path()).unwrap().count();
         assert!(left <= 6, "{left} files: nothing half-written is left");
     }
 
@@ -334,7 +334,7 @@ mod tests {
         old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
         Migrations::from_slice(&STEPS[..6]).to_latest(&mut old).unwrap();
         drop(old);
-        std::fs::create_dir_all(before(&path).join("in the way")).unwrap();
+        fs::create_dir_all(before(&path).join("in the way")).unwrap();
         let refused = writer(&path).unwrap_err();
         assert!(matches!(refused, SchemaError::Copy { .. }), "{refused:?}");
         assert!(refused.problem().help.contains("make room"));
@@ -358,8 +358,8 @@ mod tests {
         assert!(matches!(writer(&other), Err(SchemaError::Foreign { .. })));
 
         let garbage = folder.path().join("c.db");
-        std::fs::write(&garbage, vec![7; 8192]).unwrap();
+        fs::write(&garbage, vec![7; 8192]).unwrap();
         assert!(matches!(writer(&garbage), Err(SchemaError::Open { .. })));
-        assert_eq!(std::fs::read(&garbage).unwrap(), vec![7; 8192], "not touched");
+        assert_eq!(fs::read(&garbage).unwrap(), vec![7; 8192], "not touched");
     }
 }

@@ -9,11 +9,12 @@
 //! ([`crate::point`]). Keys are in files that only we may read, never in the database, a dump or a log. With `[tls] cert_file` an operator
 //! brings certificates; then only they are used, and who made them renews them.
 
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+mod listeners;
+
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use catalog::problem::{Code, Problem};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -21,13 +22,13 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PublicKeyData,
 };
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
-use tracing::{error, info};
+use tracing::info;
 
+use self::listeners::configured;
+pub use self::listeners::{Identity, awaited, identity, identity_at_start, keep_fresh, refresh};
 use crate::admin::{Answer, Caller};
 use crate::clock;
 use crate::config::Settings;
@@ -41,11 +42,6 @@ const DUE_DAYS: i64 = 30;
 /// A certificate is good from the beginning of the day before it was made. One that was made later than this from now, by a clock that was
 /// ahead, is refused by those whose clock is right.
 const AHEAD_DAYS: i64 = 1;
-/// How often it is looked at.
-const LOOK: std::time::Duration = std::time::Duration::from_secs(3_600);
-
-/// What listeners show, replaced whole.
-pub type Identity = Arc<ArcSwap<ServerConfig>>;
 
 /// What is asked about certificates.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -408,307 +404,5 @@ fn write_public(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
     })
 }
 
-/// Files of the certificate and its key: those that the operator names, or ours.
-fn files(settings: &Settings) -> (PathBuf, PathBuf) {
-    let tls = &settings.tls;
-    if tls.cert_file.is_empty() {
-        (folder(settings).join("server.pem"), folder(settings).join("server.key"))
-    } else {
-        (PathBuf::from(&tls.cert_file), PathBuf::from(&tls.key_file))
-    }
-}
-
-/// The same at the start. Certificate and key are two files: a machine that lost its power between their renames has a pair that does not fit
-/// together, and the authority to make another.
-///
-/// # Errors
-/// Those of [`identity`], where the files are somebody else's, or others may read the key.
-pub fn identity_at_start(settings: &Settings, now: Timestamp) -> Result<ServerConfig, Problem> {
-    let (certificate, key) = files(settings);
-    let is_ours = settings.tls.cert_file.is_empty() && has_authority(settings);
-    match identity(settings) {
-        Err(problem) if is_ours && certificate.exists() && key.exists() && !others_may_read(&key) => {
-            error!("{problem}: another certificate is made");
-            renew(settings, &[], now).map_err(|cause| problem.because(cause.to_string()))?;
-            identity(settings)
-        }
-        shown => shown,
-    }
-}
-
-/// Whether it may be read by anybody but us.
-fn others_may_read(key: &Path) -> bool {
-    mode(key) & 0o077 != 0
-}
-
-fn mode(path: &Path) -> u32 {
-    std::fs::metadata(path).map(|found| found.mode()).unwrap_or_default()
-}
-
-/// What listeners show now.
-///
-/// # Errors
-/// `TLS_NOT_SET_UP` where there is nothing, `TLS_INVALID` where it cannot be used, also because others may read the key.
-pub fn identity(settings: &Settings) -> Result<ServerConfig, Problem> {
-    let (certificate, key) = files(settings);
-    identity_of(&certificate, &key).or_else(|problem| {
-        let is_ours = settings.tls.cert_file.is_empty();
-        let waits = Some(waiting(&key)).filter(|waiting| is_ours && waiting.exists());
-        waits.and_then(|waiting| identity_of(&certificate, &waiting).ok()).ok_or(problem)
-    })
-}
-
-fn identity_of(certificate: &Path, key: &Path) -> Result<ServerConfig, Problem> {
-    if !certificate.exists() || !key.exists() {
-        return Err(Problem::new(
-            Code::TlsNotSetUp,
-            format!("there is no `{}`, or no key of it", certificate.display()),
-        ));
-    }
-    let refuse = |what: String| Problem::new(Code::TlsInvalid, what);
-    if others_may_read(key) {
-        let mode = mode(key) & 0o777;
-        return Err(refuse(format!("`{}` may be read by others (mode {mode:o})", key.display())));
-    }
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
-    let chain = chain.map_err(|error| {
-        refuse(format!("`{}` is no certificate", certificate.display())).because(error.to_string())
-    })?;
-    // The text of an error could hold a part of the key.
-    let secret =
-        PrivateKeyDer::from_pem_file(key).map_err(|_| refuse(format!("`{}` is no key", key.display())))?;
-    configured(chain, secret).map_err(|error| {
-        refuse(format!("`{}` cannot be used", certificate.display())).because(error.to_string())
-    })
-}
-
-fn configured(
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-) -> Result<ServerConfig, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
-}
-
-/// Lets running listeners show what the files hold now.
-///
-/// # Errors
-/// Those of [`identity`]; then they show what they did.
-pub fn refresh(site: &Site) -> Result<(), Problem> {
-    let settings = site.settings();
-    if let Some(shown) = site.identity.get() {
-        shown.store(Arc::new(identity(&settings)?));
-    } else if settings.certificate_from_site() {
-        let first = Arc::new(ArcSwap::from_pointee(identity(&settings)?));
-        let _ = site.identity.set(first); // only ever set here once the listeners stand
-    }
-    Ok(())
-}
-
-/// What a listener shows, as soon as there is anything; `None` where `stopped` comes before that. Until then connections
-/// are closed: who has no certificate yet is out of reach.
-pub async fn awaited(
-    site: &Site,
-    listener: &TcpListener,
-    stopped: impl Future<Output = ()>,
-) -> Option<Identity> {
-    tokio::pin!(stopped);
-    loop {
-        if let Some(identity) = site.identity.get() {
-            return Some(identity.clone());
-        }
-        tokio::select! {
-            () = &mut stopped => return None,
-            Ok(_) = listener.accept() => {}
-            () = tokio::time::sleep(std::time::Duration::from_millis(500)) => {}
-        }
-    }
-}
-
-/// Renews in time, until `stopped`.
-pub async fn keep_fresh(site: Arc<Site>, stopped: impl Future<Output = ()>) {
-    tokio::pin!(stopped);
-    loop {
-        let settings = site.settings();
-        let now = clock::now();
-        let ours = settings.tls.cert_file.is_empty() && has_authority(&settings);
-        let due = ours && matches!(about(&settings), Ok(Some(made)) if made.is_due(now));
-        if due && let Err(problem) = renew(&settings, &[], now).and_then(|_| refresh(&site)) {
-            error!("the certificate cannot be renewed: {problem}");
-        }
-        tokio::select! {
-            () = &mut stopped => return,
-            () = tokio::time::sleep(LOOK) => {}
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings(folder: &Path) -> Settings {
-        let mut settings = Settings::default();
-        settings.site.data_dir = folder.to_owned();
-        settings
-    }
-
-    #[test]
-    fn certificates_are_made_renewed_in_time_and_refused_where_others_read_the_key() {
-        let folder = tempfile::tempdir().unwrap();
-        let settings = settings(folder.path());
-        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
-        assert_eq!(identity(&settings).unwrap_err().code, Code::TlsNotSetUp);
-        let names = ["site01.example".to_owned(), "127.0.0.1".to_owned()];
-        let made = init(&settings, "XYZ", &names, now).unwrap();
-        assert_eq!(made.until, "2026-05-30T12:00:00Z".parse().unwrap());
-        identity(&settings).unwrap();
-        let file = |name: &str| folder.path().join("tls").join(name);
-        let mode = |name: &str| std::fs::metadata(file(name)).unwrap().mode() & 0o777;
-        assert_eq!((mode("ca.key"), mode("server.key"), mode("ca.pem")), (0o600, 0o600, 0o644));
-        assert!(!made.is_due(after(now, 59)) && made.is_due(after(now, 61)));
-
-        let (authority, certificate) =
-            (std::fs::read(file("ca.pem")).unwrap(), std::fs::read(file("server.pem")).unwrap());
-        let later = renew(&settings, &[], after(now, 61)).unwrap();
-        assert_eq!((later.names, later.authority), (made.names, made.authority));
-        assert_eq!(std::fs::read(file("ca.pem")).unwrap(), authority, "who trusts the site trusts it on");
-        assert_ne!(std::fs::read(file("server.pem")).unwrap(), certificate);
-        identity(&settings).unwrap();
-
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o640);
-        std::fs::set_permissions(file("server.key"), open).unwrap();
-        assert_eq!(identity(&settings).unwrap_err().code, Code::TlsInvalid);
-    }
-
-    #[test]
-    fn a_certificate_that_is_not_good_yet_is_due() {
-        let folder = tempfile::tempdir().unwrap();
-        let settings = settings(folder.path());
-        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
-        for (ahead, due) in [(0, false), (1, false), (2, true), (400, true)] {
-            let _ = std::fs::remove_dir_all(folder.path().join("tls"));
-            let made = init(&settings, "XYZ", &["site01".to_owned()], after(now, ahead)).unwrap();
-            assert_eq!(made.is_due(now), due, "made {ahead} days ahead");
-            let anew = renew(&settings, &[], now).unwrap();
-            assert!(!anew.is_due(now) && anew.since == now, "made anew {ahead} days ahead");
-        }
-    }
-
-    /// The power went between the renames of a renewal, or the disk was full.
-    #[test]
-    fn a_pair_that_does_not_fit_together_is_made_anew_where_it_is_ours() {
-        let folder = tempfile::tempdir().unwrap();
-        let settings = settings(folder.path());
-        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
-        assert_eq!(identity_at_start(&settings, now).unwrap_err().code, Code::TlsNotSetUp, "nothing is made");
-        let made = init(&settings, "XYZ", &["site01.example".to_owned()], now).unwrap();
-        let file = |name: &str| folder.path().join("tls").join(name);
-        let another = || KeyPair::generate().unwrap().serialize_pem();
-        write_private(&file("server.key"), another().as_bytes()).unwrap();
-        assert_eq!(identity(&settings).unwrap_err().code, Code::TlsInvalid);
-        identity_at_start(&settings, now).unwrap();
-        identity(&settings).unwrap();
-        assert_eq!(about(&settings).unwrap().unwrap().names, made.names);
-
-        write_private(&file("server.key"), another().as_bytes()).unwrap();
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o640);
-        std::fs::set_permissions(file("server.key"), open).unwrap();
-        assert_eq!(
-            identity_at_start(&settings, now).unwrap_err().code,
-            Code::TlsInvalid,
-            "others may read it"
-        );
-        write_private(&file("server.key"), another().as_bytes()).unwrap();
-        let mut theirs = settings.clone();
-        theirs.tls.cert_file = file("server.pem").display().to_string();
-        theirs.tls.key_file = file("server.key").display().to_string();
-        assert_eq!(identity_at_start(&theirs, now).unwrap_err().code, Code::TlsInvalid, "an operator's");
-        std::fs::remove_file(file("ca.key")).unwrap();
-        assert_eq!(
-            identity_at_start(&settings, now).unwrap_err().code,
-            Code::TlsInvalid,
-            "nobody can sign it"
-        );
-    }
-
-    /// Nobody may be there who could sign another pair.
-    #[test]
-    fn the_power_may_go_between_any_two_steps() {
-        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
-        for steps in 0..3 {
-            let (before, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-            let settings = settings(before.path());
-            let made = init(&settings, "XYZ", &["site01".to_owned()], now).unwrap();
-            let new = after.path().join("tls");
-            make_folder(&new).unwrap();
-            std::fs::copy(before.path().join("tls/ca.key"), new.join("ca.key")).unwrap();
-            issue(&new, made, now).unwrap();
-            let tls = before.path().join("tls");
-            std::fs::remove_file(tls.join("ca.key")).unwrap();
-            for (from, to) in
-                [("server.key", "server.key.next"), ("server.pem", "server.pem")].into_iter().take(steps)
-            {
-                std::fs::copy(new.join(from), tls.join(to)).unwrap();
-            }
-            assert!(identity(&settings).is_ok(), "after {steps} steps");
-        }
-        let folder = tempfile::tempdir().unwrap();
-        init(&settings(folder.path()), "XYZ", &["site01".to_owned()], now).unwrap();
-        assert!(!folder.path().join("tls/server.key.next").exists(), "none waits for ever");
-    }
-
-    #[test]
-    fn a_certificate_for_another_machine_is_taken_over_there_and_only_with_its_key() {
-        let (site, point) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (site, point) = (settings(site.path()), settings(point.path()));
-        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
-        let key = KeyPair::generate().unwrap();
-        let names = ["lyon01".to_owned(), "10.1.2.3".to_owned()];
-        assert_eq!(sign_for(&site, &names, &key, now).unwrap_err().code, Code::TlsNotSetUp);
-        init(&site, "XYZ", &["site01".to_owned()], now).unwrap();
-        let (signed, authority) = sign_for(&site, &names, &key, now).unwrap();
-        assert_eq!(signed.about.names, names);
-        let other = KeyPair::generate().unwrap();
-        assert_eq!(take_over(&point, &other, &signed, &authority).unwrap_err().code, Code::TlsInvalid);
-        assert_eq!(identity(&point).unwrap_err().code, Code::TlsNotSetUp, "nothing was written");
-        take_over(&point, &key, &signed, &authority).unwrap();
-        identity(&point).unwrap();
-        assert_eq!(about(&point).unwrap(), Some(signed.about));
-        assert!(!has_authority(&point) && has_authority(&site));
-        assert_eq!(about(&site).unwrap().unwrap().names, ["site01"], "its own is as it was");
-    }
-
-    #[test]
-    fn an_authority_is_never_written_over() {
-        let folder = tempfile::tempdir().unwrap();
-        let settings = settings(folder.path());
-        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
-        init(&settings, "XYZ", &["site01".to_owned()], now).unwrap();
-        let file = |name: &str| folder.path().join("tls").join(name);
-        let authority = || (std::fs::read(file("ca.key")).ok(), std::fs::read(file("ca.pem")).ok());
-        let before = authority();
-        std::fs::remove_file(file("about.json")).unwrap();
-        assert_eq!(about(&settings).unwrap(), None);
-        let again = || init(&settings, "XYZ", &["site01".to_owned()], now).unwrap_err();
-        assert_eq!((again().code, authority()), (Code::TlsExists, before.clone()), "what it says was lost");
-        std::fs::remove_file(file("ca.pem")).unwrap();
-        assert_eq!((again().code, authority().0), (Code::TlsExists, before.0), "only the key is left");
-        // A folder by that name cannot be read, whoever runs this.
-        std::fs::create_dir(file("about.json")).unwrap();
-        assert_eq!(about(&settings).unwrap_err().code, Code::TlsInvalid);
-    }
-
-    #[test]
-    fn names_are_hosts_or_addresses() {
-        assert!(checked(&["site01.example".to_owned(), "10.1.2.3".to_owned(), "fd00::1".to_owned()]).is_ok());
-        for wrong in ["", "http://x", "a b", "a/b"] {
-            assert_eq!(checked(&[wrong.to_owned()]).unwrap_err().code, Code::Usage, "{wrong}");
-        }
-        assert_eq!(checked(&[]).unwrap_err().code, Code::Usage);
-    }
-}
+mod tests;
