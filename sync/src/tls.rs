@@ -27,8 +27,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
-use self::listeners::configured;
 pub use self::listeners::{Identity, awaited, identity, identity_at_start, keep_fresh, refresh};
+use self::listeners::{configured, files};
 use crate::admin::{Answer, Caller};
 use crate::clock;
 use crate::config::Settings;

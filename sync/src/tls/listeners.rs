@@ -25,7 +25,7 @@ const LOOK: std::time::Duration = std::time::Duration::from_secs(3_600);
 pub type Identity = Arc<ArcSwap<ServerConfig>>;
 
 /// Files of the certificate and its key: those that the operator names, or ours.
-fn files(settings: &Settings) -> (PathBuf, PathBuf) {
+pub(super) fn files(settings: &Settings) -> (PathBuf, PathBuf) {
     let tls = &settings.tls;
     if tls.cert_file.is_empty() {
         (folder(settings).join("server.pem"), folder(settings).join("server.key"))

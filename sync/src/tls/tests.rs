@@ -1,5 +1,7 @@
 //! Certificates that are made, renewed and read, as tables and at every step between.
 
+use std::os::unix::fs::MetadataExt as _;
+
 use super::*;
 
 fn settings(folder: &Path) -> Settings {
