@@ -64,8 +64,11 @@ const FLUSH_EVERY: u64 = 256 << 20;
 const WORTH_A_THREAD: usize = 256 * 1024;
 /// What arrives is nobody else's: its pages may be on their way to clients while it is written.
 const PRIVATE: u32 = 0o600;
-/// A link is not followed, and a FIFO not waited for.
-const AS_IT_IS: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits() as i32;
+/// A link is not followed.
+const NO_LINK: i32 = OFlags::NOFOLLOW.bits() as i32;
+/// Nor is a FIFO waited for. To write, it must be left out: a FIFO that is opened for both is not waited for anyway, but a file whose
+/// pages are still being sent is, until its lease is given back.
+const AS_IT_IS: i32 = NO_LINK | OFlags::NONBLOCK.bits() as i32;
 /// So often something else is taken away.
 const TRIES: u32 = 8;
 /// The longest note that is read.
@@ -104,7 +107,7 @@ fn are_same(one: io::Result<fs::Metadata>, other: io::Result<fs::Metadata>) -> b
 /// Opens the file, made where there is none. What somebody else put in its place is not followed, not waited for, and goes.
 fn open_plain(path: &Path) -> io::Result<File> {
     let mut options = File::options();
-    options.read(true).write(true).create(true).truncate(false).mode(PRIVATE).custom_flags(AS_IT_IS);
+    options.read(true).write(true).create(true).truncate(false).mode(PRIVATE).custom_flags(NO_LINK);
     for _ in 0..TRIES {
         let refused = match options.open(path) {
             Ok(file) if file.metadata()?.is_file() => return Ok(file),
