@@ -29,7 +29,7 @@ pub(crate) struct Looking(Mutex<Looked>);
 
 #[derive(Debug, Default)]
 struct Looked {
-    under_way: Option<(Instant, JoinHandle<Result<Usage, LibraryError>>)>,
+    under_way: Option<JoinHandle<Result<Look, LibraryError>>>,
     last: Option<Look>,
 }
 
@@ -55,15 +55,20 @@ impl Looking {
             return Ok(look.found);
         }
         // Who gives up leaves it to the next one.
-        let (began, under_way) = looked.under_way.get_or_insert_with(|| {
+        let under_way = looked.under_way.get_or_insert_with(|| {
             let library = library.clone();
-            (Instant::now(), tokio::task::spawn_blocking(move || library.usage()))
+            tokio::task::spawn_blocking(move || {
+                let began = Instant::now();
+                let found = library.usage()?;
+                // Now, and not when somebody comes for it.
+                Ok(Look { at: Instant::now(), took: began.elapsed(), found })
+            })
         });
-        let (began, found) = (*began, under_way.await);
+        let ended = under_way.await;
         looked.under_way = None;
-        let found = found.map_err(|died| Problem::of(Code::Internal, &died))??;
-        looked.last = Some(Look { at: Instant::now(), took: began.elapsed(), found });
-        Ok(found)
+        let look = ended.map_err(|died| Problem::of(Code::Internal, &died))??;
+        looked.last = Some(look);
+        Ok(look.found)
     }
 }
 

@@ -305,7 +305,12 @@ impl Site {
     /// # Errors
     /// Those of the database.
     pub async fn locations_now(&self) -> Result<(), Problem> {
-        if self.relocating.waits() { self.refresh_locations().await } else { Ok(()) }
+        if self.relocating.waits() {
+            return self.refresh_locations().await;
+        }
+        // A round that has begun has still to put in what it reads.
+        drop(self.shelving.lock().await);
+        Ok(())
     }
 
     /// Points are told of other groups, to count their clients by.

@@ -18,7 +18,7 @@ type Armed = Arc<Mutex<Pin<Box<tokio::time::Sleep>>>>;
 /// The longest wait for a head in a crowd.
 const IN_A_CROWD: Duration = Duration::from_secs(2);
 
-/// Whether most places of a server are taken.
+/// Whether most places of a listener are taken.
 #[derive(Debug, Default)]
 pub(super) struct Crowd(AtomicBool);
 

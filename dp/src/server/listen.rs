@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::ContentServer;
+use super::head_timer::Crowd;
 use super::log_throttle::LogThrottle;
 use super::socket::Socket;
 use super::turned_away::TurnedAway;
@@ -29,7 +30,9 @@ impl ContentServer {
         let refused = LogThrottle::new(1, Duration::from_secs(1));
         let mut turned_away = TurnedAway::new(identity.is_some());
         self.control_congestion(&listener);
+        let crowd = Arc::<Crowd>::default();
         loop {
+            crowd.counts(connections.len(), self.limits.max_connections);
             let (stream, peer) = tokio::select! {
                 () = &mut shutdown => break,
                 Some(_) = connections.join_next(), if !connections.is_empty() => continue,
@@ -43,7 +46,6 @@ impl ContentServer {
                 },
             };
             while connections.try_join_next().is_some() {} // those that have ended hold no place
-            self.crowd.counts(connections.len(), self.limits.max_connections);
             let config = || identity.as_ref().map(|identity| identity.load_full());
             let place = match self.admission.connect(&self.served, peer.ip(), connections.len()) {
                 Ok(place) => place,
@@ -58,14 +60,14 @@ impl ContentServer {
                     continue;
                 }
             };
-            let (server, stopped, config) = (self.clone(), stopped.clone(), config());
+            let (server, stopped, crowd, config) = (self.clone(), stopped.clone(), crowd.clone(), config());
             connections.spawn(async move {
                 let _ = stream.set_nodelay(true);
                 // The handshake has the time of a head; who needs longer, or speaks no TLS, is not told why.
                 let Some(socket) = Socket::open(stream, config, server.limits.read_timeout).await else {
                     return;
                 };
-                server.answer(socket, peer, place, stopped).await;
+                server.answer(socket, peer, place, &crowd, stopped).await;
             });
         }
         drop(listener);

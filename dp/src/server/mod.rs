@@ -179,7 +179,6 @@ pub struct ContentServer {
     services: Vec<Arc<dyn Service>>,
     room: Room,
     admission: Arc<Admission>,
-    crowd: Arc<Crowd>,
     gate: Arc<dyn Gate>,
     source: Source,
     pieces: Arc<Kept<Arc<metalink::Pieces>>>,
@@ -205,7 +204,6 @@ impl ContentServer {
             services: Vec::new(),
             room: Room::default(),
             admission: Arc::new(Admission::new(limits)),
-            crowd: Arc::default(),
             gate: Arc::new(access::Shut),
             source: Source::Point,
             pieces: Arc::new(Kept::new(MOST_OF_PIECES)),
@@ -292,6 +290,7 @@ impl ContentServer {
         stream: Socket,
         address: SocketAddr,
         place: Place,
+        crowd: &Arc<Crowd>,
         mut stopped: watch::Receiver<bool>,
     ) {
         let peer = Peer { address, secure: stream.is_secure() };
@@ -308,7 +307,7 @@ impl ContentServer {
         let mut builder = hyper::server::conn::http1::Builder::new();
         // Without a timer the timeout of the head would silently be off.
         builder
-            .timer(HeadTimer::new(self.limits.read_timeout, &self.crowd))
+            .timer(HeadTimer::new(self.limits.read_timeout, crowd))
             .header_read_timeout(self.limits.read_timeout)
             .max_buf_size(LARGEST_HEAD)
             .half_close(false);

@@ -385,6 +385,7 @@ pub async fn check(site: &Arc<Site>, args: &CheckArgs) -> Result<Answer, Problem
         planned: if package { planned } else { Vec::new() },
         own: own_point(site).await?,
     };
+    site.locations_now().await?;
     let mut checked = judge(&world, &site.locations.places(), &about);
     let missing = super::package::missing(&world, &references);
     if !missing.is_empty() {

@@ -159,6 +159,7 @@ pub async fn create_and(
         planned_software: if software.is_empty() { Vec::new() } else { named(&planned) },
         own: check::own_point(site).await?,
     };
+    site.locations_now().await?;
     let checked = check::judge(&world, &site.locations.places(), &about);
     if let Some(nowhere) = checked.nowhere() {
         if wanted.strict {

@@ -129,6 +129,7 @@ pub async fn create(site: &Arc<Site>, wanted: PhasedCreate, caller: &Caller) -> 
     let Some(settled) = settled else {
         return Err(Problem::new(Code::PhasesInvalid, "a phased deployment has phases"));
     };
+    site.locations_now().await?;
     distributed(site, &world, settled.sequence())?;
     let chosen =
         Chosen { purpose: wanted.purpose, options: wanted.options, confirmed: wanted.confirm_high_risk };

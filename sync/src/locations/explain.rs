@@ -109,8 +109,8 @@ pub async fn locate(
 ) -> Result<Answer, Problem> {
     let address = address(site, &client).await?;
     let order = if engine { Order::Engine { neighbours: true, default_group: true } } else { Order::Client };
-    let files = names::files(site, content).await?;
     site.locations_now().await?;
+    let files = names::files(site, content).await?;
     let (places, now) = (site.locations.places(), clock::now());
     let one = |file: &File| {
         let request = Request { client: address, content: file.content, elapsed, order, now };
