@@ -61,6 +61,14 @@ impl Reader<'_> {
         Ok(self.first(SQL, [package.as_str()], |row| size(row, "points"))?.unwrap_or_default())
     }
 
+    /// How many files a package has on a point.
+    pub fn files_on(&self, package: &PackageId, point: i64) -> Result<u64, SchemaError> {
+        const SQL: &str =
+            "SELECT count(*) AS files FROM distributed_file AS f WHERE f.package_id = ?1 AND f.point_id = ?2";
+        let found = self.first(SQL, (package.as_str(), point), |row| size(row, "files"))?;
+        Ok(found.unwrap_or_default())
+    }
+
     /// What one point is to hold.
     pub fn placements_on(&self, point: i64) -> Result<Vec<Placement>, SchemaError> {
         self.all(&format!("{PLACEMENT} WHERE d.point_id = ?1 ORDER BY d.work_order"), [point], placement)

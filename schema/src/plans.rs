@@ -72,6 +72,7 @@ const OFTEN: &[(&str, Asks)] = &[
     ("placements_of", |w, package, _| w.placements_of(std::slice::from_ref(package)).map(drop)),
     ("placement", |w, package, point| w.placement(package, point).map(drop)),
     ("points_with", |w, package, _| w.points_with(package).map(drop)),
+    ("files_on", |w, package, point| w.files_on(package, point).map(drop)),
     ("states_on", |w, _, point| w.states_on(point).map(drop)),
     ("retries_due", |w, _, _| w.retries_due(Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH).map(drop)),
     ("placed_files", |w, package, point| w.placed_files(package, point).map(drop)),

@@ -240,9 +240,7 @@ impl Library {
     /// The plain file of a content, of whatever size: who hashes it sees what it is. `None` where it is not here.
     fn open_plain(&self, digest: Sha256Digest) -> Result<Option<(File, fs::Metadata)>, LibraryError> {
         let path = self.blob(digest);
-        // A link or a FIFO put in our place is not followed and not waited for.
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file = match File::options().read(true).custom_flags(flags.bits() as i32).open(&path) {
+        let file = match open_as_it_is(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
@@ -481,6 +479,12 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>, LibraryError> {
         }
     }
     Ok(files)
+}
+
+/// Opens what is there, to read it: a link or a FIFO put in our place is not followed and not waited for.
+fn open_as_it_is(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    File::options().read(true).custom_flags(flags.bits() as i32).open(path)
 }
 
 fn remove_if_there(path: &Path) -> Result<(), LibraryError> {

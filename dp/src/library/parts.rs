@@ -3,14 +3,13 @@
 
 use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use catalog::digest::{Sha256Digest, Wanted};
-use rustix::fs::OFlags;
 
-use super::{Library, LibraryError, list, name_of, remove_if_there, staged, sync_folder};
+use super::{Library, LibraryError, list, name_of, open_as_it_is, remove_if_there, staged, sync_folder};
 
 /// A file of which a part has arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,8 +94,7 @@ impl Library {
 
 /// The file, locked; `None` where somebody else has locked it, or has put another one in its place.
 fn hold(part: &Part) -> io::Result<Option<File>> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
-    let file = File::options().read(true).custom_flags(flags).open(&part.path)?;
+    let file = open_as_it_is(&part.path)?;
     match file.try_lock() {
         Ok(()) => Ok(staged::is_named(&file, &part.path).then_some(file)),
         Err(fs::TryLockError::WouldBlock) => Ok(None),

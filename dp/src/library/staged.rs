@@ -12,7 +12,10 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::growth::Growth;
-use super::{Identity, Library, LibraryError, Stored, make_read_only, remove_if_there, sidecar, sync_folder};
+use super::{
+    Identity, Library, LibraryError, Stored, make_read_only, open_as_it_is, remove_if_there, sidecar,
+    sync_folder,
+};
 
 /// Where staged bytes came from, so that a resumed transfer asks the same source for the same representation
 /// (`If-Range`, RFC 9110 section 13.1.5).
@@ -64,11 +67,9 @@ const FLUSH_EVERY: u64 = 256 << 20;
 const WORTH_A_THREAD: usize = 256 * 1024;
 /// What arrives is nobody else's: its pages may be on their way to clients while it is written.
 const PRIVATE: u32 = 0o600;
-/// A link is not followed.
+/// A link is not followed. Nor is a FIFO waited for that is opened to read and to write; a file whose pages are still being sent is,
+/// until its lease is given back, so that not to wait (`O_NONBLOCK`) must not be asked for.
 const NO_LINK: i32 = OFlags::NOFOLLOW.bits() as i32;
-/// Nor is a FIFO waited for. To write, it must be left out: a FIFO that is opened for both is not waited for anyway, but a file whose
-/// pages are still being sent is, until its lease is given back.
-const AS_IT_IS: i32 = NO_LINK | OFlags::NONBLOCK.bits() as i32;
 /// So often something else is taken away.
 const TRIES: u32 = 8;
 /// The longest note that is read.
@@ -105,30 +106,27 @@ fn are_same(one: io::Result<fs::Metadata>, other: io::Result<fs::Metadata>) -> b
 }
 
 /// Opens the file, made where there is none. What somebody else put in its place is not followed, not waited for, and goes.
-fn open_plain(path: &Path) -> io::Result<File> {
+fn open_plain(path: &Path) -> Result<File, LibraryError> {
+    let failed = |error| LibraryError::io("open", path)(error);
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false).mode(PRIVATE).custom_flags(NO_LINK);
     for _ in 0..TRIES {
         let refused = match options.open(path) {
-            Ok(file) if file.metadata()?.is_file() => return Ok(file),
-            Ok(_) => None,
+            Ok(file) => match file.metadata() {
+                Ok(found) if found.is_file() => return Ok(file),
+                Ok(_) => None,
+                Err(error) => return Err(failed(error)),
+            },
             Err(error) => Some(error),
         };
         match refused {
             Some(error) if fs::symlink_metadata(path).map_or(true, |found| found.is_file()) => {
-                return Err(error);
+                return Err(failed(error));
             }
-            _ => take_away(path)?,
+            _ => remove_if_there(path)?,
         }
     }
-    Err(io::Error::other("somebody puts something else in its place"))
-}
-
-fn take_away(path: &Path) -> io::Result<()> {
-    fs::remove_file(path).or_else(|error| match error.kind() {
-        io::ErrorKind::NotFound => Ok(()),
-        _ => Err(error),
-    })
+    Err(failed(io::Error::other("somebody puts something else in its place")))
 }
 
 impl Staged {
@@ -136,7 +134,7 @@ impl Staged {
         let path = path_of(&library.inner.dir, wanted);
         let failed = |act| LibraryError::io(act, &path);
         let mut file = loop {
-            let file = open_plain(&path).map_err(failed("open"))?;
+            let file = open_plain(&path)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(fs::TryLockError::WouldBlock) => return Err(LibraryError::Busy { path }),
@@ -202,8 +200,7 @@ impl Staged {
         self.piece = PieceHasher::default();
         self.piece.update(&tail);
         if let Some(growth) = &growth {
-            let again = File::options().read(true).custom_flags(AS_IT_IS).open(&self.path);
-            growth.set_file(again.map_err(LibraryError::io("open again", &self.path))?);
+            growth.set_file(open_as_it_is(&self.path).map_err(LibraryError::io("open again", &self.path))?);
             growth.verified(checked);
         }
         self.growth = growth;
@@ -258,8 +255,7 @@ impl Staged {
 
     /// Where they came from.
     pub fn note(&self) -> Option<Note> {
-        let note =
-            File::options().read(true).custom_flags(AS_IT_IS).open(self.path.with_extension("json")).ok()?;
+        let note = open_as_it_is(&self.path.with_extension("json")).ok()?;
         let mut json = Vec::new();
         let is_file = note.metadata().is_ok_and(|found| found.is_file());
         note.take(LONGEST_NOTE).read_to_end(&mut json).ok().filter(|_| is_file)?;
@@ -274,10 +270,9 @@ impl Staged {
         let path = self.path.with_extension("json");
         let json = serde_json::to_vec(note).unwrap_or_default();
         // Anew: what is there may be a link.
-        let written = take_away(&path).and_then(|()| {
-            File::options().write(true).create_new(true).mode(PRIVATE).open(&path)?.write_all(&json)
-        });
-        written.map_err(LibraryError::io("write", &path))
+        remove_if_there(&path)?;
+        let opened = File::options().write(true).create_new(true).mode(PRIVATE).open(&path);
+        opened.and_then(|mut note| note.write_all(&json)).map_err(LibraryError::io("write", &path))
     }
 
     /// Adds the next bytes.

@@ -11,7 +11,7 @@ use schema::keys::Principal;
 use schema::points::{ContentState, Placement, PointRow};
 use tracing::{info, warn};
 
-use super::wire::{MOST_LACKING, Report, Said};
+use super::wire::{MOST_LACKING, Report};
 use super::{assign, job};
 use crate::clock;
 use crate::site::Site;
@@ -45,9 +45,9 @@ pub async fn take(
             lacks.extend(said.lacks.iter().take(MOST_LACKING).copied());
         }
         // A point's word changes nothing of another order; an operator's refusals do not come from here.
-        let problem = said.problem.clone().map(plain);
-        let event = job::Event::Said(Said { problem, ..said.clone() });
-        if let Ok(Some(next)) = job::on(placed, event, placed.order, &retry, now) {
+        let mut said = said.clone();
+        said.problem = said.problem.map(plain);
+        if let Ok(Some(next)) = job::on(placed, job::Event::Said(said), placed.order, &retry, now) {
             changed.push((placed.state, next));
         }
     }
@@ -79,13 +79,11 @@ pub async fn take(
         }
     }
     // What a point has is all that clients are told of its packages: how far one is on its way moves nobody.
-    let comes_or_goes = |(before, next): &(ContentState, Placement)| {
-        *before != next.state && matches!(next.state, ContentState::Success | ContentState::Removing)
+    let comes = |(before, next): &(ContentState, Placement)| {
+        *before != next.state && next.state == ContentState::Success
     };
-    let moved = elsewhere
-        || said != on_demand
-        || !(gone.is_empty() && lacks.is_empty())
-        || changed.iter().any(comes_or_goes);
+    let moved =
+        elsewhere || said != on_demand || !(gone.is_empty() && lacks.is_empty()) || changed.iter().any(comes);
     let (id, free, program) = (principal.id, report.free, report.program);
     let program: String = program.chars().filter(|c| !c.is_control()).take(40).collect();
     let anew = site

@@ -1,12 +1,12 @@
 //! Sending packages to points, and what else an operator asks for a package on a point.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
-use schema::keys::{Principal, PrincipalKind};
+use schema::keys::Principal;
 use schema::packages::Package;
 use schema::points::{ContentState, OWN_POINT, PointGroup, PointRow};
 use schema::{Reader, SchemaError, Writer};
@@ -328,7 +328,7 @@ pub async fn act(
                     change(w, &id, point.id, act.event(), &retry, now)?
                 };
                 let (files, bytes) = match w.placement(&id, point.id)? {
-                    Some(placed) => (w.placed_files(&id, point.id)?.len() as u64, placed.bytes),
+                    Some(placed) => (w.files_on(&id, point.id)?, placed.bytes),
                     None => (0, 0),
                 };
                 sent.push(line(point.name, files, bytes, done));
@@ -375,15 +375,10 @@ pub(crate) fn line(
 /// # Errors
 /// Those of the database.
 pub(crate) fn mark_enrolled(reader: &Reader<'_>, sent: &mut [Sent]) -> Result<(), SchemaError> {
-    let rows = reader.point_settings()?;
-    let remote: HashSet<String> =
-        rows.into_iter().filter(|row| row.id != OWN_POINT).map(|row| row.name).collect();
-    let principals = reader.principals()?.into_iter();
-    let in_force = principals.filter(|known| known.kind == PrincipalKind::Point && known.revoked.is_none());
-    let with_key: HashSet<String> = in_force.map(|known| known.name.to_ascii_lowercase()).collect();
+    let remote = reader.places()?.into_iter().filter(|place| place.id != OWN_POINT);
+    let has_key: HashMap<String, bool> = remote.map(|place| (place.name, place.has_key)).collect();
     for one in sent {
-        one.enrolled =
-            remote.contains(&one.point).then(|| with_key.contains(&one.point.to_ascii_lowercase()));
+        one.enrolled = has_key.get(&one.point).copied();
     }
     Ok(())
 }
