@@ -158,7 +158,6 @@ pub async fn of(site: &Arc<Site>) -> Result<Status, Problem> {
     let mut points = points::all(site).await?;
     points.retain(|shown| shown.point.id != schema::points::OWN_POINT);
     warnings.extend(points::warnings(&points));
-    warnings.extend(warnings::points(&points));
     let mut point = (!is_site).then(|| site.point.status(&settings.dp.site));
     if let Some(point) = &mut point {
         point.on_demand = point::demand::status(site).await?;

@@ -126,6 +126,7 @@ pub async fn carry_out(site: &Arc<Site>, verb: TlsVerb, caller: &Caller) -> Resu
         TlsVerb::Init { names } => {
             let names = if names.is_empty() { known_names(&settings) } else { names };
             checked(&names)?;
+            no_authority(&folder(&settings))?;
             if caller.dry_run {
                 return Answer::of(&serde_json::json!({ "names": names, "dry_run": true }));
             }
@@ -212,19 +213,21 @@ fn invalid(error: rcgen::Error) -> Problem {
     Problem::of(Code::TlsInvalid, &error)
 }
 
+/// Points and devices trust the authority that was, and no other: it is never written over, also where `about.json` was lost.
+fn no_authority(folder: &Path) -> Result<(), Problem> {
+    let files = ["ca.key", "ca.pem"].map(|name| folder.join(name));
+    let Some(there) = files.into_iter().find(|file| is_there(file)) else { return Ok(()) };
+    let message = format!("`{}` is there: the site has a certificate authority", there.display());
+    Err(Problem::new(Code::TlsExists, message).help(format!(
+        "restore `{0}` from a backup whole; only if no point and no device was ever given its ca.pem, move `{0}` away and \
+         run `spsync tls init` again",
+        folder.display()
+    )))
+}
+
 fn init(settings: &Settings, code: &str, names: &[String], now: Timestamp) -> Result<Certificates, Problem> {
     let folder = folder(settings);
-    // Points and devices trust the authority that was, and no other: it is never written over, also where `about.json` was lost.
-    if let Some(there) =
-        ["ca.key", "ca.pem"].map(|name| folder.join(name)).into_iter().find(|file| is_there(file))
-    {
-        let message = format!("`{}` is there: the site has a certificate authority", there.display());
-        return Err(Problem::new(Code::TlsExists, message).help(format!(
-            "restore `{0}` from a backup whole; only if no point and no device was ever given its ca.pem, move `{0}` away and \
-             run `spsync tls init` again",
-            folder.display()
-        )));
-    }
+    no_authority(&folder)?;
     make_folder(&folder)?;
     let key = KeyPair::generate().map_err(invalid)?;
     let authority = format!("spsync site {code} {}", uuid::Uuid::new_v4().simple());

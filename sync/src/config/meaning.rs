@@ -89,10 +89,14 @@ impl Settings {
 
     /// Whether [`Settings::public_url`] is `localhost`, as nobody said what else it is.
     pub fn public_url_is_a_guess(&self) -> bool {
+        let is_named =
+            |told: &String| told.parse::<SocketAddr>().map_or(true, |address| !address.ip().is_unspecified());
         self.server.public_url.is_empty()
             && match self.first_address() {
                 Some(address) => address.ip().is_unspecified(),
-                None => self.server.listen.is_empty(),
+                None => {
+                    self.server.listen.is_empty() && !self.server.listen_tls.first().is_some_and(is_named)
+                }
             }
     }
 

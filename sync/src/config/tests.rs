@@ -225,6 +225,14 @@ fn clients_are_told_where_the_site_is() {
     settings.server.public_url = "http://site01.example:8530/".to_owned();
     assert_eq!(settings.public_url(), "http://site01.example:8530");
     assert!(!settings.public_url_is_a_guess());
+
+    let mut settings = Settings::default();
+    settings.server.listen = Vec::new();
+    settings.server.listen_tls = vec!["site01.example:8531".to_owned()];
+    assert_eq!(settings.public_url(), "https://site01.example:8531");
+    assert!(!settings.public_url_is_a_guess());
+    settings.server.listen_tls = vec!["[::]:8531".to_owned()];
+    assert!(settings.public_url_is_a_guess());
 }
 
 fn findings(text: &str, environment: &[(&str, &str)]) -> Vec<Finding> {

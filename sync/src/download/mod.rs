@@ -177,7 +177,9 @@ pub async fn fill(
         files.push(ended.map_err(|died| Problem::of(Code::Internal, &died))??);
     }
     // Other packages that lost them have them again too.
-    site.write(move |w| lost.into_iter().try_for_each(|(_, sha256)| w.lacks_no_more(sha256))).await?;
+    if !lost.is_empty() {
+        site.write(move |w| lost.into_iter().try_for_each(|(_, sha256)| w.lacks_no_more(sha256))).await?;
+    }
     site.refresh_shelf().await?;
     files.sort_by(|a, b| a.file_name.cmp(&b.file_name));
     let failed: Vec<_> = files.iter().filter(|file| file.problem.is_some()).collect();

@@ -131,9 +131,17 @@ pub fn warnings(points: &[ShownPoint]) -> Vec<String> {
     let mut warnings = Vec::new();
     for shown in points {
         let name = &shown.point.name;
-        if shown.condition == "silent" {
-            let seconds = shown.silent_seconds.unwrap_or_default();
-            warnings.push(format!("distribution point {name} was heard of {seconds} s ago"));
+        match shown.condition.as_str() {
+            "new" => warnings
+                .push(format!("distribution point {name} was never heard of: `spsync dp enrol {name}`")),
+            "no key" => {
+                warnings.push(format!("distribution point {name} has no key: `spsync dp enrol {name}`"))
+            }
+            "silent" => {
+                let seconds = shown.silent_seconds.unwrap_or_default();
+                warnings.push(format!("distribution point {name} was heard of {seconds} s ago"));
+            }
+            _ => {}
         }
         if shown.failed > 0 {
             warnings.push(format!(

@@ -15,7 +15,6 @@ use super::certificate::good_until;
 use crate::blocking::blocking;
 use crate::config::Settings;
 use crate::deploying::Deployed;
-use crate::points::ShownPoint;
 use crate::site::Site;
 use crate::tls;
 
@@ -35,10 +34,16 @@ pub(super) async fn content(site: &Arc<Site>) -> Result<Vec<String>, Problem> {
     })
     .await?;
     let mut warnings = Vec::new();
-    if !missing.is_empty() {
+    // Those of images and applications are told by their names.
+    let of_software: HashSet<_> = images
+        .iter()
+        .map(|image| image.content)
+        .chain(apps.iter().flat_map(|app| app.files.iter().map(|file| file.content)))
+        .collect();
+    let of_packages = missing.difference(&of_software).count();
+    if of_packages > 0 {
         warnings.push(format!(
-            "{} contents are recorded and not in the content library: `spsync package download P` fetches those of a package again",
-            missing.len()
+            "{of_packages} contents are recorded and not in the content library: `spsync package download P` fetches those of a package again"
         ));
     }
     let lost: HashSet<_> = lost.into_iter().map(|(_, content)| content).collect();
@@ -51,7 +56,7 @@ pub(super) async fn content(site: &Arc<Site>) -> Result<Vec<String>, Problem> {
     let gone = |content: &Sha256Digest| missing.contains(content) || !recorded.contains(content);
     for image in images.iter().filter(|image| gone(&image.content)) {
         warnings.push(format!(
-            "the file of OS upgrade package {} is lost: `spsync image add` of the same file brings it back",
+            "the file of OS upgrade package {} is lost: `spsync image add` of the same file under another name brings it back",
             image.id
         ));
     }
@@ -59,19 +64,6 @@ pub(super) async fn content(site: &Arc<Site>) -> Result<Vec<String>, Problem> {
         warnings.push(format!("files of application {} are lost: add the same files again", app.id));
     }
     Ok(warnings)
-}
-
-/// Points that nobody finished setting up.
-pub(super) fn points(points: &[ShownPoint]) -> Vec<String> {
-    let what = |shown: &ShownPoint| {
-        let name = &shown.point.name;
-        match shown.condition.as_str() {
-            "new" => Some(format!("distribution point {name} was never heard of: `spsync dp enrol {name}`")),
-            "no key" => Some(format!("distribution point {name} has no key: `spsync dp enrol {name}`")),
-            _ => None,
-        }
-    };
-    points.iter().filter_map(what).collect()
 }
 
 /// Deployments that are offered or due, and phases.
