@@ -25,10 +25,18 @@ const WORTH_TWO_CORES: usize = 256 * 1024;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// What a hexadecimal digit of either case stands for.
-fn nibble(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).map(|value| value as u8)
-}
+/// What a byte stands for as a hexadecimal digit of either case; [`NO_DIGIT`] where it is none. Each request has a digest to be read.
+const NIBBLES: [u8; 256] = {
+    let mut nibbles = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < HEX.len() {
+        nibbles[HEX[value] as usize] = value as u8;
+        nibbles[HEX[value].to_ascii_uppercase() as usize] = value as u8;
+        value += 1;
+    }
+    nibbles
+};
+const NO_DIGIT: u8 = 0xFF;
 
 macro_rules! digest {
     ($(#[$doc:meta])* $name:ident, $len:literal, $expected:literal) => {
@@ -72,12 +80,14 @@ macro_rules! digest {
                 if text.len() != 2 * $len {
                     return Err(invalid());
                 }
-                let mut bytes = [0; $len];
+                let (mut bytes, mut seen) = ([0; $len], 0);
                 for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-                    let (high, low) = (nibble(pair[0]), nibble(pair[1]));
-                    *byte = high.zip(low).map(|(high, low)| high << 4 | low).ok_or_else(invalid)?;
+                    let (high, low) = (NIBBLES[usize::from(pair[0])], NIBBLES[usize::from(pair[1])]);
+                    *byte = high << 4 | (low & 0xF);
+                    seen |= high | low;
                 }
-                Ok(Self(bytes))
+                // A digit has no bit above its four.
+                if seen > 0xF { Err(invalid()) } else { Ok(Self(bytes)) }
             }
         }
         impl TryFrom<String> for $name {
@@ -471,6 +481,29 @@ mod tests {
         assert_eq!(abc.blocks, [abc.sha256]);
         assert_eq!(abc.pieces, [abc.sha256]);
         assert!(of(b"").blocks.is_empty());
+    }
+
+    #[test]
+    fn a_digest_is_read_in_either_case_and_nothing_else_is() {
+        let digest = Sha256Digest(std::array::from_fn(|at| (at * 37 + 0x9A) as u8));
+        let text = digest.to_string();
+        assert_eq!(text.parse(), Ok(digest));
+        assert_eq!(text.to_uppercase().parse(), Ok(digest));
+        for at in [0, 1, 31, 62, 63] {
+            for byte in 0..=u8::MAX {
+                let mut wrong = text.clone().into_bytes();
+                wrong[at] = byte;
+                let Ok(wrong) = String::from_utf8(wrong) else { continue };
+                assert_eq!(
+                    wrong.parse::<Sha256Digest>().is_ok(),
+                    byte.is_ascii_hexdigit(),
+                    "{byte:#x} at {at}"
+                );
+            }
+        }
+        assert!(
+            text[1..].parse::<Sha256Digest>().is_err() && format!("{text}0").parse::<Sha256Digest>().is_err()
+        );
     }
 
     #[test]

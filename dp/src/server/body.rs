@@ -58,10 +58,17 @@ pub struct ContentBody {
     segments: VecDeque<Segment>,
     ahead: Option<JoinHandle<io::Result<Bytes>>>,
     by_region: bool,
-    follower: Option<Follower>,
-    opening: Opening,
-    _in_use: Option<InUse>,
+    // Few bodies have these. All are handed on several times before a byte is sent, so they are kept small.
+    arriving: Option<Box<Arriving>>,
+    _in_use: Option<Box<InUse>>,
     left: u64,
+}
+
+/// What a body knows of content that still arrives.
+#[derive(Debug)]
+struct Arriving {
+    follower: Follower,
+    opening: Opening,
 }
 
 /// How far the first step of a body is: many begin at once when the first piece of a content has arrived.
@@ -82,8 +89,7 @@ impl ContentBody {
             segments: VecDeque::new(),
             ahead: None,
             by_region: false,
-            follower: None,
-            opening: Opening::Over,
+            arriving: None,
             _in_use: None,
             left: 0,
         }
@@ -110,29 +116,29 @@ impl ContentBody {
 
     /// The same of content that still arrives: no byte before `follower` says that it may be read.
     pub(super) fn following(self, follower: Follower) -> Self {
-        Self { follower: Some(follower), opening: Opening::Ahead, ..self }
+        Self { arriving: Some(Box::new(Arriving { follower, opening: Opening::Ahead })), ..self }
     }
 
     /// Says so for as long as this body lives.
     pub(super) fn using(self, in_use: InUse) -> Self {
-        Self { _in_use: Some(in_use), ..self }
+        Self { _in_use: Some(Box::new(in_use)), ..self }
     }
 
     /// Waits until some of what comes next may be read, and divides it where the rest may not.
     fn poll_verified(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let (Some(follower), Some(&Segment::File(range))) = (&mut self.follower, self.segments.front())
+        let (Some(arriving), Some(&Segment::File(range))) = (&mut self.arriving, self.segments.front())
         else {
             return Poll::Ready(Ok(()));
         };
-        if let Opening::Turn(turn) = &mut self.opening {
+        if let Opening::Turn(turn) = &mut arriving.opening {
             ready!(turn.as_mut().poll(context));
-            self.opening = Opening::Over;
+            arriving.opening = Opening::Over;
         }
-        let mut readable = ready!(follower.poll_beyond(context, range.start()))?;
-        if let Opening::Ahead = self.opening {
-            self.opening = Opening::Over;
+        let mut readable = ready!(arriving.follower.poll_beyond(context, range.start()))?;
+        if let Opening::Ahead = arriving.opening {
+            arriving.opening = Opening::Over;
             if readable <= PIECE_SIZE as u64 && readable > range.start() + FIRST {
-                self.opening = Opening::Turn(Box::pin(sleep(TURN)));
+                arriving.opening = Opening::Turn(Box::pin(sleep(TURN)));
                 readable = range.start() + FIRST;
             }
         }
@@ -175,7 +181,8 @@ impl ContentBody {
         else {
             return;
         };
-        let may_be_read = self.follower.as_ref().is_none_or(|follower| follower.readable() >= range.end());
+        let may_be_read =
+            self.arriving.as_ref().is_none_or(|arriving| arriving.follower.readable() >= range.end());
         if content.small().is_some() || self.by_region || !may_be_read {
             return;
         }

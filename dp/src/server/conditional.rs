@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, HeaderName, Method, header};
 
 use super::range::{self, ByteRange, Ranges};
 
@@ -30,8 +30,22 @@ pub enum Reply {
     Unsatisfiable,
 }
 
+/// The fields that decide.
+const DECIDING: [HeaderName; 6] = [
+    header::IF_MATCH,
+    header::IF_UNMODIFIED_SINCE,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::RANGE,
+    header::IF_RANGE,
+];
+
 /// Decides how to answer `GET` or `HEAD`.
 pub fn decide(method: &Method, headers: &HeaderMap, current: &Validators, size: u64) -> Reply {
+    // Most requests are for the whole. To read the few names that they have costs less than to look for six that they lack.
+    if !headers.keys().any(|name| DECIDING.contains(name)) {
+        return Reply::Whole;
+    }
     // Step 1 and 2: If-Match, else If-Unmodified-Since.
     if headers.contains_key(header::IF_MATCH) {
         if !any_tag(headers, header::IF_MATCH, current, false) {
@@ -78,7 +92,7 @@ fn range_applies(headers: &HeaderMap, current: &Validators) -> bool {
 }
 
 /// Whether a list of entity tags has ours. `weak`: opaque parts are compared (section 8.8.3.2).
-fn any_tag(headers: &HeaderMap, name: header::HeaderName, current: &Validators, weak: bool) -> bool {
+fn any_tag(headers: &HeaderMap, name: HeaderName, current: &Validators, weak: bool) -> bool {
     headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).any(|list| {
         list.trim() == "*"
             || tags(list).any(|tag| match tag.strip_prefix("W/") {
@@ -102,7 +116,7 @@ fn tags(list: &str) -> impl Iterator<Item = &str> {
 }
 
 /// A date that is valid; any other is ignored (sections 13.1.3 and 13.1.4).
-fn date(headers: &HeaderMap, name: header::HeaderName) -> Option<SystemTime> {
+fn date(headers: &HeaderMap, name: HeaderName) -> Option<SystemTime> {
     let mut values = headers.get_all(name).iter();
     let (first, second) = (values.next(), values.next());
     httpdate::parse_http_date(first.filter(|_| second.is_none())?.to_str().ok()?).ok()

@@ -15,13 +15,13 @@ pub(super) struct Facts {
     pub(super) validators: Validators,
     /// On every answer that is about the content: 200, 206, 304, 412, 416.
     pub(super) describing: HeaderMap,
-    /// The same, and what vouches for it: on answers that carry it or a part of it, and on HEAD. The digests are those of the
-    /// whole, on parts too: RFC 3230 for aria2, RFC 9530 for everybody since.
+    /// The same, its length and type, and what vouches for it: on answers that carry it, and on HEAD. Those that carry a part of it have
+    /// another length. The digests are those of the whole, on parts too: RFC 3230 for aria2, RFC 9530 for everybody since.
     pub(super) carrying: HeaderMap,
 }
 
 impl Facts {
-    pub(super) fn of(content: Sha256Digest, access: Access) -> Self {
+    pub(super) fn of(content: Sha256Digest, size: u64, access: Access) -> Self {
         let base64 = content.to_base64();
         let validators = Validators { etag: format!("\"{content}\""), modified: modified(content) };
         let cache = match access {
@@ -40,8 +40,8 @@ impl Facts {
             format!("</content/{content}.meta4>; rel=describedby; type=\"application/metalink4+xml\"");
         let mut carrying = describing.clone();
         carrying.extend([
-            // Each answer has a length and a type of its own, and a place for them: a copy does not have to grow.
-            (header::CONTENT_LENGTH, HeaderValue::from_static("0")),
+            (header::CONTENT_LENGTH, value(&size.to_string())),
+            // What content is to those who do not know it.
             (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
             (HeaderName::from_static("digest"), value(&format!("SHA-256={base64}"))),
             (HeaderName::from_static("repr-digest"), value(&format!("sha-256=:{base64}:"))),

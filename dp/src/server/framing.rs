@@ -7,6 +7,8 @@
 //! bytes of a connection from head to head: past bodies of a known length, and no further than the first transfer coding,
 //! after which our connections end.
 
+use memchr::memchr;
+
 /// The longest line that matters: a name, a colon, blanks and a number.
 const LINE: usize = 64;
 
@@ -46,7 +48,7 @@ impl HeadWatch {
                     self.place = if left == 0 { Place::Head } else { Place::Body(left) };
                 }
                 Place::Head => {
-                    let end = bytes.iter().position(|byte| *byte == b'\n');
+                    let end = memchr(b'\n', bytes);
                     let (line, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
                     bytes = rest;
                     // Nearly every line comes whole, and is looked at where it stands.
@@ -94,7 +96,11 @@ impl HeadWatch {
     }
 
     fn field(&mut self, line: &[u8], is_whole: bool) {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else { return };
+        // Most fields are others, and their first letter says so.
+        if line.first().is_some_and(|first| !first.is_ascii_whitespace() && !b"tTcC".contains(first)) {
+            return;
+        }
+        let Some(colon) = memchr(b':', line) else { return };
         let (name, value) = (line[..colon].trim_ascii(), line[colon + 1..].trim_ascii());
         if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.coded = true;

@@ -3,6 +3,7 @@
 use http::request::Parts;
 use http::uri::Authority;
 use http::{Version, header};
+use memchr::memchr_iter;
 
 /// The bytes of a head as it was sent, but for odd white space. hyper's own limit is one of its buffer, which may hold
 /// twice as much when the last piece arrives.
@@ -15,10 +16,10 @@ pub(super) fn head_bytes(head: &Parts) -> usize {
 /// One `Host`, which only HTTP/1.0 may leave out (RFC 9112 section 3.2). Two of them are read differently by us and by
 /// whoever stands before us.
 pub(super) fn names_one_host(head: &Parts) -> bool {
-    let mut hosts = head.headers.get_all(header::HOST).iter();
+    let mut hosts = head.headers.iter().filter(|(name, _)| **name == header::HOST);
     match (hosts.next(), hosts.next()) {
         (None, _) => head.version < Version::HTTP_11,
-        (Some(host), None) => {
+        (Some((_, host)), None) => {
             let host = host.as_bytes();
             host.is_empty() || is_plain_authority(host) || Authority::try_from(host).is_ok()
         }
@@ -39,12 +40,19 @@ fn is_plain_authority(host: &[u8]) -> bool {
         && port.iter().all(u8::is_ascii_digit)
 }
 
+/// Whether it says that a body follows, or how it is coded. A length of 0 is none.
+pub(super) fn announces_body(head: &Parts) -> bool {
+    head.headers.iter().any(|(name, value)| {
+        *name == header::TRANSFER_ENCODING || (*name == header::CONTENT_LENGTH && value != "0")
+    })
+}
+
 /// The segments of a path, if there is room for them; how many there are.
 pub(super) fn split<'p>(path: &'p str, segments: &mut [&'p str]) -> Option<usize> {
-    let mut count = 0;
-    for segment in path.split('/') {
-        *segments.get_mut(count)? = segment;
-        count += 1;
+    let (mut count, mut start) = (0, 0);
+    for end in memchr_iter(b'/', path.as_bytes()).chain([path.len()]) {
+        *segments.get_mut(count)? = &path[start..end];
+        (count, start) = (count + 1, end + 1);
     }
     Some(count)
 }
@@ -78,6 +86,10 @@ mod tests {
         assert_eq!(split("content/ab", &mut segments), Some(2));
         assert_eq!(segments[..2], ["content", "ab"]);
         assert_eq!(split("a//b", &mut segments), Some(3));
+        assert_eq!(segments, ["a", "", "b"]);
+        assert_eq!(split("", &mut segments), Some(1));
+        assert_eq!(split("a/", &mut segments), Some(2));
+        assert_eq!(segments[..2], ["a", ""]);
         assert_eq!(split("a/b/c/d", &mut segments), None);
     }
 }

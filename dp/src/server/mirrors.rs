@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use catalog::digest::{Pieces as PieceHashes, Sha256Digest};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Response, header};
+use http::{HeaderValue, Method, Response, header};
 
 use super::access::{Access, Asker};
 use super::body::ContentBody;
@@ -271,10 +271,10 @@ fn cache_of(access: Access) -> &'static str {
 
 /// Whether a client says that it knows Metalink or asks for digests, as RFC 6249 section 6 wants it to.
 fn understands_links(head: &Parts) -> bool {
-    let wants = |name| head.headers.contains_key(HeaderName::from_static(name));
-    let accepts =
-        || head.headers.get_all(header::ACCEPT).iter().any(|value| names_metalink(value.as_bytes()));
-    wants("want-digest") || wants("want-repr-digest") || accepts()
+    head.headers.iter().any(|(name, value)| match name.as_str() {
+        "accept" => names_metalink(value.as_bytes()),
+        name => matches!(name, "want-digest" | "want-repr-digest"),
+    })
 }
 
 fn names_metalink(accept: &[u8]) -> bool {

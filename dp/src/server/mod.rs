@@ -65,7 +65,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -329,9 +329,8 @@ impl ContentServer {
         books: &Arc<Books>,
         signals: &Signals,
     ) -> Response<Outgoing> {
-        let since = Instant::now();
         let (head, mut body) = request.into_parts();
-        let line = Line::of(&head, peer.address.ip(), since);
+        let line = Line::of(&head, peer.address.ip());
         let doubtful = signals.doubtful.load(Ordering::Relaxed);
         let mut response =
             if doubtful { respond::bad_request() } else { self.route(&head, &mut body, peer).await };

@@ -12,8 +12,9 @@ use std::convert::Infallible;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use catalog::digest::Sha256Digest;
@@ -28,6 +29,9 @@ const SMALL: u64 = 16 * 1024;
 const MOST_LARGE: usize = 512;
 /// Small contents that stay in memory: 16 MiB of them.
 const MOST_SMALL: usize = 1024;
+/// For how long small content is taken for what it was when it was looked at last: that long an answer is on its way anyway. Its bytes are
+/// in memory, so they stay the right ones.
+const STILL: Duration = Duration::from_millis(1);
 /// How often it is looked for what other processes have removed.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -40,6 +44,9 @@ pub struct OpenContent {
     small: Option<Bytes>,
     region: Option<Bytes>,
     identity: Identity,
+    opened: Instant,
+    /// Until when it is taken for what it was, in microseconds since it was opened.
+    still: AtomicU64,
     leased: Leased,
     /// Where it still arrived when it was opened.
     growth: Option<Arc<Growth>>,
@@ -53,7 +60,9 @@ impl OpenContent {
         let StoredFile { file, digest, size, identity } = stored;
         let (file, leased) = (Arc::new(file), Leased::default());
         let (small, region, growth) = (None, None, None);
-        let mut opened = Self { digest, size, file, small, region, identity, leased, growth, doubts };
+        let (opened, still) = (Instant::now(), AtomicU64::new(0));
+        let mut opened =
+            Self { digest, size, file, small, region, identity, opened, still, leased, growth, doubts };
         if size <= SMALL {
             let mut bytes = vec![0; size as usize];
             opened.file.read_exact_at(&mut bytes, 0)?;
@@ -105,7 +114,20 @@ impl OpenContent {
         }
         // What cannot be read of it is whoever's who brings it: nobody has recorded it yet.
         let (growth, file, doubts) = (Some(growth.clone()), file.clone(), None);
-        Ok(Some(Arc::new(Self { digest, size, file, small: None, region, identity, leased, growth, doubts })))
+        let (small, opened, still) = (None, Instant::now(), AtomicU64::new(0));
+        Ok(Some(Arc::new(Self {
+            digest,
+            size,
+            file,
+            small,
+            region,
+            identity,
+            opened,
+            still,
+            leased,
+            growth,
+            doubts,
+        })))
     }
 
     /// The open file.
@@ -124,6 +146,22 @@ impl OpenContent {
     /// Whether the file is what it was when it was opened, and has its name.
     fn is_as_it_was(&self) -> bool {
         Identity::now(&self.file).as_ref() == Some(&self.identity)
+    }
+
+    /// The same; small content is not looked at with each of thousands of requests a second.
+    fn is_still_as_it_was(&self) -> bool {
+        if self.small.is_none() {
+            return self.is_as_it_was();
+        }
+        let now = self.opened.elapsed();
+        if now < Duration::from_micros(self.still.load(Ordering::Relaxed)) {
+            return true;
+        }
+        let as_it_was = self.is_as_it_was();
+        if as_it_was {
+            self.still.store((now + STILL).as_micros() as u64, Ordering::Relaxed);
+        }
+        as_it_was
     }
 
     /// All of it, where it is in memory.
@@ -222,7 +260,7 @@ impl OpenContents {
     pub(super) async fn open(&self, digest: Sha256Digest) -> Result<Option<Arc<OpenContent>>, LibraryError> {
         if let Some(kept) = self.kept.find(digest) {
             // A file that lost its name, got another one or was changed says so itself; only then its name is looked up again.
-            if kept.is_as_it_was() {
+            if kept.is_still_as_it_was() {
                 if kept.region.is_some() {
                     kept.leased.renew(&self.leases, &kept.file);
                 }
@@ -361,6 +399,26 @@ mod tests {
         }
         let kept = contents.kept.lock();
         assert!(other.upgrade().is_some() && (kept.contents.len(), kept.small) == (1, 0));
+    }
+
+    /// What somebody else does to small content is seen with the next look, which is no later than a moment.
+    #[tokio::test]
+    async fn small_content_is_looked_at_again_after_a_moment() {
+        let folder = tempfile::tempdir().unwrap();
+        let library = Library::open(folder.path(), Settings::default()).unwrap();
+        let contents = OpenContents::new(library.clone());
+        let digest = put(&library, 4, 9);
+        let open = contents.open(digest).await.unwrap().unwrap();
+        contents.open(digest).await.unwrap().unwrap();
+        let until = Duration::from_micros(open.still.load(Ordering::Relaxed));
+        assert!(until > Duration::ZERO && until <= open.opened.elapsed() + STILL);
+        std::fs::remove_file(library.path(digest)).unwrap();
+        tokio::time::sleep(2 * STILL).await;
+        assert!(contents.open(digest).await.unwrap().is_none());
+        let large = put(&library, 5, SMALL as usize + 1);
+        contents.open(large).await.unwrap().unwrap();
+        std::fs::remove_file(library.path(large)).unwrap();
+        assert!(contents.open(large).await.unwrap().is_none(), "other content is looked at each time");
     }
 
     #[tokio::test]

@@ -35,9 +35,10 @@ pub(super) struct Outgoing {
     body: ContentBody,
     /// Of a frame of the body, what was not handed on yet.
     rest: Bytes,
-    pace: Option<Pace>,
+    // Not in the body itself: it is handed on several times before a byte is sent.
+    pace: Option<Box<Pace>>,
     account: Account,
-    _turn: Option<Turn>,
+    _turn: Option<Box<Turn>>,
 }
 
 /// Where it is entered what one connection was sent.
@@ -68,7 +69,7 @@ pub(super) struct Line {
 
 impl Line {
     /// `None` where nobody reads the log: then a request costs nothing here.
-    pub(super) fn of(head: &Parts, client: IpAddr, since: Instant) -> Option<Box<Self>> {
+    pub(super) fn of(head: &Parts, client: IpAddr) -> Option<Box<Self>> {
         if !tracing::event_enabled!(target: "spsync::access", tracing::Level::INFO) {
             return None;
         }
@@ -81,7 +82,7 @@ impl Line {
             status: 0,
             reason: None,
             remark: String::new(),
-            since,
+            since: Instant::now(),
         }))
     }
 }
@@ -120,6 +121,7 @@ impl Outgoing {
             line
         });
         let account = Account { books, source, sent: 0, line };
+        let (pace, turn) = (pace.map(Box::new), turn.map(Box::new));
         response.map(|body| Self { body, rest: Bytes::new(), pace, account, _turn: turn })
     }
 }

@@ -16,9 +16,6 @@ use super::open::OpenContent;
 use super::range::ByteRange;
 use super::refusal::Refusal;
 
-/// What content is to those who do not know it.
-const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
-
 /// A file that is about to be served.
 pub(super) struct ServedFile {
     /// Not there where only its head is wanted.
@@ -186,13 +183,13 @@ pub(super) fn file(file: ServedFile, reply: Reply, head: bool) -> Response<Conte
         }
         Reply::Whole => {
             let segments = ByteRange::new(0, size, size).map(Segment::File).into_iter().collect();
-            full(StatusCode::OK, file, segments, BINARY, head)
+            full(StatusCode::OK, file, segments, head)
         }
         Reply::Parts(parts) => match parts.as_slice() {
             [part] => {
                 let content_range = content_range(part, size);
                 let segments = vec![Segment::File(*part)];
-                let mut response = full(StatusCode::PARTIAL_CONTENT, file, segments, BINARY, head);
+                let mut response = full(StatusCode::PARTIAL_CONTENT, file, segments, head);
                 insert(&mut response, header::CONTENT_RANGE, content_range);
                 response
             }
@@ -220,7 +217,7 @@ fn multipart(file: ServedFile, parts: &[ByteRange], head: bool) -> Response<Cont
         segments.push(Segment::File(*part));
     }
     segments.push(Segment::Bytes(Bytes::from(format!("\r\n--{boundary}--\r\n"))));
-    let mut response = full(StatusCode::PARTIAL_CONTENT, file, segments, BINARY, head);
+    let mut response = full(StatusCode::PARTIAL_CONTENT, file, segments, head);
     let kind = format!("multipart/byteranges; boundary={boundary}");
     insert(&mut response, header::CONTENT_TYPE, kind);
     response
@@ -237,13 +234,7 @@ fn described(status: StatusCode, file: &ServedFile) -> Response<ContentBody> {
     response
 }
 
-fn full(
-    status: StatusCode,
-    file: ServedFile,
-    segments: Vec<Segment>,
-    kind: HeaderValue,
-    head: bool,
-) -> Response<ContentBody> {
+fn full(status: StatusCode, file: ServedFile, segments: Vec<Segment>, head: bool) -> Response<ContentBody> {
     let length: u64 = segments.iter().map(Segment::len).sum();
     let body = match (file.content, file.follower) {
         _ if head => ContentBody::empty(),
@@ -255,8 +246,9 @@ fn full(
     *response.status_mut() = status;
     let headers = response.headers_mut();
     *headers = file.facts.carrying.clone();
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    headers.insert(header::CONTENT_TYPE, kind);
+    if length != file.size {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
     response
 }
 

@@ -8,12 +8,13 @@ use catalog::id::PackageId;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, Version, header};
 use hyper::body::Incoming;
+use memchr::memchr;
 use percent_encoding::percent_decode_str;
 use tracing::warn;
 
 use super::access::{Access, Asker};
 use super::body::ContentBody;
-use super::head::{head_bytes, names_one_host, split};
+use super::head::{announces_body, head_bytes, names_one_host, split};
 use super::pull::OtherName;
 use super::pull_through::in_package;
 use super::refusal::Refusal;
@@ -40,7 +41,7 @@ impl ContentServer {
         let Some(path) = head.uri.path().strip_prefix('/') else { return respond::bad_request() };
         // Nearly every path says what it means, and is short.
         let mut plain = [""; MOST_PLAIN];
-        if !path.contains('%')
+        if memchr(b'%', path.as_bytes()).is_none()
             && let Some(count) = split(path, &mut plain)
         {
             return self.route_to(&plain[..count], head, body, peer).await;
@@ -68,9 +69,7 @@ impl ContentServer {
             return Box::pin(self.serve_call(service, largest, head, body, segments, peer)).await;
         }
         // No other route takes a body. One that comes all the same is how requests are smuggled.
-        let lengths = head.headers.get_all(header::CONTENT_LENGTH);
-        if head.headers.contains_key(header::TRANSFER_ENCODING) || lengths.iter().any(|length| length != "0")
-        {
+        if announces_body(head) {
             return respond::bad_request();
         }
         let mut answer = self.answer_about(head, segments, peer.asker()).await;

@@ -94,7 +94,7 @@ impl Servable {
 
     /// What answers say of it, whose digest this is.
     pub(super) fn facts(&self, digest: Sha256Digest) -> &Arc<Facts> {
-        self.facts.get_or_init(|| Arc::new(Facts::of(digest, self.access)))
+        self.facts.get_or_init(|| Arc::new(Facts::of(digest, self.size, self.access)))
     }
 }
 
