@@ -67,6 +67,11 @@ impl Growth {
         self.grown.subscribe()
     }
 
+    /// Whether somebody waits for the first bytes of it.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.grown.receiver_count() > 0 && self.grown() == Grown::Verified(0)
+    }
+
     /// How far it is now.
     pub fn grown(&self) -> Grown {
         *self.grown.borrow()

@@ -212,6 +212,11 @@ impl Staged {
         self.growth = growth;
     }
 
+    /// Whether somebody waits for its first bytes to be verified.
+    pub fn is_waited_for(&self) -> bool {
+        self.growth.as_ref().is_some_and(|growth| growth.is_waited_for())
+    }
+
     /// Drops what is here from `offset` on, where a piece begins.
     fn cut(&mut self, offset: u64) -> Result<(), LibraryError> {
         let failed = |act| LibraryError::io(act, &self.path);

@@ -29,7 +29,7 @@ const STEP: u64 = 512 * 1024;
 const FIRST: u64 = 64 * 1024;
 /// For how long others have their turn then. Their clients need it too where they are on this machine, and so does the piece that
 /// comes next: without it who comes last waits until all before him have read what their sockets hold.
-const TURN: Duration = Duration::from_millis(2);
+const TURN: Duration = Duration::from_millis(4);
 
 /// A piece of a body.
 #[derive(Debug)]

@@ -31,6 +31,10 @@ const GATHER_FOR: Duration = Duration::from_millis(100);
 /// Chunks that may wait for the one that is written: neither the network nor the disk waits for the other for a moment's sake.
 const QUEUE: usize = 2;
 
+/// When those who wait for the first bytes of a file may read them, they have the processors, and nothing is hashed and written for a
+/// moment. Once in a file.
+const READERS_FIRST: Duration = Duration::from_millis(4);
+
 /// Why the machine's own side failed: no other source can help.
 #[derive(Debug)]
 pub(super) enum LocalError {
@@ -78,8 +82,13 @@ impl Writer {
         let working = tokio::task::spawn_blocking(move || {
             while let Some((note, bytes)) = coming.blocking_recv() {
                 let noted = note.map_or(Ok(()), |note| staged.set_note(&note));
+                let was_waited_for = staged.is_waited_for();
                 match noted.and_then(|()| staged.append(&bytes)) {
-                    Ok(Appended::All) => {}
+                    Ok(Appended::All) => {
+                        if was_waited_for && !staged.is_waited_for() {
+                            std::thread::sleep(READERS_FIRST);
+                        }
+                    }
                     ended => return (staged, ended),
                 }
                 if let Ok(mut memory) = bytes.try_into_mut() {
