@@ -1,5 +1,6 @@
 //! Task sequences are authored: the seed's scenario up to the deployment, and its refusals.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use catalog::esd_catalog::Architecture;
@@ -162,6 +163,7 @@ async fn an_export_leaves_the_feature_update_out_and_an_import_needs_it_again() 
     assert_eq!(texts(&exported["left_out"]), ["XYZ00001 step 2: its feature updates"]);
     let bytes = std::fs::read(&zip).unwrap();
     assert!(bytes.len() < 8192 && exported["folder"].is_null(), "no content travels");
+    assert_eq!(std::fs::metadata(&zip).unwrap().mode() & 0o777, 0o640, "who may command the site reads it");
 
     let again = site.ok(&["ts", "import", &zip]).await;
     assert_eq!((&again["sequences"], texts(&again["linked"])), (&json!([]), vec!["XYZ00001 Up"]));
