@@ -15,6 +15,7 @@ mod deploy;
 mod dp;
 mod explain;
 mod image;
+mod key;
 mod license;
 mod media;
 mod now;
@@ -144,7 +145,7 @@ enum Verb {
     Dp(dp::Dp),
     /// Keys of distribution points and devices
     #[command(subcommand)]
-    Key(dp::Key),
+    Key(key::Key),
     /// Boundaries and boundary groups: which clients ask which distribution points
     #[command(subcommand)]
     Boundary(boundary::Boundary),
