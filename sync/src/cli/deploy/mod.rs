@@ -21,7 +21,6 @@ pub use phased::Phased;
 
 /// Deployments: task sequences offered to collections
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "one is parsed in a process")]
 pub enum Deploy {
     /// Offer a task sequence to a collection; its content is downloaded and sent where it is named
     Create(CreateArgs),
