@@ -11,7 +11,7 @@ use support::{FACTS, Fault, TestDevice, TestSite, Way, http};
 const UPGRADE: &str = "XYZ20001";
 
 /// A synchronised site with a task sequence `Upgrade` from the feature update alone, and a collection of these devices.
-async fn site(app: Option<&str>, devices: &[&str]) -> TestSite {
+pub async fn site(app: Option<&str>, devices: &[&str]) -> TestSite {
     let site = TestSite::start(Way::Daemon).await;
     site.ok(&["now"]).await;
     let update = site.windows11().await;
@@ -40,16 +40,17 @@ async fn application(site: &TestSite, name: &str, setup: &str, install: &str) ->
 }
 
 /// Deploys to the collection.
-async fn deploy(site: &TestSite, name: &str, more: &[&str]) -> String {
+pub async fn deploy(site: &TestSite, name: &str, more: &[&str]) -> String {
     let args: Vec<&str> =
         ["deploy", "create", name, "--collection", "ring"].iter().chain(more).copied().collect();
     site.ok(&args).await["id"].as_str().expect("an id").to_owned()
 }
 
-const REQUIRED: [&str; 5] = ["--purpose", "required", "--deadline", "7d", "--confirm-high-risk"];
+/// Devices do it by themselves.
+pub const REQUIRED: [&str; 5] = ["--purpose", "required", "--deadline", "7d", "--confirm-high-risk"];
 
 /// The only ESD of the feature update: its digest, its size, its path upstream.
-fn esd(site: &TestSite) -> (String, u64, String) {
+pub fn esd(site: &TestSite) -> (String, u64, String) {
     let esd =
         site.published.find("Windows 11", "business", Architecture::X64, "en-us").expect("it is published");
     (esd.fingerprint.sha256.to_string(), esd.fingerprint.size, esd.path.clone())
