@@ -178,6 +178,23 @@ impl Desk {
         }
     }
 
+    /// Every call is answered alike, until it is over: how, and after how many calls.
+    fn always_answered(mut self, answer: impl Fn() -> Answer) -> (Step, usize) {
+        let mut calls = 0;
+        loop {
+            match self.talk.next(self.now) {
+                Step::Call { ticket, .. } => {
+                    calls += 1;
+                    let event = Event::Answered { ticket, answer: answer(), server_time: None };
+                    self.talk.on(event, self.now);
+                }
+                Step::Record(_) => self.talk.on(Event::Recorded, self.now),
+                Step::Wait(Some(pause)) => self.now += i64::try_from(pause).expect("a pause"),
+                last => return (last, calls),
+            }
+        }
+    }
+
     /// As far as the documents of the category list: `pending` of them.
     fn fetching(pending: u128) -> Self {
         Self::fetching_with(options(), pending)
@@ -332,19 +349,7 @@ fn a_poisoned_revision_is_found_by_halving_and_set_aside() {
 
 #[test]
 fn a_server_that_gives_nothing_any_more_is_given_up_and_damaged_documents_are_not_its_fault() {
-    let mut desk = Desk::fetching(100);
-    let mut calls = 0;
-    let last = loop {
-        match desk.talk.next(desk.now) {
-            Step::Call { ticket, .. } => {
-                calls += 1;
-                let answer = fault(ErrorCode::InternalServerError);
-                desk.talk.on(Event::Answered { ticket, answer, server_time: None }, desk.now);
-            }
-            Step::Record(_) => desk.talk.on(Event::Recorded, desk.now),
-            last => break last,
-        }
-    };
+    let (last, calls) = Desk::fetching(100).always_answered(|| fault(ErrorCode::InternalServerError));
     assert!(matches!(&last, Step::GiveUp(problem) if problem.code == Code::UpstreamFault), "{last:?}");
     assert!(calls < 70, "{calls}");
 
@@ -390,20 +395,7 @@ fn what_is_refused_busy_broken_or_changed_for_ever_is_given_up() {
 
 #[test]
 fn halves_of_what_stalls_end_somewhere() {
-    let mut desk = Desk::fetching(100);
-    let mut calls = 0;
-    let last = loop {
-        match desk.talk.next(desk.now) {
-            Step::Call { ticket, .. } => {
-                calls += 1;
-                let answer = broken(Code::TransferStalled, Hope::Smaller);
-                desk.talk.on(Event::Answered { ticket, answer, server_time: None }, desk.now);
-            }
-            Step::Record(_) => desk.talk.on(Event::Recorded, desk.now),
-            Step::Wait(Some(pause)) => desk.now += i64::try_from(pause).unwrap(),
-            last => break last,
-        }
-    };
+    let (last, calls) = Desk::fetching(100).always_answered(|| broken(Code::TransferStalled, Hope::Smaller));
     assert!(matches!(&last, Step::GiveUp(problem) if problem.code == Code::TransferStalled), "{last:?}");
     assert_eq!(calls, 13);
 }
