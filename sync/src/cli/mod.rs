@@ -12,6 +12,8 @@ mod content;
 mod coverage;
 mod demo;
 mod deploy;
+#[cfg(test)]
+mod documents;
 mod dp;
 mod explain;
 mod image;
@@ -167,7 +169,7 @@ enum Verb {
     /// Task sequences
     #[command(subcommand)]
     Ts(ts::Ts),
-    /// Deployments: task sequences offered to collections
+    /// Deployments: task sequences and updates offered to collections
     #[command(subcommand)]
     Deploy(deploy::Deploy),
     /// Stand-alone media
@@ -176,7 +178,7 @@ enum Verb {
     /// Prestaged files
     #[command(subcommand)]
     Prestage(prestage::Prestage),
-    /// The reference client, on a device
+    /// The reference client, on a device; and at the site the devices that it knows
     #[command(subcommand)]
     Client(client::Client),
     /// Long work: list, watch, cancel

@@ -248,7 +248,7 @@ pub fn withdraw_from(
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Act {
-    /// Fetch every file again.
+    /// Read every file again, and fetch what is not good.
     Resend,
     /// Read every file again.
     Validate,
