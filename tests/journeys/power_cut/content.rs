@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use catalog::digest::Sha256Digest;
 use support::{
-    CatalogDocument, CatalogFormat, CatalogVersion, KIB, PublishedEsd, Strace, TestSite, Way, esd,
+    Call, CatalogDocument, CatalogFormat, CatalogVersion, KIB, PublishedEsd, Strace, TestSite, Way, esd,
 };
 
 use super::{KILLS, Subject, Trial, order, words};
