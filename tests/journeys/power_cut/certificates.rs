@@ -47,8 +47,12 @@ impl Subject for Certificates<'_> {
         self.only.iter().map(|name| trial.path("site/tls").join(name)).collect()
     }
 
+    /// Not where a file without a name is written and synced: threads of the database are at such calls first, and what is left stands
+    /// before and after each of them.
     fn is_meant(&self, place: &str) -> bool {
-        place.contains("site/tls")
+        let of_no_name =
+            !place.starts_with("rename") && !place.starts_with("fchmod") && place.contains(".spsync-");
+        place.contains("site/tls") && !place.starts_with("write") && !of_no_name
     }
 
     async fn check(&self, trial: &Trial, what: &str) {
@@ -112,10 +116,10 @@ async fn certificates_are_whole_wherever_the_power_goes() {
 
     subject.only = &["", "server.key.next", "server.pem", "server.key", "about.json"];
     let failures = [
+        ("renameat", 1, "error=EIO", "DATA_DIR_NOT_WRITABLE"),
+        ("renameat", 2, "error=ENOSPC", "DATA_DIR_NOT_WRITABLE"),
         ("rename", 1, "error=EIO", "DATA_DIR_NOT_WRITABLE"),
-        ("rename", 2, "error=ENOSPC", "DATA_DIR_NOT_WRITABLE"),
-        ("rename", 3, "error=EIO", "DATA_DIR_NOT_WRITABLE"),
-        ("rename", 4, "error=EROFS", "DATA_DIR_NOT_WRITABLE"),
+        ("renameat", 3, "error=EROFS", "DATA_DIR_NOT_WRITABLE"),
         ("fsync", 1, "error=EIO", "DATA_DIR_NOT_WRITABLE"),
         ("fsync", 2, "error=EIO", "DATA_DIR_NOT_WRITABLE"),
         ("fsync", 3, "error=EIO", "DATA_DIR_NOT_WRITABLE"),
