@@ -56,7 +56,7 @@ words! {
     Work {
         /// Fetch what is missing.
         Send = "send",
-        /// Fetch every file again.
+        /// Read every file again, and fetch what is not good.
         Resend = "resend",
         /// Read every file again.
         Validate = "validate",

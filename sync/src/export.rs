@@ -1,9 +1,7 @@
 //! Writing what this site knows in the form of a WSUS export: a cabinet of `package.xml` and `metadata.txt`.
 //!
-//! `cabextract` reads it and our own import of it gives an identical catalog. It is untried with a WSUS server. The file
-//! appears whole, under its name, or not at all.
+//! `cabextract` reads it and our own import of it gives an identical catalog. It is untried with a WSUS server.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +19,7 @@ use crate::admin::{Answer, Caller, Work};
 use crate::clock;
 use crate::site::{Site, own};
 use crate::tasks::{Key, Progress};
+use crate::whole::{self, Coming};
 
 /// What was written.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -81,13 +80,13 @@ fn write(
                 .because_of(Some(&error)),
         )
     };
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temporary = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    whole::sweep(file);
+    let mut coming = Coming::at(file, whole::GROUP).map_err(failed)?;
     let mut builder = CabinetBuilder::new();
     let members = builder.add_folder(CompressionType::MsZip);
     members.add_file("package.xml");
     members.add_file("metadata.txt");
-    let mut cabinet = builder.build(temporary.reopen().map_err(failed)?).map_err(failed)?;
+    let mut cabinet = builder.build(coming.file()).map_err(failed)?;
     while let Some(mut member) = cabinet.next_file().map_err(failed)? {
         let is_list = member.file_name() == "package.xml";
         let mut out = BufWriter::new(&mut member);
@@ -102,10 +101,8 @@ fn write(
         }
         out.flush().map_err(failed)?;
     }
-    let done: File = cabinet.finish().map_err(failed)?;
-    done.sync_all().map_err(failed)?;
-    let size = done.metadata().map_err(failed)?.len();
-    temporary.persist_noclobber(file).map_err(|error| failed(error.error))?;
+    let size = cabinet.finish().map_err(failed)?.metadata().map_err(failed)?.len();
+    coming.appear().map_err(failed)?;
     progress.end("export", format!("{documents} documents"));
     Ok(Written { file: file.to_owned(), documents, size, dry_run })
 }

@@ -50,3 +50,4 @@ pub mod tokens;
 pub mod update_point;
 pub mod updates;
 pub mod upstream;
+pub mod whole;

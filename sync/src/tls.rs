@@ -34,6 +34,7 @@ use crate::clock;
 use crate::config::Settings;
 use crate::keys::write_private;
 use crate::site::Site;
+use crate::whole;
 
 const AUTHORITY_DAYS: i64 = 3_650;
 const SERVER_DAYS: i64 = 90;
@@ -302,14 +303,9 @@ fn sign(
 /// certificate stands. So at each moment there is a key that fits ([`identity`]).
 fn put(folder: &Path, key: &KeyPair, signed: &Signed) -> Result<(), Problem> {
     let at = folder.join("server.key");
-    let failed = |error: std::io::Error| {
-        Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be written", at.display()))
-            .because_of(Some(&error))
-    };
     write_private(&waiting(&at), key.serialize_pem().as_bytes())?;
     write_public(&folder.join("server.pem"), signed.certificate.as_bytes())?;
-    std::fs::rename(waiting(&at), &at).map_err(failed)?;
-    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    whole::rename(&waiting(&at), &at).map_err(|error| unwritable(&at, &error))?;
     let text =
         serde_json::to_vec_pretty(&signed.about).map_err(|error| Problem::of(Code::Internal, &error))?;
     write_public(&folder.join("about.json"), &text)
@@ -399,12 +395,12 @@ fn lasts(params: &mut CertificateParams, since: Timestamp, until: Timestamp) {
 
 /// Everybody may read a certificate.
 fn write_public(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
-    write_private(path, bytes)?;
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    std::fs::set_permissions(path, mode).map_err(|error| {
-        Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be written", path.display()))
-            .because_of(Some(&error))
-    })
+    whole::write(path, whole::ALL, bytes).map_err(|error| unwritable(path, &error))
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> Problem {
+    Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be written", path.display()))
+        .because_of(Some(error))
 }
 
 #[cfg(test)]

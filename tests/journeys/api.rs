@@ -436,3 +436,25 @@ async fn over_tls_streams_have_their_share_and_end_with_their_token() {
     let (status, kept) = admin.ask(Method::POST, "/packages", &named("p", "copies")).await;
     assert_eq!(status, StatusCode::OK, "{kept}");
 }
+
+/// A certificate that is made anew with other names says how the site is called from then on, and nobody has to start it again.
+#[tokio::test]
+async fn the_site_is_asked_by_the_names_that_its_certificate_has_now() {
+    let (site, url) = site_with_api("").await;
+    let viewer = Asker::of(&site, &url, "names", "viewer").await;
+    let asked = async |host: &str| {
+        let request = viewer.request(Method::GET, "/status").header("host", host);
+        let (status, body) = viewer.sent(request).await;
+        if status == StatusCode::OK { "answered".to_owned() } else { body["code"].to_string() }
+    };
+    let refused = "\"API_ORIGIN_REFUSED\"";
+    assert_eq!(asked("old.example:8541").await, refused, "nothing says so");
+    site.ok(&["tls", "init", "--name", "old.example"]).await;
+    assert_eq!((&*asked("old.example:8541").await, &*asked("new.example").await), ("answered", refused));
+    site.ok(&["tls", "renew"]).await;
+    assert_eq!(asked("old.example").await, "answered", "the same names");
+    site.ok(&["tls", "renew", "--name", "new.example"]).await;
+    assert_eq!(asked("NEW.example:8541").await, "answered");
+    assert_eq!(asked("old.example").await, refused, "whose that name is now, nobody knows");
+    assert_eq!(asked("localhost").await, "answered", "as ever");
+}

@@ -1,17 +1,16 @@
 //! `spsync client run` against a site that runs: policies, content from its point and from peers, messages, refusals.
 
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use catalog::esd_catalog::Architecture;
 use serde_json::{Value, json};
-use support::{FACTS, Fault, TestDevice, TestSite, Way, http};
+use support::{FACTS, Fault, TestDevice, TestSite, Way, files_with, http};
 
 const UPGRADE: &str = "XYZ20001";
 
 /// A synchronised site with a task sequence `Upgrade` from the feature update alone, and a collection of these devices.
-async fn site(app: Option<&str>, devices: &[&str]) -> TestSite {
+pub async fn site(app: Option<&str>, devices: &[&str]) -> TestSite {
     let site = TestSite::start(Way::Daemon).await;
     site.ok(&["now"]).await;
     let update = site.windows11().await;
@@ -40,16 +39,17 @@ async fn application(site: &TestSite, name: &str, setup: &str, install: &str) ->
 }
 
 /// Deploys to the collection.
-async fn deploy(site: &TestSite, name: &str, more: &[&str]) -> String {
+pub async fn deploy(site: &TestSite, name: &str, more: &[&str]) -> String {
     let args: Vec<&str> =
         ["deploy", "create", name, "--collection", "ring"].iter().chain(more).copied().collect();
     site.ok(&args).await["id"].as_str().expect("an id").to_owned()
 }
 
-const REQUIRED: [&str; 5] = ["--purpose", "required", "--deadline", "7d", "--confirm-high-risk"];
+/// Devices do it by themselves.
+pub const REQUIRED: [&str; 5] = ["--purpose", "required", "--deadline", "7d", "--confirm-high-risk"];
 
 /// The only ESD of the feature update: its digest, its size, its path upstream.
-fn esd(site: &TestSite) -> (String, u64, String) {
+pub fn esd(site: &TestSite) -> (String, u64, String) {
     let esd =
         site.published.find("Windows 11", "business", Architecture::X64, "en-us").expect("it is published");
     (esd.fingerprint.sha256.to_string(), esd.fingerprint.size, esd.path.clone())
@@ -398,24 +398,4 @@ async fn no_secret_is_left_at_the_site_or_on_the_device() {
         }
         site.stop_daemon().await;
     }
-}
-
-/// Names of the files below `folder` that hold `wanted`, in either case and in either width of characters.
-fn files_with(folder: &Path, wanted: &[u8]) -> Vec<String> {
-    let wide: Vec<u8> = wanted.iter().flat_map(|byte| [*byte, 0]).collect();
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            found.extend(files_with(&path, wanted));
-        } else if path.is_file() {
-            let bytes = std::fs::read(&path).unwrap_or_default();
-            let is_in =
-                |wanted: &[u8]| bytes.windows(wanted.len()).any(|part| part.eq_ignore_ascii_case(wanted));
-            if is_in(wanted) || is_in(&wide) {
-                found.push(path.display().to_string());
-            }
-        }
-    }
-    found
 }

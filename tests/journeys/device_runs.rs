@@ -284,7 +284,6 @@ async fn setup_is_told_what_the_step_says_and_no_secret_stays() {
     );
     let secrets = json!([{ "place": "sealed-1", "of": "product-key", "present": true }, { "place": "sealed-2", "of": "variable", "present": true }]);
     write(&at("policy.json"), policy(&text, &json!({}), &secrets).to_string());
-    #[allow(clippy::permissions_set_readonly_false, reason = "only the bit to run it matters")]
     {
         use std::os::unix::fs::PermissionsExt as _;
         std::fs::set_permissions(at("media/setup.exe"), std::fs::Permissions::from_mode(0o755))

@@ -251,3 +251,28 @@ async fn a_run_asked_for_right_after_another_is_another() {
         }
     }
 }
+
+/// Lists of what was say whether there is more of it; programs, which asked for so many, get so many.
+#[tokio::test]
+async fn lists_that_were_cut_short_say_so() {
+    let site = TestSite::start(Way::Alone).await;
+    site.ok(&["now"]).await;
+    site.ok(&["now"]).await;
+    let hidden = "older ones are hidden (--limit)";
+    for list in [["sync", "history"], ["task", "list"]] {
+        for (limit, expected) in [("1", true), ("2", false), ("9", false)] {
+            let args = [list[0], list[1], "--limit", limit];
+            let ran = site.run(&args).await;
+            assert_eq!(ran.stdout.contains(hidden), expected, "{args:?}: {ran:?}");
+        }
+        let args = [list[0], list[1], "--limit", "1"];
+        assert_eq!(site.ok(&args).await.as_array().map(Vec::len), Some(1), "{args:?}");
+    }
+    // Of a device it is known how many.
+    let logs = site.folder.path().join("device/runs/logs");
+    std::fs::create_dir_all(&logs).unwrap();
+    std::fs::write(logs.join("smsts.log"), "one\ntwo\nthree\n").unwrap();
+    for (lines, expected) in [("1", "three\n2 older hidden (--lines)\n"), ("3", "one\ntwo\nthree\n")] {
+        assert_eq!(site.run(&["client", "log", "--lines", lines]).await.stdout, expected);
+    }
+}

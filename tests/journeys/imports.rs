@@ -1,5 +1,7 @@
 //! Taking in what a WSUS server exported.
 
+use std::os::unix::fs::MetadataExt as _;
+
 use serde_json::json;
 use support::{TestSite, Way, data_dir, export};
 
@@ -144,6 +146,11 @@ async fn what_is_exported_is_imported_elsewhere_as_the_same_catalog() {
     assert!(!std::path::Path::new(&cabinet).exists());
     let written = one.ok(&["updates", "export", &cabinet]).await;
     assert_eq!(written["documents"], planned["documents"]);
+    assert_eq!(
+        std::fs::metadata(&cabinet).unwrap().mode() & 0o777,
+        0o640,
+        "who may command the site reads it"
+    );
     one.refused("NAME_IN_USE", &["updates", "export", &cabinet]).await;
     if let Some(cabextract) = support::tool("cabextract") {
         let tested = std::process::Command::new(cabextract).args(["-t", &cabinet]).output().unwrap();

@@ -5,10 +5,9 @@ use std::path::Path;
 
 use catalog::esd_catalog::Architecture;
 use serde_json::{Value, json};
-use support::{Image, TestDevice, TestSite, Way, WimFile, WindowsInfo};
+use support::{Image, TestDevice, TestSite, Way, WimFile, WindowsInfo, files_with};
 
 use crate::points::{Machine, break_file, state, token, until};
-use crate::sequences::files_with;
 
 const SECRET: &str = "planted-by-the-rollout";
 const KEY: &str = "BCDFG-HJKMP-QRTVW-XY234-6789B";

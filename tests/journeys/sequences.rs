@@ -1,10 +1,11 @@
 //! Task sequences are authored: the seed's scenario up to the deployment, and its refusals.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use catalog::esd_catalog::Architecture;
 use serde_json::{Value, json};
-use support::{TestSite, Way};
+use support::{TestSite, Way, files_with};
 
 /// The texts of an array.
 fn texts(value: &Value) -> Vec<&str> {
@@ -162,6 +163,7 @@ async fn an_export_leaves_the_feature_update_out_and_an_import_needs_it_again() 
     assert_eq!(texts(&exported["left_out"]), ["XYZ00001 step 2: its feature updates"]);
     let bytes = std::fs::read(&zip).unwrap();
     assert!(bytes.len() < 8192 && exported["folder"].is_null(), "no content travels");
+    assert_eq!(std::fs::metadata(&zip).unwrap().mode() & 0o777, 0o640, "who may command the site reads it");
 
     let again = site.ok(&["ts", "import", &zip]).await;
     assert_eq!((&again["sequences"], texts(&again["linked"])), (&json!([]), vec!["XYZ00001 Up"]));
@@ -349,23 +351,6 @@ async fn a_boot_image_of_elsewhere_is_mapped_or_said_to_be_missing() {
     // At the site that it comes from it is what it was.
     let again = site.ok(&["ts", "import", &zip, "--duplicates", "overwrite"]).await;
     assert_eq!(again["incomplete"], json!([]));
-}
-
-/// Names of the files below `folder` that hold `wanted`, in either case.
-pub(crate) fn files_with(folder: &Path, wanted: &[u8]) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            found.extend(files_with(&path, wanted));
-        } else if path.is_file() {
-            let bytes = std::fs::read(&path).expect("a file").to_ascii_lowercase();
-            if bytes.windows(wanted.len()).any(|part| part.eq_ignore_ascii_case(wanted)) {
-                found.push(path.display().to_string());
-            }
-        }
-    }
-    found
 }
 
 /// Mission rows M05, M28, M29 and M34, through the configuration.

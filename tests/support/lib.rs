@@ -4,6 +4,7 @@
 pub mod contest;
 mod device;
 mod export;
+mod files;
 mod https;
 mod port;
 mod records;
@@ -15,6 +16,7 @@ mod surroundings;
 
 pub use device::{FACTS, TestDevice};
 pub use export::{export, export_drafts};
+pub use files::files_with;
 pub use https::HttpsFront;
 pub use port::free_port;
 pub use records::{WsusRecord, license_id, stand_in};

@@ -25,6 +25,8 @@ pub struct Disturbance<'d> {
 /// One system call, from where it began to where it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
+    /// The thread that made it.
+    pub thread: u32,
     /// Its name.
     pub name: String,
     /// Its arguments as strace prints them: files of descriptors in `<>`, strings with `\x..` where they are not text.
@@ -171,7 +173,8 @@ fn calls(log: &str) -> Vec<Call> {
         let unfinished = args.ends_with("<unfinished ...>");
         let died = args.ends_with("= ?");
         let ended = (!unfinished && !died).then_some(number);
-        calls.push(Call { name: name.to_owned(), args: args.to_owned(), began: number, ended });
+        let (thread_id, name, args) = (thread.parse().unwrap_or_default(), name.to_owned(), args.to_owned());
+        calls.push(Call { thread: thread_id, name, args, began: number, ended });
         if unfinished {
             open.push((thread, calls.len() - 1));
         }
@@ -194,6 +197,10 @@ impl Call {
                         "*{}",
                         name.rsplit_once('.').map_or_else(String::new, |(_, end)| format!(".{end}"))
                     )
+                } else if let Some((of, _)) = name.split_once(".spsync-").filter(|_| name.ends_with(".part"))
+                {
+                    // A file that has no name of its own yet.
+                    format!("{of}.spsync-*")
                 } else {
                     name.to_owned()
                 }
@@ -224,5 +231,7 @@ mod tests {
         assert_eq!(told, [("write", 0, Some(2)), ("fsync", 1, Some(1)), ("rename", 3, None)]);
         let place = calls[2].place(Path::new("/r"));
         assert_eq!(place, "rename staging/*.part → blobs/*/*");
+        let coming = Call { args: "7</r/tls/.ca.pem.spsync-Ab12Cd.part>".to_owned(), ..calls[1].clone() };
+        assert_eq!(coming.place(Path::new("/r")), "fsync tls/.ca.pem.spsync-*");
     }
 }

@@ -1,6 +1,6 @@
 //! WIM and solid ESD files made by wimlib, compared with what wimlib itself says of them. Skipped, by name, where
 //! `wimlib-imagex` is absent.
-#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+#![expect(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 use std::fs::File;
 use std::path::Path;

@@ -1,5 +1,5 @@
 //! Real catalogs and cabinets, made by others. Skipped, by name, where they are absent.
-#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+#![expect(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

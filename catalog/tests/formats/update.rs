@@ -1,5 +1,4 @@
 //! Update documents: own small ones, real ones where they are at hand, and what is done to them.
-#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

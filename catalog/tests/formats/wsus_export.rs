@@ -1,5 +1,5 @@
 //! WSUS exports in both forms: own small ones, a real one where it is at hand, and what is done to them.
-#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+#![expect(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 use std::collections::HashMap;
 use std::io::Write as _;

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod interleaved;
+
 fn bytes(seed: u8, len: usize) -> Vec<u8> {
     (0..len)
         .map(|i| (i.wrapping_mul(2_654_435_761).wrapping_add(usize::from(seed) * 97) >> 11) as u8)
@@ -291,36 +293,6 @@ fn local_files_are_taken_in_and_copies_handed_out() {
     assert_eq!(fs::read(&target).unwrap(), data);
     let left = list(folder.path()).unwrap();
     assert!(left.iter().all(|path| !name_of(path).unwrap().ends_with("-tmp")), "{left:?}");
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
-    /// Whatever order of writing, forgetting and dying, what is committed in the end has its digest.
-    #[test]
-    fn any_interleaving_ends_right(acts in prop::collection::vec((0..3_u8, 1..90_000_usize), 0..12)) {
-        let (_folder, library) = library();
-        let data = bytes(1, 200_000);
-        let wanted = wanted(&data);
-        let mut staged = library.stage(&wanted).unwrap();
-        for (act, count) in acts {
-            match act {
-                0 => {
-                    let from = staged.have() as usize;
-                    staged.append(&data[from..(from + count).min(data.len())]).unwrap();
-                }
-                1 => staged.rewind().unwrap(),
-                _ => {
-                    drop(staged);
-                    staged = library.stage(&wanted).unwrap();
-                }
-            }
-        }
-        let from = staged.have() as usize;
-        staged.append(&data[from..]).unwrap();
-        let verified = staged.check(&wanted).unwrap();
-        let stored = staged.commit(verified).unwrap();
-        prop_assert_eq!(library.verify(stored.digest()).unwrap(), Verdict::Good);
-    }
 }
 
 /// One transfer opens the staged file, another commits it before the first has the lock: what was published stays as

@@ -11,7 +11,7 @@
 //! keys; so whoever has no key, and whoever has many addresses, speaks for himself alone.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use catalog::digest::Sha256Digest;
@@ -19,6 +19,7 @@ use catalog::problem::Code;
 
 use super::{DeviceId, Limits};
 use crate::locate::Shunned;
+use crate::server::network;
 
 /// Reports about one device that are remembered: of devices, and of those without a key.
 const OF_DEVICES: usize = 64;
@@ -91,7 +92,7 @@ struct Said {
     until: Duration,
 }
 
-/// Whose share of the room a report takes: a device's, or that of an address (of IPv6 the network of 64 bits).
+/// Whose share of the room a report takes: a device's, or what one asker has of addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Payer {
     Device(DeviceId),
@@ -100,12 +101,9 @@ enum Payer {
 
 impl Payer {
     fn of(by: &Reporter) -> Self {
-        match (&by.device, by.address) {
-            (Some(device), _) => Self::Device(device.clone()),
-            (None, IpAddr::V4(_)) => Self::Network(by.address),
-            (None, IpAddr::V6(address)) => {
-                Self::Network(IpAddr::V6(Ipv6Addr::from(u128::from(address) >> 64 << 64)))
-            }
+        match &by.device {
+            Some(device) => Self::Device(device.clone()),
+            None => Self::Network(network(by.address)),
         }
     }
 }

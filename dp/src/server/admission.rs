@@ -36,6 +36,11 @@ struct Connected {
     networks: HashMap<IpAddr, usize>,
 }
 
+/// The network in which whoever has `address` may have others; where there is none, addresses alone are counted.
+fn wide(address: IpAddr) -> Option<IpAddr> {
+    Some(network(address)).filter(|network| *network != address)
+}
+
 /// One address that is connected.
 #[derive(Debug, Default)]
 pub(super) struct Client {
@@ -63,10 +68,11 @@ impl Admission {
         if all >= self.limits.max_connections {
             return Err(Refusal::Connections);
         }
-        let (address, network) = (address.to_canonical(), network(address));
+        let address = address.to_canonical();
+        let network = wide(address);
         let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_network = connected.networks.get(&network).copied().unwrap_or_default();
-        if of_network >= self.limits.max_connections_per_network && network != address {
+        let of_network = network.and_then(|network| connected.networks.get(&network)).copied();
+        if of_network.is_some_and(|count| count >= self.limits.max_connections_per_network) {
             return Err(Refusal::ClientConnections);
         }
         let (count, client) = connected.clients.entry(address).or_insert_with(|| {
@@ -80,7 +86,9 @@ impl Admission {
         }
         *count += 1;
         let client = client.clone();
-        *connected.networks.entry(network).or_default() += 1;
+        if let Some(network) = network {
+            *connected.networks.entry(network).or_default() += 1;
+        }
         drop(connected);
         served.connections.fetch_add(1, Ordering::Relaxed);
         Ok(Place { admission: self.clone(), served: served.clone(), address, client })
@@ -150,14 +158,15 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.served.connections.fetch_sub(1, Ordering::Relaxed);
         let mut connected = self.admission.connected.lock().unwrap_or_else(PoisonError::into_inner);
-        let network = network(self.address);
         if let Some((count, _)) = connected.clients.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
                 connected.clients.remove(&self.address);
             }
         }
-        if let Some(count) = connected.networks.get_mut(&network) {
+        if let Some(network) = wide(self.address)
+            && let Some(count) = connected.networks.get_mut(&network)
+        {
             *count -= 1;
             if *count == 0 {
                 connected.networks.remove(&network);
@@ -281,6 +290,11 @@ mod tests {
             })
             .map(|address| connect(&address).unwrap())
             .collect();
+        assert_eq!(
+            admission.connected.lock().unwrap().networks.len(),
+            1,
+            "the others are counted as addresses"
+        );
         let mapped = &others[others.len() - 1].client;
         assert!(Arc::ptr_eq(&others[2].client, mapped), "one address, however it is written");
         assert!(connect("2001:db8:0:1::1").is_ok());

@@ -21,6 +21,7 @@ use crate::sequence::refs::Target;
 use crate::sequence::{Action, Node, Sequence};
 use crate::site::{Site, own};
 use crate::software::apps::Form;
+use crate::whole;
 
 /// The list of what is in an archive.
 pub const MANIFEST: &str = "export.toml";
@@ -207,7 +208,8 @@ pub async fn export(
         if manifest.content {
             place(site, &files, &folder).await?;
         }
-        write_whole(file, &bytes)?;
+        let to = file.to_owned();
+        blocking(move || whole::write(&to, whole::GROUP, &bytes).map_err(|error| disk(&to, &error))).await?;
         audit(site, &rows, caller).await?;
     }
     Answer::of(&Exported {
@@ -361,13 +363,4 @@ async fn place(site: &Arc<Site>, files: &[ListedFile], folder: &Path) -> Result<
 
 fn disk(path: &Path, error: &std::io::Error) -> Problem {
     Problem::new(Code::DiskError, format!("`{}` cannot be written", path.display())).because_of(Some(error))
-}
-
-/// It appears whole or not at all.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|error| disk(folder, &error))?;
-    std::io::Write::write_all(&mut file, bytes).map_err(|error| disk(path, &error))?;
-    file.persist(path).map_err(|error| disk(path, &error.error))?;
-    Ok(())
 }

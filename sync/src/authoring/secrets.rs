@@ -12,8 +12,8 @@ use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
-use crate::keys::store_private;
 use crate::sequence::key::HiddenText;
+use crate::whole;
 
 const KEY_FILE: &str = "secrets.key";
 const KEY_BYTES: usize = 32;
@@ -109,7 +109,7 @@ fn read(file: &File, path: &Path) -> Result<[u8; KEY_BYTES], Problem> {
 fn make(path: &Path) -> std::io::Result<[u8; KEY_BYTES]> {
     let mut bytes = [0; KEY_BYTES];
     getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
-    store_private(path, &bytes)?;
+    whole::write(path, whole::OWN, &bytes)?;
     Ok(bytes)
 }
 

@@ -18,6 +18,7 @@ use super::task::{self, Copying};
 use super::{LARGEST_LIST, MOST_FILES, disk, enough_room, readable, standing};
 use crate::admin::{Answer, Caller, Work};
 use crate::site::{Site, own};
+use crate::whole::{self, Coming};
 
 /// The name of the list within the archive.
 const LIST: &str = "prestage.toml";
@@ -307,37 +308,22 @@ pub async fn create(
     .await
 }
 
-/// Writes a file that appears under its name whole. What a dead process left beside it goes first.
+/// Writes a file that appears under its name whole.
 pub(super) fn whole(target: &Path, manifest: &Manifest, source: &mut dyn Source) -> Result<u64, Problem> {
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = |error: std::io::Error| disk("written", target, &error);
-    std::fs::create_dir_all(folder).map_err(failed)?;
-    let name = target.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let prefix = format!(".{name}.spsync-");
-    for entry in std::fs::read_dir(folder).map_err(failed)?.flatten() {
-        let dead = entry.file_name().to_string_lossy().starts_with(&prefix)
-            && std::fs::File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
-        if dead {
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
-    let mut temporary =
-        tempfile::Builder::new().prefix(&prefix).suffix(".part").tempfile_in(folder).map_err(failed)?;
-    let _ = temporary.as_file().try_lock();
-    let mut to = std::io::BufWriter::with_capacity(1 << 20, temporary.as_file_mut());
+    std::fs::create_dir_all(whole::folder(target)).map_err(failed)?;
+    whole::sweep(target);
+    let mut coming = Coming::at(target, whole::GROUP).map_err(failed)?;
+    let mut to = std::io::BufWriter::with_capacity(1 << 20, coming.file());
     let bytes = write(&mut to, manifest, source)?;
     to.flush().map_err(failed)?;
     drop(to);
-    temporary.as_file().sync_all().map_err(failed)?;
-    let published = temporary.persist_noclobber(target).map_err(|error| match error.error.kind() {
+    coming.appear().map_err(|error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => {
             Problem::new(Code::TargetExists, format!("`{}` is there already", target.display()))
         }
-        _ => failed(error.error),
+        _ => failed(error),
     })?;
-    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o640);
-    published.set_permissions(readable).map_err(failed)?;
-    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
     Ok(bytes)
 }
 

@@ -6,8 +6,7 @@ use catalog::problem::{Code, Problem};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::output::safe;
-use super::{Called, Global, Output, connect};
+use super::{Called, Global, Output, connect, said};
 use crate::admin::Request;
 use crate::config::Loaded;
 use crate::software::SoftwareRequest;
@@ -80,52 +79,20 @@ pub(super) fn name_of(body: &Value) -> String {
     body["name"].as_str().unwrap_or_default().to_owned()
 }
 
-/// An answer whose shape says enough by itself: `name: value`, nested values indented.
+/// Prints an answer for people: what an act did in a sentence, and anything else field by field.
 pub(super) fn say(body: &Value, output: &Output) {
-    if super::said::say(body, output) {
-        return;
+    match said::sentence(body) {
+        Some(sentence) => output.line(sentence),
+        None => said::lines(body).iter().for_each(|line| output.line(line)),
     }
-    fn lines(value: &Value, depth: usize, output: &Output) {
-        let indent = " ".repeat(depth * 2);
-        let Value::Object(fields) = value else { return };
-        for (name, field) in fields {
-            match field {
-                Value::Null | Value::Bool(false) => {}
-                Value::String(text) if text.is_empty() => {}
-                Value::String(text) => output.line(format!("{indent}{name}: {}", safe(text))),
-                Value::Object(_) => {
-                    output.line(format!("{indent}{name}:"));
-                    lines(field, depth + 1, output);
-                }
-                Value::Array(items) if items.is_empty() => {}
-                Value::Array(items) if items.iter().all(|item| !item.is_object()) => {
-                    let all: Vec<_> = items
-                        .iter()
-                        .map(|item| item.as_str().map_or_else(|| item.to_string(), safe))
-                        .collect();
-                    output.line(format!("{indent}{name}: {}", all.join(", ")));
-                }
-                Value::Array(items) => {
-                    output.line(format!("{indent}{name}:"));
-                    items.iter().for_each(|item| lines(item, depth + 1, output));
-                }
-                other => output.line(format!("{indent}{name}: {other}")),
-            }
-        }
-    }
-    lines(body, 0, output);
 }
 
-/// An answer, field by field.
+/// Prints an answer whose shape says enough by itself.
 pub(super) fn show_value(body: &Value, output: &Output) {
     output.one(
         body,
         |body| body["package"].as_str().map_or_else(|| id(body), str::to_owned),
-        |output| {
-            if !super::said::say(body, output) {
-                show_plain(body, 0, output);
-            }
-        },
+        |output| say(body, output),
     );
 }
 
@@ -134,49 +101,4 @@ fn id(body: &Value) -> String {
     body["id"]
         .as_str()
         .map_or_else(|| body["id"].as_i64().map_or_else(String::new, |id| id.to_string()), str::to_owned)
-}
-
-/// `name: value`, nested values indented.
-fn show_plain(value: &Value, depth: usize, output: &Output) {
-    let indent = " ".repeat(depth * 2);
-    match value {
-        Value::Object(fields) => {
-            for (name, field) in fields {
-                match field {
-                    Value::Object(_) | Value::Array(_) => {
-                        output.line(format!("{indent}{name}:"));
-                        show_plain(field, depth + 1, output);
-                    }
-                    Value::String(text) => output.line(format!("{indent}{name}: {}", safe(text))),
-                    Value::Bool(false) | Value::Null => {}
-                    other => output.line(format!("{indent}{name}: {other}")),
-                }
-            }
-        }
-        Value::Array(items) => {
-            for item in items {
-                match item {
-                    Value::Object(fields) => {
-                        let line: Vec<_> = fields
-                            .iter()
-                            .filter(|(_, value)| {
-                                !matches!(
-                                    value,
-                                    Value::Bool(false) | Value::Null | Value::Array(_) | Value::Object(_)
-                                )
-                            })
-                            .map(|(name, value)| match value {
-                                Value::String(text) => format!("{name} {}", safe(text)),
-                                other => format!("{name} {other}"),
-                            })
-                            .collect();
-                        output.line(format!("{indent}{}", line.join(" · ")));
-                    }
-                    Value::String(text) => output.line(format!("{indent}{}", safe(text))),
-                    other => output.line(format!("{indent}{other}")),
-                }
-            }
-        }
-        other => output.line(format!("{indent}{other}")),
-    }
 }

@@ -47,7 +47,10 @@ pub async fn call<T: DeserializeOwned>(
     let mut progress = Progress::new(output);
     let answered = async {
         match daemon(settings).await? {
-            Some(connection) => by_daemon(connection, &envelope, &mut progress, output).await,
+            Some(connection) => {
+                let exchange = settings.settings.exchange_dir();
+                by_daemon(connection, &envelope, &exchange, &mut progress, output).await
+            }
             None if envelope.no_wait => {
                 Err(Problem::new(Code::NeedsDaemon, "`--no-wait` leaves the work to a daemon"))
             }
@@ -87,6 +90,7 @@ type Body = (Value, Option<Problem>);
 async fn by_daemon(
     mut connection: wire::Connection,
     envelope: &Envelope,
+    exchange: &Path,
     progress: &mut Progress,
     output: &Output,
 ) -> Result<Body, Problem> {
@@ -108,8 +112,7 @@ async fn by_daemon(
             }
             Event::Done { body, problem } => return Ok((body, problem)),
             Event::Failed { problem } => {
-                let data_dir = connection.hello.data_dir.clone();
-                return Err(with_who_opened(problem, &envelope.request, &data_dir));
+                return Err(with_who_opened(problem, &envelope.request, exchange));
             }
         }
     }
@@ -117,7 +120,7 @@ async fn by_daemon(
 
 /// Says who opened a file of the request that could not be opened: the daemon is another user, and as a service it sees another
 /// `/tmp` and no home.
-fn with_who_opened(problem: Problem, request: &Request, data_dir: &Path) -> Problem {
+fn with_who_opened(problem: Problem, request: &Request, exchange: &Path) -> Problem {
     // No such file, no permission, a file system that is read-only there.
     const OF_THE_FILE: [&str; 3] = ["(os error 2)", "(os error 13)", "(os error 30)"];
     let missing = matches!(problem.code, Code::SourceMissing | Code::SourceNotWritable);
@@ -130,7 +133,7 @@ fn with_who_opened(problem: Problem, request: &Request, data_dir: &Path) -> Prob
     problem.because(format!(
         "the daemon opens this path, not the command: as its own user (spsync, where it is installed as a service), which then has a \
          /tmp of its own, no /home, and may write into its data only; `{}` is for files that both reach",
-        data_dir.join("exchange").display()
+        exchange.display()
     ))
 }
 
@@ -213,12 +216,12 @@ mod tests {
         let import = |file: &str| Request::UpdatesImport { file: file.into() };
         let missing = std::io::Error::from_raw_os_error(2);
         let cannot = || Problem::new(Code::DiskError, "x").because_of(Some(&missing));
-        let data = Path::new("/var/lib/spsync");
-        let told = with_who_opened(cannot(), &import("/home/me/WSUS.cab"), data);
+        let exchange = Path::new("/var/lib/spsync/exchange");
+        let told = with_who_opened(cannot(), &import("/home/me/WSUS.cab"), exchange);
         assert!(told.causes[1].contains("/var/lib/spsync/exchange"), "{told:?}");
-        assert_eq!(with_who_opened(cannot(), &Request::Status, data), cannot(), "it names no file");
+        assert_eq!(with_who_opened(cannot(), &Request::Status, exchange), cannot(), "it names no file");
         let other = Problem::new(Code::CabMalformed, "x");
-        assert_eq!(with_who_opened(other.clone(), &import("/x"), data), other, "it was opened");
+        assert_eq!(with_who_opened(other.clone(), &import("/x"), exchange), other, "it was opened");
     }
 
     type Print = fn(&Value, &Output) -> Result<(), Problem>;

@@ -12,9 +12,12 @@ mod content;
 mod coverage;
 mod demo;
 mod deploy;
+#[cfg(test)]
+mod documents;
 mod dp;
 mod explain;
 mod image;
+mod key;
 mod license;
 mod media;
 mod now;
@@ -144,7 +147,7 @@ enum Verb {
     Dp(dp::Dp),
     /// Keys of distribution points and devices
     #[command(subcommand)]
-    Key(dp::Key),
+    Key(key::Key),
     /// Boundaries and boundary groups: which clients ask which distribution points
     #[command(subcommand)]
     Boundary(boundary::Boundary),
@@ -166,7 +169,7 @@ enum Verb {
     /// Task sequences
     #[command(subcommand)]
     Ts(ts::Ts),
-    /// Deployments: task sequences offered to collections
+    /// Deployments: task sequences and updates offered to collections
     #[command(subcommand)]
     Deploy(deploy::Deploy),
     /// Stand-alone media
@@ -175,7 +178,7 @@ enum Verb {
     /// Prestaged files
     #[command(subcommand)]
     Prestage(prestage::Prestage),
-    /// The reference client, on a device
+    /// The reference client, on a device; and at the site the devices that it knows
     #[command(subcommand)]
     Client(client::Client),
     /// Long work: list, watch, cancel

@@ -316,6 +316,16 @@ mod tests {
     }
 
     #[test]
+    fn a_list_that_was_cut_short_is_told_from_one_that_is_as_long() {
+        for (all, limit, expected) in
+            [(3, 2, (2, true)), (2, 2, (2, false)), (1, 0, (0, true)), (0, 0, (0, false))]
+        {
+            let (list, more) = newest(vec![(); all], limit);
+            assert_eq!((list.len(), more), expected, "{all} of {limit}");
+        }
+    }
+
+    #[test]
     fn foreign_text_cannot_drive_the_terminal() {
         assert_eq!(safe("\x1b[2Jx\r\n"), "\u{fffd}[2Jx\u{fffd}\u{fffd}");
         assert_eq!(short("abcdef", 4), "abc…");

@@ -1,8 +1,7 @@
-//! One sentence for what an act did or would do, by the shape of its answer. Things have pages of their own.
+//! Answers by their shape: one sentence for what an act did or would do, and lines for what nobody has made a page of.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::Output;
 use super::output::safe;
 
 /// The sentence, if the answer is that of an act that is known.
@@ -64,13 +63,48 @@ pub fn sentence(body: &Value) -> Option<String> {
     None
 }
 
-/// Prints the sentence of an act. Whether there was one.
-pub fn say(body: &Value, output: &Output) -> bool {
-    let said = sentence(body);
-    if let Some(said) = &said {
-        output.line(said);
+/// Everything in an answer that says something: `name: value`, what is within something below it, and of a list each thing in a
+/// line of its own.
+pub fn lines(value: &Value) -> Vec<String> {
+    match value {
+        Value::Object(fields) => fields.iter().flat_map(|(name, field)| named(name, field)).collect(),
+        Value::Array(items) => items.iter().flat_map(item).collect(),
+        other => word(other).into_iter().collect(),
     }
-    said.is_some()
+}
+
+fn named(name: &str, field: &Value) -> Vec<String> {
+    let name = safe(name);
+    if let Some(word) = word(field) {
+        return vec![format!("{name}: {word}")];
+    }
+    let within = lines(field);
+    if within.is_empty() {
+        return within;
+    }
+    std::iter::once(format!("{name}:")).chain(within.iter().map(|line| format!("  {line}"))).collect()
+}
+
+fn item(item: &Value) -> Vec<String> {
+    let Value::Object(fields) = item else { return lines(item) };
+    let words = fields.iter().filter_map(|(name, field)| Some(format!("{} {}", safe(name), word(field)?)));
+    let line = words.collect::<Vec<_>>().join(" · ");
+    let rest: Map<_, _> = fields
+        .iter()
+        .filter(|(_, field)| word(field).is_none())
+        .map(|(name, field)| (name.clone(), field.clone()))
+        .collect();
+    let line = Some(line).filter(|line| !line.is_empty());
+    line.into_iter().chain(lines(&Value::Object(rest)).iter().map(|line| format!("  {line}"))).collect()
+}
+
+/// What is said in one word; none where there is more to it, or nothing.
+fn word(value: &Value) -> Option<String> {
+    match value {
+        Value::Null | Value::Bool(false) | Value::Array(_) | Value::Object(_) => None,
+        Value::String(text) => Some(safe(text)).filter(|text| !text.is_empty()),
+        other => Some(other.to_string()),
+    }
 }
 
 fn names(all: &[Value]) -> String {
@@ -137,5 +171,33 @@ mod tests {
         for page in [deployment, json!({ "name": "ring-1", "devices": [] }), json!({}), json!([])] {
             assert_eq!(sentence(&page), None, "{page}");
         }
+    }
+
+    #[test]
+    fn whatever_else_is_answered_is_said_line_by_line() {
+        let body = json!({
+            "name": "p\u{1b}", "note": "", "dry_run": false, "points": [], "problem": null, "bytes": 5,
+            "files": ["a.esd", "b.esd"],
+            "served": { "lyon": { "peer": 7 }, "rome": {} },
+            "changes": [{ "key": "a", "new": 1, "old": null, "why": ["x"] }, { "key": "b" }],
+        });
+        let expected = [
+            "bytes: 5",
+            "changes:",
+            "  key a · new 1",
+            "    why:",
+            "      x",
+            "  key b",
+            "files:",
+            "  a.esd",
+            "  b.esd",
+            "name: p\u{fffd}",
+            "served:",
+            "  lyon:",
+            "    peer: 7",
+        ];
+        assert_eq!(lines(&body), expected);
+        assert_eq!(lines(&json!(["x", 2, ["y"]])), ["x", "2", "y"]);
+        assert!(lines(&json!({})).is_empty());
     }
 }

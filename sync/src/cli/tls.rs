@@ -13,7 +13,7 @@ use crate::tls::{Certificates, TlsVerb};
 /// Certificates of the site
 #[derive(Debug, Subcommand)]
 pub enum Tls {
-    /// Make an authority of the site, and a certificate of it for [server] listen_tls
+    /// Make an authority of the site, and a certificate of it for what listens over TLS: [server] and [admin] listen_tls
     Init {
         /// What the site is called: a host name or an address; what is known of it if not given
         #[arg(long, value_name = "HOST")]

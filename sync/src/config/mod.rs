@@ -20,7 +20,7 @@ mod settings;
 mod units;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use catalog::problem::{Coded as _, Problem};
@@ -40,6 +40,7 @@ pub use units::{
 
 use crate::clock;
 use crate::select::Selection;
+use crate::whole;
 use layers::{Entry, Layer};
 
 /// The file that is read where none is named.
@@ -363,8 +364,7 @@ pub fn example() -> &'static str {
     include_str!("../../../config.example.toml")
 }
 
-/// Writes the selection that was made by command. It is whole or as it was before, whatever happens meanwhile, and
-/// durable when this returns.
+/// Writes the selection that was made by command.
 ///
 /// # Errors
 /// `DATA_DIR_NOT_WRITABLE`.
@@ -388,18 +388,8 @@ pub fn write_selection(data_dir: &Path, selection: &Selection) -> Result<(), Pro
     for (key, names) in parts {
         text.push_str(&format!("{key} = {}\n", list(names)));
     }
-    replace(data_dir, &path, text.as_bytes()).map_err(failed)
-}
-
-fn replace(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mut staged = tempfile::Builder::new().prefix(".selection-").tempfile_in(folder)?;
-    staged.write_all(bytes)?;
-    // Nothing in it is secret, and other users' commands show it; temporary files are private otherwise.
-    staged.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
-    staged.as_file().sync_all()?;
-    staged.persist(path).map_err(|error| error.error)?;
-    std::fs::File::open(folder)?.sync_all()
+    // Nothing in it is secret, and other users' commands show it.
+    whole::write(&path, whole::ALL, text.as_bytes()).map_err(failed)
 }
 
 #[cfg(test)]

@@ -245,7 +245,7 @@ pub async fn create_and(
 }
 
 /// Everything that is judged of a task sequence for a collection.
-#[allow(clippy::too_many_arguments, reason = "each is one thing that an administrator says")]
+#[expect(clippy::too_many_arguments, reason = "each is one thing that an administrator says")]
 pub(super) async fn settle(
     site: &Arc<Site>,
     world: &World,

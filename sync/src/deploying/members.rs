@@ -1,4 +1,4 @@
-//! Who is in which collection: of [`super::check::World`] what is asked every few seconds while a phased deployment waits.
+//! Who is in which collection: of [`super::check::World`] all that is needed to count devices.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

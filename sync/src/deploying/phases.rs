@@ -143,7 +143,7 @@ pub async fn create(site: &Arc<Site>, wanted: PhasedCreate, caller: &Caller) -> 
         created_by: caller.who.clone(),
     };
     if caller.dry_run {
-        let shown = ShownPlan { notes, ..shown(site, &world, &row).await? };
+        let shown = ShownPlan { notes, ..shown(site, &Members::of(site).await?, &row).await? };
         return Answer::of(&serde_json::json!({ "would_create": shown, "dry_run": true }));
     }
     let (saved, who) = (row.clone(), caller.who.clone());
@@ -155,7 +155,7 @@ pub async fn create(site: &Arc<Site>, wanted: PhasedCreate, caller: &Caller) -> 
     .await?;
     pass(site, now).await?;
     let row = named(site, &row.name).await?;
-    Answer::of(&ShownPlan { notes, ..shown(site, &world, &row).await? })
+    Answer::of(&ShownPlan { notes, ..shown(site, &Members::of(site).await?, &row).await? })
 }
 
 fn not_taken(reader: &Reader<'_>, name: &str) -> Result<(), SchemaError> {
@@ -192,41 +192,32 @@ fn times(purpose: Purpose, phase: &Phase, now: Timestamp) -> Times {
     Times { available: now, deadline, expires: None }
 }
 
-async fn tallies(site: &Arc<Site>, world: &World, plan: &Plan) -> Result<Vec<Tally>, Problem> {
+/// How the phases that `counts` are doing; nobody asks about the others.
+async fn tallies(
+    site: &Arc<Site>,
+    members: &Members,
+    plan: &Plan,
+    counts: impl Fn(&Phase) -> bool,
+) -> Result<Vec<Tally>, Problem> {
     let mut tallies = Vec::new();
     for phase in &plan.phases {
-        let collection =
-            world.collections.iter().find(|one| one.name.eq_ignore_ascii_case(&phase.collection));
-        let members = collection.map(|collection| world.members(collection)).unwrap_or_default();
+        if !counts(phase) {
+            tallies.push(Tally::default());
+            continue;
+        }
         let id: Option<PackageId> = phase.deployment.as_ref().and_then(|id| id.parse().ok());
         let runs = match id {
             Some(id) => site.read(move |r| r.runs_of(&id)).await?,
             None => Vec::new(),
         };
-        tallies.push(status::tally(&members, &runs));
+        tallies.push(status::tally(&members.in_collection(&phase.collection), &runs));
     }
     Ok(tallies)
 }
 
-/// Those of the phases that devices work on; nobody looks at the others until something begins.
-async fn tallies_of_active(site: &Arc<Site>, members: &Members, plan: &Plan) -> Result<Vec<Tally>, Problem> {
-    let mut tallies = Vec::new();
-    for phase in &plan.phases {
-        let id: Option<PackageId> = phase.deployment.as_ref().and_then(|id| id.parse().ok());
-        tallies.push(match id.filter(|_| phase.state == State::Active) {
-            Some(id) => {
-                let runs = site.read(move |r| r.runs_of(&id)).await?;
-                status::tally(&members.in_collection(&phase.collection), &runs)
-            }
-            None => Tally::default(),
-        });
-    }
-    Ok(tallies)
-}
-
-async fn shown(site: &Arc<Site>, world: &World, row: &PhasedRow) -> Result<ShownPlan, Problem> {
+async fn shown(site: &Arc<Site>, members: &Members, row: &PhasedRow) -> Result<ShownPlan, Problem> {
     let (plan, chosen) = (plan_of(row)?, chosen_of(row)?);
-    let tallies = tallies(site, world, &plan).await?;
+    let tallies = tallies(site, members, &plan, |_| true).await?;
     let sequence = row.sequence.clone();
     let sequence = site.read(move |r| r.sequence(&sequence)).await?;
     let state = match () {
@@ -252,10 +243,10 @@ async fn shown(site: &Arc<Site>, world: &World, row: &PhasedRow) -> Result<Shown
 /// # Errors
 /// Those of the database.
 pub async fn list(site: &Arc<Site>) -> Result<Answer, Problem> {
-    let world = World::of(site).await?;
+    let members = Members::of(site).await?;
     let mut all = Vec::new();
     for row in site.read(|r| r.phased()).await? {
-        all.push(shown(site, &world, &row).await?);
+        all.push(shown(site, &members, &row).await?);
     }
     Answer::of(&all)
 }
@@ -266,7 +257,7 @@ pub async fn list(site: &Arc<Site>) -> Result<Answer, Problem> {
 /// `DEPLOYMENT_NOT_FOUND`.
 pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
     let row = named(site, name).await?;
-    Answer::of(&shown(site, &World::of(site).await?, &row).await?)
+    Answer::of(&shown(site, &Members::of(site).await?, &row).await?)
 }
 
 /// Lets time have its effect on every plan. Each phase begins in the transaction that makes its deployment; one that is
@@ -304,7 +295,8 @@ pub async fn see_to(site: &Arc<Site>, rows: Vec<PhasedRow>, now: Timestamp) -> R
             site.write(move |w| w.change_phased(&row, &after)).await?;
             continue;
         }
-        let tallies = tallies_of_active(site, &members, &plan).await?;
+        // Devices work on those; the others are looked at when something begins.
+        let tallies = tallies(site, &members, &plan, |phase| phase.state == State::Active).await?;
         match plan.at(&tallies, now) {
             Some(position) => {
                 begin(site, row, plan, position, now).await?;
@@ -391,7 +383,7 @@ async fn change_plan(
             Ok(after)
         })
         .await?;
-    Answer::of(&shown(site, &World::of(site).await?, &row).await?)
+    Answer::of(&shown(site, &Members::of(site).await?, &row).await?)
 }
 
 /// Begins the next phase now, whatever the one before has come to.
@@ -411,7 +403,7 @@ pub async fn advance(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<An
     }
     let row = named(site, name).await?;
     let problem = row.problem.clone();
-    Answer::partly(&shown(site, &World::of(site).await?, &row).await?, problem)
+    Answer::partly(&shown(site, &Members::of(site).await?, &row).await?, problem)
 }
 
 /// Begins nothing more; or goes on.
@@ -456,7 +448,7 @@ pub async fn change(site: &Arc<Site>, wanted: &PhaseChange, caller: &Caller) -> 
 /// `DEPLOYMENT_NOT_FOUND`.
 pub async fn delete(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Answer, Problem> {
     let row = named(site, name).await?;
-    let shown = shown(site, &World::of(site).await?, &row).await?;
+    let shown = shown(site, &Members::of(site).await?, &row).await?;
     if !caller.dry_run {
         let who = caller.who.clone();
         site.write(move |w| {

@@ -9,8 +9,8 @@ use schema::devices::DeviceRun;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::check::World;
 use super::codes::{self, Named};
+use super::members::Members;
 use super::named;
 use super::phased::Tally;
 use super::show::{self, Shown};
@@ -208,9 +208,7 @@ pub fn sums(deployment: Shown, devices: Vec<DeviceLine>) -> Status {
 /// `DEPLOYMENT_NOT_FOUND`, `AMBIGUOUS`.
 pub async fn status(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
     let row = named(site, name).await?;
-    let world = World::of(site).await?;
-    let collection = world.collections.iter().find(|collection| collection.name == row.collection);
-    let members = collection.map(|collection| world.members(collection)).unwrap_or_default();
+    let members = Members::of(site).await?.in_collection(&row.collection);
     let id = row.id.clone();
     let runs = site.read(move |r| r.runs_of(&id)).await?;
     let shown = show::one(site, row.id.as_str()).await?;

@@ -13,7 +13,7 @@
 mod enrol;
 
 use std::fmt;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::str::FromStr;
@@ -24,6 +24,8 @@ use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 
 pub use enrol::{Listed, Token, enrol, enrolled, keys as list, principal_of, revoke};
+
+use crate::whole;
 
 const BYTES: usize = 32;
 /// What secrets begin with, so that scanners of repositories and people know them.
@@ -119,29 +121,15 @@ pub fn private_folder(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
 }
 
-/// Writes a file that only we may read: whole or not at all, and durable.
+/// Writes a file that only we may read (see [`whole`]).
 ///
 /// # Errors
 /// `DATA_DIR_NOT_WRITABLE`.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
-    store_private(path, bytes).map_err(|error| {
+    whole::write(path, whole::OWN, bytes).map_err(|error| {
         Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be written", path.display()))
             .because_of(Some(&error))
     })
-}
-
-/// The same, for those who have words of their own for what goes wrong.
-///
-/// # Errors
-/// What the system said.
-pub fn store_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut staged = tempfile::Builder::new().prefix(".secret-").tempfile_in(folder)?;
-    staged.as_file().set_permissions(std::fs::Permissions::from_mode(0o600))?;
-    staged.write_all(bytes)?;
-    staged.as_file().sync_all()?;
-    staged.persist(path).map_err(|error| error.error)?;
-    std::fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

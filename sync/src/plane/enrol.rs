@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::call;
 use crate::keys::{Secret, write_private};
 use crate::points::wire::{Enrolled, Enrolment};
+use crate::whole;
 
 /// Who enrols where.
 #[derive(Debug, Clone)]
@@ -44,7 +45,7 @@ pub async fn with_token(place: &Place, token: &Secret) -> Result<Enrolled, Probl
     };
     let web = call::web(&place.site, place.ca_file.clone(), None)?;
     let enrolled: Enrolled = call::tell(&web, &call::join(&place.site, "enrol")?, &asked).await?;
-    std::fs::rename(&coming, &place.key_file).map_err(|error| {
+    whole::rename(&coming, &place.key_file).map_err(|error| {
         let message = format!("`{}` cannot be written", place.key_file.display());
         Problem::new(Code::DataDirNotWritable, message).because_of(Some(&error))
     })?;

@@ -155,12 +155,17 @@ pub fn warnings(points: &[ShownPoint]) -> Vec<String> {
 
 /// The point of this name.
 pub(crate) async fn named(site: &Arc<Site>, name: &str) -> Result<PointRow, Problem> {
-    let all = site.read(|r| r.point_settings()).await?;
-    let list = "`spsync dp list`";
-    let id = called("distribution point", Code::DpNotFound, name, &all, |point| &point.name, list)?.id;
-    let gone = || Problem::new(Code::DpNotFound, format!("`{name}` is gone"));
-    // Of this one alone it is counted what it holds.
-    let mut point = site.read(move |r| r.point_row(id)).await?.ok_or_else(gone)?;
+    let name = name.to_owned();
+    let mut point = site
+        .read(move |r| {
+            let (all, list) = (r.point_settings()?, "`spsync dp list`");
+            let id =
+                called("distribution point", Code::DpNotFound, &name, &all, |point| &point.name, list)?.id;
+            // Of this one alone it is counted what it holds.
+            let gone = || Problem::new(Code::DpNotFound, format!("`{name}` is gone"));
+            Ok(r.point_row(id)?.ok_or_else(gone)?)
+        })
+        .await?;
     site.points.freshen(std::slice::from_mut(&mut point));
     Ok(point)
 }

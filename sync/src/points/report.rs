@@ -127,14 +127,22 @@ pub async fn take(
             }
             for package in &gone {
                 if w.placement(package, point)?.is_some_and(|placed| placed.state == ContentState::Removing) {
+                    let goes = w.placed_files(package, point)?;
                     w.withdraw(package, point)?;
+                    for row in goes {
+                        anew.everywhere |= w.is_private(row.sha256)? != row.private;
+                    }
                 }
             }
             Ok(anew)
         })
         .await?;
     match anew {
-        Anew { everywhere: true, .. } => site.points.changed(),
+        Anew { everywhere: true, .. } => {
+            // The site's own answers too: it tells nobody without a key where private content is.
+            site.refresh_shelf().await?;
+            site.points.changed();
+        }
         Anew { here: true, .. } => site.points.changed_at([point]),
         Anew { .. } => {}
     }
@@ -175,6 +183,10 @@ fn plain(problem: Problem) -> Problem {
         help: line(problem.help),
     }
 }
+
+#[cfg(test)]
+#[path = "tests/last_copy.rs"]
+mod last_copy;
 
 #[cfg(test)]
 mod tests {

@@ -248,7 +248,7 @@ pub fn withdraw_from(
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Act {
-    /// Fetch every file again.
+    /// Read every file again, and fetch what is not good.
     Resend,
     /// Read every file again.
     Validate,
@@ -337,9 +337,8 @@ pub async fn act(
             Ok(sent)
         })
         .await?;
-    // What is asked of these points is all that is another: no file has come or gone anywhere.
+    // What is asked of these points is all that is another: no file has come or gone anywhere, so locations are as they were.
     site.points.changed_at(acted_on);
-    site.refresh_locations().await?;
     let problem = partly(&sent, &package.name)?;
     Answer::partly(&Acted { package: package.id, name: package.name, points: sent, dry_run }, problem)
 }

@@ -19,7 +19,7 @@ use schema::update_point::CatalogIdentity;
 use sha2::Sha256;
 use uuid::Uuid;
 
-use crate::keys::store_private;
+use crate::whole;
 
 /// The file of the data directory that holds the key. It is in no export, no dump and no log.
 pub const KEY_FILE: &str = "update-point.key";
@@ -61,7 +61,7 @@ impl Key {
         let mut key = [0; 32];
         getrandom::fill(&mut key)
             .map_err(|error| Problem::new(Code::Internal, format!("no random numbers: {error}")))?;
-        store_private(&path, &key).map_err(failed)?;
+        whole::write(&path, whole::OWN, &key).map_err(failed)?;
         Ok(Self(key))
     }
 

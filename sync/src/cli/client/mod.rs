@@ -32,7 +32,7 @@ use crate::keys::Secret;
 use crate::plane::call;
 use crate::plane::enrol::{self, Place};
 
-/// The reference client, on a device
+/// The reference client, on a device; and at the site the devices that it knows
 #[derive(Debug, Subcommand)]
 pub enum Client {
     /// Fetch a content by its SHA-256 from wherever the site says: peers, distribution points, the cloud; verified

@@ -19,11 +19,10 @@ pub use args::time;
 use args::{ChangeArgs, Checks, CreateArgs};
 pub use phased::Phased;
 
-/// Deployments: task sequences offered to collections
+/// Deployments: task sequences and updates offered to collections
 #[derive(Debug, Subcommand)]
-#[allow(clippy::large_enum_variant, reason = "one is parsed in a process")]
 pub enum Deploy {
-    /// Offer a task sequence to a collection; its content is downloaded and sent where it is named
+    /// Offer a task sequence, or updates, to a collection; its content is downloaded and sent where it is named
     Create(CreateArgs),
     /// List deployments of task sequences
     List,

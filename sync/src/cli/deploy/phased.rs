@@ -14,7 +14,6 @@ use crate::deploying::{DeployRequest, NewPhase, PhaseChange, PhasedCreate};
 
 /// Deployments that go from collection to collection
 #[derive(Debug, Subcommand)]
-#[allow(clippy::large_enum_variant, reason = "one is parsed in a process")]
 pub enum Phased {
     /// Deploy to the first collection now, and to the next ones as each is good enough
     Create(PhasedArgs),

@@ -23,7 +23,6 @@ use crate::software::SoftwareRequest;
 
 /// Task sequences
 #[derive(Debug, Subcommand)]
-#[allow(clippy::large_enum_variant, reason = "one is parsed in a process")]
 pub enum Ts {
     /// Make a task sequence; on a terminal what is missing is asked for
     Create(CreateArgs),

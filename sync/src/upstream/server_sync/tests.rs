@@ -1,6 +1,8 @@
 //! What the conversation does about each thing that can happen, with plain values.
 
+mod chosen;
 mod model;
+mod standing;
 pub(crate) mod wire;
 
 use std::time::Duration;
@@ -176,6 +178,23 @@ impl Desk {
         }
     }
 
+    /// Every call is answered alike, until it is over: how, and after how many calls.
+    fn always_answered(mut self, answer: impl Fn() -> Answer) -> (Step, usize) {
+        let mut calls = 0;
+        loop {
+            match self.talk.next(self.now) {
+                Step::Call { ticket, .. } => {
+                    calls += 1;
+                    let event = Event::Answered { ticket, answer: answer(), server_time: None };
+                    self.talk.on(event, self.now);
+                }
+                Step::Record(_) => self.talk.on(Event::Recorded, self.now),
+                Step::Wait(Some(pause)) => self.now += i64::try_from(pause).expect("a pause"),
+                last => return (last, calls),
+            }
+        }
+    }
+
     /// As far as the documents of the category list: `pending` of them.
     fn fetching(pending: u128) -> Self {
         Self::fetching_with(options(), pending)
@@ -330,19 +349,7 @@ fn a_poisoned_revision_is_found_by_halving_and_set_aside() {
 
 #[test]
 fn a_server_that_gives_nothing_any_more_is_given_up_and_damaged_documents_are_not_its_fault() {
-    let mut desk = Desk::fetching(100);
-    let mut calls = 0;
-    let last = loop {
-        match desk.talk.next(desk.now) {
-            Step::Call { ticket, .. } => {
-                calls += 1;
-                let answer = fault(ErrorCode::InternalServerError);
-                desk.talk.on(Event::Answered { ticket, answer, server_time: None }, desk.now);
-            }
-            Step::Record(_) => desk.talk.on(Event::Recorded, desk.now),
-            last => break last,
-        }
-    };
+    let (last, calls) = Desk::fetching(100).always_answered(|| fault(ErrorCode::InternalServerError));
     assert!(matches!(&last, Step::GiveUp(problem) if problem.code == Code::UpstreamFault), "{last:?}");
     assert!(calls < 70, "{calls}");
 
@@ -388,242 +395,7 @@ fn what_is_refused_busy_broken_or_changed_for_ever_is_given_up() {
 
 #[test]
 fn halves_of_what_stalls_end_somewhere() {
-    let mut desk = Desk::fetching(100);
-    let mut calls = 0;
-    let last = loop {
-        match desk.talk.next(desk.now) {
-            Step::Call { ticket, .. } => {
-                calls += 1;
-                let answer = broken(Code::TransferStalled, Hope::Smaller);
-                desk.talk.on(Event::Answered { ticket, answer, server_time: None }, desk.now);
-            }
-            Step::Record(_) => desk.talk.on(Event::Recorded, desk.now),
-            Step::Wait(Some(pause)) => desk.now += i64::try_from(pause).unwrap(),
-            last => break last,
-        }
-    };
+    let (last, calls) = Desk::fetching(100).always_answered(|| broken(Code::TransferStalled, Hope::Smaller));
     assert!(matches!(&last, Step::GiveUp(problem) if problem.code == Code::TransferStalled), "{last:?}");
     assert_eq!(calls, 13);
-}
-
-#[test]
-fn a_cookie_is_renewed_by_the_servers_clock_before_it_ends() {
-    const MINUTE: i64 = 60_000;
-    // Hours between the clocks change nothing: only what is left of the cookie's life does.
-    for (skew, life, after, renewed) in [
-        (0, 240 * MINUTE, 237 * MINUTE, false),
-        (0, 240 * MINUTE, 238 * MINUTE, true),
-        (-600 * MINUTE, 240 * MINUTE, 237 * MINUTE, false),
-        (600 * MINUTE, 240 * MINUTE, 238 * MINUTE, true),
-        (0, 4 * MINUTE, 2 * MINUTE, false),
-        (0, 4 * MINUTE, 3 * MINUTE, true),
-        // One that is over already, or nearly, is used until it is refused.
-        (0, -MINUTE, 600 * MINUTE, false),
-        (0, 3, 600 * MINUTE, false),
-    ] {
-        let mut session = Session::new("site.example".to_owned(), update(1));
-        let now = 1_000_000_000;
-        for operation in ["GetAuthConfig", "GetAuthorizationCookie", "GetCookie", "GetConfigData"] {
-            assert_eq!(session.request().operation().name(), operation);
-            let server_time = now + skew;
-            session.on(standing(operation, server_time + life), Some(server_time), now).unwrap();
-        }
-        assert_eq!(session.standing(now), Standing::Good);
-        let standing = session.standing(now + after);
-        assert_eq!(standing == Standing::Needed, renewed, "{skew} {life} {after}");
-        if renewed {
-            let Request::GetCookie { old, .. } = session.request() else {
-                panic!("the kept proof is enough")
-            };
-            assert!(old.is_some());
-        }
-    }
-}
-
-#[test]
-fn a_server_that_limits_nothing_or_too_much_is_asked_for_what_windows_allows() {
-    for (said, expected) in
-        [(0, "ask for 100"), (1, "ask for 20/100"), (30, "ask for 20"), (5_000, "ask for 100")]
-    {
-        let pending = if said == 1 || said == 30 { 20 } else { 150 };
-        let pass = Pass {
-            ends: Anchor { anchor: "1,a".to_owned(), filter: ListFilter::default() },
-            pending: ids(1..=pending),
-        };
-        // What an earlier run left is known before the limit is.
-        let known = Known { passes: [(Scope::Categories, pass)].into(), ..Known::default() };
-        let mut desk = Desk::new(options(), known);
-        for operation in ["GetAuthConfig", "GetAuthorizationCookie", "GetCookie"] {
-            assert_eq!(desk.step(), operation);
-            desk.answer_standing(operation);
-        }
-        assert_eq!(desk.step(), "GetConfigData");
-        let config = ConfigData { updates_per_request: said, ..ConfigData::default() };
-        desk.answer(Answer::Said(Response::ConfigData(config)));
-        assert_eq!(desk.step(), expected, "{said}");
-    }
-}
-
-#[test]
-fn another_major_version_and_another_server_are_not_talked_to() {
-    let mut desk = Desk::new(options(), Known::default());
-    for operation in ["GetAuthConfig", "GetAuthorizationCookie", "GetCookie"] {
-        assert_eq!(desk.step(), operation);
-        desk.answer_standing(operation);
-    }
-    desk.step();
-    let config = ConfigData { protocol_version: Some("2.0".to_owned()), ..ConfigData::default() };
-    desk.answer(Answer::Said(Response::ConfigData(config)));
-    assert_eq!(desk.step(), "give up UPSTREAM_INCOMPATIBLE");
-
-    for (plug_in, url, code) in [
-        (PLUG_IN, "DssAuthWebService/DssAuthWebService.asmx", None),
-        (PLUG_IN, "/DssAuthWebService/DssAuthWebService.asmx", None),
-        (PLUG_IN, "https://evil.example/x.asmx", Some("PROTOCOL_MALFORMED")),
-        (PLUG_IN, "//evil.example/x.asmx", None),
-        (PLUG_IN, "a/../../x.asmx", Some("PROTOCOL_MALFORMED")),
-        (PLUG_IN, "..\\x.asmx", Some("PROTOCOL_MALFORMED")),
-        (PLUG_IN, "", Some("PROTOCOL_MALFORMED")),
-        ("Other", "DssAuthWebService/DssAuthWebService.asmx", Some("UPSTREAM_INCOMPATIBLE")),
-    ] {
-        let mut session = Session::new("site.example".to_owned(), update(1));
-        let config = AuthConfig {
-            last_change: String::new(),
-            plug_ins: vec![PlugIn { id: plug_in.to_owned(), service_url: url.to_owned() }],
-        };
-        let answered = session.on(Response::AuthConfig(config), None, 0);
-        assert_eq!(answered.err().map(|problem| problem.code.name()), code, "{url}");
-        assert!(!session.path().starts_with('/'), "it stays below the root: {url}");
-    }
-}
-
-#[test]
-fn a_refusal_of_an_old_cookie_says_nothing_about_the_new_one() {
-    let mut desk = Desk::fetching_with(Options { parallel: 3, ..options() }, 300);
-    assert_eq!(
-        (desk.step(), desk.step(), desk.step()),
-        ("ask for 100".into(), "ask for 100".into(), "ask for 100".into())
-    );
-    // All three were made with the cookie that the server has forgotten; one refusal is one refusal.
-    for _ in 0..3 {
-        desk.answer(fault(ErrorCode::InvalidCookie));
-    }
-    desk.stand_again();
-    assert_eq!(desk.steps(), ["ask for 100", "ask for 100", "ask for 100", "wait"]);
-    for _ in 0..3 {
-        desk.answer(fault(ErrorCode::InvalidCookie));
-    }
-    desk.stand_again();
-    assert_eq!(desk.step(), "ask for 100", "six refusals in all, and two of a session");
-}
-
-#[test]
-fn an_unchanged_server_costs_two_lists_and_nothing_is_written() {
-    let filter = ListFilter { categories: vec![update(1)], classifications: vec![update(2)] };
-    let anchors = [
-        (Scope::Categories, Anchor { anchor: "1,a".to_owned(), filter: ListFilter::default() }),
-        (Scope::Updates, Anchor { anchor: "1,b".to_owned(), filter: filter.clone() }),
-    ];
-    let mut desk = Desk::new(options(), Known { anchors: anchors.into(), ..Known::default() });
-    desk.stand();
-    assert_eq!(desk.step(), "list categories since 1,a");
-    desk.answer(list("2,c", Vec::new()));
-    assert_eq!(desk.step(), "choose");
-    let chosen = Chosen { filter: Some(filter), classifications: vec![update(2)] };
-    desk.talk.on(Event::Chosen(chosen), desk.now);
-    assert_eq!(desk.step(), "list updates since 1,b");
-    desk.answer(list("2,d", Vec::new()));
-    assert_eq!(desk.step(), "done");
-    assert_eq!(desk.talk.tally().calls, 6);
-}
-
-/// A conversation in which the categories are done and the updates come next.
-fn choosing(known: Known, filter: ListFilter) -> Desk {
-    let mut desk = Desk::new(options(), known);
-    desk.stand();
-    assert_eq!(desk.step(), "list categories since ever");
-    desk.answer(list("1,a", Vec::new()));
-    assert_eq!(desk.step(), "begin categories 0 until 1,a");
-    desk.talk.on(Event::Begun(Vec::new()), desk.now);
-    assert_eq!(desk.step(), "end categories");
-    desk.talk.on(Event::Ended, desk.now);
-    assert_eq!(desk.step(), "choose");
-    let chosen = Chosen { filter: Some(filter), classifications: vec![update(2), update(3)] };
-    desk.talk.on(Event::Chosen(chosen), desk.now);
-    desk
-}
-
-#[test]
-fn what_another_selection_left_behind_is_not_fetched() {
-    let filter = |n| ListFilter { categories: vec![update(n)], classifications: vec![update(2)] };
-    let left = |n| Pass { ends: Anchor { anchor: "5,e".to_owned(), filter: filter(n) }, pending: ids(1..=7) };
-    let before = Anchor { anchor: "4,d".to_owned(), filter: filter(1) };
-    for (pass, expected) in [
-        // The same selection goes on, and then asks for the news since.
-        (left(1), &["ask for 7", "list updates since 5,e"][..]),
-        (left(8), &["list updates since 4,d"]),
-    ] {
-        let known = Known {
-            anchors: [(Scope::Updates, before.clone())].into(),
-            passes: [(Scope::Updates, pass)].into(),
-            ..Known::default()
-        };
-        let mut desk = choosing(known, filter(1));
-        for step in expected {
-            assert_eq!(desk.step(), *step);
-            if step.starts_with("ask") {
-                desk.answer(Answer::Documents((1..=7).map(|n| good(id(n))).collect()));
-                assert_eq!(desk.steps(), ["record 7, set aside", "depend"]);
-                desk.talk.on(Event::Missing(Unresolved::default()), desk.now);
-                assert_eq!(desk.step(), "end updates");
-                desk.talk.on(Event::Ended, desk.now);
-            }
-        }
-    }
-}
-
-#[test]
-fn what_is_needed_and_not_listed_is_looked_for_and_then_guessed() {
-    let filter = ListFilter { categories: vec![update(1)], classifications: vec![update(2)] };
-    let quarantined = vec![id(70), RevisionId { number: RevisionNumber(0), ..id(71) }];
-    let mut desk = choosing(Known { quarantined, ..Known::default() }, filter);
-    assert_eq!(desk.step(), "list updates since ever");
-    desk.answer(list("1,u", Vec::new()));
-    assert_eq!(desk.step(), "begin updates 0 until 1,u");
-    desk.talk.on(Event::Begun(Vec::new()), desk.now);
-    assert_eq!(desk.step(), "depend");
-    let missing = Unresolved {
-        bundled: vec![id(50), id(70)],
-        prerequisites: vec![update(60), update(61), update(70), update(71)],
-    };
-    desk.talk.on(Event::Missing(missing), desk.now);
-    // What was set aside, what is bundled (once), and a list of everything for the two that nothing is known of.
-    assert_eq!((desk.step(), desk.step()), ("ask for 70/100".into(), "ask for 50/100".into()));
-    desk.answer(fault(ErrorCode::InternalServerError));
-    assert_eq!(desk.steps(), ["list updates since ever", "record 0, set aside REVISION_QUARANTINED", "wait"]);
-    let Some((_, Request::GetRevisionIdList { filter, .. })) = desk.open.last() else { panic!("a list") };
-    assert_eq!(filter.classifications.len(), 2, "of every classification");
-    desk.answer(Answer::Documents(vec![good(id(50))]));
-    let numbered = |n, number| RevisionId { update: update(n), number: RevisionNumber(number) };
-    desk.answer(list("1,v", vec![numbered(60, 3), numbered(60, 7), numbered(62, 1)]));
-    assert_eq!(desk.steps(), ["ask for 60/7", "ask for 61/200", "record 1, set aside", "wait"]);
-    desk.answer(Answer::Documents(vec![good(numbered(60, 7))]));
-    // Not there under eleven likely numbers; under the twelfth neither.
-    for number in [100, 101, 102, 103, 104, 105, 201, 202, 1, 2, 3] {
-        desk.answer(fault(ErrorCode::InternalServerError));
-        let asked = desk.steps().into_iter().find(|step| step.starts_with("ask"));
-        assert_eq!(asked, Some(format!("ask for 61/{number}")));
-    }
-    desk.answer(fault(ErrorCode::InternalServerError));
-    assert_eq!(desk.steps(), ["record 0, set aside REVISION_QUARANTINED", "depend"]);
-    let missing = Unresolved { bundled: vec![id(70)], prerequisites: vec![update(61), update(71)] };
-    desk.talk.on(Event::Missing(missing), desk.now);
-    assert_eq!(desk.step(), "end updates", "nothing is tried twice in a run");
-}
-
-#[test]
-fn no_product_means_categories_only() {
-    let mut desk = choosing(Known::default(), ListFilter::default());
-    desk.talk.on(Event::Chosen(Chosen::default()), desk.now);
-    assert_eq!(desk.step(), "done");
 }

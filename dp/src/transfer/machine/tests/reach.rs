@@ -1,5 +1,8 @@
 //! Sources that cannot be reached, and far ones.
 
+use proptest::prelude::*;
+
+use super::any_faults::{Act, Case, Far, case, run_for};
 use super::*;
 
 fn unreachable() -> Event {

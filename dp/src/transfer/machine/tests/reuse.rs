@@ -1,5 +1,7 @@
 //! Files of which this machine has parts in other content.
 
+use proptest::prelude::*;
+
 use super::*;
 
 const BLOCK: usize = BLOCK_SIZE;

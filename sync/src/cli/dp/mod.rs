@@ -1,17 +1,19 @@
-//! `spsync dp …`, `spsync dp group …` and `spsync key …`.
+//! `spsync dp …`; and how packages on points are shown, whoever asked.
+
+mod group;
 
 use catalog::problem::Problem;
 use clap::{Subcommand, ValueEnum};
 use schema::keys::PrincipalKind;
-use schema::points::{Placement, PointGroup};
+use schema::points::Placement;
 use serde_json::Value;
 
+use self::group::Group;
 use super::common::show_value;
 use super::output::{Rows, safe, size, when};
-use super::{Global, Output, connect};
+use super::{Global, Output, connect, key};
 use crate::admin::{PointVerb, Request};
 use crate::config::Loaded;
-use crate::keys::{Listed, Token};
 use crate::points::{Acted, Placed, PointWithContent, Sent, ShownPoint};
 
 /// Distribution points
@@ -86,64 +88,6 @@ pub enum Switch {
     Off,
 }
 
-/// Groups of points: what is sent to a group goes to all of it
-#[derive(Debug, Subcommand)]
-pub enum Group {
-    /// Make an empty group
-    Create {
-        /// Its name
-        name: String,
-    },
-    /// List groups
-    List,
-    /// Show a group
-    Show {
-        /// Its name
-        group: String,
-    },
-    /// Put points into a group, and send them what it has
-    Join {
-        /// Its name
-        group: String,
-        /// Names of points
-        #[arg(required = true)]
-        points: Vec<String>,
-    },
-    /// Take points out of a group; they keep what they hold
-    Leave {
-        /// Its name
-        group: String,
-        /// Names of points
-        #[arg(required = true)]
-        points: Vec<String>,
-    },
-    /// Delete a group; its points keep what they hold
-    Delete {
-        /// Its name
-        group: String,
-    },
-}
-
-/// Keys of points and devices
-#[derive(Debug, Subcommand)]
-pub enum Key {
-    /// List who has a key or a token
-    List,
-    /// Create a one-time enrolment token for a device (24 h, printed once)
-    Enrol {
-        /// Name of the device
-        device: String,
-    },
-    /// Revoke a key
-    Revoke {
-        /// Name of the device or distribution point
-        name: String,
-        /// The key is that of a distribution point
-        #[arg(long)]
-        point: bool,
-    },
-}
-
 fn verb(act: PointVerb) -> Request {
     Request::Points { act }
 }
@@ -161,7 +105,7 @@ impl Dp {
                 return super::coverage::run(groups, all, settings, global, output).await;
             }
             Self::Enrol { dp } => {
-                return token(PrincipalKind::Point, dp, settings, global, output).await;
+                return key::token(PrincipalKind::Point, dp, settings, global, output).await;
             }
             Self::Group(group) => return group.run(settings, global, output).await,
             Self::Add { name, url, tls_url, pull_from } => PointVerb::Add { name, url, tls_url, pull_from },
@@ -297,140 +241,6 @@ fn state(shown: &Placed) -> String {
     match shown.silent_seconds {
         Some(seconds) => format!("{}, silent for {} min", shown.placed.state, seconds / 60),
         None => shown.placed.state.to_string(),
-    }
-}
-
-async fn token(
-    kind: PrincipalKind,
-    name: String,
-    settings: &Loaded,
-    global: &Global,
-    output: &Output,
-) -> Result<u8, Problem> {
-    let request = verb(PointVerb::Enrol { kind, name });
-    let body = connect::call::<Value>(settings, global, output, request).await?.body;
-    let Ok(token) = serde_json::from_value::<Token>(body.clone()) else {
-        show_value(&body, output);
-        return Ok(0);
-    };
-    output.one(
-        &token,
-        |token| token.token.clone(),
-        |output| {
-            output.line(&token.token);
-            output.note(format!(
-                "the token of {} `{}`: good once, until {}, and not shown again. Put it into a file that only \
-                 spsync may read there, {}",
-                token.kind,
-                safe(&token.name),
-                when(token.expires),
-                match token.kind {
-                    PrincipalKind::Point => "and name that in [dp] token_file",
-                    PrincipalKind::Device => "then run `spsync client enrol --token-file FILE` there",
-                }
-            ));
-        },
-    );
-    Ok(0)
-}
-
-impl Group {
-    async fn run(self, settings: &Loaded, global: &Global, output: &Output) -> Result<u8, Problem> {
-        let request = match self {
-            Self::List => {
-                let request = verb(PointVerb::GroupList);
-                let groups = connect::call::<Vec<PointGroup>>(settings, global, output, request).await?.body;
-                let mut rows = Rows::new(&["NAME", "POINTS", "PACKAGES"]);
-                for group in &groups {
-                    rows.push([
-                        safe(&group.name),
-                        safe(&group.points.join(", ")),
-                        group.packages.len().to_string(),
-                    ]);
-                }
-                let none = "no groups of distribution points yet: spsync dp group create NAME";
-                output.list(&groups, &groups, |group| group.name.clone(), rows, none);
-                return Ok(0);
-            }
-            Self::Create { name } => PointVerb::GroupCreate { name },
-            Self::Show { group } => PointVerb::GroupShow { group },
-            Self::Join { group, points } => PointVerb::GroupJoin { group, points },
-            Self::Leave { group, points } => PointVerb::GroupLeave { group, points },
-            Self::Delete { group } => {
-                super::confirm(global, &format!("delete group `{group}`"))?;
-                PointVerb::GroupDelete { group }
-            }
-        };
-        let created = matches!(request, PointVerb::GroupCreate { .. });
-        let called = connect::call::<Value>(settings, global, output, verb(request)).await?;
-        match serde_json::from_value::<PointGroup>(called.body.clone()) {
-            Ok(group) => output.one(
-                &called.body,
-                |_| group.name.clone(),
-                |output| match created {
-                    true => output.line(format!("created group `{}`", safe(&group.name))),
-                    false => show_group(&group, output),
-                },
-            ),
-            Err(_) => show_value(&called.body, output),
-        }
-        Ok(called.finish(output))
-    }
-}
-
-fn show_group(group: &PointGroup, output: &Output) {
-    let list = |all: Vec<String>| if all.is_empty() { "none".to_owned() } else { safe(&all.join(", ")) };
-    output.line(format!("group `{}`", safe(&group.name)));
-    output.line(format!("  points    {}", list(group.points.clone())));
-    output.line(format!("  packages  {}", list(group.packages.iter().map(ToString::to_string).collect())));
-}
-
-impl Key {
-    pub(super) async fn run(
-        self,
-        settings: &Loaded,
-        global: &Global,
-        output: &Output,
-    ) -> Result<u8, Problem> {
-        match self {
-            Self::List => {
-                let request = verb(PointVerb::Keys);
-                let all = connect::call::<Vec<Listed>>(settings, global, output, request).await?.body;
-                let mut rows = Rows::new(&["KIND", "NAME", "ENROLLED", "SEEN", "REVOKED"]);
-                for Listed { principal: one, token_until } in &all {
-                    let time = |time: Option<_>| time.map_or_else(|| "-".to_owned(), when);
-                    rows.push([
-                        one.kind.to_string(),
-                        safe(&one.name),
-                        token_until.map_or_else(
-                            || when(one.created),
-                            |until| format!("token until {}", when(until)),
-                        ),
-                        time(one.last_seen),
-                        time(one.revoked),
-                    ]);
-                }
-                let none =
-                    "nobody has enrolled: spsync key enrol NAME for a device, spsync dp enrol DP for a point";
-                output.list(
-                    &all,
-                    &all,
-                    |one| format!("{} {}", one.principal.kind, one.principal.name),
-                    rows,
-                    none,
-                );
-                Ok(0)
-            }
-            Self::Enrol { device } => token(PrincipalKind::Device, device, settings, global, output).await,
-            Self::Revoke { name, point } => {
-                super::confirm(global, &format!("revoke the key of `{name}`"))?;
-                let kind = if point { PrincipalKind::Point } else { PrincipalKind::Device };
-                let request = verb(PointVerb::Revoke { kind, name });
-                let called = connect::call::<Value>(settings, global, output, request).await?;
-                show_value(&called.body, output);
-                Ok(called.finish(output))
-            }
-        }
     }
 }
 

@@ -1,0 +1,186 @@
+//! Files that are there whole or not at all: keys, certificates, what was selected, what is exported.
+//!
+//! A file is written beside its place under a name of its own, synced, given its name, and then its folder is synced. So whenever the
+//! program is killed or the power goes:
+//! - Its name stands for what was there before, or for the new file: whole, and with the rights that it is to have.
+//! - Once it is said to be written it is the new one, after a power cut too.
+//! - Where it is said that it could not be written, either may be there. Who still wants it writes it again.
+//! - What was being written may stay behind as `.NAME.spsync-*.part`, which nothing reads and only its owner may read. [`sweep`]
+//!   removes what is no process's any more.
+//!
+//! Of two files the first is written before the second is begun, and no more: who needs both says what one alone means.
+
+use std::fs::{File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+/// Only the site's own user reads it.
+pub const OWN: u32 = 0o600;
+/// The site's group reads it too: it is for those who may command the site.
+pub const GROUP: u32 = 0o640;
+/// Every user of the machine reads it.
+pub const ALL: u32 = 0o644;
+
+/// So much of a name is in the names of what becomes it, which may be no longer than others.
+const OF_NAME: usize = 60;
+
+/// A file that is being written and does not have its name yet. One that is dropped goes.
+#[derive(Debug)]
+pub struct Coming {
+    staged: NamedTempFile,
+    path: PathBuf,
+    mode: u32,
+}
+
+impl Coming {
+    /// Begins what is to be at `path`, whose folder is there, with the rights of `mode`.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn at(path: &Path, mode: u32) -> io::Result<Self> {
+        let staged =
+            tempfile::Builder::new().prefix(&prefix(path)).suffix(".part").tempfile_in(folder(path))?;
+        // By this `sweep` knows that it is somebody's. Where files cannot be locked, nothing is swept either.
+        let _ = staged.as_file().try_lock();
+        Ok(Self { staged, path: path.to_owned(), mode })
+    }
+
+    /// What is written into.
+    pub fn file(&mut self) -> &mut File {
+        self.staged.as_file_mut()
+    }
+
+    /// Puts it in the place of whatever has its name.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn replace(self) -> io::Result<()> {
+        self.synced()?;
+        self.staged.persist(&self.path).map_err(|error| error.error)?;
+        sync_folder(&self.path)
+    }
+
+    /// Gives it its name, which nothing has.
+    ///
+    /// # Errors
+    /// What the system said; that is `AlreadyExists` where something has it.
+    pub fn appear(self) -> io::Result<()> {
+        self.synced()?;
+        self.staged.persist_noclobber(&self.path).map_err(|error| error.error)?;
+        sync_folder(&self.path)
+    }
+
+    fn synced(&self) -> io::Result<()> {
+        self.staged.as_file().set_permissions(Permissions::from_mode(self.mode))?;
+        self.staged.as_file().sync_all()
+    }
+}
+
+/// Puts a file of these bytes in the place of whatever is at `path`.
+///
+/// # Errors
+/// What the system said.
+pub fn write(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    let mut coming = Coming::at(path, mode)?;
+    coming.file().write_all(bytes)?;
+    coming.replace()
+}
+
+/// Gives a file that was written so another name of the same folder, in the place of whatever has it.
+///
+/// # Errors
+/// What the system said.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::rename(from, to)?;
+    sync_folder(to)
+}
+
+/// Removes what dead processes left that was to become `path`. What cannot be removed stays: it is in nobody's way.
+pub fn sweep(path: &Path) {
+    let prefix = prefix(path);
+    for entry in std::fs::read_dir(folder(path)).into_iter().flatten().flatten() {
+        let dead = entry.file_name().to_string_lossy().starts_with(&prefix)
+            && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
+        if dead {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// The folder of a file.
+pub fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn prefix(path: &Path) -> String {
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let begin: String = name.chars().take(OF_NAME).collect();
+    format!(".{begin}.spsync-")
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(folder(path))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = entries.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_file_takes_the_place_of_another_whole_or_leaves_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.pem");
+        write(&path, OWN, b"one").unwrap();
+        assert_eq!((std::fs::read(&path).unwrap(), mode(&path)), (b"one".to_vec(), OWN));
+        write(&path, ALL, b"another").unwrap();
+        assert_eq!((std::fs::read(&path).unwrap(), mode(&path)), (b"another".to_vec(), ALL));
+
+        let mut given_up = Coming::at(&path, ALL).unwrap();
+        given_up.file().write_all(b"half").unwrap();
+        assert_eq!(mode(given_up.staged.path()), OWN, "until it is whole it is nobody else's");
+        drop(given_up);
+        let mut second = Coming::at(&path, ALL).unwrap();
+        second.file().write_all(b"second").unwrap();
+        assert_eq!(second.appear().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"another");
+        assert_eq!(names(folder.path()), ["server.pem"], "nothing is left beside it");
+
+        let elsewhere = folder.path().join("ca.pem");
+        rename(&path, &elsewhere).unwrap();
+        assert_eq!(names(folder.path()), ["ca.pem"]);
+        let nowhere = folder.path().join("missing/ca.pem");
+        assert_eq!(write(&nowhere, ALL, b"").unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn what_the_dead_left_goes_and_what_somebody_writes_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = format!("{}.zip", "ä".repeat(120));
+        for name in ["a.pkgx", &long] {
+            let path = folder.path().join(name);
+            let live = Coming::at(&path, GROUP).unwrap();
+            std::fs::write(folder.path().join(format!("{}dead.part", prefix(&path))), b"x").unwrap();
+            std::fs::write(folder.path().join("a.pkgx.spsync-mine.part"), b"x").unwrap();
+            sweep(&path);
+            let left = names(folder.path());
+            assert!(left.iter().all(|name| !name.contains("dead")), "{left:?}");
+            assert!(left.iter().any(|name| name == "a.pkgx.spsync-mine.part"), "{left:?}");
+            live.appear().unwrap();
+            assert_eq!(mode(&path), GROUP);
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What is in files that a program has written.
+
+use std::path::Path;
+
+/// Names of the files below `folder` that hold `wanted`, in either case and in either width of characters.
+pub fn files_with(folder: &Path, wanted: &[u8]) -> Vec<String> {
+    let wide: Vec<u8> = wanted.iter().flat_map(|byte| [*byte, 0]).collect();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(files_with(&path, wanted));
+        } else if path.is_file() {
+            // A running program may have removed it.
+            let bytes = std::fs::read(&path).unwrap_or_default();
+            let is_in =
+                |wanted: &[u8]| bytes.windows(wanted.len()).any(|part| part.eq_ignore_ascii_case(wanted));
+            if is_in(wanted) || is_in(&wide) {
+                found.push(path.display().to_string());
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_found_in_whatever_form() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("in")).unwrap();
+        let wide: Vec<u8> = b"huNter2".iter().flat_map(|byte| [*byte, 0]).collect();
+        for (name, text) in [("a", &b"xHunter2"[..]), ("in/b", &wide), ("c", b"hunter 2")] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let mut found = files_with(folder.path(), b"hunter2");
+        found.sort();
+        assert_eq!(found, ["a", "in/b"].map(|name| folder.path().join(name).display().to_string()));
+    }
+}
