@@ -40,6 +40,7 @@ const STEPS: &[M<'_>] = &[
     M::up(include_str!("../sql/0029_content_keys.sql")),
     M::up(include_str!("../sql/0032_unnamed_content.sql")),
     M::up(include_str!("../sql/0033_questions_of_points.sql")),
+    M::up(include_str!("../sql/0035_letting_go.sql")),
 ];
 
 /// Why the database does not answer.
