@@ -57,6 +57,12 @@ impl Reader<'_> {
         Ok((names, all))
     }
 
+    /// Whether it is time for [`Writer::call_the_roll`]: a day has gone by since the last one, or the clock was set back.
+    pub fn roll_call_is_due(&self, now: Timestamp) -> Result<bool, SchemaError> {
+        let last = self.last_roll_call()?;
+        Ok(last.is_none_or(|last| last > now || now.duration_since(last) >= DAY))
+    }
+
     /// When the last roll call was.
     fn last_roll_call(&self) -> Result<Option<Timestamp>, SchemaError> {
         let kept = self.first("SELECT value FROM site WHERE key = 'roll_call'", [], |row| {
@@ -117,10 +123,7 @@ impl Writer<'_> {
              SELECT p.name FROM principal AS p WHERE p.kind = 'device' AND p.revoked IS NULL",
             [],
         )?;
-        self.execute(
-            "INSERT OR REPLACE INTO site (key, value) VALUES ('roll_call', ?1)",
-            [now.to_string()],
-        )?;
+        self.execute("INSERT OR REPLACE INTO site (key, value) VALUES ('roll_call', ?1)", [now.to_string()])?;
         Ok(is_due)
     }
 
@@ -150,14 +153,10 @@ impl Writer<'_> {
         }
         others += self.execute("DELETE FROM enrolment WHERE expires < ?1", [now.as_millisecond()])?;
         // Those of points say which installation a machine took the place of, and are few.
-        others += self.execute(
-            "DELETE FROM principal WHERE kind = 'device' AND revoked < ?1",
-            [before(SECRETS)],
-        )?;
-        others += self.execute(
-            "DELETE FROM admin_token WHERE coalesce(revoked, expires) < ?1",
-            [before(SECRETS)],
-        )?;
+        others +=
+            self.execute("DELETE FROM principal WHERE kind = 'device' AND revoked < ?1", [before(SECRETS)])?;
+        others +=
+            self.execute("DELETE FROM admin_token WHERE coalesce(revoked, expires) < ?1", [before(SECRETS)])?;
         others += self.execute("DELETE FROM wanted_file WHERE latest_at < ?1", [before(WANTED)])?;
         trimmed.others = others as u64;
         Ok(trimmed)
@@ -293,7 +292,8 @@ mod tests {
     }
 
     fn rows(w: &Writer<'_>, table: &str) -> Result<u64, SchemaError> {
-        let counted = w.first(&format!("SELECT count(*) AS rows FROM {table}"), [], |row| size(row, "rows"))?;
+        let counted =
+            w.first(&format!("SELECT count(*) AS rows FROM {table}"), [], |row| size(row, "rows"))?;
         Ok(counted.unwrap_or_default())
     }
 
@@ -322,10 +322,7 @@ mod tests {
     }
 
     fn deployed(w: &Writer<'_>) -> Result<(), SchemaError> {
-        w.execute(
-            "INSERT INTO sequence VALUES ('XYZ00001', 1, 's', '', 1, 1, 0, 0)",
-            [],
-        )?;
+        w.execute("INSERT INTO sequence VALUES ('XYZ00001', 1, 's', '', 1, 1, 0, 0)", [])?;
         w.execute(
             "INSERT INTO deployment (deployment_id, number, sequence_id, collection_id, purpose, available, options, content,
                 places, created, created_by)
