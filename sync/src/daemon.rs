@@ -128,6 +128,7 @@ impl Daemon {
                 .with_service(peers)
                 .with_service(taken)
                 .with_service(devices);
+            points::begin(&site).await?;
             device_plane::begin(&site).await?;
             parts.push(tokio::spawn(points::keep_time(site.clone(), wait(stopped.clone()))));
             parts.push(tokio::spawn(schedule(site.clone(), wait(stopped.clone()))));
