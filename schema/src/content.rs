@@ -57,6 +57,14 @@ impl Reader<'_> {
         self.all("SELECT * FROM content ORDER BY stored_at DESC, sha256", [], content)
     }
 
+    /// What every content is called, and in which package, image or application: by content, package and name.
+    pub fn content_names(&self) -> Result<Vec<(Sha256Digest, PackageId, FileName)>, SchemaError> {
+        const SQL: &str = "SELECT sha256, package_id, file_name FROM package_content ORDER BY 1, 2, 3";
+        self.all(SQL, [], |row| {
+            Ok((sha256(row, "sha256")?, text(row, "package_id")?, text(row, "file_name")?))
+        })
+    }
+
     /// Links of every content that the site holds and that is not private: strangers are never asked for that.
     pub fn content_sources(&self) -> Result<Vec<CloudSource>, SchemaError> {
         const SQL: &str = "

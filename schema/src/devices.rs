@@ -4,6 +4,7 @@
 //! passed, changes nothing.
 
 use catalog::id::PackageId;
+use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
 use rusqlite::{Row, named_params};
 use serde::{Deserialize, Serialize};
@@ -139,7 +140,7 @@ impl Reader<'_> {
     /// How far every device is with a deployment.
     pub fn runs_of(&self, deployment: &PackageId) -> Result<Vec<DeviceRun>, SchemaError> {
         self.all(
-            "SELECT * FROM device_run WHERE deployment_id = ?1 ORDER BY device",
+            "SELECT * FROM device_run WHERE deployment_id = ?1 AND forgotten IS NULL ORDER BY device",
             [deployment.as_str()],
             run,
         )
@@ -147,19 +148,28 @@ impl Reader<'_> {
 
     /// How far a device is with all deployments.
     pub fn runs_on(&self, device: &str) -> Result<Vec<DeviceRun>, SchemaError> {
+        const SQL: &str =
+            "SELECT * FROM device_run WHERE device = ?1 AND forgotten IS NULL ORDER BY deployment_id";
+        self.all(SQL, [device], run)
+    }
+
+    /// The same, with what it did before it was forgotten.
+    pub fn all_runs_on(&self, device: &str) -> Result<Vec<DeviceRun>, SchemaError> {
         self.all("SELECT * FROM device_run WHERE device = ?1 ORDER BY deployment_id", [device], run)
     }
 
     /// How far a device is with a deployment.
     pub fn device_run(&self, deployment: &PackageId, device: &str) -> Result<Option<DeviceRun>, SchemaError> {
-        const SQL: &str = "SELECT * FROM device_run WHERE deployment_id = ?1 AND device = ?2";
+        const SQL: &str =
+            "SELECT * FROM device_run WHERE deployment_id = ?1 AND device = ?2 AND forgotten IS NULL";
         self.first(SQL, (deployment.as_str(), device), run)
     }
 
     /// How many runs of each deployment are in which state.
     pub fn run_counts(&self) -> Result<Vec<(PackageId, String, u32)>, SchemaError> {
         const SQL: &str = "
-            SELECT deployment_id, state, count(*) AS runs FROM device_run GROUP BY 1, 2 ORDER BY 1, 2";
+            SELECT deployment_id, state, count(*) AS runs FROM device_run WHERE forgotten IS NULL
+             GROUP BY 1, 2 ORDER BY 1, 2";
         self.all(SQL, [], |row| Ok((text(row, "deployment_id")?, row.get("state")?, row.get("runs")?)))
     }
 
@@ -195,7 +205,15 @@ impl Reader<'_> {
 }
 
 impl Writer<'_> {
-    /// A device said what it is.
+    /// Its key was good when its request came, and may have been taken back since.
+    fn is_let_in(&self, device: &str) -> Result<(), SchemaError> {
+        if self.has_no_key_any_more(device)? {
+            return Err(Problem::new(Code::KeyRevoked, "this key was revoked").into());
+        }
+        Ok(())
+    }
+
+    /// A device said what it is. `KEY_REVOKED` where it was let go of since it began to say so.
     pub fn put_facts(
         &self,
         name: &str,
@@ -203,6 +221,7 @@ impl Writer<'_> {
         address: &str,
         now: Timestamp,
     ) -> Result<(), SchemaError> {
+        self.is_let_in(name)?;
         self.execute(
             "INSERT INTO device (name, facts, facts_at, address) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (name) DO UPDATE SET facts = excluded.facts, facts_at = excluded.facts_at, address = excluded.address",
@@ -211,9 +230,12 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Devices asked for their policies: name, from where, when.
+    /// Devices asked for their policies: name, from where, when. Of those that were let go of since, nothing is written.
     pub fn devices_seen(&self, seen: &[(String, String, Timestamp)]) -> Result<(), SchemaError> {
         for (name, address, at) in seen {
+            if self.has_no_key_any_more(name)? {
+                continue;
+            }
             self.execute(
                 "INSERT INTO device (name, address, policy_at) VALUES (?1, ?2, ?3)
                  ON CONFLICT (name) DO UPDATE SET address = excluded.address, policy_at = excluded.policy_at",
@@ -223,8 +245,9 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The series of a device, begun if it is new.
+    /// The series of a device, begun if it is new. `KEY_REVOKED` where it was let go of since it began to speak.
     pub fn series(&self, device: &str, series: &str) -> Result<Series, SchemaError> {
+        self.is_let_in(device)?;
         self.execute("INSERT OR IGNORE INTO device (name) VALUES (?1)", [device])?;
         let new = self.execute(
             "INSERT OR IGNORE INTO device_series (device, series, heard) VALUES (?1, ?2, 0)",

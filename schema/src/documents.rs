@@ -10,8 +10,10 @@ use crate::column::{as_i64, sha256, size, time};
 use crate::compressed::{pack, unpack};
 use crate::{Reader, SchemaError, Writer};
 
-/// Bodies kept for one location; the facts about older ones remain.
+/// Bodies kept for one location; the facts about older ones remain for longer.
 const BODIES: i64 = 3;
+/// Facts kept for one location: three years, where it changes every day.
+pub(crate) const FACTS: i64 = 1_000;
 
 /// A document that was recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +116,12 @@ impl Writer<'_> {
                 SELECT document_id FROM document WHERE source = ?1 AND location = ?2
                  ORDER BY document_id DESC LIMIT -1 OFFSET ?3)",
             (&new.source, &new.location, BODIES),
+        )?;
+        self.execute(
+            "DELETE FROM document WHERE document_id IN (
+                SELECT old.document_id FROM document AS old WHERE old.source = ?1 AND old.location = ?2
+                 ORDER BY old.document_id DESC LIMIT -1 OFFSET ?3)",
+            (&new.source, &new.location, FACTS),
         )?;
         Ok(id)
     }

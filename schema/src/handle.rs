@@ -30,10 +30,64 @@ pub struct Store {
 struct Inner {
     changes: Mutex<Option<mpsc::Sender<Change>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    readers: Mutex<Vec<Connection>>,
+    readers: Mutex<Vec<Reading>>,
     free: Arc<Semaphore>,
     /// How often something was changed; only the writer's thread counts.
     commits: Arc<AtomicU64>,
+}
+
+/// A read connection, which gives up the question that nobody waits for any more.
+struct Reading {
+    connection: Connection,
+    /// Number of its last question.
+    question: u64,
+    given_up: Arc<GivenUp>,
+}
+
+/// Which question of a connection runs, and which one nobody waits for. Of the latter there may be one that was answered long ago:
+/// numbers tell it from the one that runs.
+#[derive(Default)]
+struct GivenUp {
+    runs: AtomicU64,
+    left: AtomicU64,
+}
+
+/// Statements look so often, by SQLite's own steps, whether anybody waits for them: several times a millisecond.
+const LOOK: i32 = 10_000;
+
+impl Reading {
+    fn new(connection: Connection) -> Result<Self, SchemaError> {
+        let given_up = Arc::new(GivenUp::default());
+        let look = given_up.clone();
+        connection.progress_handler(LOOK, Some(move || look.is_left(look.runs.load(Ordering::Relaxed))))?;
+        Ok(Self { connection, question: 0, given_up })
+    }
+
+    /// The next question: whoever asks it holds this for as long as an answer is of use.
+    fn asked(&mut self) -> Asked {
+        self.question += 1;
+        self.given_up.runs.store(self.question, Ordering::Relaxed);
+        Asked { question: self.question, given_up: self.given_up.clone() }
+    }
+}
+
+impl GivenUp {
+    fn is_left(&self, question: u64) -> bool {
+        self.left.load(Ordering::Relaxed) == question
+    }
+}
+
+/// Somebody waits for the answer to a question.
+struct Asked {
+    question: u64,
+    given_up: Arc<GivenUp>,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        // Late, where the question was answered: the connection has another one then, of a later number.
+        self.given_up.left.fetch_max(self.question, Ordering::Relaxed);
+    }
 }
 
 /// Questions, over one consistent state.
@@ -61,7 +115,8 @@ impl Store {
     pub fn open(path: &Path, readers: usize) -> Result<Self, SchemaError> {
         let mut connection = open::writer(path)?;
         let readers = readers.max(1);
-        let connections = (0..readers).map(|_| open::reader(path)).collect::<Result<Vec<_>, _>>()?;
+        let connections =
+            (0..readers).map(|_| Reading::new(open::reader(path)?)).collect::<Result<Vec<_>, _>>()?;
         let (changes, mut inbox) = mpsc::channel::<Change>(QUEUE);
         let writer = std::thread::Builder::new()
             .name("spsync-writer".to_owned())
@@ -95,13 +150,33 @@ impl Store {
         &self,
         change: impl FnOnce(&Writer<'_>) -> Result<T, SchemaError> + Send + 'static,
     ) -> Result<T, SchemaError> {
+        self.make(change, true).await
+    }
+
+    /// The same for what machines say of themselves: that they live, how far they are. It goes on all the time, is no setting of
+    /// anything, and so no reason to look at a setting again before it is changed ([`Store::unchanged`]).
+    ///
+    /// # Errors
+    /// Those of [`Store::write`].
+    pub async fn write_aside<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Writer<'_>) -> Result<T, SchemaError> + Send + 'static,
+    ) -> Result<T, SchemaError> {
+        self.make(change, false).await
+    }
+
+    async fn make<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Writer<'_>) -> Result<T, SchemaError> + Send + 'static,
+        counts: bool,
+    ) -> Result<T, SchemaError> {
         let (answer, answered) = oneshot::channel();
-        let (only, commits) = (Only::of_this_task(), self.inner.commits.clone());
+        let (only, commits) = (Only::of_this_task().filter(|_| counts), self.inner.commits.clone());
         let work: Change = Box::new(move |connection| {
             let before = connection.total_changes();
             let allowed = only.map_or(Ok(()), |only| only.allows(&commits));
             let made = allowed.and_then(|()| transact(connection, change));
-            if made.is_ok() && connection.total_changes() != before {
+            if counts && made.is_ok() && connection.total_changes() != before {
                 commits.fetch_add(1, Ordering::Release);
             }
             // Nobody waits for the answer any more if the task was cancelled; the change is made all the same.
@@ -112,12 +187,13 @@ impl Store {
         answered.await.map_err(|_| SchemaError::Died)?
     }
 
-    /// How often something was changed since it was opened.
+    /// How often something was changed since it was opened, but for what was written aside.
     pub(crate) fn commits(&self) -> u64 {
         self.inner.commits.load(Ordering::Acquire)
     }
 
-    /// Asks `question` of one consistent state.
+    /// Asks `question` of one consistent state. Where the future is dropped, because who asked went away or its time is over, the
+    /// statement that runs ends in the middle: others wait for the connection.
     ///
     /// # Errors
     /// What `question` answers; [`SchemaError::Closed`].
@@ -128,14 +204,16 @@ impl Store {
         let store = self.clone();
         let turn = self.inner.free.clone().acquire_owned().await.map_err(|_| SchemaError::Closed)?;
         let pop = || store.inner.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let connection = pop().ok_or(SchemaError::Closed)?;
-        let home = Home { store: store.clone(), connection: Some(connection), _turn: turn };
+        let mut reading = pop().ok_or(SchemaError::Closed)?;
+        let asked = reading.asked();
+        let home = Home { store: store.clone(), reading: Some(reading), _turn: turn };
         let answer = tokio::task::spawn_blocking(move || {
-            let connection = home.connection.as_ref().ok_or(SchemaError::Closed)?;
-            let transaction = connection.unchecked_transaction()?;
+            let reading = home.reading.as_ref().ok_or(SchemaError::Closed)?;
+            let transaction = reading.connection.unchecked_transaction()?;
             question(&Reader { connection: &transaction })
         })
         .await;
+        drop(asked);
         answer.map_err(|_| SchemaError::Closed)?
     }
 
@@ -155,14 +233,14 @@ impl Store {
 /// the next one begins when it is back, and not before.
 struct Home {
     store: Store,
-    connection: Option<Connection>,
+    reading: Option<Reading>,
     _turn: OwnedSemaphorePermit,
 }
 
 impl Drop for Home {
     fn drop(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            self.store.inner.readers.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        if let Some(reading) = self.reading.take() {
+            self.store.inner.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reading);
         }
     }
 }

@@ -149,6 +149,15 @@ impl Reader<'_> {
         })
     }
 
+    /// Whether a device of this name had a key and has none in force.
+    pub(crate) fn has_no_key_any_more(&self, device: &str) -> Result<bool, SchemaError> {
+        const NOW: &str =
+            "SELECT 1 FROM principal WHERE kind = 'device' AND name = ?1 AND revoked IS NULL LIMIT 1";
+        const EVER: &str = "SELECT 1 FROM principal WHERE kind = 'device' AND name = ?1 LIMIT 1";
+        let any = |sql| self.first(sql, [device], |_| Ok(()));
+        Ok(any(NOW)?.is_none() && any(EVER)?.is_some())
+    }
+
     /// SHA-256 of every content key that is in force.
     pub fn content_keys(&self) -> Result<Vec<Sha256Digest>, SchemaError> {
         const SQL: &str = "SELECT content_hash FROM principal WHERE revoked IS NULL AND content_hash IS NOT NULL \

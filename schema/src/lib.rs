@@ -18,6 +18,7 @@ pub mod distribution;
 pub mod documents;
 mod handle;
 pub mod keys;
+pub mod letting_go;
 pub mod licenses;
 mod lost;
 pub mod metadata;

@@ -40,6 +40,7 @@ const STEPS: &[M<'_>] = &[
     M::up(include_str!("../sql/0029_content_keys.sql")),
     M::up(include_str!("../sql/0032_unnamed_content.sql")),
     M::up(include_str!("../sql/0033_questions_of_points.sql")),
+    M::up(include_str!("../sql/0035_letting_go.sql")),
 ];
 
 /// Why the database does not answer.
@@ -155,6 +156,10 @@ fn is_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
 }
 
+/// The write-ahead log is cut to so many bytes once it was written back: one large transaction, or a reader that took its time, does
+/// not leave a file of its size for ever.
+const LARGEST_LOG: i64 = 64 << 20;
+
 /// The writer's connection, with every step applied.
 pub(crate) fn writer(path: &Path) -> Result<Connection, SchemaError> {
     let opening = |source| SchemaError::Open { path: path.to_owned(), source };
@@ -176,6 +181,7 @@ pub(crate) fn writer(path: &Path) -> Result<Connection, SchemaError> {
     connection.pragma_update(None, "journal_mode", "WAL").map_err(opening)?;
     // FULL: what was acknowledged survives a power cut. NORMAL does not promise that with WAL.
     connection.pragma_update(None, "synchronous", "FULL").map_err(opening)?;
+    connection.pragma_update(None, "journal_size_limit", LARGEST_LOG).map_err(opening)?;
     connection.pragma_update(None, "application_id", APPLICATION_ID).map_err(opening)?;
     common(&connection).map_err(opening)?;
     if (1..STEPS.len()).contains(&found) {
@@ -324,6 +330,25 @@ mod tests {
         assert!(!before(&path).exists() && !before(&folder.path().join("b.db")).exists());
         let left = fs::read_dir(folder.path()).unwrap().count();
         assert!(left <= 6, "{left} files: nothing half-written is left");
+    }
+
+    #[test]
+    fn the_log_does_not_stay_as_large_as_it_ever_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let connection = writer(&path).unwrap();
+        let log = || fs::metadata(folder.path().join("a.db-wal")).unwrap().len();
+        let large = LARGEST_LOG + (8 << 20);
+        connection
+            .execute("INSERT INTO license_text VALUES (zeroblob(32), zeroblob(?1), 0)", [large])
+            .unwrap();
+        assert!(log() > large as u64, "{}", log());
+        // The next transaction begins it anew.
+        for _ in 0..2 {
+            connection.execute("UPDATE license_text SET fetched_at = fetched_at + 1", []).unwrap();
+        }
+        connection.execute("INSERT INTO point_group (name) VALUES ('a')", []).unwrap();
+        assert!(log() <= LARGEST_LOG as u64, "{}", log());
     }
 
     #[test]

@@ -96,6 +96,8 @@ const OFTEN: &[(&str, Asks)] = &[
     ("point_row", |w, _, point| w.point_row(point).map(drop)),
     ("remove_point", |w, _, point| w.remove_point(point)),
     ("last_ok_run", |w, _, _| w.last_ok_run().map(drop)),
+    ("trim", |w, _, _| w.trim(Some(Timestamp::UNIX_EPOCH), Timestamp::UNIX_EPOCH).map(drop)),
+    ("let_device_go", |w, _, _| w.let_device_go("desk-7", Timestamp::UNIX_EPOCH).map(drop)),
 ];
 
 /// What a point that is forgotten has elsewhere is found by its number, in every table that refers to it.

@@ -10,6 +10,7 @@ use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
 use rusqlite::{Row, named_params};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::column::{as_i64, size, text, time_or_none, to_json};
 use crate::{Reader, SchemaError, Writer, words};
@@ -247,6 +248,15 @@ impl Reader<'_> {
         self.first("SELECT * FROM point WHERE name = ?1", [name], point)
     }
 
+    /// The processes that spoke as each point, in the order in which they were heard of first.
+    pub fn point_boots(&self) -> Result<Vec<(i64, Uuid)>, SchemaError> {
+        self.all("SELECT point_id, boot FROM point_boot ORDER BY point_id, number", [], |row| {
+            let boot: Vec<u8> = row.get("boot")?;
+            let boot = Uuid::from_slice(&boot).map_err(|_| SchemaError::Value("point_boot".to_owned()))?;
+            Ok((row.get("point_id")?, boot))
+        })
+    }
+
     /// All groups.
     pub fn point_groups(&self) -> Result<Vec<PointGroup>, SchemaError> {
         let mut groups = self.all("SELECT * FROM point_group ORDER BY name", [], |row| {
@@ -331,6 +341,22 @@ impl Writer<'_> {
         self.execute(
             "UPDATE point SET last_seen = ?2, free = coalesce(?3, free), program = coalesce(?4, program) WHERE point_id = ?1",
             (id, now.as_millisecond(), free.map(as_i64).transpose()?, program),
+        )?;
+        Ok(())
+    }
+
+    /// Another process speaks as a point, and so none of those before it. At most so many are remembered.
+    pub fn point_began(&self, id: i64, boot: Uuid, most: u32) -> Result<(), SchemaError> {
+        self.execute(
+            "INSERT INTO point_boot (point_id, number, boot)
+             SELECT ?1, coalesce((SELECT max(b.number) FROM point_boot AS b WHERE b.point_id = ?1), 0) + 1, ?2
+              WHERE EXISTS (SELECT 1 FROM point WHERE point.point_id = ?1)",
+            (id, boot.as_bytes()),
+        )?;
+        self.execute(
+            "DELETE FROM point_boot WHERE point_id = ?1 AND number <=
+                (SELECT max(b.number) FROM point_boot AS b WHERE b.point_id = ?1) - ?2",
+            (id, most),
         )?;
         Ok(())
     }

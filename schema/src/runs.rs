@@ -76,6 +76,9 @@ impl Reader<'_> {
     }
 }
 
+/// Runs older than the newest so many are forgotten: more than a year of one every hour. The last one that went well stays.
+pub(crate) const KEPT: i64 = 10_000;
+
 impl Writer<'_> {
     /// Adds a running run.
     pub fn begin_run(&self, kind: &str, now: Timestamp) -> Result<RunId, SchemaError> {
@@ -83,7 +86,13 @@ impl Writer<'_> {
             "INSERT INTO run (kind, state, started) VALUES (?1, 'running', ?2)",
             (kind, now.as_millisecond()),
         )?;
-        Ok(RunId(self.last_id()))
+        let id = self.last_id();
+        self.execute(
+            "DELETE FROM run WHERE run_id <= ?1 AND state <> 'running' AND run_id <> coalesce(
+                (SELECT max(ok.run_id) FROM run AS ok WHERE ok.state = 'succeeded'), 0)",
+            [id - KEPT],
+        )?;
+        Ok(RunId(id))
     }
 
     /// Ends a run.

@@ -112,7 +112,7 @@ impl Reader<'_> {
 }
 
 /// Tasks older than the newest so many are forgotten.
-const KEPT: i64 = 1_000;
+pub(crate) const KEPT: i64 = 1_000;
 
 impl Writer<'_> {
     /// Adds a running task.

@@ -394,3 +394,25 @@ proptest! {
         });
     }
 }
+
+/// Who asked went away: its question does not keep the only connection from all others, and theirs is answered whole.
+#[test]
+fn a_question_that_nobody_waits_for_ends() {
+    const ENDLESS: &str =
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) AS n FROM n";
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("site.db"), 1).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        for _ in 0..3 {
+            let endless = store.read(|r| r.first(ENDLESS, [], |row| Ok(row.get::<_, i64>("n")?)));
+            let waited = tokio::time::timeout(std::time::Duration::from_millis(50), endless).await;
+            assert!(waited.is_err(), "it never ends by itself");
+            let many = ENDLESS.replace("FROM n)", "FROM n WHERE i < 200000)");
+            let next = store.read(move |r| r.first(&many, [], |row| Ok(row.get::<_, i64>("n")?)));
+            let next = tokio::time::timeout(std::time::Duration::from_secs(60), next).await;
+            assert_eq!(next.expect("the connection is free").unwrap(), Some(200_000));
+        }
+    });
+    store.close().unwrap();
+}

@@ -102,6 +102,14 @@ mod tests {
         assert!(seen.holds(act("two")).await.is_err() && seen.was_broken());
         assert_eq!(kept().await, ["other", "one", "one"]);
 
+        // What machines say of themselves moves all the time, and holds nobody back.
+        let seen = store.unchanged();
+        let heard =
+            || store.write_aside(|w| w.devices_seen(&[("pc1".into(), "x".into(), Timestamp::UNIX_EPOCH)]));
+        heard().await.unwrap();
+        assert!(seen.holds(async { heard().await }).await.is_ok(), "nor is it held back");
+        assert_eq!(store.read(|r| r.device_names()).await.unwrap(), ["pc1"]);
+
         // What changes nothing, or is undone, was nothing.
         let seen = store.unchanged();
         store.write(|_| Ok(())).await.unwrap();
@@ -110,6 +118,7 @@ mod tests {
             Err::<(), _>(SchemaError::Value("no".to_owned()))
         });
         assert!(undone.await.is_err());
+        heard().await.unwrap();
         seen.holds(act("three")).await.unwrap();
         assert_eq!(kept().await.len(), 5);
     }

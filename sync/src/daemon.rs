@@ -28,7 +28,7 @@ use crate::points::{self, PointService};
 use crate::schedule::Schedule;
 use crate::site::{self, Site};
 use crate::update_point::UpdatePoint;
-use crate::{mending, packages, point, run, tls};
+use crate::{letting_go, mending, packages, point, run, tls};
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -128,10 +128,12 @@ impl Daemon {
                 .with_service(peers)
                 .with_service(taken)
                 .with_service(devices);
+            points::begin(&site).await?;
             device_plane::begin(&site).await?;
             parts.push(tokio::spawn(points::keep_time(site.clone(), wait(stopped.clone()))));
             parts.push(tokio::spawn(schedule(site.clone(), wait(stopped.clone()))));
             parts.push(tokio::spawn(deploying::keep_time(site.clone(), wait(stopped.clone()))));
+            parts.push(tokio::spawn(letting_go::keep(site.clone(), wait(stopped.clone()))));
             parts.push(tokio::spawn(packages::maps::keep(site.clone(), wait(stopped.clone()))));
         } else {
             if let Some(pulls) = point::demand::open(&site)? {

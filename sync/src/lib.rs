@@ -26,6 +26,7 @@ mod health;
 pub mod import;
 pub mod jitter;
 pub mod keys;
+pub mod letting_go;
 pub mod licensing;
 pub mod locations;
 pub mod mending;

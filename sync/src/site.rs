@@ -24,6 +24,7 @@ use crate::blocking::blocking;
 use crate::clock;
 use crate::config::{Loaded, Settings, ShownKey};
 use crate::device_plane::Policies;
+use crate::letting_go::LettingGo;
 use crate::locations::{self, Locations};
 use crate::plane::door::{self, Holder, KeyRing};
 use crate::point::{self, Live};
@@ -56,6 +57,8 @@ pub struct Site {
     pub locations: Arc<Locations>,
     /// What devices are told.
     pub policies: Policies,
+    /// What it let go.
+    pub let_go: LettingGo,
     /// Long work.
     pub tasks: Tasks,
     /// The distribution points on other machines, from moment to moment.
@@ -133,6 +136,7 @@ impl Site {
             serving_since: OnceLock::new(),
             locations: Arc::default(),
             policies: Policies::default(),
+            let_go: LettingGo::default(),
             started: clock::now(),
             lock,
         });
@@ -196,6 +200,17 @@ impl Site {
         change: impl FnOnce(&Writer<'_>) -> Result<T, SchemaError> + Send + 'static,
     ) -> Result<T, Problem> {
         Ok(self.store.write(change).await?)
+    }
+
+    /// The same for what machines say of themselves ([`Store::write_aside`]).
+    ///
+    /// # Errors
+    /// Those of the database; nothing was written then.
+    pub async fn write_aside<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Writer<'_>) -> Result<T, SchemaError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        Ok(self.store.write_aside(change).await?)
     }
 
     /// One transaction; where `dry_run`, it is undone, and the answer is what would have come of it.

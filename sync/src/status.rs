@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::blocking::blocking;
+use crate::letting_go::LetGo;
 use crate::point::PointStatus;
 use crate::points::delivered::{self, Groups};
 use crate::points::{self, ShownPoint};
@@ -75,6 +76,9 @@ pub struct Status {
     /// Deployments that are offered or due, together.
     #[serde(default)]
     pub deployed: crate::deploying::Deployed,
+    /// What this process let go: devices of which nothing was heard, old messages.
+    #[serde(default)]
+    pub let_go: LetGo,
     /// What works now.
     pub tasks: Vec<schema::tasks::Task>,
 }
@@ -218,6 +222,7 @@ pub async fn of(site: &Arc<Site>) -> Result<Status, Problem> {
         points,
         point,
         deployed,
+        let_go: site.let_go.so_far(),
         tasks: site.tasks.running(),
     })
 }

@@ -162,7 +162,7 @@ impl Tasks {
         };
         let written = {
             let task = task.clone();
-            self.store.write(move |w| {
+            self.store.write_aside(move |w| {
                 w.end_task(&task)?;
                 w.task(task.id)
             })
@@ -366,7 +366,7 @@ impl Progress {
         let (store, task) = (self.store.clone(), self.state.borrow().clone());
         // A task that has ended meanwhile is not written over: `update_progress` only touches running ones.
         self.runtime.spawn(async move {
-            if let Err(error) = store.write(move |w| w.update_progress(&task)).await {
+            if let Err(error) = store.write_aside(move |w| w.update_progress(&task)).await {
                 warn!("the progress of a task cannot be recorded: {error}");
             }
         });

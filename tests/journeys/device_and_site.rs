@@ -141,6 +141,55 @@ async fn a_device_upgrades_while_its_site_is_away_and_says_so_once() {
     );
 }
 
+/// A machine was scrapped, or sold: it leaves everything that counts devices, whatever it still says, and what it did stays.
+#[tokio::test]
+async fn a_device_that_is_removed_is_refused_and_what_it_did_stays() {
+    let site = site(None, &["desk-1", "desk-2"]).await;
+    let device = TestDevice::enrolled(&site, "desk-1", "127.0.0.7").await;
+    let other = TestDevice::enrolled(&site, "desk-2", "127.0.0.8").await;
+    let more = [&["--new-package", "upgrades", "--to", "site"][..], &REQUIRED].concat();
+    deploy(&site, "Upgrade", &more).await;
+    let ran = device.run(&[]).await;
+    assert_eq!(ran.json()["deployments"][0]["state"], "succeeded", "{ran:?}");
+    // The other one waits for its deadline.
+    assert_eq!(other.round(&["--once"]).await["deployments"][0]["state"], "waiting");
+    let before = happened(&site, "desk-1").await;
+    assert!(!before.is_empty());
+
+    site.refused("CONFIRMATION_REQUIRED", &["client", "remove", "desk-1"]).await;
+    let plan = site.ok(&["--dry-run", "--yes", "client", "remove", "DESK-1"]).await;
+    assert_eq!((&plan["dry_run"], &plan["collections"]), (&json!(true), &json!(["ring"])), "{plan}");
+    assert_eq!(site.ok(&["client", "list"]).await.as_array().expect("a list").len(), 2);
+    let removed = site.ok(&["--yes", "client", "remove", "desk-1"]).await;
+    assert_eq!((&removed["had_key"], &removed["under_way"]), (&json!(true), &json!([])), "{removed}");
+
+    site.refused("DEVICE_NOT_FOUND", &["client", "show", "desk-1"]).await;
+    site.refused("DEVICE_NOT_FOUND", &["--yes", "client", "remove", "desk-1"]).await;
+    assert_eq!(site.ok(&["collection", "show", "ring"]).await["devices"], json!(["desk-2"]));
+    let status = site.ok(&["deploy", "status", UPGRADE]).await;
+    assert_eq!(status["states"], json!({"waiting": 1}), "{status}");
+    let history = site.ok(&["client", "history", "desk-1"]).await;
+    assert_eq!((&history["forgotten"], &history["happened"]), (&json!(true), &json!(before)));
+    assert_eq!(history["runs"][0]["state"], "succeeded");
+
+    // It hears so, by the reason, and is not brought back by what it says.
+    let ran = device.run(&["--once"]).await;
+    assert_eq!((ran.status == 0, ran.code().as_str()), (false, "KEY_REVOKED"), "{ran:?}");
+    site.refused("DEVICE_NOT_FOUND", &["client", "show", "desk-1"]).await;
+    assert_eq!(other.round(&["--once"]).await["deployments"][0]["state"], "waiting");
+    // One that is on its way is told by its deployment.
+    other.run(&["--start", UPGRADE]).await;
+    site.ok(&["--yes", "client", "remove", "desk-2"]).await;
+    assert_eq!(site.ok(&["client", "list"]).await, json!([]));
+
+    // Another machine of the name begins anew.
+    let again = TestDevice::enrolled(&site, "desk-1", "127.0.0.9").await;
+    site.ok(&["collection", "add", "ring", "desk-1"]).await;
+    assert_eq!(again.round(&["--once"]).await["deployments"][0]["state"], "waiting");
+    assert_eq!(site.ok(&["deploy", "status", UPGRADE]).await["states"], json!({"waiting": 1}));
+    assert_eq!(site.ok(&["client", "history", "desk-1"]).await["forgotten"], false);
+}
+
 /// Mission rows M20 and M68: nothing of the feature update moves before the run.
 #[tokio::test]
 async fn predownload_skips_fu_bytes_zero() {

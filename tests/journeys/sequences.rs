@@ -474,3 +474,64 @@ async fn create_forms() {
     assert_eq!(disabled["enabled"], false);
     assert_eq!(site.ok(&["ts", "enable", "U"]).await["enabled"], true);
 }
+
+/// The disk lost the file of an image that task sequences use.
+#[tokio::test]
+async fn an_image_that_was_lost_is_added_again_under_its_own_name() {
+    let site = TestSite::start(Way::Alone).await;
+    let esd = esd_file(&site);
+    let added = site.ok(&["image", "add", &esd, "--name", "Windows 11"]).await;
+    site.ok(&["ts", "create", "Up", "--upgrade", "--image", "Windows 11"]).await;
+    let sha256 = added["content"].as_str().expect("a digest").to_owned();
+    let listed = site.ok(&["content", "list"]).await;
+    let name = added["file_name"].as_str().expect("a name");
+    assert_eq!(listed[0]["file_name"], name, "{listed}");
+    assert_eq!(listed[0]["files"], json!([format!("XYZ00001/{name}")]), "{listed}");
+    let sha1 = listed[0]["sha1"].as_str().expect("a digest").to_owned();
+    let shown = site.run(&["content", "list"]).await;
+    for part in [&*sha256, &*sha1, name, "XYZ00001"] {
+        assert!(shown.stdout.contains(part), "{part}: {shown:?}");
+    }
+
+    site.refused("NAME_IN_USE", &["image", "add", &esd, "--name", "Windows 11"]).await;
+    let blob = find(site.folder.path(), &sha256).expect("it is in the library");
+    std::fs::remove_file(&blob).expect("it is ours");
+    let status = site.ok(&["status"]).await;
+    assert!(status["warnings"].to_string().contains("under its name"), "{status}");
+    // Another file is not what the task sequences mean.
+    let other = path(&site, "other.esd");
+    let mut bytes = std::fs::read(&esd).expect("it is there");
+    bytes.push(0);
+    std::fs::write(&other, bytes).expect("it is written");
+    let refused = site.refused("NAME_IN_USE", &["image", "add", &other, "--name", "Windows 11"]).await;
+    assert!(refused.stderr.contains(&sha256), "{refused:?}");
+    assert!(find(site.folder.path(), &sha256).is_none());
+    let again = site.ok(&["image", "add", &esd, "--name", "windows 11"]).await;
+    assert_eq!(again, added, "it is what it was");
+    assert!(blob.exists());
+    assert_eq!(site.ok(&["image", "list"]).await.as_array().expect("a list").len(), 1);
+    let status = site.ok(&["status"]).await;
+    assert!(!status["warnings"].to_string().contains("is lost"), "{status}");
+    // With `-q` there is the answer, or nothing.
+    site.ok(&["--yes", "ts", "delete", "Up"]).await;
+    site.ok(&["--yes", "image", "delete", "Windows 11"]).await;
+    let quiet = site.run(&["-q", "content", "list"]).await;
+    assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""), "{quiet:?}");
+    assert!(site.run(&["content", "list"]).await.stdout.contains("empty"));
+}
+
+/// The file of this name, somewhere below.
+fn find(folder: &std::path::Path, name: &str) -> Option<std::path::PathBuf> {
+    for entry in
+        std::fs::read_dir(folder).expect("it is a folder").map(|entry| entry.expect("an entry").path())
+    {
+        let found = match entry.is_dir() {
+            true => find(&entry, name),
+            false => entry.file_name().is_some_and(|its| its == name).then_some(entry),
+        };
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}

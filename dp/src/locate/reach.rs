@@ -1,6 +1,7 @@
 //! How clients of boundary groups reach points, whoever of them asks: for plans, before there is anything to ask for.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use catalog::digest::Sha256Digest;
@@ -44,6 +45,12 @@ impl Places {
     pub fn holders(&self, content: Sha256Digest) -> impl Iterator<Item = &Point> {
         let numbers = self.holds(content).into_iter().flat_map(|held| held.points.keys());
         numbers.filter_map(move |number| self.points.get(usize::try_from(*number).ok()?))
+    }
+
+    /// Whether one of our points is at this address, as far as anybody knows.
+    pub fn has_point_at(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.points.iter().any(|point| point.has_key && point.address == Some(address))
     }
 
     /// The number of the point of this name.

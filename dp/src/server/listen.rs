@@ -1,5 +1,6 @@
 //! Connections are accepted here, and those that are too many turned away.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -17,7 +18,22 @@ use super::log_throttle::LogThrottle;
 use super::socket::Socket;
 use super::turned_away::TurnedAway;
 
+/// One in so many of `max_connections` comes on top of them for distribution points, and so many at least: a crowd of clients must not
+/// keep those away that would serve it.
+const ONE_IN: usize = 16;
+const KEPT_AT_LEAST: usize = 8;
+
 impl ContentServer {
+    /// How many of `all` connections count for who comes from `client`.
+    fn counting_for(&self, client: IpAddr, all: usize) -> usize {
+        let most = self.limits.max_connections;
+        let is_point = || self.grouping.as_ref().is_some_and(|grouping| grouping.is_point(client));
+        match all >= most && is_point() {
+            true => all.saturating_sub((most / ONE_IN).max(KEPT_AT_LEAST)),
+            false => all,
+        }
+    }
+
     pub(super) async fn accept(
         self: Arc<Self>,
         listener: TcpListener,
@@ -47,7 +63,8 @@ impl ContentServer {
             };
             while connections.try_join_next().is_some() {} // those that have ended hold no place
             let config = || identity.as_ref().map(|identity| identity.load_full());
-            let place = match self.admission.connect(&self.served, peer.ip(), connections.len()) {
+            let all = self.counting_for(peer.ip(), connections.len());
+            let place = match self.admission.connect(&self.served, peer.ip(), all) {
                 Ok(place) => place,
                 Err(refusal) => {
                     let now = Instant::now();
@@ -118,11 +135,63 @@ pub(super) async fn until_stopped<T>(
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use rustix::net::sockopt::tcp_congestion;
-    use tokio::net::TcpStream;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpSocket, TcpStream};
 
     use super::*;
     use crate::library::{Library, Settings};
     use crate::server::ServerLimits;
+    use crate::server::tally::Grouping;
+
+    struct PointAt(IpAddr);
+
+    impl Grouping for PointAt {
+        fn group_of(&self, _client: IpAddr) -> Option<String> {
+            None
+        }
+
+        fn is_point(&self, client: IpAddr) -> bool {
+            client.to_canonical() == self.0
+        }
+    }
+
+    #[tokio::test]
+    async fn a_crowd_keeps_no_point_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let library = Library::open(folder.path(), Settings::default()).unwrap();
+        let limits = ServerLimits { max_connections: 3, ..ServerLimits::default() };
+        let (client, point) = ([127, 0, 0, 1], [127, 0, 0, 2]);
+        let server = ContentServer::new(library, Arc::default(), limits);
+        let server = Arc::new(server.with_grouping(Arc::new(PointAt(point.into()))));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(server.accept(listener, None, std::future::pending()));
+        // Each holds its connection for as long as it is here.
+        let answered = async |from: [u8; 4]| {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind((IpAddr::from(from), 0).into()).unwrap();
+            let mut stream = socket.connect(address).await.unwrap();
+            stream.write_all(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+            let mut status = [0; 12];
+            stream.read_exact(&mut status).await.unwrap();
+            (stream, String::from_utf8_lossy(&status[9..]).into_owned())
+        };
+        let mut held = Vec::new();
+        for (from, status) in [(client, "404"), (client, "404"), (client, "404"), (client, "503")] {
+            let (stream, answer) = answered(from).await;
+            assert_eq!(answer, status);
+            held.push(stream);
+        }
+        for number in 0..KEPT_AT_LEAST {
+            let (stream, answer) = answered(point).await;
+            assert_eq!(answer, "404", "{number}");
+            held.push(stream);
+        }
+        for from in [point, client] {
+            assert_eq!(answered(from).await.1, "503", "what is kept for points has an end, and is for them");
+        }
+        serving.abort();
+    }
 
     #[tokio::test]
     async fn connections_find_their_speed_as_was_said() {

@@ -17,6 +17,11 @@ pub const OTHER: &str = "other";
 pub trait Grouping: Send + Sync {
     /// The group whose clients one at this address is counted with: one, also where several are around it.
     fn group_of(&self, client: IpAddr) -> Option<String>;
+
+    /// Whether a distribution point is at this address, as far as anybody knows: many clients may have their content from it.
+    fn is_point(&self, _client: IpAddr) -> bool {
+        false
+    }
 }
 
 /// Numbers by group and by one of `N` kinds.

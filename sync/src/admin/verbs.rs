@@ -122,7 +122,8 @@ fn of_deploy(what: &Deploy) -> bool {
         | Deploy::PhasedAdvance { .. }
         | Deploy::PhasedSuspend { .. }
         | Deploy::PhasedChange(_)
-        | Deploy::PhasedDelete { .. } => true,
+        | Deploy::PhasedDelete { .. }
+        | Deploy::ClientRemove { .. } => true,
         Deploy::UpdatesList
         | Deploy::List
         | Deploy::Show { .. }

@@ -2,9 +2,10 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use catalog::problem::{Code, Problem};
+use tracing::warn;
 
 use crate::config::Settings;
 
@@ -23,7 +24,23 @@ pub(super) fn make(settings: &Settings) -> Result<PathBuf, Problem> {
                 Problem::new(Code::DataDirNotWritable, message).because_of(Some(&error))
             })?;
     }
+    if let Some(warning) = of_before(&folder) {
+        warn!("{warning}");
+    }
     Ok(folder)
+}
+
+/// What is to be said of a folder as versions before this one made it: only they could write there. It is not changed by itself, as its
+/// owner may have meant it so.
+fn of_before(folder: &Path) -> Option<String> {
+    let mode = fs::metadata(folder).ok()?.permissions().mode() & 0o7777;
+    (mode == 0o750).then(|| {
+        let shown = folder.display();
+        format!(
+            "`{shown}` has mode 0750: whoever may use the admin socket cannot put files there, nor take them; `chmod 0770 {shown}` \
+             lets the group, `chmod 0700 {shown}` says that it is meant so"
+        )
+    })
 }
 
 #[cfg(test)]
@@ -40,5 +57,9 @@ mod tests {
         assert_eq!((made.clone(), mode(&made)), (folder.path().join("exchange"), 0o770));
         fs::set_permissions(&made, Permissions::from_mode(0o700)).unwrap();
         assert_eq!(mode(&make(&settings).unwrap()), 0o700);
+        assert_eq!(of_before(&made), None);
+        fs::set_permissions(&made, Permissions::from_mode(0o750)).unwrap();
+        assert_eq!(mode(&make(&settings).unwrap()), 0o750, "its owner may have meant it");
+        assert!(of_before(&made).is_some_and(|warning| warning.contains("chmod 0770")));
     }
 }

@@ -54,6 +54,7 @@ use concurrency::Turns;
 use connections::Busy;
 use idempotency::Repeats;
 use log_throttle::StrangerThrottle;
+use perform::EndsWithAsker;
 use routes::Looked;
 use streams::Reading;
 
@@ -221,8 +222,9 @@ impl Api {
         };
         // Not in this connection's task: who goes away and repeats the request finds its answer.
         let (api, head) = (self.clone(), head.clone());
+        let is_get = head.method == Method::GET;
         let (mut tell, told) = oneshot::channel();
-        tokio::spawn(async move {
+        let working = tokio::spawn(async move {
             let performed = api.performed(&head, &found, fields, who, tell.closed()).await;
             let (response, kept) = match performed {
                 Ok((response, kept)) => (Ok(response), kept),
@@ -242,6 +244,8 @@ impl Api {
             });
             let _ = tell.send(response.map(|response| response.map(|body| body.held_by(turn))));
         });
+        // A question is of no use to anybody else: who goes away ends it, down to what it reads of the database.
+        let _ends = is_get.then(|| EndsWithAsker::of(working.abort_handle()));
         told.await.map_err(|_| Problem::new(Code::Internal, "the work ended by a defect"))?
     }
 
@@ -340,7 +344,6 @@ mod tests {
         assert!(answer("a", large).is_ok());
 
         // As hyper reads it: what it has taken waits for the reader in its buffers, and has no turn.
-        use http_body_util::BodyExt as _;
         let mut body = answer("a", large).unwrap().into_body();
         let _other = answer("a", large).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -9,6 +9,7 @@ use http::{HeaderValue, Method, Response};
 use schema::Unchanged;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::idempotency::is_kept;
@@ -17,7 +18,6 @@ use super::routes::{self, Found, Looked};
 use super::translate::{self, Asked};
 use super::{Api, BASE};
 use crate::admin::{self, Envelope, Event};
-use crate::plane::answer::names;
 
 /// How often a change with `If-Match` is begun anew because something else was changed just then.
 const TRIES: usize = 8;
@@ -41,7 +41,8 @@ impl Api {
         let (ended, began) = match self.condition(head, path, found)? {
             None => {
                 let asked = self.translated(found, query, fields)?;
-                self.carry_out(asked.envelope, who, asked.wait, None, gone).await
+                let is_question = head.method == Method::GET;
+                self.carry_out(asked.envelope, who, asked.wait, None, is_question, gone).await
             }
             Some((tags, question)) => {
                 let mut tries = 0;
@@ -57,7 +58,7 @@ impl Api {
                     let is_last = tries + 1 == TRIES;
                     let only = (!(is_last && found.route.conditional)).then(|| unchanged.clone());
                     let ended =
-                        self.carry_out(asked.envelope, who.clone(), asked.wait, only, &mut gone).await;
+                        self.carry_out(asked.envelope, who.clone(), asked.wait, only, false, &mut gone).await;
                     if !unchanged.was_broken() {
                         break ended;
                     }
@@ -71,7 +72,8 @@ impl Api {
             }
         };
         let kept = is_kept(&ended, began);
-        Ok((reply::ended(ended, head.method == Method::GET, &head.headers), kept))
+        let is_question = head.method == Method::GET;
+        Ok((reply::ended(ended, is_question, found.route.moving, &head.headers), kept))
     }
 
     fn translated(&self, found: &Found, query: &str, fields: Map<String, Value>) -> Result<Asked, Problem> {
@@ -110,8 +112,10 @@ impl Api {
     async fn matched(&self, tags: &HeaderValue, question: &Found, who: &str) -> Result<Value, Problem> {
         let asked = self.translated(question, "dry_run=true", Map::new())?;
         let never = std::future::pending();
-        match self.carry_out(asked.envelope, who.to_owned(), None, None, never).await.0 {
-            Ended::Done { body, problem: None } if names(tags, &reply::tag(&body)) => {
+        match self.carry_out(asked.envelope, who.to_owned(), None, None, true, never).await.0 {
+            Ended::Done { body, problem: None }
+                if reply::is_meant(tags, &reply::tag(&body, question.route.moving)) =>
+            {
                 Ok(body["revision"].clone())
             }
             Ended::Failed(problem) => Err(problem),
@@ -119,23 +123,25 @@ impl Api {
         }
     }
 
-    /// Has it answered. Not in this connection's task: who goes away leaves the work running.
+    /// Has it answered. Not in this connection's task: who goes away leaves the work running, unless it `is_question`: that ends when
+    /// the second part of the answer is dropped, and nothing is changed by it.
     pub(super) fn ask(
         &self,
         envelope: Envelope,
         who: String,
         only: Option<Unchanged>,
-    ) -> mpsc::Receiver<Event> {
+        is_question: bool,
+    ) -> (mpsc::Receiver<Event>, Option<EndsWithAsker>) {
         let (events, inbox) = mpsc::channel(16);
         let site = self.site.clone();
-        tokio::spawn(async move {
+        let working = tokio::spawn(async move {
             let answering = admin::answer(&site, envelope, &who, events);
             match only {
                 Some(only) => only.holds(answering).await,
                 None => answering.await,
             }
         });
-        inbox
+        (inbox, is_question.then(|| EndsWithAsker::of(working.abort_handle())))
     }
 
     /// Short work is done when this returns; of long work, where `wait` is over before it is or nobody waits, the task. Also
@@ -146,10 +152,11 @@ impl Api {
         who: String,
         wait: Option<Duration>,
         only: Option<Unchanged>,
+        is_question: bool,
         gone: impl Future<Output = ()>,
     ) -> (Ended, bool) {
         tokio::pin!(gone);
-        let mut inbox = self.ask(envelope, who, only);
+        let (mut inbox, _ends) = self.ask(envelope, who, only, is_question);
         let until = Instant::now() + wait.unwrap_or_default();
         let (mut running, mut began) = (None, false);
         loop {
@@ -174,5 +181,111 @@ impl Api {
             };
             return (ended, began);
         }
+    }
+}
+
+/// Work that ends when nobody waits for it any more.
+pub(super) struct EndsWithAsker(AbortHandle);
+
+impl EndsWithAsker {
+    pub(super) fn of(work: AbortHandle) -> Self {
+        Self(work)
+    }
+}
+
+impl Drop for EndsWithAsker {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    use http::Request;
+    use http::header::ETAG;
+    use http_body_util::BodyExt as _;
+    use schema::points::PointRole;
+    use serde_json::json;
+
+    use super::*;
+    use crate::clock;
+    use crate::config::{Loaded, Settings};
+    use crate::site::Site;
+
+    /// What is answered to a request, whoever makes it.
+    async fn answered(
+        api: &Api,
+        method: Method,
+        path: &str,
+        tag: Option<&str>,
+        body: Value,
+    ) -> (u16, String) {
+        let request = Request::builder().method(method.clone()).uri(format!("{BASE}{path}"));
+        let request = match tag {
+            Some(tag) => request.header(IF_MATCH, tag),
+            None => request,
+        };
+        let (head, ()) = request.body(()).expect("a request").into_parts();
+        let Looked::Found(found) = routes::find(&method, path) else { panic!("{path} is no route") };
+        let Value::Object(fields) = body else { panic!("no object") };
+        let never = std::future::pending();
+        let response = match api.performed(&head, &found, fields, "token test".to_owned(), never).await {
+            Ok((response, _)) => response,
+            Err(problem) => reply::problem(&problem, None),
+        };
+        let tag = response.headers().get(ETAG).map(|tag| tag.to_str().expect("a tag").to_owned());
+        let status = response.status().as_u16();
+        let bytes = response.into_body().collect().await.expect("a body").to_bytes();
+        (status, tag.unwrap_or_else(|| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// A thousand points and ten thousand devices say all the time that they live.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_changes_a_point_is_not_held_back_by_what_machines_say() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = Settings::default();
+        settings.site.data_dir = folder.path().join("site");
+        settings.download.min_free = 0;
+        let site = Site::open(Loaded::from(settings)).await.unwrap();
+        let lyon = site.write(|w| w.add_point("lyon", "http://lyon", PointRole::Standard)).await.unwrap();
+        let api = Api::new(site.clone()).unwrap();
+        let (stop, beats) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let beating = tokio::spawn({
+            let (site, stop, beats) = (site.clone(), stop.clone(), beats.clone());
+            async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let beat = beats.fetch_add(1, Ordering::Relaxed);
+                    let now = clock::now();
+                    let heard = move |w: &schema::Writer<'_>| {
+                        w.point_seen(lyon, Some(beat), Some("1"), now)?;
+                        w.put_facts("pc1", &json!({ "beat": beat }), "10.0.0.1", now)
+                    };
+                    site.write_aside(heard).await.unwrap();
+                }
+            }
+        });
+        for rate in 1..=20_u32 {
+            let (status, tag) = answered(&api, Method::GET, "/dps/lyon", None, json!({})).await;
+            assert_eq!(status, 200);
+            // Between reading and changing an administrator thinks, and the point speaks.
+            let from = beats.load(Ordering::Relaxed);
+            while beats.load(Ordering::Relaxed) < from + 3 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let change = json!({ "changes": [["rate", format!("{rate}MiB/s")]] });
+            let (status, body) = answered(&api, Method::PATCH, "/dps/lyon", Some(&tag), change.clone()).await;
+            assert_eq!(status, 200, "{body}");
+            // Who read it before that is told so.
+            let (status, body) = answered(&api, Method::PATCH, "/dps/lyon", Some(&tag), change).await;
+            assert_eq!(status, 412, "{body}");
+        }
+        stop.store(true, Ordering::Relaxed);
+        beating.await.unwrap();
+        let kept = site.read(|r| r.point_named("lyon")).await.unwrap().unwrap();
+        assert_eq!(kept.rate, Some(20 << 20));
+        site.close().await;
     }
 }

@@ -153,10 +153,39 @@ pub fn other_methods(of: &Problem, methods: &[&'static str]) -> Response<Sent> {
     response
 }
 
-/// The tag of a body: another body has another one.
-pub fn tag(body: &Value) -> String {
-    let digest = Sha256Digest::of(body.to_string().as_bytes()).to_string();
-    format!("\"{}\"", &digest[..32])
+/// The tag of a body: another body has another one. Where it has fields that move by themselves, the tag begins with that of all
+/// others, and so says whether anybody changed something.
+pub fn tag(body: &Value, moving: &[&str]) -> String {
+    let part = |value: &Value| Sha256Digest::of(value.to_string().as_bytes()).to_string()[..32].to_owned();
+    if moving.is_empty() {
+        return format!("\"{}\"", part(body));
+    }
+    let mut still = body.clone();
+    moving.iter().for_each(|path| leave_out(&mut still, path));
+    format!("\"{}-{}\"", part(&still), part(body))
+}
+
+/// Leaves a field out; `a.b` is the field `b` of `a`, or of each of the list `a`.
+fn leave_out(value: &mut Value, path: &str) {
+    match (value, path.split_once('.')) {
+        (Value::Array(all), _) => all.iter_mut().for_each(|one| leave_out(one, path)),
+        (Value::Object(fields), None) => drop(fields.remove(path)),
+        (Value::Object(fields), Some((name, rest))) => {
+            fields.get_mut(name).into_iter().for_each(|inner| leave_out(inner, rest));
+        }
+        _ => {}
+    }
+}
+
+/// Whether `If-Match` names what has this tag, whatever has moved by itself since.
+pub fn is_meant(field: &HeaderValue, tag: &str) -> bool {
+    let Ok(field) = field.to_str() else { return false };
+    let part = |tag: &str| tag.trim_matches('"').split('-').next().unwrap_or_default().to_owned();
+    field.split(',').map(str::trim).any(|one| {
+        let one = one.strip_prefix("W/").unwrap_or(one);
+        let is_tag = one.len() > 2 && one.starts_with('"') && one.ends_with('"');
+        one == "*" || (is_tag && part(one) == part(tag))
+    })
 }
 
 /// What is kept of an answer, to give it again.
@@ -175,8 +204,8 @@ pub fn again(given: Given) -> Response<Sent> {
     response
 }
 
-/// The answer to a request. Only questions have tags.
-pub fn ended(ended: Ended, is_question: bool, headers: &HeaderMap) -> Response<Sent> {
+/// The answer to a request. Only questions have tags: `moving` are the fields of theirs that move by themselves.
+pub fn ended(ended: Ended, is_question: bool, moving: &[&str], headers: &HeaderMap) -> Response<Sent> {
     match ended {
         Ended::Failed(of) => problem(&of, None),
         Ended::Done { body, problem: Some(of) } => problem(&of, Some(body)),
@@ -192,7 +221,7 @@ pub fn ended(ended: Ended, is_question: bool, headers: &HeaderMap) -> Response<S
             if !is_question {
                 return with(StatusCode::OK, body.to_string(), "application/json");
             }
-            let tag = tag(&body);
+            let tag = tag(&body, moving);
             let mut response = match is_known(headers, &tag) {
                 true => with(StatusCode::NOT_MODIFIED, "", "application/json"),
                 false => with(StatusCode::OK, body.to_string(), "application/json"),
@@ -222,6 +251,39 @@ mod tests {
     }
 
     #[test]
+    fn what_moves_by_itself_is_another_answer_and_no_other_setting() {
+        let moving = &["last_seen", "phases.tally"];
+        let body = |url: &str, seen: u64, tally: u64| json!({ "url": url, "last_seen": seen, "phases": [{ "name": "a", "tally": { "devices": tally } }] });
+        let (read, tag) = (body("a", 1, 1), |body: &Value| tag(body, moving));
+        let meant = |tags: String, now: &Value| {
+            is_meant(&HeaderValue::from_str(&tags).expect("a field"), &super::tag(now, moving))
+        };
+        for (now, is_it, is_same) in [
+            (body("a", 1, 1), true, true),
+            (body("a", 2, 1), true, false),
+            (body("a", 1, 2), true, false),
+            (body("b", 1, 1), false, false),
+        ] {
+            assert_eq!(meant(tag(&read), &now), is_it, "{now}");
+            assert_eq!(meant(format!("\"x\", W/{}", tag(&read)), &now), is_it, "{now}");
+            assert_eq!(tag(&read) == tag(&now), is_same, "{now}");
+        }
+        let other = json!({ "url": "a", "last_seen": 1, "phases": [{ "name": "b", "tally": {} }] });
+        assert!(!meant(tag(&read), &other));
+        assert!(meant("*".to_owned(), &other));
+        for none in ["\"\"", "", "\"", tag(&read).trim_matches('"'), "\"-\""] {
+            assert!(!meant(none.to_owned(), &read), "{none}");
+        }
+        // Where nothing moves, all of it is compared.
+        let plain = super::tag(&read, &[]);
+        assert!(is_meant(&HeaderValue::from_str(&plain).expect("a field"), &plain));
+        assert!(!is_meant(
+            &HeaderValue::from_str(&plain).expect("a field"),
+            &super::tag(&body("a", 2, 1), &[])
+        ));
+    }
+
+    #[test]
     fn who_is_to_come_again_is_told_when() {
         for (code, status, seconds) in [
             (Code::ApiBusy, 503, Some("5")),
@@ -239,7 +301,7 @@ mod tests {
     #[test]
     fn a_question_whose_answer_is_known_is_not_answered_again() {
         let body = json!({ "a": 1 });
-        let tag = tag(&body);
+        let tag = tag(&body, &[]);
         for (known, status) in [
             (None, 200),
             (Some(tag.clone()), 304),
@@ -249,8 +311,9 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.extend(known.map(|known| (IF_NONE_MATCH, HeaderValue::from_str(&known).unwrap())));
-            let ended =
-                |is_question| ended(Ended::Done { body: body.clone(), problem: None }, is_question, &headers);
+            let ended = |is_question| {
+                ended(Ended::Done { body: body.clone(), problem: None }, is_question, &[], &headers)
+            };
             assert_eq!((ended(true).status().as_u16(), ended(false).status().as_u16()), (status, 200));
             assert!(ended(true).headers().contains_key(ETAG) && !ended(false).headers().contains_key(ETAG));
         }

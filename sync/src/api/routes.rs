@@ -25,11 +25,23 @@ pub struct Route {
     pub role: Role,
     /// The change needs `If-Match`.
     pub conditional: bool,
+    /// Fields of its answer that are nobody's setting: they move by themselves, and `If-Match` does not look at them.
+    pub moving: &'static [&'static str],
 }
 
 impl Route {
     const fn new(method: &'static str, path: &'static str, verb: &'static str, role: Role) -> Self {
-        Self { method, path, verb, fields: "{}", files: &[], local: &[], role, conditional: false }
+        Self {
+            method,
+            path,
+            verb,
+            fields: "{}",
+            files: &[],
+            local: &[],
+            role,
+            conditional: false,
+            moving: &[],
+        }
     }
 
     const fn with(self, fields: &'static str) -> Self {
@@ -50,6 +62,10 @@ impl Route {
 
     const fn conditional(self) -> Self {
         Self { conditional: true, ..self }
+    }
+
+    const fn moving(self, moving: &'static [&'static str]) -> Self {
+        Self { moving, ..self }
     }
 }
 
@@ -74,6 +90,31 @@ const fn delete(path: &'static str, verb: &'static str) -> Route {
 }
 
 const FILTER: &str = r#"{"products":[],"releases":[],"languages":[],"architectures":[],"editions":[],"base":null,"words":[],"all":false}"#;
+
+/// What a point says of itself, how it is, and what is on it.
+const OF_A_POINT: &[&str] = &[
+    "last_seen",
+    "free",
+    "program",
+    "on_demand",
+    "address",
+    "packages",
+    "contents",
+    "bytes",
+    "condition",
+    "silent_seconds",
+    "failed",
+    "under_way",
+    "served",
+    "content",
+];
+/// How far a package is: what it holds has a version.
+const OF_A_PACKAGE: &[&str] = &["files", "bytes", "stored", "points", "validated"];
+/// How far devices and content are, and what the time has made of it.
+const OF_A_DEPLOYMENT: &[&str] =
+    &["devices", "buckets", "progress", "software", "notes", "state", "content", "problem"];
+/// What a device says of itself and does.
+const OF_A_DEVICE: &[&str] = &["facts", "facts_at", "address", "policy_at", "replayed", "refused", "runs"];
 
 /// All of them.
 pub const ROUTES: &[Route] = &[
@@ -101,7 +142,7 @@ pub const ROUTES: &[Route] = &[
     get("/licenses", "license-list").with(r#"{"pending":false}"#),
     get("/packages", "package-list"),
     post("/packages", "package-create").with(r#"{"description":"","source":null}"#).files(&["source"]),
-    get("/packages/{package}", "package-show"),
+    get("/packages/{package}", "package-show").moving(OF_A_PACKAGE),
     patch("/packages/{package}", "package-set"),
     delete("/packages/{package}", "package-delete"),
     post("/packages/{package}/members", "package-add").with(r#"{"updates":[],"filter":{}}"#),
@@ -117,7 +158,7 @@ pub const ROUTES: &[Route] = &[
     post("/packages/{package}/points", "points:package").with(r#"{"on":[]}"#).of(Role::Operator),
     get("/dps", "points:list"),
     post("/dps", "points:add").with(r#"{"pull_from":[]}"#),
-    get("/dps/{dp}", "points:show"),
+    get("/dps/{dp}", "points:show").moving(OF_A_POINT),
     patch("/dps/{dp}", "points:set").with(r#"{"changes":[]}"#),
     delete("/dps/{dp}", "points:remove"),
     post("/dps/{dp}/maintenance", "points:maintenance").with(r#"{"on":true}"#),
@@ -219,7 +260,7 @@ pub const ROUTES: &[Route] = &[
     post("/deployments/check", "deploy:check")
         .with(r#"{"to":[],"cloud":false,"internet":false,"strict":false}"#)
         .of(Role::Viewer),
-    get("/deployments/{deployment}", "deploy:show"),
+    get("/deployments/{deployment}", "deploy:show").moving(OF_A_DEPLOYMENT),
     patch("/deployments/{deployment}", "deploy:change"),
     delete("/deployments/{deployment}", "deploy:delete"),
     get("/deployments/{deployment}/status", "deploy:status"),
@@ -228,19 +269,20 @@ pub const ROUTES: &[Route] = &[
     post("/update-deployments", "deploy:create-updates"),
     get("/phased-deployments", "deploy:phased-list"),
     post("/phased-deployments", "deploy:phased-create").with(r#"{"options":{},"confirm_high_risk":false}"#),
-    get("/phased-deployments/{name}", "deploy:phased-show"),
+    get("/phased-deployments/{name}", "deploy:phased-show").moving(&["phases.tally", "notes", "problem"]),
     delete("/phased-deployments/{name}", "deploy:phased-delete"),
     post("/phased-deployments/{name}/advance", "deploy:phased-advance"),
     post("/phased-deployments/{name}/suspend", "deploy:phased-suspend").with(r#"{"suspend":true}"#),
     post("/phased-deployments/{name}/resume", "deploy:phased-suspend").with(r#"{"suspend":false}"#),
     patch("/phased-deployments/{name}/phases/{phase}", "deploy:phased-change").with(r#"{"phase":0}"#),
     get("/clients", "deploy:client-list"),
-    get("/clients/{device}", "deploy:client-show"),
+    get("/clients/{device}", "deploy:client-show").moving(OF_A_DEVICE),
+    delete("/clients/{device}", "deploy:client-remove"),
     get("/clients/{device}/history", "deploy:client-history").with(r#"{"limit":100}"#),
     get("/clients/{device}/settings", "software:settings-effective"),
     post("/clients/{name}/enrol", "points:enrol").with(r#"{"kind":"device"}"#),
     get("/tasks", "task-list").with(r#"{"limit":50}"#),
-    get("/tasks/{task}", "task-show").with(r#"{"task":0}"#),
+    get("/tasks/{task}", "task-show").with(r#"{"task":0}"#).moving(&["phases"]),
     delete("/tasks/{task}", "task-cancel").with(r#"{"task":0}"#).of(Role::Operator),
     get("/tasks/{task}/result", "task-wait").with(r#"{"task":0}"#),
     get("/tokens", "tokens:list").of(Role::Admin),

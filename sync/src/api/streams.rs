@@ -103,7 +103,7 @@ impl Api {
     /// How far a task is, as often as something changes, and its end.
     pub(super) fn events_of(&self, task: i64, reading: Reading) -> Response<Sent> {
         let envelope = Envelope { request: Request::TaskWait { task }, dry_run: false, no_wait: false };
-        let inbox = self.ask(envelope, reading.who.clone(), None);
+        let (inbox, _) = self.ask(envelope, reading.who.clone(), None, false);
         self.stream(inbox, reading)
     }
 

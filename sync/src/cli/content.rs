@@ -1,5 +1,6 @@
 //! `spsync content …`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use catalog::problem::Problem;
@@ -18,7 +19,7 @@ use crate::points::Placed;
 /// The content library
 #[derive(Debug, Subcommand)]
 pub enum Content {
-    /// Every content that the site holds
+    /// Every content that the site holds: its digests, what it is called and which packages have it
     List,
     /// How each package is doing on each distribution point
     Status {
@@ -60,8 +61,21 @@ impl Content {
             Self::List => {
                 let all =
                     connect::call::<Vec<Listed>>(settings, global, output, Request::ContentList).await?.body;
-                let mut rows = Rows::new(&["SHA256", "SIZE", "STORED", "VERIFIED BY", "KEPT"]);
-                for Listed { row, pulled } in &all {
+                let mut rows = Rows::new(&[
+                    "SHA256",
+                    "SHA1",
+                    "SIZE",
+                    "NAME",
+                    "PACKAGES",
+                    "STORED",
+                    "VERIFIED BY",
+                    "KEPT",
+                ]);
+                for Listed { row, file_name, files, pulled } in &all {
+                    let dash = || "-".to_owned();
+                    let packages: BTreeSet<_> =
+                        files.iter().filter_map(|file| file.split('/').next()).collect();
+                    let packages = packages.into_iter().collect::<Vec<_>>().join(", ");
                     let by = if row.sha1_only { "sha1-only" } else { "sha256" };
                     let kept = pulled.as_ref().map_or_else(
                         || "-".to_owned(),
@@ -69,7 +83,10 @@ impl Content {
                     );
                     rows.push([
                         row.sha256.to_string(),
+                        row.sha1.to_string(),
                         size(row.size),
+                        file_name.as_ref().map_or_else(dash, |name| safe(name.as_str())),
+                        if packages.is_empty() { dash() } else { safe(&packages) },
                         when(row.stored_at),
                         by.to_owned(),
                         kept,

@@ -100,8 +100,8 @@ pub struct Global {
     /// Print plain lines, no progress bars
     #[arg(long, global = true, env = "SPSYNC_NO_PROGRESS", help_heading = "Global options")]
     pub no_progress: bool,
-    /// Print results and errors only
-    #[arg(short, long, global = true, help_heading = "Global options")]
+    /// Print results and errors only: no notes, no progress, nothing where a list is empty
+    #[arg(short, long, global = true, env = "SPSYNC_QUIET", help_heading = "Global options")]
     pub quiet: bool,
     /// Print more of the log on standard error; repeat for more. SPSYNC_LOG_FILTER says it by part: `dp=debug,spsync=info`
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]

@@ -44,7 +44,7 @@ pub enum Color {
 pub struct Output {
     /// Format of results.
     pub format: Format,
-    /// No notes.
+    /// Results and errors only: no notes, no progress, no remark that there is nothing.
     pub quiet: bool,
     /// Bars are allowed and standard error is a terminal.
     pub bars: bool,
@@ -136,7 +136,8 @@ impl Output {
         matches!(self.format, Format::Table | Format::Wide)
     }
 
-    /// A list: `rows` for people, `items` for programs, `name` picks the id. Where there is nothing, `empty` says so to people.
+    /// A list: `rows` for people, `items` for programs, `name` picks the id. Where there is nothing, `empty` says so to people, unless
+    /// they want no remarks.
     pub fn list<T: Serialize>(
         &self,
         whole: &impl Serialize,
@@ -146,6 +147,7 @@ impl Output {
         empty: impl AsRef<str>,
     ) {
         match self.format {
+            Format::Table | Format::Wide if items.is_empty() && self.quiet => {}
             Format::Table | Format::Wide if items.is_empty() => self.line(empty),
             Format::Table | Format::Wide => self.table(rows),
             Format::Json => self.json(whole),

@@ -12,6 +12,7 @@ use super::{Global, Output, connect};
 use crate::admin::Request;
 use crate::config::Loaded;
 use crate::deploying::status::Buckets;
+use crate::letting_go::LetGo;
 
 /// Show the state of everything on one screen
 #[derive(Debug, Args)]
@@ -145,10 +146,28 @@ fn show(status: &crate::status::Status, output: &Output) {
             ));
         }
     }
+    if let Some(text) = let_go(&status.let_go) {
+        output.line(text);
+    }
     for task in &status.tasks {
         output.line(format!(" TASK     {} {} since {}", task.id, task.title, when(task.created)));
     }
     status.warnings.iter().chain(&c.notes).for_each(|warning| output.line(format!(" WARN     {warning}")));
+}
+
+fn let_go(all: &LetGo) -> Option<String> {
+    let last = all.last.map(|last| format!(" · last {}", when(last)));
+    let devices = match all.after_days {
+        Some(days) => {
+            format!("{} devices not heard of on {days} days, {} more to go · ", all.devices, all.to_go)
+        }
+        None => String::new(),
+    };
+    let any = last.is_some() || all.to_go > 0;
+    any.then(|| {
+        let last = last.unwrap_or_default();
+        format!(" LET GO   since the start: {devices}{} old messages of devices{last}", all.messages)
+    })
 }
 
 fn deployed(all: &crate::deploying::Deployed) -> String {

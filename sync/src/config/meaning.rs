@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 
 use catalog::problem::{Code, Problem};
 use dp::client::CacheLimits;
+use jiff::{SignedDuration, Timestamp};
 use schema::points::PointRole;
 use url::Url;
 
-use super::settings::{Admin, Client, Download, Dp, MICROSOFT_UPDATE, Settings, Source, SourceKind, Tls};
+use super::settings::{
+    Admin, Client, Clients, Download, Dp, MICROSOFT_UPDATE, Settings, Source, SourceKind, Tls,
+};
 use super::units::Proxy;
 use crate::select::Selection;
 
@@ -227,6 +230,20 @@ impl Client {
             Problem::new(Code::ConfigInvalid, message)
         };
         self.address.parse().map(Some).map_err(invalid)
+    }
+}
+
+impl Clients {
+    /// On how many days nothing was heard of a device that is let go; none is, where it is `None`.
+    pub fn forget_after_days(&self) -> Option<u32> {
+        let days = self.forget_after.as_secs() / 86_400;
+        u32::try_from(days).ok().filter(|days| *days > 0)
+    }
+
+    /// Messages that came before this are not kept any more.
+    pub fn messages_since(&self, now: Timestamp) -> Option<Timestamp> {
+        let kept = SignedDuration::try_from(self.status_retention).ok().filter(|kept| !kept.is_zero())?;
+        now.checked_sub(kept).ok()
     }
 }
 

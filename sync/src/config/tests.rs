@@ -337,7 +337,7 @@ fn everything_else() -> Settings {
         update_point.upstream_role = false
         client = { site = "http://x", ca_file = "/x", dir = "x", allow_networks = ["::1"], address = "::1", peer_port = 1, share_rate = "1B/s", key_file = "/x", allow_plain_key = true, cache_size = "1B", cache_age = "1s", before_cloud = "1s" }
         limits = { deployment_default_size = 1, deployment_maximum_size = 2, deploy_to_site_systems = "block" }
-        clients.poll_interval = "10s"
+        clients = { poll_interval = "10s", forget_after = "30d", status_retention = "1d" }
         log = { level = "debug", format = "json", access_log = false }
         "#,
     )

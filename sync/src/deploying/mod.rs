@@ -83,6 +83,7 @@ pub async fn answer(site: &Arc<Site>, request: DeployRequest, caller: &Caller) -
         DeployRequest::ClientHistory { device, limit } => {
             clients::history(site, &device, limit).await?.into()
         }
+        DeployRequest::ClientRemove { device } => clients::remove(site, &device, caller).await?.into(),
     })
 }
 

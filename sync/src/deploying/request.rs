@@ -53,6 +53,8 @@ pub enum DeployRequest {
     ClientShow { device: String },
     /// What happened on one of them.
     ClientHistory { device: String, limit: u32 },
+    /// Takes its key back, and forgets it; what was done on it stays to be read.
+    ClientRemove { device: String },
 }
 
 /// A deployment to make.

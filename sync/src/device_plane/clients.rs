@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
 use schema::devices::{DeviceRow, DeviceRun};
 use schema::keys::PrincipalKind;
 use serde::{Deserialize, Serialize};
 
-use crate::admin::Answer;
+use crate::admin::{Answer, Caller};
+use crate::clock;
 use crate::deploying::codes;
-use crate::policy::{Facts, StatusMessage};
+use crate::deploying::status::state_of;
+use crate::policy::{Facts, RunState, StatusMessage};
 use crate::site::Site;
 use crate::software::settings::{self, Effective};
 
@@ -87,6 +90,79 @@ pub async fn list(site: &Arc<Site>) -> Result<Answer, Problem> {
     Answer::of(&all(site).await?)
 }
 
+/// A device that was let go, or would be.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Removed {
+    /// Its name.
+    pub device: String,
+    /// It had a key, or a token that would have become one.
+    pub had_key: bool,
+    /// Collections that it left.
+    pub collections: Vec<String>,
+    /// Deployments that it was at.
+    pub under_way: Vec<PackageId>,
+    /// Nothing was changed.
+    pub dry_run: bool,
+}
+
+/// Takes the key of a device back, and forgets it. What it says from now on is refused; what was done on it stays to be read.
+///
+/// # Errors
+/// `DEVICE_NOT_FOUND`.
+pub async fn remove(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Answer, Problem> {
+    let device = match named(site, name).await {
+        Ok(shown) => shown.device,
+        // There may be a token for it.
+        Err(_) => name.trim().to_owned(),
+    };
+    match let_go(site, vec![device], caller).await?.pop() {
+        Some(removed) => Answer::of(&removed),
+        None => Err(Problem::new(Code::DeviceNotFound, format!("no device is called `{name}`"))),
+    }
+}
+
+/// Lets devices go, all or none; those that are unknown are left out.
+///
+/// # Errors
+/// Those of the database.
+pub async fn let_go(
+    site: &Arc<Site>,
+    devices: Vec<String>,
+    caller: &Caller,
+) -> Result<Vec<Removed>, Problem> {
+    let (who, dry_run, now) = (caller.who.clone(), caller.dry_run, clock::now());
+    let gone = site
+        .write_unless(dry_run, move |w| {
+            let mut all = Vec::new();
+            for device in devices {
+                let Some(gone) = w.let_device_go(&device, now)? else { continue };
+                w.audit(&who, "client.remove", &device, now)?;
+                let is_at = |run: &&DeviceRun| {
+                    matches!(
+                        state_of(&run.state),
+                        RunState::Downloading | RunState::Running | RunState::Restarting
+                    )
+                };
+                let under_way = gone.runs.iter().filter(is_at).map(|run| run.deployment.clone()).collect();
+                let (had_key, collections) = (gone.had_key, gone.collections);
+                all.push(Removed { device, had_key, collections, under_way, dry_run });
+            }
+            Ok(all)
+        })
+        .await?;
+    if !dry_run && !gone.is_empty() {
+        site.refresh_keys().await?;
+        // Points let in whoever they were told.
+        site.points.changed();
+        for one in &gone {
+            // After its key: what it says in this moment is refused already.
+            site.policies.forget(&one.device);
+            site.locations.register.forget(&one.device);
+        }
+    }
+    Ok(gone)
+}
+
 async fn named(site: &Arc<Site>, name: &str) -> Result<ShownClient, Problem> {
     let found = all(site).await?.into_iter().find(|shown| shown.device.eq_ignore_ascii_case(name.trim()));
     found.ok_or_else(|| Problem::new(Code::DeviceNotFound, format!("no device is called `{name}`")))
@@ -117,6 +193,9 @@ pub struct History {
     /// Messages that are older than those.
     #[serde(default)]
     pub hidden: u64,
+    /// It is known no more: this is what it did before it was let go.
+    #[serde(default)]
+    pub forgotten: bool,
 }
 
 /// One message.
@@ -153,13 +232,18 @@ pub struct Happened {
 /// # Errors
 /// `DEVICE_NOT_FOUND`.
 pub async fn history(site: &Arc<Site>, name: &str, limit: u32) -> Result<Answer, Problem> {
-    let device = named(site, name).await?.device;
+    let known = named(site, name).await;
+    let device = known.as_ref().map_or_else(|_| name.trim().to_owned(), |shown| shown.device.clone());
     let wanted = device.clone();
     let (runs, messages, all) = site
         .read(move |r| {
-            Ok((r.runs_on(&wanted)?, r.messages_of(&wanted, limit)?, r.count_messages_of(&wanted)?))
+            Ok((r.all_runs_on(&wanted)?, r.messages_of(&wanted, limit)?, r.count_messages_of(&wanted)?))
         })
         .await?;
+    let forgotten = known.is_err();
+    if runs.is_empty() && all == 0 {
+        known?;
+    }
     let hidden = all.saturating_sub(messages.len() as u64);
     let happened = messages.into_iter().filter_map(|row| {
         let message: StatusMessage = serde_json::from_value(row.body).ok()?;
@@ -182,5 +266,5 @@ pub async fn history(site: &Arc<Site>, name: &str, limit: u32) -> Result<Answer,
                 .collect(),
         })
     });
-    Answer::of(&History { device, runs, happened: happened.collect(), hidden })
+    Answer::of(&History { device, runs, happened: happened.collect(), hidden, forgotten })
 }

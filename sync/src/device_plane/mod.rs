@@ -76,6 +76,13 @@ impl Policies {
         };
     }
 
+    /// Nothing is known of a device that was let go.
+    pub fn forget(&self, device: &str) {
+        self.away.write().unwrap_or_else(PoisonError::into_inner).remove(&device.to_ascii_lowercase());
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.retain(|name, _| !name.eq_ignore_ascii_case(device));
+    }
+
     fn asked(&self, device: &str, address: IpAddr, now: Timestamp) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         match seen.get_mut(device) {
@@ -174,7 +181,7 @@ pub async fn pass(site: &Arc<Site>, now: Timestamp) -> Result<(), Problem> {
             .into_iter()
             .map(|(name, (address, at))| (name, address.to_canonical().to_string(), at))
             .collect();
-        site.write(move |w| w.devices_seen(&rows)).await?;
+        site.write_aside(move |w| w.devices_seen(&rows)).await?;
     }
     let due = site.policies.snapshot().next_change.is_some_and(|at| at <= now);
     let made = *site.policies.made.lock().unwrap_or_else(PoisonError::into_inner);

@@ -107,7 +107,7 @@ impl DeviceService {
         let facts =
             serde_json::to_value(&report.facts).map_err(|error| Problem::of(Code::Internal, &error))?;
         let (name, address) = (device.to_owned(), call.peer.ip().to_canonical().to_string());
-        self.site.write(move |w| w.put_facts(&name, &facts, &address, clock::now())).await?;
+        self.site.write_aside(move |w| w.put_facts(&name, &facts, &address, clock::now())).await?;
         Ok(answer::empty(StatusCode::NO_CONTENT))
     }
 
@@ -153,7 +153,7 @@ impl DeviceService {
             let audited = &self.site.policies.audited;
             if let Some(what) = audited.due(device, &row.id, now) {
                 let (who, id) = (format!("device {device}"), row.id.clone());
-                self.site.write(move |w| w.audit(&who, &what, id.as_str(), now)).await?;
+                self.site.write_aside(move |w| w.audit(&who, &what, id.as_str(), now)).await?;
                 audited.written(device, &row.id, now);
             }
         }

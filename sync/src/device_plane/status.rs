@@ -26,7 +26,7 @@ pub async fn take(
 ) -> Result<StatusAck, Problem> {
     batch.check()?;
     let (device, snapshot) = (device.to_owned(), site.policies.snapshot());
-    site.write(move |w| take_down(w, &device, &snapshot, batch, now)).await
+    site.write_aside(move |w| take_down(w, &device, &snapshot, batch, now)).await
 }
 
 fn take_down(

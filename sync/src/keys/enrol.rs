@@ -268,7 +268,7 @@ async fn learn_content_key(
     content: Sha256Digest,
 ) -> Result<(), Problem> {
     let id = device.id;
-    if site.write(move |w| w.know_content_key(id, content)).await? {
+    if site.write_aside(move |w| w.know_content_key(id, content)).await? {
         site.refresh_keys().await?;
         tell_keys(site);
     }

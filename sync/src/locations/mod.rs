@@ -136,6 +136,10 @@ impl Grouping for Locations {
     fn group_of(&self, client: IpAddr) -> Option<String> {
         Some(self.places.load().group_of(client).to_owned())
     }
+
+    fn is_point(&self, client: IpAddr) -> bool {
+        self.places.load().has_point_at(client)
+    }
 }
 
 /// What a point counts its clients by: groups and networks, as its site told it.

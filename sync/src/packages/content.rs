@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use catalog::digest::{Sha256Digest, Wanted};
+use catalog::id::{FileName, PackageId};
 use catalog::problem::{Code, Problem};
 use dp::library::{Identity, Library, LibraryError, Verdict};
 
@@ -28,10 +29,33 @@ const UNRECORDED_STAYS: Duration = Duration::from_secs(24 * 3_600);
 /// # Errors
 /// Those of the database.
 pub async fn list(site: &Arc<Site>) -> Result<Answer, Problem> {
-    let (rows, pulled) = site.read(|r| Ok((r.contents()?, r.pulled_contents()?))).await?;
-    let listed = rows.into_iter().map(|row| Listed {
-        pulled: pulled.iter().find(|pulled| pulled.sha256 == row.sha256).map(Kept::of),
-        row,
+    let (rows, pulled, names) =
+        site.read(|r| Ok((r.contents()?, r.pulled_contents()?, r.content_names()?))).await?;
+    let mut used: HashMap<Sha256Digest, Vec<(PackageId, FileName)>> = HashMap::new();
+    for (content, package, name) in names {
+        used.entry(content).or_default().push((package, name));
+    }
+    // On a point's own machine the site says what content is called.
+    let shelf = site.shelf.load();
+    for ((package, name), content) in &shelf.packages {
+        let of_it = used.entry(*content).or_default();
+        if let Ok(name) = name.parse::<FileName>()
+            && of_it
+                .iter()
+                .all(|(one, other)| one != package || !other.as_str().eq_ignore_ascii_case(name.as_str()))
+        {
+            of_it.push((package.clone(), name));
+        }
+    }
+    let listed = rows.into_iter().map(|row| {
+        let mut used = used.remove(&row.sha256).unwrap_or_default();
+        used.sort();
+        let pulled = pulled.iter().find(|pulled| pulled.sha256 == row.sha256);
+        let named = used.first().map(|(_, name)| name);
+        let named = named.or(pulled.map(|pulled| &pulled.file_name)).cloned();
+        let file_name = named.or_else(|| shelf.contents.get(&row.sha256).map(|served| served.name.clone()));
+        let files = used.into_iter().map(|(package, name)| format!("{package}/{name}")).collect();
+        Listed { row, file_name, files, pulled: pulled.map(Kept::of) }
     });
     Answer::of(&listed.collect::<Vec<_>>())
 }
@@ -42,6 +66,12 @@ pub struct Listed {
     /// What it is.
     #[serde(flatten)]
     pub row: ContentRow,
+    /// A name of it; `None` where nothing uses it.
+    #[serde(default)]
+    pub file_name: Option<FileName>,
+    /// What it is, as `PACKAGE/NAME`: of packages, images and applications.
+    #[serde(default)]
+    pub files: Vec<String>,
     /// That it is here because somebody asked for it, and will go again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pulled: Option<Kept>,

@@ -4,7 +4,7 @@
 //! way could read them. An address that was wrong too often is told so for a while, whatever wrong it shows. A good key is no guess,
 //! and always passes: who guesses in a network, or behind the gateway of a branch, shuts nobody out who stands beside it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -122,12 +122,26 @@ pub struct KeyRing {
     /// The rule under which keys are shown.
     pub door: Door,
     holders: ArcSwap<HashMap<Sha256Digest, Holder>>,
+    /// Devices that showed their key since somebody asked. It has no more names than there are devices.
+    heard: Mutex<HashSet<String>>,
 }
 
 impl KeyRing {
     /// These are all, from now on.
     pub fn replace(&self, holders: HashMap<Sha256Digest, Holder>) {
         self.holders.store(Arc::new(holders));
+    }
+
+    /// Devices that showed their key since this was asked last.
+    pub fn heard(&self) -> Vec<String> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).drain().collect()
+    }
+
+    fn hear(&self, device: &str) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if !heard.contains(device) {
+            heard.insert(device.to_owned());
+        }
     }
 
     /// Whether anybody has, or had, the key with this digest. See [`Self::show`] about the time that it takes.
@@ -181,7 +195,10 @@ impl Gate for KeyRing {
 impl Devices for KeyRing {
     fn device(&self, token: Option<&str>, asker: Asker) -> Result<DeviceId, Problem> {
         match self.show(token, asker, clock::now()).map_err(for_device)? {
-            Holder::Device(device) => Ok(device),
+            Holder::Device(device) => {
+                self.hear(&device.0);
+                Ok(device)
+            }
             Holder::Other | Holder::Revoked => {
                 Err(for_device(Problem::new(Code::KeyRefused, "this key is not that of a device")))
             }
@@ -250,6 +267,8 @@ mod tests {
             let found = ring.device(key, here).map(|device| device.0).map_err(|problem| problem.code);
             assert_eq!(found, device.map(str::to_owned), "{key:?}");
         }
+        assert_eq!(ring.heard(), ["desk-7"], "whoever was let in as a device");
+        assert_eq!(ring.heard(), Vec::<String>::new());
         ring.replace(HashMap::new());
         assert!(!ring.may(Some("device"), here));
     }

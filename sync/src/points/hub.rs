@@ -74,12 +74,29 @@ struct Changes {
     points: HashMap<i64, watch::Sender<Change>>,
 }
 
+/// More processes of one point than this are not told apart.
+pub(super) const BOOTS: u32 = 65;
+
 #[derive(Debug)]
 struct Seen {
-    at: Timestamp,
+    at: Option<Timestamp>,
     written: Timestamp,
     boot: Uuid,
     earlier: Vec<Uuid>,
+}
+
+impl Seen {
+    fn first(boot: Uuid) -> Self {
+        Self { at: None, written: Timestamp::UNIX_EPOCH, boot, earlier: Vec::new() }
+    }
+
+    fn begins(&mut self, boot: Uuid) {
+        let before = std::mem::replace(&mut self.boot, boot);
+        if self.earlier.len() + 1 >= BOOTS as usize {
+            self.earlier.remove(0);
+        }
+        self.earlier.push(before);
+    }
 }
 
 /// When each point was heard of. Answers to clients look at it without asking anybody else.
@@ -170,33 +187,46 @@ impl Hub {
         of_it.or_insert_with(|| watch::Sender::new(Change { number: 0, stopping })).subscribe()
     }
 
-    /// A point speaks.
+    /// What was written down of processes that spoke before this one of the site began: of each point in the order in which they began.
+    pub fn remember(&self, boots: Vec<(i64, Uuid)>) {
+        let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        for (point, boot) in boots {
+            match all.get_mut(&point) {
+                Some(seen) => seen.begins(boot),
+                None => drop(all.insert(point, Seen::first(boot))),
+            }
+        }
+    }
+
+    /// A point speaks. Whether it is a process that was not heard of before; then it is to be written down before it is answered.
     ///
     /// # Errors
     /// `POINT_IDENTITY_TAKEN` where a later start of the same installation was heard of: its data was copied.
-    pub fn heard(&self, point: i64, boot: Uuid, now: Timestamp) -> Result<(), Problem> {
+    pub fn heard(&self, point: i64, boot: Uuid, now: Timestamp) -> Result<bool, Problem> {
         let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = all.entry(point).or_insert(Seen {
-            at: now,
-            written: Timestamp::UNIX_EPOCH,
-            boot,
-            earlier: Vec::new(),
-        });
+        let is_first = !all.contains_key(&point);
+        let seen = all.entry(point).or_insert_with(|| Seen::first(boot));
         if seen.earlier.contains(&boot) {
             let message = "a process that started later has this point's identity";
             return Err(Problem::new(Code::PointIdentityTaken, message));
         }
+        let is_new = is_first || seen.boot != boot;
         if seen.boot != boot {
-            let before = std::mem::replace(&mut seen.boot, boot);
-            // More copies than this are not told apart.
-            if seen.earlier.len() >= 64 {
-                seen.earlier.remove(0);
-            }
-            seen.earlier.push(before);
+            seen.begins(boot);
         }
-        seen.at = now;
+        seen.at = Some(now);
         self.hearing.hear(point, now);
-        Ok(())
+        Ok(is_new)
+    }
+
+    /// What was heard last of a point could not be written down: it counts as not heard, so that it is written the next time.
+    pub fn unheard(&self, point: i64, boot: Uuid) {
+        let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(seen) = all.get_mut(&point).filter(|seen| seen.boot == boot) else { return };
+        match seen.earlier.pop() {
+            Some(before) => seen.boot = before,
+            None => drop(all.remove(&point)),
+        }
     }
 
     /// Whether it is time to write down that a point was heard of; then it counts as written.
@@ -234,7 +264,7 @@ impl Hub {
     pub fn freshen(&self, rows: &mut [PointRow]) {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         for row in rows {
-            row.last_seen = row.last_seen.max(seen.get(&row.id).map(|seen| seen.at));
+            row.last_seen = row.last_seen.max(seen.get(&row.id).and_then(|seen| seen.at));
         }
     }
 }
@@ -322,5 +352,28 @@ mod tests {
         assert_eq!(hub.heard(2, first, at(32)).unwrap_err().code, Code::PointIdentityTaken);
         assert!(hub.heard(2, second, at(33)).is_ok());
         assert!(hub.heard(3, first, at(33)).is_ok(), "another point");
+    }
+
+    #[test]
+    fn who_was_refused_before_the_site_was_started_anew_stays_refused() {
+        let now = clock::now();
+        let boot = Uuid::from_u128;
+        let hub = Hub::default();
+        assert!(hub.heard(2, boot(1), now).unwrap(), "it is to be written down");
+        assert!(!hub.heard(2, boot(1), now).unwrap(), "once");
+        assert!(hub.heard(2, boot(2), now).unwrap());
+        let anew = Hub::default();
+        anew.remember(vec![(2, boot(1)), (2, boot(2)), (3, boot(1))]);
+        assert_eq!(anew.heard(2, boot(1), now).unwrap_err().code, Code::PointIdentityTaken);
+        assert!(!anew.heard(2, boot(2), now).unwrap());
+        assert!(anew.heard(2, boot(3), now).unwrap(), "a later one takes its place");
+        // That could not be written down: it is new the next time, and refuses nobody meanwhile.
+        anew.unheard(2, boot(3));
+        assert!(!anew.heard(2, boot(2), now).unwrap());
+        assert!(anew.heard(2, boot(3), now).unwrap());
+        assert!(anew.heard(2, boot(2), now).is_err());
+        assert!(!anew.heard(3, boot(1), now).unwrap() && anew.heard(4, boot(9), now).unwrap());
+        anew.unheard(4, boot(9));
+        assert!(anew.heard(4, boot(9), now).unwrap());
     }
 }

@@ -28,6 +28,7 @@ use schema::keys::PrincipalKind;
 use schema::points::{ContentState, OWN_POINT, Placement, PointRole, PointRow};
 use serde::{Deserialize, Serialize};
 use tracing::{error, info};
+use uuid::Uuid;
 
 pub use coverage::{Coverage, coverage};
 pub use group::{
@@ -67,6 +68,31 @@ pub struct ShownPoint {
     /// Bytes that it has served by boundary group and by who served, as far as the site was told since it started.
     #[serde(default, skip_serializing_if = "delivered::Groups::is_empty")]
     pub served: delivered::Groups,
+}
+
+/// Knows again which processes spoke as points before this one of the site began.
+///
+/// # Errors
+/// Those of the database.
+pub async fn begin(site: &Arc<Site>) -> Result<(), Problem> {
+    site.points.remember(site.read(|r| r.point_boots()).await?);
+    Ok(())
+}
+
+/// A point speaks. A process that was not heard of before is written down first: whom it takes the place of is refused from now on,
+/// whatever becomes of this process of the site.
+///
+/// # Errors
+/// `POINT_IDENTITY_TAKEN`, those of the database.
+pub(crate) async fn heard(site: &Arc<Site>, point: i64, boot: Uuid, now: Timestamp) -> Result<(), Problem> {
+    if !site.points.heard(point, boot, now)? {
+        return Ok(());
+    }
+    let written = site.write_aside(move |w| w.point_began(point, boot, hub::BOOTS)).await;
+    if written.is_err() {
+        site.points.unheard(point, boot);
+    }
+    written
 }
 
 /// All points.
@@ -466,4 +492,53 @@ async fn tick(site: &Arc<Site>, levels: &mut Vec<(i64, grid::Level)>) -> Result<
     // Last: what could not be seen to is seen to the next time.
     *levels = next;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Loaded, Settings};
+
+    async fn opened(folder: &std::path::Path) -> Arc<Site> {
+        let mut settings = Settings::default();
+        settings.site.data_dir = folder.join("site");
+        settings.download.min_free = 0;
+        let site = Site::open(Loaded::from(settings)).await.expect("it opens");
+        begin(&site).await.expect("it begins");
+        site
+    }
+
+    /// Two machines with one identity: which of them counts does not depend on when the site was started.
+    #[tokio::test]
+    async fn the_older_of_two_processes_stays_refused_when_the_site_is_started_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let site = opened(folder.path()).await;
+        let (older, newer, newest) = (Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3));
+        let add =
+            |name: &'static str| site.write(move |w| w.add_point(name, "http://x", PointRole::Standard));
+        let (lyon, rome) = (add("lyon").await.unwrap(), add("rome").await.unwrap());
+        let says = async |site: &Arc<Site>, point: i64, boot: Uuid| {
+            heard(site, point, boot, clock::now()).await.map_err(|problem| problem.code)
+        };
+        assert_eq!(says(&site, lyon, older).await, Ok(()));
+        assert_eq!(says(&site, lyon, newer).await, Ok(()));
+        assert_eq!(says(&site, rome, older).await, Ok(()), "another point");
+        assert_eq!(says(&site, lyon, older).await, Err(Code::PointIdentityTaken));
+        site.close().await;
+        for _ in 0..2 {
+            let site = opened(folder.path()).await;
+            // The older one may well be the first that asks.
+            assert_eq!(says(&site, lyon, older).await, Err(Code::PointIdentityTaken));
+            assert_eq!(says(&site, lyon, newer).await, Ok(()));
+            assert_eq!(says(&site, rome, older).await, Ok(()));
+            site.close().await;
+        }
+        let site = opened(folder.path()).await;
+        assert_eq!(says(&site, lyon, newest).await, Ok(()), "a process that is really new");
+        assert_eq!(says(&site, lyon, newer).await, Err(Code::PointIdentityTaken));
+        site.write(move |w| w.remove_point(lyon)).await.unwrap();
+        let left = site.read(|r| r.point_boots()).await.unwrap();
+        assert_eq!(left, [(rome, older)], "with a point its processes are forgotten");
+        site.close().await;
+    }
 }

@@ -33,7 +33,7 @@ pub async fn take(
         warn!("a report is refused: {message}");
         return Err(Problem::new(Code::PointIdentityTaken, message));
     }
-    site.points.heard(point, report.boot, now)?;
+    super::heard(site, point, report.boot, now).await?;
     site.points.served(point, report.boot, &report.served);
     let write_seen = site.points.is_to_be_written(point, now);
     let placements = site.read(move |r| r.placements_on(point)).await?;
@@ -87,7 +87,7 @@ pub async fn take(
     let (id, free, program) = (principal.id, report.free, report.program);
     let program: String = program.chars().filter(|c| !c.is_control()).take(40).collect();
     let anew = site
-        .write(move |w| {
+        .write_aside(move |w| {
             w.principal_seen(id, now)?;
             w.point_seen(point, Some(free), Some(&program), now)?;
             w.point_on_demand(point, on_demand)?;

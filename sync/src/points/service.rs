@@ -120,7 +120,7 @@ impl PointService {
                     return Err(Problem::new(Code::PointIdentityTaken, message));
                 }
                 if let Some(boot) = query(call, "boot").and_then(|boot| boot.parse().ok()) {
-                    self.site.points.heard(point.id, boot, clock::now())?;
+                    super::heard(&self.site, point.id, boot, clock::now()).await?;
                 }
                 self.assignment(&principal, point.id, call).await
             }

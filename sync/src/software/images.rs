@@ -8,8 +8,9 @@ use catalog::limits::Limits;
 use catalog::problem::{Code, Coded as _, Problem};
 use schema::software::ImageRow;
 
-use super::take_in::{keep, take_in};
+use super::take_in::{Taken, keep, take_in};
 use crate::admin::{Answer, Caller};
+use crate::blocking::blocking;
 use crate::clock;
 use crate::find::one;
 use crate::names::{self, Rule};
@@ -114,12 +115,18 @@ pub async fn add(
         let message = format!("`{}` holds no edition of Windows", path.display());
         return Err(Problem::new(Code::ImageMalformed, message));
     }
-    let checked = name.clone();
-    site.read(move |r| r.check_image_name(&checked)).await?;
+    let lost = lost(site, &name).await?;
+    if lost.is_none() {
+        let checked = name.clone();
+        site.read(move |r| r.check_image_name(&checked)).await?;
+    }
     if caller.dry_run {
         return Answer::of(&serde_json::json!({ "would_create": name, "info": info, "dry_run": true }));
     }
     let taken = take_in(site, path).await?;
+    if let Some(lost) = lost {
+        return again(site, lost, &taken, caller).await;
+    }
     let (code, who, version) = (site.code().clone(), caller.who.clone(), version.trim().to_owned());
     let added = site
         .write(move |w| {
@@ -144,6 +151,40 @@ pub async fn add(
         content::forget_unused(site).await?;
     }
     Answer::of(&added?)
+}
+
+/// The OS upgrade package of exactly this name, where its file is lost: the library does not have it, or set it aside.
+async fn lost(site: &Arc<Site>, name: &str) -> Result<Option<ImageRow>, Problem> {
+    let (images, recorded) = site.read(|r| Ok((r.images()?, r.content_digests()?))).await?;
+    let named = images.into_iter().find(|row| row.name.eq_ignore_ascii_case(name));
+    let Some(row) = named else { return Ok(None) };
+    let (library, content) = (site.library.clone(), row.content);
+    let is_here = blocking(move || Ok(library.identity(content).is_some())).await?;
+    Ok((!is_here || !recorded.contains(&content)).then_some(row))
+}
+
+/// The same file is there again: the package is what it was, wherever it is used.
+///
+/// # Errors
+/// `NAME_IN_USE` where it is another file; those of the database.
+async fn again(site: &Arc<Site>, row: ImageRow, taken: &Taken, caller: &Caller) -> Result<Answer, Problem> {
+    if taken.sha256 != row.content {
+        content::forget_unused(site).await?;
+        let message =
+            format!("an OS upgrade package is called `{}` already, and its file is another one", row.name);
+        return Err(Problem::new(Code::NameInUse, message)
+            .because(format!("it was lost: SHA-256 {}", row.content))
+            .because(format!("this one has {}", taken.sha256))
+            .help("add the file that was lost under this name, or this one under another"));
+    }
+    let (kept, id, who) = (taken.clone(), row.id.clone(), caller.who.clone());
+    site.write(move |w| {
+        keep(w, &kept)?;
+        w.audit(&who, "image.restore", id.as_str(), clock::now())
+    })
+    .await?;
+    site.refresh_shelf().await?;
+    Answer::of(&row)
 }
 
 /// Deletes an OS upgrade package that no task sequence uses.

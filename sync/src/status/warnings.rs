@@ -56,7 +56,7 @@ pub(super) async fn content(site: &Arc<Site>) -> Result<Vec<String>, Problem> {
     let gone = |content: &Sha256Digest| missing.contains(content) || !recorded.contains(content);
     for image in images.iter().filter(|image| gone(&image.content)) {
         warnings.push(format!(
-            "the file of OS upgrade package {} is lost: `spsync image add` of the same file under another name brings it back",
+            "the file of OS upgrade package {} is lost: `spsync image add` of the same file under its name brings it back",
             image.id
         ));
     }

@@ -74,8 +74,8 @@ macro_rules! deployments {
         "delete its deployments with `spsync deploy delete` first";
     DeviceNotFound "DEVICE_NOT_FOUND" NotFound 404 None,
         "no device of this name is known",
-        "a misspelt name, or it has never asked this site for anything",
-        "spsync client list; spsync key list",
+        "a misspelt name, it has never asked this site for anything, or it was removed",
+        "spsync client list; spsync key list; spsync client history NAME",
         "use a name from `spsync client list`, or enrol it: `spsync key enrol NAME`";
     NotTargeted "NOT_TARGETED" NotPermitted 403 None,
         "this is not deployed to the device",

@@ -69,8 +69,8 @@ macro_rules! points {
         "make a new token at the site, with `spsync key enrol NAME` for a device or `spsync dp enrol DP` for a point, and enrol with it";
     KeyRevoked "KEY_REVOKED" NotPermitted 401 Some("0x80070005"),
         "the site has taken this key back",
-        "an operator revoked it, or another token was used for this name since",
-        "spsync key list",
+        "an operator revoked it or removed the device, nothing was heard of it for `[clients] forget_after`, or another token was used for this name since",
+        "spsync key list; spsync client history NAME",
         "if it is to work again: a new token, with `spsync key enrol NAME` for a device or `spsync dp enrol DP` for a point";
     TokenRefused "TOKEN_REFUSED" NotPermitted 403 Some("0x80070005"),
         "the site does not accept this enrolment token",

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::super::Output;
 use super::super::connect::expected;
 use super::super::output::{Rows, safe, size, when};
-use crate::device_plane::clients::{History, ShownClient};
+use crate::device_plane::clients::{History, Removed, ShownClient};
 
 /// All devices.
 ///
@@ -122,6 +122,33 @@ fn show_client(shown: &ShownClient, output: &Output) {
     }
 }
 
+/// What became of a device that is forgotten.
+///
+/// # Errors
+/// `INTERNAL` where it cannot be read.
+pub fn removed(body: &Value, output: &Output) -> Result<(), Problem> {
+    let removed: Removed = expected(body.clone())?;
+    output.one(
+        body,
+        |_| removed.device.clone(),
+        |output| {
+            let done = if removed.dry_run { "would be forgotten" } else { "is forgotten" };
+            output.line(format!("{} {done}", safe(&removed.device)));
+            if removed.had_key {
+                output.line("  its key or token is good no more: what it asks is refused with KEY_REVOKED");
+            }
+            if !removed.collections.is_empty() {
+                output.line(format!("  it leaves {}", safe(&removed.collections.join(", "))));
+            }
+            for deployment in &removed.under_way {
+                output.line(format!("  {deployment} was under way there: nothing more is heard of it"));
+            }
+            output.line(format!("  what was done stays: spsync client history {}", safe(&removed.device)));
+        },
+    );
+    Ok(())
+}
+
 /// What happened on a device.
 ///
 /// # Errors
@@ -149,6 +176,9 @@ pub fn history(body: &Value, output: &Output) -> Result<(), Problem> {
                     .join("; "),
             ),
         ]);
+    }
+    if history.forgotten {
+        output.note(format!("`{}` was let go; this is what it did before", safe(&history.device)));
     }
     let none = format!("`{}` has told nothing yet", safe(&history.device));
     output.list(body, &history.happened, |one| one.at.to_string(), rows, none);

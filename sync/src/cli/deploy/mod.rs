@@ -102,6 +102,11 @@ pub enum AtSite {
         #[arg(long, default_value_t = 500)]
         limit: u32,
     },
+    /// Forget a device: its key is revoked and it leaves all collections, lists and sums; `client history` still has what was done
+    Remove {
+        /// Its name
+        device: String,
+    },
 }
 
 async fn call(
@@ -187,6 +192,10 @@ impl AtSite {
             Self::Show { device } => (DeployRequest::ClientShow { device }, devices::client),
             Self::History { device, limit } => {
                 (DeployRequest::ClientHistory { device, limit }, devices::history)
+            }
+            Self::Remove { device } => {
+                confirm(global, &format!("forget device `{device}` and revoke its key"))?;
+                (DeployRequest::ClientRemove { device }, devices::removed)
             }
         };
         let called = call(request, settings, global, output).await?;
