@@ -319,7 +319,7 @@ pub fn shelf(reader: &Reader<'_>, assignment: &Assignment) -> Result<Shelf, Sche
             }
         }
     }
-    shelf.by_upstream = assignment.upstream.clone().into_iter().collect();
+    shelf.by_upstream = Arc::new(assignment.upstream.clone().into_iter().collect());
     for row in reader.pulled_contents()? {
         if !shelf.contents.contains_key(&row.sha256) {
             let access = Access::of(row.private);

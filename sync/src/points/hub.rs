@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::SILENT;
 use super::delivered::{Delivered, Groups};
+use super::kept::Kept;
 use super::wire::ServedBytes;
 use crate::clock;
 
@@ -57,6 +58,8 @@ pub struct Hub {
     /// When each was heard of, for who names them to clients.
     pub hearing: Arc<Hearing>,
     delivered: Mutex<HashMap<i64, Delivered>>,
+    /// Assignments that were made.
+    pub kept: Kept,
 }
 
 /// What whoever waits is told.
@@ -118,6 +121,7 @@ impl Default for Hub {
             seen: Mutex::default(),
             hearing: Arc::new(Hearing::since(clock::now())),
             delivered: Mutex::default(),
+            kept: Kept::default(),
         }
     }
 }
@@ -227,6 +231,7 @@ impl Hub {
     pub fn forget(&self, point: i64) {
         self.delivered.lock().unwrap_or_else(PoisonError::into_inner).remove(&point);
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&point);
+        self.kept.forget(point);
         self.hearing.forget(point);
     }
 

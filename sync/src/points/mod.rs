@@ -11,6 +11,7 @@ pub mod grid;
 mod group;
 pub mod hub;
 pub mod job;
+pub mod kept;
 mod offer;
 mod parcel;
 mod report;

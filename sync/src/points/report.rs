@@ -11,6 +11,7 @@ use schema::keys::Principal;
 use schema::points::{ContentState, Placement, PointRow};
 use tracing::{info, warn};
 
+use super::assign::Form;
 use super::wire::{MOST_LACKING, Report};
 use super::{assign, job};
 use crate::clock;
@@ -56,7 +57,7 @@ pub async fn take(
     }
     let mut gone = Vec::new();
     if placements.iter().any(|placed| placed.state == ContentState::Removing) {
-        let current = assign::make(site, point).await?.etag;
+        let current = assign::make(site, point, Form::KeysWithin).await?.etag;
         let absent = |package| report.packages.iter().all(|said| said.package != package);
         if report.assignment == Some(current) {
             let removing = placements.iter().filter(|placed| placed.state == ContentState::Removing);

@@ -14,6 +14,7 @@ use dp::server::{Answering, Call, Deliver, OtherName, Remark, Service, carrying,
 use http::{Method, Response, StatusCode};
 use schema::keys::{Principal, PrincipalKind};
 
+use super::assign::Form;
 use super::wire::{LARGEST_CERTIFICATE_REQUEST, LARGEST_ENROLMENT, LARGEST_REPORT, LONGEST_WAIT, Report};
 use super::{assign, certificate, offer, report};
 use crate::blocking::blocking;
@@ -218,9 +219,13 @@ impl PointService {
         let mut changes = self.site.points.changes(point);
         loop {
             let stopping = changes.borrow_and_update().stopping;
-            let made = assign::make(&self.site, point).await?;
+            let made = assign::make(&self.site, point, Form::KeysWithin).await?;
             if !answer::is_known(&call.head.headers, &made.etag) {
-                return answer::tagged(&made.etag, Some(made.body));
+                let made = match made.body {
+                    Some(_) => made,
+                    None => assign::make_whole(&self.site, point, Form::KeysWithin).await?,
+                };
+                return answer::tagged(&made.etag, made.body);
             }
             let waited = tokio::time::timeout_at(until, changes.changed()).await;
             // Whose key is taken back meanwhile hears of it at once, by asking again.
