@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Coded as _, Problem};
 use dp::server::Source;
 use dp::server::tally::Row;
@@ -21,7 +22,8 @@ use crate::clock;
 use crate::jitter;
 use crate::keys::Secret;
 use crate::points::wire::{
-    Assignment, HEART_BEAT, LARGEST_ASSIGNMENT, LONGEST_WAIT, MOST_LACKING, Report, Said, ServedBytes,
+    Assignment, HEART_BEAT, KEYS_FIELD, KeysAnswer, LARGEST_ASSIGNMENT, LARGEST_KEYS, LONGEST_WAIT,
+    MOST_LACKING, Report, Said, ServedBytes, keys_tag,
 };
 use crate::site::Site;
 
@@ -192,8 +194,10 @@ impl Link {
         let web = self.web()?;
         let mut url = call::join(&self.base, "point/assignment")?;
         let Who { instance, boot } = self.who;
-        url.set_query(Some(&format!("wait={wait}&instance={instance}&boot={boot}")));
-        let known = self.site.point.assignment().0;
+        let (known, assignment) = self.site.point.assignment();
+        // A site of before does not look at it, and tells the keys with everything else.
+        let keys = keys_tag(&assignment.keys);
+        url.set_query(Some(&format!("wait={wait}&instance={instance}&boot={boot}&keys={keys}")));
         let exchange = Exchange {
             body: None,
             known: known.as_deref(),
@@ -202,27 +206,57 @@ impl Link {
             cap_bytes: LARGEST_ASSIGNMENT,
         };
         let (reply, etag) = web.exchange(&url, exchange).await.map_err(|fault| fault.problem())?;
+        let told = reply.headers.get(KEYS_FIELD).and_then(|tag| tag.to_str().ok());
         match (StatusCode::from_u16(reply.status), etag) {
-            (Ok(StatusCode::NOT_MODIFIED), _) => {
-                keys::are_good(&self.site).await;
-                Ok(())
+            (Ok(StatusCode::NOT_MODIFIED), _) => match told {
+                Some(tag) if tag != keys => self.take_keys(&web, &assignment.keys).await,
+                _ => {
+                    keys::are_good(&self.site).await;
+                    Ok(())
+                }
+            },
+            (Ok(StatusCode::OK), Some(etag)) => {
+                // Before the rest of it: that is of the same moment only together with them.
+                if told.is_some_and(|tag| tag != keys) {
+                    self.take_keys(&web, &assignment.keys).await?;
+                }
+                self.take_over(etag, reply.body, told.is_some()).await
             }
-            (Ok(StatusCode::OK), Some(etag)) => self.take_over(etag, reply.body).await,
             _ => Err(call::refusal(&self.shown(), reply.status, &reply.body)),
         }
     }
 
-    /// What is new is written down before it is worked on.
-    async fn take_over(&self, etag: String, body: Bytes) -> Result<(), Problem> {
+    /// Asks for the content keys of devices: what changed since `known`, and all where that leads to nothing.
+    async fn take_keys(&self, web: &Web, known: &[Sha256Digest]) -> Result<(), Problem> {
+        let instance = self.who.instance;
+        for since in [format!("&since={}", keys_tag(known)), String::new()] {
+            let mut url = call::join(&self.base, "point/keys")?;
+            url.set_query(Some(&format!("instance={instance}{since}")));
+            let asked: Option<KeysAnswer> =
+                call::ask(web, &url, Duration::from_secs(20), LARGEST_KEYS).await?;
+            if let Some(keys) = asked.and_then(|told| told.applied_to(known)) {
+                return keys::are_now(&self.site, keys).await;
+            }
+        }
+        let message = format!("the keys that {} tells are not those that it names", self.shown());
+        Err(Problem::new(Code::SiteAnswerInvalid, message))
+    }
+
+    /// What is new is written down before it is worked on. Where keys are told `apart`, they stay as they are.
+    async fn take_over(&self, etag: String, body: Bytes, apart: bool) -> Result<(), Problem> {
         let invalid = |error: &(dyn std::error::Error + 'static)| {
             Problem::of(Code::SiteAnswerInvalid, error).because(format!("an assignment of {}", self.shown()))
         };
-        let assignment: Assignment = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
-        let text = String::from_utf8(body.into()).map_err(|error| invalid(&error))?;
+        let mut assignment: Assignment = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
+        let mut text = String::from_utf8(body.into()).map_err(|error| invalid(&error))?;
+        let (_, before) = self.site.point.assignment();
+        if apart {
+            assignment.keys.clone_from(&before.keys);
+            text = keys::with_keys(&text, &assignment.keys)?;
+        }
         let packages: Vec<_> = assignment.packages.iter().map(|assigned| assigned.package.clone()).collect();
         info!("{} packages are assigned to `{}`", packages.len(), assignment.point);
         let (tag, now) = (etag.clone(), clock::now());
-        let (_, before) = self.site.point.assignment();
         let followed = assignment.clone();
         let kept = self
             .site

@@ -188,6 +188,13 @@ impl Live {
         self.assigned.send_modify(|count| *count += 1);
     }
 
+    /// Takes over other keys of devices. Nothing else is another for that.
+    fn adopt_keys(&self, keys: Vec<Sha256Digest>) {
+        let mut inner = self.lock();
+        let assignment = Assignment { keys, ..(*inner.assignment).clone() };
+        inner.assignment = Arc::new(assignment);
+    }
+
     /// What all that is fetched at `rate` shares.
     fn rate_limit(&self, rate: Option<u64>) -> Option<Arc<RateLimit>> {
         let rate = rate?;

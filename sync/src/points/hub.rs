@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::SILENT;
 use super::delivered::{Delivered, Groups};
+use super::device_keys::DeviceKeys;
 use super::kept::Kept;
 use super::wire::ServedBytes;
 use crate::clock;
@@ -23,8 +24,8 @@ const WRITE: Duration = Duration::from_secs(30);
 /// Keys of so much time are told together.
 const GATHER: Duration = Duration::from_secs(10);
 
-/// When points hear of new keys. Whoever enrols many devices wakes the points now and then, not each time: who holds private
-/// content is told all keys again. Pure.
+/// When points hear of new keys. Whoever enrols many devices wakes the points now and then, not each time: each that holds private
+/// content asks for them then, and is told all keys again if it is of before. Pure.
 #[derive(Debug, Default)]
 struct Gathered {
     told: Option<Instant>,
@@ -60,6 +61,8 @@ pub struct Hub {
     delivered: Mutex<HashMap<i64, Delivered>>,
     /// Assignments that were made.
     pub kept: Kept,
+    /// Keys that points were told.
+    pub device_keys: DeviceKeys,
 }
 
 /// What whoever waits is told.
@@ -122,6 +125,7 @@ impl Default for Hub {
             hearing: Arc::new(Hearing::since(clock::now())),
             delivered: Mutex::default(),
             kept: Kept::default(),
+            device_keys: DeviceKeys::default(),
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod assign;
 mod certificate;
 pub mod coverage;
 pub mod delivered;
+pub mod device_keys;
 pub mod grid;
 mod group;
 pub mod hub;

@@ -57,9 +57,13 @@ pub async fn take(
     }
     let mut gone = Vec::new();
     if placements.iter().any(|placed| placed.state == ContentState::Removing) {
-        let current = assign::make(site, point, Form::KeysWithin).await?.etag;
+        let mut is_current = false;
+        // Whichever of them the point asks for.
+        for form in [Form::KeysApart, Form::KeysWithin] {
+            is_current |= report.assignment == Some(assign::make(site, point, form).await?.etag);
+        }
         let absent = |package| report.packages.iter().all(|said| said.package != package);
-        if report.assignment == Some(current) {
+        if is_current {
             let removing = placements.iter().filter(|placed| placed.state == ContentState::Removing);
             gone = removing.map(|placed| placed.package.clone()).filter(|p| absent(p.clone())).collect();
         }
