@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use catalog::digest::Sha256Digest;
@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use url::Url;
 use uuid::Uuid;
 
+use super::said::{Acknowledged, state_of};
 use super::{call, enrol, keys, room, unnamed};
 use crate::blocking::blocking;
 use crate::clock;
@@ -23,7 +24,7 @@ use crate::jitter;
 use crate::keys::Secret;
 use crate::points::wire::{
     Assignment, HEART_BEAT, KEYS_FIELD, KeysAnswer, LARGEST_ASSIGNMENT, LARGEST_KEYS, LONGEST_WAIT,
-    MOST_LACKING, Report, Said, ServedBytes, keys_tag,
+    MOST_LACKING, Report, ReportAnswer, Said, ServedBytes, keys_tag,
 };
 use crate::site::Site;
 
@@ -52,14 +53,15 @@ pub(super) struct Link {
     refused: Mutex<Option<Secret>>,
     /// How many reports were made.
     reports: AtomicUsize,
+    acknowledged: Mutex<Acknowledged>,
 }
 
 impl Link {
     pub(super) fn new(site: &Arc<Site>, who: Who) -> Result<Self, Problem> {
         let settings = site.settings();
         let base = call::base(&settings.dp.site)?;
-        let (web, refused, reports) = Default::default();
-        let link = Self { site: site.clone(), base, who, web, refused, reports };
+        let (web, refused, reports, acknowledged) = Default::default();
+        let link = Self { site: site.clone(), base, who, web, refused, reports, acknowledged };
         // Certificates that cannot be used are said before anything runs.
         call::web(&link.base, settings.dp.ca_file(), None)?;
         Ok(link)
@@ -312,6 +314,13 @@ impl Link {
     }
 
     async fn report(&self) -> Result<(), Problem> {
+        // What the site does not know it is told at once.
+        while self.is_to_say_more().await? {}
+        Ok(())
+    }
+
+    /// Says how everything is, as far as the site does not know it; whether it has to hear more.
+    async fn is_to_say_more(&self) -> Result<bool, Problem> {
         let web = self.web()?;
         let library = self.site.library.clone();
         let kept = self.site.settings().download.min_free;
@@ -321,14 +330,16 @@ impl Link {
         let lacks = self.site.point.lock().said.values().any(|said| !said.lacks.is_empty());
         let there = if lacks { self.site.read(|r| r.content_digests()).await? } else { HashSet::new() };
         let turn = self.reports.fetch_add(1, Ordering::Relaxed);
-        let report = {
+        let mut report = {
             let inner = self.site.point.lock();
             let mut room = MOST_LACKING_IN_ALL;
             let packages = inner.said.values().map(|said| {
                 // What came meanwhile, for this package or for another, is no lack any more. Of many each has its turn.
                 let gone: Vec<_> = said.lacks.iter().filter(|content| !there.contains(content)).collect();
-                let first = turn.wrapping_mul(MOST_LACKING) % gone.len().max(1);
                 let some = gone.len().min(MOST_LACKING).min(room);
+                // What is said as a whole is said the same each time.
+                let turn = if some < gone.len() { turn } else { 0 };
+                let first = turn.wrapping_mul(MOST_LACKING) % gone.len().max(1);
                 let lacks: Vec<_> = gone.iter().cycle().skip(first).take(some).map(|it| **it).collect();
                 room -= lacks.len();
                 Said { lacks, ..said.clone() }
@@ -340,13 +351,29 @@ impl Link {
                 program: env!("CARGO_PKG_VERSION").to_owned(),
                 free: free.saturating_sub(kept),
                 on_demand: self.site.settings().dp.on_demand,
-                packages: packages.collect(),
+                packages: Some(packages.collect()),
+                state: None,
                 served: self.served(),
             }
         };
         let url = call::join(&self.base, "point/report")?;
+        let state = state_of(report.assignment.as_deref(), report.packages.as_deref().unwrap_or_default())?;
+        let says_all = self.acknowledged().is_to_hear_all(&state, Instant::now());
+        report.packages = report.packages.filter(|_| says_all);
+        report.state = Some(state.clone());
         let (status, body) = call::post(&web, &url, &report).await?;
-        if status == 204 { Ok(()) } else { Err(call::refusal(&self.shown(), status, &body)) }
+        let answer = match status {
+            200 => serde_json::from_slice::<ReportAnswer>(&body)
+                .map_err(|error| Problem::of(Code::SiteAnswerInvalid, &error))?,
+            // A site of before: it is told all each time.
+            204 => ReportAnswer { state: None },
+            _ => return Err(call::refusal(&self.shown(), status, &body)),
+        };
+        Ok(self.acknowledged().answered(&state, says_all, answer.state.as_deref(), Instant::now()))
+    }
+
+    fn acknowledged(&self) -> MutexGuard<'_, Acknowledged> {
+        self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -17,6 +17,7 @@ mod keys;
 mod link;
 mod parts;
 mod room;
+mod said;
 mod sources;
 #[cfg(test)]
 mod tests;

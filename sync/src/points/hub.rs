@@ -86,6 +86,8 @@ struct Seen {
     written: Timestamp,
     boot: Uuid,
     earlier: Vec<Uuid>,
+    /// What its process has said of all its packages, by the name that it gives that.
+    said: Option<String>,
 }
 
 /// When each point was heard of. Answers to clients look at it without asking anybody else.
@@ -189,6 +191,7 @@ impl Hub {
             written: Timestamp::UNIX_EPOCH,
             boot,
             earlier: Vec::new(),
+            said: None,
         });
         if seen.earlier.contains(&boot) {
             let message = "a process that started later has this point's identity";
@@ -201,6 +204,7 @@ impl Hub {
                 seen.earlier.remove(0);
             }
             seen.earlier.push(before);
+            seen.said = None;
         }
         seen.at = now;
         self.hearing.hear(point, now);
@@ -217,6 +221,20 @@ impl Hub {
             }
             due
         })
+    }
+
+    /// What the process `boot` of a point said of all its packages is taken down, and that is called `state`; or is to be said again.
+    pub fn acknowledge(&self, point: i64, boot: Uuid, state: Option<String>) {
+        let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seen) = all.get_mut(&point).filter(|seen| seen.boot == boot) {
+            seen.said = state;
+        }
+    }
+
+    /// Whether that is the last that was taken down.
+    pub fn has_said(&self, point: i64, boot: Uuid, state: &str) -> bool {
+        let all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&point).is_some_and(|seen| seen.boot == boot && seen.said.as_deref() == Some(state))
     }
 
     /// A point says what its process `boot` has served.

@@ -17,6 +17,7 @@ use schema::keys::{Principal, PrincipalKind};
 use super::assign::Form;
 use super::wire::{
     KEYS_FIELD, LARGEST_CERTIFICATE_REQUEST, LARGEST_ENROLMENT, LARGEST_REPORT, LONGEST_WAIT, Report,
+    ReportAnswer,
 };
 use super::{assign, certificate, device_keys, offer, report};
 use crate::blocking::blocking;
@@ -135,8 +136,16 @@ impl PointService {
                     Ok(read) => read,
                     Err(unread) => return Ok(unread.response()),
                 };
-                report::take(&self.site, &principal, &point, call.peer.ip(), report).await?;
-                Ok(answer::empty(StatusCode::NO_CONTENT))
+                // Who says neither how its packages are nor what that is called says nothing.
+                if report.packages.is_none() && report.state.is_none() {
+                    return Ok(answer::empty(StatusCode::BAD_REQUEST));
+                }
+                let is_of_before = report.state.is_none();
+                let state = report::take(&self.site, &principal, &point, call.peer.ip(), report).await?;
+                Ok(match is_of_before {
+                    true => answer::empty(StatusCode::NO_CONTENT),
+                    false => answer::json(StatusCode::OK, &ReportAnswer { state }),
+                })
             }
             Route::Certificate => {
                 let body = match call.body.read().await {

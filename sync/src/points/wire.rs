@@ -35,6 +35,8 @@ pub const MOST_LACKING: usize = 100;
 pub const MOST_UPSTREAM_PATHS: usize = 10_000;
 /// The head field in which the site says the tag of the content keys that a point has to know.
 pub const KEYS_FIELD: &str = "spsync-keys";
+/// The longest name of a state that a site remembers, in bytes.
+pub const LONGEST_STATE: usize = 64;
 /// How often a point says that it is alive, in seconds.
 pub const HEART_BEAT: u64 = 5;
 
@@ -247,11 +249,23 @@ pub struct Report {
     /// It fetches what it is asked for and lacks.
     #[serde(default)]
     pub on_demand: bool,
-    /// Each package of the assignment.
-    pub packages: Vec<Said>,
+    /// Each package of the assignment; none where the site has taken all of them down as `state` names them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packages: Option<Vec<Said>>,
+    /// A name for `assignment` and how each package of it is. Points of before give none, and say all each time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
     /// What this process has served so far.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub served: Vec<ServedBytes>,
+}
+
+/// The answer to a report that names a state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportAnswer {
+    /// That state, if the site has taken it down: the packages need not be said again. None where they are to be said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
 }
 
 /// Bytes served to clients of one boundary group.
