@@ -352,12 +352,44 @@ mod tests {
         Ok(())
     }
 
+    /// Each content is of two packages, of which only the first is public; that has given its files to one point, and has them no more
+    /// itself. Where it `leaves`, that point is about to let them go.
+    fn begin(w: &Writer<'_>, packages: &[PackageId], leaves: bool) -> Result<(), SchemaError> {
+        for number in 0..CONTENTS {
+            w.execute("INSERT INTO file VALUES (?1, 'a.esd', 9, zeroblob(20), NULL, NULL)", [number])?;
+            w.record_content(content(number), Sha1Digest([number; 20]), 9, false, NOW)?;
+            for package in [number % PACKAGES, (number + 1) % PACKAGES] {
+                let package = &packages[usize::from(package)];
+                w.execute(
+                    "INSERT INTO package_file VALUES (?1, zeroblob(16), ?2, ?2, ?2 || '.esd', 'queued', NULL, 0)",
+                    (package.as_str(), number),
+                )?;
+                w.mark_file_stored(package, i64::from(number), content(number), NOW)?;
+            }
+        }
+        for (number, package) in packages.iter().enumerate() {
+            for point in if number == 0 { 2..=2 } else { 1..=3 } {
+                w.distribute(package, point, NOW)?;
+            }
+            if number > 0 {
+                w.set_package_access(package, Access::Private)?;
+            }
+        }
+        w.execute("DELETE FROM package_file WHERE package_id = ?1", [packages[0].as_str()])?;
+        if leaves {
+            let placed = w.placement(&packages[0], 2)?.ok_or(SchemaError::Died)?;
+            w.put_placement(&Placement { state: ContentState::Success, ..placed })?;
+            w.distribute(&packages[0], 2, NOW)?;
+        }
+        Ok(())
+    }
+
     #[test]
     fn what_is_kept_is_what_would_be_read_again() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("site.db"), 1).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let acts = prop::collection::vec((0..ACTS, any::<u8>(), any::<u8>(), any::<u8>()), 1..40);
+        let acts = prop::collection::vec((0..ACTS, any::<u8>(), any::<u8>(), any::<u8>()), 1..20);
         let mut runner = TestRunner::new(ProptestConfig::with_cases(256));
         let counts = Arc::new(Mutex::new((0, 0)));
         let outcome = runner.run(&acts, |acts| {
@@ -372,13 +404,8 @@ mod tests {
                 for number in 2..=3 {
                     w.add_point(&format!("d{number}"), "http://x", PointRole::Standard)?;
                 }
-                for number in 0..CONTENTS {
-                    w.execute("INSERT INTO file VALUES (?1, 'a.esd', 9, zeroblob(20), NULL, NULL)", [number])?;
-                    w.execute(
-                        "INSERT INTO package_file VALUES (?1, zeroblob(16), ?2, ?2, ?2 || '.esd', 'queued', NULL, 0)",
-                        (packages[usize::from(number % PACKAGES)].as_str(), number),
-                    )?;
-                }
+                let starts_leaving = acts[0].1.is_multiple_of(2);
+                begin(w, &packages, starts_leaving)?;
                 let mut kept = Kept::default();
                 let mut right = kept.is_right(w)?;
                 for act in acts {
@@ -399,10 +426,7 @@ mod tests {
         });
         outcome.unwrap();
         let (again, anew) = *counts.lock().unwrap();
-        assert!(
-            again > anew && anew > 1_000,
-            "{again} given again, {anew} made anew: neither is tested otherwise"
-        );
+        assert!(again.min(anew) > 1_000, "{again} given again, {anew} made anew: one is hardly tested");
     }
 
     /// What SQLite is asked to allow while it prepares a statement: the columns that it reads; and the triggers that move a number.
