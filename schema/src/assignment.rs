@@ -54,6 +54,12 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// The same assignment, in other words: what stands beside the packages is another.
+    pub fn record_assignment_text(&self, body: &str, now: Timestamp) -> Result<(), SchemaError> {
+        self.execute("UPDATE assignment SET body = ?1, received = ?2", (body, now.as_millisecond()))?;
+        Ok(())
+    }
+
     /// Remembers what the site asks now. Of packages that it no longer names nothing is remembered.
     pub fn record_assignment(
         &self,

@@ -4,6 +4,7 @@
 //! entity types and, beside them, the questions one may ask and the changes one may make. A question is a method of
 //! [`Reader`], a change a method of [`Writer`]; every [`Writer`] is a transaction.
 
+pub mod assigned;
 pub mod assignment;
 pub mod audit;
 pub mod boundaries;
@@ -29,7 +30,7 @@ mod placements;
 #[cfg(test)]
 mod plans;
 pub mod points;
-mod private;
+pub mod private;
 pub mod pulled;
 pub mod retention;
 pub mod runs;

@@ -40,6 +40,7 @@ const STEPS: &[M<'_>] = &[
     M::up(include_str!("../sql/0029_content_keys.sql")),
     M::up(include_str!("../sql/0032_unnamed_content.sql")),
     M::up(include_str!("../sql/0033_questions_of_points.sql")),
+    M::up(include_str!("../sql/0034_changes_of_assignments.sql")),
     M::up(include_str!("../sql/0035_letting_go.sql")),
 ];
 
@@ -241,6 +242,8 @@ fn common(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::from_secs(30))?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // What `INSERT OR REPLACE` takes away is deleted for triggers too.
+    connection.pragma_update(None, "recursive_triggers", true)?;
     connection.set_prepared_statement_cache_capacity(128);
     Ok(())
 }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use crate::packages::{Access, NewPackage};
 use crate::points::{OWN_POINT, PointRole};
+use crate::private::Privacy;
 use crate::{SchemaError, Store, Writer};
 
 thread_local! {
@@ -18,6 +19,11 @@ thread_local! {
 /// A statement is used.
 pub(crate) fn note(sql: &str) {
     ASKED.with_borrow_mut(|asked| asked.push(sql.to_owned()));
+}
+
+/// The statements that were used since this was asked last.
+pub(crate) fn asked() -> Vec<String> {
+    ASKED.take()
 }
 
 /// Tables that grow with what is on points, and runs, which are never forgotten.
@@ -75,6 +81,8 @@ const OFTEN: &[(&str, Asks)] = &[
     ("files_on", |w, package, point| w.files_on(package, point).map(drop)),
     ("states_on", |w, _, point| w.states_on(point).map(drop)),
     ("retries_due", |w, _, _| w.retries_due(Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH).map(drop)),
+    ("assignment_changes", |w, _, point| w.assignment_changes(point).map(drop)),
+    ("assigned_rows", |w, _, point| w.assigned_rows(point, &Privacy::default()).map(drop)),
     ("placed_files", |w, package, point| w.placed_files(package, point).map(drop)),
     ("leaving_files", |w, package, point| w.leaving_files(package, point).map(drop)),
     ("assigned_content", |w, _, point| w.assigned_content(SOME, point).map(drop)),
@@ -134,9 +142,9 @@ fn what_is_asked_often_reads_what_it_is_about_and_nothing_else() {
         }
         let mut faults = Vec::new();
         for (name, asks) in OFTEN {
-            ASKED.take();
+            asked();
             asks(w, &package, lyon)?;
-            let asked = ASKED.take();
+            let asked = asked();
             assert!(!asked.is_empty(), "{name} asks nothing");
             for sql in asked {
                 faults.extend(fault(w, &sql)?.map(|fault| format!("{name}: {fault} in {sql}")));

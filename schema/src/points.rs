@@ -167,7 +167,7 @@ pub struct PointGroup {
     pub packages: Vec<PackageId>,
 }
 
-fn point(row: &Row<'_>) -> Result<PointRow, SchemaError> {
+pub(crate) fn point(row: &Row<'_>) -> Result<PointRow, SchemaError> {
     let optional = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
     Ok(PointRow {
         id: row.get("point_id")?,

@@ -1,6 +1,9 @@
 //! Whether a content is private: only packages that are private have it. `private_content` says so of all contents at once, and is
 //! for whoever needs them all; here it is asked about one, and only rows about that one are read.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use catalog::digest::Sha256Digest;
 
 use crate::distribution::ShelfRow;
@@ -31,12 +34,65 @@ const IS_PRIVATE: &str = "
     SELECT coalesce(max(p.access = 'public') = 0, 0) AS private
       FROM holder CROSS JOIN package AS p ON p.package_id = holder.package_id";
 
+/// Whether contents are private, as far as somebody has asked: it is good for as long as nothing was changed that it follows from
+/// ([`crate::assigned::Changes::privacy`]). A thousand points have the same contents.
+#[derive(Debug, Default)]
+pub struct Privacy {
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    number: u64,
+    contents: HashMap<Sha256Digest, bool>,
+}
+
+impl Privacy {
+    /// What is known of a content by who sees the changes up to `number`.
+    fn of(&self, content: Sha256Digest, number: u64) -> Option<bool> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.contents.get(&content).copied().filter(|_| known.number == number)
+    }
+
+    fn note(&self, content: Sha256Digest, number: u64, private: bool) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.number < number {
+            *known = Known { number, ..Known::default() };
+        }
+        // Who still sees an earlier state knows nothing of this one.
+        if known.number == number {
+            known.contents.insert(content, private);
+        }
+    }
+}
+
 impl Reader<'_> {
     /// Whether only private packages have a content. What no package has is not private.
     pub fn is_private(&self, content: Sha256Digest) -> Result<bool, SchemaError> {
         let private = self.first(IS_PRIVATE, [content.0], |row| Ok(row.get("private")?))?;
         // A row comes whatever is there; should none come, nobody is given anything.
         Ok(private.unwrap_or(true))
+    }
+
+    /// Says of each row whether it is private, by what is known already where it is. `number` is that of the changes which this reader
+    /// sees.
+    pub(crate) fn with_privacy_by(
+        &self,
+        known: &Privacy,
+        number: u64,
+        mut rows: Vec<ShelfRow>,
+    ) -> Result<Vec<ShelfRow>, SchemaError> {
+        for row in &mut rows {
+            row.private = match known.of(row.sha256, number) {
+                Some(private) => private,
+                None => {
+                    let private = self.is_private(row.sha256)?;
+                    known.note(row.sha256, number, private);
+                    private
+                }
+            };
+        }
+        Ok(rows)
     }
 
     /// Says of each row whether it is private.

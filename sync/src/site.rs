@@ -248,13 +248,18 @@ impl Site {
             let settings = self.settings();
             let (tag, assignment) = self.point.assignment();
             let hearing = self.points.hearing.clone();
-            let (shelf, places) = self
+            let (mut shelf, places) = self
                 .read(move |r| match settings.dp.is_site() {
                     true => Ok((crate::packages::shelf(r)?, locations::places(r, &settings, &hearing)?)),
                     // Where else content is, only the site knows.
                     false => Ok((point::shelf(r, &assignment)?, locations::told(&assignment.groups))),
                 })
                 .await?;
+            // Whoever made something of the paths sees without comparing them that they are the same.
+            let before = self.shelf.load();
+            if shelf.by_upstream == before.by_upstream {
+                shelf.by_upstream = before.by_upstream.clone();
+            }
             self.shelf.store(Arc::new(shelf));
             self.shelf_changed.notify_one();
             self.relocate(places);

@@ -22,8 +22,9 @@ pub struct Shelf {
     pub by_sha1: HashMap<Sha1Digest, Option<Sha256Digest>>,
     /// Files of packages: names in lower case, because clients differ in it.
     pub packages: HashMap<(PackageId, String), Sha256Digest>,
-    /// The same by the paths of the upstream's links ([`super::path_of_link`]). What is not public is not asked for so.
-    pub by_upstream: HashMap<String, Sha256Digest>,
+    /// The same by the paths of the upstream's links ([`super::path_of_link`]). What is not public is not asked for so. One shelf
+    /// has it from another where it is the same.
+    pub by_upstream: Arc<HashMap<String, Sha256Digest>>,
     /// Private content that others may serve: nobody is told here where that is without a key.
     pub private_elsewhere: HashSet<Sha256Digest>,
 }

@@ -1,5 +1,7 @@
 //! What Windows' own programs ask, as recordings show it: BITS, Delivery Optimization, and iPXE before Windows is there.
 
+use std::sync::Arc;
+
 use dp::server::{Access, Servable, path_of_link};
 
 use crate::pull_upstream::Pulling;
@@ -113,7 +115,7 @@ impl Published {
         let known = path_of_link(&link).expect("it names a file");
         let digest = content.sha256;
         point.change(|shelf| {
-            shelf.by_upstream.insert(known.clone(), digest);
+            Arc::make_mut(&mut shelf.by_upstream).insert(known.clone(), digest);
         });
         Self { content, path }
     }

@@ -75,7 +75,10 @@ impl Locations {
         let map: Vec<_> = places.map(MOST_NETWORKS).into_iter().map(NetworkGroup::from).collect();
         self.places.store(Arc::new(places));
         let changed = **self.map.load() != map;
-        self.map.store(Arc::new(map));
+        // Whoever made something of them sees without comparing them that they are the same.
+        if changed {
+            self.map.store(Arc::new(map));
+        }
         changed
     }
 

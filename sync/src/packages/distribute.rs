@@ -90,7 +90,7 @@ pub fn shelf(reader: &Reader<'_>) -> Result<Shelf, SchemaError> {
         }
     }
     // Of everything here: points that have it are told so too.
-    shelf.by_upstream = upstream_paths(reader)?;
+    shelf.by_upstream = Arc::new(upstream_paths(reader)?);
     Ok(shelf)
 }
 

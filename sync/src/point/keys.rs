@@ -8,7 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::problem::Problem;
+use catalog::digest::Sha256Digest;
+use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
 use tracing::{error, warn};
 
@@ -62,6 +63,37 @@ pub(super) async fn are_good(site: &Arc<Site>) {
     }
 }
 
+/// The site has told other keys: they are in force from now on, after a restart too.
+///
+/// # Errors
+/// Those of the database.
+pub(super) async fn are_now(site: &Arc<Site>, keys: Vec<Sha256Digest>) -> Result<(), Problem> {
+    let (told, now) = (keys.clone(), clock::now());
+    site.write(move |w| match w.assignment()? {
+        Some((_, text)) => w.record_assignment_text(&with_keys(&text, &told)?, now),
+        // With the assignment, that comes next.
+        None => Ok(()),
+    })
+    .await?;
+    site.point.adopt_keys(keys);
+    site.refresh_keys().await
+}
+
+/// The text of an assignment with these keys. What else stands there stays, also what only a newer program understands.
+///
+/// # Errors
+/// `SITE_ANSWER_INVALID`.
+pub(super) fn with_keys(text: &str, keys: &[Sha256Digest]) -> Result<String, Problem> {
+    let invalid = |error: serde_json::Error| Problem::of(Code::SiteAnswerInvalid, &error);
+    let mut assignment: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(text).map_err(invalid)?;
+    assignment.remove("keys");
+    if !keys.is_empty() {
+        assignment.insert("keys".to_owned(), serde_json::to_value(keys).map_err(invalid)?);
+    }
+    serde_json::to_string(&assignment).map_err(invalid)
+}
+
 /// Private content is opened to nobody from now on, after a restart too, until the site tells the keys again.
 pub(super) async fn forget(site: &Arc<Site>, why: &str) {
     let (_, assignment) = site.point.assignment();
@@ -86,15 +118,13 @@ pub(super) async fn forget(site: &Arc<Site>, why: &str) {
 
 async fn write(site: &Arc<Site>) -> Result<(), Problem> {
     let (_, assignment) = site.point.assignment();
-    let text = serde_json::to_string(&*assignment)
-        .map_err(|error| Problem::of(catalog::problem::Code::Internal, &error))?;
+    let text = serde_json::to_string(&*assignment).map_err(|error| Problem::of(Code::Internal, &error))?;
     let packages: Vec<_> = assignment.packages.iter().map(|assigned| assigned.package.clone()).collect();
     site.write(move |w| w.record_assignment("", &text, &packages, clock::now())).await
 }
 
 #[cfg(test)]
 mod tests {
-    use catalog::digest::Sha256Digest;
     use jiff::SignedDuration;
     use schema::points::PointRole;
 
@@ -150,6 +180,25 @@ mod tests {
         are_good(&site).await;
         let told = site.read(|r| r.assignment_received()).await.unwrap().expect("it was told");
         assert!(clock::now().duration_since(told).as_secs() < 3_600);
+    }
+
+    #[tokio::test]
+    async fn other_keys_are_in_force_at_once_and_after_a_restart() {
+        let (_folder, site) = point(0, 0).await;
+        let other = Sha256Digest([8; 32]);
+        are_now(&site, vec![KEY, other]).await.unwrap();
+        assert!(site.keys.knows(KEY) && site.keys.knows(other));
+        assert_eq!(site.point.assignment().0.as_deref(), Some("one"), "nothing else is asked for again");
+        let recorded = async || site.read(super::super::recorded).await.unwrap().expect("there is one");
+        assert_eq!(recorded().await.1.keys, [KEY, other]);
+        are_now(&site, Vec::new()).await.unwrap();
+        assert!(!site.keys.knows(KEY) && recorded().await.1.keys.is_empty());
+        let text = r#"{"point":"lyon","site":"XYZ","packages":[],"of a newer site":{"a":[1]}}"#;
+        let with = with_keys(text, &[KEY]).unwrap();
+        assert!(with.contains(r#""of a newer site":{"a":[1]}"#), "{with}");
+        let read: Assignment = serde_json::from_str(&with).unwrap();
+        assert_eq!((read.keys, read.point.as_str()), (vec![KEY], "lyon"));
+        assert_eq!(with_keys("x", &[]).unwrap_err().code, Code::SiteAnswerInvalid);
     }
 
     /// What cannot be written down is forgotten all the same, and written down later.

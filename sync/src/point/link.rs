@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Coded as _, Problem};
 use dp::server::Source;
 use dp::server::tally::Row;
@@ -15,13 +16,15 @@ use tracing::{info, warn};
 use url::Url;
 use uuid::Uuid;
 
+use super::said::{Acknowledged, state_of};
 use super::{call, enrol, keys, room, unnamed};
 use crate::blocking::blocking;
 use crate::clock;
 use crate::jitter;
 use crate::keys::Secret;
 use crate::points::wire::{
-    Assignment, HEART_BEAT, LARGEST_ASSIGNMENT, LONGEST_WAIT, MOST_LACKING, Report, Said, ServedBytes,
+    Assignment, HEART_BEAT, KEYS_FIELD, KeysAnswer, LARGEST_ASSIGNMENT, LARGEST_KEYS, LONGEST_WAIT,
+    MOST_LACKING, Report, ReportAnswer, Said, ServedBytes, keys_tag,
 };
 use crate::site::Site;
 
@@ -50,14 +53,15 @@ pub(super) struct Link {
     refused: Mutex<Option<Secret>>,
     /// How many reports were made.
     reports: AtomicUsize,
+    acknowledged: Mutex<Acknowledged>,
 }
 
 impl Link {
     pub(super) fn new(site: &Arc<Site>, who: Who) -> Result<Self, Problem> {
         let settings = site.settings();
         let base = call::base(&settings.dp.site)?;
-        let (web, refused, reports) = Default::default();
-        let link = Self { site: site.clone(), base, who, web, refused, reports };
+        let (web, refused, reports, acknowledged) = Default::default();
+        let link = Self { site: site.clone(), base, who, web, refused, reports, acknowledged };
         // Certificates that cannot be used are said before anything runs.
         call::web(&link.base, settings.dp.ca_file(), None)?;
         Ok(link)
@@ -192,8 +196,10 @@ impl Link {
         let web = self.web()?;
         let mut url = call::join(&self.base, "point/assignment")?;
         let Who { instance, boot } = self.who;
-        url.set_query(Some(&format!("wait={wait}&instance={instance}&boot={boot}")));
-        let known = self.site.point.assignment().0;
+        let (known, assignment) = self.site.point.assignment();
+        // A site of before does not look at it, and tells the keys with everything else.
+        let keys = keys_tag(&assignment.keys);
+        url.set_query(Some(&format!("wait={wait}&instance={instance}&boot={boot}&keys={keys}")));
         let exchange = Exchange {
             body: None,
             known: known.as_deref(),
@@ -202,27 +208,57 @@ impl Link {
             cap_bytes: LARGEST_ASSIGNMENT,
         };
         let (reply, etag) = web.exchange(&url, exchange).await.map_err(|fault| fault.problem())?;
+        let told = reply.headers.get(KEYS_FIELD).and_then(|tag| tag.to_str().ok());
         match (StatusCode::from_u16(reply.status), etag) {
-            (Ok(StatusCode::NOT_MODIFIED), _) => {
-                keys::are_good(&self.site).await;
-                Ok(())
+            (Ok(StatusCode::NOT_MODIFIED), _) => match told {
+                Some(tag) if tag != keys => self.take_keys(&web, &assignment.keys).await,
+                _ => {
+                    keys::are_good(&self.site).await;
+                    Ok(())
+                }
+            },
+            (Ok(StatusCode::OK), Some(etag)) => {
+                // Before the rest of it: that is of the same moment only together with them.
+                if told.is_some_and(|tag| tag != keys) {
+                    self.take_keys(&web, &assignment.keys).await?;
+                }
+                self.take_over(etag, reply.body, told.is_some()).await
             }
-            (Ok(StatusCode::OK), Some(etag)) => self.take_over(etag, reply.body).await,
             _ => Err(call::refusal(&self.shown(), reply.status, &reply.body)),
         }
     }
 
-    /// What is new is written down before it is worked on.
-    async fn take_over(&self, etag: String, body: Bytes) -> Result<(), Problem> {
+    /// Asks for the content keys of devices: what changed since `known`, and all where that leads to nothing.
+    async fn take_keys(&self, web: &Web, known: &[Sha256Digest]) -> Result<(), Problem> {
+        let instance = self.who.instance;
+        for since in [format!("&since={}", keys_tag(known)), String::new()] {
+            let mut url = call::join(&self.base, "point/keys")?;
+            url.set_query(Some(&format!("instance={instance}{since}")));
+            let asked: Option<KeysAnswer> =
+                call::ask(web, &url, Duration::from_secs(20), LARGEST_KEYS).await?;
+            if let Some(keys) = asked.and_then(|told| told.applied_to(known)) {
+                return keys::are_now(&self.site, keys).await;
+            }
+        }
+        let message = format!("the keys that {} tells are not those that it names", self.shown());
+        Err(Problem::new(Code::SiteAnswerInvalid, message))
+    }
+
+    /// What is new is written down before it is worked on. Where keys are told `apart`, they stay as they are.
+    async fn take_over(&self, etag: String, body: Bytes, apart: bool) -> Result<(), Problem> {
         let invalid = |error: &(dyn std::error::Error + 'static)| {
             Problem::of(Code::SiteAnswerInvalid, error).because(format!("an assignment of {}", self.shown()))
         };
-        let assignment: Assignment = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
-        let text = String::from_utf8(body.into()).map_err(|error| invalid(&error))?;
+        let mut assignment: Assignment = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
+        let mut text = String::from_utf8(body.into()).map_err(|error| invalid(&error))?;
+        let (_, before) = self.site.point.assignment();
+        if apart {
+            assignment.keys.clone_from(&before.keys);
+            text = keys::with_keys(&text, &assignment.keys)?;
+        }
         let packages: Vec<_> = assignment.packages.iter().map(|assigned| assigned.package.clone()).collect();
         info!("{} packages are assigned to `{}`", packages.len(), assignment.point);
         let (tag, now) = (etag.clone(), clock::now());
-        let (_, before) = self.site.point.assignment();
         let followed = assignment.clone();
         let kept = self
             .site
@@ -278,6 +314,13 @@ impl Link {
     }
 
     async fn report(&self) -> Result<(), Problem> {
+        // What the site does not know it is told at once.
+        while self.is_to_say_more().await? {}
+        Ok(())
+    }
+
+    /// Says how everything is, as far as the site does not know it; whether it has to hear more.
+    async fn is_to_say_more(&self) -> Result<bool, Problem> {
         let web = self.web()?;
         let library = self.site.library.clone();
         let kept = self.site.settings().download.min_free;
@@ -287,14 +330,16 @@ impl Link {
         let lacks = self.site.point.lock().said.values().any(|said| !said.lacks.is_empty());
         let there = if lacks { self.site.read(|r| r.content_digests()).await? } else { HashSet::new() };
         let turn = self.reports.fetch_add(1, Ordering::Relaxed);
-        let report = {
+        let mut report = {
             let inner = self.site.point.lock();
             let mut room = MOST_LACKING_IN_ALL;
             let packages = inner.said.values().map(|said| {
                 // What came meanwhile, for this package or for another, is no lack any more. Of many each has its turn.
                 let gone: Vec<_> = said.lacks.iter().filter(|content| !there.contains(content)).collect();
-                let first = turn.wrapping_mul(MOST_LACKING) % gone.len().max(1);
                 let some = gone.len().min(MOST_LACKING).min(room);
+                // What is said as a whole is said the same each time.
+                let turn = if some < gone.len() { turn } else { 0 };
+                let first = turn.wrapping_mul(MOST_LACKING) % gone.len().max(1);
                 let lacks: Vec<_> = gone.iter().cycle().skip(first).take(some).map(|it| **it).collect();
                 room -= lacks.len();
                 Said { lacks, ..said.clone() }
@@ -306,13 +351,29 @@ impl Link {
                 program: env!("CARGO_PKG_VERSION").to_owned(),
                 free: free.saturating_sub(kept),
                 on_demand: self.site.settings().dp.on_demand,
-                packages: packages.collect(),
+                packages: Some(packages.collect()),
+                state: None,
                 served: self.served(),
             }
         };
         let url = call::join(&self.base, "point/report")?;
+        let state = state_of(report.assignment.as_deref(), report.packages.as_deref().unwrap_or_default())?;
+        let says_all = self.acknowledged().is_to_hear_all(&state, Instant::now());
+        report.packages = report.packages.filter(|_| says_all);
+        report.state = Some(state.clone());
         let (status, body) = call::post(&web, &url, &report).await?;
-        if status == 204 { Ok(()) } else { Err(call::refusal(&self.shown(), status, &body)) }
+        let answer = match status {
+            200 => serde_json::from_slice::<ReportAnswer>(&body)
+                .map_err(|error| Problem::of(Code::SiteAnswerInvalid, &error))?,
+            // A site of before: it is told all each time.
+            204 => ReportAnswer { state: None },
+            _ => return Err(call::refusal(&self.shown(), status, &body)),
+        };
+        Ok(self.acknowledged().answered(&state, says_all, answer.state.as_deref(), Instant::now()))
+    }
+
+    fn acknowledged(&self) -> MutexGuard<'_, Acknowledged> {
+        self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

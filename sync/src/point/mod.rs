@@ -17,6 +17,7 @@ mod keys;
 mod link;
 mod parts;
 mod room;
+mod said;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -188,6 +189,13 @@ impl Live {
         self.assigned.send_modify(|count| *count += 1);
     }
 
+    /// Takes over other keys of devices. Nothing else is another for that.
+    fn adopt_keys(&self, keys: Vec<Sha256Digest>) {
+        let mut inner = self.lock();
+        let assignment = Assignment { keys, ..(*inner.assignment).clone() };
+        inner.assignment = Arc::new(assignment);
+    }
+
     /// What all that is fetched at `rate` shares.
     fn rate_limit(&self, rate: Option<u64>) -> Option<Arc<RateLimit>> {
         let rate = rate?;
@@ -319,7 +327,7 @@ pub fn shelf(reader: &Reader<'_>, assignment: &Assignment) -> Result<Shelf, Sche
             }
         }
     }
-    shelf.by_upstream = assignment.upstream.clone().into_iter().collect();
+    shelf.by_upstream = Arc::new(assignment.upstream.clone().into_iter().collect());
     for row in reader.pulled_contents()? {
         if !shelf.contents.contains_key(&row.sha256) {
             let access = Access::of(row.private);

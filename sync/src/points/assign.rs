@@ -1,60 +1,131 @@
 //! Making the assignment of a point from what the site knows.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
-use dp::server::Shelf;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use schema::assigned::AssignedRows;
 use schema::distribution::ShelfRow;
-use schema::points::{ContentState, PointRow};
-use schema::{Reader, SchemaError};
+use schema::points::PointRow;
 
 use super::grid::{Grid, Level};
+use super::kept::{Around, Tag};
 use super::wire::{Assigned, AssignedFile, Assignment, MOST_UPSTREAM_PATHS};
 use crate::blocking::blocking;
 use crate::clock;
 use crate::config::Settings;
 use crate::site::Site;
 
+/// What is in an assignment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// Everything, the content keys of devices too: points of before ask for nothing else.
+    KeysWithin,
+    /// Keys are asked for by themselves ([`super::device_keys`]).
+    KeysApart,
+}
+
 /// An assignment as it is sent.
 #[derive(Debug, Clone)]
 pub struct Made {
-    /// JSON.
-    pub body: Bytes,
+    /// JSON; none where nothing has changed since it was made, and it was not asked for.
+    pub body: Option<Bytes>,
     /// Its strong tag.
     pub etag: String,
+    /// Something of it is private: the point has to know who may have it.
+    pub private: bool,
+    /// The number of changes of the content keys of devices, read with it.
+    pub keys: u64,
 }
 
-/// What `point` is to hold now.
+/// What `point` is to hold now: made where it is not known already, so that there may be no body.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn make(site: &Arc<Site>, point: i64) -> Result<Made, Problem> {
+pub async fn make(site: &Arc<Site>, point: i64, form: Form) -> Result<Made, Problem> {
+    let kept = site.points.kept.of(point, form);
+    made(site, point, form, kept).await
+}
+
+/// The same with its body.
+///
+/// # Errors
+/// Those of the database.
+pub async fn make_whole(site: &Arc<Site>, point: i64, form: Form) -> Result<Made, Problem> {
+    made(site, point, form, None).await
+}
+
+/// What was found in the database.
+enum Found {
+    /// What is kept is good.
+    Same { etag: String, private: bool },
+    /// The rows, and the content keys of devices where they are asked for and something is private.
+    Rows(Box<AssignedRows>, Vec<Sha256Digest>),
+    /// There is no such point.
+    NoPoint,
+}
+
+async fn made(site: &Arc<Site>, point: i64, form: Form, kept: Option<Arc<Tag>>) -> Result<Made, Problem> {
     let settings = site.settings();
-    let code = site.code().to_string();
+    // Before the database: what changes from now on is another one, by which this will not be taken for good.
+    let around = Around::of(site, &settings);
     let now = clock::now();
-    let mut assignment = site.read(move |r| read(r, point, &settings, &code, now)).await?;
-    assignment.groups = site.locations.map().to_vec();
-    let shelf = site.shelf.load_full();
+    let (live, stands, set) = (site.clone(), around.clone(), settings.clone());
+    let (changes, found) = site
+        .read(move |r| {
+            let changes = r.assignment_changes(point)?;
+            if let Some(tag) = kept.filter(|tag| tag.is_good(form, &changes, &stands, &set, now)) {
+                return Ok((changes, Found::Same { etag: tag.etag.clone(), private: tag.private }));
+            }
+            let Some(rows) = r.assigned_rows(point, &live.points.kept.privacy)? else {
+                return Ok((changes, Found::NoPoint));
+            };
+            let with_keys = form == Form::KeysWithin && is_private(&rows);
+            let keys = if with_keys { r.content_keys()? } else { Vec::new() };
+            Ok((changes, Found::Rows(Box::new(rows), keys)))
+        })
+        .await?;
+    let (rows, keys) = match found {
+        Found::Same { etag, private } => return Ok(Made { body: None, etag, private, keys: changes.keys }),
+        Found::Rows(rows, keys) => (rows, keys),
+        Found::NoPoint => {
+            let (body, etag) = worded(&Assignment::default())?;
+            return Ok(Made { body: Some(body), etag, private: false, keys: changes.keys });
+        }
+    };
+    let (live, code) = (site.clone(), site.code().to_string());
     // Of thousands of files it takes longer than who answers others may wait.
     blocking(move || {
-        assignment.upstream = upstream(&shelf, &assignment);
-        let body = serde_json::to_vec(&assignment).map_err(|error| Problem::of(Code::Internal, &error))?;
-        let etag = format!("\"{}\"", &Sha256Digest::of(&body).to_string()[..32]);
-        Ok(Made { body: body.into(), etag })
+        let (private, own) = (is_private(&rows), rows.point.clone());
+        let paused = paused(&own, &settings, now);
+        let assignment = assignment(*rows, keys, &around, code, paused.clone());
+        let (body, etag) = worded(&assignment)?;
+        let tag = Tag { etag: etag.clone(), private, changes, around, point: own, paused };
+        live.points.kept.keep(point, form, tag);
+        Ok(Made { body: Some(body), etag, private, keys: changes.keys })
     })
     .await
 }
 
+/// Its JSON, and the tag of that.
+fn worded(assignment: &Assignment) -> Result<(Bytes, String), Problem> {
+    let body = serde_json::to_vec(assignment).map_err(|error| Problem::of(Code::Internal, &error))?;
+    let etag = format!("\"{}\"", &Sha256Digest::of(&body).to_string()[..32]);
+    Ok((body.into(), etag))
+}
+
 /// Where the upstream has what is public of it.
-fn upstream(shelf: &Shelf, assignment: &Assignment) -> BTreeMap<String, Sha256Digest> {
-    let files = assignment.packages.iter().flat_map(Assigned::all_files);
+fn upstream(
+    by_upstream: &HashMap<String, Sha256Digest>,
+    packages: &[Assigned],
+) -> BTreeMap<String, Sha256Digest> {
+    let files = packages.iter().flat_map(Assigned::all_files);
     let public: HashSet<_> = files.filter(|file| !file.private).map(|file| file.sha256).collect();
-    let of_it = shelf.by_upstream.iter().filter(|(_, content)| public.contains(content));
+    let of_it = by_upstream.iter().filter(|(_, content)| public.contains(content));
     let mut paths: BTreeMap<_, _> = of_it.map(|(path, content)| (path.clone(), *content)).collect();
     while paths.len() > MOST_UPSTREAM_PATHS {
         paths.pop_last();
@@ -62,40 +133,44 @@ fn upstream(shelf: &Shelf, assignment: &Assignment) -> BTreeMap<String, Sha256Di
     paths
 }
 
-fn read(
-    reader: &Reader<'_>,
-    id: i64,
-    settings: &Settings,
-    code: &str,
-    now: Timestamp,
-) -> Result<Assignment, SchemaError> {
-    let points = reader.point_settings()?;
-    let Some(point) = points.iter().find(|point| point.id == id) else { return Ok(Assignment::default()) };
-    let places = reader.places()?;
-    let has_key = |id: i64| places.iter().any(|place| place.id == id && place.has_key);
+fn is_private(rows: &AssignedRows) -> bool {
+    let mut files = rows.packages.iter().flat_map(|row| row.files.iter().chain(&row.leaving));
+    files.any(|file| file.private)
+}
+
+/// The assignment that follows. Pure.
+fn assignment(
+    rows: AssignedRows,
+    keys: Vec<Sha256Digest>,
+    around: &Around,
+    site: String,
+    paused: Option<String>,
+) -> Assignment {
+    let AssignedRows { point, points, with_key, packages: placed } = rows;
     // A ring that was set before rings were refused is none: who would be asked by way of others is asked for nothing.
     let goes_round = |source: &PointRow| {
         let only = PointRow { pull_from: vec![source.name.clone()], ..point.clone() };
         ring(&points, &only).is_some()
     };
     let addresses = |name: &String| {
-        let serves = |point: &&PointRow| point.name == *name && !point.maintenance && has_key(point.id);
+        let serves =
+            |source: &&PointRow| source.name == *name && !source.maintenance && with_key.contains(&source.id);
         let source = points.iter().find(serves).filter(|source| !goes_round(source))?;
-        let url =
-            if source.id == schema::points::OWN_POINT { settings.public_url() } else { source.url.clone() };
+        let is_own = source.id == schema::points::OWN_POINT;
+        let url = if is_own { around.public_url.clone() } else { source.url.clone() };
         Some(url).filter(|url| !url.is_empty())
     };
     let (mut packages, mut removing) = (Vec::new(), Vec::new());
-    for placed in reader.placements_on(id)? {
-        if placed.state == ContentState::Removing {
+    for placed in placed {
+        if placed.removing {
             removing.push(placed.package);
             continue;
         }
         let files = |rows: Vec<ShelfRow>| rows.into_iter().map(file).collect();
         packages.push(Assigned {
-            files: files(reader.placed_files(&placed.package, id)?),
-            leaving: files(reader.leaving_files(&placed.package, id)?),
-            hold: placed.state == ContentState::Cancelled,
+            files: files(placed.files),
+            leaving: files(placed.leaving),
+            hold: placed.hold,
             package: placed.package,
             name: placed.name,
             version: placed.version,
@@ -103,21 +178,19 @@ fn read(
             order: placed.order,
         });
     }
-    let is_private = packages.iter().flat_map(Assigned::all_files).any(|file| file.private);
-    let keys = if is_private { reader.content_keys()? } else { Vec::new() };
-    Ok(Assignment {
+    Assignment {
         keys,
-        groups: Vec::new(),
-        certificate: super::certificate::hosts(settings, point),
+        groups: around.groups.to_vec(),
+        certificate: super::certificate::hosts(around.has_authority, &point),
         point: point.name.clone(),
-        site: code.to_owned(),
-        paused: paused(point, settings, now),
+        site,
+        paused,
         rate: point.rate,
         pull_from: point.pull_from.iter().filter_map(addresses).collect(),
-        upstream: BTreeMap::new(),
+        upstream: upstream(&around.by_upstream, &packages),
         packages,
         removing,
-    })
+    }
 }
 
 /// The names on a way by which a point, with what is set for it now, would pull from itself; `None` where there is none. Pure.

@@ -16,7 +16,6 @@ use url::Url;
 
 use super::wire::{CertificateAnswer, CertificateRequest, certificate_proof};
 use crate::clock;
-use crate::config::Settings;
 use crate::site::Site;
 use crate::tls;
 
@@ -34,8 +33,8 @@ impl PublicKeyData for PointKey {
 }
 
 /// Hosts by which clients reach a point, the one over TLS first; none where there is nobody to sign for them.
-pub(super) fn hosts(settings: &Settings, point: &PointRow) -> Vec<String> {
-    if !tls::has_authority(settings) {
+pub(super) fn hosts(has_authority: bool, point: &PointRow) -> Vec<String> {
+    if !has_authority {
         return Vec::new();
     }
     let host = |url: &String| {
@@ -58,7 +57,7 @@ pub(super) async fn signed(
 ) -> Result<Option<CertificateAnswer>, Problem> {
     let Some(key) = proven(&point.name, body) else { return Ok(None) };
     let settings = site.settings();
-    let hosts = hosts(&settings, point);
+    let hosts = hosts(tls::has_authority(&settings), point);
     if hosts.is_empty() {
         return Err(Problem::new(Code::TlsNotSetUp, "the site has no certificate authority"));
     }

@@ -13,6 +13,8 @@ use uuid::Uuid;
 
 use super::SILENT;
 use super::delivered::{Delivered, Groups};
+use super::device_keys::DeviceKeys;
+use super::kept::Kept;
 use super::wire::ServedBytes;
 use crate::clock;
 
@@ -22,8 +24,8 @@ const WRITE: Duration = Duration::from_secs(30);
 /// Keys of so much time are told together.
 const GATHER: Duration = Duration::from_secs(10);
 
-/// When points hear of new keys. Whoever enrols many devices wakes the points now and then, not each time: who holds private
-/// content is told all keys again. Pure.
+/// When points hear of new keys. Whoever enrols many devices wakes the points now and then, not each time: each that holds private
+/// content asks for them then, and is told all keys again if it is of before. Pure.
 #[derive(Debug, Default)]
 struct Gathered {
     told: Option<Instant>,
@@ -57,6 +59,10 @@ pub struct Hub {
     /// When each was heard of, for who names them to clients.
     pub hearing: Arc<Hearing>,
     delivered: Mutex<HashMap<i64, Delivered>>,
+    /// Assignments that were made.
+    pub kept: Kept,
+    /// Keys that points were told.
+    pub device_keys: DeviceKeys,
 }
 
 /// What whoever waits is told.
@@ -83,15 +89,18 @@ struct Seen {
     written: Timestamp,
     boot: Uuid,
     earlier: Vec<Uuid>,
+    /// What its process has said of all its packages, by the name that it gives that.
+    said: Option<String>,
 }
 
 impl Seen {
     fn first(boot: Uuid) -> Self {
-        Self { at: None, written: Timestamp::UNIX_EPOCH, boot, earlier: Vec::new() }
+        Self { at: None, written: Timestamp::UNIX_EPOCH, boot, earlier: Vec::new(), said: None }
     }
 
     fn begins(&mut self, boot: Uuid) {
         let before = std::mem::replace(&mut self.boot, boot);
+        self.said = None;
         if self.earlier.len() + 1 >= BOOTS as usize {
             self.earlier.remove(0);
         }
@@ -135,6 +144,8 @@ impl Default for Hub {
             seen: Mutex::default(),
             hearing: Arc::new(Hearing::since(clock::now())),
             delivered: Mutex::default(),
+            kept: Kept::default(),
+            device_keys: DeviceKeys::default(),
         }
     }
 }
@@ -241,6 +252,20 @@ impl Hub {
         })
     }
 
+    /// What the process `boot` of a point said of all its packages is taken down, and that is called `state`; or is to be said again.
+    pub fn acknowledge(&self, point: i64, boot: Uuid, state: Option<String>) {
+        let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seen) = all.get_mut(&point).filter(|seen| seen.boot == boot) {
+            seen.said = state;
+        }
+    }
+
+    /// Whether that is the last that was taken down.
+    pub fn has_said(&self, point: i64, boot: Uuid, state: &str) -> bool {
+        let all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&point).is_some_and(|seen| seen.boot == boot && seen.said.as_deref() == Some(state))
+    }
+
     /// A point says what its process `boot` has served.
     pub fn served(&self, point: i64, boot: Uuid, said: &[ServedBytes]) {
         let mut all = self.delivered.lock().unwrap_or_else(PoisonError::into_inner);
@@ -257,6 +282,7 @@ impl Hub {
     pub fn forget(&self, point: i64) {
         self.delivered.lock().unwrap_or_else(PoisonError::into_inner).remove(&point);
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&point);
+        self.kept.forget(point);
         self.hearing.forget(point);
     }
 

@@ -1,7 +1,7 @@
 //! What a point says, taken down.
 //!
 //! What it lacks of what it was believed to have, clients are not sent there for any more; and it is asked once more to fetch
-//! that, where it has found it by itself.
+//! that, where it has found it by itself. How its packages are it need not say again while that has the same name.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,12 +11,14 @@ use schema::keys::Principal;
 use schema::points::{ContentState, Placement, PointRow};
 use tracing::{info, warn};
 
-use super::wire::{MOST_LACKING, Report};
+use super::assign::Form;
+use super::wire::{LONGEST_STATE, MOST_LACKING, Report};
 use super::{assign, job};
 use crate::clock;
 use crate::site::Site;
 
-/// Takes a report down: that the point lives and where, how each package is doing, and that what it no longer has is gone.
+/// Takes a report down: that the point lives and where, how each package is doing, and that what it no longer has is gone. The state that
+/// the report names, if the point need not say its packages again while they are in it.
 ///
 /// # Errors
 /// `POINT_IDENTITY_TAKEN` where another installation, or an earlier process of this one, speaks; those of the database.
@@ -26,7 +28,7 @@ pub async fn take(
     row: &PointRow,
     from: IpAddr,
     report: Report,
-) -> Result<(), Problem> {
+) -> Result<Option<String>, Problem> {
     let (now, point) = (clock::now(), row.id);
     if principal.instance.is_some_and(|instance| instance != report.instance) {
         let message = format!("another installation enrolled as `{}`", principal.name);
@@ -36,10 +38,25 @@ pub async fn take(
     super::heard(site, point, report.boot, now).await?;
     site.points.served(point, report.boot, &report.served);
     let write_seen = site.points.is_to_be_written(point, now);
-    let placements = site.read(move |r| r.placements_on(point)).await?;
+    let (boot, state) = (report.boot, report.state.filter(|state| state.len() <= LONGEST_STATE));
+    let is_short = report.packages.is_none();
+    let packages = report.packages.unwrap_or_default();
+    let placements = match is_short {
+        true => Vec::new(),
+        false => site.read(move |r| r.placements_on(point)).await?,
+    };
+    // Last of all: what could not be written down is to be said again, and so is what had no effect yet.
+    let answer = |has_effect: bool| match is_short {
+        true => state.filter(|state| site.points.has_said(point, boot, state)),
+        false => {
+            let state = state.filter(|_| has_effect);
+            site.points.acknowledge(point, boot, state.clone());
+            state
+        }
+    };
     let retry = site.settings().dp.retry.clone();
     let (mut changed, mut lacks) = (Vec::new(), Vec::new());
-    for said in &report.packages {
+    for said in &packages {
         let Some(placed) = placements.iter().find(|placed| placed.package == said.package) else { continue };
         if said.order == placed.order {
             lacks.extend(said.lacks.iter().take(MOST_LACKING).copied());
@@ -54,11 +71,16 @@ pub async fn take(
     if !lacks.is_empty() {
         lacks = site.read(move |r| r.held_of(point, &lacks)).await?;
     }
-    let mut gone = Vec::new();
+    let (mut gone, mut has_effect) = (Vec::new(), true);
     if placements.iter().any(|placed| placed.state == ContentState::Removing) {
-        let current = assign::make(site, point).await?.etag;
-        let absent = |package| report.packages.iter().all(|said| said.package != package);
-        if report.assignment == Some(current) {
+        let mut is_current = false;
+        // Whichever of them the point asks for.
+        for form in [Form::KeysApart, Form::KeysWithin] {
+            is_current |= report.assignment == Some(assign::make(site, point, form).await?.etag);
+        }
+        let absent = |package| packages.iter().all(|said| said.package != package);
+        has_effect = is_current;
+        if is_current {
             let removing = placements.iter().filter(|placed| placed.state == ContentState::Removing);
             gone = removing.map(|placed| placed.package.clone()).filter(|p| absent(p.clone())).collect();
         }
@@ -68,7 +90,7 @@ pub async fn take(
     let elsewhere = row.address.as_ref() != Some(&from.to_string());
     let quiet = changed.is_empty() && lacks.is_empty() && gone.is_empty();
     if !write_seen && quiet && said == on_demand && !elsewhere {
-        return Ok(());
+        return Ok(answer(has_effect));
     }
     for (before, next) in changed.iter().filter(|(before, next)| *before != next.state) {
         match &next.problem {
@@ -120,6 +142,8 @@ pub async fn take(
                         w.put_placement(&mended)?;
                         anew.here = true;
                     }
+                } else {
+                    anew.without_effect = true;
                 }
             }
             for content in lacks {
@@ -150,7 +174,7 @@ pub async fn take(
         // Clients are sent there from now on, or no longer. The point need not wait for that.
         site.refresh_locations_soon();
     }
-    Ok(())
+    Ok(answer(has_effect && !anew.without_effect))
 }
 
 /// Whose assignment is another one.
@@ -160,6 +184,8 @@ struct Anew {
     here: bool,
     /// That of any point: with the last public copy of a content it is private wherever else it is.
     everywhere: bool,
+    /// Somebody else was faster.
+    without_effect: bool,
 }
 
 /// The most characters of one text of a problem, and the most causes.
@@ -190,7 +216,126 @@ mod last_copy;
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use catalog::digest::{Sha1Digest, Sha256Digest};
+    use jiff::Timestamp;
+    use schema::keys::PrincipalKind;
+    use schema::points::PointRole;
+    use schema::software::{AppFile, AppRow};
+    use uuid::Uuid;
+
     use super::*;
+    use crate::config::{Loaded, Settings};
+    use crate::points::wire::Said;
+
+    /// A site that has sent an application to a point, and what that says when it has it.
+    async fn site() -> (tempfile::TempDir, Arc<Site>, Principal, PointRow, Report) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut settings = Settings::default();
+        settings.site.data_dir = folder.path().join("site");
+        let site = Site::open(Loaded::from(settings)).await.expect("it opens");
+        let now = Timestamp::UNIX_EPOCH;
+        let setting_up = site.write(move |w| {
+            let content = Sha256Digest([7; 32]);
+            w.record_content(content, Sha1Digest([7; 20]), 9, false, now)?;
+            let (id, number) = w.next_id(&"XYZ".parse().expect("a code"))?;
+            let file = AppFile { file_name: "setup.exe".parse().expect("a name"), content, size: 9 };
+            let (form, name) = (serde_json::Value::Null, "Portal".to_owned());
+            let app = AppRow { id: id.clone(), name, form, retired: false, created: now, files: vec![file] };
+            w.create_app(number, &app)?;
+            w.software_package(&id, "app", "Portal", now)?;
+            let lyon = w.add_point("lyon", "http://lyon", PointRole::Standard)?;
+            w.distribute(&id, lyon, now)?;
+            let placed = w.placement(&id, lyon)?.expect("it is there");
+            w.put_placement(&Placement { state: ContentState::Queued, order: 7, ..placed })?;
+            Ok((w.point_named("lyon")?.expect("it is there"), id))
+        });
+        let (row, package) = setting_up.await.expect("it is written");
+        let principal = Principal {
+            id: 1,
+            kind: PrincipalKind::Point,
+            name: "lyon".to_owned(),
+            hash: Sha256Digest([1; 32]),
+            content_hash: None,
+            instance: None,
+            created: now,
+            last_seen: None,
+            revoked: None,
+        };
+        let (order, state, done) = (7, ContentState::Success, 9);
+        let said = Said { package, order, state, done, problem: None, lacks: Vec::new() };
+        let report = Report {
+            instance: Uuid::nil(),
+            boot: Uuid::from_u128(1),
+            assignment: None,
+            program: "0.1.0".to_owned(),
+            free: 1,
+            on_demand: false,
+            packages: Some(vec![said]),
+            state: Some("all is well".to_owned()),
+            served: Vec::new(),
+        };
+        (folder, site, principal, row, report)
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_down_need_not_be_said_again_until_somebody_forgets_it() {
+        let (_folder, site, principal, row, full) = site().await;
+        let take = async |report: &Report| {
+            let from = Ipv4Addr::LOCALHOST.into();
+            take(&site, &principal, &row, from, report.clone()).await.expect("it is taken")
+        };
+        let state = async || {
+            let placed = site.read(|r| r.placements_on(2)).await.expect("it is read");
+            placed[0].state
+        };
+        let all_is_well = Some("all is well".to_owned());
+        let short = Report { packages: None, ..full.clone() };
+        assert_eq!(take(&short).await, None, "nothing was ever said");
+        assert_eq!(state().await, ContentState::Queued);
+        assert_eq!(take(&full).await, all_is_well);
+        assert_eq!(state().await, ContentState::Success);
+        assert_eq!(take(&short).await, all_is_well);
+        assert_eq!(take(&Report { state: Some("another".to_owned()), ..short.clone() }).await, None);
+        assert_eq!(take(&Report { state: None, ..full.clone() }).await, None, "a point of before");
+        assert_eq!(take(&short).await, None, "which may have said something else");
+        assert_eq!(take(&full).await, all_is_well);
+        let long = Some("x".repeat(LONGEST_STATE + 1));
+        assert_eq!(take(&Report { state: long, ..full.clone() }).await, None);
+        assert_eq!(take(&full).await, all_is_well);
+        let started_again = Report { boot: Uuid::from_u128(2), ..short.clone() };
+        assert_eq!(take(&started_again).await, None, "another process");
+        let late = take_late(&site, &principal, &row, &full).await;
+        assert_eq!(late, Some(Code::PointIdentityTaken));
+        // It is to be taken off, and the point does not know that yet: what it says has no effect, and is said again.
+        let next = Report { boot: Uuid::from_u128(2), ..full.clone() };
+        assert_eq!(take(&next).await, all_is_well);
+        site.write(|w| {
+            let placed = w.placements_on(2)?.remove(0);
+            w.put_placement(&Placement { state: ContentState::Removing, ..placed })
+        })
+        .await
+        .unwrap();
+        assert_eq!(take(&Report { packages: Some(Vec::new()), ..next.clone() }).await, None);
+        assert_eq!(state().await, ContentState::Removing);
+        for form in [Form::KeysWithin, Form::KeysApart] {
+            let tag = assign::make(&site, 2, form).await.unwrap().etag;
+            let gone = Report { packages: Some(Vec::new()), assignment: Some(tag), ..next.clone() };
+            assert_eq!(take(&gone).await, all_is_well);
+            assert!(site.read(|r| r.placements_on(2)).await.unwrap().is_empty());
+        }
+    }
+
+    async fn take_late(
+        site: &Arc<Site>,
+        principal: &Principal,
+        row: &PointRow,
+        report: &Report,
+    ) -> Option<Code> {
+        let from = Ipv4Addr::LOCALHOST.into();
+        take(site, principal, row, from, report.clone()).await.err().map(|problem| problem.code)
+    }
 
     #[test]
     fn a_point_writes_one_line_and_not_what_it_likes() {

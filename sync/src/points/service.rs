@@ -11,11 +11,15 @@ use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 use dp::server::body::ContentBody;
 use dp::server::{Answering, Call, Deliver, OtherName, Remark, Service, carrying, hash_file};
-use http::{Method, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use schema::keys::{Principal, PrincipalKind};
 
-use super::wire::{LARGEST_CERTIFICATE_REQUEST, LARGEST_ENROLMENT, LARGEST_REPORT, LONGEST_WAIT, Report};
-use super::{assign, certificate, offer, report};
+use super::assign::Form;
+use super::wire::{
+    KEYS_FIELD, LARGEST_CERTIFICATE_REQUEST, LARGEST_ENROLMENT, LARGEST_REPORT, LONGEST_WAIT, Report,
+    ReportAnswer,
+};
+use super::{assign, certificate, device_keys, offer, report};
 use crate::blocking::blocking;
 use crate::clock;
 use crate::keys::{self, principal_of};
@@ -37,6 +41,7 @@ enum Route {
     OfferOf(Option<OtherName>),
     Pieces(Option<Sha256Digest>),
     Certificate,
+    Keys,
     Places(Option<Sha256Digest>),
 }
 
@@ -47,6 +52,7 @@ impl Route {
             ["point", "assignment"] => Some(Self::Assignment),
             ["point", "report"] => Some(Self::Report),
             ["point", "certificate"] => Some(Self::Certificate),
+            ["point", "keys"] => Some(Self::Keys),
             ["point", "content", digest] => Some(Self::Content(digest.parse().ok())),
             ["point", "offer", digest] => Some(Self::Offer(digest.parse().ok())),
             ["point", "offer", "sha1", sha1] => Some(Self::OfferOf(sha1.parse().ok().map(OtherName::Sha1))),
@@ -63,7 +69,7 @@ impl Route {
     fn methods(&self) -> &'static str {
         match self {
             Self::Enrol | Self::Report | Self::Certificate => "POST",
-            Self::Assignment | Self::Offer(_) | Self::OfferOf(_) | Self::Places(_) => "GET",
+            Self::Assignment | Self::Keys | Self::Offer(_) | Self::OfferOf(_) | Self::Places(_) => "GET",
             Self::Content(_) | Self::Pieces(_) => "GET, HEAD",
         }
     }
@@ -113,24 +119,33 @@ impl PointService {
         };
         match route {
             Route::Assignment => {
-                if let (Some(known), Some(asks)) = (principal.instance, query(call, "instance"))
-                    && asks != known.to_string()
-                {
-                    let message = format!("another installation enrolled as `{}`", principal.name);
-                    return Err(Problem::new(Code::PointIdentityTaken, message));
-                }
+                is_of_the_installation(&principal, call)?;
                 if let Some(boot) = query(call, "boot").and_then(|boot| boot.parse().ok()) {
                     super::heard(&self.site, point.id, boot, clock::now()).await?;
                 }
                 self.assignment(&principal, point.id, call).await
+            }
+            Route::Keys => {
+                is_of_the_installation(&principal, call)?;
+                let made = assign::make(&self.site, point.id, Form::KeysApart).await?;
+                let told = device_keys::told(&self.site, &made, query(call, "since")).await?;
+                Ok(answer::json(StatusCode::OK, &told))
             }
             Route::Report => {
                 let (report, _room) = match answer::read::<Report>(call).await {
                     Ok(read) => read,
                     Err(unread) => return Ok(unread.response()),
                 };
-                report::take(&self.site, &principal, &point, call.peer.ip(), report).await?;
-                Ok(answer::empty(StatusCode::NO_CONTENT))
+                // Who says neither how its packages are nor what that is called says nothing.
+                if report.packages.is_none() && report.state.is_none() {
+                    return Ok(answer::empty(StatusCode::BAD_REQUEST));
+                }
+                let is_of_before = report.state.is_none();
+                let state = report::take(&self.site, &principal, &point, call.peer.ip(), report).await?;
+                Ok(match is_of_before {
+                    true => answer::empty(StatusCode::NO_CONTENT),
+                    false => answer::json(StatusCode::OK, &ReportAnswer { state }),
+                })
             }
             Route::Certificate => {
                 let body = match call.body.read().await {
@@ -205,7 +220,7 @@ impl PointService {
     }
 
     /// `GET /point/assignment?wait=SECONDS`: 200, or 304 where it is still the one that `If-None-Match` names when the
-    /// time is over.
+    /// time is over; for a point that says which keys it has (`keys=TAG`) also as soon as it is to have others.
     async fn assignment(
         &self,
         principal: &Principal,
@@ -213,14 +228,27 @@ impl PointService {
         call: &Call<'_>,
     ) -> Result<Response<ContentBody>, Problem> {
         let wait = query(call, "wait").and_then(|wait| wait.parse().ok()).unwrap_or(0_u64).min(LONGEST_WAIT);
+        let has_keys = query(call, "keys");
+        let form = if has_keys.is_some() { Form::KeysApart } else { Form::KeysWithin };
         let until = tokio::time::Instant::now() + Duration::from_secs(wait);
         // Heard before it is read: what changes in between is not missed.
         let mut changes = self.site.points.changes(point);
         loop {
             let stopping = changes.borrow_and_update().stopping;
-            let made = assign::make(&self.site, point).await?;
-            if !answer::is_known(&call.head.headers, &made.etag) {
-                return answer::tagged(&made.etag, Some(made.body));
+            let mut made = assign::make(&self.site, point, form).await?;
+            let is_known = answer::is_known(&call.head.headers, &made.etag);
+            if !is_known && made.body.is_none() {
+                made = assign::make_whole(&self.site, point, form).await?;
+            }
+            let mut keys = None;
+            if has_keys.is_some() {
+                keys = Some(device_keys::tag(&self.site, &made).await?);
+            }
+            if !is_known {
+                return with_keys(answer::tagged(&made.etag, made.body)?, keys);
+            }
+            if keys.as_deref() != has_keys {
+                return with_keys(answer::tagged(&made.etag, None)?, keys);
             }
             let waited = tokio::time::timeout_at(until, changes.changed()).await;
             // Whose key is taken back meanwhile hears of it at once, by asking again.
@@ -228,7 +256,7 @@ impl PointService {
             let in_force = self.site.read(move |r| r.principal_by_hash(hash)).await?;
             let revoked = in_force.is_none_or(|principal| principal.revoked.is_some());
             if stopping || revoked || !matches!(waited, Ok(Ok(()))) {
-                return answer::tagged(&made.etag, None);
+                return with_keys(answer::tagged(&made.etag, None)?, keys);
             }
         }
     }
@@ -241,6 +269,7 @@ impl Service for PointService {
             Route::Report => LARGEST_REPORT,
             Route::Certificate => LARGEST_CERTIFICATE_REQUEST,
             Route::Assignment
+            | Route::Keys
             | Route::Content(_)
             | Route::Pieces(_)
             | Route::Offer(_)
@@ -252,6 +281,28 @@ impl Service for PointService {
     fn answer<'s>(&'s self, call: &'s mut Call<'_>) -> Answering<'s> {
         Box::pin(self.serve(call))
     }
+}
+
+/// The answer, with the tag of the keys that the point has to know.
+fn with_keys(
+    mut response: Response<ContentBody>,
+    tag: Option<String>,
+) -> Result<Response<ContentBody>, Problem> {
+    if let Some(tag) = tag {
+        let field = HeaderValue::from_str(&tag).map_err(|error| Problem::of(Code::Internal, &error))?;
+        response.headers_mut().insert(HeaderName::from_static(KEYS_FIELD), field);
+    }
+    Ok(response)
+}
+
+/// Refuses another installation than the one that enrolled, where it says which it is.
+fn is_of_the_installation(principal: &Principal, call: &Call<'_>) -> Result<(), Problem> {
+    let (Some(known), Some(asks)) = (principal.instance, query(call, "instance")) else { return Ok(()) };
+    if asks == known.to_string() {
+        return Ok(());
+    }
+    let message = format!("another installation enrolled as `{}`", principal.name);
+    Err(Problem::new(Code::PointIdentityTaken, message))
 }
 
 /// A value of the query; ours have nothing that would be encoded.
@@ -271,6 +322,8 @@ mod tests {
             ("point/assignment", Some("GET")),
             ("point/report", Some("POST")),
             ("point/certificate", Some("POST")),
+            ("point/keys", Some("GET")),
+            ("point/keys/x", None),
             ("point/content/x", Some("GET, HEAD")),
             ("point/offer/x", Some("GET")),
             ("point/offer/sha1/x", Some("GET")),

@@ -1,6 +1,6 @@
 //! What a site and its distribution points tell each other (docs/PROTOCOL.md, "Points").
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use catalog::digest::{Digests, Sha1Digest, Sha256Digest, Wanted};
@@ -21,6 +21,8 @@ pub const LARGEST_CERTIFICATE_REQUEST: u64 = 1 << 10;
 pub const LARGEST_REPORT: u64 = 1 << 20;
 /// A thousand packages of a hundred files.
 pub const LARGEST_ASSIGNMENT: u64 = 32 << 20;
+/// The content keys of a hundred thousand devices.
+pub const LARGEST_KEYS: u64 = 8 << 20;
 /// The pieces of 64 GiB.
 pub const LARGEST_OFFER: u64 = 8 << 20;
 /// Where else a content is.
@@ -31,6 +33,10 @@ pub const LONGEST_WAIT: u64 = 25;
 pub const MOST_LACKING: usize = 100;
 /// The most paths of the upstream's links that an assignment has.
 pub const MOST_UPSTREAM_PATHS: usize = 10_000;
+/// The head field in which the site says the tag of the content keys that a point has to know.
+pub const KEYS_FIELD: &str = "spsync-keys";
+/// The longest name of a state that a site remembers, in bytes.
+pub const LONGEST_STATE: usize = 64;
 /// How often a point says that it is alive, in seconds.
 pub const HEART_BEAT: u64 = 5;
 
@@ -75,7 +81,8 @@ pub struct Assignment {
     /// Addresses of points that are asked before the site, in order.
     #[serde(default)]
     pub pull_from: Vec<String>,
-    /// SHA-256 of the content keys of devices, which open private content; none where nothing is private.
+    /// SHA-256 of the content keys of devices, which open private content; none where nothing is private, and for a point that asks
+    /// for them by themselves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<Sha256Digest>,
     /// Boundary groups and their networks, the default one first: by them the point counts whom it serves.
@@ -92,6 +99,43 @@ pub struct Assignment {
     /// Packages that are taken off: what only they have goes at once. What is not named at all, and not here, waits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removing: Vec<PackageId>,
+}
+
+/// The tag of content keys, in whatever order.
+pub fn keys_tag(keys: &[Sha256Digest]) -> String {
+    let mut sorted = keys.to_vec();
+    sorted.sort_unstable();
+    let bytes: Vec<u8> = sorted.iter().flat_map(|key| key.0).collect();
+    Sha256Digest::of(&bytes).to_string()[..32].to_owned()
+}
+
+/// `GET /point/keys`: the content keys of devices that a point has to know, or what changed of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeysAnswer {
+    /// Tag of the keys as they are now.
+    pub tag: String,
+    /// Tag of those since which this is what changed; none where these are all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// SHA-256 of all keys, or of those that came.
+    pub keys: Vec<Sha256Digest>,
+    /// Of those that went.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<Sha256Digest>,
+}
+
+impl KeysAnswer {
+    /// The keys of now, for who had `known`; `None` where what comes of it is not what the tag says.
+    pub fn applied_to(&self, known: &[Sha256Digest]) -> Option<Vec<Sha256Digest>> {
+        let known = if self.since.is_some() { known } else { &[] };
+        let mut keys: BTreeSet<_> = known.iter().copied().collect();
+        for key in &self.gone {
+            keys.remove(key);
+        }
+        keys.extend(&self.keys);
+        let keys: Vec<_> = keys.into_iter().collect();
+        (keys_tag(&keys) == self.tag).then_some(keys)
+    }
 }
 
 /// A boundary group, as points need to know it.
@@ -205,11 +249,23 @@ pub struct Report {
     /// It fetches what it is asked for and lacks.
     #[serde(default)]
     pub on_demand: bool,
-    /// Each package of the assignment.
-    pub packages: Vec<Said>,
+    /// Each package of the assignment; none where the site has taken all of them down as `state` names them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packages: Option<Vec<Said>>,
+    /// A name for `assignment` and how each package of it is. Points of before give none, and say all each time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
     /// What this process has served so far.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub served: Vec<ServedBytes>,
+}
+
+/// The answer to a report that names a state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportAnswer {
+    /// That state, if the site has taken it down: the packages need not be said again. None where they are to be said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
 }
 
 /// Bytes served to clients of one boundary group.

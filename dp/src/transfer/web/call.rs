@@ -36,6 +36,8 @@ pub struct Reply {
     pub server_time: Option<i64>,
     /// How long it asks to be left alone, where it does.
     pub retry_after: Option<Duration>,
+    /// The whole head.
+    pub headers: HeaderMap,
 }
 
 /// Somebody answered.
@@ -122,7 +124,8 @@ impl Web {
         answer::check_coding(response.headers())?;
         let server_time = answer::server_time(response.headers());
         let retry_after = answer::retry_after(response.headers());
+        let headers = response.headers().clone();
         let body = self.whole(response, cap_bytes).await?;
-        Ok(Reply { status: status.as_u16(), body, server_time, retry_after })
+        Ok(Reply { status: status.as_u16(), body, server_time, retry_after, headers })
     }
 }

@@ -115,8 +115,9 @@ impl Web {
         let etag = answer::field(response.headers(), ETAG).map(str::to_owned);
         let (status, server_time) = (response.status().as_u16(), answer::server_time(response.headers()));
         let retry_after = answer::retry_after(response.headers());
+        let headers = response.headers().clone();
         let body = self.whole(response, exchange.cap_bytes).await?;
-        Ok((Reply { status, body, server_time, retry_after }, etag))
+        Ok((Reply { status, body, server_time, retry_after, headers }, etag))
     }
 
     /// The head of the answer, whatever it is.
