@@ -142,7 +142,8 @@ impl Stage {
             program: "1".to_owned(),
             free: 1 << 30,
             on_demand: false,
-            packages,
+            packages: Some(packages),
+            state: None,
             served: Vec::new(),
         };
         let from = "10.0.0.1".parse().expect("an address");
