@@ -204,6 +204,7 @@ mod tests {
         ("app_file", End::ByHand),
         ("assigned_work", End::Content),
         ("assignment", End::Fixed),
+        ("assignment_change", End::Fixed),
         ("audit", End::Kept),
         ("boundary", End::ByHand),
         ("boundary_group", End::ByHand),
@@ -249,6 +250,8 @@ mod tests {
         ("phased", End::ByHand),
         ("point", End::ByHand),
         ("point_boot", End::Trimmed),
+        // One for each number that a point ever had; the next point takes a number that is free.
+        ("point_change", End::ByHand),
         ("point_group", End::ByHand),
         ("point_group_member", End::ByHand),
         ("point_group_package", End::ByHand),
