@@ -16,7 +16,7 @@ const DAY: SignedDuration = SignedDuration::from_hours(24);
 const SECRETS: SignedDuration = SignedDuration::from_hours(400 * 24);
 /// What downstream servers asked for and nobody has asked for since.
 const WANTED: SignedDuration = SignedDuration::from_hours(90 * 24);
-/// The most rows of one table that one transaction takes away: others want to write too.
+/// The most messages that one transaction takes away: others want to write too.
 pub const MOST_AT_ONCE: u32 = 5_000;
 
 /// What a device was that was let go.
@@ -128,7 +128,7 @@ impl Writer<'_> {
     }
 
     /// Takes away what is older than it is kept: messages and what is left of forgotten devices that came before `messages`, where
-    /// that is given, and what is of no use any more. A bounded number of rows.
+    /// that is given, and what is of no use any more. Of messages, which are many, a bounded number.
     pub fn trim(&self, messages: Option<Timestamp>, now: Timestamp) -> Result<Trimmed, SchemaError> {
         let before = |age: SignedDuration| now.saturating_sub(age).unwrap_or(Timestamp::MIN).as_millisecond();
         let mut trimmed = Trimmed::default();

@@ -26,7 +26,7 @@ pub(crate) fn asked() -> Vec<String> {
     ASKED.take()
 }
 
-/// Tables that grow with what is on points, and runs, which are never forgotten.
+/// Tables that grow with what is on points, and runs.
 const LARGE: [&str; 9] = [
     "distribution",
     "distributed_file",

@@ -81,9 +81,11 @@ fn every_command_line_of_the_readme_can_be_typed() {
 #[test]
 fn every_command_that_a_document_names_exists() {
     let root = Cli::command();
+    let mut named = 0;
     for (name, text) in DOCUMENTS {
         let quoted = text.split('`').skip(1).step_by(2);
         for quoted in quoted.filter(|quoted| quoted.starts_with("spsync ") && !NO_COMMANDS.contains(quoted)) {
+            named += 1;
             let mut command = &root;
             for word in quoted.split_whitespace().skip(1) {
                 if let Some(option) = word.strip_prefix("--") {
@@ -105,6 +107,7 @@ fn every_command_that_a_document_names_exists() {
             }
         }
     }
+    assert!(named > 60, "{named}");
 }
 
 #[test]

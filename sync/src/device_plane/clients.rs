@@ -113,7 +113,8 @@ pub async fn remove(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Ans
     let device = match named(site, name).await {
         Ok(shown) => shown.device,
         // There may be a token for it.
-        Err(_) => name.trim().to_owned(),
+        Err(unknown) if unknown.code == Code::DeviceNotFound => name.trim().to_owned(),
+        Err(problem) => return Err(problem),
     };
     match let_go(site, vec![device], caller).await?.pop() {
         Some(removed) => Answer::of(&removed),
@@ -233,6 +234,11 @@ pub struct Happened {
 /// `DEVICE_NOT_FOUND`.
 pub async fn history(site: &Arc<Site>, name: &str, limit: u32) -> Result<Answer, Problem> {
     let known = named(site, name).await;
+    if let Err(problem) = &known
+        && problem.code != Code::DeviceNotFound
+    {
+        return Err(problem.clone());
+    }
     let device = known.as_ref().map_or_else(|_| name.trim().to_owned(), |shown| shown.device.clone());
     let wanted = device.clone();
     let (runs, messages, all) = site

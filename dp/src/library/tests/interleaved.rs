@@ -1,5 +1,7 @@
 //! Transfers, eviction and removal in whatever order, and at once: what has the name of a content is that content.
 
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
 use super::*;
 
 fn by_sha1(wanted: &Wanted) -> Wanted {
@@ -170,11 +172,15 @@ fn who_races_shows_nothing_unverified() {
     let data = bytes(1, 300_000);
     let wanted = wanted(&data);
     let digest = wanted.digests.sha256.unwrap();
-    let over = std::sync::atomic::AtomicBool::new(false);
+    let (over, seen) = (AtomicBool::new(false), AtomicU32::new(0));
     let open = || Library::open(folder.path(), Settings::default()).unwrap();
     let transfer = |wanted: Wanted| {
         let library = open();
-        for round in 0..24 {
+        // More of them where nobody has seen it yet.
+        for round in 0..2_000 {
+            if round >= 24 && seen.load(Ordering::Relaxed) > 0 {
+                break;
+            }
             let Ok(mut staged) = library.stage(&wanted) else { continue };
             let mut bytes = data[staged.have() as usize..].to_vec();
             if round % 3 == 0
@@ -193,33 +199,33 @@ fn who_races_shows_nothing_unverified() {
             }
         }
     };
-    let seen = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let transfers = [wanted, by_sha1(&wanted)].map(|wanted| scope.spawn(move || transfer(wanted)));
-        let reader = scope.spawn(|| {
-            let (library, mut seen) = (open(), 0);
-            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+        scope.spawn(|| {
+            let library = open();
+            while !over.load(Ordering::Relaxed) {
                 if let Ok(Some(mut found)) = library.open_content(digest) {
                     let mut read = Vec::new();
                     found.file.read_to_end(&mut read).unwrap();
                     assert!(read == data, "{} bytes of something else", read.len());
-                    seen += 1;
+                    seen.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            seen
         });
         scope.spawn(|| {
             let library = open();
-            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+            while !over.load(Ordering::Relaxed) {
                 let _ = (library.abandon(&wanted), library.abandon(&by_sha1(&wanted)));
                 library.remove(digest).unwrap();
                 std::thread::sleep(Duration::from_millis(5));
             }
         });
-        transfers.into_iter().for_each(|transfer| transfer.join().unwrap());
-        over.store(true, std::sync::atomic::Ordering::Relaxed);
-        reader.join().unwrap()
+        let ended = transfers.map(std::thread::ScopedJoinHandle::join);
+        // The others end too where one has failed.
+        over.store(true, Ordering::Relaxed);
+        ended.into_iter().for_each(|ended| ended.unwrap());
     });
-    println!("it was there {seen} times");
+    assert!(seen.into_inner() > 0, "nobody has seen it");
     assert_all_verified(folder.path());
     put(&library, &data);
     assert_eq!(library.verify(digest).unwrap(), Verdict::Good);

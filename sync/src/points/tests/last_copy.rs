@@ -183,7 +183,7 @@ async fn what_is_taken_off_may_be_the_last_public_copy() {
     };
     stage.site.write(removing).await.unwrap();
     assert_eq!(stage.private().await, (false, false));
-    let assignment = assign::make(&stage.site, stage.lyon.id).await.unwrap().etag;
+    let assignment = assign::make(&stage.site, stage.lyon.id, Form::KeysApart).await.unwrap().etag;
     assert!(stage.reports(Some(assignment), Vec::new()).await);
     assert_eq!(stage.private().await, (true, true));
 }
