@@ -224,7 +224,7 @@ impl Writer<'_> {
         self.is_let_in(name)?;
         self.execute(
             "INSERT INTO device (name, facts, facts_at, address) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (name) DO UPDATE SET facts = excluded.facts, facts_at = excluded.facts_at, address = excluded.address",
+             ON CONFLICT (name) DO UPDATE SET facts = excluded.facts, facts_at = excluded.facts_at, address = excluded.address, missed = 0",
             (name, to_json(facts)?, now.as_millisecond(), address),
         )?;
         Ok(())
@@ -238,7 +238,7 @@ impl Writer<'_> {
             }
             self.execute(
                 "INSERT INTO device (name, address, policy_at) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (name) DO UPDATE SET address = excluded.address, policy_at = excluded.policy_at",
+                 ON CONFLICT (name) DO UPDATE SET address = excluded.address, policy_at = excluded.policy_at, missed = 0",
                 (name, address, at.as_millisecond()),
             )?;
         }
@@ -248,7 +248,10 @@ impl Writer<'_> {
     /// The series of a device, begun if it is new. `KEY_REVOKED` where it was let go of since it began to speak.
     pub fn series(&self, device: &str, series: &str) -> Result<Series, SchemaError> {
         self.is_let_in(device)?;
-        self.execute("INSERT OR IGNORE INTO device (name) VALUES (?1)", [device])?;
+        self.execute(
+            "INSERT INTO device (name) VALUES (?1) ON CONFLICT (name) DO UPDATE SET missed = 0",
+            [device],
+        )?;
         let new = self.execute(
             "INSERT OR IGNORE INTO device_series (device, series, heard) VALUES (?1, ?2, 0)",
             (device, series),

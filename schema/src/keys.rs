@@ -180,7 +180,7 @@ impl Writer<'_> {
                 ":now": now.as_millisecond(), ":expires": new.expires.as_millisecond(),
             },
         )?;
-        Ok(())
+        self.is_expected(new.kind, &new.name)
     }
 
     /// Lets in whoever has a token, with keys of its own. `TOKEN_REFUSED` for a token that is unknown, used for another
@@ -240,7 +240,16 @@ impl Writer<'_> {
                 ":now": now.as_millisecond(),
             },
         )?;
+        self.is_expected(kind, &name)?;
         self.principal_by_hash(key)?.ok_or_else(|| SchemaError::Value("principal".to_owned()))
+    }
+
+    /// Somebody means it to be there: its silence is counted from now on.
+    fn is_expected(&self, kind: PrincipalKind, name: &str) -> Result<(), SchemaError> {
+        if kind == PrincipalKind::Device {
+            self.execute("UPDATE device SET missed = 0 WHERE name = ?1", [name])?;
+        }
+        Ok(())
     }
 
     /// Takes the key of a name back; tokens of it that were not used are void too. Answers whether there was anything.

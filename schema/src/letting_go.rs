@@ -63,8 +63,14 @@ impl Reader<'_> {
         Ok(last.is_none_or(|last| last > now || now.duration_since(last) >= DAY))
     }
 
+    /// Whether nothing was heard of a device on so many days, also not since it was looked last.
+    pub fn is_silent(&self, name: &str, days: u32) -> Result<bool, SchemaError> {
+        const SQL: &str = "SELECT 1 FROM device WHERE name = ?1 AND missed >= ?2";
+        Ok(self.first(SQL, (name, days), |_| Ok(()))?.is_some())
+    }
+
     /// When the last roll call was.
-    fn last_roll_call(&self) -> Result<Option<Timestamp>, SchemaError> {
+    pub fn last_roll_call(&self) -> Result<Option<Timestamp>, SchemaError> {
         let kept = self.first("SELECT value FROM site WHERE key = 'roll_call'", [], |row| {
             Ok(row.get::<_, String>("value")?)
         })?;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use catalog::problem::Problem;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tracing::{error, info};
@@ -26,6 +26,8 @@ const FIRST: Duration = Duration::from_secs(300);
 pub const MOST_DEVICES: u32 = 100;
 /// The most transactions of one look.
 const MOST_ROUNDS: usize = 20;
+/// How long after a roll call the clock is believed: until the next one is late.
+const BELIEVED: SignedDuration = SignedDuration::from_hours(25);
 /// Names that the log has of those that were let go; the audit has all.
 const MOST_NAMED: usize = 8;
 
@@ -99,19 +101,25 @@ async fn call_the_roll(site: &Arc<Site>, now: Timestamp, listened: Duration) -> 
         return Ok(());
     }
     let heard = site.keys.heard();
-    site.write_aside(move |w| w.call_the_roll(&heard, now)).await?;
-    Ok(())
+    let names = heard.clone();
+    let called = site.write_aside(move |w| w.call_the_roll(&names, now)).await;
+    if called.is_err() {
+        site.keys.hear_again(heard);
+    }
+    called.map(drop)
 }
 
 /// Lets devices go of which nothing was heard: how many, and how many are left.
 async fn silent(site: &Arc<Site>) -> Result<(u64, u64), Problem> {
     let Some(days) = site.settings().clients.forget_after_days() else { return Ok((0, 0)) };
-    let (names, all) = site.read(move |r| r.silent_devices(days, MOST_DEVICES)).await?;
+    let (mut names, all) = site.read(move |r| r.silent_devices(days, MOST_DEVICES)).await?;
+    // Who is back since the last roll call stays, also where nobody has written down yet that it is.
+    names.retain(|name| !site.keys.is_heard(name));
     if names.is_empty() {
         return Ok((0, 0));
     }
     let caller = Caller { who: "[clients] forget_after".to_owned(), dry_run: false };
-    let gone = clients::let_go(site, names, &caller).await?;
+    let gone = clients::let_go(site, names, Some(days), &caller).await?;
     device_plane::refresh(site).await?;
     let number = gone.len() as u64;
     let to_go = all.saturating_sub(number);
@@ -126,8 +134,11 @@ async fn silent(site: &Arc<Site>) -> Result<(u64, u64), Problem> {
     Ok((number, to_go))
 }
 
-/// Takes away what is older than it is kept; how many messages that were.
+/// Takes away what is older than it is kept; how many messages that were. By a clock that is believed only as far as a day after the last
+/// roll call: one that was wrong for some minutes is no reason to lose what is kept for half a year.
 async fn trim(site: &Arc<Site>, now: Timestamp) -> Result<u64, Problem> {
+    let Some(last) = site.read(|r| r.last_roll_call()).await? else { return Ok(0) };
+    let now = now.min(last.saturating_add(BELIEVED).unwrap_or(last));
     let since = site.settings().clients.messages_since(now);
     let mut messages = 0;
     for _ in 0..MOST_ROUNDS {
@@ -145,7 +156,6 @@ async fn trim(site: &Arc<Site>, now: Timestamp) -> Result<u64, Problem> {
 
 #[cfg(test)]
 mod tests {
-    use jiff::SignedDuration;
     use schema::keys::{NewEnrolment, NewKeys, PrincipalKind};
 
     use super::*;
@@ -214,6 +224,36 @@ mod tests {
         }
     }
 
+    /// A hundred go at once; who comes back while others go before it, or is to be enrolled anew, stays.
+    #[tokio::test]
+    async fn who_comes_back_in_time_stays() {
+        let (_folder, site) = site(|all| all.clients.forget_after = 30 * DAY).await;
+        let start = clock::now();
+        let names = ["facts", "policy", "speaks", "token", "key", "gone"].map(str::to_owned);
+        enrolled(&site, names.to_vec(), start).await;
+        site.write(move |w| {
+            for day in 0..=31 {
+                w.call_the_roll(&[], start + SignedDuration::from_hours(24 * day))?;
+            }
+            assert_eq!(w.silent_devices(30, 10)?.1, 6);
+            let now = start + SignedDuration::from_hours(24 * 31 + 1);
+            w.put_facts("facts", &serde_json::json!({}), "x", now)?;
+            w.devices_seen(&[("policy".to_owned(), "x".to_owned(), now)])?;
+            w.series("speaks", "a")?;
+            let (hash, kind) = (Secret::new()?.hash(), PrincipalKind::Device);
+            w.begin_enrolment(&NewEnrolment { hash, kind, name: "token".to_owned(), expires: now + DAY }, now)
+        })
+        .await
+        .unwrap();
+        // Of this one nothing is written down yet.
+        site.keys.hear_again(vec!["key".to_owned()]);
+        let now = start + SignedDuration::from_hours(24 * 31 + 2);
+        pass(&site, now, Duration::ZERO).await.unwrap();
+        let left = site.read(|r| r.device_names()).await.unwrap();
+        assert_eq!(left, ["facts", "key", "policy", "speaks", "token"]);
+        site.close().await;
+    }
+
     #[tokio::test]
     async fn messages_go_by_their_age_and_the_status_says_how_many() {
         let (_folder, site) = site(|all| all.clients.status_retention = 10 * DAY).await;
@@ -235,8 +275,16 @@ mod tests {
         .await
         .unwrap();
         let count = async || site.read(|r| r.count_messages_of("pc1")).await.unwrap();
-        for (days, left) in [(9, 600), (11, 300), (14, 300), (16, 0)] {
-            pass(&site, start + SignedDuration::from_hours(24 * days), Duration::ZERO).await.unwrap();
+        // 700: a process that has just begun, and whose clock is wrong.
+        for (days, listened, left) in [
+            (700, Duration::ZERO, 600),
+            (8, DAY, 600),
+            (700, Duration::ZERO, 600),
+            (11, DAY, 300),
+            (14, DAY, 300),
+            (16, DAY, 0),
+        ] {
+            pass(&site, start + SignedDuration::from_hours(24 * days), listened).await.unwrap();
             assert_eq!(count().await, left, "after {days} days");
         }
         assert_eq!(site.let_go.so_far().messages, 600);

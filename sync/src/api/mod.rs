@@ -222,7 +222,7 @@ impl Api {
         };
         // Not in this connection's task: who goes away and repeats the request finds its answer.
         let (api, head) = (self.clone(), head.clone());
-        let is_get = head.method == Method::GET;
+        let ends_with_asker = found.route.is_question();
         let (mut tell, told) = oneshot::channel();
         let working = tokio::spawn(async move {
             let performed = api.performed(&head, &found, fields, who, tell.closed()).await;
@@ -245,7 +245,7 @@ impl Api {
             let _ = tell.send(response.map(|response| response.map(|body| body.held_by(turn))));
         });
         // A question is of no use to anybody else: who goes away ends it, down to what it reads of the database.
-        let _ends = is_get.then(|| EndsWithAsker::of(working.abort_handle()));
+        let _ends = ends_with_asker.then(|| EndsWithAsker::of(working.abort_handle()));
         told.await.map_err(|_| Problem::new(Code::Internal, "the work ended by a defect"))?
     }
 

@@ -41,8 +41,7 @@ impl Api {
         let (ended, began) = match self.condition(head, path, found)? {
             None => {
                 let asked = self.translated(found, query, fields)?;
-                let is_question = head.method == Method::GET;
-                self.carry_out(asked.envelope, who, asked.wait, None, is_question, gone).await
+                self.carry_out(asked.envelope, who, asked.wait, None, found.route.is_question(), gone).await
             }
             Some((tags, question)) => {
                 let mut tries = 0;

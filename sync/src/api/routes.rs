@@ -27,6 +27,8 @@ pub struct Route {
     pub conditional: bool,
     /// Fields of its answer that are nobody's setting: they move by themselves, and `If-Match` does not look at them.
     pub moving: &'static [&'static str],
+    /// A `GET` that writes something down, as that terms were read: it goes on when its asker has gone.
+    pub records: bool,
 }
 
 impl Route {
@@ -41,6 +43,7 @@ impl Route {
             role,
             conditional: false,
             moving: &[],
+            records: false,
         }
     }
 
@@ -62,6 +65,15 @@ impl Route {
 
     const fn conditional(self) -> Self {
         Self { conditional: true, ..self }
+    }
+
+    const fn recording(self) -> Self {
+        Self { records: true, ..self }
+    }
+
+    /// Whether nothing comes of it but an answer.
+    pub fn is_question(&self) -> bool {
+        self.method == "GET" && !self.records
     }
 
     const fn moving(self, moving: &'static [&'static str]) -> Self {
@@ -136,7 +148,10 @@ pub const ROUTES: &[Route] = &[
     get("/updates/supersedence", "supersedence-plan"),
     post("/updates/gc", "updates-gc").with(r#"{"confirmed":false}"#),
     get("/updates/{update}", "updates-show"),
-    get("/updates/{update}/license", "license-review").with(r#"{"language":null}"#).of(Role::Operator),
+    get("/updates/{update}/license", "license-review")
+        .with(r#"{"language":null}"#)
+        .of(Role::Operator)
+        .recording(),
     post("/updates/{update}/license", "license-review").with(r#"{"language":null}"#),
     put("/updates/{updates}/license", "license-decide").with(r#"{"updates":[]}"#),
     get("/licenses", "license-list").with(r#"{"pending":false}"#),

@@ -116,19 +116,21 @@ pub async fn remove(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Ans
         Err(unknown) if unknown.code == Code::DeviceNotFound => name.trim().to_owned(),
         Err(problem) => return Err(problem),
     };
-    match let_go(site, vec![device], caller).await?.pop() {
+    match let_go(site, vec![device], None, caller).await?.pop() {
         Some(removed) => Answer::of(&removed),
         None => Err(Problem::new(Code::DeviceNotFound, format!("no device is called `{name}`"))),
     }
 }
 
-/// Lets devices go, all or none; those that are unknown are left out.
+/// Lets devices go, all or none; those that are unknown are left out, and of whom was heard in the last `silent` days, where only silent
+/// ones are meant.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn let_go(
     site: &Arc<Site>,
     devices: Vec<String>,
+    silent: Option<u32>,
     caller: &Caller,
 ) -> Result<Vec<Removed>, Problem> {
     let (who, dry_run, now) = (caller.who.clone(), caller.dry_run, clock::now());
@@ -136,6 +138,11 @@ pub async fn let_go(
         .write_unless(dry_run, move |w| {
             let mut all = Vec::new();
             for device in devices {
+                if let Some(days) = silent
+                    && !w.is_silent(&device, days)?
+                {
+                    continue;
+                }
                 let Some(gone) = w.let_device_go(&device, now)? else { continue };
                 w.audit(&who, "client.remove", &device, now)?;
                 let is_at = |run: &&DeviceRun| {

@@ -137,6 +137,16 @@ impl KeyRing {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).drain().collect()
     }
 
+    /// Whether a device is among those.
+    pub fn is_heard(&self, device: &str) -> bool {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).contains(device)
+    }
+
+    /// What was asked could not be used: it is said again.
+    pub fn hear_again(&self, devices: Vec<String>) {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).extend(devices);
+    }
+
     fn hear(&self, device: &str) {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         if !heard.contains(device) {

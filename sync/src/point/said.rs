@@ -27,6 +27,11 @@ impl Acknowledged {
         !is_known || self.all.is_none_or(|all| now.saturating_duration_since(all) >= ALL_AGAIN)
     }
 
+    /// A report is on its way: until it is answered, nothing is known of what the site knows.
+    pub(super) fn forget(&mut self) {
+        self.state = None;
+    }
+
     /// The site has answered to a report in `state`. Whether all is to be said at once: it was left out, and the site does not know it.
     pub(super) fn answered(
         &mut self,
@@ -71,6 +76,9 @@ mod tests {
         assert!(!known.answered("a", false, Some("a"), at(10)));
         assert!(known.answered("a", false, None, at(15)), "the site was started again");
         assert!(known.is_to_hear_all("a", at(15)));
+        assert!(!known.answered("a", true, Some("a"), at(15)));
+        known.forget();
+        assert!(known.is_to_hear_all("a", at(16)), "the report was refused, or lost");
         assert!(!known.answered("a", true, Some("a"), at(15)));
         assert!(!known.is_to_hear_all("a", at(314)) && known.is_to_hear_all("a", at(315)));
         assert!(!known.answered("b", true, Some("a"), at(316)), "late: that was another question");
