@@ -141,7 +141,8 @@ impl Grouping for Locations {
     }
 
     fn is_point(&self, client: IpAddr) -> bool {
-        self.places.load().has_point_at(client)
+        // At the address of this machine itself is the site's own point, which asks nobody, and any other program.
+        !client.to_canonical().is_loopback() && self.places.load().has_point_at(client)
     }
 }
 
