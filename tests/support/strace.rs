@@ -183,6 +183,14 @@ fn calls(log: &str) -> Vec<Call> {
 }
 
 impl Call {
+    /// The first file below `root` that this call is about, from there.
+    pub fn file(&self, root: &Path) -> Option<PathBuf> {
+        let root = format!("{}/", root.to_string_lossy());
+        let (_, rest) = self.args.split_once(&root)?;
+        let end = rest.find(['"', '>']).unwrap_or(rest.len());
+        Some(PathBuf::from(&rest[..end]))
+    }
+
     /// The name of this call and the room of the library or the database that it is about: what tells places in the program
     /// from each other, whatever is stored.
     pub fn place(&self, root: &Path) -> String {
@@ -231,6 +239,9 @@ mod tests {
         assert_eq!(told, [("write", 0, Some(2)), ("fsync", 1, Some(1)), ("rename", 3, None)]);
         let place = calls[2].place(Path::new("/r"));
         assert_eq!(place, "rename staging/*.part → blobs/*/*");
+        let file = |call: &Call| call.file(Path::new("/r")).map(|file| file.display().to_string());
+        assert_eq!(file(&calls[1]).as_deref(), Some("x.db-wal"));
+        assert_eq!(file(&calls[0]).as_deref(), Some("staging/ab.part"));
         let coming = Call { args: "7</r/tls/.ca.pem.spsync-Ab12Cd.part>".to_owned(), ..calls[1].clone() };
         assert_eq!(coming.place(Path::new("/r")), "fsync tls/.ca.pem.spsync-*");
     }
