@@ -22,6 +22,14 @@ impl Access {
     pub fn of(private: bool) -> Self {
         if private { Self::Private } else { Self::Public }
     }
+
+    /// `Cache-Control` of what never changes: it may be kept, but what is private by no cache that others share.
+    pub(super) fn caching(self) -> &'static str {
+        match self {
+            Self::Public => "public, max-age=31536000, immutable",
+            Self::Private => "private, max-age=31536000, immutable",
+        }
+    }
 }
 
 /// Who asks, and whether others on the way can read what is said.

@@ -24,16 +24,11 @@ impl Facts {
     pub(super) fn of(content: Sha256Digest, size: u64, access: Access) -> Self {
         let base64 = content.to_base64();
         let validators = Validators { etag: format!("\"{content}\""), modified: modified(content) };
-        let cache = match access {
-            Access::Public => "public, max-age=31536000, immutable",
-            // No cache that others share may keep it.
-            Access::Private => "private, max-age=31536000, immutable",
-        };
         let describing = HeaderMap::from_iter([
             (header::ETAG, value(&validators.etag)),
             (header::LAST_MODIFIED, value(&httpdate::fmt_http_date(validators.modified))),
             (header::ACCEPT_RANGES, HeaderValue::from_static("bytes")),
-            (header::CACHE_CONTROL, HeaderValue::from_static(cache)),
+            (header::CACHE_CONTROL, HeaderValue::from_static(access.caching())),
             (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         ]);
         let described_by =

@@ -172,7 +172,7 @@ impl ContentServer {
             });
         };
         let parts = vec![pieces.hash_file.clone()];
-        let (kind, cache) = (HeaderValue::from_static("application/json"), cache_of(access));
+        let (kind, cache) = (HeaderValue::from_static("application/json"), access.caching());
         Ok(respond::document(parts, kind, cache, head.method == Method::HEAD))
     }
 
@@ -194,7 +194,7 @@ impl ContentServer {
         // Not made yet, or never: nothing is missing that should be here.
         let map = self.maps.of(digest, read).await.ok_or(Refusal::Absent)?;
         let kind = HeaderValue::from_static("application/octet-stream");
-        let cache = cache_of(access);
+        let cache = access.caching();
         Ok(respond::document(vec![map], kind, cache, head.method == Method::HEAD))
     }
 
@@ -259,14 +259,6 @@ fn without_strangers(mut answer: LocationsAnswer, access: Access) -> LocationsAn
 /// else is spared the longer head; see docs/decisions/0012-mirrors.md.
 pub(super) fn wants_links(head: &Parts) -> bool {
     head.method == Method::HEAD || understands_links(head)
-}
-
-/// What never changes may be kept; what is private by its asker only.
-fn cache_of(access: Access) -> &'static str {
-    match access {
-        Access::Public => "public, max-age=31536000, immutable",
-        Access::Private => "private, max-age=31536000, immutable",
-    }
 }
 
 /// Whether a client says that it knows Metalink or asks for digests, as RFC 6249 section 6 wants it to.

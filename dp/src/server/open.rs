@@ -41,17 +41,23 @@ pub struct OpenContent {
     pub(super) digest: Sha256Digest,
     pub(super) size: u64,
     file: Arc<File>,
-    small: Option<Bytes>,
+    small: Option<Small>,
     region: Option<Bytes>,
     identity: Identity,
-    opened: Instant,
-    /// Until when it is taken for what it was, in microseconds since it was opened.
-    still: AtomicU64,
     leased: Leased,
     /// Where it still arrived when it was opened.
     growth: Option<Arc<Growth>>,
     /// Who is told where it cannot be read.
     doubts: Option<Arc<Doubts>>,
+}
+
+/// Small content in memory.
+#[derive(Debug)]
+struct Small {
+    bytes: Bytes,
+    read: Instant,
+    /// Until when it is taken for what it was, in microseconds since it was read.
+    still: AtomicU64,
 }
 
 impl OpenContent {
@@ -60,13 +66,12 @@ impl OpenContent {
         let StoredFile { file, digest, size, identity } = stored;
         let (file, leased) = (Arc::new(file), Leased::default());
         let (small, region, growth) = (None, None, None);
-        let (opened, still) = (Instant::now(), AtomicU64::new(0));
-        let mut opened =
-            Self { digest, size, file, small, region, identity, opened, still, leased, growth, doubts };
+        let mut opened = Self { digest, size, file, small, region, identity, leased, growth, doubts };
         if size <= SMALL {
             let mut bytes = vec![0; size as usize];
             opened.file.read_exact_at(&mut bytes, 0)?;
-            opened.small = Some(Bytes::from(bytes));
+            opened.small =
+                Some(Small { bytes: bytes.into(), read: Instant::now(), still: AtomicU64::new(0) });
         } else {
             opened.region = map(&opened.file, size);
             opened.leased.take(leases, &opened.file);
@@ -114,20 +119,7 @@ impl OpenContent {
         }
         // What cannot be read of it is whoever's who brings it: nobody has recorded it yet.
         let (growth, file, doubts) = (Some(growth.clone()), file.clone(), None);
-        let (small, opened, still) = (None, Instant::now(), AtomicU64::new(0));
-        Ok(Some(Arc::new(Self {
-            digest,
-            size,
-            file,
-            small,
-            region,
-            identity,
-            opened,
-            still,
-            leased,
-            growth,
-            doubts,
-        })))
+        Ok(Some(Arc::new(Self { digest, size, file, small: None, region, identity, leased, growth, doubts })))
     }
 
     /// The open file.
@@ -150,23 +142,21 @@ impl OpenContent {
 
     /// The same; small content is not looked at with each of thousands of requests a second.
     fn is_still_as_it_was(&self) -> bool {
-        if self.small.is_none() {
-            return self.is_as_it_was();
-        }
-        let now = self.opened.elapsed();
-        if now < Duration::from_micros(self.still.load(Ordering::Relaxed)) {
+        let Some(small) = &self.small else { return self.is_as_it_was() };
+        let now = small.read.elapsed();
+        if now < Duration::from_micros(small.still.load(Ordering::Relaxed)) {
             return true;
         }
         let as_it_was = self.is_as_it_was();
         if as_it_was {
-            self.still.store((now + STILL).as_micros() as u64, Ordering::Relaxed);
+            small.still.store((now + STILL).as_micros() as u64, Ordering::Relaxed);
         }
         as_it_was
     }
 
     /// All of it, where it is in memory.
     pub(super) fn small(&self) -> Option<&Bytes> {
-        self.small.as_ref()
+        self.small.as_ref().map(|small| &small.bytes)
     }
 
     /// Its map, which nobody should read: see above.
@@ -410,8 +400,9 @@ mod tests {
         let digest = put(&library, 4, 9);
         let open = contents.open(digest).await.unwrap().unwrap();
         contents.open(digest).await.unwrap().unwrap();
-        let until = Duration::from_micros(open.still.load(Ordering::Relaxed));
-        assert!(until > Duration::ZERO && until <= open.opened.elapsed() + STILL);
+        let small = open.small.as_ref().unwrap();
+        let until = Duration::from_micros(small.still.load(Ordering::Relaxed));
+        assert!(until > Duration::ZERO && until <= small.read.elapsed() + STILL);
         std::fs::remove_file(library.path(digest)).unwrap();
         tokio::time::sleep(2 * STILL).await;
         assert!(contents.open(digest).await.unwrap().is_none());
