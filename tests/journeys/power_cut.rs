@@ -84,6 +84,12 @@ fn words(args: &[&str]) -> Vec<String> {
     args.iter().map(|&word| word.to_owned()).collect()
 }
 
+/// A place of the program: the first call there, by its name and its number in its thread, and the file that it is about.
+struct Place {
+    first: (String, usize),
+    file: Option<PathBuf>,
+}
+
 /// What is done over and over, and disturbed each time elsewhere.
 trait Subject {
     /// What there is before.
@@ -110,14 +116,35 @@ trait Subject {
         strace.run(&trial.command(&self.args(trial)), CHANGES, &self.paths(trial), disturbance).await
     }
 
+    /// One run in which it is killed at a call on one of these files, if there is that call; the places where it died, `None` where
+    /// it has ended well.
+    async fn dies(
+        &self,
+        strace: &Strace,
+        (call, nth): (&str, usize),
+        files: impl Fn(&Trial) -> Vec<PathBuf>,
+        what: &str,
+    ) -> Option<Vec<String>> {
+        let trial = self.trial();
+        let disturbance = Disturbance { call, nth, with: "signal=SIGKILL" };
+        let command = trial.command(&self.args(&trial));
+        let watched = strace.run(&command, CHANGES, &files(&trial), Some(disturbance)).await;
+        let died = watched.ran.status == 137;
+        assert!(died || watched.ran.status == 0, "{what}: {:?}", watched.ran);
+        self.check(&trial, what).await;
+        self.completes(&trial, what).await;
+        let root = trial.root();
+        let cut = watched.calls.iter().filter(|call| call.ended.is_none());
+        died.then(|| cut.map(|call| call.place(&root)).collect())
+    }
+
     /// Kills it at as many of its calls as `most`, and at each place of the program at least once.
     async fn killed(&self, strace: &Strace, most: usize, must: &[&str]) {
         let trial = self.trial();
         let undisturbed = self.watched(strace, &trial, None).await;
         assert_eq!(undisturbed.ran.status, 0, "{:?}", undisturbed.ran);
         let root = trial.root();
-        let mut places: BTreeMap<String, (String, usize)> = BTreeMap::new();
-        let mut files: BTreeMap<String, PathBuf> = BTreeMap::new();
+        let mut places: BTreeMap<String, Place> = BTreeMap::new();
         let mut counts: BTreeMap<(u32, &str), usize> = BTreeMap::new();
         let mut all = Vec::new();
         for call in &undisturbed.calls {
@@ -125,15 +152,13 @@ trait Subject {
             *nth += 1;
             let place = call.place(&root);
             if self.is_meant(&place) {
-                all.push((call.name.clone(), *nth));
-                if let Some(file) = call.file(&root) {
-                    files.entry(place.clone()).or_insert(file);
-                }
-                places.entry(place).or_insert((call.name.clone(), *nth));
+                let one = (call.name.clone(), *nth);
+                all.push(one.clone());
+                places.entry(place).or_insert_with(|| Place { first: one, file: call.file(&root) });
             }
         }
         let calls = all.len();
-        let mut kills: Vec<_> = places.values().cloned().collect();
+        let mut kills: Vec<_> = places.values().map(|place| place.first.clone()).collect();
         all.retain(|one| !kills.contains(one));
         let mut rng = TestRng::new(0xc0ffee);
         while !all.is_empty() && (kills.len() < most || every_kill()) {
@@ -142,48 +167,27 @@ trait Subject {
         println!("{:?}: {calls} calls in {} places, {} kills", self.args(&trial), places.len(), kills.len());
         let mut visited = BTreeSet::new();
         let mut died = 0;
-        let mut kills: VecDeque<_> = kills.into_iter().map(|(call, nth)| (call, nth, 0)).collect();
-        while let Some((call, nth, tries)) = kills.pop_front() {
-            let trial = self.trial();
-            let disturbance = Disturbance { call: &call, nth, with: "signal=SIGKILL" };
+        let mut kills: VecDeque<_> = kills.into_iter().map(|kill| (kill, 0)).collect();
+        while let Some(((call, nth), tries)) = kills.pop_front() {
             let what = format!("killed at {call} {nth}");
-            let watched = self.watched(strace, &trial, Some(disturbance)).await;
-            let root = trial.root();
-            if watched.ran.status == 137 {
-                died += 1;
-                visited.extend(
-                    watched.calls.iter().filter(|call| call.ended.is_none()).map(|call| call.place(&root)),
-                );
-            } else {
-                assert_eq!(watched.ran.status, 0, "{what}: {:?}", watched.ran);
-                if tries < 3 {
-                    kills.push_back((call.clone(), nth, tries + 1));
+            match self.dies(strace, (&call, nth), |trial| self.paths(trial), &what).await {
+                Some(places) => {
+                    died += 1;
+                    visited.extend(places);
                 }
+                None if tries < 3 => kills.push_back(((call, nth), tries + 1)),
+                None => {}
             }
-            self.check(&trial, &what).await;
-            self.completes(&trial, &what).await;
         }
         // Of two threads that make their nth call of a name the first is always met, and threads share the work in another way each
         // time. What was missed so is met by the name of its file, where that has one that is the same in each run.
-        for (place, (call, _)) in
-            places.iter().filter(|(place, _)| !visited.contains(*place)).collect::<Vec<_>>()
-        {
-            let Some(file) = files.get(place) else { continue };
-            let trial = self.trial();
-            let (paths, what) = ([trial.root().join(file)], format!("killed at {place}"));
-            let disturbance = Disturbance { call, nth: 1, with: "signal=SIGKILL" };
-            let command = trial.command(&self.args(&trial));
-            let watched = strace.run(&command, CHANGES, &paths, Some(disturbance)).await;
-            if watched.ran.status == 137 {
+        for (name, Place { first: (call, _), file }) in &places {
+            let Some(file) = file.as_ref().filter(|_| !visited.contains(name)) else { continue };
+            let there = |trial: &Trial| vec![trial.root().join(file)];
+            if let Some(places) = self.dies(strace, (call, 1), there, &format!("killed at {name}")).await {
                 died += 1;
-                let root = trial.root();
-                let ended = watched.calls.iter().filter(|call| call.ended.is_none());
-                visited.extend(ended.map(|call| call.place(&root)));
-            } else {
-                assert_eq!(watched.ran.status, 0, "{what}: {:?}", watched.ran);
+                visited.extend(places);
             }
-            self.check(&trial, &what).await;
-            self.completes(&trial, &what).await;
         }
         let missed: Vec<_> = places.keys().filter(|place| !visited.contains(*place)).collect();
         println!("{died} died, at {} places; missed: {missed:?}", visited.len());
