@@ -39,6 +39,7 @@ use jiff::Timestamp;
 use schema::tokens::{AdminToken, Role};
 use serde_json::json;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -54,7 +55,6 @@ use concurrency::Turns;
 use connections::Busy;
 use idempotency::Repeats;
 use log_throttle::StrangerThrottle;
-use perform::EndsWithAsker;
 use routes::Looked;
 use streams::Reading;
 
@@ -222,9 +222,10 @@ impl Api {
         };
         // Not in this connection's task: who goes away and repeats the request finds its answer.
         let (api, head) = (self.clone(), head.clone());
-        let ends_with_asker = found.route.is_question();
+        let ends_with_asker = found.route.ends_with_asker();
         let (mut tell, told) = oneshot::channel();
-        let working = tokio::spawn(async move {
+        let mut working = JoinSet::new();
+        working.spawn(async move {
             let performed = api.performed(&head, &found, fields, who, tell.closed()).await;
             let (response, kept) = match performed {
                 Ok((response, kept)) => (Ok(response), kept),
@@ -237,15 +238,17 @@ impl Api {
                 }
             }
             // Whatever a viewer may do changes nothing: it can be refused for its size still.
-            let is_question = found.route.role == Role::Viewer;
-            let response = response.and_then(|response| match is_question {
+            let may_be_refused = found.route.role == Role::Viewer;
+            let response = response.and_then(|response| match may_be_refused {
                 true => sparing(&api.large, hash, response),
                 false => Ok(response),
             });
             let _ = tell.send(response.map(|response| response.map(|body| body.held_by(turn))));
         });
         // A question is of no use to anybody else: who goes away ends it, down to what it reads of the database.
-        let _ends = ends_with_asker.then(|| EndsWithAsker::of(working.abort_handle()));
+        if !ends_with_asker {
+            working.detach_all();
+        }
         told.await.map_err(|_| Problem::new(Code::Internal, "the work ended by a defect"))?
     }
 

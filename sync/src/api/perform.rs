@@ -9,7 +9,7 @@ use http::{HeaderValue, Method, Response};
 use schema::Unchanged;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::idempotency::is_kept;
@@ -41,7 +41,8 @@ impl Api {
         let (ended, began) = match self.condition(head, path, found)? {
             None => {
                 let asked = self.translated(found, query, fields)?;
-                self.carry_out(asked.envelope, who, asked.wait, None, found.route.is_question(), gone).await
+                self.carry_out(asked.envelope, who, asked.wait, None, found.route.ends_with_asker(), gone)
+                    .await
             }
             Some((tags, question)) => {
                 let mut tries = 0;
@@ -71,8 +72,8 @@ impl Api {
             }
         };
         let kept = is_kept(&ended, began);
-        let is_question = head.method == Method::GET;
-        Ok((reply::ended(ended, is_question, found.route.moving, &head.headers), kept))
+        let is_get = head.method == Method::GET;
+        Ok((reply::ended(ended, is_get, found.route.moving, &head.headers), kept))
     }
 
     fn translated(&self, found: &Found, query: &str, fields: Map<String, Value>) -> Result<Asked, Problem> {
@@ -122,25 +123,29 @@ impl Api {
         }
     }
 
-    /// Has it answered. Not in this connection's task: who goes away leaves the work running, unless it `is_question`: that ends when
-    /// the second part of the answer is dropped, and nothing is changed by it.
+    /// Has it answered. Not in this connection's task: who goes away leaves the work running, unless it `ends_with_asker`: then it
+    /// does when what works is dropped.
     pub(super) fn ask(
         &self,
         envelope: Envelope,
         who: String,
         only: Option<Unchanged>,
-        is_question: bool,
-    ) -> (mpsc::Receiver<Event>, Option<EndsWithAsker>) {
+        ends_with_asker: bool,
+    ) -> (mpsc::Receiver<Event>, JoinSet<()>) {
         let (events, inbox) = mpsc::channel(16);
         let site = self.site.clone();
-        let working = tokio::spawn(async move {
+        let mut working = JoinSet::new();
+        working.spawn(async move {
             let answering = admin::answer(&site, envelope, &who, events);
             match only {
                 Some(only) => only.holds(answering).await,
                 None => answering.await,
             }
         });
-        (inbox, is_question.then(|| EndsWithAsker::of(working.abort_handle())))
+        if !ends_with_asker {
+            working.detach_all();
+        }
+        (inbox, working)
     }
 
     /// Short work is done when this returns; of long work, where `wait` is over before it is or nobody waits, the task. Also
@@ -151,11 +156,11 @@ impl Api {
         who: String,
         wait: Option<Duration>,
         only: Option<Unchanged>,
-        is_question: bool,
+        ends_with_asker: bool,
         gone: impl Future<Output = ()>,
     ) -> (Ended, bool) {
         tokio::pin!(gone);
-        let (mut inbox, _ends) = self.ask(envelope, who, only, is_question);
+        let (mut inbox, _working) = self.ask(envelope, who, only, ends_with_asker);
         let until = Instant::now() + wait.unwrap_or_default();
         let (mut running, mut began) = (None, false);
         loop {
@@ -180,21 +185,6 @@ impl Api {
             };
             return (ended, began);
         }
-    }
-}
-
-/// Work that ends when nobody waits for it any more.
-pub(super) struct EndsWithAsker(AbortHandle);
-
-impl EndsWithAsker {
-    pub(super) fn of(work: AbortHandle) -> Self {
-        Self(work)
-    }
-}
-
-impl Drop for EndsWithAsker {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use super::concurrency::Turn;
 use super::connections::Busy;
 use super::idempotency::Given;
-use crate::plane::answer::is_known;
+use crate::plane::answer::{is_known, names};
 
 /// Bytes that are handed on at once. What was handed on waits in buffers, and has no turn any more.
 const STEP: usize = 32 * 1024;
@@ -156,7 +156,7 @@ pub fn other_methods(of: &Problem, methods: &[&'static str]) -> Response<Sent> {
 /// The tag of a body: another body has another one. Where it has fields that move by themselves, the tag begins with that of all
 /// others, and so says whether anybody changed something.
 pub fn tag(body: &Value, moving: &[&str]) -> String {
-    let part = |value: &Value| Sha256Digest::of(value.to_string().as_bytes()).to_string()[..32].to_owned();
+    let part = |value: &Value| Sha256Digest::of(value.to_string().as_bytes()).short();
     if moving.is_empty() {
         return format!("\"{}\"", part(body));
     }
@@ -179,12 +179,10 @@ fn leave_out(value: &mut Value, path: &str) {
 
 /// Whether `If-Match` names what has this tag, whatever has moved by itself since.
 pub fn is_meant(field: &HeaderValue, tag: &str) -> bool {
-    let Ok(field) = field.to_str() else { return false };
     let part = |tag: &str| tag.trim_matches('"').split('-').next().unwrap_or_default().to_owned();
-    field.split(',').map(str::trim).any(|one| {
-        let one = one.strip_prefix("W/").unwrap_or(one);
+    names(field, |one| {
         let is_tag = one.len() > 2 && one.starts_with('"') && one.ends_with('"');
-        one == "*" || (is_tag && part(one) == part(tag))
+        is_tag && part(one) == part(tag)
     })
 }
 
@@ -205,7 +203,7 @@ pub fn again(given: Given) -> Response<Sent> {
 }
 
 /// The answer to a request. Only questions have tags: `moving` are the fields of theirs that move by themselves.
-pub fn ended(ended: Ended, is_question: bool, moving: &[&str], headers: &HeaderMap) -> Response<Sent> {
+pub fn ended(ended: Ended, is_get: bool, moving: &[&str], headers: &HeaderMap) -> Response<Sent> {
     match ended {
         Ended::Failed(of) => problem(&of, None),
         Ended::Done { body, problem: Some(of) } => problem(&of, Some(body)),
@@ -218,7 +216,7 @@ pub fn ended(ended: Ended, is_question: bool, moving: &[&str], headers: &HeaderM
             response
         }
         Ended::Done { body, problem: None } => {
-            if !is_question {
+            if !is_get {
                 return with(StatusCode::OK, body.to_string(), "application/json");
             }
             let tag = tag(&body, moving);
@@ -311,9 +309,8 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.extend(known.map(|known| (IF_NONE_MATCH, HeaderValue::from_str(&known).unwrap())));
-            let ended = |is_question| {
-                ended(Ended::Done { body: body.clone(), problem: None }, is_question, &[], &headers)
-            };
+            let ended =
+                |is_get| ended(Ended::Done { body: body.clone(), problem: None }, is_get, &[], &headers);
             assert_eq!((ended(true).status().as_u16(), ended(false).status().as_u16()), (status, 200));
             assert!(ended(true).headers().contains_key(ETAG) && !ended(false).headers().contains_key(ETAG));
         }

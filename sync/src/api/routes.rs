@@ -71,8 +71,8 @@ impl Route {
         Self { records: true, ..self }
     }
 
-    /// Whether nothing comes of it but an answer.
-    pub fn is_question(&self) -> bool {
+    /// Whether nothing comes of it but an answer, which is of use to nobody else.
+    pub fn ends_with_asker(&self) -> bool {
         self.method == "GET" && !self.records
     }
 

@@ -92,13 +92,13 @@ pub fn tagged(tag: &str, body: Option<Bytes>) -> Result<Response<ContentBody>, P
 
 /// Whether who asks has what `tag` names: one of the tags in `If-None-Match` is it.
 pub fn is_known(headers: &HeaderMap, tag: &str) -> bool {
-    headers.get_all(header::IF_NONE_MATCH).iter().any(|field| names(field, tag))
+    headers.get_all(header::IF_NONE_MATCH).iter().any(|field| names(field, |one| one == tag))
 }
 
-/// Whether one of the tags of a field is this one (RFC 9110 section 13.1.1).
-pub fn names(field: &HeaderValue, tag: &str) -> bool {
+/// Whether one of the tags of a field, however weak, `is_it`, or all are meant (RFC 9110 section 13.1.1).
+pub fn names(field: &HeaderValue, is_it: impl Fn(&str) -> bool) -> bool {
     let Ok(field) = field.to_str() else { return false };
-    field.split(',').map(str::trim).any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
+    field.split(',').map(str::trim).any(|one| one == "*" || is_it(one.strip_prefix("W/").unwrap_or(one)))
 }
 
 #[cfg(test)]
