@@ -114,6 +114,13 @@ impl Sha256Digest {
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
+
+    /// The first half of its digits: enough to tell states apart, as tags do.
+    pub fn short(self) -> String {
+        let mut text = self.to_string();
+        text.truncate(32);
+        text
+    }
 }
 
 /// Every digest that was published of one file; any may be missing upstream.

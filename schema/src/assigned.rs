@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use catalog::id::PackageId;
 
 use crate::column::{number, size, text};
-use crate::distribution::{ShelfRow, shelf_row};
+use crate::distribution::ShelfRow;
 use crate::points::{OWN_POINT, PointRow, Work, point};
 use crate::private::Privacy;
 use crate::{Reader, SchemaError};
@@ -100,9 +100,13 @@ impl Reader<'_> {
     }
 
     /// What the assignment of a point is made of; `None` where there is no such point. Whether contents are private is taken from
-    /// `known` as far as it stands there.
-    pub fn assigned_rows(&self, point: i64, known: &Privacy) -> Result<Option<AssignedRows>, SchemaError> {
-        let privacy = self.assignment_changes(point)?.privacy;
+    /// `known` as far as it stands there; `privacy` is that number of the changes which this reader sees.
+    pub fn assigned_rows(
+        &self,
+        point: i64,
+        known: &Privacy,
+        privacy: u64,
+    ) -> Result<Option<AssignedRows>, SchemaError> {
         let Some(own) = self.first(&format!("{SETTINGS} WHERE point_id = ?1"), [point], self::point)? else {
             return Ok(None);
         };
@@ -112,7 +116,7 @@ impl Reader<'_> {
         let pull_from = self.all(SOURCES, [point], |row| Ok(row.get("name")?))?;
         let (points, with_key) = match pull_from.is_empty() {
             true => (Vec::new(), HashSet::new()),
-            false => (self.sources()?, self.with_key()?),
+            false => (self.points_of(&format!("{SETTINGS} ORDER BY point_id"))?, self.with_key()?),
         };
         const PACKAGES: &str = "
             SELECT d.package_id, d.version, d.work, d.work_order, d.state = 'removing' AS removing, d.state = 'cancelled' AS hold,
@@ -133,33 +137,11 @@ impl Reader<'_> {
                 leaving: Vec::new(),
             })
         })?;
-        const FILES: &str = "
-            SELECT f.package_id, f.file_name, f.content AS sha256, f.sha1, f.size, 1 AS private
-              FROM distributed_file AS f WHERE f.package_id = ?1 AND f.point_id = ?2 ORDER BY f.file_name";
-        const LEAVING: &str = "
-            SELECT l.package_id, l.file_name, l.content AS sha256, l.sha1, l.size, 1 AS private
-              FROM leaving_file AS l WHERE l.package_id = ?1 AND l.point_id = ?2 ORDER BY l.file_name, l.content";
         for row in packages.iter_mut().filter(|row| !row.removing) {
-            let place = (row.package.as_str(), point);
-            row.files = self.with_privacy_by(known, privacy, self.all(FILES, place, shelf_row)?)?;
-            row.leaving = self.with_privacy_by(known, privacy, self.all(LEAVING, place, shelf_row)?)?;
+            row.files = self.with_privacy_by(known, privacy, self.placed_rows(&row.package, point)?)?;
+            row.leaving = self.with_privacy_by(known, privacy, self.leaving_rows(&row.package, point)?)?;
         }
         Ok(Some(AssignedRows { point: PointRow { pull_from, ..own }, points, with_key, packages }))
-    }
-
-    /// All points, with whom each pulls from.
-    fn sources(&self) -> Result<Vec<PointRow>, SchemaError> {
-        let mut points = self.all(&format!("{SETTINGS} ORDER BY point_id"), [], point)?;
-        const SOURCES: &str = "
-            SELECT pull_source.point_id, source.name
-              FROM pull_source JOIN point AS source ON source.point_id = pull_source.source_id
-             ORDER BY pull_source.point_id, pull_source.position";
-        let sources =
-            self.all(SOURCES, [], |row| Ok((row.get::<_, i64>("point_id")?, row.get::<_, String>("name")?)))?;
-        for (id, name) in sources {
-            points.iter_mut().filter(|row| row.id == id).for_each(|row| row.pull_from.push(name.clone()));
-        }
-        Ok(points)
     }
 
     /// Points that have a key, and the site's own, which needs none.
@@ -234,7 +216,7 @@ mod tests {
         fn is_right(&mut self, w: &Writer<'_>) -> Result<Result<(), String>, SchemaError> {
             for point in 1..=4 {
                 let (now, fresh) = (w.assignment_changes(point)?, Privacy::default());
-                let anew = w.assigned_rows(point, &fresh)?;
+                let anew = w.assigned_rows(point, &fresh, now.privacy)?;
                 let kept = self.points.get(&point).filter(|(then, rows)| then.are_still(&now, &rows.point));
                 match kept {
                     Some((_, rows)) if anew.as_ref() != Some(rows) => {
@@ -243,7 +225,7 @@ mod tests {
                     Some(_) => self.again += 1,
                     None => {
                         self.anew += 1;
-                        let by_what_is_known = w.assigned_rows(point, &self.privacy)?;
+                        let by_what_is_known = w.assigned_rows(point, &self.privacy, now.privacy)?;
                         if by_what_is_known != anew {
                             return Ok(Err(format!(
                                 "by what is known {by_what_is_known:?}, and it is {anew:?}"
@@ -489,7 +471,7 @@ mod tests {
                 (package.as_str(), lyon, content(1).0),
             )?;
             crate::plans::asked();
-            let rows = w.assigned_rows(lyon, &Privacy::default())?.expect("it is there");
+            let rows = w.assigned_rows(lyon, &Privacy::default(), 0)?.expect("it is there");
             assert_eq!((rows.points.len(), rows.with_key.len(), rows.packages[0].files.len()), (2, 1, 1));
             w.content_keys()?;
             let mut reads = BTreeSet::new();

@@ -249,7 +249,7 @@ impl Writer<'_> {
     pub fn series(&self, device: &str, series: &str) -> Result<Series, SchemaError> {
         self.is_let_in(device)?;
         self.execute(
-            "INSERT INTO device (name) VALUES (?1) ON CONFLICT (name) DO UPDATE SET missed = 0",
+            "INSERT INTO device (name) VALUES (?1) ON CONFLICT (name) DO UPDATE SET missed = 0 WHERE missed <> 0",
             [device],
         )?;
         let new = self.execute(

@@ -111,10 +111,15 @@ impl Reader<'_> {
 
     /// Files that a point has of earlier versions of a package, and goes on with until it has the present one.
     pub fn leaving_files(&self, package: &PackageId, point: i64) -> Result<Vec<ShelfRow>, SchemaError> {
+        self.with_privacy(self.leaving_rows(package, point)?)
+    }
+
+    /// The same, before it is said what is private.
+    pub(crate) fn leaving_rows(&self, package: &PackageId, point: i64) -> Result<Vec<ShelfRow>, SchemaError> {
         const SQL: &str = "
             SELECT package_id, file_name, content AS sha256, sha1, size, 1 AS private
               FROM leaving_file WHERE package_id = ?1 AND point_id = ?2 ORDER BY file_name, content";
-        self.with_privacy(self.all(SQL, (package.as_str(), point), shelf_row)?)
+        self.all(SQL, (package.as_str(), point), shelf_row)
     }
 
     /// Those of `contents` that a point is believed to have.

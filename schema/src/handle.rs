@@ -39,8 +39,6 @@ struct Inner {
 /// A read connection, which gives up the question that nobody waits for any more.
 struct Reading {
     connection: Connection,
-    /// Number of its last question.
-    question: u64,
     given_up: Arc<GivenUp>,
 }
 
@@ -59,21 +57,21 @@ impl Reading {
     fn new(connection: Connection) -> Result<Self, SchemaError> {
         let given_up = Arc::new(GivenUp::default());
         let look = given_up.clone();
-        connection.progress_handler(LOOK, Some(move || look.is_left(look.runs.load(Ordering::Relaxed))))?;
-        Ok(Self { connection, question: 0, given_up })
+        connection.progress_handler(LOOK, Some(move || look.is_left()))?;
+        Ok(Self { connection, given_up })
     }
 
     /// The next question: whoever asks it holds this for as long as an answer is of use.
-    fn asked(&mut self) -> Asked {
-        self.question += 1;
-        self.given_up.runs.store(self.question, Ordering::Relaxed);
-        Asked { question: self.question, given_up: self.given_up.clone() }
+    fn asked(&self) -> Asked {
+        let question = self.given_up.runs.fetch_add(1, Ordering::Relaxed) + 1;
+        Asked { question, given_up: self.given_up.clone() }
     }
 }
 
 impl GivenUp {
-    fn is_left(&self, question: u64) -> bool {
-        self.left.load(Ordering::Relaxed) == question
+    /// Whether nobody waits for the one that runs.
+    fn is_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed) == self.runs.load(Ordering::Relaxed)
     }
 }
 
@@ -204,7 +202,7 @@ impl Store {
         let store = self.clone();
         let turn = self.inner.free.clone().acquire_owned().await.map_err(|_| SchemaError::Closed)?;
         let pop = || store.inner.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut reading = pop().ok_or(SchemaError::Closed)?;
+        let reading = pop().ok_or(SchemaError::Closed)?;
         let asked = reading.asked();
         let home = Home { store: store.clone(), reading: Some(reading), _turn: turn };
         let answer = tokio::task::spawn_blocking(move || {

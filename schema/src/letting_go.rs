@@ -30,22 +30,6 @@ pub struct Gone {
     pub runs: Vec<DeviceRun>,
 }
 
-/// Rows that one transaction took away.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Trimmed {
-    /// Messages of devices, because of their age.
-    pub messages: u64,
-    /// Everything else.
-    pub others: u64,
-}
-
-impl Trimmed {
-    /// Whether there may be more of the same.
-    pub fn is_full(&self) -> bool {
-        self.messages >= u64::from(MOST_AT_ONCE)
-    }
-}
-
 impl Reader<'_> {
     /// Devices of which nothing was heard on so many days, one after the other: the most silent first, at most `most`; and how many
     /// there are in all.
@@ -107,11 +91,11 @@ impl Writer<'_> {
     /// those that are named. Once a day; whether it was time. A day is counted once however long it was, so neither a site that was
     /// away nor a clock that was set makes a device silent.
     pub fn call_the_roll(&self, heard: &[String], now: Timestamp) -> Result<bool, SchemaError> {
-        let last = self.last_roll_call()?;
-        let is_due = last.is_none_or(|last| now.duration_since(last) >= DAY);
-        if !is_due && last.is_some_and(|last| last <= now) {
+        if !self.roll_call_is_due(now)? {
             return Ok(false);
         }
+        let last = self.last_roll_call()?;
+        let is_due = last.is_none_or(|last| now.duration_since(last) >= DAY);
         if let Some(last) = last.filter(|_| is_due) {
             self.execute(
                 "UPDATE device SET missed = CASE
@@ -133,23 +117,25 @@ impl Writer<'_> {
         Ok(is_due)
     }
 
-    /// Takes away what is older than it is kept: messages and what is left of forgotten devices that came before `messages`, where
-    /// that is given, and what is of no use any more. Of messages, which are many, a bounded number.
-    pub fn trim(&self, messages: Option<Timestamp>, now: Timestamp) -> Result<Trimmed, SchemaError> {
+    /// Takes away messages that came before `since`, the oldest first, at most [`MOST_AT_ONCE`]; how many.
+    pub fn trim_messages(&self, since: Timestamp) -> Result<u32, SchemaError> {
+        let gone = self.execute(
+            "DELETE FROM device_message WHERE (device, series_id, number) IN (
+                SELECT old.device, old.series_id, old.number FROM device_message AS old
+                 WHERE old.received < ?1 ORDER BY old.received LIMIT ?2)",
+            (since.as_millisecond(), MOST_AT_ONCE),
+        )?;
+        Ok(u32::try_from(gone).unwrap_or(MOST_AT_ONCE))
+    }
+
+    /// Takes away what is left, without messages, of forgotten devices from before `since`, where that is given, and what is of no
+    /// use any more.
+    pub fn trim(&self, since: Option<Timestamp>, now: Timestamp) -> Result<(), SchemaError> {
         let before = |age: SignedDuration| now.saturating_sub(age).unwrap_or(Timestamp::MIN).as_millisecond();
-        let mut trimmed = Trimmed::default();
-        let mut others = 0;
-        if let Some(messages) = messages.map(|at| at.as_millisecond()) {
-            let gone = self.execute(
-                "DELETE FROM device_message WHERE (device, series_id, number) IN (
-                    SELECT old.device, old.series_id, old.number FROM device_message AS old
-                     WHERE old.received < ?1 ORDER BY old.received LIMIT ?2)",
-                (messages, MOST_AT_ONCE),
-            )?;
-            trimmed.messages = gone as u64;
-            others += self.execute("DELETE FROM device_run WHERE forgotten < ?1", [messages])?;
+        if let Some(since) = since {
+            self.execute("DELETE FROM device_run WHERE forgotten < ?1", [since.as_millisecond()])?;
             // Of a device that is known it is remembered how far it was heard.
-            others += self.execute(
+            self.execute(
                 "DELETE FROM device_series
                   WHERE NOT EXISTS (SELECT 1 FROM device AS d WHERE d.name = device_series.device)
                     AND NOT EXISTS (SELECT 1 FROM device_message AS m
@@ -157,15 +143,12 @@ impl Writer<'_> {
                 [],
             )?;
         }
-        others += self.execute("DELETE FROM enrolment WHERE expires < ?1", [now.as_millisecond()])?;
+        self.execute("DELETE FROM enrolment WHERE expires < ?1", [now.as_millisecond()])?;
         // Those of points say which installation a machine took the place of, and are few.
-        others +=
-            self.execute("DELETE FROM principal WHERE kind = 'device' AND revoked < ?1", [before(SECRETS)])?;
-        others +=
-            self.execute("DELETE FROM admin_token WHERE coalesce(revoked, expires) < ?1", [before(SECRETS)])?;
-        others += self.execute("DELETE FROM wanted_file WHERE latest_at < ?1", [before(WANTED)])?;
-        trimmed.others = others as u64;
-        Ok(trimmed)
+        self.execute("DELETE FROM principal WHERE kind = 'device' AND revoked < ?1", [before(SECRETS)])?;
+        self.execute("DELETE FROM admin_token WHERE coalesce(revoked, expires) < ?1", [before(SECRETS)])?;
+        self.execute("DELETE FROM wanted_file WHERE latest_at < ?1", [before(WANTED)])?;
+        Ok(())
     }
 }
 
@@ -446,12 +429,13 @@ mod tests {
             let now = at(24 * 420);
             let mut passes = 0;
             loop {
-                let trimmed = w.trim(Some(at(24 * 240)), now)?;
+                let gone = w.trim_messages(at(24 * 240))?;
                 passes += 1;
-                if !trimmed.is_full() {
+                if gone < MOST_AT_ONCE {
                     break;
                 }
             }
+            w.trim(Some(at(24 * 240)), now)?;
             let last_ok = w.last_ok_run()?.map(|run| run.id) == Some(ok);
             let mut left = Vec::new();
             for (table, end) in TABLES {

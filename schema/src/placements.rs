@@ -89,11 +89,16 @@ impl Reader<'_> {
 
     /// The files of a package on a point.
     pub fn placed_files(&self, package: &PackageId, point: i64) -> Result<Vec<ShelfRow>, SchemaError> {
+        self.with_privacy(self.placed_rows(package, point)?)
+    }
+
+    /// The same, before it is said what is private.
+    pub(crate) fn placed_rows(&self, package: &PackageId, point: i64) -> Result<Vec<ShelfRow>, SchemaError> {
         const SQL: &str = "
             SELECT f.package_id, f.file_name, f.content AS sha256, f.sha1, f.size, 1 AS private
               FROM distributed_file AS f
              WHERE f.package_id = ?1 AND f.point_id = ?2 ORDER BY f.file_name";
-        self.with_privacy(self.all(SQL, (package.as_str(), point), shelf_row)?)
+        self.all(SQL, (package.as_str(), point), shelf_row)
     }
 
     /// A content, if a point is to hold it: its bytes and a name.

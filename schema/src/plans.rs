@@ -82,7 +82,7 @@ const OFTEN: &[(&str, Asks)] = &[
     ("states_on", |w, _, point| w.states_on(point).map(drop)),
     ("retries_due", |w, _, _| w.retries_due(Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH).map(drop)),
     ("assignment_changes", |w, _, point| w.assignment_changes(point).map(drop)),
-    ("assigned_rows", |w, _, point| w.assigned_rows(point, &Privacy::default()).map(drop)),
+    ("assigned_rows", |w, _, point| w.assigned_rows(point, &Privacy::default(), 0).map(drop)),
     ("placed_files", |w, package, point| w.placed_files(package, point).map(drop)),
     ("leaving_files", |w, package, point| w.leaving_files(package, point).map(drop)),
     ("assigned_content", |w, _, point| w.assigned_content(SOME, point).map(drop)),
@@ -104,6 +104,7 @@ const OFTEN: &[(&str, Asks)] = &[
     ("point_row", |w, _, point| w.point_row(point).map(drop)),
     ("remove_point", |w, _, point| w.remove_point(point)),
     ("last_ok_run", |w, _, _| w.last_ok_run().map(drop)),
+    ("trim_messages", |w, _, _| w.trim_messages(Timestamp::UNIX_EPOCH).map(drop)),
     ("trim", |w, _, _| w.trim(Some(Timestamp::UNIX_EPOCH), Timestamp::UNIX_EPOCH).map(drop)),
     ("let_device_go", |w, _, _| w.let_device_go("desk-7", Timestamp::UNIX_EPOCH).map(drop)),
 ];

@@ -230,7 +230,12 @@ impl Reader<'_> {
 
     /// All points with what is set for them, without counts and groups: cheap, for what is asked every second.
     pub fn point_settings(&self) -> Result<Vec<PointRow>, SchemaError> {
-        let mut rows = self.all("SELECT * FROM point ORDER BY point_id", [], point)?;
+        self.points_of("SELECT * FROM point ORDER BY point_id")
+    }
+
+    /// Points as `sql` finds them, with whom each pulls from.
+    pub(crate) fn points_of(&self, sql: &str) -> Result<Vec<PointRow>, SchemaError> {
+        let mut rows = self.all(sql, [], point)?;
         let sources = self.all(
             "SELECT pull_source.point_id, name FROM pull_source JOIN point ON point.point_id = source_id
               ORDER BY pull_source.point_id, position",

@@ -96,11 +96,8 @@ impl Reader<'_> {
     }
 
     /// Says of each row whether it is private.
-    pub(crate) fn with_privacy(&self, mut rows: Vec<ShelfRow>) -> Result<Vec<ShelfRow>, SchemaError> {
-        for row in &mut rows {
-            row.private = self.is_private(row.sha256)?;
-        }
-        Ok(rows)
+    pub(crate) fn with_privacy(&self, rows: Vec<ShelfRow>) -> Result<Vec<ShelfRow>, SchemaError> {
+        self.with_privacy_by(&Privacy::default(), 0, rows)
     }
 }
 

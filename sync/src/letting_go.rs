@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use catalog::problem::Problem;
 use jiff::{SignedDuration, Timestamp};
+use schema::letting_go::MOST_AT_ONCE;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tracing::{error, info};
@@ -141,13 +142,16 @@ async fn trim(site: &Arc<Site>, now: Timestamp) -> Result<u64, Problem> {
     let now = now.min(last.saturating_add(BELIEVED).unwrap_or(last));
     let since = site.settings().clients.messages_since(now);
     let mut messages = 0;
-    for _ in 0..MOST_ROUNDS {
-        let trimmed = site.write_aside(move |w| w.trim(since, now)).await?;
-        messages += trimmed.messages;
-        if !trimmed.is_full() {
-            break;
+    if let Some(since) = since {
+        for _ in 0..MOST_ROUNDS {
+            let gone = site.write_aside(move |w| w.trim_messages(since)).await?;
+            messages += u64::from(gone);
+            if gone < MOST_AT_ONCE {
+                break;
+            }
         }
     }
+    site.write_aside(move |w| w.trim(since, now)).await?;
     if messages > 0 {
         info!("{messages} messages of devices were older than [clients] status_retention, and are let go");
     }

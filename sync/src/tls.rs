@@ -127,8 +127,8 @@ pub async fn carry_out(site: &Arc<Site>, verb: TlsVerb, caller: &Caller) -> Resu
         TlsVerb::Init { names } => {
             let names = if names.is_empty() { known_names(&settings) } else { names };
             checked(&names)?;
-            no_authority(&folder(&settings))?;
             if caller.dry_run {
+                no_authority(&folder(&settings))?;
                 return Answer::of(&serde_json::json!({ "names": names, "dry_run": true }));
             }
             (init(&settings, site.code().as_str(), &names, now)?, "tls.init")
@@ -305,7 +305,7 @@ fn put(folder: &Path, key: &KeyPair, signed: &Signed) -> Result<(), Problem> {
     let at = folder.join("server.key");
     write_private(&waiting(&at), key.serialize_pem().as_bytes())?;
     write_public(&folder.join("server.pem"), signed.certificate.as_bytes())?;
-    whole::rename(&waiting(&at), &at).map_err(|error| unwritable(&at, &error))?;
+    whole::rename(&waiting(&at), &at).map_err(|error| whole::unwritable(&at, &error))?;
     let text =
         serde_json::to_vec_pretty(&signed.about).map_err(|error| Problem::of(Code::Internal, &error))?;
     write_public(&folder.join("about.json"), &text)
@@ -395,12 +395,7 @@ fn lasts(params: &mut CertificateParams, since: Timestamp, until: Timestamp) {
 
 /// Everybody may read a certificate.
 fn write_public(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
-    whole::write(path, whole::ALL, bytes).map_err(|error| unwritable(path, &error))
-}
-
-fn unwritable(path: &Path, error: &std::io::Error) -> Problem {
-    Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be written", path.display()))
-        .because_of(Some(error))
+    whole::write(path, whole::ALL, bytes).map_err(|error| whole::unwritable(path, &error))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use catalog::problem::{Code, Problem};
 use tempfile::NamedTempFile;
 
 /// Only the site's own user reads it.
@@ -26,6 +27,12 @@ pub const ALL: u32 = 0o644;
 
 /// So much of a name is in the names of what becomes it, which may be no longer than others.
 const OF_NAME: usize = 60;
+
+/// What is said where something of the site's own cannot be written.
+pub fn unwritable(path: &Path, error: &io::Error) -> Problem {
+    Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be written", path.display()))
+        .because_of(Some(error))
+}
 
 /// A file that is being written and does not have its name yet. One that is dropped goes.
 #[derive(Debug)]

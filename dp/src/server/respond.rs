@@ -206,7 +206,7 @@ fn content_range(part: &ByteRange, size: u64) -> String {
 /// before the first boundary; zsync wants one, and asks for ever where there is none.
 fn multipart(file: ServedFile, parts: &[ByteRange], head: bool) -> Response<ContentBody> {
     // The digest cannot be part of its own content but for a collision.
-    let boundary = format!("spsync-{}", &file.digest.to_string()[..32]);
+    let boundary = format!("spsync-{}", file.digest.short());
     let mut segments = Vec::with_capacity(parts.len() * 2 + 1);
     for part in parts {
         let header = format!(

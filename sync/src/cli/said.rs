@@ -1,6 +1,6 @@
 //! Answers by their shape: one sentence for what an act did or would do, and lines for what nobody has made a page of.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::output::safe;
 
@@ -89,13 +89,9 @@ fn item(item: &Value) -> Vec<String> {
     let Value::Object(fields) = item else { return lines(item) };
     let words = fields.iter().filter_map(|(name, field)| Some(format!("{} {}", safe(name), word(field)?)));
     let line = words.collect::<Vec<_>>().join(" · ");
-    let rest: Map<_, _> = fields
-        .iter()
-        .filter(|(_, field)| word(field).is_none())
-        .map(|(name, field)| (name.clone(), field.clone()))
-        .collect();
-    let line = Some(line).filter(|line| !line.is_empty());
-    line.into_iter().chain(lines(&Value::Object(rest)).iter().map(|line| format!("  {line}"))).collect()
+    let rest = fields.iter().filter(|(_, field)| word(field).is_none());
+    let rest = rest.flat_map(|(name, field)| named(name, field)).map(|line| format!("  {line}"));
+    Some(line).filter(|line| !line.is_empty()).into_iter().chain(rest).collect()
 }
 
 /// What is said in one word; none where there is more to it, or nothing.

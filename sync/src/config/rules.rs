@@ -59,15 +59,9 @@ pub(super) fn broken(settings: &Settings) -> Vec<(String, String)> {
     rules.lasts("client.before_cloud", s.client.before_cloud, Duration::ZERO, DAY);
     rules.lasts("clients.poll_interval", s.clients.poll_interval, 10 * SECOND, DAY);
     // A laptop that was on holiday is to find its way back, and a slip of the pen is to let nobody go.
-    if !s.clients.forget_after.is_zero() {
-        rules.lasts("clients.forget_after", s.clients.forget_after, 30 * DAY, 3_650 * DAY);
-    }
-    if !s.clients.status_retention.is_zero() {
-        rules.lasts("clients.status_retention", s.clients.status_retention, DAY, 3_650 * DAY);
-    }
-    if !s.content.verify.is_zero() {
-        rules.lasts("content.verify", s.content.verify, DAY, 3_650 * DAY);
-    }
+    rules.lasts_or_never("clients.forget_after", s.clients.forget_after, 30 * DAY, 3_650 * DAY);
+    rules.lasts_or_never("clients.status_retention", s.clients.status_retention, DAY, 3_650 * DAY);
+    rules.lasts_or_never("content.verify", s.content.verify, DAY, 3_650 * DAY);
     rules.within("dp.retry.max", s.dp.retry.max as usize, 0, 10_000);
     rules.lasts("dp.retry.delay", s.dp.retry.delay, Duration::from_millis(1), 7 * DAY);
     rules.lasts("dp.on_demand_wait", s.dp.on_demand_wait, Duration::from_millis(1), Duration::from_secs(600));
@@ -144,6 +138,13 @@ impl Rules {
             let (least, most) = (show_duration(least), show_duration(most));
             format!("expected `{least}` to `{most}`, actual `{}`", show_duration(value))
         });
+    }
+
+    /// 0 is for never.
+    fn lasts_or_never(&mut self, key: &str, value: Duration, least: Duration, most: Duration) {
+        if !value.is_zero() {
+            self.lasts(key, value, least, most);
+        }
     }
 
     fn source(&mut self, source: &Source) {

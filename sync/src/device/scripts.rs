@@ -4,9 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use catalog::digest::Sha256Digest;
-use catalog::problem::{Code, Problem};
+use catalog::problem::Problem;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::whole;
 
 /// What Setup tells the client through its script, in the folder of the client: a word, and the ticket.
 const OUTCOME: &str = "setup-outcome";
@@ -106,10 +108,7 @@ fn text(folder: &Path, program: &Path, word: &str) -> (String, &'static str) {
 /// `DATA_DIR_NOT_WRITABLE`.
 pub fn write(folder: &Path, program: &Path, now: Timestamp) -> Result<Scripts, Problem> {
     let place = folder.join("scripts");
-    let failed = |error: std::io::Error| {
-        Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be written", place.display()))
-            .because_of(Some(&error))
-    };
+    let failed = |error: std::io::Error| whole::unwritable(&place, &error);
     crate::keys::private_folder(&place).map_err(failed)?;
     let mut files = Vec::new();
     for (purpose, name, word) in [

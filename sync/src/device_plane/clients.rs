@@ -110,15 +110,11 @@ pub struct Removed {
 /// # Errors
 /// `DEVICE_NOT_FOUND`.
 pub async fn remove(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Answer, Problem> {
-    let device = match named(site, name).await {
-        Ok(shown) => shown.device,
-        // There may be a token for it.
-        Err(unknown) if unknown.code == Code::DeviceNotFound => name.trim().to_owned(),
-        Err(problem) => return Err(problem),
-    };
+    // For one that is unknown there may be a token.
+    let (device, _) = name_of(site, name).await?;
     match let_go(site, vec![device], None, caller).await?.pop() {
         Some(removed) => Answer::of(&removed),
-        None => Err(Problem::new(Code::DeviceNotFound, format!("no device is called `{name}`"))),
+        None => Err(unknown(name)),
     }
 }
 
@@ -173,7 +169,20 @@ pub async fn let_go(
 
 async fn named(site: &Arc<Site>, name: &str) -> Result<ShownClient, Problem> {
     let found = all(site).await?.into_iter().find(|shown| shown.device.eq_ignore_ascii_case(name.trim()));
-    found.ok_or_else(|| Problem::new(Code::DeviceNotFound, format!("no device is called `{name}`")))
+    found.ok_or_else(|| unknown(name))
+}
+
+fn unknown(name: &str) -> Problem {
+    Problem::new(Code::DeviceNotFound, format!("no device is called `{name}`"))
+}
+
+/// The name of a device, and whether it is known.
+async fn name_of(site: &Arc<Site>, name: &str) -> Result<(String, bool), Problem> {
+    match named(site, name).await {
+        Ok(shown) => Ok((shown.device, true)),
+        Err(problem) if problem.code == Code::DeviceNotFound => Ok((name.trim().to_owned(), false)),
+        Err(problem) => Err(problem),
+    }
 }
 
 /// One device.
@@ -240,22 +249,15 @@ pub struct Happened {
 /// # Errors
 /// `DEVICE_NOT_FOUND`.
 pub async fn history(site: &Arc<Site>, name: &str, limit: u32) -> Result<Answer, Problem> {
-    let known = named(site, name).await;
-    if let Err(problem) = &known
-        && problem.code != Code::DeviceNotFound
-    {
-        return Err(problem.clone());
-    }
-    let device = known.as_ref().map_or_else(|_| name.trim().to_owned(), |shown| shown.device.clone());
+    let (device, is_known) = name_of(site, name).await?;
     let wanted = device.clone();
     let (runs, messages, all) = site
         .read(move |r| {
             Ok((r.all_runs_on(&wanted)?, r.messages_of(&wanted, limit)?, r.count_messages_of(&wanted)?))
         })
         .await?;
-    let forgotten = known.is_err();
-    if runs.is_empty() && all == 0 {
-        known?;
+    if !is_known && runs.is_empty() && all == 0 {
+        return Err(unknown(name));
     }
     let hidden = all.saturating_sub(messages.len() as u64);
     let happened = messages.into_iter().filter_map(|row| {
@@ -279,5 +281,5 @@ pub async fn history(site: &Arc<Site>, name: &str, limit: u32) -> Result<Answer,
                 .collect(),
         })
     });
-    Answer::of(&History { device, runs, happened: happened.collect(), hidden, forgotten })
+    Answer::of(&History { device, runs, happened: happened.collect(), hidden, forgotten: !is_known })
 }

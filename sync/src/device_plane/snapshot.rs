@@ -211,7 +211,7 @@ fn class(inputs: &Inputs, offered: &[Offered], which: &[usize], device: &str, no
         }
         parts.push(Bytes::from_static(b"]}"));
         let whole: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
-        let tag = Sha256Digest::of(&whole).to_string()[..32].to_owned();
+        let tag = Sha256Digest::of(&whole).short();
         Told { tag, parts }
     };
     let here = told(false);

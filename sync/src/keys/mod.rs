@@ -126,10 +126,7 @@ pub fn private_folder(path: &Path) -> io::Result<()> {
 /// # Errors
 /// `DATA_DIR_NOT_WRITABLE`.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
-    whole::write(path, whole::OWN, bytes).map_err(|error| {
-        Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be written", path.display()))
-            .because_of(Some(&error))
-    })
+    whole::write(path, whole::OWN, bytes).map_err(|error| whole::unwritable(path, &error))
 }
 
 #[cfg(test)]

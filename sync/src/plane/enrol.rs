@@ -45,10 +45,7 @@ pub async fn with_token(place: &Place, token: &Secret) -> Result<Enrolled, Probl
     };
     let web = call::web(&place.site, place.ca_file.clone(), None)?;
     let enrolled: Enrolled = call::tell(&web, &call::join(&place.site, "enrol")?, &asked).await?;
-    whole::rename(&coming, &place.key_file).map_err(|error| {
-        let message = format!("`{}` cannot be written", place.key_file.display());
-        Problem::new(Code::DataDirNotWritable, message).because_of(Some(&error))
-    })?;
+    whole::rename(&coming, &place.key_file).map_err(|error| whole::unwritable(&place.key_file, &error))?;
     Ok(enrolled)
 }
 

@@ -330,7 +330,7 @@ impl Link {
         let lacks = self.site.point.lock().said.values().any(|said| !said.lacks.is_empty());
         let there = if lacks { self.site.read(|r| r.content_digests()).await? } else { HashSet::new() };
         let turn = self.reports.fetch_add(1, Ordering::Relaxed);
-        let mut report = {
+        let (assignment, packages) = {
             let inner = self.site.point.lock();
             let mut room = MOST_LACKING_IN_ALL;
             let packages = inner.said.values().map(|said| {
@@ -344,23 +344,23 @@ impl Link {
                 room -= lacks.len();
                 Said { lacks, ..said.clone() }
             });
-            Report {
-                instance: self.who.instance,
-                boot: self.who.boot,
-                assignment: inner.etag.clone(),
-                program: env!("CARGO_PKG_VERSION").to_owned(),
-                free: free.saturating_sub(kept),
-                on_demand: self.site.settings().dp.on_demand,
-                packages: Some(packages.collect()),
-                state: None,
-                served: self.served(),
-            }
+            let packages: Vec<_> = packages.collect();
+            (inner.etag.clone(), packages)
+        };
+        let state = state_of(assignment.as_deref(), &packages)?;
+        let says_all = self.acknowledged().is_to_hear_all(&state, Instant::now());
+        let report = Report {
+            instance: self.who.instance,
+            boot: self.who.boot,
+            assignment,
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            free: free.saturating_sub(kept),
+            on_demand: self.site.settings().dp.on_demand,
+            packages: says_all.then_some(packages),
+            state: Some(state.clone()),
+            served: self.served(),
         };
         let url = call::join(&self.base, "point/report")?;
-        let state = state_of(report.assignment.as_deref(), report.packages.as_deref().unwrap_or_default())?;
-        let says_all = self.acknowledged().is_to_hear_all(&state, Instant::now());
-        report.packages = report.packages.filter(|_| says_all);
-        report.state = Some(state.clone());
         // Whatever comes of it, all is said again where it does not end well: the site may be one of before.
         self.acknowledged().forget();
         let (status, body) = call::post(&web, &url, &report).await?;

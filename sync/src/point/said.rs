@@ -55,7 +55,7 @@ impl Acknowledged {
 pub(super) fn state_of(assignment: Option<&str>, packages: &[Said]) -> Result<String, Problem> {
     let text =
         serde_json::to_vec(&(assignment, packages)).map_err(|error| Problem::of(Code::Internal, &error))?;
-    Ok(Sha256Digest::of(&text).to_string()[..32].to_owned())
+    Ok(Sha256Digest::of(&text).short())
 }
 
 #[cfg(test)]

@@ -71,22 +71,24 @@ enum Found {
 
 async fn made(site: &Arc<Site>, point: i64, form: Form, kept: Option<Arc<Tag>>) -> Result<Made, Problem> {
     let settings = site.settings();
-    // Before the database: what changes from now on is another one, by which this will not be taken for good.
-    let around = Around::of(site, &settings);
     let now = clock::now();
-    let (live, stands, set) = (site.clone(), around.clone(), settings.clone());
-    let (changes, found) = site
+    let (live, set) = (site.clone(), settings.clone());
+    let (changes, around, found) = site
         .read(move |r| {
+            // Before the first question, which is when the state that is read begins: what changes from now on is another one, by
+            // which this will not be taken for good.
+            let around = Around::of(&live, &set);
             let changes = r.assignment_changes(point)?;
-            if let Some(tag) = kept.filter(|tag| tag.is_good(form, &changes, &stands, &set, now)) {
-                return Ok((changes, Found::Same { etag: tag.etag.clone(), private: tag.private }));
+            if let Some(tag) = kept.filter(|tag| tag.is_good(form, &changes, &around, &set, now)) {
+                let same = Found::Same { etag: tag.etag.clone(), private: tag.private };
+                return Ok((changes, around, same));
             }
-            let Some(rows) = r.assigned_rows(point, &live.points.kept.privacy)? else {
-                return Ok((changes, Found::NoPoint));
+            let Some(rows) = r.assigned_rows(point, &live.points.kept.privacy, changes.privacy)? else {
+                return Ok((changes, around, Found::NoPoint));
             };
             let with_keys = form == Form::KeysWithin && is_private(&rows);
             let keys = if with_keys { r.content_keys()? } else { Vec::new() };
-            Ok((changes, Found::Rows(Box::new(rows), keys)))
+            Ok((changes, around, Found::Rows(Box::new(rows), keys)))
         })
         .await?;
     let (rows, keys) = match found {
@@ -114,7 +116,7 @@ async fn made(site: &Arc<Site>, point: i64, form: Form, kept: Option<Arc<Tag>>) 
 /// Its JSON, and the tag of that.
 fn worded(assignment: &Assignment) -> Result<(Bytes, String), Problem> {
     let body = serde_json::to_vec(assignment).map_err(|error| Problem::of(Code::Internal, &error))?;
-    let etag = format!("\"{}\"", &Sha256Digest::of(&body).to_string()[..32]);
+    let etag = format!("\"{}\"", Sha256Digest::of(&body).short());
     Ok((body.into(), etag))
 }
 

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
-use schema::keys::PrincipalKind;
+use schema::keys::{Principal, PrincipalKind};
 use schema::points::{ContentState, OWN_POINT, Placement, PointRole, PointRow};
 use serde::{Deserialize, Serialize};
 use tracing::{error, info};
@@ -79,6 +79,12 @@ pub struct ShownPoint {
 pub async fn begin(site: &Arc<Site>) -> Result<(), Problem> {
     site.points.remember(site.read(|r| r.point_boots()).await?);
     Ok(())
+}
+
+/// Who speaks for the installation that `principal` enrolled, and is another one.
+fn another_installation(principal: &Principal) -> Problem {
+    let message = format!("another installation enrolled as `{}`", principal.name);
+    Problem::new(Code::PointIdentityTaken, message)
 }
 
 /// A point speaks. A process that was not heard of before is written down first: whom it takes the place of is refused from now on,

@@ -6,9 +6,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use catalog::problem::{Code, Problem};
+use catalog::problem::Problem;
+use schema::distribution::ShelfRow;
 use schema::keys::Principal;
 use schema::points::{ContentState, Placement, PointRow};
+use schema::{SchemaError, Writer};
 use tracing::{info, warn};
 
 use super::assign::Form;
@@ -31,9 +33,9 @@ pub async fn take(
 ) -> Result<Option<String>, Problem> {
     let (now, point) = (clock::now(), row.id);
     if principal.instance.is_some_and(|instance| instance != report.instance) {
-        let message = format!("another installation enrolled as `{}`", principal.name);
-        warn!("a report is refused: {message}");
-        return Err(Problem::new(Code::PointIdentityTaken, message));
+        let problem = super::another_installation(principal);
+        warn!("a report is refused: {}", problem.message);
+        return Err(problem);
     }
     super::heard(site, point, report.boot, now).await?;
     site.points.served(point, report.boot, &report.served);
@@ -73,11 +75,10 @@ pub async fn take(
     }
     let (mut gone, mut has_effect) = (Vec::new(), true);
     if placements.iter().any(|placed| placed.state == ContentState::Removing) {
-        let mut is_current = false;
-        // Whichever of them the point asks for.
-        for form in [Form::KeysApart, Form::KeysWithin] {
-            is_current |= report.assignment == Some(assign::make(site, point, form).await?.etag);
-        }
+        let is_current = match &report.assignment {
+            Some(named) => is_that_of_now(site, point, named).await?,
+            None => false,
+        };
         let absent = |package| packages.iter().all(|said| said.package != package);
         has_effect = is_current;
         if is_current {
@@ -130,9 +131,7 @@ pub async fn take(
                     };
                     w.put_placement(next)?;
                     anew.here |= !goes.is_empty();
-                    for row in goes {
-                        anew.everywhere |= w.is_private(row.sha256)? != row.private;
-                    }
+                    anew.everywhere |= have_turned(w, &goes)?;
                     // What `validate` finds is told, and not mended: that was the question.
                     if next.state == ContentState::Warning
                         && !matches!(before, ContentState::Warning | ContentState::Validating)
@@ -153,9 +152,7 @@ pub async fn take(
                 if w.placement(package, point)?.is_some_and(|placed| placed.state == ContentState::Removing) {
                     let goes = w.placed_files(package, point)?;
                     w.withdraw(package, point)?;
-                    for row in goes {
-                        anew.everywhere |= w.is_private(row.sha256)? != row.private;
-                    }
+                    anew.everywhere |= have_turned(w, &goes)?;
                 }
             }
             Ok(anew)
@@ -210,12 +207,33 @@ fn plain(problem: Problem) -> Problem {
     }
 }
 
+/// Whether an assignment of this tag is the one of now, in whichever form the point asks for it.
+async fn is_that_of_now(site: &Arc<Site>, point: i64, named: &str) -> Result<bool, Problem> {
+    for form in [Form::KeysApart, Form::KeysWithin] {
+        if assign::make(site, point, form).await?.etag == named {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether one of these is private now, or public, and was not when it was read.
+fn have_turned(w: &Writer<'_>, rows: &[ShelfRow]) -> Result<bool, SchemaError> {
+    for row in rows {
+        if w.is_private(row.sha256)? != row.private {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 #[cfg(test)]
 #[path = "tests/last_copy.rs"]
 mod last_copy;
 
 #[cfg(test)]
 mod tests {
+    use catalog::problem::Code;
     use std::net::Ipv4Addr;
 
     use catalog::digest::{Sha1Digest, Sha256Digest};

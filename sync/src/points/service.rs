@@ -301,8 +301,7 @@ fn is_of_the_installation(principal: &Principal, call: &Call<'_>) -> Result<(), 
     if asks == known.to_string() {
         return Ok(());
     }
-    let message = format!("another installation enrolled as `{}`", principal.name);
-    Err(Problem::new(Code::PointIdentityTaken, message))
+    Err(super::another_installation(principal))
 }
 
 /// A value of the query; ours have nothing that would be encoded.

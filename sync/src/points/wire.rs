@@ -106,7 +106,7 @@ pub fn keys_tag(keys: &[Sha256Digest]) -> String {
     let mut sorted = keys.to_vec();
     sorted.sort_unstable();
     let bytes: Vec<u8> = sorted.iter().flat_map(|key| key.0).collect();
-    Sha256Digest::of(&bytes).to_string()[..32].to_owned()
+    Sha256Digest::of(&bytes).short()
 }
 
 /// `GET /point/keys`: the content keys of devices that a point has to know, or what changed of them.

@@ -155,12 +155,15 @@ pub async fn add(
 
 /// The OS upgrade package of exactly this name, where its file is lost: the library does not have it, or set it aside.
 async fn lost(site: &Arc<Site>, name: &str) -> Result<Option<ImageRow>, Problem> {
-    let (images, recorded) = site.read(|r| Ok((r.images()?, r.content_digests()?))).await?;
-    let named = images.into_iter().find(|row| row.name.eq_ignore_ascii_case(name));
-    let Some(row) = named else { return Ok(None) };
+    let name = name.to_owned();
+    let named = site.read(move |r| {
+        let named = r.images()?.into_iter().find(|row| row.name.eq_ignore_ascii_case(&name));
+        named.map(|row| Ok((r.has_content(row.content)?, row))).transpose()
+    });
+    let Some((is_recorded, row)) = named.await? else { return Ok(None) };
     let (library, content) = (site.library.clone(), row.content);
     let is_here = blocking(move || Ok(library.identity(content).is_some())).await?;
-    Ok((!is_here || !recorded.contains(&content)).then_some(row))
+    Ok((!is_here || !is_recorded).then_some(row))
 }
 
 /// The same file is there again: the package is what it was, wherever it is used.
