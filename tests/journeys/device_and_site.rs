@@ -177,8 +177,6 @@ async fn a_device_that_is_removed_is_refused_and_what_it_did_stays() {
     assert_eq!((ran.status == 0, ran.code().as_str()), (false, "KEY_REVOKED"), "{ran:?}");
     site.refused("DEVICE_NOT_FOUND", &["client", "show", "desk-1"]).await;
     assert_eq!(other.round(&["--once"]).await["deployments"][0]["state"], "waiting");
-    // One that is on its way is told by its deployment.
-    other.run(&["--start", UPGRADE]).await;
     site.ok(&["--yes", "client", "remove", "desk-2"]).await;
     assert_eq!(site.ok(&["client", "list"]).await, json!([]));
 

@@ -118,6 +118,11 @@ pub async fn remove(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Ans
     }
 }
 
+/// Whether a device in this state is in the middle of something, and not before it or after it.
+fn is_at_work(state: &str) -> bool {
+    matches!(state_of(state), RunState::Downloading | RunState::Running | RunState::Restarting)
+}
+
 /// Lets devices go, all or none; those that are unknown are left out, and of whom was heard in the last `silent` days, where only silent
 /// ones are meant.
 ///
@@ -141,14 +146,9 @@ pub async fn let_go(
                 }
                 let Some(gone) = w.let_device_go(&device, now)? else { continue };
                 w.audit(&who, "client.remove", &device, now)?;
-                let is_at = |run: &&DeviceRun| {
-                    matches!(
-                        state_of(&run.state),
-                        RunState::Downloading | RunState::Running | RunState::Restarting
-                    )
-                };
-                let under_way = gone.runs.iter().filter(is_at).map(|run| run.deployment.clone()).collect();
                 let (had_key, collections) = (gone.had_key, gone.collections);
+                let at_work = gone.runs.into_iter().filter(|run| is_at_work(&run.state));
+                let under_way = at_work.map(|run| run.deployment).collect();
                 all.push(Removed { device, had_key, collections, under_way, dry_run });
             }
             Ok(all)
@@ -282,4 +282,26 @@ pub async fn history(site: &Arc<Site>, name: &str, limit: u32) -> Result<Answer,
         })
     });
     Answer::of(&History { device, runs, happened: happened.collect(), hidden, forgotten: !is_known })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_removes_a_device_hears_what_it_was_in_the_middle_of() {
+        for (state, expected) in [
+            (RunState::Waiting, false),
+            (RunState::Downloading, true),
+            (RunState::Running, true),
+            (RunState::Restarting, true),
+            (RunState::Succeeded, false),
+            (RunState::Failed, false),
+            (RunState::RolledBack, false),
+            (RunState::NotApplicable, false),
+        ] {
+            assert_eq!(is_at_work(state.word()), expected, "{}", state.word());
+        }
+        assert!(!is_at_work("of a newer program"));
+    }
 }

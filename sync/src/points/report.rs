@@ -233,10 +233,10 @@ mod last_copy;
 
 #[cfg(test)]
 mod tests {
-    use catalog::problem::Code;
     use std::net::Ipv4Addr;
 
     use catalog::digest::{Sha1Digest, Sha256Digest};
+    use catalog::problem::Code;
     use jiff::Timestamp;
     use schema::keys::PrincipalKind;
     use schema::points::PointRole;
