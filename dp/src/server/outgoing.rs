@@ -47,11 +47,13 @@ pub(super) struct Books {
     pub(super) group: Arc<GroupRow>,
 }
 
-/// What is entered at the end.
+/// What is entered of a body.
 struct Account {
     books: Arc<Books>,
     source: Source,
     sent: u64,
+    /// So many of these are in the books.
+    booked: u64,
     line: Option<Box<Line>>,
 }
 
@@ -120,7 +122,7 @@ impl Outgoing {
             line.remark = remark.map_or_else(String::new, |remark| format!(" {}", remark.0));
             line
         });
-        let account = Account { books, source, sent: 0, line };
+        let account = Account { books, source, sent: 0, booked: 0, line };
         let (pace, turn) = (pace.map(Box::new), turn.map(Box::new));
         response.map(|body| Self { body, rest: Bytes::new(), pace, account, _turn: turn })
     }
@@ -135,6 +137,8 @@ impl Body for Outgoing {
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = &mut *self;
+        // Who asks for more has sent what it was given: a large body is seen while it goes, and not at its end, hours later.
+        this.account.book();
         if this.rest.is_empty() {
             match ready!(Pin::new(&mut this.body).poll_frame(context)) {
                 Some(Ok(frame)) => match frame.into_data() {
@@ -163,11 +167,20 @@ impl Body for Outgoing {
     }
 }
 
+impl Account {
+    /// Enters what was handed on since the last time.
+    fn book(&mut self) {
+        let new = self.sent - self.booked;
+        if new > 0 {
+            self.books.served.sent(self.source, &self.books.group, new);
+            self.booked = self.sent;
+        }
+    }
+}
+
 impl Drop for Account {
     fn drop(&mut self) {
-        if self.sent > 0 {
-            self.books.served.sent(self.source, &self.books.group, self.sent);
-        }
+        self.book();
         let Some(line) = self.line.take() else { return };
         info!(
             target: "spsync::access",

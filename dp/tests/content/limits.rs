@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use dp::server::{Refusal, ServerLimits};
 
+use crate::pull::until;
 use crate::stage::{Point, Wire, request};
 
 /// More than the buffers of two sockets hold: who does not read it keeps it running.
@@ -88,4 +89,21 @@ fn a_rate_is_kept_and_changes_no_byte() {
         let sent = point.server.served.bytes.load(Ordering::Relaxed);
         assert_eq!(sent, 300_001 + parts.body.len() as u64);
     }
+}
+
+#[test]
+fn what_goes_is_counted_while_it_goes() {
+    let point = at_once(ServerLimits::default());
+    let large = point.add(4, LARGE);
+    let mut reader = slow(&point, &large.path());
+    let mut seen = 0;
+    while seen < LARGE / 2 {
+        seen += reader.body(1 << 20).len();
+    }
+    // All but the last step that was handed on; the rest of the body is still to come.
+    let sent = point.server.served.bytes.load(Ordering::Relaxed);
+    assert!(sent >= (seen - (4 << 20)) as u64 && sent < LARGE as u64, "{sent} of {seen} that arrived");
+    assert_eq!(reader.body(LARGE - seen).len(), LARGE - seen);
+    drop(reader);
+    until("counted once", || point.server.served.bytes.load(Ordering::Relaxed) == LARGE as u64);
 }

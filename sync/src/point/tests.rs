@@ -118,7 +118,7 @@ async fn a_leap_of_the_clock_makes_nothing_old_and_what_was_given_does_not_go() 
 }
 
 /// What is in the library and recorded.
-async fn store(site: &Arc<Site>, bytes: &[u8]) {
+pub(super) async fn store(site: &Arc<Site>, bytes: &[u8]) {
     let (sha256, size) = (Sha256Digest::of(bytes), bytes.len() as u64);
     let wanted = Wanted { size, digests: Digests { sha256: Some(sha256), sha1: None } };
     let mut staged = site.library.stage(&wanted).expect("there is room");

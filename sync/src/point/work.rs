@@ -2,7 +2,8 @@
 //!
 //! What is not here is said of every order, of those that wait too, before anything is fetched: clients are sent elsewhere for it.
 //! One package at a time, in the order of the assignment. Work goes on while another assignment still wants the same
-//! order; else it is left, and what has arrived is kept for the next time. A file that nobody gives does not keep the others back.
+//! order; else it is left, and what has arrived is kept for the next time. What the other one takes away or calls off is dealt with at
+//! once, and the next package is one of its. A file that nobody gives does not keep the others back.
 //! Where the site itself is away, nothing has failed: the order waits until there is contact.
 
 use std::collections::{HashMap, HashSet};
@@ -112,10 +113,14 @@ async fn round(
             site.point.waits(package, lacking(package, &there));
         }
     }
-    let (mut moved, mut site_away) = (false, false);
+    let (mut moved, mut outdated, mut site_away) = (false, false, false);
     for package in &assignment.packages {
+        // What comes next may have been called off meanwhile, or may not come now.
+        if outdated || changes.has_changed().unwrap_or(false) {
+            return Ok(Round::Moved);
+        }
         if package.hold {
-            say(site, package, ContentState::Cancelled, here(site, package).await?, lacking(package, &there));
+            say_held(site, package, &there).await?;
             continue;
         }
         let size: u64 = package.files.iter().map(|file| file.size).sum();
@@ -143,13 +148,14 @@ async fn round(
                 ended = &mut working => break ended,
                 _ = changes.changed() => {
                     // The rest of the assignment may be another one; this package's work goes on if it is still wanted.
-                    moved = true;
+                    outdated = true;
                     let (_, now) = site.point.assignment();
                     let same = |it: &Assigned| it.package == package.package && it.order == package.order && !it.hold;
                     let held_back = site.point.is_shut_out() || (now.paused.is_some() && !no_line);
                     if !now.packages.iter().any(same) || held_back || now.rate != assignment.rate {
                         return Ok(Round::Moved);
                     }
+                    take_back(site, &now).await?;
                 }
             }
         };
@@ -187,11 +193,34 @@ async fn round(
         // What came or went may be of other packages, too: those that are over are spoken of once more.
         moved = true;
     }
-    Ok(match moved || changes.has_changed().unwrap_or(false) {
+    Ok(match moved || outdated || changes.has_changed().unwrap_or(false) {
         true => Round::Moved,
         false if site_away => Round::SiteAway,
         false => Round::Done,
     })
+}
+
+/// What another assignment takes away goes, and what it calls off is said to be: neither waits for the end of a package in work, which
+/// may be hours away.
+async fn take_back(site: &Arc<Site>, now: &Assignment) -> Result<(), Problem> {
+    if !now.point.is_empty() {
+        drop_the_rest(site, now).await?;
+    }
+    let there = site.read(|r| r.content_digests()).await?;
+    for package in now.packages.iter().filter(|package| package.hold) {
+        say_held(site, package, &there).await?;
+    }
+    Ok(())
+}
+
+/// Says of a package that was called off what of it is here.
+async fn say_held(
+    site: &Arc<Site>,
+    package: &Assigned,
+    there: &HashSet<Sha256Digest>,
+) -> Result<(), Problem> {
+    say(site, package, ContentState::Cancelled, here(site, package).await?, lacking(package, there));
+    Ok(())
 }
 
 fn say(site: &Site, package: &Assigned, state: ContentState, done: u64, lacks: Vec<Sha256Digest>) {
@@ -399,81 +428,4 @@ async fn record(
 }
 
 #[cfg(test)]
-mod tests {
-    use catalog::digest::Sha1Digest;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_site_that_is_away_is_no_failure() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut settings = crate::config::Settings::default();
-        settings.site.data_dir = folder.path().join("point");
-        settings.download.min_free = 0;
-        settings.dp.role = schema::points::PointRole::Standard;
-        // Nobody may listen there, and who is not root could not.
-        settings.dp.site = "http://127.0.0.1:1/".to_owned();
-        settings.sync.retry.max = 1;
-        let site = Site::open(crate::config::Loaded::from(settings)).await.unwrap();
-        let key = crate::keys::Secret::new().unwrap().reveal();
-        crate::keys::write_private(&site.settings().point_key_file(), key.as_bytes()).unwrap();
-        let held = "XYZ00002".parse().unwrap();
-        let packages =
-            vec![package(Work::Send), Assigned { package: held, hold: true, ..package(Work::Resend) }];
-        site.point.adopt(
-            "one".to_owned(),
-            Assignment { point: "lyon".to_owned(), packages, ..Assignment::default() },
-        );
-        let mut changes = site.point.assigned.subscribe();
-        let ended = round(&site, &site.point.assignment().1, &mut changes).await.unwrap();
-        assert!(matches!(ended, Round::SiteAway));
-        let said = site.point.status("").packages;
-        assert_eq!(
-            said.iter().map(|said| said.state).collect::<Vec<_>>(),
-            [ContentState::Queued, ContentState::Cancelled]
-        );
-        let lacks: Vec<_> = said[0].lacks.iter().map(|content| content.0[0]).collect();
-        assert_eq!(lacks, [1, 2, 4, 8], "clients are sent elsewhere");
-        assert!(site.read(|r| r.assigned_work()).await.unwrap().is_empty(), "the order is open");
-    }
-
-    fn package(work: Work) -> Assigned {
-        let file = |n: u8| AssignedFile {
-            name: format!("{n}.esd").parse().expect("a name"),
-            sha256: Sha256Digest([n; 32]),
-            sha1: Sha1Digest([n; 20]),
-            size: u64::from(n),
-            private: false,
-        };
-        Assigned {
-            package: "XYZ00001".parse().expect("an id"),
-            name: "p".to_owned(),
-            version: 2,
-            work,
-            order: 7,
-            files: vec![file(1), file(2), file(4)],
-            leaving: vec![file(8)],
-            hold: false,
-        }
-    }
-
-    #[test]
-    fn what_was_there_and_is_gone_is_told_with_its_name() {
-        let package = package(Work::Send);
-        let there = |numbers: &[u8]| numbers.iter().map(|n| Sha256Digest([*n; 32])).collect::<HashSet<_>>();
-        let full = Problem::new(Code::DpDiskFull, "full");
-        use ContentState::{Failed, Success, Warning};
-        for (ended, problem, here, state, code, done, lacks) in [
-            (Success, None, vec![1, 2, 4, 8], Success, None, 7, vec![]),
-            (Success, None, vec![1, 4, 8], Warning, Some(Code::ValidationFailed), 5, vec![2]),
-            (Failed, Some(full.clone()), vec![1], Failed, Some(Code::DpDiskFull), 1, vec![2, 4, 8]),
-            (Warning, Some(full), vec![1, 2, 4], Warning, Some(Code::DpDiskFull), 7, vec![8]),
-        ] {
-            let work = AssignedWork { package: package.package.clone(), order: 7, state: ended, problem };
-            let said = told_of(&package, &work, &there(&here));
-            assert_eq!((said.state, said.done, said.order), (state, done, 7), "{ended} {here:?}");
-            assert_eq!(said.problem.map(|problem| problem.code), code, "{ended} {here:?}");
-            assert_eq!(said.lacks, lacks.iter().map(|n| Sha256Digest([*n; 32])).collect::<Vec<_>>());
-        }
-    }
-}
+mod tests;
