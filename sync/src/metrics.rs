@@ -65,9 +65,13 @@ fn text(facts: &Facts, served: &Served, pulled: &Pulled, taken: &Tally<{ TakenFr
     out.gauge("spsync_content_stored_bytes", "Their bytes.", facts.stored_bytes);
     out.gauge("spsync_content_free_bytes", "Bytes free on that file system.", facts.free_bytes);
     out.gauge("spsync_tasks_running", "Tasks that work now.", facts.tasks);
-    if let Some(Sharing { devices, contents, distrusted }) = &facts.peers {
+    if let Some(Sharing { devices, contents, announced, refused, distrusted, .. }) = &facts.peers {
         out.gauge("spsync_peers", "Devices that share what they hold.", devices);
         out.gauge("spsync_peer_contents", "Different contents that they share.", contents);
+        let help = "Contents of all of them together, each as often as it is shared.";
+        out.gauge("spsync_peer_announced_contents", help, announced);
+        let help = "Announcements for which there was no room, since the start.";
+        out.gauge("spsync_peer_announcements_refused", help, refused);
         let help = "Devices that nobody is sent to, because others found them lying.";
         out.gauge("spsync_peers_distrusted", help, distrusted.len());
     }
@@ -174,7 +178,7 @@ mod tests {
             version: "1.2.3",
             started: 1.5,
             last_sync: Some(2.0),
-            peers: Some(Sharing { devices: 41, contents: 97, distrusted: Vec::new() }),
+            peers: Some(Sharing { devices: 41, contents: 97, announced: 120, ..Sharing::default() }),
             ..Facts::default()
         };
         served.groups.row(Some("a \"b\" \\c"));
@@ -192,7 +196,12 @@ mod tests {
             text.contains("spsync_group_taken_bytes_total{group=\"LYON\",source=\"saved\"} 9\n"),
             "{text}"
         );
-        for gauge in ["spsync_peers 41", "spsync_peer_contents 97", "spsync_peers_distrusted 0"] {
+        for gauge in [
+            "spsync_peers 41",
+            "spsync_peer_contents 97",
+            "spsync_peer_announced_contents 120",
+            "spsync_peers_distrusted 0",
+        ] {
             assert!(text.contains(&format!("\n{gauge}\n")), "{text}");
         }
         assert!(text.ends_with("\n# EOF\n"));

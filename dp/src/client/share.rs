@@ -5,7 +5,7 @@
 //! ([`Saying`]); when sharing ends it is told that too, and if that is lost the announcement ends by itself.
 //!
 //! A desk takes no more others at once than it can give enough ([`takers`]): the rest is told to come back later, and goes
-//! elsewhere.
+//! elsewhere. While it rests, as a notebook on its battery does, it has nothing for others.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
@@ -64,6 +64,8 @@ pub struct ShareSettings {
     pub pace: SharePace,
     /// Where what others are given is counted.
     pub served: Arc<Served>,
+    /// Whether this machine has to look after itself now. It is asked each time that the folder is looked at.
+    pub rests: fn() -> bool,
 }
 
 /// Shares until `stop`. `ready` is told where, once others are answered.
@@ -101,10 +103,22 @@ pub async fn share(
     ready(address);
     let site = Reach::new(&settings.client);
     let (started, mut saying, mut last_held) = (Instant::now(), Saying::new(settings.pace), Vec::new());
-    let mut fails = false;
+    let (mut fails, mut rested) = (false, false);
     tokio::pin!(stop);
     loop {
-        match held(&cache).await {
+        let rests = (settings.rests)();
+        if rests != rested {
+            info!(
+                "{}",
+                if rests {
+                    "nothing is shared for now: it runs on its battery"
+                } else {
+                    "it is shared again"
+                }
+            );
+            rested = rests;
+        }
+        match if rests { Ok(Vec::new()) } else { held(&cache).await } {
             Ok(now_held) if now_held != last_held => {
                 shelf.store(Arc::new(shelf_of(&now_held)));
                 last_held = now_held;
@@ -223,10 +237,13 @@ async fn announce(site: &Reach<'_>, port: u16, contents: Vec<Sha256Digest>) -> R
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[tokio::test]
-    async fn a_disk_that_does_not_answer_once_ends_nothing() {
+    async fn a_disk_that_does_not_answer_once_ends_nothing_and_who_rests_gives_nothing() {
+        static RESTS: AtomicBool = AtomicBool::new(false);
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("cache");
         let (cache, arrives) = (Cache::open(&dir, 0).unwrap(), folder.path().join("arrives"));
@@ -241,6 +258,7 @@ mod tests {
             max_rate: None,
             pace: SharePace { look: Duration::from_millis(5), ..SharePace::default() },
             served: Arc::default(),
+            rests: || RESTS.load(Ordering::Relaxed),
         };
         let (address, (stop, stopped)) = (Arc::new(std::sync::OnceLock::new()), oneshot::channel::<()>());
         let told = address.clone();
@@ -270,6 +288,15 @@ mod tests {
         std::fs::rename(&away, &there).unwrap();
         assert!(!sharing.is_finished(), "it has seen that it cannot be listed");
         tokio::time::timeout(Duration::from_secs(30), until_served()).await.expect("it is shared on");
+        RESTS.store(true, Ordering::Relaxed);
+        let until_rests = async || {
+            while is_served().await.is_some() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), until_rests()).await.expect("it rests");
+        RESTS.store(false, Ordering::Relaxed);
+        tokio::time::timeout(Duration::from_secs(30), until_served()).await.expect("it is shared again");
         stop.send(()).unwrap();
         sharing.await.unwrap().unwrap();
     }

@@ -91,11 +91,18 @@ struct Held {
 
 /// Who shares now, as it is shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Sharing {
     /// Devices that share.
     pub devices: usize,
     /// Different contents that they share.
     pub contents: usize,
+    /// Contents of all of them together, each as often as it is shared.
+    pub announced: usize,
+    /// The most that are kept of these ([`Limits::contents`]).
+    pub most_announced: usize,
+    /// Announcements for which there was no room, since the start.
+    pub refused: u64,
     /// Devices that nobody is sent to, because others found them lying.
     pub distrusted: Vec<Distrusted>,
 }
@@ -122,6 +129,7 @@ struct Inner {
     reports: Reports,
     next: u32,
     contents: usize,
+    refused: u64,
     /// Nothing that is held ends before this.
     first_end: Duration,
 }
@@ -187,6 +195,7 @@ impl Register {
             let before = known.and_then(|id| inner.held.get(&id)).map_or(0, |held| held.contents.len());
             let room = inner.contents - before + contents.len() <= self.limits.contents;
             if !room || (inner.devices.len() >= self.limits.devices && !inner.devices.contains_key(device)) {
+                inner.refused += 1;
                 return Err(Full::Register);
             }
         }
@@ -315,6 +324,9 @@ impl Register {
         Sharing {
             devices: inner.held.len(),
             contents: inner.holders.len(),
+            announced: inner.contents,
+            most_announced: self.limits.contents,
+            refused: inner.refused,
             distrusted: distrusted
                 .map(|(device, fault)| Distrusted { device: device.0, fault: fault.to_owned() })
                 .collect(),

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,6 +21,8 @@ const LARGEST_ANNOUNCEMENT: u64 = 512 * 1024;
 const LARGEST_REPORT: u64 = 4 * 1024;
 /// How soon a device should say it again: three times before its announcement ends.
 const AGAIN: Duration = Duration::from_secs(300);
+/// Seconds between two warnings that there is no room.
+const WARN_APART: u64 = 600;
 
 /// `POST /peers/announce`: all that the sender holds. Its address is that of the connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,12 +60,14 @@ pub struct PeerService {
     register: Arc<Register>,
     devices: Arc<dyn Devices>,
     started: Instant,
+    /// When it was last warned that there is no room: seconds since the start, and one; 0: never.
+    warned: AtomicU64,
 }
 
 impl PeerService {
     /// A service that keeps announcements of `devices` in `register`. `started` is where the time of the register begins.
     pub fn new(register: Arc<Register>, devices: Arc<dyn Devices>, started: Instant) -> Self {
-        Self { register, devices, started }
+        Self { register, devices, started, warned: AtomicU64::new(0) }
     }
 
     async fn serve(&self, call: &mut Call<'_>) -> Response<ContentBody> {
@@ -97,6 +102,9 @@ impl PeerService {
                             expires_in_seconds: holds.as_secs(),
                             again_in_seconds: AGAIN.min(holds / 3).as_secs(),
                         });
+                    if answer == Err(Full::Register) {
+                        self.warn_of_no_room(now);
+                    }
                     announced(answer, &device.0, count)
                 }
                 Ok(_) | Err(_) => empty(StatusCode::BAD_REQUEST),
@@ -105,6 +113,16 @@ impl PeerService {
                 Ok(report) => self.reported(&report, &Reporter { device, address: peer }, now),
                 Err(_) => empty(StatusCode::BAD_REQUEST),
             },
+        }
+    }
+
+    /// Who is not kept is offered to nobody, and what it holds goes over the wide line once more: somebody should know, once in a while.
+    fn warn_of_no_room(&self, now: Duration) {
+        let now = now.as_secs() + 1;
+        let last = self.warned.load(Ordering::Relaxed);
+        let due = last == 0 || now >= last + WARN_APART;
+        if due && self.warned.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            warn!("announcements of clients that share are refused: the register of peers is full");
         }
     }
 
@@ -141,10 +159,20 @@ fn refused(why: &Problem) -> Response<ContentBody> {
 fn announced(answer: Result<Announced, Full>, device: &str, count: usize) -> Response<ContentBody> {
     let answer = match answer {
         Ok(answer) => answer,
-        Err(Full::Device) => return empty(StatusCode::PAYLOAD_TOO_LARGE),
-        Err(Full::Register) => {
-            let mut response = empty(StatusCode::SERVICE_UNAVAILABLE);
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("300"));
+        Err(why) => {
+            let mut response = match why {
+                Full::Device => empty(StatusCode::PAYLOAD_TOO_LARGE),
+                Full::Register => {
+                    let mut response = empty(StatusCode::SERVICE_UNAVAILABLE);
+                    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("300"));
+                    response
+                }
+            };
+            let what = match why {
+                Full::Device => "no device may share so many contents",
+                Full::Register => "the register of peers is full",
+            };
+            response.extensions_mut().insert(Remark(format!("{device} holds {count}: {what}")));
             return response;
         }
     };

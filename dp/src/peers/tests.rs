@@ -147,7 +147,17 @@ fn a_liar_is_known_by_its_name_for_an_hour() {
     lie(&register);
     let sharing = register.sharing(MINUTE);
     let liar = Distrusted { device: "a".to_owned(), fault: "HASH_MISMATCH".to_owned() };
-    assert_eq!(sharing, Sharing { devices: 1, contents: 2, distrusted: vec![liar] });
+    assert_eq!(
+        sharing,
+        Sharing {
+            devices: 1,
+            contents: 2,
+            announced: 2,
+            most_announced: Limits::default().contents,
+            refused: 0,
+            distrusted: vec![liar]
+        }
+    );
     assert_eq!(names(&register, 2, "10.0.0.9", MINUTE), ["a!"], "for whatever else it has");
     // Neither another announcement washes it off, nor another content, port or address.
     announce(&register, "a", "10.0.0.2:7", &[3], MINUTE * 55);

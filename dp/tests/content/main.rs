@@ -8,6 +8,7 @@ mod feet;
 mod hostile;
 mod limits;
 mod mirrors;
+mod mutated;
 mod peers;
 mod private;
 mod pull;

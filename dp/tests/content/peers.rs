@@ -139,6 +139,7 @@ fn a_client_serves_what_it_holds_and_takes_it_back_at_the_end() {
         listen: "127.0.0.2:0".parse().unwrap(),
         max_rate: Some(1_000_000),
         pace: SharePace { look: Duration::from_millis(10), apart: Duration::from_millis(20) },
+        rests: || false,
     };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let (tell, told) = std::sync::mpsc::channel();

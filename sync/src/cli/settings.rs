@@ -26,7 +26,7 @@ pub enum Settings {
         /// Their name; `default` is told to everybody
         name: String,
         /// thread_priority=not-configured|normal|low, dynamic_update=not-configured|yes|no, delta_content=yes|no,
-        /// delta_port=PORT, priority=N, collection=A,B; an empty value takes a setting back
+        /// delta_port=PORT (for clients that have one; this program's has none), priority=N, collection=A,B; an empty value takes a setting back
         #[arg(required = true, value_name = "KEY=VALUE", value_parser = key_value)]
         changes: Vec<(String, String)>,
     },

@@ -194,12 +194,17 @@ fn deployed(all: &crate::deploying::Deployed) -> String {
 const MOST_NAMED: usize = 5;
 
 fn peers(sharing: &Sharing) -> String {
-    let Sharing { devices, contents, distrusted } = sharing;
-    let share = match devices {
+    let Sharing { devices, contents, announced, most_announced, refused, distrusted } = sharing;
+    let mut share = match devices {
         0 => "no device shares what it holds".to_owned(),
         1 => format!("1 device shares {contents} contents"),
         _ => format!("{devices} devices share {contents} contents"),
     };
+    if *announced > 0 && announced * 10 >= most_announced * 9 {
+        share += &format!(
+            " · the register of peers is nearly full ({announced} of {most_announced}, {refused} refused)"
+        );
+    }
     if distrusted.is_empty() {
         return format!(" PEERS    {share}");
     }
@@ -291,6 +296,12 @@ mod tests {
         let mut sharing = Sharing::default();
         assert_eq!(peers(&sharing), " PEERS    no device shares what it holds");
         (sharing.devices, sharing.contents) = (41, 97);
+        (sharing.announced, sharing.most_announced, sharing.refused) = (450, 500, 3);
+        assert_eq!(
+            peers(&sharing),
+            " PEERS    41 devices share 97 contents · the register of peers is nearly full (450 of 500, 3 refused)"
+        );
+        sharing.announced = 449;
         let liar =
             |number| Distrusted { device: format!("desk-{number}"), fault: "HASH_MISMATCH".to_owned() };
         sharing.distrusted = vec![liar(2)];

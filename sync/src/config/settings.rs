@@ -363,6 +363,8 @@ section! {
         /// Bytes per second that it sends to other clients, to all together; empty: no limit.
         #[serde(with = "units::rate")]
         share_rate: Option<u64> = Some(20 << 20),
+        /// Whether it is shared also while this machine runs on its battery.
+        share_on_battery: bool = false,
         /// File with the key of this device, which it needs to share and for private content; empty: that of its enrolment.
         key_file: String = String::new(),
         /// Show the key over plain HTTP to other machines too.

@@ -335,7 +335,7 @@ fn everything_else() -> Settings {
         content = { dir = "x", verify = "1d" }
         dp = { name = "x", role = "pull", site = "http://x", ca_file = "/x", token_file = "/x", key_file = "x", allow_plain_key = true, retry = { max = 1, delay = "1s" }, on_demand = true, on_demand_wait = "1s", on_demand_keep = "1s", on_demand_room = "1B", drop_after = "1s", keys_good_for = "1d", cloud_hosts = ["x.y"], cloud_networks = ["::1"] }
         update_point.upstream_role = false
-        client = { site = "http://x", ca_file = "/x", dir = "x", allow_networks = ["::1"], address = "::1", peer_port = 1, share_rate = "1B/s", key_file = "/x", allow_plain_key = true, cache_size = "1B", cache_age = "1s", before_cloud = "1s" }
+        client = { site = "http://x", ca_file = "/x", dir = "x", allow_networks = ["::1"], address = "::1", peer_port = 1, share_rate = "1B/s", share_on_battery = true, key_file = "/x", allow_plain_key = true, cache_size = "1B", cache_age = "1s", before_cloud = "1s" }
         limits = { deployment_default_size = 1, deployment_maximum_size = 2, deploy_to_site_systems = "block" }
         clients = { poll_interval = "10s", forget_after = "30d", status_retention = "1d" }
         log = { level = "debug", format = "json", access_log = false }

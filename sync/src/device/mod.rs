@@ -25,6 +25,7 @@ pub mod machine;
 pub mod mend;
 pub mod pause;
 pub mod plan;
+pub mod power;
 pub mod scripts;
 pub mod setup;
 pub mod updates;

@@ -28,6 +28,7 @@ use crate::config::{Loaded, Settings, parse_rate};
 use crate::device::advice::for_device;
 use crate::device::facts;
 use crate::device::key::{self, INSTANCE_FILE};
+use crate::device::power;
 use crate::keys::Secret;
 use crate::plane::call;
 use crate::plane::enrol::{self, Place};
@@ -371,8 +372,10 @@ async fn share(settings: &Settings, max_rate: Option<u64>, output: &Output) -> R
     })?;
     let served = Arc::new(Served::default());
     let max_rate = max_rate.or(settings.client.share_rate);
-    let settings =
-        ShareSettings { client, listen, max_rate, pace: SharePace::default(), served: served.clone() };
+    let rests: fn() -> bool =
+        if settings.client.share_on_battery { || false } else { power::runs_on_battery };
+    let pace = SharePace::default();
+    let settings = ShareSettings { client, listen, max_rate, pace, served: served.clone(), rests };
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}
