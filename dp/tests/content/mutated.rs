@@ -159,7 +159,8 @@ fn whatever_becomes_of_a_request_no_wrong_byte_is_answered_and_the_next_is_serve
     ];
     let cases = (prop::sample::select(seeds.to_vec()), prop::collection::vec(change(), 0..5), any::<usize>());
     // The seed of a failure is kept beside this file, as that of every property.
-    let mut runner = TestRunner::new(Config { cases: 2_000, source_file: Some(file!()), ..Config::default() });
+    let mut runner =
+        TestRunner::new(Config { cases: 2_000, source_file: Some(file!()), ..Config::default() });
     let statuses = RefCell::new(BTreeMap::<u16, usize>::new());
     runner
         .run(&cases, |(seed, changes, split)| {
