@@ -24,7 +24,7 @@ use crate::blocking::blocking;
 use crate::clock;
 use crate::config::{Loaded, Settings, ShownKey};
 use crate::device_plane::Policies;
-use crate::letting_go::LettingGo;
+use crate::forgetting::Forgetting;
 use crate::locations::{self, Locations};
 use crate::plane::door::{self, Holder, KeyRing};
 use crate::point::{self, Live};
@@ -57,8 +57,8 @@ pub struct Site {
     pub locations: Arc<Locations>,
     /// What devices are told.
     pub policies: Policies,
-    /// What it let go.
-    pub let_go: LettingGo,
+    /// What it forgot.
+    pub forgetting: Forgetting,
     /// Long work.
     pub tasks: Tasks,
     /// The distribution points on other machines, from moment to moment.
@@ -136,7 +136,7 @@ impl Site {
             serving_since: OnceLock::new(),
             locations: Arc::default(),
             policies: Policies::default(),
-            let_go: LettingGo::default(),
+            forgetting: Forgetting::default(),
             started: clock::now(),
             lock,
         });

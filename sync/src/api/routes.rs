@@ -126,7 +126,8 @@ const OF_A_PACKAGE: &[&str] = &["files", "bytes", "stored", "points", "validated
 const OF_A_DEPLOYMENT: &[&str] =
     &["devices", "buckets", "progress", "software", "notes", "state", "content", "problem"];
 /// What a device says of itself and does.
-const OF_A_DEVICE: &[&str] = &["facts", "facts_at", "address", "policy_at", "replayed", "refused", "runs"];
+const OF_A_DEVICE: &[&str] =
+    &["facts", "facts_at", "address", "policy_at", "heard", "silent_days", "replayed", "refused", "runs"];
 
 /// All of them.
 pub const ROUTES: &[Route] = &[
@@ -290,7 +291,7 @@ pub const ROUTES: &[Route] = &[
     post("/phased-deployments/{name}/suspend", "deploy:phased-suspend").with(r#"{"suspend":true}"#),
     post("/phased-deployments/{name}/resume", "deploy:phased-suspend").with(r#"{"suspend":false}"#),
     patch("/phased-deployments/{name}/phases/{phase}", "deploy:phased-change").with(r#"{"phase":0}"#),
-    get("/clients", "deploy:client-list"),
+    get("/clients", "deploy:client-list").with(r#"{"silent":0}"#),
     get("/clients/{device}", "deploy:client-show").moving(OF_A_DEVICE),
     delete("/clients/{device}", "deploy:client-remove"),
     get("/clients/{device}/history", "deploy:client-history").with(r#"{"limit":100}"#),

@@ -76,7 +76,7 @@ impl Policies {
         };
     }
 
-    /// Nothing is known of a device that was let go.
+    /// Nothing is known of a device that was removed.
     pub fn forget(&self, device: &str) {
         self.away.write().unwrap_or_else(PoisonError::into_inner).remove(&device.to_ascii_lowercase());
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,7 @@
-//! What a site lets go: devices that left it, and rows that only time would add to.
+//! What a site forgets as time goes by, rows that only time would add to among it, and what becomes of a device that is removed.
 //!
-//! A device that is let go leaves keys, collections, lists and sums at once. What was done on it stays, to be read, as long as its
-//! messages do. Everything else has an owner that takes it away, or an end of its own; the test below has the whole list.
+//! A device is *removed*: by an administrator, or by the site, which *forgets* who was silent for long enough where that is wanted. It leaves keys, collections, lists and sums at once. What was done on it stays, to be read, as long
+//! as its messages do. Everything else has an owner that takes it away, or an end of its own; the test below has the whole list.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -19,7 +19,7 @@ const WANTED: SignedDuration = SignedDuration::from_hours(90 * 24);
 /// The most messages that one transaction takes away: others want to write too.
 pub const MOST_AT_ONCE: u32 = 5_000;
 
-/// What a device was that was let go.
+/// What a device was that was removed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gone {
     /// It had a key, or a token that would have become one.
@@ -65,7 +65,7 @@ impl Reader<'_> {
 impl Writer<'_> {
     /// Takes the key of a device back, and takes it out of everything that counts or lists devices. `None` where nothing is known of
     /// the name.
-    pub fn let_device_go(&self, name: &str, now: Timestamp) -> Result<Option<Gone>, SchemaError> {
+    pub fn device_removed(&self, name: &str, now: Timestamp) -> Result<Option<Gone>, SchemaError> {
         // By collection: members are found there by name.
         const MEMBER_OF: &str = "
             SELECT collection.name FROM collection CROSS JOIN collection_member AS member
@@ -79,7 +79,7 @@ impl Writer<'_> {
             self.remove_devices(collection, std::slice::from_ref(&name.to_owned()))?;
         }
         self.execute(
-            "UPDATE device_run SET forgotten = ?2 WHERE device = ?1 AND forgotten IS NULL",
+            "UPDATE device_run SET removed = ?2 WHERE device = ?1 AND removed IS NULL",
             (name, now.as_millisecond()),
         )?;
         let known = self.execute("DELETE FROM device WHERE name = ?1", [name])? > 0;
@@ -128,12 +128,12 @@ impl Writer<'_> {
         Ok(u32::try_from(gone).unwrap_or(MOST_AT_ONCE))
     }
 
-    /// Takes away what is left, without messages, of forgotten devices from before `since`, where that is given, and what is of no
+    /// Takes away what is left, without messages, of devices that were removed before `since`, where that is given, and what is of no
     /// use any more.
     pub fn trim(&self, since: Option<Timestamp>, now: Timestamp) -> Result<(), SchemaError> {
         let before = |age: SignedDuration| now.saturating_sub(age).unwrap_or(Timestamp::MIN).as_millisecond();
         if let Some(since) = since {
-            self.execute("DELETE FROM device_run WHERE forgotten < ?1", [since.as_millisecond()])?;
+            self.execute("DELETE FROM device_run WHERE removed < ?1", [since.as_millisecond()])?;
             // Of a device that is known it is remembered how far it was heard.
             self.execute(
                 "DELETE FROM device_series
@@ -371,7 +371,7 @@ mod tests {
                 said(w, &name, 400, at(0))?;
                 w.put_device_run(&run(&name, "succeeded"))?;
                 if device >= 10 {
-                    w.let_device_go(&name, at(1))?;
+                    w.device_removed(&name, at(1))?;
                 }
             }
             for token in 0..30_u8 {
@@ -476,7 +476,7 @@ mod tests {
             enrolled(w, "pc1", 1, at(0))?;
             said(w, "pc1", 5, at(0))?;
             w.put_device_run(&run("pc1", "succeeded"))?;
-            w.let_device_go("pc1", at(1))?;
+            w.device_removed("pc1", at(1))?;
             w.trim(None, at(24 * 4_000))?;
             Ok((w.count_messages_of("pc1")?, w.all_runs_on("pc1")?.len(), rows(w, "principal")?))
         });
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_is_let_go_leaves_everything_and_what_it_did_stays() {
+    fn a_device_that_is_removed_leaves_everything_and_what_it_did_stays() {
         with(|w| {
             deployed(w)?;
             for (seed, name) in [(1, "pc1"), (2, "pc2")] {
@@ -498,11 +498,11 @@ mod tests {
             }
             w.add_devices("ring", &["pc1".to_owned(), "pc2".to_owned()])?;
             w.add_devices("pilot", &["PC1".to_owned()])?;
-            let gone = w.let_device_go("Pc1", at(1))?.expect("it is known");
+            let gone = w.device_removed("Pc1", at(1))?.expect("it is known");
             assert!(gone.had_key);
             assert_eq!((gone.collections, gone.runs.len()), (vec!["pilot".to_owned(), "ring".to_owned()], 1));
-            assert_eq!(w.let_device_go("pc1", at(1))?, None, "once");
-            assert_eq!(w.let_device_go("nobody", at(1))?, None);
+            assert_eq!(w.device_removed("pc1", at(1))?, None, "once");
+            assert_eq!(w.device_removed("nobody", at(1))?, None);
             assert_eq!(w.device_names()?, ["pc2"]);
             assert_eq!(w.memberships()?, [("pc2".to_owned(), "ring".to_owned())]);
             let id = "XYZ20001".parse().expect("an id");

@@ -1,15 +1,15 @@
-//! What a site lets go as time goes by: devices of which nothing was heard for long, where that is wanted, messages of a certain age,
+//! What a site forgets as time goes by: devices of which nothing was heard for long, where that is wanted, messages of a certain age,
 //! and rows that are of no use any more. A little at a time, and it says so.
 //!
-//! Silence is counted in days on which the site listened ([`schema::letting_go`]), so a site that was away, or a clock that was set,
-//! lets nobody go.
+//! Silence is counted in days on which the site listened ([`schema::forgetting`]), so a site that was away, or a clock that was set,
+//! removes nobody.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use catalog::problem::Problem;
 use jiff::{SignedDuration, Timestamp};
-use schema::letting_go::MOST_AT_ONCE;
+use schema::forgetting::MOST_AT_ONCE;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tracing::{error, info};
@@ -21,46 +21,45 @@ use crate::site::Site;
 
 /// How often it is looked.
 const STEP: Duration = Duration::from_secs(3600);
-/// The first time comes sooner: a process that never lasts an hour lets things go too.
+/// The first time comes sooner: a process that never lasts an hour forgets things too.
 const FIRST: Duration = Duration::from_secs(300);
-/// The most devices that are let go at once. Who has set too short a time sees it before all are gone.
+/// Who was not heard of on so many days is silent, where `[clients] forget_after` does not say more; no less can be chosen there.
+pub const SILENT_DAYS: u32 = 30;
+/// The most devices that are forgotten at once. Who has set too short a time sees it before all are gone.
 pub const MOST_DEVICES: u32 = 100;
 /// The most transactions of one look.
 const MOST_ROUNDS: usize = 20;
 /// How long after a roll call the clock is believed: until the next one is late.
 const BELIEVED: SignedDuration = SignedDuration::from_hours(25);
-/// Names that the log has of those that were let go; the audit has all.
+/// Names that the log has of those that were forgotten; the audit has all.
 const MOST_NAMED: usize = 8;
 
-/// What was let go since this process began.
+/// What was forgotten since this process began.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LetGo {
+pub struct Forgotten {
     /// Devices of which nothing was heard.
     pub devices: u64,
     /// Messages of devices.
     pub messages: u64,
     /// Devices that are still to go: at most [`MOST_DEVICES`] do at once.
     pub to_go: u64,
-    /// On how many days nothing is heard of a device that goes; `None`: none does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after_days: Option<u32>,
-    /// When something was let go last.
+    /// When something was forgotten last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Timestamp>,
 }
 
 /// The account of it, for the status.
 #[derive(Debug, Default)]
-pub struct LettingGo(Mutex<LetGo>);
+pub struct Forgetting(Mutex<Forgotten>);
 
-impl LettingGo {
-    /// What was let go.
-    pub fn so_far(&self) -> LetGo {
+impl Forgetting {
+    /// What was forgotten.
+    pub fn so_far(&self) -> Forgotten {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// Lets go, until `stopped`.
+/// Forgets, until `stopped`.
 pub async fn keep(site: Arc<Site>, stopped: impl Future<Output = ()>) {
     tokio::pin!(stopped);
     let (listens_since, mut pause) = (Instant::now(), FIRST);
@@ -70,7 +69,7 @@ pub async fn keep(site: Arc<Site>, stopped: impl Future<Output = ()>) {
             () = tokio::time::sleep(pause) => {}
         }
         if let Err(problem) = pass(&site, clock::now(), listens_since.elapsed()).await {
-            error!("what is old cannot be let go: {problem}");
+            error!("what is old cannot be forgotten: {problem}");
         }
         pause = STEP;
     }
@@ -84,11 +83,10 @@ pub async fn pass(site: &Arc<Site>, now: Timestamp, listened: Duration) -> Resul
     call_the_roll(site, now, listened).await?;
     let (gone, to_go) = silent(site).await?;
     let messages = trim(site, now).await?;
-    let mut so_far = site.let_go.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut so_far = site.forgetting.0.lock().unwrap_or_else(PoisonError::into_inner);
     so_far.devices += gone;
     so_far.messages += messages;
     so_far.to_go = to_go;
-    so_far.after_days = site.settings().clients.forget_after_days();
     if gone + messages > 0 {
         so_far.last = Some(now);
     }
@@ -110,7 +108,7 @@ async fn call_the_roll(site: &Arc<Site>, now: Timestamp, listened: Duration) -> 
     called.map(drop)
 }
 
-/// Lets devices go of which nothing was heard: how many, and how many are left.
+/// Removes devices of which nothing was heard: how many, and how many are left.
 async fn silent(site: &Arc<Site>) -> Result<(u64, u64), Problem> {
     let Some(days) = site.settings().clients.forget_after_days() else { return Ok((0, 0)) };
     let (mut names, all) = site.read(move |r| r.silent_devices(days, MOST_DEVICES)).await?;
@@ -120,7 +118,7 @@ async fn silent(site: &Arc<Site>) -> Result<(u64, u64), Problem> {
         return Ok((0, 0));
     }
     let caller = Caller { who: "[clients] forget_after".to_owned(), dry_run: false };
-    let gone = clients::let_go(site, names, Some(days), &caller).await?;
+    let gone = clients::remove_all(site, names, Some(days), &caller).await?;
     device_plane::refresh(site).await?;
     let number = gone.len() as u64;
     let to_go = all.saturating_sub(number);
@@ -130,7 +128,7 @@ async fn silent(site: &Arc<Site>) -> Result<(u64, u64), Problem> {
     }
     let named = named.join(", ");
     info!(
-        "{number} devices were let go, as nothing was heard of them on {days} days ({named}); {to_go} more are to go"
+        "{number} devices were forgotten, as nothing was heard of them on {days} days ({named}); {to_go} more are to go"
     );
     Ok((number, to_go))
 }
@@ -153,7 +151,7 @@ async fn trim(site: &Arc<Site>, now: Timestamp) -> Result<u64, Problem> {
     }
     site.write_aside(move |w| w.trim(since, now)).await?;
     if messages > 0 {
-        info!("{messages} messages of devices were older than [clients] status_retention, and are let go");
+        info!("{messages} messages of devices were older than [clients] status_retention, and are forgotten");
     }
     Ok(messages)
 }
@@ -217,7 +215,7 @@ mod tests {
                 left.push(known(&site).await);
             }
             assert_eq!((left[30], left[39]), (251.min(expected + 150), expected), "{left:?}");
-            let so_far = site.let_go.so_far();
+            let so_far = site.forgetting.so_far();
             assert_eq!((so_far.devices + expected as u64, so_far.to_go), (251, 0));
             let acts = site.read(|r| r.acts(1_000)).await.unwrap();
             let audited = acts.iter().filter(|act| act.what == "client.remove").count();
@@ -291,7 +289,7 @@ mod tests {
             pass(&site, start + SignedDuration::from_hours(24 * days), listened).await.unwrap();
             assert_eq!(count().await, left, "after {days} days");
         }
-        assert_eq!(site.let_go.so_far().messages, 600);
+        assert_eq!(site.forgetting.so_far().messages, 600);
         assert_eq!(site.read(|r| r.device_names()).await.unwrap(), ["pc1"], "it is known as before");
         site.close().await;
     }
