@@ -13,6 +13,8 @@ mod guard;
 mod idempotency;
 mod listen;
 mod log_throttle;
+#[cfg(test)]
+mod moving;
 mod openapi;
 mod patient;
 mod perform;

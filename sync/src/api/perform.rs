@@ -150,7 +150,7 @@ impl Api {
 
     /// Short work is done when this returns; of long work, where `wait` is over before it is or nobody waits, the task. Also
     /// whether there was a task.
-    async fn carry_out(
+    pub(super) async fn carry_out(
         &self,
         envelope: Envelope,
         who: String,

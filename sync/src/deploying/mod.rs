@@ -25,7 +25,7 @@ pub mod reaching;
 mod request;
 pub mod resolve;
 pub mod risk;
-mod show;
+pub(crate) mod show;
 pub mod status;
 pub mod updates;
 

@@ -10,9 +10,9 @@ pub mod clients;
 mod fold;
 mod service;
 pub mod snapshot;
-mod status;
+pub(crate) mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
