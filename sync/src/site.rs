@@ -67,6 +67,8 @@ pub struct Site {
     pub point: Live,
     /// The certificate that listeners show, where one listens with TLS.
     pub identity: OnceLock<crate::tls::Identity>,
+    /// By which names it may be asked: as the settings and the certificate that is shown say.
+    pub called: ArcSwap<Vec<String>>,
     /// How each source may be reached.
     pub webs: Webs,
     /// When this process opened the site.
@@ -119,6 +121,7 @@ impl Site {
         let site = Arc::new(Self {
             webs: Webs::new(),
             identity: OnceLock::new(),
+            called: ArcSwap::from_pointee(crate::tls::called(&settings)),
             points: Hub::default(),
             point: Live::default(),
             loaded: ArcSwap::from_pointee(loaded),
