@@ -31,6 +31,7 @@ use crate::point::{self, Live};
 use crate::points::hub::Hub;
 use crate::tasks::Tasks;
 use crate::upstream::Webs;
+use crate::{tls, whole};
 
 /// A site and everything it works with.
 pub struct Site {
@@ -66,7 +67,7 @@ pub struct Site {
     /// What this process is as a distribution point of another site.
     pub point: Live,
     /// The certificate that listeners show, where one listens with TLS.
-    pub identity: OnceLock<crate::tls::Identity>,
+    pub identity: OnceLock<tls::Identity>,
     /// By which names it may be asked: as the settings and the certificate that is shown say.
     pub called: ArcSwap<Vec<String>>,
     /// How each source may be reached.
@@ -86,6 +87,7 @@ impl Site {
         let data_dir = settings.site.data_dir.clone();
         prepare(&data_dir)?;
         let lock = lock::lock(&data_dir).await?;
+        sweep(&settings);
         let database = settings.db_path();
         let readers = settings.db.readers;
         let content = settings.content_dir();
@@ -121,7 +123,7 @@ impl Site {
         let site = Arc::new(Self {
             webs: Webs::new(),
             identity: OnceLock::new(),
-            called: ArcSwap::from_pointee(crate::tls::called(&settings)),
+            called: ArcSwap::from_pointee(tls::called(&settings)),
             points: Hub::default(),
             point: Live::default(),
             loaded: ArcSwap::from_pointee(loaded),
@@ -356,6 +358,14 @@ impl Site {
 }
 
 /// Makes sure that the data directory exists and can be written.
+/// What a process that died was about to write goes, wherever a site or point writes files whole ([`whole`]).
+fn sweep(settings: &Settings) {
+    whole::sweep(&settings.site.data_dir);
+    whole::sweep(&tls::folder(settings));
+    whole::sweep(&settings.exchange_dir());
+    whole::sweep(whole::folder(&settings.point_key_file()));
+}
+
 fn prepare(data_dir: &Path) -> Result<(), Problem> {
     let failed = |error: std::io::Error| {
         Problem::new(
