@@ -50,12 +50,16 @@ pub struct Forgotten {
 
 /// The account of it, for the status.
 #[derive(Debug, Default)]
-pub struct Forgetting(Mutex<Forgotten>);
+pub struct Forgetting {
+    so_far: Mutex<Forgotten>,
+    /// For how long this process has listened, as far as that is written down.
+    listened: Mutex<Duration>,
+}
 
 impl Forgetting {
     /// What was forgotten.
     pub fn so_far(&self) -> Forgotten {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.so_far.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -83,7 +87,7 @@ pub async fn pass(site: &Arc<Site>, now: Timestamp, listened: Duration) -> Resul
     call_the_roll(site, now, listened).await?;
     let (gone, to_go) = silent(site).await?;
     let messages = trim(site, now).await?;
-    let mut so_far = site.forgetting.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut so_far = site.forgetting.so_far.lock().unwrap_or_else(PoisonError::into_inner);
     so_far.devices += gone;
     so_far.messages += messages;
     so_far.to_go = to_go;
@@ -93,19 +97,27 @@ pub async fn pass(site: &Arc<Site>, now: Timestamp, listened: Duration) -> Resul
     Ok(())
 }
 
-/// One day more, once a day. A process that has just begun has heard of nobody yet.
+/// One day more, once a day. Who has just begun to listen has heard of nobody yet: it is time where this process has listened for two
+/// `poll_interval`s, or all processes since the last roll call together have.
 async fn call_the_roll(site: &Arc<Site>, now: Timestamp, listened: Duration) -> Result<(), Problem> {
     let twice = site.settings().clients.poll_interval.saturating_mul(2);
-    if listened < twice || !site.read(move |r| r.roll_call_is_due(now)).await? {
-        return Ok(());
-    }
     let heard = site.keys.heard();
     let names = heard.clone();
-    let called = site.write_aside(move |w| w.call_the_roll(&names, now)).await;
-    if called.is_err() {
-        site.keys.hear_again(heard);
+    let written = *site.forgetting.listened.lock().unwrap_or_else(PoisonError::into_inner);
+    let more = listened.saturating_sub(written);
+    let called = site.write_aside(move |w| {
+        let together = w.listened(&names, more)?;
+        if listened.max(together) >= twice {
+            w.call_the_roll(&[], now)?;
+        }
+        Ok(())
+    });
+    let called = called.await;
+    match &called {
+        Ok(()) => *site.forgetting.listened.lock().unwrap_or_else(PoisonError::into_inner) = written + more,
+        Err(_) => site.keys.hear_again(heard),
     }
-    called.map(drop)
+    called
 }
 
 /// Removes devices of which nothing was heard: how many, and how many are left.
@@ -149,7 +161,15 @@ async fn trim(site: &Arc<Site>, now: Timestamp) -> Result<u64, Problem> {
             }
         }
     }
-    site.write_aside(move |w| w.trim(since, now)).await?;
+    for _ in 0..MOST_ROUNDS {
+        let any_left = site.write_aside(move |w| {
+            w.end_admin_tokens(now)?;
+            w.trim(since, now)
+        });
+        if !any_left.await? {
+            break;
+        }
+    }
     if messages > 0 {
         info!("{messages} messages of devices were older than [clients] status_retention, and are forgotten");
     }
@@ -253,6 +273,95 @@ mod tests {
         pass(&site, now, Duration::ZERO).await.unwrap();
         let left = site.read(|r| r.device_names()).await.unwrap();
         assert_eq!(left, ["facts", "key", "policy", "speaks", "token"]);
+        site.close().await;
+    }
+
+    /// Who is listed as silent is who goes by `forget_after`, in the same days.
+    #[tokio::test]
+    async fn who_is_silent_is_listed_and_counted_before_it_goes() {
+        let (_folder, site) = site(|all| all.clients.forget_after = 40 * DAY).await;
+        let start = clock::now();
+        enrolled(&site, ["back", "gone", "here"].map(str::to_owned).to_vec(), start).await;
+        for day in 0..=25 {
+            let now = start + SignedDuration::from_hours(24 * day);
+            site.write(move |w| w.devices_seen(&[("here".to_owned(), "x".to_owned(), now)])).await.unwrap();
+            pass(&site, now, DAY).await.unwrap();
+        }
+        let listed = async |silent| {
+            let body = clients::list(&site, silent).await.unwrap().body;
+            let all: Vec<clients::ShownClient> = serde_json::from_value(body).unwrap();
+            all.into_iter().map(|one| (one.device, one.silent_days)).collect::<Vec<_>>()
+        };
+        let of = |name: &str, days| (name.to_owned(), days);
+        assert_eq!(listed(0).await, [of("back", 25), of("gone", 25), of("here", 0)]);
+        assert_eq!((listed(25).await.len(), listed(26).await.len()), (2, 0));
+        let silent = crate::status::of(&site).await.unwrap().silent.unwrap();
+        assert_eq!((silent.devices, silent.days, silent.forgotten_after), (2, 20, Some(40)));
+        // Back, and nobody has written it down yet.
+        site.keys.hear_again(vec!["back".to_owned()]);
+        assert_eq!(listed(1).await, [of("gone", 25)]);
+        assert_eq!(crate::status::of(&site).await.unwrap().silent.unwrap().devices, 1);
+        site.close().await;
+    }
+
+    /// A machine that is started anew every hour listens too.
+    #[tokio::test]
+    async fn the_roll_is_called_where_no_process_lasts_long() {
+        let (_folder, site) = site(|all| all.clients.poll_interval = DAY).await;
+        let start = clock::now();
+        enrolled(&site, ["here", "gone"].map(str::to_owned).to_vec(), start).await;
+        let hour = Duration::from_secs(3_600);
+        for process in 0..200 {
+            // Each begins to count at nothing, and heard one device by its key alone.
+            *site.forgetting.listened.lock().unwrap() = Duration::ZERO;
+            if process % 20 == 0 {
+                site.keys.hear_again(vec!["here".to_owned()]);
+            }
+            pass(&site, start + SignedDuration::from_hours(process), hour).await.unwrap();
+        }
+        let silent = async |days| site.read(move |r| r.silent_devices(days, 9)).await.unwrap().0;
+        assert_eq!(silent(1).await, ["gone"]);
+        assert_eq!((silent(3).await, silent(4).await.len()), (vec!["gone".to_owned()], 0), "every two days");
+        site.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_token_that_was_over_stays_so_when_the_clock_is_put_back() {
+        let (_folder, site) = site(|_| {}).await;
+        let start = clock::now();
+        let at = move |hours| start + SignedDuration::from_hours(hours);
+        site.write(move |w| {
+            for (name, hours) in [("short", 10), ("long", 1_000)] {
+                let role = schema::tokens::Role::Viewer;
+                let (created, expires) = (start, at(hours));
+                let new = schema::tokens::AdminToken {
+                    name: name.to_owned(),
+                    role,
+                    created,
+                    expires,
+                    revoked: None,
+                };
+                w.add_admin_token(&new, catalog::digest::Sha256Digest::of(name.as_bytes()))?;
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+        let good = async |hours| {
+            let all = site.read(|r| r.admin_tokens()).await.unwrap();
+            let mut good: Vec<_> =
+                all.into_iter().filter(|one| one.is_good(at(hours))).map(|one| one.name).collect();
+            good.sort();
+            good
+        };
+        pass(&site, start, DAY).await.unwrap();
+        pass(&site, at(9), DAY).await.unwrap();
+        assert_eq!(good(9).await, ["long", "short"]);
+        pass(&site, at(11), DAY).await.unwrap();
+        assert_eq!(good(9).await, ["long"], "the clock was put back");
+        // A clock that is years ahead for a moment ends none that has a while to go.
+        pass(&site, at(24 * 700), Duration::ZERO).await.unwrap();
+        assert_eq!(good(12).await, ["long"]);
         site.close().await;
     }
 
