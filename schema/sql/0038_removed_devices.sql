@@ -4,6 +4,5 @@ DROP INDEX device_run_forgotten;
 ALTER TABLE device_run RENAME COLUMN forgotten TO removed;
 CREATE INDEX device_run_removed ON device_run (removed) WHERE removed IS NOT NULL;
 
-
 -- Something was heard of a device since the last roll call, as its key was used, of which nothing else is written down.
 ALTER TABLE device ADD COLUMN heard INTEGER NOT NULL DEFAULT 0;

@@ -130,7 +130,19 @@ impl Reader<'_> {
         self.all("SELECT * FROM device ORDER BY name", [], device)
     }
 
-    /// The names of all devices.
+    /// The names of all devices that the site knows: that have said something, or have a key that is good. Each once, as it was
+    /// said first.
+    pub fn known_devices(&self) -> Result<Vec<String>, SchemaError> {
+        const KEYS: &str = "SELECT p.name AS name FROM principal AS p WHERE p.kind = 'device' AND p.revoked IS NULL ORDER BY p.name";
+        let enrolled: Vec<String> = self.all(KEYS, [], |row| Ok(row.get("name")?))?;
+        let mut all = BTreeMap::new();
+        for name in self.device_names()?.into_iter().chain(enrolled) {
+            all.entry(name.to_ascii_lowercase()).or_insert(name);
+        }
+        Ok(all.into_values().collect())
+    }
+
+    /// The names of all devices that have said something, or whose days of silence are counted.
     pub fn device_names(&self) -> Result<Vec<String>, SchemaError> {
         self.all("SELECT name FROM device ORDER BY name", [], |row| Ok(row.get("name")?))
     }

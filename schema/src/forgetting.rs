@@ -627,6 +627,13 @@ mod tests {
             assert_eq!(w.device_removed("pc1", at(1))?, None, "once");
             assert_eq!(w.device_removed("nobody", at(1))?, None);
             assert_eq!(w.device_names()?, ["pc2"]);
+            assert_eq!(w.known_devices()?, ["pc2"]);
+            // One that has its key and has not spoken yet is known; one that has spoken is known once, however it is written.
+            for (seed, name) in [(11, "PC2"), (12, "new")] {
+                enrolled(w, name, seed, at(1))?;
+            }
+            assert_eq!(w.known_devices()?, ["new", "pc2"]);
+            w.device_removed("new", at(1))?;
             assert_eq!(w.memberships()?, [("pc2".to_owned(), "ring".to_owned())]);
             let id = "XYZ20001".parse().expect("an id");
             assert_eq!(w.runs_of(&id)?.len(), 1);

@@ -181,20 +181,10 @@ mod tests {
     use schema::keys::{NewEnrolment, NewKeys, PrincipalKind};
 
     use super::*;
-    use crate::config::{Loaded, Settings};
     use crate::keys::Secret;
+    use crate::site::small as site;
 
     const DAY: Duration = Duration::from_secs(86_400);
-
-    async fn site(settings: impl FnOnce(&mut Settings)) -> (tempfile::TempDir, Arc<Site>) {
-        let folder = tempfile::tempdir().unwrap();
-        let mut all = Settings::default();
-        all.site.data_dir = folder.path().join("site");
-        all.download.min_free = 0;
-        settings(&mut all);
-        let site = Site::open(Loaded::from(all)).await.unwrap();
-        (folder, site)
-    }
 
     async fn enrolled(site: &Arc<Site>, names: Vec<String>, now: Timestamp) {
         site.write(move |w| {

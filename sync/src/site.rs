@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 use catalog::id::SiteCode;
 use catalog::problem::{Code, Problem};
 use dp::library::Library;
+use dp::locate::Places;
 use dp::server::{Served, Shelf};
 use jiff::Timestamp;
 use schema::{Reader, SchemaError, Store, Writer};
@@ -325,21 +326,22 @@ impl Site {
         });
     }
 
-    /// Waits for what was to be done in a moment.
+    /// What answers about locations are made of, as the database says now: what was to be done in a moment is waited for. What
+    /// administrators are told is made of this.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn locations_now(&self) -> Result<(), Problem> {
-        if self.relocating.waits() {
-            return self.refresh_locations().await;
+    pub async fn places_now(&self) -> Result<Arc<Places>, Problem> {
+        match self.relocating.waits() {
+            true => self.refresh_locations().await?,
+            // A round that has begun has still to put in what it reads.
+            false => drop(self.shelving.lock().await),
         }
-        // A round that has begun has still to put in what it reads.
-        drop(self.shelving.lock().await);
-        Ok(())
+        Ok(self.locations.last_made())
     }
 
     /// Points are told of other groups, to count their clients by.
-    fn relocate(&self, places: dp::locate::Places) {
+    fn relocate(&self, places: Places) {
         if self.locations.store(places) {
             self.points.changed();
         }
@@ -393,4 +395,23 @@ pub fn user_name(uid: u32) -> String {
 /// Says where the site is, once, at the start of a daemon.
 pub fn announce(site: &Site) {
     info!(site.code = %site.code(), "site {} works in {}", site.code(), site.settings().site.data_dir.display());
+}
+
+/// A site for a test, opened in a folder that goes with it, under settings that `change` makes.
+#[cfg(test)]
+pub(crate) async fn small(change: impl FnOnce(&mut Settings)) -> (tempfile::TempDir, Arc<Site>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let site = small_in(folder.path(), change).await;
+    (folder, site)
+}
+
+/// The same in this folder, made there or opened again.
+#[cfg(test)]
+pub(crate) async fn small_in(folder: &Path, change: impl FnOnce(&mut Settings)) -> Arc<Site> {
+    let mut settings = Settings::default();
+    settings.site.data_dir = folder.join("site");
+    // Tests are not about how full the disk of this machine is.
+    settings.download.min_free = 0;
+    change(&mut settings);
+    Site::open(Loaded::from(settings)).await.expect("it opens")
 }

@@ -160,9 +160,8 @@ mod tests {
 
     use super::*;
     use crate::clock;
-    use crate::config::{Loaded, Settings};
     use crate::keys::Secret;
-    use crate::site::Site;
+    use crate::site::{Site, small};
 
     /// What takes the names of contents from a view gets one row after the other, and none of them, for ever.
     const ENDLESS: &str = "
@@ -189,13 +188,8 @@ mod tests {
     /// the question of somebody who waits.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn who_goes_away_ends_a_question_and_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut settings = Settings::default();
-        settings.site.data_dir = folder.path().join("site");
-        settings.download.min_free = 0;
         // Who has the only connection to the database keeps all others from it.
-        settings.db.readers = 1;
-        let site = Site::open(Loaded::from(settings)).await.unwrap();
+        let (_folder, site) = small(|settings| settings.db.readers = 1).await;
         let (secret, now) = (Secret::new().unwrap(), clock::now());
         let (hash, expires) = (secret.hash(), now + SignedDuration::from_hours(1));
         let token =

@@ -16,11 +16,10 @@ use super::Api;
 use super::reply::{Ended, tag};
 use super::routes::{self, Looked, ROUTES};
 use crate::clock;
-use crate::config::Loaded;
 use crate::deploying::show;
-use crate::device_plane::status;
 use crate::device_plane::tests::{create, name, ok, prepared, site, story};
-use crate::fixture::demo_catalog;
+use crate::device_plane::{make, status};
+use crate::fixture::{CatalogDocument, CatalogFormat, CatalogVersion, demo_catalog};
 use crate::points::wire::ServedBytes;
 use crate::policy::StatusBatch;
 use crate::site::Site;
@@ -71,7 +70,10 @@ async fn what_moves_by_itself_is_named_and_what_is_named_is_there() {
     let deployment = made["id"].as_str().unwrap().to_owned();
     let phased = json!({
         "verb": "deploy", "action": "phased-create", "name": "autumn", "sequence": sequence, "purpose": "required",
-        "phases": [{"collection": "ring", "success": {"percent": 90}, "begin": "manual", "due_after": 0}],
+        "phases": [
+            {"collection": "ring", "success": {"percent": 90}, "begin": "manual", "due_after": 0},
+            {"collection": "pilot", "success": {"percent": 90}, "begin": "manual", "due_after": 0},
+        ],
         "options": {}, "confirm_high_risk": false,
     });
     let begun = ok(&site, phased).await["phases"][0]["deployment"].as_str().unwrap().to_owned();
@@ -94,6 +96,7 @@ async fn what_moves_by_itself_is_named_and_what_is_named_is_there() {
         .filter(|route| route.method == "GET" && changes(route.path) && !HAPPENED.contains(&route.path))
         .filter(|route| !route.moving.is_empty() || !route.path.contains('{'))
         .collect();
+    make(&site, now).await.unwrap();
     let mut before = Vec::new();
     for route in &asked {
         before.push(answered(&site, &concrete(route.path, &named)).await);
@@ -133,13 +136,14 @@ async fn what_moves_by_itself_is_named_and_what_is_named_is_there() {
     })
     .await
     .unwrap();
-    // A synchronisation brings something.
-    let mut all = (*site.settings()).clone();
-    all.sources[0].catalogs.push(demo_catalog(&origin).await.windows11);
-    site.reload(Loaded::from(all));
+    // A synchronisation brings something, and takes away what the task sequence uses.
+    let mut other = demo_catalog(&origin).await.esds;
+    assert!(other.pop().is_some_and(|last| last.file_name.contains("19045")), "that of Windows 10");
+    let other = CatalogDocument { version: CatalogVersion::Sha1, esds: other, licenses: Vec::new() };
+    origin.publish_catalog_document("products_win10.cab", &other, CatalogFormat::Cabinet);
     ok(&site, json!({"verb": "now", "full": true})).await;
 
-    let mut there: BTreeMap<*const &str, (BTreeSet<&str>, &[&str])> = BTreeMap::new();
+    let mut there: BTreeMap<&[&str], BTreeSet<&str>> = BTreeMap::new();
     let mut moved = BTreeSet::new();
     for (route, before) in asked.iter().zip(&before) {
         let after = answered(&site, &concrete(route.path, &named)).await;
@@ -153,7 +157,7 @@ async fn what_moves_by_itself_is_named_and_what_is_named_is_there() {
         if *before != after {
             moved.insert(route.path);
         }
-        let (found, _) = there.entry(route.moving.as_ptr()).or_insert((BTreeSet::new(), route.moving));
+        let found = there.entry(route.moving).or_default();
         found.extend(route.moving.iter().filter(|field| has(before, field) || has(&after, field)));
     }
     let expected: BTreeSet<_> =
@@ -164,8 +168,8 @@ async fn what_moves_by_itself_is_named_and_what_is_named_is_there() {
     let mut shown: show::Shown = serde_json::from_value(shown).unwrap();
     shown.software = shown.progress.as_ref().unwrap().points.clone();
     let with_software = serde_json::to_value(&shown).unwrap();
-    for (found, named) in there.values() {
-        let missing: Vec<_> = named.iter().filter(|field| !found.contains(**field)).collect();
+    for (named, found) in &there {
+        let missing: Vec<_> = named.iter().filter(|field| !found.contains(*field)).collect();
         let excused = missing.iter().all(|field| **field == "software" && has(&with_software, field));
         assert!(excused, "no answer has {missing:?} of {named:?}");
     }

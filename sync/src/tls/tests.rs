@@ -160,10 +160,7 @@ fn names_are_hosts_or_addresses() {
 /// Who may ask under which name goes by the certificate that is shown, from when it is.
 #[tokio::test]
 async fn a_name_that_a_renewal_drops_is_nobodys_at_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut all = settings(&folder.path().join("site"));
-    all.download.min_free = 0;
-    let site = Site::open(crate::config::Loaded::from(all)).await.unwrap();
+    let (_folder, site) = crate::site::small(|_| {}).await;
     let caller = Caller { who: "admin".to_owned(), dry_run: false };
     let is_ours = |name: &str| site.called.load().iter().any(|ours| ours == name);
     let names = |all: &[&str]| all.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
