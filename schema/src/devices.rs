@@ -36,6 +36,8 @@ pub struct DeviceRow {
     pub replayed: u64,
     /// Messages that were refused.
     pub refused: u64,
+    /// On how many days, one after the other, nothing was heard of it while the site listened.
+    pub missed: u32,
 }
 
 /// How far a device is with a deployment.
@@ -100,6 +102,7 @@ fn device(row: &Row<'_>) -> Result<DeviceRow, SchemaError> {
         policy_at: time_or_none(row, "policy_at")?,
         replayed: size(row, "replayed")?,
         refused: size(row, "refused")?,
+        missed: row.get("missed")?,
     })
 }
 
@@ -127,7 +130,19 @@ impl Reader<'_> {
         self.all("SELECT * FROM device ORDER BY name", [], device)
     }
 
-    /// The names of all devices.
+    /// The names of all devices that the site knows: that have said something, or have a key that is good. Each once, as it was
+    /// said first.
+    pub fn known_devices(&self) -> Result<Vec<String>, SchemaError> {
+        const KEYS: &str = "SELECT p.name AS name FROM principal AS p WHERE p.kind = 'device' AND p.revoked IS NULL ORDER BY p.name";
+        let enrolled: Vec<String> = self.all(KEYS, [], |row| Ok(row.get("name")?))?;
+        let mut all = BTreeMap::new();
+        for name in self.device_names()?.into_iter().chain(enrolled) {
+            all.entry(name.to_ascii_lowercase()).or_insert(name);
+        }
+        Ok(all.into_values().collect())
+    }
+
+    /// The names of all devices that have said something, or whose days of silence are counted.
     pub fn device_names(&self) -> Result<Vec<String>, SchemaError> {
         self.all("SELECT name FROM device ORDER BY name", [], |row| Ok(row.get("name")?))
     }
@@ -140,7 +155,7 @@ impl Reader<'_> {
     /// How far every device is with a deployment.
     pub fn runs_of(&self, deployment: &PackageId) -> Result<Vec<DeviceRun>, SchemaError> {
         self.all(
-            "SELECT * FROM device_run WHERE deployment_id = ?1 AND forgotten IS NULL ORDER BY device",
+            "SELECT * FROM device_run WHERE deployment_id = ?1 AND removed IS NULL ORDER BY device",
             [deployment.as_str()],
             run,
         )
@@ -149,11 +164,11 @@ impl Reader<'_> {
     /// How far a device is with all deployments.
     pub fn runs_on(&self, device: &str) -> Result<Vec<DeviceRun>, SchemaError> {
         const SQL: &str =
-            "SELECT * FROM device_run WHERE device = ?1 AND forgotten IS NULL ORDER BY deployment_id";
+            "SELECT * FROM device_run WHERE device = ?1 AND removed IS NULL ORDER BY deployment_id";
         self.all(SQL, [device], run)
     }
 
-    /// The same, with what it did before it was forgotten.
+    /// The same, with what it did before it was removed.
     pub fn all_runs_on(&self, device: &str) -> Result<Vec<DeviceRun>, SchemaError> {
         self.all("SELECT * FROM device_run WHERE device = ?1 ORDER BY deployment_id", [device], run)
     }
@@ -161,14 +176,14 @@ impl Reader<'_> {
     /// How far a device is with a deployment.
     pub fn device_run(&self, deployment: &PackageId, device: &str) -> Result<Option<DeviceRun>, SchemaError> {
         const SQL: &str =
-            "SELECT * FROM device_run WHERE deployment_id = ?1 AND device = ?2 AND forgotten IS NULL";
+            "SELECT * FROM device_run WHERE deployment_id = ?1 AND device = ?2 AND removed IS NULL";
         self.first(SQL, (deployment.as_str(), device), run)
     }
 
     /// How many runs of each deployment are in which state.
     pub fn run_counts(&self) -> Result<Vec<(PackageId, String, u32)>, SchemaError> {
         const SQL: &str = "
-            SELECT deployment_id, state, count(*) AS runs FROM device_run WHERE forgotten IS NULL
+            SELECT deployment_id, state, count(*) AS runs FROM device_run WHERE removed IS NULL
              GROUP BY 1, 2 ORDER BY 1, 2";
         self.all(SQL, [], |row| Ok((text(row, "deployment_id")?, row.get("state")?, row.get("runs")?)))
     }
@@ -213,7 +228,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// A device said what it is. `KEY_REVOKED` where it was let go of since it began to say so.
+    /// A device said what it is. `KEY_REVOKED` where it was removed since it began to say so.
     pub fn put_facts(
         &self,
         name: &str,
@@ -230,7 +245,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Devices asked for their policies: name, from where, when. Of those that were let go of since, nothing is written.
+    /// Devices asked for their policies: name, from where, when. Of those that were removed since, nothing is written.
     pub fn devices_seen(&self, seen: &[(String, String, Timestamp)]) -> Result<(), SchemaError> {
         for (name, address, at) in seen {
             if self.has_no_key_any_more(name)? {
@@ -245,7 +260,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The series of a device, begun if it is new. `KEY_REVOKED` where it was let go of since it began to speak.
+    /// The series of a device, begun if it is new. `KEY_REVOKED` where it was removed since it began to speak.
     pub fn series(&self, device: &str, series: &str) -> Result<Series, SchemaError> {
         self.is_let_in(device)?;
         self.execute(

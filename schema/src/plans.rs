@@ -106,7 +106,7 @@ const OFTEN: &[(&str, Asks)] = &[
     ("last_ok_run", |w, _, _| w.last_ok_run().map(drop)),
     ("trim_messages", |w, _, _| w.trim_messages(Timestamp::UNIX_EPOCH).map(drop)),
     ("trim", |w, _, _| w.trim(Some(Timestamp::UNIX_EPOCH), Timestamp::UNIX_EPOCH).map(drop)),
-    ("let_device_go", |w, _, _| w.let_device_go("desk-7", Timestamp::UNIX_EPOCH).map(drop)),
+    ("device_removed", |w, _, _| w.device_removed("desk-7", Timestamp::UNIX_EPOCH).map(drop)),
 ];
 
 /// What a point that is forgotten has elsewhere is found by its number, in every table that refers to it.

@@ -33,7 +33,7 @@ pub struct AdminToken {
     pub created: Timestamp,
     /// Until when it is good.
     pub expires: Timestamp,
-    /// When it was taken back.
+    /// When it was taken back, or that it was over when that was looked at: then what `expires` says.
     pub revoked: Option<Timestamp>,
 }
 
@@ -75,10 +75,7 @@ impl Writer<'_> {
     /// Keeps a new token. `NAME_IN_USE` where one of the name is in force.
     pub fn add_admin_token(&self, new: &AdminToken, hash: Sha256Digest) -> Result<(), SchemaError> {
         // Who makes another in the place of one that is over need not revoke it first.
-        self.execute(
-            "UPDATE admin_token SET revoked = expires WHERE name = ?1 AND revoked IS NULL AND expires <= ?2",
-            (&new.name, new.created.as_millisecond()),
-        )?;
+        self.end_admin_tokens(new.created)?;
         const SQL: &str = "SELECT 1 FROM admin_token WHERE name = ?1 AND revoked IS NULL";
         if self.first(SQL, [&new.name], |_| Ok(()))?.is_some() {
             let message = format!("a token named `{}` is in force", new.name);
@@ -91,6 +88,15 @@ impl Writer<'_> {
                 ":name": new.name, ":hash": hash.0, ":role": new.role.to_string(),
                 ":created": new.created.as_millisecond(), ":expires": new.expires.as_millisecond(),
             },
+        )?;
+        Ok(())
+    }
+
+    /// Writes down which tokens are over, so that none is good again where the clock is put back after that.
+    pub fn end_admin_tokens(&self, now: Timestamp) -> Result<(), SchemaError> {
+        self.execute(
+            "UPDATE admin_token SET revoked = expires WHERE revoked IS NULL AND expires <= ?1",
+            [now.as_millisecond()],
         )?;
         Ok(())
     }

@@ -28,7 +28,7 @@ use crate::points::{self, PointService};
 use crate::schedule::Schedule;
 use crate::site::{self, Site};
 use crate::update_point::UpdatePoint;
-use crate::{letting_go, mending, packages, point, run, tls};
+use crate::{forgetting, mending, packages, point, run, tls};
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -133,7 +133,7 @@ impl Daemon {
             parts.push(tokio::spawn(points::keep_time(site.clone(), wait(stopped.clone()))));
             parts.push(tokio::spawn(schedule(site.clone(), wait(stopped.clone()))));
             parts.push(tokio::spawn(deploying::keep_time(site.clone(), wait(stopped.clone()))));
-            parts.push(tokio::spawn(letting_go::keep(site.clone(), wait(stopped.clone()))));
+            parts.push(tokio::spawn(forgetting::keep(site.clone(), wait(stopped.clone()))));
             parts.push(tokio::spawn(packages::maps::keep(site.clone(), wait(stopped.clone()))));
         } else {
             if let Some(pulls) = point::demand::open(&site)? {

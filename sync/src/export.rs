@@ -80,7 +80,6 @@ fn write(
                 .because_of(Some(&error)),
         )
     };
-    whole::sweep(file);
     let mut coming = Coming::at(file, whole::GROUP).map_err(failed)?;
     let mut builder = CabinetBuilder::new();
     let members = builder.add_folder(CompressionType::MsZip);

@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 use catalog::id::SiteCode;
 use catalog::problem::{Code, Problem};
 use dp::library::Library;
+use dp::locate::Places;
 use dp::server::{Served, Shelf};
 use jiff::Timestamp;
 use schema::{Reader, SchemaError, Store, Writer};
@@ -24,13 +25,14 @@ use crate::blocking::blocking;
 use crate::clock;
 use crate::config::{Loaded, Settings, ShownKey};
 use crate::device_plane::Policies;
-use crate::letting_go::LettingGo;
+use crate::forgetting::Forgetting;
 use crate::locations::{self, Locations};
 use crate::plane::door::{self, Holder, KeyRing};
 use crate::point::{self, Live};
 use crate::points::hub::Hub;
 use crate::tasks::Tasks;
 use crate::upstream::Webs;
+use crate::{tls, whole};
 
 /// A site and everything it works with.
 pub struct Site {
@@ -57,8 +59,8 @@ pub struct Site {
     pub locations: Arc<Locations>,
     /// What devices are told.
     pub policies: Policies,
-    /// What it let go.
-    pub let_go: LettingGo,
+    /// What it forgot.
+    pub forgetting: Forgetting,
     /// Long work.
     pub tasks: Tasks,
     /// The distribution points on other machines, from moment to moment.
@@ -66,7 +68,9 @@ pub struct Site {
     /// What this process is as a distribution point of another site.
     pub point: Live,
     /// The certificate that listeners show, where one listens with TLS.
-    pub identity: OnceLock<crate::tls::Identity>,
+    pub identity: OnceLock<tls::Identity>,
+    /// By which names it may be asked: as the settings and the certificate that is shown say.
+    pub called: ArcSwap<Vec<String>>,
     /// How each source may be reached.
     pub webs: Webs,
     /// When this process opened the site.
@@ -84,6 +88,7 @@ impl Site {
         let data_dir = settings.site.data_dir.clone();
         prepare(&data_dir)?;
         let lock = lock::lock(&data_dir).await?;
+        sweep(&settings);
         let database = settings.db_path();
         let readers = settings.db.readers;
         let content = settings.content_dir();
@@ -119,6 +124,7 @@ impl Site {
         let site = Arc::new(Self {
             webs: Webs::new(),
             identity: OnceLock::new(),
+            called: ArcSwap::from_pointee(tls::called(&settings)),
             points: Hub::default(),
             point: Live::default(),
             loaded: ArcSwap::from_pointee(loaded),
@@ -136,7 +142,7 @@ impl Site {
             serving_since: OnceLock::new(),
             locations: Arc::default(),
             policies: Policies::default(),
-            let_go: LettingGo::default(),
+            forgetting: Forgetting::default(),
             started: clock::now(),
             lock,
         });
@@ -320,21 +326,22 @@ impl Site {
         });
     }
 
-    /// Waits for what was to be done in a moment.
+    /// What answers about locations are made of, as the database says now: what was to be done in a moment is waited for. What
+    /// administrators are told is made of this.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn locations_now(&self) -> Result<(), Problem> {
-        if self.relocating.waits() {
-            return self.refresh_locations().await;
+    pub async fn places_now(&self) -> Result<Arc<Places>, Problem> {
+        match self.relocating.waits() {
+            true => self.refresh_locations().await?,
+            // A round that has begun has still to put in what it reads.
+            false => drop(self.shelving.lock().await),
         }
-        // A round that has begun has still to put in what it reads.
-        drop(self.shelving.lock().await);
-        Ok(())
+        Ok(self.locations.last_made())
     }
 
     /// Points are told of other groups, to count their clients by.
-    fn relocate(&self, places: dp::locate::Places) {
+    fn relocate(&self, places: Places) {
         if self.locations.store(places) {
             self.points.changed();
         }
@@ -353,6 +360,14 @@ impl Site {
 }
 
 /// Makes sure that the data directory exists and can be written.
+/// What a process that died was about to write goes, wherever a site or point writes files whole ([`whole`]).
+fn sweep(settings: &Settings) {
+    whole::sweep(&settings.site.data_dir);
+    whole::sweep(&tls::folder(settings));
+    whole::sweep(&settings.exchange_dir());
+    whole::sweep(whole::folder(&settings.point_key_file()));
+}
+
 fn prepare(data_dir: &Path) -> Result<(), Problem> {
     let failed = |error: std::io::Error| {
         Problem::new(
@@ -380,4 +395,23 @@ pub fn user_name(uid: u32) -> String {
 /// Says where the site is, once, at the start of a daemon.
 pub fn announce(site: &Site) {
     info!(site.code = %site.code(), "site {} works in {}", site.code(), site.settings().site.data_dir.display());
+}
+
+/// A site for a test, opened in a folder that goes with it, under settings that `change` makes.
+#[cfg(test)]
+pub(crate) async fn small(change: impl FnOnce(&mut Settings)) -> (tempfile::TempDir, Arc<Site>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let site = small_in(folder.path(), change).await;
+    (folder, site)
+}
+
+/// The same in this folder, made there or opened again.
+#[cfg(test)]
+pub(crate) async fn small_in(folder: &Path, change: impl FnOnce(&mut Settings)) -> Arc<Site> {
+    let mut settings = Settings::default();
+    settings.site.data_dir = folder.join("site");
+    // Tests are not about how full the disk of this machine is.
+    settings.download.min_free = 0;
+    change(&mut settings);
+    Site::open(Loaded::from(settings)).await.expect("it opens")
 }

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::blocking::blocking;
-use crate::letting_go::LetGo;
+use crate::forgetting::{Forgotten, SILENT_DAYS};
 use crate::point::PointStatus;
 use crate::points::delivered::{self, Groups};
 use crate::points::{self, ShownPoint};
@@ -76,11 +76,38 @@ pub struct Status {
     /// Deployments that are offered or due, together.
     #[serde(default)]
     pub deployed: crate::deploying::Deployed,
-    /// What this process let go: devices of which nothing was heard, old messages.
+    /// What this process forgot: devices of which nothing was heard, old messages.
     #[serde(default)]
-    pub let_go: LetGo,
+    pub forgotten: Forgotten,
+    /// Devices of which nothing was heard for long; `None` on a distribution point, of which no device asks anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent: Option<Silent>,
     /// What works now.
     pub tasks: Vec<schema::tasks::Task>,
+}
+
+/// Devices that are silent, as `spsync client list --silent` lists them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Silent {
+    /// How many were not heard of on so many days, one after the other, on which the site listened.
+    pub devices: u64,
+    /// So many days: half of `[clients] forget_after`, so that somebody can look before they go; without that, the least that it
+    /// could be.
+    pub days: u32,
+    /// After so many days they are forgotten; `None`: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forgotten_after: Option<u32>,
+}
+
+impl Silent {
+    async fn of(site: &Arc<Site>) -> Result<Self, Problem> {
+        let forgotten_after = site.settings().clients.forget_after_days();
+        let days = forgotten_after.map_or(SILENT_DAYS, |days| days / 2);
+        let (names, all) = site.read(move |r| r.silent_devices(days, u32::MAX)).await?;
+        // Who is back since the last roll call is not silent, also where nobody has written down yet that it is.
+        let back = names.iter().filter(|name| site.keys.is_heard(name)).count() as u64;
+        Ok(Self { devices: all - back, days, forgotten_after })
+    }
 }
 
 /// What was served since this daemon began to. Nothing of it lasts longer than the process.
@@ -193,6 +220,7 @@ pub async fn of(site: &Arc<Site>) -> Result<Status, Problem> {
     warnings.extend(warnings::deployments(site, &deployed).await?);
     warnings.extend(warnings::certificates(&settings, clock::now()));
     warnings.extend(warnings::address(&settings));
+    let silent = if is_site { Some(Silent::of(site).await?) } else { None };
     let mut all = groups_of(&site.served.groups, &Source::ALL.map(Source::name));
     points.iter().for_each(|shown| delivered::add(&mut all, &shown.served));
     Ok(Status {
@@ -222,7 +250,8 @@ pub async fn of(site: &Arc<Site>) -> Result<Status, Problem> {
         points,
         point,
         deployed,
-        let_go: site.let_go.so_far(),
+        forgotten: site.forgetting.so_far(),
+        silent,
         tasks: site.tasks.running(),
     })
 }

@@ -94,7 +94,7 @@ pub struct Signed {
 }
 
 /// Where the certificates of `tls init` are.
-fn folder(settings: &Settings) -> PathBuf {
+pub(crate) fn folder(settings: &Settings) -> PathBuf {
     settings.site.data_dir.join("tls")
 }
 

@@ -5,8 +5,8 @@
 //! - Its name stands for what was there before, or for the new file: whole, and with the rights that it is to have.
 //! - Once it is said to be written it is the new one, after a power cut too.
 //! - Where it is said that it could not be written, either may be there. Who still wants it writes it again.
-//! - What was being written may stay behind as `.NAME.spsync-*.part`, which nothing reads and only its owner may read. [`sweep`]
-//!   removes what is no process's any more.
+//! - What was being written may stay behind as `.NAME.spsync-*.part`, which nothing reads and only its owner may read. It goes when
+//!   something is to have that name again ([`Coming::at`]), and from the folders of a site or device whenever that begins ([`sweep`]).
 //!
 //! Of two files the first is written before the second is begun, and no more: who needs both says what one alone means.
 
@@ -14,6 +14,7 @@ use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use catalog::problem::{Code, Problem};
 use tempfile::NamedTempFile;
@@ -25,6 +26,11 @@ pub const GROUP: u32 = 0o640;
 /// Every user of the machine reads it.
 pub const ALL: u32 = 0o644;
 
+/// Names of parts: `.NAME.spsync-*.part`.
+const MARK: &str = ".spsync-";
+const SUFFIX: &str = ".part";
+/// What became a part less than so long ago is left alone: whoever makes one locks it only a moment later.
+const FRESH: Duration = Duration::from_secs(60);
 /// So much of a name is in the names of what becomes it, which may be no longer than others.
 const OF_NAME: usize = 60;
 
@@ -43,13 +49,14 @@ pub struct Coming {
 }
 
 impl Coming {
-    /// Begins what is to be at `path`, whose folder is there, with the rights of `mode`.
+    /// Begins what is to be at `path`, whose folder is there, with the rights of `mode`. What dead processes left of it goes.
     ///
     /// # Errors
     /// What the system said.
     pub fn at(path: &Path, mode: u32) -> io::Result<Self> {
+        remove_dead(folder(path), |name| name.starts_with(&prefix(path)));
         let staged =
-            tempfile::Builder::new().prefix(&prefix(path)).suffix(".part").tempfile_in(folder(path))?;
+            tempfile::Builder::new().prefix(&prefix(path)).suffix(SUFFIX).tempfile_in(folder(path))?;
         // By this `sweep` knows that it is somebody's. Where files cannot be locked, nothing is swept either.
         let _ = staged.as_file().try_lock();
         Ok(Self { staged, path: path.to_owned(), mode })
@@ -105,16 +112,26 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder(to)
 }
 
-/// Removes what dead processes left that was to become `path`. What cannot be removed stays: it is in nobody's way.
-pub fn sweep(path: &Path) {
-    let prefix = prefix(path);
-    for entry in std::fs::read_dir(folder(path)).into_iter().flatten().flatten() {
-        let dead = entry.file_name().to_string_lossy().starts_with(&prefix)
-            && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
-        if dead {
+/// Removes from a folder of ours what dead processes left of whatever they wrote there so. Its folders are left alone.
+pub fn sweep(folder: &Path) {
+    remove_dead(folder, |name| name.starts_with('.') && name.contains(MARK));
+}
+
+/// Removes parts by the name that are no process's any more. What cannot be removed stays: it is in nobody's way.
+fn remove_dead(folder: &Path, is_meant: impl Fn(&str) -> bool) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let is_part = name.to_str().is_some_and(|name| name.ends_with(SUFFIX) && is_meant(name));
+        if is_part && is_dead(&entry) {
             let _ = std::fs::remove_file(entry.path());
         }
     }
+}
+
+fn is_dead(entry: &std::fs::DirEntry) -> bool {
+    let Ok(found) = entry.metadata() else { return false };
+    let is_old = found.modified().ok().and_then(|at| at.elapsed().ok()).is_some_and(|age| age >= FRESH);
+    is_old && found.is_file() && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
 }
 
 /// The folder of a file.
@@ -125,7 +142,7 @@ pub fn folder(path: &Path) -> &Path {
 fn prefix(path: &Path) -> String {
     let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
     let begin: String = name.chars().take(OF_NAME).collect();
-    format!(".{begin}.spsync-")
+    format!(".{begin}{MARK}")
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
@@ -173,6 +190,12 @@ mod tests {
         assert_eq!(write(&nowhere, ALL, b"").unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
+    /// What a process left that died so long ago.
+    fn left(path: &Path, ago: Duration) {
+        let file = File::create(path).unwrap();
+        file.set_modified(std::time::SystemTime::now() - ago).unwrap();
+    }
+
     #[test]
     fn what_the_dead_left_goes_and_what_somebody_writes_stays() {
         let folder = tempfile::tempdir().unwrap();
@@ -180,14 +203,41 @@ mod tests {
         for name in ["a.pkgx", &long] {
             let path = folder.path().join(name);
             let live = Coming::at(&path, GROUP).unwrap();
-            std::fs::write(folder.path().join(format!("{}dead.part", prefix(&path))), b"x").unwrap();
-            std::fs::write(folder.path().join("a.pkgx.spsync-mine.part"), b"x").unwrap();
-            sweep(&path);
-            let left = names(folder.path());
-            assert!(left.iter().all(|name| !name.contains("dead")), "{left:?}");
-            assert!(left.iter().any(|name| name == "a.pkgx.spsync-mine.part"), "{left:?}");
+            live.staged.as_file().set_modified(std::time::SystemTime::now() - 2 * FRESH).unwrap();
+            left(&folder.path().join(format!("{}dead.part", prefix(&path))), 2 * FRESH);
+            left(&folder.path().join(format!("{}fresh.part", prefix(&path))), FRESH / 2);
+            left(&folder.path().join("a.pkgx.spsync-mine.part"), 2 * FRESH);
+            drop(Coming::at(&path, GROUP).unwrap());
+            let names_left = names(folder.path());
+            assert!(names_left.iter().all(|name| !name.contains("dead")), "{names_left:?}");
+            assert!(names_left.iter().any(|name| name.contains("fresh")), "another may be about to lock it");
+            assert!(names_left.iter().any(|name| name == "a.pkgx.spsync-mine.part"), "{names_left:?}");
             live.appear().unwrap();
             assert_eq!(mode(&path), GROUP);
         }
+    }
+
+    /// A key that was never whole is written again by nobody, so its part goes when its owner begins.
+    #[test]
+    fn a_folder_is_swept_of_whatever_was_to_be_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let live = Coming::at(&at("live"), OWN).unwrap();
+        live.staged.as_file().set_modified(std::time::SystemTime::now() - 2 * FRESH).unwrap();
+        for name in [".point.key.new.spsync-aB3x.part", ".server.pem.spsync-1.part"] {
+            left(&at(name), 2 * FRESH);
+        }
+        let others = [".server.pem.spsync-2.part", "kept.spsync-1.part", ".spsync-tmp", "server.pem"];
+        left(&at(others[0]), Duration::ZERO);
+        others[1..].iter().for_each(|name| left(&at(name), 2 * FRESH));
+        std::fs::create_dir(at(".x.spsync-folder.part")).unwrap();
+        sweep(folder.path());
+        sweep(&at("nowhere"));
+        let (mut expected, mut there) = (others.map(str::to_owned).to_vec(), names(folder.path()));
+        expected.push(".x.spsync-folder.part".to_owned());
+        expected.sort();
+        there.retain(|name| !name.starts_with(".live"));
+        assert_eq!(there, expected);
+        live.replace().unwrap();
     }
 }

@@ -169,7 +169,7 @@ async fn a_device_that_is_removed_is_refused_and_what_it_did_stays() {
     let status = site.ok(&["deploy", "status", UPGRADE]).await;
     assert_eq!(status["states"], json!({"waiting": 1}), "{status}");
     let history = site.ok(&["client", "history", "desk-1"]).await;
-    assert_eq!((&history["forgotten"], &history["happened"]), (&json!(true), &json!(before)));
+    assert_eq!((&history["removed"], &history["happened"]), (&json!(true), &json!(before)));
     assert_eq!(history["runs"][0]["state"], "succeeded");
 
     // It hears so, by the reason, and is not brought back by what it says.
@@ -185,7 +185,7 @@ async fn a_device_that_is_removed_is_refused_and_what_it_did_stays() {
     site.ok(&["collection", "add", "ring", "desk-1"]).await;
     assert_eq!(again.round(&["--once"]).await["deployments"][0]["state"], "waiting");
     assert_eq!(site.ok(&["deploy", "status", UPGRADE]).await["states"], json!({"waiting": 1}));
-    assert_eq!(site.ok(&["client", "history", "desk-1"]).await["forgotten"], false);
+    assert_eq!(site.ok(&["client", "history", "desk-1"]).await["removed"], false);
 }
 
 /// Mission rows M20 and M68: nothing of the feature update moves before the run.

@@ -28,20 +28,16 @@ pub(super) struct Admission {
     draws: AtomicUsize,
 }
 
-/// Who has how many connections.
+/// Who has how many connections. A network of IPv6 is often all desks of a floor; but one desk of it may take as many addresses as it
+/// likes. So an address has so many connections, its network more, and turns and rates are those of the network.
 #[derive(Debug, Default)]
 struct Connected {
+    addresses: HashMap<IpAddr, usize>,
+    /// By [`network`], which of IPv4 is the address.
     clients: HashMap<IpAddr, (usize, Arc<Client>)>,
-    /// A network of IPv6 is often all desks of a floor, and no one client; but one desk of it may take as many addresses as it likes.
-    networks: HashMap<IpAddr, usize>,
 }
 
-/// The network in which whoever has `address` may have others; where there is none, addresses alone are counted.
-fn wide(address: IpAddr) -> Option<IpAddr> {
-    Some(network(address)).filter(|network| *network != address)
-}
-
-/// One address that is connected.
+/// What is one asker's, as far as addresses tell ([`network`]), and connected.
 #[derive(Debug, Default)]
 pub(super) struct Client {
     transfers: AtomicUsize,
@@ -69,26 +65,25 @@ impl Admission {
             return Err(Refusal::Connections);
         }
         let address = address.to_canonical();
-        let network = wide(address);
+        let network = network(address);
         let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_network = network.and_then(|network| connected.networks.get(&network)).copied();
-        if of_network.is_some_and(|count| count >= self.limits.max_connections_per_network) {
+        let of_address = connected.addresses.get(&address).copied().unwrap_or_default();
+        if of_address >= self.limits.max_connections_per_client {
             return Err(Refusal::ClientConnections);
         }
-        let (count, client) = connected.clients.entry(address).or_insert_with(|| {
+        let of_network = connected.clients.get(&network).map_or(0, |(count, _)| *count);
+        if network != address && of_network >= self.limits.max_connections_per_network {
+            return Err(Refusal::ClientConnections);
+        }
+        *connected.addresses.entry(address).or_default() += 1;
+        let (count, client) = connected.clients.entry(network).or_insert_with(|| {
             // With nothing saved up: connecting again gains nothing.
             let rate =
                 self.limits.rate_limit_per_client.map(|rate| Arc::new(Rate::new(rate, Instant::now())));
             (0, Arc::new(Client { transfers: AtomicUsize::new(0), rate }))
         });
-        if *count >= self.limits.max_connections_per_client {
-            return Err(Refusal::ClientConnections);
-        }
         *count += 1;
         let client = client.clone();
-        if let Some(network) = network {
-            *connected.networks.entry(network).or_default() += 1;
-        }
         drop(connected);
         served.connections.fetch_add(1, Ordering::Relaxed);
         Ok(Place { admission: self.clone(), served: served.clone(), address, client })
@@ -158,18 +153,17 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.served.connections.fetch_sub(1, Ordering::Relaxed);
         let mut connected = self.admission.connected.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((count, _)) = connected.clients.get_mut(&self.address) {
+        if let Some(count) = connected.addresses.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
-                connected.clients.remove(&self.address);
+                connected.addresses.remove(&self.address);
             }
         }
-        if let Some(network) = wide(self.address)
-            && let Some(count) = connected.networks.get_mut(&network)
-        {
+        let network = network(self.address);
+        if let Some((count, _)) = connected.clients.get_mut(&network) {
             *count -= 1;
             if *count == 0 {
-                connected.networks.remove(&network);
+                connected.clients.remove(&network);
             }
         }
     }
@@ -268,7 +262,40 @@ mod tests {
         drop((one, two));
         assert_eq!(served.connections.load(Ordering::Relaxed), 0);
         let connected = admission.connected.lock().unwrap();
-        assert!(connected.clients.is_empty() && connected.networks.is_empty());
+        assert!(connected.clients.is_empty() && connected.addresses.is_empty());
+    }
+
+    /// Who has one address of a network of IPv6 has all of them: another address is no other client.
+    #[tokio::test]
+    async fn another_address_of_a_network_has_no_turn_and_no_rate_of_its_own() {
+        let limits = ServerLimits {
+            max_transfers_per_client: 1,
+            rate_limit_per_client: Some(1_000),
+            ..ServerLimits::default()
+        };
+        let (admission, served) = admission(limits);
+        let connect = |address: &str| admission.connect(&served, address.parse().unwrap(), 0).unwrap();
+        let one = connect("2001:db8::1");
+        let _turn = admission.turn(&served, &one.client).await.unwrap();
+        for (address, is_it) in [
+            ("2001:db8::2", true),
+            ("2001:db8::ffff:1:2:3", true),
+            ("2001:db8:0:1::1", false),
+            ("fe80::1", false),
+            ("fe80::2", false),
+            ("192.0.2.1", false),
+            ("192.0.2.2", false),
+        ] {
+            let other = connect(address);
+            let turn = admission.turn(&served, &other.client).await.map_err(|refusal| refusal.name());
+            assert_eq!(turn.is_err(), is_it, "{address}");
+            let (rate, own) = (one.client.rate.as_ref().unwrap(), other.client.rate.as_ref().unwrap());
+            assert_eq!(Arc::ptr_eq(rate, own), is_it, "{address}");
+        }
+        // What it is sent counts for as long as any of its addresses is connected.
+        let two = connect("2001:db8::2");
+        drop(one);
+        assert!(Arc::ptr_eq(&two.client, &connect("2001:db8::3").client));
     }
 
     #[test]
@@ -290,11 +317,8 @@ mod tests {
             })
             .map(|address| connect(&address).unwrap())
             .collect();
-        assert_eq!(
-            admission.connected.lock().unwrap().networks.len(),
-            1,
-            "the others are counted as addresses"
-        );
+        let clients: Vec<_> = admission.connected.lock().unwrap().clients.keys().copied().collect();
+        assert_eq!(clients.len(), 7, "one network, and addresses: {clients:?}");
         let mapped = &others[others.len() - 1].client;
         assert!(Arc::ptr_eq(&others[2].client, mapped), "one address, however it is written");
         assert!(connect("2001:db8:0:1::1").is_ok());

@@ -57,13 +57,13 @@ pub(super) struct Guarded {
 }
 
 impl Guarded {
-    pub(super) fn new(stream: Socket, stall: Duration, signals: Arc<Signals>) -> Self {
+    pub(super) fn new(stream: Socket, stall: Stall, signals: Arc<Signals>) -> Self {
         let pusher = match &stream {
             Socket::Plain(stream) => Some(Pusher::new(stream)),
             Socket::Tls(_) => None,
         };
         let watch = HeadWatch::default();
-        Self { stream, signals, watch, pusher, stall: Stall::new(stall), lingering: None }
+        Self { stream, signals, watch, pusher, stall, lingering: None }
     }
 
     /// Bytes that the socket has taken, and that were no file's.
@@ -208,7 +208,10 @@ mod tests {
             Socket::open(near, Some(Arc::new(server)), Duration::from_secs(30)),
             connector.connect(name, far)
         );
-        (Guarded::new(near.expect("a handshake"), patience, Arc::default()), far.expect("a handshake"))
+        (
+            Guarded::new(near.expect("a handshake"), Stall::new(patience), Arc::default()),
+            far.expect("a handshake"),
+        )
     }
 
     #[tokio::test]

@@ -28,7 +28,8 @@ impl Crowd {
         self.0.store(taken.saturating_mul(4) > places.saturating_mul(3), Ordering::Relaxed);
     }
 
-    fn is_there(&self) -> bool {
+    /// Whether most are taken.
+    pub(super) fn is_there(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

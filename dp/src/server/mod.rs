@@ -297,7 +297,8 @@ impl ContentServer {
         let group = self.grouping.as_ref().and_then(|known| known.group_of(address.ip()));
         let group = self.served.groups.row(group.as_deref());
         let signals = Arc::new(Signals::default());
-        let stream = connection::Guarded::new(stream, self.limits.write_stall, signals.clone());
+        let stall = Stall::among(self.limits.write_stall, crowd);
+        let stream = connection::Guarded::new(stream, stall, signals.clone());
         // What all connections share is counted once a connection, not once a request: processors would wait for each other.
         let books = Arc::new(Books { served: self.served.clone(), group });
         let (server, books, client, told) = (&*self, &books, &place.client, &*signals);

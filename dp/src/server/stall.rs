@@ -2,33 +2,67 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::head_timer::Crowd;
+
 /// Bytes per second that a reader takes at least, of the time that it is waited for. Who takes less keeps a turn, and content from
 /// going, for nothing.
 const LEAST_RATE: u64 = 1 << 10;
+/// The same where most places of a listener are taken, and others would be refused for the sake of the slowest: over so many times the
+/// patience, so that a line that is slow for a while is none. Who is let go so has what it has, and comes again for the rest, as others
+/// do for theirs: where we are what is slow, all take turns.
+const LEAST_IN_A_CROWD: u64 = 16 << 10;
+const LONG_IN_A_CROWD: u32 = 10;
 
 /// The patience with one reader. It begins anew with every write that ends; how much was taken is looked at when writes have waited
-/// for as long as it lasts, together. That we send slowly ourselves is no waiting for a reader.
+/// for as long as it lasts, together; in a crowd also over a longer time. That we send slowly ourselves is no waiting for a reader.
 #[derive(Debug)]
 pub struct Stall {
     patience: Duration,
     pub(super) deadline: Pin<Box<Sleep>>,
     /// Since when.
     waiting: Option<Instant>,
-    /// How long writes have waited, and how much was taken meanwhile.
+    /// Since it was looked last.
+    short: Taken,
+    /// The same for what is asked of a reader in a crowd.
+    long: Taken,
+    crowd: Arc<Crowd>,
+}
+
+/// How long writes have waited, and how much was taken meanwhile.
+#[derive(Debug, Default)]
+struct Taken {
     waited: Duration,
-    taken: u64,
+    bytes: u64,
+}
+
+impl Taken {
+    /// Whether it was less than so many bytes per second, where it has waited for so long; it begins anew then.
+    fn is_less(&mut self, least: u64, over: Duration) -> bool {
+        if self.waited < over {
+            return false;
+        }
+        let Self { waited, bytes } = std::mem::take(self);
+        bytes < least.saturating_mul(waited.as_secs())
+    }
 }
 
 impl Stall {
     /// Waits so long for the reader to take something.
     pub fn new(patience: Duration) -> Self {
-        let (waiting, waited, taken) = Default::default();
-        Self { patience, deadline: Box::pin(sleep(patience)), waiting, waited, taken }
+        Self::among(patience, &Arc::default())
+    }
+
+    /// The same of a reader who has one of the places of this listener.
+    pub(super) fn among(patience: Duration, crowd: &Arc<Crowd>) -> Self {
+        let (waiting, short, long) = Default::default();
+        let deadline = Box::pin(sleep(patience));
+        Self { patience, deadline, waiting, short, long, crowd: crowd.clone() }
     }
 
     /// What a write came to; one that waits for too long has failed with [`io::ErrorKind::TimedOut`].
@@ -39,7 +73,8 @@ impl Stall {
     ) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             if let Some(since) = self.waiting.take() {
-                self.waited += since.elapsed();
+                self.short.waited += since.elapsed();
+                self.long.waited += since.elapsed();
             }
             return polled;
         }
@@ -59,20 +94,18 @@ impl Stall {
     ) -> Poll<io::Result<usize>> {
         let polled = self.guard(context, polled);
         let Poll::Ready(Ok(taken)) = polled else { return polled };
-        self.taken += taken as u64;
-        if self.waited < self.patience {
-            return polled;
+        self.short.bytes += taken as u64;
+        self.long.bytes += taken as u64;
+        let too_little = |what: &str| Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)));
+        if self.short.is_less(LEAST_RATE, self.patience) {
+            return too_little("the client has read next to nothing for long");
         }
-        let least = LEAST_RATE.saturating_mul(self.waited.as_secs());
-        let is_enough = self.taken >= least;
-        (self.waited, self.taken) = (Duration::ZERO, 0);
-        match is_enough {
-            true => polled,
-            false => Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the client has read next to nothing for long",
-            ))),
+        // It is looked anew each time, so that who was slow while there was room has time from then on.
+        let is_slow = self.long.is_less(LEAST_IN_A_CROWD, self.patience * LONG_IN_A_CROWD);
+        if is_slow && self.crowd.is_there() {
+            return too_little("the client reads slowly, and others wait for its place");
         }
+        polled
     }
 }
 
@@ -106,6 +139,44 @@ mod tests {
         assert!(drop_by_drop.is_some_and(|taken| taken <= 600), "{drop_by_drop:?}");
         assert_eq!(reads(2 << 10, seconds(1), 10_000).await, None, "a slow line");
         assert_eq!(reads(256 << 10, seconds(50), 1_000).await, None, "that takes much at once");
+    }
+
+    /// Reads so many bytes each second, in a crowd that is there at these seconds; for how long it was let.
+    async fn reads_in_a_crowd(bytes: usize, there: std::ops::Range<u64>) -> Option<u64> {
+        let crowd = Arc::<Crowd>::default();
+        let mut stall = Stall::among(Duration::from_secs(60), &crowd);
+        for second in 0..4_000 {
+            crowd.counts(if there.contains(&second) { 4 } else { 3 }, 4);
+            let mut at = Box::pin(sleep(Duration::from_secs(1)));
+            let written = std::future::poll_fn(|context| {
+                let polled = at.as_mut().poll(context).map(|()| Ok(bytes));
+                stall.guard_bytes(context, polled)
+            });
+            if written.await.is_err() {
+                return Some(second);
+            }
+        }
+        None
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_slowly_leaves_room_for_a_crowd() {
+        assert_eq!(reads_in_a_crowd(2 << 10, 0..0).await, None, "nobody waits for its place");
+        for (bytes, there, expected) in [
+            (2 << 10, 0..4_000, Some(590..=610)),
+            (15 << 10, 0..4_000, Some(590..=610)),
+            (17 << 10, 0..4_000, None),
+            // A crowd that comes and goes.
+            (2 << 10, 100..500, None),
+            (2 << 10, 700..4_000, Some(1_180..=1_220)),
+        ] {
+            let let_go = reads_in_a_crowd(bytes, there.clone()).await;
+            let is_so = match (&expected, let_go) {
+                (Some(expected), Some(second)) => expected.contains(&second),
+                (expected, let_go) => expected.is_none() && let_go.is_none(),
+            };
+            assert!(is_so, "{bytes} a second, a crowd at {there:?}: {let_go:?}");
+        }
     }
 
     /// Between our writes nobody waits for the reader.

@@ -131,7 +131,7 @@ fn of_deploy(what: &Deploy) -> bool {
         | Deploy::Status { .. }
         | Deploy::PhasedList
         | Deploy::PhasedShow { .. }
-        | Deploy::ClientList
+        | Deploy::ClientList { .. }
         | Deploy::ClientShow { .. }
         | Deploy::ClientHistory { .. } => false,
     }

@@ -151,3 +151,112 @@ fn notice_the_dead(stream: &TcpStream) {
     #[cfg(not(target_os = "linux"))]
     let _ = stream;
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+    use schema::tokens::{AdminToken, Role};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::clock;
+    use crate::keys::Secret;
+    use crate::site::{Site, small};
+
+    /// What takes the names of contents from a view gets one row after the other, and none of them, for ever.
+    const ENDLESS: &str = "
+        DROP VIEW package_content;
+        CREATE VIEW package_content (package_id, file_name, sha256, sha1, size) AS
+            WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
+            SELECT 'XYZ00001', 'x', zeroblob(32), zeroblob(20), 1 FROM n WHERE i < 0;";
+
+    async fn is_free(site: &Arc<Site>, within: Duration) -> bool {
+        timeout(within, site.read(|r| r.acts(1))).await.is_ok()
+    }
+
+    async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
+        for _ in 0..3_000 {
+            if is().await {
+                return;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{what}");
+    }
+
+    /// A question ends where its asker has gone, in the middle of a statement; the change of another who has gone does not, nor does
+    /// the question of somebody who waits.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_goes_away_ends_a_question_and_nothing_else() {
+        // Who has the only connection to the database keeps all others from it.
+        let (_folder, site) = small(|settings| settings.db.readers = 1).await;
+        let (secret, now) = (Secret::new().unwrap(), clock::now());
+        let (hash, expires) = (secret.hash(), now + SignedDuration::from_hours(1));
+        let token =
+            AdminToken { name: "t".to_owned(), role: Role::Admin, created: now, expires, revoked: None };
+        site.write(move |w| w.add_admin_token(&token, hash)).await.unwrap();
+        rusqlite::Connection::open(site.settings().db_path()).unwrap().execute_batch(ENDLESS).unwrap();
+        let api = Api::new(site.clone()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(serve(api, listener, None, std::future::pending()));
+        let asks = async |line: &str, body: &str| {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let head = format!(
+                "{line} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\
+                 Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                secret.reveal(),
+                body.len()
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream
+        };
+        let answered = async |mut stream: TcpStream| {
+            let mut answer = String::new();
+            timeout(Duration::from_secs(60), stream.read_to_string(&mut answer))
+                .await
+                .expect("it ends")
+                .unwrap();
+            answer
+        };
+
+        // A change waits for its turn to write, and its asker goes.
+        let (go_on, gate) = std::sync::mpsc::channel::<()>();
+        let (here, site_of_gate) = (Arc::new(tokio::sync::Notify::new()), site.clone());
+        let entered = here.clone();
+        let writing = tokio::spawn(async move {
+            let wait = move |_: &schema::Writer<'_>| {
+                entered.notify_one();
+                let _ = gate.recv();
+                Ok(())
+            };
+            site_of_gate.write(wait).await
+        });
+        here.notified().await;
+        let change = asks("POST /api/v1/collections", r#"{"name":"ring"}"#).await;
+        // It reads, and then it waits: all that it reads is done when nothing more is read for a while.
+        sleep(Duration::from_millis(500)).await;
+        assert!(is_free(&site, Duration::from_secs(10)).await);
+        drop(change);
+
+        // Somebody asks what never ends, and others wait behind.
+        let endless = asks("GET /api/v1/content", "").await;
+        until("it runs", async || !is_free(&site, Duration::from_millis(300)).await).await;
+        let waiting = asks("GET /api/v1/audit", "").await;
+        sleep(Duration::from_millis(300)).await;
+        assert!(!is_free(&site, Duration::from_millis(300)).await, "nobody has ended it yet");
+        drop(endless);
+        assert!(answered(waiting).await.starts_with("HTTP/1.1 200 "), "it waited, and is answered");
+        assert!(is_free(&site, Duration::from_secs(30)).await);
+
+        go_on.send(()).unwrap();
+        writing.await.unwrap().unwrap();
+        until("the change is made", async || {
+            let all = site.read(|r| r.collections()).await.unwrap();
+            all.iter().any(|one| one.name == "ring")
+        })
+        .await;
+        serving.abort();
+        site.close().await;
+    }
+}

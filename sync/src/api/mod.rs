@@ -13,6 +13,8 @@ mod guard;
 mod idempotency;
 mod listen;
 mod log_throttle;
+#[cfg(test)]
+mod moving;
 mod openapi;
 mod patient;
 mod perform;
@@ -25,7 +27,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
@@ -50,7 +51,6 @@ use crate::clock;
 use crate::health::Looking;
 use crate::plane::door::Door;
 use crate::site::Site;
-use crate::tls;
 use concurrency::Turns;
 use connections::Busy;
 use idempotency::Repeats;
@@ -82,7 +82,6 @@ const MOST_STREAMS: (usize, usize) = (24, 6);
 pub struct Api {
     site: Arc<Site>,
     door: Door,
-    names: ArcSwap<Vec<String>>,
     exchange: PathBuf,
     repeats: Arc<Repeats>,
     working: Arc<Turns>,
@@ -100,23 +99,12 @@ impl Api {
     pub fn new(site: Arc<Site>) -> Result<Arc<Self>, Problem> {
         let settings = site.settings();
         let exchange = exchange::make(&settings)?;
-        let (names, door, repeats) = (tls::called(&settings), Door::default(), Arc::default());
+        let (door, repeats) = (Door::default(), Arc::default());
         let working = Turns::new("requests", MOST_REQUESTS.0, MOST_REQUESTS.1);
         let large = Turns::new("large answers", MOST_LARGE.0, MOST_LARGE.1);
         let watching = Turns::new("event streams", MOST_STREAMS.0, MOST_STREAMS.1);
         let (looking, strangers) = (Looking::default(), StrangerThrottle::default());
-        Ok(Arc::new(Self {
-            names: ArcSwap::from_pointee(names),
-            door,
-            exchange,
-            repeats,
-            working,
-            large,
-            watching,
-            looking,
-            strangers,
-            site,
-        }))
+        Ok(Arc::new(Self { door, exchange, repeats, working, large, watching, looking, strangers, site }))
     }
 
     /// Answers what is below [`BASE`].
@@ -148,14 +136,6 @@ impl Api {
         }
     }
 
-    /// `spsync tls renew --name` may have given the site other names since: they are read again before one is refused.
-    fn is_for_us(&self, head: &Parts) -> Result<(), Problem> {
-        guard::is_for_us(head, &self.names.load()).or_else(|_| {
-            self.names.store(Arc::new(tls::called(&self.site.settings())));
-            guard::is_for_us(head, &self.names.load())
-        })
-    }
-
     async fn ended(
         self: &Arc<Self>,
         head: &Parts,
@@ -163,7 +143,7 @@ impl Api {
         asker: Asker,
         busy: Busy,
     ) -> Result<Response<Sent>, Problem> {
-        self.is_for_us(head)?;
+        guard::is_for_us(head, &self.site.called.load())?;
         let (hash, token) = self.token(head, asker).await?;
         let who = format!("token {}", token.name);
         let path = head.uri.path().strip_prefix(BASE).unwrap_or_default();

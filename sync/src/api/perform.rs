@@ -150,7 +150,7 @@ impl Api {
 
     /// Short work is done when this returns; of long work, where `wait` is over before it is or nobody waits, the task. Also
     /// whether there was a task.
-    async fn carry_out(
+    pub(super) async fn carry_out(
         &self,
         envelope: Envelope,
         who: String,
@@ -201,8 +201,7 @@ mod tests {
 
     use super::*;
     use crate::clock;
-    use crate::config::{Loaded, Settings};
-    use crate::site::Site;
+    use crate::site::small;
 
     /// What is answered to a request, whoever makes it.
     async fn answered(
@@ -234,11 +233,7 @@ mod tests {
     /// A thousand points and ten thousand devices say all the time that they live.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn who_changes_a_point_is_not_held_back_by_what_machines_say() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut settings = Settings::default();
-        settings.site.data_dir = folder.path().join("site");
-        settings.download.min_free = 0;
-        let site = Site::open(Loaded::from(settings)).await.unwrap();
+        let (_folder, site) = small(|_| {}).await;
         let lyon = site.write(|w| w.add_point("lyon", "http://lyon", PointRole::Standard)).await.unwrap();
         let api = Api::new(site.clone()).unwrap();
         let (stop, beats) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));

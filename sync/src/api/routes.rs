@@ -124,9 +124,14 @@ const OF_A_POINT: &[&str] = &[
 const OF_A_PACKAGE: &[&str] = &["files", "bytes", "stored", "points", "validated"];
 /// How far devices and content are, and what the time has made of it.
 const OF_A_DEPLOYMENT: &[&str] =
-    &["devices", "buckets", "progress", "software", "notes", "state", "content", "problem"];
+    &["devices", "buckets", "progress", "software", "state", "content", "problem"];
+/// The same of phases.
+const OF_PHASES: &[&str] = &["phases.tally", "problem"];
+/// What is found in a task sequence: what a synchronisation brings makes other findings.
+const OF_A_SEQUENCE: &[&str] = &["deployable", "findings"];
 /// What a device says of itself and does.
-const OF_A_DEVICE: &[&str] = &["facts", "facts_at", "address", "policy_at", "replayed", "refused", "runs"];
+const OF_A_DEVICE: &[&str] =
+    &["facts", "facts_at", "address", "policy_at", "heard", "silent_days", "replayed", "refused", "runs"];
 
 /// All of them.
 pub const ROUTES: &[Route] = &[
@@ -136,7 +141,7 @@ pub const ROUTES: &[Route] = &[
     get("/sync/runs/{run}", "sync-show").with(r#"{"run":0}"#),
     post("/sync/test", "sync-test").with(r#"{"source":null}"#).of(Role::Operator),
     post("/sync/plan", "sync-plan").with(r#"{"change":{}}"#).of(Role::Viewer),
-    get("/sync/settings", "sync-select").with(r#"{"change":{}}"#),
+    get("/sync/settings", "sync-select").with(r#"{"change":{}}"#).moving(&["known"]),
     patch("/sync/settings", "sync-select").with(r#"{"change":{}}"#),
     get("/sync/categories", "categories"),
     get("/updates", "updates-list").with(FILTER),
@@ -155,7 +160,7 @@ pub const ROUTES: &[Route] = &[
     post("/updates/{update}/license", "license-review").with(r#"{"language":null}"#),
     put("/updates/{updates}/license", "license-decide").with(r#"{"updates":[]}"#),
     get("/licenses", "license-list").with(r#"{"pending":false}"#),
-    get("/packages", "package-list"),
+    get("/packages", "package-list").moving(OF_A_PACKAGE),
     post("/packages", "package-create").with(r#"{"description":"","source":null}"#).files(&["source"]),
     get("/packages/{package}", "package-show").moving(OF_A_PACKAGE),
     patch("/packages/{package}", "package-set"),
@@ -171,7 +176,7 @@ pub const ROUTES: &[Route] = &[
     post("/packages/{package}/withdraw", "package-withdraw").with(r#"{"from":[]}"#).of(Role::Operator),
     post("/packages/{package}/validate", "package-validate").with(r#"{"repair":false}"#).of(Role::Operator),
     post("/packages/{package}/points", "points:package").with(r#"{"on":[]}"#).of(Role::Operator),
-    get("/dps", "points:list"),
+    get("/dps", "points:list").moving(OF_A_POINT),
     post("/dps", "points:add").with(r#"{"pull_from":[]}"#),
     get("/dps/{dp}", "points:show").moving(OF_A_POINT),
     patch("/dps/{dp}", "points:set").with(r#"{"changes":[]}"#),
@@ -238,14 +243,14 @@ pub const ROUTES: &[Route] = &[
     get("/client-settings", "software:settings-list"),
     get("/client-settings/{name}", "software:settings-show"),
     patch("/client-settings/{name}", "software:settings-set").with(r#"{"changes":[]}"#),
-    get("/task-sequences", "ts:list"),
+    get("/task-sequences", "ts:list").moving(OF_A_SEQUENCE),
     post("/task-sequences", "ts:create"),
     get("/task-sequences/choices", "ts:choices").with(r#"{"filter":{}}"#),
     post("/task-sequences/export", "ts:export-archive")
         .with(r#"{"sequences":[],"dependencies":true}"#)
         .of(Role::Viewer),
     post("/task-sequences/import", "ts:import-archive").with(r#"{"duplicates":"ignore"}"#),
-    get("/task-sequences/{sequence}", "ts:show"),
+    get("/task-sequences/{sequence}", "ts:show").moving(OF_A_SEQUENCE),
     put("/task-sequences/{sequence}", "ts:replace").conditional(),
     patch("/task-sequences/{sequence}", "ts:enable"),
     delete("/task-sequences/{sequence}", "ts:delete"),
@@ -269,7 +274,7 @@ pub const ROUTES: &[Route] = &[
         .files(&["folder"]),
     post("/prestage", "ts:prestage").with(r#"{"dp":null}"#).files(&["file"]),
     post("/prestage/import", "ts:prestage-import").files(&["file"]),
-    get("/deployments", "deploy:list"),
+    get("/deployments", "deploy:list").moving(OF_A_DEPLOYMENT),
     post("/deployments", "deploy:create")
         .with(r#"{"options":{},"package":{},"strict":false,"confirm_high_risk":false}"#),
     post("/deployments/check", "deploy:check")
@@ -282,15 +287,15 @@ pub const ROUTES: &[Route] = &[
     post("/deployments/{deployment}/stop", "deploy:stop"),
     get("/update-deployments", "deploy:updates-list"),
     post("/update-deployments", "deploy:create-updates"),
-    get("/phased-deployments", "deploy:phased-list"),
+    get("/phased-deployments", "deploy:phased-list").moving(OF_PHASES),
     post("/phased-deployments", "deploy:phased-create").with(r#"{"options":{},"confirm_high_risk":false}"#),
-    get("/phased-deployments/{name}", "deploy:phased-show").moving(&["phases.tally", "notes", "problem"]),
+    get("/phased-deployments/{name}", "deploy:phased-show").moving(OF_PHASES),
     delete("/phased-deployments/{name}", "deploy:phased-delete"),
     post("/phased-deployments/{name}/advance", "deploy:phased-advance"),
     post("/phased-deployments/{name}/suspend", "deploy:phased-suspend").with(r#"{"suspend":true}"#),
     post("/phased-deployments/{name}/resume", "deploy:phased-suspend").with(r#"{"suspend":false}"#),
     patch("/phased-deployments/{name}/phases/{phase}", "deploy:phased-change").with(r#"{"phase":0}"#),
-    get("/clients", "deploy:client-list"),
+    get("/clients", "deploy:client-list").with(r#"{"silent":0}"#),
     get("/clients/{device}", "deploy:client-show").moving(OF_A_DEVICE),
     delete("/clients/{device}", "deploy:client-remove"),
     get("/clients/{device}/history", "deploy:client-history").with(r#"{"limit":100}"#),

@@ -133,7 +133,7 @@ pub async fn which(site: &Arc<Site>, client: &str) -> Result<Answer, Problem> {
         .map_err(|_| Problem::new(Code::InvalidOption, format!("`{client}` is no IP address")))?;
     let around = |row: &BoundaryRow| row.value.parse().is_ok_and(|b: Boundary| b.contains(client));
     let boundaries = site.read(|r| r.boundaries()).await?.into_iter().filter(around).collect();
-    let places = site.locations.places();
+    let places = site.places_now().await?;
     let standing = places.standing(client);
     Answer::of(&Which {
         client: client.to_canonical(),

@@ -312,7 +312,6 @@ pub async fn create(
 pub(super) fn whole(target: &Path, manifest: &Manifest, source: &mut dyn Source) -> Result<u64, Problem> {
     let failed = |error: std::io::Error| disk("written", target, &error);
     std::fs::create_dir_all(whole::folder(target)).map_err(failed)?;
-    whole::sweep(target);
     let mut coming = Coming::at(target, whole::GROUP).map_err(failed)?;
     let mut to = std::io::BufWriter::with_capacity(1 << 20, coming.file());
     let bytes = write(&mut to, manifest, source)?;

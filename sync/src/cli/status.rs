@@ -12,7 +12,8 @@ use super::{Global, Output, connect};
 use crate::admin::Request;
 use crate::config::Loaded;
 use crate::deploying::status::Buckets;
-use crate::letting_go::LetGo;
+use crate::forgetting::Forgotten;
+use crate::status::Silent;
 
 /// Show the state of everything on one screen
 #[derive(Debug, Args)]
@@ -146,7 +147,10 @@ fn show(status: &crate::status::Status, output: &Output) {
             ));
         }
     }
-    if let Some(text) = let_go(&status.let_go) {
+    if let Some(text) = status.silent.as_ref().and_then(silent) {
+        output.line(text);
+    }
+    if let Some(text) = forgotten(&status.forgotten, status.silent.as_ref()) {
         output.line(text);
     }
     for task in &status.tasks {
@@ -155,9 +159,18 @@ fn show(status: &crate::status::Status, output: &Output) {
     status.warnings.iter().chain(&c.notes).for_each(|warning| output.line(format!(" WARN     {warning}")));
 }
 
-fn let_go(all: &LetGo) -> Option<String> {
+/// Devices that are silent for so long that somebody may want to know which.
+fn silent(all: &Silent) -> Option<String> {
+    let Silent { devices, days, .. } = all;
+    let many = if *devices == 1 { "1 device was" } else { &format!("{devices} devices were") };
+    (*devices > 0).then(|| {
+        format!(" SILENT   {many} not heard of on {days} days or more: spsync client list --silent {days}")
+    })
+}
+
+fn forgotten(all: &Forgotten, silent: Option<&Silent>) -> Option<String> {
     let last = all.last.map(|last| format!(" · last {}", when(last)));
-    let devices = match all.after_days {
+    let devices = match silent.and_then(|silent| silent.forgotten_after) {
         Some(days) => {
             format!("{} devices not heard of on {days} days, {} more to go · ", all.devices, all.to_go)
         }
@@ -166,7 +179,7 @@ fn let_go(all: &LetGo) -> Option<String> {
     let any = last.is_some() || all.to_go > 0;
     any.then(|| {
         let last = last.unwrap_or_default();
-        format!(" LET GO   since the start: {devices}{} old messages of devices{last}", all.messages)
+        format!(" FORGOT   since the start: {devices}{} old messages of devices{last}", all.messages)
     })
 }
 

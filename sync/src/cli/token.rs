@@ -89,6 +89,7 @@ impl Token {
                 let mut rows = Rows::new(&["NAME", "ROLE", "STATE", "CREATED", "UNTIL"]);
                 for one in &all {
                     let state = match (one.revoked, one.is_good(clock::now())) {
+                        (Some(end), _) if end == one.expires => "over",
                         (Some(_), _) => "revoked",
                         (None, true) => "good",
                         (None, false) => "over",

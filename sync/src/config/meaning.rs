@@ -234,7 +234,7 @@ impl Client {
 }
 
 impl Clients {
-    /// On how many days nothing was heard of a device that is let go; none is, where it is `None`.
+    /// On how many days nothing was heard of a device that is forgotten; none is, where it is `None`.
     pub fn forget_after_days(&self) -> Option<u32> {
         let days = self.forget_after.as_secs() / 86_400;
         u32::try_from(days).ok().filter(|days| *days > 0)

@@ -58,7 +58,7 @@ pub(super) fn broken(settings: &Settings) -> Vec<(String, String)> {
     });
     rules.lasts("client.before_cloud", s.client.before_cloud, Duration::ZERO, DAY);
     rules.lasts("clients.poll_interval", s.clients.poll_interval, 10 * SECOND, DAY);
-    // A laptop that was on holiday is to find its way back, and a slip of the pen is to let nobody go.
+    // A laptop that was on holiday is to find its way back, and a slip of the pen is to remove nobody.
     rules.lasts_or_never("clients.forget_after", s.clients.forget_after, 30 * DAY, 3_650 * DAY);
     rules.lasts_or_never("clients.status_retention", s.clients.status_retention, DAY, 3_650 * DAY);
     rules.lasts_or_never("content.verify", s.content.verify, DAY, 3_650 * DAY);

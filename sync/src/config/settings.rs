@@ -399,10 +399,10 @@ section! {
         /// How often they ask for their policy.
         #[serde(with = "units::duration")]
         poll_interval: Duration = Duration::from_secs(3600),
-        /// Devices that were not heard of on so many days are let go; 0: never.
+        /// Devices that were not heard of on so many days are forgotten; 0: never.
         #[serde(with = "units::duration")]
         forget_after: Duration = Duration::ZERO,
-        /// How long messages of devices are kept, and what was done on those that were let go; 0: for ever.
+        /// How long messages of devices are kept, and what was done on those that were removed; 0: for ever.
         #[serde(with = "units::duration")]
         status_retention: Duration = Duration::from_secs(180 * 86_400),
     }

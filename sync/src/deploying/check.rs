@@ -56,11 +56,11 @@ impl World {
     /// Those of the database.
     pub async fn of(site: &Arc<Site>) -> Result<Self, Problem> {
         let known = Known::of(site).await?;
-        let (stored, collections, settings, rows, principals, private) = site
+        let (stored, collections, settings, rows, names, private) = site
             .read(|r| {
                 let (stored, collections) = (r.stored_files()?, r.collections()?);
                 let (settings, devices) = (r.client_settings()?, r.devices()?);
-                Ok((stored, collections, settings, devices, r.principals()?, r.private_contents()?))
+                Ok((stored, collections, settings, devices, r.known_devices()?, r.private_contents()?))
             })
             .await?;
         let mut devices: BTreeMap<String, Device> = BTreeMap::new();
@@ -69,12 +69,9 @@ impl World {
             let address = row.address.and_then(|address| address.parse().ok());
             devices.insert(row.name.to_ascii_lowercase(), Device { name: row.name, facts, address });
         }
-        let enrolled = principals
-            .into_iter()
-            .filter(|one| one.kind == schema::keys::PrincipalKind::Device && one.revoked.is_none());
-        for one in enrolled {
-            let key = one.name.to_ascii_lowercase();
-            devices.entry(key).or_insert(Device { name: one.name, facts: None, address: None });
+        for name in names {
+            let key = name.to_ascii_lowercase();
+            devices.entry(key).or_insert(Device { name, facts: None, address: None });
         }
         let (stored, private) = (Stored::of(stored), private.into_iter().collect());
         Ok(Self { known, stored, collections, settings, private, devices })
@@ -385,8 +382,8 @@ pub async fn check(site: &Arc<Site>, args: &CheckArgs) -> Result<Answer, Problem
         planned: if package { planned } else { Vec::new() },
         own: own_point(site).await?,
     };
-    site.locations_now().await?;
-    let mut checked = judge(&world, &site.locations.places(), &about);
+    let places = site.places_now().await?;
+    let mut checked = judge(&world, &places, &about);
     let missing = super::package::missing(&world, &references);
     if !missing.is_empty() {
         let titles: Vec<_> = missing.iter().map(|listed| listed.update.title.as_str()).collect();

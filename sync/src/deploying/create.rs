@@ -159,8 +159,8 @@ pub async fn create_and(
         planned_software: if software.is_empty() { Vec::new() } else { named(&planned) },
         own: check::own_point(site).await?,
     };
-    site.locations_now().await?;
-    let checked = check::judge(&world, &site.locations.places(), &about);
+    let places = site.places_now().await?;
+    let checked = check::judge(&world, &places, &about);
     if let Some(nowhere) = checked.nowhere() {
         if wanted.strict {
             return Err(nowhere);

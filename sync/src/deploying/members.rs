@@ -1,11 +1,9 @@
 //! Who is in which collection: of [`super::check::World`] all that is needed to count devices.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use catalog::problem::Problem;
 use schema::collections::Collection;
-use schema::keys::PrincipalKind;
 
 use crate::site::Site;
 
@@ -21,17 +19,8 @@ impl Members {
     /// # Errors
     /// Those of the database.
     pub async fn of(site: &Arc<Site>) -> Result<Self, Problem> {
-        let (collections, names, principals) =
-            site.read(|r| Ok((r.collections()?, r.device_names()?, r.principals()?))).await?;
-        let enrolled = principals
-            .into_iter()
-            .filter(|one| one.kind == PrincipalKind::Device && one.revoked.is_none())
-            .map(|one| one.name);
-        let mut devices: BTreeMap<String, String> = BTreeMap::new();
-        for name in names.into_iter().chain(enrolled) {
-            devices.entry(name.to_ascii_lowercase()).or_insert(name);
-        }
-        Ok(Self { collections, devices: devices.into_values().collect() })
+        let (collections, devices) = site.read(|r| Ok((r.collections()?, r.known_devices()?))).await?;
+        Ok(Self { collections, devices })
     }
 
     /// Those of the collection of this name; in a built-in one are all, in one that is gone is nobody.

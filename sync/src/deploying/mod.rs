@@ -25,7 +25,7 @@ pub mod reaching;
 mod request;
 pub mod resolve;
 pub mod risk;
-mod show;
+pub(crate) mod show;
 pub mod status;
 pub mod updates;
 
@@ -78,7 +78,7 @@ pub async fn answer(site: &Arc<Site>, request: DeployRequest, caller: &Caller) -
         }
         DeployRequest::PhasedChange(wanted) => phases::change(site, &wanted, caller).await?.into(),
         DeployRequest::PhasedDelete { name } => phases::delete(site, &name, caller).await?.into(),
-        DeployRequest::ClientList => clients::list(site).await?.into(),
+        DeployRequest::ClientList { silent } => clients::list(site, silent).await?.into(),
         DeployRequest::ClientShow { device } => clients::show(site, &device).await?.into(),
         DeployRequest::ClientHistory { device, limit } => {
             clients::history(site, &device, limit).await?.into()

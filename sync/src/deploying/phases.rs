@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
+use dp::locate::Places;
 use jiff::{SignedDuration, Timestamp};
 use schema::deployments::{PhasedRow, Purpose};
 use schema::{Reader, SchemaError};
@@ -129,8 +130,8 @@ pub async fn create(site: &Arc<Site>, wanted: PhasedCreate, caller: &Caller) -> 
     let Some(settled) = settled else {
         return Err(Problem::new(Code::PhasesInvalid, "a phased deployment has phases"));
     };
-    site.locations_now().await?;
-    distributed(site, &world, settled.sequence())?;
+    let places = site.places_now().await?;
+    distributed(&places, &world, settled.sequence())?;
     let chosen =
         Chosen { purpose: wanted.purpose, options: wanted.options, confirmed: wanted.confirm_high_risk };
     let row = PhasedRow {
@@ -169,9 +170,8 @@ fn not_taken(reader: &Reader<'_>, name: &str) -> Result<(), SchemaError> {
 }
 
 /// What a later phase needs has to be on a point before: nobody is there to ask when it begins.
-fn distributed(site: &Arc<Site>, world: &World, sequence: &crate::sequence::Sequence) -> Result<(), Problem> {
+fn distributed(places: &Places, world: &World, sequence: &crate::sequence::Sequence) -> Result<(), Problem> {
     let references = world.references(sequence);
-    let places = site.locations.places();
     let lacks = |update: &&crate::policy::FeatureUpdate| {
         update.files.iter().any(|file| {
             file.sha256.and_then(|sha256| places.holds(sha256)).is_none_or(|held| held.points.is_empty())

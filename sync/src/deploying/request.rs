@@ -47,13 +47,16 @@ pub enum DeployRequest {
     PhasedChange(Box<PhaseChange>),
     /// Forgets it; the deployments that it made stay.
     PhasedDelete { name: String },
-    /// Devices that are known.
-    ClientList,
+    /// Devices that are known; of those the ones that are silent for at least so many days.
+    ClientList {
+        #[serde(default)]
+        silent: u32,
+    },
     /// One of them.
     ClientShow { device: String },
     /// What happened on one of them.
     ClientHistory { device: String, limit: u32 },
-    /// Takes its key back, and forgets it; what was done on it stays to be read.
+    /// Takes its key back, and removes it from everything; what was done on it stays to be read.
     ClientRemove { device: String },
 }
 

@@ -119,15 +119,8 @@ pub async fn deployed(site: &Arc<Site>) -> Result<Deployed, Problem> {
 pub(super) async fn shown(site: &Arc<Site>, rows: Vec<DeploymentRow>) -> Result<Vec<Shown>, Problem> {
     let (sequences, collections, counts, everybody) = site
         .read(|r| {
-            let mut everybody: Vec<String> =
-                r.devices()?.into_iter().map(|device| device.name.to_ascii_lowercase()).collect();
-            let principals = r.principals()?.into_iter();
-            let devices = principals
-                .filter(|one| one.kind == schema::keys::PrincipalKind::Device && one.revoked.is_none());
-            everybody.extend(devices.map(|one| one.name.to_ascii_lowercase()));
-            everybody.sort();
-            everybody.dedup();
-            Ok((r.sequences()?, r.collections()?, r.run_counts()?, everybody.len() as u64))
+            let everybody = r.known_devices()?.len() as u64;
+            Ok((r.sequences()?, r.collections()?, r.run_counts()?, everybody))
         })
         .await?;
     let mut reported: HashMap<PackageId, Buckets> = HashMap::new();

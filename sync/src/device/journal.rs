@@ -18,6 +18,7 @@ use super::scripts::Scripts;
 use super::variables::Masker;
 use crate::keys;
 use crate::policy::{BytesFrom, DeploymentId, Facts, MostOf, Policy, RunState, StatusMessage, StepState};
+use crate::whole;
 
 /// The policy that is kept for a site that is away, with its tag.
 pub const POLICY: &str = "policy.json";
@@ -235,6 +236,8 @@ impl Journal {
             let message = format!("another client works with `{}`", folder.display());
             return Err(Problem::new(Code::ClientBusy, message));
         }
+        // What a client that died was about to write here.
+        ["", "scripts", "work"].iter().for_each(|part| whole::sweep(&folder.join(part)));
         Ok(Self { folder: folder.to_owned(), _lock: lock })
     }
 

@@ -1,4 +1,4 @@
-//! Devices, as the site knows them: what they are, and what happened on them.
+//! Devices, as the site knows them: what they are, and what happened on them; and how they are removed.
 
 use std::sync::Arc;
 
@@ -32,6 +32,13 @@ pub struct ShownClient {
     pub address: Option<String>,
     /// When it asked for its policy last.
     pub policy_at: Option<Timestamp>,
+    /// When it asked for its policy or said what it is, whichever was later.
+    #[serde(default)]
+    pub heard: Option<Timestamp>,
+    /// On how many days, one after the other, nothing at all was heard of it while the site listened: `[clients] forget_after` goes
+    /// by this. 0 too for one that has no key yet.
+    #[serde(default)]
+    pub silent_days: u32,
     /// Collections that it was put into.
     pub collections: Vec<String>,
     /// Messages that came again.
@@ -57,6 +64,8 @@ async fn all(site: &Arc<Site>) -> Result<Vec<ShownClient>, Problem> {
         facts_at: None,
         address: None,
         policy_at: None,
+        heard: None,
+        silent_days: 0,
         collections: Vec::new(),
         replayed: 0,
         refused: 0,
@@ -64,9 +73,13 @@ async fn all(site: &Arc<Site>) -> Result<Vec<ShownClient>, Problem> {
         settings: Vec::new(),
     };
     for row in rows {
-        let DeviceRow { name, facts, facts_at, address, policy_at, replayed, refused } = row;
+        let DeviceRow { name, facts, facts_at, address, policy_at, replayed, refused, missed } = row;
         let facts = facts.and_then(|facts| serde_json::from_value(facts).ok());
-        let shown = ShownClient { facts, facts_at, address, policy_at, replayed, refused, ..empty(&name) };
+        let heard = policy_at.max(facts_at);
+        // Of who is back since the last roll call nothing may be written down yet.
+        let silent_days = if site.keys.is_heard(&name) { 0 } else { missed };
+        let said = ShownClient { facts, facts_at, address, policy_at, replayed, refused, ..empty(&name) };
+        let shown = ShownClient { heard, silent_days, ..said };
         names.insert(name.to_ascii_lowercase(), shown);
     }
     for one in principals.iter().filter(|one| one.kind == PrincipalKind::Device && one.revoked.is_none()) {
@@ -82,15 +95,18 @@ async fn all(site: &Arc<Site>) -> Result<Vec<ShownClient>, Problem> {
     Ok(names.into_values().collect())
 }
 
-/// All devices: those that said something, that are enrolled, or that a collection names.
+/// All devices: those that said something, that are enrolled, or that a collection names. Of those the ones that are silent for at
+/// least so many days.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn list(site: &Arc<Site>) -> Result<Answer, Problem> {
-    Answer::of(&all(site).await?)
+pub async fn list(site: &Arc<Site>, silent: u32) -> Result<Answer, Problem> {
+    let mut all = all(site).await?;
+    all.retain(|shown| shown.silent_days >= silent);
+    Answer::of(&all)
 }
 
-/// A device that was let go, or would be.
+/// A device that was removed, or would be.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Removed {
     /// Its name.
@@ -105,14 +121,14 @@ pub struct Removed {
     pub dry_run: bool,
 }
 
-/// Takes the key of a device back, and forgets it. What it says from now on is refused; what was done on it stays to be read.
+/// Takes the key of a device back, and removes it from everything. What it says from now on is refused; what was done on it stays to be read.
 ///
 /// # Errors
 /// `DEVICE_NOT_FOUND`.
 pub async fn remove(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<Answer, Problem> {
     // For one that is unknown there may be a token.
     let (device, _) = name_of(site, name).await?;
-    match let_go(site, vec![device], None, caller).await?.pop() {
+    match remove_all(site, vec![device], None, caller).await?.pop() {
         Some(removed) => Answer::of(&removed),
         None => Err(unknown(name)),
     }
@@ -123,12 +139,12 @@ fn is_at_work(state: &str) -> bool {
     matches!(state_of(state), RunState::Downloading | RunState::Running | RunState::Restarting)
 }
 
-/// Lets devices go, all or none; those that are unknown are left out, and of whom was heard in the last `silent` days, where only silent
+/// Removes devices, all or none; those that are unknown are left out, and of whom was heard in the last `silent` days, where only silent
 /// ones are meant.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn let_go(
+pub async fn remove_all(
     site: &Arc<Site>,
     devices: Vec<String>,
     silent: Option<u32>,
@@ -144,7 +160,7 @@ pub async fn let_go(
                 {
                     continue;
                 }
-                let Some(gone) = w.let_device_go(&device, now)? else { continue };
+                let Some(gone) = w.device_removed(&device, now)? else { continue };
                 w.audit(&who, "client.remove", &device, now)?;
                 let (had_key, collections) = (gone.had_key, gone.collections);
                 let at_work = gone.runs.into_iter().filter(|run| is_at_work(&run.state));
@@ -210,9 +226,9 @@ pub struct History {
     /// Messages that are older than those.
     #[serde(default)]
     pub hidden: u64,
-    /// It is known no more: this is what it did before it was let go.
+    /// It is known no more: this is what it did before it was removed.
     #[serde(default)]
-    pub forgotten: bool,
+    pub removed: bool,
 }
 
 /// One message.
@@ -281,7 +297,7 @@ pub async fn history(site: &Arc<Site>, name: &str, limit: u32) -> Result<Answer,
                 .collect(),
         })
     });
-    Answer::of(&History { device, runs, happened: happened.collect(), hidden, forgotten: !is_known })
+    Answer::of(&History { device, runs, happened: happened.collect(), hidden, removed: !is_known })
 }
 
 #[cfg(test)]

@@ -10,9 +10,9 @@ pub mod clients;
 mod fold;
 mod service;
 pub mod snapshot;
-mod status;
+pub(crate) mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -76,7 +76,7 @@ impl Policies {
         };
     }
 
-    /// Nothing is known of a device that was let go.
+    /// Nothing is known of a device that was removed.
     pub fn forget(&self, device: &str) {
         self.away.write().unwrap_or_else(PoisonError::into_inner).remove(&device.to_ascii_lowercase());
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

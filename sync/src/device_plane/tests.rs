@@ -29,7 +29,7 @@ const DEVICES: u32 = 1_000;
 const GROUPS: u32 = 20;
 
 /// A site with the feature update of Windows 10, which needs no decision about a licence.
-async fn site() -> (TempDir, Origin, Arc<Site>) {
+pub(crate) async fn site() -> (TempDir, Origin, Arc<Site>) {
     let folder = tempfile::tempdir().unwrap();
     let origin = Origin::start().await.unwrap();
     let published = demo_catalog(&origin).await;
@@ -71,7 +71,7 @@ async fn asked(site: &Arc<Site>, request: Value) -> Result<Value, Problem> {
     ended.expect("an end")
 }
 
-async fn ok(site: &Arc<Site>, request: Value) -> Value {
+pub(crate) async fn ok(site: &Arc<Site>, request: Value) -> Value {
     asked(site, request).await.unwrap_or_else(|problem| panic!("{problem}"))
 }
 
@@ -83,7 +83,7 @@ fn software(request: SoftwareRequest) -> Value {
     serde_json::to_value(Request::Software(request)).expect("JSON")
 }
 
-fn name(device: u32) -> String {
+pub(crate) fn name(device: u32) -> String {
     format!("pc-{device:04}")
 }
 
@@ -102,7 +102,7 @@ fn facts(device: u32) -> Value {
 }
 
 /// Synchronises, and makes a task sequence, a collection of all devices, and what the site knows of them.
-async fn prepared(site: &Arc<Site>, now: Timestamp) -> String {
+pub(crate) async fn prepared(site: &Arc<Site>, now: Timestamp) -> String {
     ok(site, json!({"verb": "now", "full": false})).await;
     let updates = ok(site, json!({"verb": "updates-list"})).await;
     let update = updates["updates"][0]["update"].as_str().expect("Windows 10").to_owned();
@@ -134,7 +134,7 @@ async fn prepared(site: &Arc<Site>, now: Timestamp) -> String {
     sequence
 }
 
-fn create(sequence: &str, collection: &str, more: Value) -> Value {
+pub(crate) fn create(sequence: &str, collection: &str, more: Value) -> Value {
     let mut request = json!({
         "verb": "deploy", "action": "create", "sequence": sequence, "collection": collection, "purpose": "required",
         "available": null, "deadline": null, "expires": null, "options": {}, "package": {}, "strict": false,
@@ -157,7 +157,7 @@ fn end(device: u32) -> RunState {
 }
 
 /// What a device says in the course of a run.
-fn story(device: u32, deployment: &str, began: Timestamp) -> Vec<StatusMessage> {
+pub(crate) fn story(device: u32, deployment: &str, began: Timestamp) -> Vec<StatusMessage> {
     let mut messages: Vec<StatusMessage> = Vec::new();
     let mut say = |state: RunState, more: &dyn Fn(&mut StatusMessage)| {
         let number = messages.len() as u64 + 1;

@@ -109,9 +109,8 @@ pub async fn locate(
 ) -> Result<Answer, Problem> {
     let address = address(site, &client).await?;
     let order = if engine { Order::Engine { neighbours: true, default_group: true } } else { Order::Client };
-    site.locations_now().await?;
-    let files = names::files(site, content).await?;
-    let (places, now) = (site.locations.places(), clock::now());
+    let (places, now) = (site.places_now().await?, clock::now());
+    let files = names::files(site, &places, content).await?;
     let one = |file: &File| {
         let request = Request { client: address, content: file.content, elapsed, order, now };
         explained(site, &places, &request, client.device.clone(), file)

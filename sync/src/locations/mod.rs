@@ -119,8 +119,8 @@ impl Locations {
         Some(words(&found, now))
     }
 
-    /// What answers are made of now.
-    pub fn places(&self) -> Arc<Places> {
+    /// What answers are made of, as it was made last: clients are answered with it. See [`crate::site::Site::places_now`].
+    pub(crate) fn last_made(&self) -> Arc<Places> {
         self.places.load_full()
     }
 }

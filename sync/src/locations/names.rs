@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
+use dp::locate::Places;
 
 use crate::deploying::resolve::Stored;
 use crate::site::Site;
@@ -38,12 +39,11 @@ struct Thing {
 ///
 /// # Errors
 /// `CONTENT_NOT_FOUND`, `AMBIGUOUS`.
-pub(super) async fn files(site: &Arc<Site>, name: &str) -> Result<Vec<File>, Problem> {
-    find(name, &things(site).await?)
+pub(super) async fn files(site: &Arc<Site>, places: &Places, name: &str) -> Result<Vec<File>, Problem> {
+    find(name, &things(site, places).await?)
 }
 
-async fn things(site: &Arc<Site>) -> Result<Vec<Thing>, Problem> {
-    let places = site.locations.places();
+async fn things(site: &Arc<Site>, places: &Places) -> Result<Vec<Thing>, Problem> {
     let contents = places.contents().filter_map(|content| {
         let held = places.holds(*content)?;
         let file = File { content: *content, name: held.file_name.to_string(), size: held.size };

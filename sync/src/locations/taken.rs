@@ -46,7 +46,7 @@ impl TakenService {
         let Ok(report) = serde_json::from_slice::<TakenReport>(&body) else {
             return answer::empty(StatusCode::BAD_REQUEST);
         };
-        let size = locations.places().holds(report.content).map(|held| held.size);
+        let size = locations.last_made().holds(report.content).map(|held| held.size);
         let all = report.taken.iter().try_fold(0_u64, |all, one| all.checked_add(one.bytes));
         let counted = size.zip(all).is_some_and(|(size, all)| all <= size);
         if counted {

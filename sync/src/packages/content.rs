@@ -108,7 +108,7 @@ pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
                 site.read(move |r| Ok((r.packages_of_content(sha256)?, r.pulled_contents()?))).await?;
             let pulled = pulled.iter().find(|row| row.sha256 == sha256).map(Kept::of);
             let shelf = site.shelf.load();
-            let places = site.locations.places();
+            let places = site.places_now().await?;
             Answer::of(&serde_json::json!({
                 "content": one,
                 "packages": users,

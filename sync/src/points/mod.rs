@@ -505,13 +505,10 @@ async fn tick(site: &Arc<Site>, levels: &mut Vec<(i64, grid::Level)>) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Loaded, Settings};
+    use crate::site::small_in;
 
     async fn opened(folder: &std::path::Path) -> Arc<Site> {
-        let mut settings = Settings::default();
-        settings.site.data_dir = folder.join("site");
-        settings.download.min_free = 0;
-        let site = Site::open(Loaded::from(settings)).await.expect("it opens");
+        let site = small_in(folder, |_| {}).await;
         begin(&site).await.expect("it begins");
         site
     }

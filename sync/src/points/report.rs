@@ -244,15 +244,12 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::config::{Loaded, Settings};
     use crate::points::wire::Said;
+    use crate::site::small;
 
     /// A site that has sent an application to a point, and what that says when it has it.
     async fn site() -> (tempfile::TempDir, Arc<Site>, Principal, PointRow, Report) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut settings = Settings::default();
-        settings.site.data_dir = folder.path().join("site");
-        let site = Site::open(Loaded::from(settings)).await.expect("it opens");
+        let (folder, site) = small(|_| {}).await;
         let now = Timestamp::UNIX_EPOCH;
         let setting_up = site.write(move |w| {
             let content = Sha256Digest([7; 32]);

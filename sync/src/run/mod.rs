@@ -77,7 +77,7 @@ fn plan(site: &Arc<Site>) -> Result<Answer, Problem> {
 pub async fn once(site: &Arc<Site>, full: bool, progress: &Progress) -> Result<Answer, Problem> {
     let started = clock::now();
     let kind = if full { "full" } else { "delta" };
-    let run = site.write(move |w| w.begin_run(kind, started)).await?;
+    let run = site.write_aside(move |w| w.begin_run(kind, started)).await?;
     let span = info_span!("sync.run", run = %run);
     let ended = work(site, run, started, full, progress).instrument(span).await;
     let (state, report, problem) = match &ended {
@@ -87,7 +87,8 @@ pub async fn once(site: &Arc<Site>, full: bool, progress: &Progress) -> Result<A
         Err(problem) => (RunState::Failed, None, Some(problem.clone())),
     };
     let report_json = report.and_then(|report| serde_json::to_value(report).ok());
-    site.write(move |w| w.finish_run(run, state, clock::now(), report_json.as_ref(), problem.as_ref()))
+    let finished = clock::now();
+    site.write_aside(move |w| w.finish_run(run, state, finished, report_json.as_ref(), problem.as_ref()))
         .await?;
     let (report, end) = ended?;
     info!("run {run}: {} new, {} revised, {} withdrawn", report.new, report.revised, report.withdrawn);

@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
 use tracing::error;
 
-use super::{about, folder, has_authority, renew, waiting};
+use super::{about, called, folder, has_authority, renew, waiting};
 use crate::clock;
 use crate::config::Settings;
 use crate::site::Site;
@@ -111,7 +111,7 @@ pub(super) fn configured(
     Ok(config)
 }
 
-/// Lets running listeners show what the files hold now.
+/// Lets running listeners show what the files hold now, and the site be asked by the names of that and no others.
 ///
 /// # Errors
 /// Those of [`identity`]; then they show what they did.
@@ -123,6 +123,7 @@ pub fn refresh(site: &Site) -> Result<(), Problem> {
         let first = Arc::new(ArcSwap::from_pointee(identity(&settings)?));
         let _ = site.identity.set(first); // only ever set here once the listeners stand
     }
+    site.called.store(Arc::new(called(&settings)));
     Ok(())
 }
 

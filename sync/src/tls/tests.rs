@@ -156,3 +156,19 @@ fn names_are_hosts_or_addresses() {
     }
     assert_eq!(checked(&[]).unwrap_err().code, Code::Usage);
 }
+
+/// Who may ask under which name goes by the certificate that is shown, from when it is.
+#[tokio::test]
+async fn a_name_that_a_renewal_drops_is_nobodys_at_once() {
+    let (_folder, site) = crate::site::small(|_| {}).await;
+    let caller = Caller { who: "admin".to_owned(), dry_run: false };
+    let is_ours = |name: &str| site.called.load().iter().any(|ours| ours == name);
+    let names = |all: &[&str]| all.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let init = TlsVerb::Init { names: names(&["old.example", "both.example"]) };
+    carry_out(&site, init, &caller).await.unwrap();
+    assert_eq!(["old.example", "both.example", "new.example"].map(is_ours), [true, true, false]);
+    let renewed = TlsVerb::Renew { names: names(&["both.example", "new.example"]) };
+    carry_out(&site, renewed, &caller).await.unwrap();
+    assert_eq!(["old.example", "both.example", "new.example"].map(is_ours), [false, true, true]);
+    site.close().await;
+}

@@ -212,7 +212,10 @@ fn a_file_appears_whole_or_not_at_all() {
         assert_eq!(whole(&target, &manifest, &mut source).unwrap_err().code, Code::ContentCorrupt);
         assert_eq!(names(), Vec::<String>::new(), "failed after {after}");
     }
-    std::fs::write(folder.path().join(".x.pkgx.spsync-dead.part"), b"of a dead process").unwrap();
+    let dead = std::fs::File::create(folder.path().join(".x.pkgx.spsync-dead.part")).unwrap();
+    // What is there for a moment only may be somebody's who has not locked it yet.
+    dead.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(120)).unwrap();
+    drop(dead);
     whole(&target, &manifest, &mut Held::of(&[ONE, TWO, b""])).unwrap();
     assert_eq!(names(), ["x.pkgx"]);
     assert_eq!(std::fs::read(&target).unwrap(), bytes);

@@ -25,6 +25,7 @@ use crate::device::pause::before_next;
 use crate::policy::{Bucket, DeploymentId, Policy};
 use crate::sequence::action::Sealed;
 use crate::sequence::key;
+use crate::whole;
 
 /// Power cuts of a simulated device in one call: more is a description that never ends.
 const MOST_CUTS: usize = 1_000;
@@ -154,7 +155,9 @@ impl Run {
             let mut client = settings_of(settings, false)?;
             let site = self.site.clone().unwrap_or_else(|| settings.client_site());
             client.site = crate::plane::call::base(&site)?;
-            let key = device::key::read(&device::key::file(self.key_file.as_deref(), settings))?;
+            let file = device::key::file(self.key_file.as_deref(), settings);
+            whole::sweep(whole::folder(&file));
+            let key = device::key::read(&file)?;
             client.key = Some((&key).into());
             device.link =
                 Some(Link::new(&site, &key, settings.client.ca_file(), settings.client.allow_plain_key)?);

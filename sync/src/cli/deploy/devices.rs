@@ -23,7 +23,8 @@ pub fn clients(body: &Value, output: &Output) -> Result<(), Problem> {
         "LANGUAGE",
         "FREE DISK",
         "ADDRESS",
-        "ASKED",
+        "HEARD",
+        "SILENT",
         "COLLECTIONS",
     ]);
     let dash = || "-".to_owned();
@@ -38,13 +39,23 @@ pub fn clients(body: &Value, output: &Output) -> Result<(), Problem> {
             facts.map_or_else(dash, |facts| safe(&facts.language)),
             facts.map_or_else(dash, |facts| size(facts.free_disk_mb << 20)),
             one.address.as_deref().map_or_else(dash, safe),
-            one.policy_at.map_or_else(dash, when),
+            one.heard.map_or_else(dash, when),
+            silent(one.silent_days).unwrap_or_else(dash),
             safe(&one.collections.join(", ")),
         ]);
     }
     let none = "no device has enrolled or asked for anything: spsync key enrol NAME";
     output.list(body, &all, |one| one.device.clone(), rows, none);
     Ok(())
+}
+
+/// For how long a device is silent, if it is.
+fn silent(days: u32) -> Option<String> {
+    match days {
+        0 => None,
+        1 => Some("1 day".to_owned()),
+        days => Some(format!("{days} days")),
+    }
 }
 
 /// One device.
@@ -64,6 +75,9 @@ fn show_client(shown: &ShownClient, output: &Output) {
     let address =
         shown.address.as_deref().map_or_else(String::new, |address| format!(" from {}", safe(address)));
     output.line(format!("  asked for its policy {}{address}", time(shown.policy_at)));
+    if let Some(days) = silent(shown.silent_days) {
+        output.line(format!("  silent for {days} on which the site listened"));
+    }
     match &shown.facts {
         Some(facts) => {
             output.line(format!(
@@ -122,7 +136,7 @@ fn show_client(shown: &ShownClient, output: &Output) {
     }
 }
 
-/// What became of a device that is forgotten.
+/// What became of a device that is removed.
 ///
 /// # Errors
 /// `INTERNAL` where it cannot be read.
@@ -132,7 +146,7 @@ pub fn removed(body: &Value, output: &Output) -> Result<(), Problem> {
         body,
         |_| removed.device.clone(),
         |output| {
-            let done = if removed.dry_run { "would be forgotten" } else { "is forgotten" };
+            let done = if removed.dry_run { "would be removed" } else { "is removed" };
             output.line(format!("{} {done}", safe(&removed.device)));
             if removed.had_key {
                 output.line("  its key or token is good no more: what it asks is refused with KEY_REVOKED");
@@ -177,8 +191,8 @@ pub fn history(body: &Value, output: &Output) -> Result<(), Problem> {
             ),
         ]);
     }
-    if history.forgotten {
-        output.note(format!("`{}` was let go; this is what it did before", safe(&history.device)));
+    if history.removed {
+        output.note(format!("`{}` was removed; this is what it did before", safe(&history.device)));
     }
     let none = format!("`{}` has told nothing yet", safe(&history.device));
     output.list(body, &history.happened, |one| one.at.to_string(), rows, none);

@@ -87,8 +87,12 @@ pub enum CheckBy {
 /// What the site knows of devices.
 #[derive(Debug, Subcommand)]
 pub enum AtSite {
-    /// List devices that the site knows, with what they are
-    List,
+    /// List devices that the site knows, with what they are and when they were heard of
+    List {
+        /// Only those of which nothing was heard on so many days, one after the other, on which the site listened
+        #[arg(long, value_name = "DAYS", default_value_t = 0, hide_default_value = true)]
+        silent: u32,
+    },
     /// Show a device: facts, collections, settings, deployments
     Show {
         /// Its name
@@ -102,7 +106,7 @@ pub enum AtSite {
         #[arg(long, default_value_t = 500)]
         limit: u32,
     },
-    /// Forget a device: its key is revoked and it leaves all collections, lists and sums; `client history` still has what was done
+    /// Remove a device: its key is revoked and it leaves all collections, lists and sums; `client history` still has what was done
     Remove {
         /// Its name
         device: String,
@@ -188,13 +192,13 @@ impl AtSite {
             return Err(Problem::new(Code::NotAtSite, message));
         }
         let (request, print): (_, Print) = match self {
-            Self::List => (DeployRequest::ClientList, devices::clients),
+            Self::List { silent } => (DeployRequest::ClientList { silent }, devices::clients),
             Self::Show { device } => (DeployRequest::ClientShow { device }, devices::client),
             Self::History { device, limit } => {
                 (DeployRequest::ClientHistory { device, limit }, devices::history)
             }
             Self::Remove { device } => {
-                confirm(global, &format!("forget device `{device}` and revoke its key"))?;
+                confirm(global, &format!("remove device `{device}` and revoke its key"))?;
                 (DeployRequest::ClientRemove { device }, devices::removed)
             }
         };

@@ -219,13 +219,14 @@ impl Exchange<'_> {
                 },
                 Step::Begin { scope, ends, revisions } => {
                     let (name, endpoint) = (self.server.name.clone(), self.server.root.to_string());
-                    let begin =
-                        self.store.write(move |w| w.begin_pass(&name, scope, &endpoint, &ends, &revisions));
+                    let begin = self
+                        .store
+                        .write_aside(move |w| w.begin_pass(&name, scope, &endpoint, &ends, &revisions));
                     Event::Begun(begin.await?)
                 }
                 Step::End(scope) => {
                     let name = self.server.name.clone();
-                    self.store.write(move |w| w.end_pass(&name, scope)).await?;
+                    self.store.write_aside(move |w| w.end_pass(&name, scope)).await?;
                     Event::Ended
                 }
                 Step::Choose => Event::Chosen(self.choose().await?),
@@ -235,7 +236,7 @@ impl Exchange<'_> {
                 }
                 Step::Forget => {
                     let name = self.server.name.clone();
-                    self.store.write(move |w| w.forget_anchors(&name)).await?;
+                    self.store.write_aside(move |w| w.forget_anchors(&name)).await?;
                     Event::Forgotten
                 }
                 Step::Done => return Ok(()),
@@ -262,10 +263,13 @@ impl Exchange<'_> {
         self.under_way.spawn(async move { Happened::Called { ticket, called: server.call(call).await } });
     }
 
+    /// Aside, as all that is recorded here: documents of an upstream are nobody's setting, and hold nobody back who changes one. What
+    /// they come to, feature updates and texts of licences, is recorded when all of them are there, and counts.
     fn record(&mut self, batch: Batch) {
         let (store, name) = (self.store.clone(), self.server.name.clone());
-        self.under_way
-            .spawn(async move { Happened::Recorded(store.write(move |w| record(w, &name, &batch)).await) });
+        self.under_way.spawn(async move {
+            Happened::Recorded(store.write_aside(move |w| record(w, &name, &batch)).await)
+        });
     }
 
     /// Waits for something to end, at most for `most` milliseconds.

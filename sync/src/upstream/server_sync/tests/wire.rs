@@ -1,6 +1,7 @@
 //! The whole way: sockets, SOAP, threads and a database on the disk, against the fake update server.
 
 use catalog::server_sync::Operation;
+use jiff::Timestamp;
 use schema::Store;
 use tempfile::TempDir;
 
@@ -110,7 +111,11 @@ async fn a_server_is_recorded_to_the_byte_and_an_unchanged_one_costs_nothing() {
     let other = fake.publish(&upgrade("Of a product that is not chosen", WINDOWS_10));
     let mut site = Site::of(&fake);
     site.server.several_bytes = 500_000;
+    let unchanged = site.store.unchanged();
     let outcome = site.well().await;
+    // Who looked at something before that, to change it, is not held back.
+    let act = site.store.write(|w| w.audit("admin", "point.set", "lyon", Timestamp::UNIX_EPOCH));
+    unchanged.holds(act).await.unwrap();
     let brought = |listed| Brought { listed, wanted: listed, fetched: listed, new: listed, revised: 0 };
     assert_eq!((outcome.categories, outcome.updates), (brought(CATEGORIES), brought(252)));
     assert!(!outcome.unchanged && outcome.quarantined == 0 && outcome.notes.is_empty(), "{outcome:?}");

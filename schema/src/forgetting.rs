@@ -1,7 +1,9 @@
-//! What a site lets go: devices that left it, and rows that only time would add to.
+//! What a site forgets as time goes by, rows that only time would add to among it, and what becomes of a device that is removed.
 //!
-//! A device that is let go leaves keys, collections, lists and sums at once. What was done on it stays, to be read, as long as its
-//! messages do. Everything else has an owner that takes it away, or an end of its own; the test below has the whole list.
+//! A device is *removed*: by an administrator, or by the site, which *forgets* who was silent for long enough where that is wanted. It leaves keys, collections, lists and sums at once. What was done on it stays, to be read, as long
+//! as its messages do. Everything else has an owner that takes it away, or an end of its own; the test below has the whole list.
+
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -19,7 +21,7 @@ const WANTED: SignedDuration = SignedDuration::from_hours(90 * 24);
 /// The most messages that one transaction takes away: others want to write too.
 pub const MOST_AT_ONCE: u32 = 5_000;
 
-/// What a device was that was let go.
+/// What a device was that was removed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gone {
     /// It had a key, or a token that would have become one.
@@ -65,7 +67,7 @@ impl Reader<'_> {
 impl Writer<'_> {
     /// Takes the key of a device back, and takes it out of everything that counts or lists devices. `None` where nothing is known of
     /// the name.
-    pub fn let_device_go(&self, name: &str, now: Timestamp) -> Result<Option<Gone>, SchemaError> {
+    pub fn device_removed(&self, name: &str, now: Timestamp) -> Result<Option<Gone>, SchemaError> {
         // By collection: members are found there by name.
         const MEMBER_OF: &str = "
             SELECT collection.name FROM collection CROSS JOIN collection_member AS member
@@ -79,12 +81,39 @@ impl Writer<'_> {
             self.remove_devices(collection, std::slice::from_ref(&name.to_owned()))?;
         }
         self.execute(
-            "UPDATE device_run SET forgotten = ?2 WHERE device = ?1 AND forgotten IS NULL",
+            "UPDATE device_run SET removed = ?2 WHERE device = ?1 AND removed IS NULL",
             (name, now.as_millisecond()),
         )?;
         let known = self.execute("DELETE FROM device WHERE name = ?1", [name])? > 0;
         let any = known || gone.had_key || !gone.collections.is_empty() || !gone.runs.is_empty();
         Ok(any.then_some(gone))
+    }
+
+    /// Keys of these devices were good: something was heard of them. And the site listened for so long since this was said last; the
+    /// sum, over all processes since the last roll call, is answered.
+    pub fn listened(&self, heard: &[String], more: Duration) -> Result<Duration, SchemaError> {
+        for name in heard {
+            self.execute(
+                "UPDATE device SET missed = 0, heard = 1 WHERE name = ?1 AND (missed <> 0 OR heard = 0)",
+                [name],
+            )?;
+        }
+        const SQL: &str = "SELECT value FROM site WHERE key = 'listened_ms'";
+        let before = self.first(SQL, [], |row| Ok(row.get::<_, String>("value")?))?;
+        let before = Duration::from_millis(before.and_then(|value| value.parse().ok()).unwrap_or_default());
+        let sum = before.saturating_add(more);
+        if !more.is_zero() {
+            self.put_listened(sum)?;
+        }
+        Ok(sum)
+    }
+
+    fn put_listened(&self, sum: Duration) -> Result<(), SchemaError> {
+        self.execute(
+            "INSERT OR REPLACE INTO site (key, value) VALUES ('listened_ms', ?1)",
+            [sum.as_millis().to_string()],
+        )?;
+        Ok(())
     }
 
     /// Counts for each device one more day on which nothing was heard of it, and none for who was heard of: as the database says, and
@@ -94,18 +123,16 @@ impl Writer<'_> {
         if !self.roll_call_is_due(now)? {
             return Ok(false);
         }
+        self.listened(heard, Duration::ZERO)?;
         let last = self.last_roll_call()?;
         let is_due = last.is_none_or(|last| now.duration_since(last) >= DAY);
         if let Some(last) = last.filter(|_| is_due) {
             self.execute(
-                "UPDATE device SET missed = CASE
-                        WHEN coalesce(policy_at, 0) >= ?1 OR coalesce(facts_at, 0) >= ?1 THEN 0
+                "UPDATE device SET heard = 0, missed = CASE
+                        WHEN heard <> 0 OR coalesce(policy_at, 0) >= ?1 OR coalesce(facts_at, 0) >= ?1 THEN 0
                         ELSE missed + 1 END",
                 [last.as_millisecond()],
             )?;
-            for name in heard {
-                self.execute("UPDATE device SET missed = 0 WHERE name = ?1", [name])?;
-            }
         }
         // Those that have a key and never asked for their policy are counted from now on.
         self.execute(
@@ -114,6 +141,7 @@ impl Writer<'_> {
             [],
         )?;
         self.execute("INSERT OR REPLACE INTO site (key, value) VALUES ('roll_call', ?1)", [now.to_string()])?;
+        self.put_listened(Duration::ZERO)?;
         Ok(is_due)
     }
 
@@ -128,27 +156,51 @@ impl Writer<'_> {
         Ok(u32::try_from(gone).unwrap_or(MOST_AT_ONCE))
     }
 
-    /// Takes away what is left, without messages, of forgotten devices from before `since`, where that is given, and what is of no
-    /// use any more.
-    pub fn trim(&self, since: Option<Timestamp>, now: Timestamp) -> Result<(), SchemaError> {
+    /// Takes away what is left, without messages, of devices that were removed before `since`, where that is given, and what is of no
+    /// use any more: at most [`MOST_AT_ONCE`] rows, and whether that may have left some.
+    pub fn trim(&self, since: Option<Timestamp>, now: Timestamp) -> Result<bool, SchemaError> {
         let before = |age: SignedDuration| now.saturating_sub(age).unwrap_or(Timestamp::MIN).as_millisecond();
-        if let Some(since) = since {
-            self.execute("DELETE FROM device_run WHERE forgotten < ?1", [since.as_millisecond()])?;
-            // Of a device that is known it is remembered how far it was heard.
-            self.execute(
-                "DELETE FROM device_series
-                  WHERE NOT EXISTS (SELECT 1 FROM device AS d WHERE d.name = device_series.device)
-                    AND NOT EXISTS (SELECT 1 FROM device_message AS m
-                         WHERE m.device = device_series.device AND m.series_id = device_series.series_id)",
-                [],
-            )?;
-        }
-        self.execute("DELETE FROM enrolment WHERE expires < ?1", [now.as_millisecond()])?;
+        let now = now.as_millisecond();
+        // Of a device that is known it is remembered how far it was heard.
+        const SERIES: &str = "
+            DELETE FROM device_series WHERE ?1 IS NOT NULL AND series_id IN (
+                SELECT old.series_id FROM device_series AS old
+                 WHERE NOT EXISTS (SELECT 1 FROM device AS d WHERE d.name = old.device)
+                   AND NOT EXISTS (SELECT 1 FROM device_message AS m
+                        WHERE m.device = old.device AND m.series_id = old.series_id)
+                 LIMIT ?2)";
         // Those of points say which installation a machine took the place of, and are few.
-        self.execute("DELETE FROM principal WHERE kind = 'device' AND revoked < ?1", [before(SECRETS)])?;
-        self.execute("DELETE FROM admin_token WHERE coalesce(revoked, expires) < ?1", [before(SECRETS)])?;
-        self.execute("DELETE FROM wanted_file WHERE latest_at < ?1", [before(WANTED)])?;
-        Ok(())
+        const KEYS: &str = "
+            DELETE FROM principal WHERE principal_id IN (
+                SELECT old.principal_id FROM principal AS old
+                 WHERE old.kind = 'device' AND old.revoked < ?1 LIMIT ?2)";
+        const RUNS: &str = "
+            DELETE FROM device_run WHERE (deployment_id, device) IN (
+                SELECT old.deployment_id, old.device FROM device_run AS old WHERE old.removed < ?1 LIMIT ?2)";
+        const ENROLMENTS: &str = "
+            DELETE FROM enrolment WHERE enrolment_id IN (
+                SELECT old.enrolment_id FROM enrolment AS old WHERE old.expires < ?1 LIMIT ?2)";
+        const TOKENS: &str = "
+            DELETE FROM admin_token WHERE admin_token_id IN (
+                SELECT old.admin_token_id FROM admin_token AS old
+                 WHERE coalesce(old.revoked, old.expires) < ?1 LIMIT ?2)";
+        const FILES: &str = "
+            DELETE FROM wanted_file WHERE sha1 IN (
+                SELECT old.sha1 FROM wanted_file AS old WHERE old.latest_at < ?1 LIMIT ?2)";
+        let mut left = MOST_AT_ONCE;
+        let since = since.map(|since| since.as_millisecond());
+        for (sql, before) in [
+            (RUNS, since),
+            (SERIES, since),
+            (ENROLMENTS, Some(now)),
+            (KEYS, Some(before(SECRETS))),
+            (TOKENS, Some(before(SECRETS))),
+            (FILES, Some(before(WANTED))),
+        ] {
+            let gone = self.execute(sql, (before, left))?;
+            left = left.saturating_sub(u32::try_from(gone).unwrap_or(MOST_AT_ONCE));
+        }
+        Ok(left == 0)
     }
 }
 
@@ -371,7 +423,7 @@ mod tests {
                 said(w, &name, 400, at(0))?;
                 w.put_device_run(&run(&name, "succeeded"))?;
                 if device >= 10 {
-                    w.let_device_go(&name, at(1))?;
+                    w.device_removed(&name, at(1))?;
                 }
             }
             for token in 0..30_u8 {
@@ -435,7 +487,7 @@ mod tests {
                     break;
                 }
             }
-            w.trim(Some(at(24 * 240)), now)?;
+            while w.trim(Some(at(24 * 240)), now)? {}
             let last_ok = w.last_ok_run()?.map(|run| run.id) == Some(ok);
             let mut left = Vec::new();
             for (table, end) in TABLES {
@@ -469,6 +521,77 @@ mod tests {
         assert!(last_ok, "the last run that went well stays, however old");
     }
 
+    /// Others want to write too: what ten years of mornings left goes in pieces.
+    #[test]
+    fn no_transaction_takes_more_than_its_share() {
+        let steps = with(|w| {
+            deployed(w)?;
+            let n = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 7000)";
+            for insert in [
+                "INSERT INTO device_run (device, deployment_id, series_id, run, state, details, started, changed, bytes, removed)
+                 {n} SELECT 'pc' || i, 'XYZ20001', 1, 1, 'succeeded', '', 0, 0, '{}', 0 FROM n",
+                "INSERT INTO device_series (device, series, heard) {n} SELECT 'pc' || i, 's', 0 FROM n",
+                "INSERT INTO enrolment (hash, kind, name, created, expires)
+                 {n} SELECT 'e' || i, 'device', 'pc' || i, 0, 0 FROM n",
+                "INSERT INTO principal (kind, name, hash, created, revoked)
+                 {n} SELECT 'device', 'pc' || i, 'p' || i, 0, 0 FROM n",
+                "INSERT INTO admin_token (name, hash, role, created, expires, revoked)
+                 {n} SELECT 't' || i, 't' || i, 'viewer', 0, 0, 0 FROM n",
+                "INSERT INTO wanted_file (sha1, asked_by, asked, first_at, latest_at)
+                 {n} SELECT CAST(printf('%020d', i) AS BLOB), 'x', 1, 0, 0 FROM n",
+            ] {
+                let insert = insert.replace("{n}", n);
+                // Hashes are blobs.
+                let insert = insert.replace("'e' || i", "CAST('e' || i AS BLOB)");
+                let insert = insert.replace("'p' || i", "CAST('p' || i AS BLOB)");
+                let insert = insert.replace("'t' || i, 't' || i", "'t' || i, CAST('t' || i AS BLOB)");
+                w.execute(&insert, [])?;
+            }
+            let tables =
+                ["device_run", "device_series", "enrolment", "principal", "admin_token", "wanted_file"];
+            let all = |w: &Writer<'_>| tables.iter().map(|table| rows(w, table)).sum::<Result<u64, _>>();
+            let mut steps = vec![all(w)?];
+            while w.trim(Some(at(0)), at(24 * 420))? {
+                steps.push(all(w)?);
+            }
+            steps.push(all(w)?);
+            // Where what was done is kept for ever, the first two are left alone.
+            w.execute(&format!("INSERT INTO device_series (device, series, heard) {n} SELECT 'pc' || i, 's', 0 FROM n"), [])?;
+            assert!(!w.trim(None, at(24 * 420))?);
+            assert_eq!(all(w)?, 7_000);
+            Ok(steps)
+        })
+        .unwrap();
+        assert_eq!((steps.first(), steps.last()), (Some(&42_000), Some(&0)), "{steps:?}");
+        let most = steps.windows(2).map(|pair| pair[0] - pair[1]).max();
+        assert!(most <= Some(u64::from(MOST_AT_ONCE)) && steps.len() >= 9, "{steps:?}");
+    }
+
+    /// The site listened in many short processes; what each of them heard counts, and what no process heard is no day.
+    #[test]
+    fn what_is_heard_and_how_long_is_listened_outlasts_a_process() {
+        with(|w| {
+            for (seed, name) in [(1, "here"), (2, "away")] {
+                enrolled(w, name, seed, at(0))?;
+            }
+            let hour = Duration::from_secs(3_600);
+            assert!(w.call_the_roll(&[], at(0))?, "the first");
+            assert_eq!(w.listened(&["here".to_owned()], hour)?, hour);
+            // The next process.
+            assert_eq!(w.listened(&[], hour)?, 2 * hour);
+            assert!(w.call_the_roll(&[], at(25))?);
+            let missed = |w: &Writer<'_>| {
+                w.all("SELECT missed FROM device ORDER BY name", [], |row| Ok(row.get::<_, u32>("missed")?))
+            };
+            assert_eq!(missed(w)?, [1, 0], "away, here");
+            assert_eq!(w.listened(&[], Duration::ZERO)?, Duration::ZERO, "it begins anew");
+            assert!(w.call_the_roll(&["away".to_owned()], at(50))?);
+            assert_eq!(missed(w)?, [0, 1]);
+            Ok(())
+        })
+        .unwrap();
+    }
+
     #[test]
     fn where_messages_are_kept_for_ever_so_is_what_was_done() {
         let left = with(|w| {
@@ -476,7 +599,7 @@ mod tests {
             enrolled(w, "pc1", 1, at(0))?;
             said(w, "pc1", 5, at(0))?;
             w.put_device_run(&run("pc1", "succeeded"))?;
-            w.let_device_go("pc1", at(1))?;
+            w.device_removed("pc1", at(1))?;
             w.trim(None, at(24 * 4_000))?;
             Ok((w.count_messages_of("pc1")?, w.all_runs_on("pc1")?.len(), rows(w, "principal")?))
         });
@@ -484,7 +607,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_is_let_go_leaves_everything_and_what_it_did_stays() {
+    fn a_device_that_is_removed_leaves_everything_and_what_it_did_stays() {
         with(|w| {
             deployed(w)?;
             for (seed, name) in [(1, "pc1"), (2, "pc2")] {
@@ -498,12 +621,19 @@ mod tests {
             }
             w.add_devices("ring", &["pc1".to_owned(), "pc2".to_owned()])?;
             w.add_devices("pilot", &["PC1".to_owned()])?;
-            let gone = w.let_device_go("Pc1", at(1))?.expect("it is known");
+            let gone = w.device_removed("Pc1", at(1))?.expect("it is known");
             assert!(gone.had_key);
             assert_eq!((gone.collections, gone.runs.len()), (vec!["pilot".to_owned(), "ring".to_owned()], 1));
-            assert_eq!(w.let_device_go("pc1", at(1))?, None, "once");
-            assert_eq!(w.let_device_go("nobody", at(1))?, None);
+            assert_eq!(w.device_removed("pc1", at(1))?, None, "once");
+            assert_eq!(w.device_removed("nobody", at(1))?, None);
             assert_eq!(w.device_names()?, ["pc2"]);
+            assert_eq!(w.known_devices()?, ["pc2"]);
+            // One that has its key and has not spoken yet is known; one that has spoken is known once, however it is written.
+            for (seed, name) in [(11, "PC2"), (12, "new")] {
+                enrolled(w, name, seed, at(1))?;
+            }
+            assert_eq!(w.known_devices()?, ["new", "pc2"]);
+            w.device_removed("new", at(1))?;
             assert_eq!(w.memberships()?, [("pc2".to_owned(), "ring".to_owned())]);
             let id = "XYZ20001".parse().expect("an id");
             assert_eq!(w.runs_of(&id)?.len(), 1);
