@@ -329,7 +329,7 @@ async fn large_and_compressed_documents_are_taken() {
     let ids =
         server.publish_all(&[large("packed", 60_000), large("large", 3 << 20), large("largest", largest)]);
     let site = site_below(&server).await;
-    site.configure(|text| text.replace("request_timeout = \"2s\"", "request_timeout = \"60s\""));
+    site.configure(|text| text.replace("request_timeout = \"3s\"", "request_timeout = \"60s\""));
     let report = site.ok(&["now"]).await;
     assert_eq!(report["servers"][0]["updates"]["fetched"], 4 + ids.len(), "{report:#}");
     let dump = site.dump().await;

@@ -1,12 +1,17 @@
 //! Downloads with everything that goes wrong on the way.
 
+use futures_util::StreamExt as _;
+use futures_util::stream::iter;
 use serde_json::json;
 use support::{Fault, TestSite, Way};
+
+/// Sites that are at work side by side: each waits for its own retries.
+const SIDE_BY_SIDE: usize = 4;
 
 /// Each way of failing has its code, hurts only its own file, and leaves nothing in the library.
 #[tokio::test]
 async fn one_bad_file_never_fails_the_others() {
-    for (fault, codes) in [
+    let rows = [
         (Fault::FlipsByte(70_000), &["HASH_MISMATCH"][..]),
         (Fault::WrongSize, &["SIZE_MISMATCH", "TRANSFER_TOO_LONG", "WRONG_RANGE"]),
         (Fault::Halved, &["SIZE_MISMATCH", "TRANSFER_CUT_SHORT"]),
@@ -18,7 +23,8 @@ async fn one_bad_file_never_fails_the_others() {
         (Fault::RedirectLoop, &["TOO_MANY_REDIRECTS"]),
         (Fault::RedirectTo("http://169.254.169.254/latest".to_owned()), &["NETWORK_NOT_ALLOWED"]),
         (Fault::GzipEncoded, &["SOURCE_FAILED", "SIZE_MISMATCH", "HASH_MISMATCH", "TRANSFER_CUT_SHORT"]),
-    ] {
+    ];
+    let row = async |(fault, codes): (Fault, &[&str])| {
         let site = TestSite::start(Way::Alone).await;
         site.package().await;
         let bad = site.published.esds.iter().find(|esd| esd.language == "en-us").unwrap();
@@ -46,20 +52,22 @@ async fn one_bad_file_never_fails_the_others() {
             1,
             "{fault:?}"
         );
-    }
+    };
+    iter(rows).for_each_concurrent(SIDE_BY_SIDE, row).await;
 }
 
 /// What only annoys is lived with.
 #[tokio::test]
 async fn lesser_faults_cost_a_retry() {
-    for fault in [
+    let faults = [
         Fault::CutAfter(200_000),
         Fault::Status(503, None),
         Fault::CloseAtOnce,
         Fault::WrongContentRange,
         Fault::IgnoresRange,
         Fault::Chunked,
-    ] {
+    ];
+    let row = async |fault: Fault| {
         let site = TestSite::start(Way::Alone).await;
         site.package().await;
         for esd in &site.published.esds {
@@ -69,7 +77,8 @@ async fn lesser_faults_cost_a_retry() {
         let stored =
             filled["files"].as_array().unwrap().iter().filter(|file| file["outcome"] == "stored").count();
         assert_eq!(stored, 5, "{fault:?}: {filled}");
-    }
+    };
+    iter(faults).for_each_concurrent(SIDE_BY_SIDE, row).await;
 }
 
 #[tokio::test]

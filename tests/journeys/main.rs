@@ -14,6 +14,7 @@ mod disturbed;
 mod downloads;
 mod everyday;
 mod feature_updates;
+mod full_disk;
 mod imports;
 mod migrating;
 mod mission;

@@ -1,13 +1,13 @@
 //! Distribution points on machines of their own: real processes, each at an address of its own in 127/8.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{TestSite, Way, free_port, http, program};
+use support::{Place, TestSite, Way, free_port, http, program};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -17,34 +17,46 @@ pub(crate) struct Machine {
     pub(crate) folder: TempDir,
     pub(crate) url: String,
     pub(crate) log: Arc<Mutex<String>>,
+    place: Place,
     process: Option<Child>,
 }
 
 impl Machine {
     /// A machine at `ip`, below `site`, with the token in a file.
     pub(crate) fn new(ip: &str, site: &str, token: &str, more: &str) -> Self {
+        Self::at(Place::on_loopback(ip.parse().expect("an address")), site, token, more)
+    }
+
+    /// The same at another place.
+    pub(crate) fn at(place: Place, site: &str, token: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let port = free_port(ip.parse::<IpAddr>().expect("an address"));
+        let listen = format!("{}:{}", place.address(), place.port());
         std::fs::write(folder.path().join("token"), token).expect("the token is written");
-        let url = format!("http://{ip}:{port}");
+        let url = format!("http://{listen}");
         let text = format!(
-            "[site]\ndata_dir = {:?}\n[server]\nlisten = [\"{ip}:{port}\"]\nshutdown_grace = \"1s\"\n\
-             [admin]\nsocket = {:?}\nlisten = \"\"\n[dp]\nname = \"here\"\nrole = \"standard\"\nsite = {site:?}\n\
+            "[site]\ndata_dir = {:?}\n[server]\nlisten = [{listen:?}]\nshutdown_grace = \"1s\"\n\
+             [admin]\nsocket = {:?}\nlisten = \"\"\n[dp]\nname = \"here\"\nrole = \"standard\"\nsite = {site:?}\n{}\
              token_file = {:?}\n[download]\nmin_free = \"0\"\n[sync]\nretry = {{ max = 2, first = \"10ms\", longest = \"20ms\" }}\n{more}\n",
             folder.path().join("point"),
             folder.path().join("admin.sock"),
+            place.in_the_clear("allow_plain_key"),
             folder.path().join("token"),
         );
         std::fs::write(folder.path().join("config.toml"), text).expect("the configuration is written");
-        Self { folder, url, log: Arc::default(), process: None }
+        Self { folder, url, log: Arc::default(), place, process: None }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
+    fn spawn(&self, args: &[&str]) -> Child {
+        begin(self.place.command(program()), &self.path("config.toml"), args)
+    }
+
     pub(crate) async fn start(&mut self) {
-        let mut process = spawn(&self.path("config.toml"), &["serve"]);
+        self.place.plug();
+        let mut process = self.spawn(&["serve"]);
         let mut lines = BufReader::new(process.stderr.take().expect("it is piped")).lines();
         let ready = async {
             while let Ok(Some(line)) = lines.next_line().await {
@@ -71,6 +83,12 @@ impl Machine {
         }
     }
 
+    /// The same, and its machine is switched off: not even a refusal comes from there.
+    pub(crate) async fn vanish(&mut self) {
+        self.kill().await;
+        self.place.unplug();
+    }
+
     pub(crate) async fn stop(&mut self) {
         let Some(mut process) = self.process.take() else { return };
         let id = process.id().expect("it runs").to_string();
@@ -83,7 +101,7 @@ impl Machine {
 
     /// What `spsync status` says there.
     pub(crate) async fn status(&self) -> Value {
-        let process = spawn(&self.path("config.toml"), &["-o", "json", "status"]);
+        let process = self.spawn(&["-o", "json", "status"]);
         let output = process.wait_with_output().await.expect("it ends");
         serde_json::from_slice(&output.stdout).expect("JSON")
     }
@@ -95,9 +113,12 @@ impl Machine {
 }
 
 pub(crate) fn spawn(config: &Path, args: &[&str]) -> Child {
-    let mut command = Command::new(program());
-    command.arg("--config").arg(config).args(args).stdin(Stdio::null()).stdout(Stdio::piped());
-    command.stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("the program starts")
+    begin(Command::new(program()), config, args)
+}
+
+fn begin(mut program: Command, config: &Path, args: &[&str]) -> Child {
+    program.arg("--config").arg(config).args(args).stdin(Stdio::null()).stdout(Stdio::piped());
+    program.stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("the program starts")
 }
 
 /// Changes one bit of stored content.

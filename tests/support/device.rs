@@ -15,7 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::{Ran, TestSite, free_port, program};
+use crate::{Place, Ran, TestSite, free_port, program};
 
 /// What a device is where nothing else is said: the lines of a `[facts]` table, and of a file for `--facts`.
 pub const FACTS: &str = "os_type = \"client\"\nversion = \"10.0.22631\"\nedition = \"Enterprise\"\narchitecture = \"x64\"\n\
@@ -30,23 +30,32 @@ pub struct TestDevice {
     /// Where everything of this device is.
     pub folder: TempDir,
     config: PathBuf,
+    place: Place,
 }
 
 impl TestDevice {
     /// A device that asks from this address of loopback, and has no key.
     pub fn new(site: &TestSite, name: &str, address: &str) -> Self {
+        Self::at(site, name, Place::on_loopback(address.parse().expect("an address")))
+    }
+
+    /// The same at another place.
+    pub fn at(site: &TestSite, name: &str, place: Place) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = folder.path().join("config.toml");
         let text = format!(
-            "[site]\ndata_dir = {:?}\n[download]\nmin_free = \"0\"\n[client]\nsite = {:?}\ndir = {:?}\naddress = {address:?}\n\
-             peer_port = {}\nallow_networks = [\"127.0.0.0/8\"]\n",
+            "[site]\ndata_dir = {:?}\n[download]\nmin_free = \"0\"\n[client]\nsite = {:?}\ndir = {:?}\naddress = \"{}\"\n\
+             peer_port = {}\nallow_networks = [{:?}]\n{}",
             folder.path().join("none"),
             site.url,
             folder.path().join("device"),
+            place.address(),
             free_port(Ipv4Addr::LOCALHOST),
+            place.network().all(),
+            place.in_the_clear("allow_plain_key"),
         );
         std::fs::write(&config, text).expect("the configuration is written");
-        let device = Self { name: name.to_owned(), folder, config };
+        let device = Self { name: name.to_owned(), folder, config, place };
         device.behaves("");
         device
     }
@@ -80,7 +89,7 @@ impl TestDevice {
 
     /// The program with the configuration of this device, not started yet.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(program());
+        let mut command = self.place.command(program());
         command.arg("--config").arg(&self.config).args(["-o", "json"]).args(args);
         command.stdin(Stdio::null()).kill_on_drop(true);
         for name in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {

@@ -1,11 +1,13 @@
 //! What every journey stands on: the one fake upstream, the real data where it is there, outside tools where they are
 //! installed, and chance that can be repeated.
 
+mod apart;
 pub mod contest;
 mod device;
 mod export;
 mod files;
 mod https;
+mod network;
 mod port;
 mod records;
 mod rng;
@@ -14,10 +16,12 @@ mod site;
 mod strace;
 mod surroundings;
 
+pub use apart::{Apart, Own, apart};
 pub use device::{FACTS, TestDevice};
 pub use export::{export, export_drafts};
 pub use files::files_with;
 pub use https::HttpsFront;
+pub use network::{Network, Place};
 pub use port::free_port;
 pub use records::{WsusRecord, license_id, stand_in};
 pub use rng::TestRng;

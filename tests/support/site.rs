@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::{DemoCatalog, HttpsFront, Origin, demo_catalog, free_port};
+use crate::{DemoCatalog, HttpsFront, Origin, Place, demo_catalog, free_port};
 
 /// Who does the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +59,7 @@ pub struct TestSite {
     /// Address of its distribution point, while a daemon runs.
     pub url: String,
     config: PathBuf,
+    place: Place,
     way: Way,
     daemon: Option<Child>,
     log: Arc<Mutex<Vec<String>>>,
@@ -113,14 +114,27 @@ impl TestSite {
         catalogs: impl FnOnce(&Origin, &DemoCatalog) -> Vec<String>,
         more: &str,
     ) -> Self {
+        let here = Place::on_loopback(Ipv4Addr::LOCALHOST);
+        Self::at(here.clone(), &here, way, catalogs, more).await
+    }
+
+    /// The same at this place, below an upstream at another one, which is that of the test.
+    pub async fn at(
+        place: Place,
+        upstream: &Place,
+        way: Way,
+        catalogs: impl FnOnce(&Origin, &DemoCatalog) -> Vec<String>,
+        more: &str,
+    ) -> Self {
+        let network = place.network().all();
         let sources = |origin: &Origin, published: &DemoCatalog| {
             let catalogs = catalogs(origin, published);
             format!(
                 "[[source]]\nname = \"esd\"\nkind = \"esd-catalog\"\ncatalogs = {catalogs:?}\n\
-                 allow_networks = [\"127.0.0.0/8\"]\n{more}\n"
+                 allow_networks = [{network:?}]\n{more}\n"
             )
         };
-        Self::made(way, sources, "").await
+        Self::made(place, upstream, way, sources, "").await
     }
 
     /// A site below the update server at `url`, and nothing else: `sync` are more lines of `[sync]`, `more` is more
@@ -136,28 +150,37 @@ impl TestSite {
                  allow_networks = [\"127.0.0.0/8\"]\n{more}\n"
             )
         };
-        Self::made(way, sources, &format!("allow_plain_http = {plain}\n{sync}\n")).await
+        let here = Place::on_loopback(Ipv4Addr::LOCALHOST);
+        Self::made(here.clone(), &here, way, sources, &format!("allow_plain_http = {plain}\n{sync}\n")).await
     }
 
-    async fn made(way: Way, sources: impl FnOnce(&Origin, &DemoCatalog) -> String, sync: &str) -> Self {
-        let origin = Origin::start().await.expect("loopback has a port");
+    async fn made(
+        place: Place,
+        upstream: &Place,
+        way: Way,
+        sources: impl FnOnce(&Origin, &DemoCatalog) -> String,
+        sync: &str,
+    ) -> Self {
+        let origin = Origin::start_at(upstream.address()).await.expect("it has a port");
         let published = demo_catalog(&origin).await;
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let port = free_port(Ipv4Addr::LOCALHOST);
-        let url = format!("http://127.0.0.1:{port}");
+        let listen = format!("{}:{}", place.address(), place.port());
+        let url = format!("http://{listen}");
         let config = folder.path().join("config.toml");
         let text = format!(
-            "[site]\ndata_dir = {:?}\n[server]\nlisten = [\"127.0.0.1:{port}\"]\nshutdown_grace = \"1s\"\n\
+            "[site]\ndata_dir = {:?}\n[server]\nlisten = [{listen:?}]\nshutdown_grace = \"1s\"\n{}\
              [admin]\nsocket = {:?}\nlisten = \"\"\n[sync]\n{sync}schedule = \"\"\nretry = {{ max = 2, first = \"10ms\", longest = \"20ms\" }}\n\
-             [download]\nmin_free = \"0\"\n[client]\ndir = {:?}\nsite = {url:?}\nallow_networks = [\"127.0.0.0/8\"]\n{}",
+             [download]\nmin_free = \"0\"\n[client]\ndir = {:?}\nsite = {url:?}\nallow_networks = [{:?}]\n{}",
             folder.path().join("site"),
+            place.in_the_clear("allow_plain_enrolment"),
             folder.path().join("admin.sock"),
             folder.path().join("device"),
+            place.network().all(),
             sources(&origin, &published),
         );
         std::fs::write(&config, text).expect("the configuration is written");
         let mut site =
-            Self { origin, published, folder, url, config, way, daemon: None, log: Arc::default() };
+            Self { origin, published, folder, url, config, place, way, daemon: None, log: Arc::default() };
         if way == Way::Daemon {
             site.start_daemon().await;
         }
@@ -239,7 +262,7 @@ impl TestSite {
 
     /// The program with this site's configuration, not started yet.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(program());
+        let mut command = self.place.command(program());
         command.arg("--config").arg(&self.config).args(args);
         command.stdin(Stdio::null()).kill_on_drop(true);
         for name in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {

@@ -15,12 +15,17 @@ pub fn data_dir(name: &str) -> Option<PathBuf> {
 
 /// The outside program `name`, as `PATH` finds it. `None`, and a printed line, where it is not installed.
 pub fn tool(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| is_program(file));
+    let found = quiet_tool(name);
     if found.is_none() {
         println!("skipped: {}: no {name}", test_name(name));
     }
     found
+}
+
+/// The same where a test goes on without it.
+pub fn quiet_tool(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| is_program(file))
 }
 
 #[cfg(unix)]

@@ -22,7 +22,7 @@ pub(super) struct Leases;
 
 /// A file without one.
 #[derive(Debug, Default)]
-pub(super) struct Leased;
+pub(super) struct Leased {}
 
 impl Leased {
     pub(super) fn current(&self) -> Option<Arc<Lease>> {

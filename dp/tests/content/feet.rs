@@ -2,9 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::time::Duration;
-
-use rustix::fs::Mode;
 
 use crate::stage::{self, Content, Point, noise, request};
 
@@ -102,14 +99,14 @@ fn who_cuts_a_file_waits_for_what_is_on_its_way() {
                 rustix::fs::open(
                     &path,
                     rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::TRUNC,
-                    Mode::empty(),
+                    rustix::fs::Mode::empty(),
                 )
                 .unwrap();
             } else {
                 fs::File::options().write(true).open(path).unwrap().set_len(2_000).unwrap();
             }
         });
-        std::thread::sleep(Duration::from_millis(300));
+        std::thread::sleep(std::time::Duration::from_millis(300));
         assert!(!cutter.is_finished(), "the file was cut while its pages were on their way");
         got.extend(wire.body(LARGE));
         cutter.join().unwrap();

@@ -9,7 +9,7 @@ use dp::server::{Access, Outcome, Refusal, Source};
 use proptest::prelude::*;
 
 use crate::pull_upstream::{Play, Pulling};
-use crate::stage::{self, Content, noise, request};
+use crate::stage::{Content, noise, request};
 
 const MIB: usize = 1 << 20;
 /// No test waits this long unless it has failed.
@@ -281,7 +281,7 @@ fn a_full_disk_and_sources_that_have_nothing_are_said() {
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 #[test]
 fn who_cuts_what_has_just_arrived_waits_for_what_is_on_its_way() {
-    let _nobody_forks = stage::no_forks();
+    let _nobody_forks = crate::stage::no_forks();
     let here = Pulling::start(LONG);
     let content = Content::new(noise(14, 24 * MIB));
     let upstream = here.upstream(&content, &[]);

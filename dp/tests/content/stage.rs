@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -27,14 +27,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// included: no lease can be had on them meanwhile.
 static FORKS: RwLock<()> = RwLock::new(());
 
-/// Starts a program; until it is one, [`no_forks`] waits.
+/// Starts a program; until it is one, who wants no forks (for a lease) waits.
 pub fn spawn(command: &mut Command) -> std::io::Result<Child> {
     let _forking = FORKS.write().unwrap_or_else(PoisonError::into_inner);
     command.spawn()
 }
 
 /// While what this gives lives, no other test of this process forks.
-pub fn no_forks() -> RwLockReadGuard<'static, ()> {
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+pub fn no_forks() -> std::sync::RwLockReadGuard<'static, ()> {
     FORKS.read().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,8 +1,8 @@
 //! Who wants what, from where, and when: all of it from one seed.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use support::TestRng;
+use support::{Network, TestRng};
 
 /// What a client is for in the story.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,9 +37,9 @@ pub const CAST: [(Part, usize); 8] = [
     (Part::Kiev, 40),
 ];
 
-/// A boundary group: its name, and the network of its clients.
-pub const GROUPS: [(&str, [u8; 3]); 4] =
-    [("LYON", [127, 61, 1]), ("ROME", [127, 62, 1]), ("OSLO", [127, 63, 1]), ("KIEV", [127, 64, 1])];
+/// A boundary group: its name, and the network of its clients, behind the first byte that all have.
+pub const GROUPS: [(&str, [u8; 2]); 4] =
+    [("LYON", [61, 1]), ("ROME", [62, 1]), ("OSLO", [63, 1]), ("KIEV", [64, 1])];
 
 impl Part {
     /// The number of its group.
@@ -65,7 +65,7 @@ pub struct Client {
 }
 
 /// Everybody, in the order of their coming. Addresses below 20 are those of points and peers.
-pub fn clients(seed: u64) -> Vec<Client> {
+pub fn clients(network: Network, seed: u64) -> Vec<Client> {
     let mut rng = TestRng::new(seed);
     let mut free: Vec<Vec<u8>> = GROUPS.iter().map(|_| (20..255).collect()).collect();
     let mut parts: Vec<Part> = CAST.iter().flat_map(|(part, count)| vec![*part; *count]).collect();
@@ -76,14 +76,15 @@ pub fn clients(seed: u64) -> Vec<Client> {
     let placed = parts.into_iter().enumerate().map(|(number, part)| {
         let hosts = &mut free[part.group()];
         let host = hosts.swap_remove(rng.within(0..hosts.len() as u64) as usize);
-        let [a, b, c] = GROUPS[part.group()].1;
-        Client { number, address: Ipv4Addr::new(a, b, c, host).into(), part }
+        let [b, c] = GROUPS[part.group()].1;
+        Client { number, address: network.address([b, c, host]).into(), part }
     });
     placed.collect()
 }
 
 #[test]
 fn a_seed_is_one_morning_and_another_seed_another() {
+    let clients = |seed| clients(Network::Loopback, seed);
     let all = clients(7);
     assert_eq!(all.len(), 200);
     let addresses: std::collections::BTreeSet<_> = all.iter().map(|client| client.address).collect();
