@@ -103,7 +103,7 @@ async fn call_the_roll(site: &Arc<Site>, now: Timestamp, listened: Duration) -> 
     }
     let heard = site.keys.heard();
     let names = heard.clone();
-    let called = site.write_aside(move |w| w.call_the_roll(&names, now)).await;
+    let called = site.write_aside_alone(move |w| w.call_the_roll(&names, now)).await;
     if called.is_err() {
         site.keys.hear_again(heard);
     }
@@ -144,14 +144,14 @@ async fn trim(site: &Arc<Site>, now: Timestamp) -> Result<u64, Problem> {
     let mut messages = 0;
     if let Some(since) = since {
         for _ in 0..MOST_ROUNDS {
-            let gone = site.write_aside(move |w| w.trim_messages(since)).await?;
+            let gone = site.write_aside_alone(move |w| w.trim_messages(since)).await?;
             messages += u64::from(gone);
             if gone < MOST_AT_ONCE {
                 break;
             }
         }
     }
-    site.write_aside(move |w| w.trim(since, now)).await?;
+    site.write_aside_alone(move |w| w.trim(since, now)).await?;
     if messages > 0 {
         info!("{messages} messages of devices were older than [clients] status_retention, and are let go");
     }
