@@ -1,7 +1,7 @@
 //! One writer, a few readers: the only bridge from async code to SQLite.
 //!
-//! A change runs on the writer's own thread inside one immediate transaction and is durable when the call returns. A
-//! question runs on the blocking pool with one of the read connections, each seeing one consistent state.
+//! A change runs on the writer's own thread inside one immediate transaction, of its own or with other short ones
+//! (`together.rs`), and is durable when the call returns. A question runs on the blocking pool with one of the read connections, each seeing one consistent state.
 
 use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
@@ -14,9 +14,8 @@ use rusqlite::{CachedStatement, Connection, Params, Row, Transaction, Transactio
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::open::{self, SchemaError};
+use crate::together::{self, Change, Waiting};
 use crate::unchanged::Only;
-
-type Change = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// Changes that may wait for the writer; more of them wait outside.
 const QUEUE: usize = 64;
@@ -119,10 +118,18 @@ impl Store {
         let writer = std::thread::Builder::new()
             .name("spsync-writer".to_owned())
             .spawn(move || {
-                while let Some(change) = inbox.blocking_recv() {
-                    // A defect in one change must not end the database for all others. Its transaction is rolled back
-                    // while the panic unwinds, and whoever waits is told that it died.
-                    let _ = std::panic::catch_unwind(AssertUnwindSafe(|| change(&mut connection)));
+                let mut next = None;
+                while let Some(change) = next.take().or_else(|| inbox.blocking_recv()) {
+                    match change {
+                        // A defect in one change must not end the database for all others. Its transaction is rolled
+                        // back while the panic unwinds, and whoever waits is told that it died.
+                        Change::Alone(change) => {
+                            let _ = std::panic::catch_unwind(AssertUnwindSafe(|| change(&mut connection)));
+                        }
+                        Change::Shared(first) => {
+                            next = together::run(&mut connection, first, || inbox.try_recv().ok());
+                        }
+                    }
                 }
                 // Leaves no write-ahead log behind; a failure only means that the next start does it.
                 let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
@@ -139,7 +146,7 @@ impl Store {
         })
     }
 
-    /// Runs `change` in one transaction. It is durable when this returns `Ok`; after `Err` nothing has changed.
+    /// Runs `change` in a transaction of its own. It is durable when this returns `Ok`; after `Err` nothing has changed.
     ///
     /// # Errors
     /// What `change` answers; [`SchemaError::Sql`] where the commit fails; [`SchemaError::Died`] where it panics;
@@ -151,12 +158,39 @@ impl Store {
         self.make(change, true).await
     }
 
-    /// The same for what machines say of themselves: that they live, how far they are. It goes on all the time, is no setting of
-    /// anything, and so no reason to look at a setting again before it is changed ([`Store::unchanged`]).
+    /// The same for what is short and comes from many at once: those that wait at the same time share a transaction, and one sync of the
+    /// disk. What one is refused harms no other; what SQLite checks only at the commit is not for here, nor what runs for long.
+    ///
+    /// # Errors
+    /// Those of [`Store::write`]; where the transaction fails, [`SchemaError::Sql`] to all that are in it.
+    pub async fn write_shared<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Writer<'_>) -> Result<T, SchemaError> + Send + 'static,
+    ) -> Result<T, SchemaError> {
+        match Only::of_this_task() {
+            // Whoever is in the transaction before it is not counted yet.
+            Some(_) => self.make(change, true).await,
+            None => self.make_shared(change, true).await,
+        }
+    }
+
+    /// [`Store::write_shared`] for what machines say of themselves: that they live, how far they are. It goes on all the time, is no
+    /// setting of anything, and so no reason to look at a setting again before it is changed ([`Store::unchanged`]).
+    ///
+    /// # Errors
+    /// Those of [`Store::write_shared`].
+    pub async fn write_aside<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Writer<'_>) -> Result<T, SchemaError> + Send + 'static,
+    ) -> Result<T, SchemaError> {
+        self.make_shared(change, false).await
+    }
+
+    /// [`Store::write`] for what machines have said of themselves, where it is much at once.
     ///
     /// # Errors
     /// Those of [`Store::write`].
-    pub async fn write_aside<T: Send + 'static>(
+    pub async fn write_aside_alone<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Writer<'_>) -> Result<T, SchemaError> + Send + 'static,
     ) -> Result<T, SchemaError> {
@@ -170,7 +204,7 @@ impl Store {
     ) -> Result<T, SchemaError> {
         let (answer, answered) = oneshot::channel();
         let (only, commits) = (Only::of_this_task().filter(|_| counts), self.inner.commits.clone());
-        let work: Change = Box::new(move |connection| {
+        let work = Change::Alone(Box::new(move |connection| {
             let before = connection.total_changes();
             let allowed = only.map_or(Ok(()), |only| only.allows(&commits));
             let made = allowed.and_then(|()| transact(connection, change));
@@ -179,7 +213,25 @@ impl Store {
             }
             // Nobody waits for the answer any more if the task was cancelled; the change is made all the same.
             let _ = answer.send(made);
-        });
+        }));
+        self.ask(work, answered).await
+    }
+
+    async fn make_shared<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Writer<'_>) -> Result<T, SchemaError> + Send + 'static,
+        counts: bool,
+    ) -> Result<T, SchemaError> {
+        let (answer, answered) = oneshot::channel();
+        let counted = counts.then(|| self.inner.commits.clone());
+        self.ask(Change::Shared(Box::new(Waiting::new(change, counted, answer))), answered).await
+    }
+
+    async fn ask<T>(
+        &self,
+        work: Change,
+        answered: oneshot::Receiver<Result<T, SchemaError>>,
+    ) -> Result<T, SchemaError> {
         let changes = self.inner.changes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         changes.ok_or(SchemaError::Closed)?.send(work).await.map_err(|_| SchemaError::Closed)?;
         answered.await.map_err(|_| SchemaError::Died)?
@@ -249,7 +301,7 @@ fn transact<T>(
 ) -> Result<T, SchemaError> {
     let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
     // A dropped transaction rolls back: on every error, and on a panic of `change`.
-    let answer = change(&Writer { reader: Reader { connection: &transaction } })?;
+    let answer = change(&Writer::on(&transaction))?;
     transaction.commit()?;
     Ok(answer)
 }
@@ -280,7 +332,12 @@ impl Reader<'_> {
     }
 }
 
-impl Writer<'_> {
+impl<'c> Writer<'c> {
+    /// Changes by way of this connection, which is in a transaction.
+    pub(crate) fn on(connection: &'c Connection) -> Self {
+        Self { reader: Reader { connection } }
+    }
+
     /// Runs a statement; answers how many rows it changed.
     pub(crate) fn execute(&self, sql: &str, params: impl Params) -> Result<usize, SchemaError> {
         Ok(self.statement(sql)?.execute(params)?)

@@ -41,6 +41,7 @@ mod state;
 pub mod tasks;
 #[cfg(test)]
 mod tests;
+mod together;
 pub mod tokens;
 mod unchanged;
 pub mod unnamed;

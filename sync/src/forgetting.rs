@@ -105,7 +105,7 @@ async fn call_the_roll(site: &Arc<Site>, now: Timestamp, listened: Duration) -> 
     let names = heard.clone();
     let written = *site.forgetting.listened.lock().unwrap_or_else(PoisonError::into_inner);
     let more = listened.saturating_sub(written);
-    let called = site.write_aside(move |w| {
+    let called = site.write_aside_alone(move |w| {
         let together = w.listened(&names, more)?;
         if listened.max(together) >= twice {
             w.call_the_roll(&[], now)?;
@@ -154,7 +154,7 @@ async fn trim(site: &Arc<Site>, now: Timestamp) -> Result<u64, Problem> {
     let mut messages = 0;
     if let Some(since) = since {
         for _ in 0..MOST_ROUNDS {
-            let gone = site.write_aside(move |w| w.trim_messages(since)).await?;
+            let gone = site.write_aside_alone(move |w| w.trim_messages(since)).await?;
             messages += u64::from(gone);
             if gone < MOST_AT_ONCE {
                 break;
@@ -162,7 +162,7 @@ async fn trim(site: &Arc<Site>, now: Timestamp) -> Result<u64, Problem> {
         }
     }
     for _ in 0..MOST_ROUNDS {
-        let any_left = site.write_aside(move |w| {
+        let any_left = site.write_aside_alone(move |w| {
             w.end_admin_tokens(now)?;
             w.trim(since, now)
         });

@@ -208,6 +208,17 @@ impl Site {
         Ok(self.store.write(change).await?)
     }
 
+    /// What is short and comes from many at once, in a transaction with others ([`Store::write_shared`]).
+    ///
+    /// # Errors
+    /// Those of the database; nothing was written then.
+    pub async fn write_shared<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Writer<'_>) -> Result<T, SchemaError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        Ok(self.store.write_shared(change).await?)
+    }
+
     /// The same for what machines say of themselves ([`Store::write_aside`]).
     ///
     /// # Errors
@@ -217,6 +228,17 @@ impl Site {
         change: impl FnOnce(&Writer<'_>) -> Result<T, SchemaError> + Send + 'static,
     ) -> Result<T, Problem> {
         Ok(self.store.write_aside(change).await?)
+    }
+
+    /// The same for much of it at once ([`Store::write_aside_alone`]).
+    ///
+    /// # Errors
+    /// Those of the database; nothing was written then.
+    pub async fn write_aside_alone<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Writer<'_>) -> Result<T, SchemaError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        Ok(self.store.write_aside_alone(change).await?)
     }
 
     /// One transaction; where `dry_run`, it is undone, and the answer is what would have come of it.

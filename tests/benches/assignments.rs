@@ -2,8 +2,8 @@
 //! devices with keys.
 //!
 //! `cargo bench -p spsync-tests --bench assignments`. One question after the other, each of another point: as they were answered before
-//! tags were kept (every row read, every content asked about), made anew as now, and given again. Then what one device that enrols
-//! sends to each point. Without `--bench` it is a small site.
+//! tags were kept (every row read, every content asked about), made anew as now, and given again; after a new package too. Then what
+//! one device that enrols sends to each point. Without `--bench` it is a small site.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -189,6 +189,17 @@ async fn measure(folder: &std::path::Path, size: Size) {
         let again = again.await;
         println!("{form:?}, given again: {again:.0} questions/s, {:.0} times as many", again / before);
     }
+    // Before, each was made anew for these.
+    let number = size.packages;
+    site.write(move |w| package(w, number)).await.expect("it is made");
+    let asked = rate(&points, size.for_each, async |point| {
+        assert!(make(&site, point, Form::KeysApart).await.expect("it is made").body.is_none(), "it is kept");
+    });
+    println!("after a new package, given again: {:.0} questions/s", asked.await);
+    let opening = Instant::now();
+    let opened = site.write(|w| w.set_package_access(&"XYZ00002".parse().expect("an id"), Access::Public));
+    opened.await.expect("it is written");
+    println!("a package that all points have is opened to all: {:.1?}", opening.elapsed());
     let within = make_whole(&site, points[0], Form::KeysWithin).await.expect("it is made");
     let apart = make_whole(&site, points[0], Form::KeysApart).await.expect("it is made");
     let all = device_keys::told(&site, &apart, None).await.expect("they are told");

@@ -181,7 +181,7 @@ pub async fn pass(site: &Arc<Site>, now: Timestamp) -> Result<(), Problem> {
             .into_iter()
             .map(|(name, (address, at))| (name, address.to_canonical().to_string(), at))
             .collect();
-        site.write_aside(move |w| w.devices_seen(&rows)).await?;
+        site.write_aside_alone(move |w| w.devices_seen(&rows)).await?;
     }
     let due = site.policies.snapshot().next_change.is_some_and(|at| at <= now);
     let made = *site.policies.made.lock().unwrap_or_else(PoisonError::into_inner);

@@ -173,7 +173,7 @@ pub async fn enrolled(site: &Arc<Site>, call: &mut Call<'_>) -> Result<Response<
     let (hash, instance) = (token.hash(), asked.instance);
     let retry = site.settings().dp.retry.clone();
     let principal = site
-        .write(move |w| {
+        .write_shared(move |w| {
             let principal = w.enrol(hash, keys, instance, clock::now())?;
             let object = format!("{} {}", principal.kind, principal.name);
             w.audit(&object, "key.enrol", &object, clock::now())?;

@@ -64,7 +64,7 @@ pub(super) async fn signed(
     let (signed, authority) = tls::sign_for(&settings, &hosts, &key, clock::now())?;
     let (who, object) = (format!("point {}", point.name), hosts.join(" "));
     info!("{who} has a certificate for {object} until {}", signed.about.until);
-    site.write(move |w| w.audit(&who, "tls.point", &object, clock::now())).await?;
+    site.write_shared(move |w| w.audit(&who, "tls.point", &object, clock::now())).await?;
     Ok(Some(CertificateAnswer { signed, authority }))
 }
 

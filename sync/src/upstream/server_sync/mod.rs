@@ -221,12 +221,12 @@ impl Exchange<'_> {
                     let (name, endpoint) = (self.server.name.clone(), self.server.root.to_string());
                     let begin = self
                         .store
-                        .write_aside(move |w| w.begin_pass(&name, scope, &endpoint, &ends, &revisions));
+                        .write_aside_alone(move |w| w.begin_pass(&name, scope, &endpoint, &ends, &revisions));
                     Event::Begun(begin.await?)
                 }
                 Step::End(scope) => {
                     let name = self.server.name.clone();
-                    self.store.write_aside(move |w| w.end_pass(&name, scope)).await?;
+                    self.store.write_aside_alone(move |w| w.end_pass(&name, scope)).await?;
                     Event::Ended
                 }
                 Step::Choose => Event::Chosen(self.choose().await?),
@@ -236,7 +236,7 @@ impl Exchange<'_> {
                 }
                 Step::Forget => {
                     let name = self.server.name.clone();
-                    self.store.write_aside(move |w| w.forget_anchors(&name)).await?;
+                    self.store.write_aside_alone(move |w| w.forget_anchors(&name)).await?;
                     Event::Forgotten
                 }
                 Step::Done => return Ok(()),
@@ -268,7 +268,7 @@ impl Exchange<'_> {
     fn record(&mut self, batch: Batch) {
         let (store, name) = (self.store.clone(), self.server.name.clone());
         self.under_way.spawn(async move {
-            Happened::Recorded(store.write_aside(move |w| record(w, &name, &batch)).await)
+            Happened::Recorded(store.write_aside_alone(move |w| record(w, &name, &batch)).await)
         });
     }
 
