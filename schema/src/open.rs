@@ -42,6 +42,7 @@ const STEPS: &[M<'_>] = &[
     M::up(include_str!("../sql/0033_questions_of_points.sql")),
     M::up(include_str!("../sql/0034_changes_of_assignments.sql")),
     M::up(include_str!("../sql/0035_letting_go.sql")),
+    M::up(include_str!("../sql/0036_made_anew_less.sql")),
 ];
 
 /// Why the database does not answer.
