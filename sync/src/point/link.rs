@@ -1,7 +1,7 @@
 //! Between a point and its site: questions for what to hold, reports of how it is.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,23 +16,21 @@ use tracing::{info, warn};
 use url::Url;
 use uuid::Uuid;
 
-use super::said::{Acknowledged, state_of};
+use super::said::Acknowledged;
 use super::{call, enrol, keys, room, unnamed};
 use crate::blocking::blocking;
 use crate::clock;
 use crate::jitter;
 use crate::keys::Secret;
 use crate::points::wire::{
-    Assignment, HEART_BEAT, KEYS_FIELD, KeysAnswer, LARGEST_ASSIGNMENT, LARGEST_KEYS, LONGEST_WAIT,
-    MOST_LACKING, Report, ReportAnswer, Said, ServedBytes, keys_tag,
+    Assignment, Changed, HEART_BEAT, KEYS_FIELD, KeysAnswer, LARGEST_ASSIGNMENT, LARGEST_KEYS, LONGEST_WAIT,
+    Report, ReportAnswer, Said, ServedBytes, keys_tag,
 };
 use crate::site::Site;
 
 /// Pauses after failures: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-/// The most contents that one report says are lacking: what has no room is said with the next ones.
-const MOST_LACKING_IN_ALL: usize = 4_000;
 /// Reports that follow each other at once are one.
 const GATHER: Duration = Duration::from_millis(200);
 
@@ -52,7 +50,7 @@ pub(super) struct Link {
     /// A token that the site has refused; it is not shown again.
     refused: Mutex<Option<Secret>>,
     /// How many reports were made.
-    reports: AtomicUsize,
+    reports: AtomicU64,
     acknowledged: Mutex<Acknowledged>,
 }
 
@@ -329,26 +327,20 @@ impl Link {
         let free = free.saturating_add(room::spare(&self.site).await?);
         let lacks = self.site.point.lock().said.values().any(|said| !said.lacks.is_empty());
         let there = if lacks { self.site.read(|r| r.content_digests()).await? } else { HashSet::new() };
-        let turn = self.reports.fetch_add(1, Ordering::Relaxed);
+        let number = self.reports.fetch_add(1, Ordering::Relaxed) + 1;
         let (assignment, packages) = {
             let inner = self.site.point.lock();
-            let mut room = MOST_LACKING_IN_ALL;
+            // What came meanwhile, for this package or for another, is no lack any more.
             let packages = inner.said.values().map(|said| {
-                // What came meanwhile, for this package or for another, is no lack any more. Of many each has its turn.
-                let gone: Vec<_> = said.lacks.iter().filter(|content| !there.contains(content)).collect();
-                let some = gone.len().min(MOST_LACKING).min(room);
-                // What is said as a whole is said the same each time.
-                let turn = if some < gone.len() { turn } else { 0 };
-                let first = turn.wrapping_mul(MOST_LACKING) % gone.len().max(1);
-                let lacks: Vec<_> = gone.iter().cycle().skip(first).take(some).map(|it| **it).collect();
-                room -= lacks.len();
+                let lacks = said.lacks.iter().filter(|content| !there.contains(*content)).copied().collect();
                 Said { lacks, ..said.clone() }
             });
             let packages: Vec<_> = packages.collect();
             (inner.etag.clone(), packages)
         };
-        let state = state_of(assignment.as_deref(), &packages)?;
-        let says_all = self.acknowledged().is_to_hear_all(&state, Instant::now());
+        // Whatever comes of it, all is said again where it does not end well: the site may be one of before.
+        let mut saying = self.acknowledged().says(assignment.as_deref(), packages, Instant::now())?;
+        let changed = saying.changed.take().map(|(since, packages)| Changed { since, packages });
         let report = Report {
             instance: self.who.instance,
             boot: self.who.boot,
@@ -356,22 +348,22 @@ impl Link {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             free: free.saturating_sub(kept),
             on_demand: self.site.settings().dp.on_demand,
-            packages: says_all.then_some(packages),
-            state: Some(state.clone()),
+            packages: saying.packages.clone(),
+            changed,
+            number: Some(number),
+            state: Some(saying.state().to_owned()),
             served: self.served(),
         };
         let url = call::join(&self.base, "point/report")?;
-        // Whatever comes of it, all is said again where it does not end well: the site may be one of before.
-        self.acknowledged().forget();
         let (status, body) = call::post(&web, &url, &report).await?;
         let answer = match status {
             200 => serde_json::from_slice::<ReportAnswer>(&body)
                 .map_err(|error| Problem::of(Code::SiteAnswerInvalid, &error))?,
             // A site of before: it is told all each time.
-            204 => ReportAnswer { state: None },
+            204 => ReportAnswer { state: None, changes: false },
             _ => return Err(call::refusal(&self.shown(), status, &body)),
         };
-        Ok(self.acknowledged().answered(&state, says_all, answer.state.as_deref(), Instant::now()))
+        Ok(self.acknowledged().answered(saying, &answer, Instant::now()))
     }
 
     fn acknowledged(&self) -> MutexGuard<'_, Acknowledged> {

@@ -91,16 +91,18 @@ struct Seen {
     earlier: Vec<Uuid>,
     /// What its process has said of all its packages, by the name that it gives that.
     said: Option<String>,
+    /// The latest report of its process, by the number that it gives it.
+    latest: u64,
 }
 
 impl Seen {
     fn first(boot: Uuid) -> Self {
-        Self { at: None, written: Timestamp::UNIX_EPOCH, boot, earlier: Vec::new(), said: None }
+        Self { at: None, written: Timestamp::UNIX_EPOCH, boot, earlier: Vec::new(), said: None, latest: 0 }
     }
 
     fn begins(&mut self, boot: Uuid) {
         let before = std::mem::replace(&mut self.boot, boot);
-        self.said = None;
+        (self.said, self.latest) = (None, 0);
         if self.earlier.len() + 1 >= BOOTS as usize {
             self.earlier.remove(0);
         }
@@ -252,10 +254,28 @@ impl Hub {
         })
     }
 
-    /// What the process `boot` of a point said of all its packages is taken down, and that is called `state`; or is to be said again.
-    pub fn acknowledge(&self, point: i64, boot: Uuid, state: Option<String>) {
+    /// A report of the process `boot` of a point has come. Whether it is the latest one; who does not count them is believed.
+    pub fn comes(&self, point: i64, boot: Uuid, number: Option<u64>) -> bool {
         let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(seen) = all.get_mut(&point).filter(|seen| seen.boot == boot) {
+        let Some(seen) = all.get_mut(&point).filter(|seen| seen.boot == boot) else { return true };
+        let is_late = number.is_some_and(|number| number <= seen.latest);
+        seen.latest = seen.latest.max(number.unwrap_or_default());
+        !is_late
+    }
+
+    /// Whether it still is: who is slow may be overtaken at any time.
+    pub fn is_latest(&self, point: i64, boot: Uuid, number: Option<u64>) -> bool {
+        let all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&point)
+            .is_none_or(|seen| seen.boot == boot && number.is_none_or(|number| number == seen.latest))
+    }
+
+    /// What the process `boot` of a point said of all its packages with this report is taken down, and that is called `state`; or is to
+    /// be said again. An older word than the latest is none.
+    pub fn acknowledge(&self, point: i64, boot: Uuid, number: Option<u64>, state: Option<String>) {
+        let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_it = |seen: &&mut Seen| seen.boot == boot && number.is_none_or(|number| number == seen.latest);
+        if let Some(seen) = all.get_mut(&point).filter(of_it) {
             seen.said = state;
         }
     }

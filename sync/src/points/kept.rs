@@ -309,7 +309,7 @@ mod tests {
             "a device enrols, and one point has what is private"
         );
         site.write(move |w| w.set_package_access(&other, Access::Public)).await.unwrap();
-        assert_eq!(all().await, [(false, false), (true, true)], "who has a content of it");
+        assert_eq!(all().await, [(true, true), (true, true)], "no point has it");
         site.write(|w| app(w, "new", [1, 3])).await.unwrap();
         assert_eq!(all().await, [(true, true), (true, true)], "it is nowhere yet");
         let private = make(&site, 2, Form::KeysApart).await.unwrap();

@@ -20,7 +20,8 @@ use crate::clock;
 use crate::site::Site;
 
 /// Takes a report down: that the point lives and where, how each package is doing, and that what it no longer has is gone. The state that
-/// the report names, if the point need not say its packages again while they are in it.
+/// the report names, if the point need not say its packages again while they are in it. A report that was overtaken by a later one of its
+/// process says nothing: that one has all that it had.
 ///
 /// # Errors
 /// `POINT_IDENTITY_TAKEN` where another installation, or an earlier process of this one, speaks; those of the database.
@@ -38,11 +39,18 @@ pub async fn take(
         return Err(problem);
     }
     super::heard(site, point, report.boot, now).await?;
-    site.points.served(point, report.boot, &report.served);
+    let (boot, number) = (report.boot, report.number);
+    if !site.points.comes(point, boot, number) {
+        return Ok(None);
+    }
+    site.points.served(point, boot, &report.served);
     let write_seen = site.points.is_to_be_written(point, now);
-    let (boot, state) = (report.boot, report.state.filter(|state| state.len() <= LONGEST_STATE));
-    let is_short = report.packages.is_none();
-    let packages = report.packages.unwrap_or_default();
+    let state = report.state.filter(|state| state.len() <= LONGEST_STATE);
+    let says_all = report.packages.is_some();
+    // What changed since something else than what is known says nothing.
+    let changed = report.changed.filter(|changed| site.points.has_said(point, boot, &changed.since));
+    let is_short = !says_all && changed.is_none();
+    let packages = report.packages.or_else(|| changed.map(|changed| changed.packages)).unwrap_or_default();
     let placements = match is_short {
         true => Vec::new(),
         false => site.read(move |r| r.placements_on(point)).await?,
@@ -52,8 +60,8 @@ pub async fn take(
         true => state.filter(|state| site.points.has_said(point, boot, state)),
         false => {
             let state = state.filter(|_| has_effect);
-            site.points.acknowledge(point, boot, state.clone());
-            state
+            site.points.acknowledge(point, boot, number, state.clone());
+            state.filter(|_| site.points.is_latest(point, boot, number))
         }
     };
     let retry = site.settings().dp.retry.clone();
@@ -75,9 +83,10 @@ pub async fn take(
     }
     let (mut gone, mut has_effect) = (Vec::new(), true);
     if placements.iter().any(|placed| placed.state == ContentState::Removing) {
+        // Only who says all says by that of what there is nothing any more.
         let is_current = match &report.assignment {
-            Some(named) => is_that_of_now(site, point, named).await?,
-            None => false,
+            Some(named) if says_all => is_that_of_now(site, point, named).await?,
+            _ => false,
         };
         let absent = |package| packages.iter().all(|said| said.package != package);
         has_effect = is_current;
@@ -109,8 +118,13 @@ pub async fn take(
         elsewhere || said != on_demand || !(gone.is_empty() && lacks.is_empty()) || changed.iter().any(comes);
     let (id, free, program) = (principal.id, report.free, report.program);
     let program: String = program.chars().filter(|c| !c.is_control()).take(40).collect();
+    let live = site.clone();
     let anew = site
         .write_aside(move |w| {
+            // Whoever writes comes one after the other: what a later report has said is not undone from here on.
+            if !live.points.is_latest(point, boot, number) {
+                return Ok(Anew { without_effect: true, ..Anew::default() });
+            }
             w.principal_seen(id, now)?;
             w.point_seen(point, Some(free), Some(&program), now)?;
             w.point_on_demand(point, on_demand)?;
@@ -244,7 +258,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::points::wire::Said;
+    use crate::points::wire::{Changed, Said};
     use crate::site::small;
 
     /// A site that has sent an application to a point, and what that says when it has it.
@@ -288,6 +302,8 @@ mod tests {
             free: 1,
             on_demand: false,
             packages: Some(vec![said]),
+            changed: None,
+            number: None,
             state: Some("all is well".to_owned()),
             served: Vec::new(),
         };
@@ -340,6 +356,130 @@ mod tests {
             assert_eq!(take(&gone).await, all_is_well);
             assert!(site.read(|r| r.placements_on(2)).await.unwrap().is_empty());
         }
+    }
+
+    #[tokio::test]
+    async fn what_changed_is_taken_by_who_knows_what_it_changed_from() {
+        let (_folder, site, principal, row, full) = site().await;
+        let take = async |report: &Report| {
+            let from = Ipv4Addr::LOCALHOST.into();
+            take(&site, &principal, &row, from, report.clone()).await.expect("it is taken")
+        };
+        let state = async || {
+            let placed = site.read(|r| r.placements_on(2)).await.expect("it is read");
+            (placed[0].state, placed[0].done)
+        };
+        let named = |name: &str| Some(name.to_owned());
+        let said = full.packages.as_ref().unwrap()[0].clone();
+        let sending = Said { state: ContentState::Sending, done: 3, ..said.clone() };
+        let begins = Report { packages: Some(vec![sending]), state: named("sending"), ..full.clone() };
+        let then = Report {
+            packages: None,
+            changed: Some(Changed { since: "sending".to_owned(), packages: vec![said] }),
+            state: named("sent"),
+            ..full.clone()
+        };
+        assert_eq!(take(&then).await, None, "since what is not known");
+        assert_eq!(state().await, (ContentState::Queued, 0));
+        assert_eq!(take(&begins).await, named("sending"));
+        assert_eq!(take(&then).await, named("sent"));
+        assert_eq!(state().await, (ContentState::Success, 9));
+        assert_eq!(take(&then).await, named("sent"), "said twice, and known");
+        assert_eq!(
+            take(&Report { packages: None, state: named("sent"), ..full.clone() }).await,
+            named("sent")
+        );
+        // Nothing of it is another; the assignment may be.
+        let nothing = Changed { since: "sent".to_owned(), packages: Vec::new() };
+        let renamed =
+            Report { packages: None, changed: Some(nothing), state: named("later"), ..full.clone() };
+        assert_eq!(take(&renamed).await, named("later"));
+        // Of what is taken off only who says all says that it is gone.
+        site.write(|w| {
+            let placed = w.placements_on(2)?.remove(0);
+            w.put_placement(&Placement { state: ContentState::Removing, ..placed })
+        })
+        .await
+        .unwrap();
+        let assignment = Some(assign::make(&site, 2, Form::KeysApart).await.unwrap().etag);
+        let nothing = Changed { since: "later".to_owned(), packages: Vec::new() };
+        let silent = Report { changed: Some(nothing), assignment, ..renamed };
+        assert_eq!(take(&silent).await, None);
+        assert_eq!(state().await.0, ContentState::Removing);
+        assert_eq!(
+            take(&Report { packages: Some(Vec::new()), changed: None, ..silent }).await,
+            named("later")
+        );
+        assert!(site.read(|r| r.placements_on(2)).await.unwrap().is_empty());
+    }
+
+    /// A report that comes late, or is slow: what a later one has said stays, in the database and in what need not be said again.
+    #[tokio::test]
+    async fn an_older_report_never_replaces_a_newer_one() {
+        let (_folder, site, principal, row, full) = site().await;
+        let said = full.packages.as_ref().unwrap()[0].clone();
+        let failed = |order| Said {
+            state: ContentState::Failed,
+            done: 0,
+            problem: Some(Problem::new(Code::DpDiskFull, "no room")),
+            order,
+            ..said.clone()
+        };
+        let report = |number, name: &str, said: Said| Report {
+            packages: Some(vec![said]),
+            number,
+            state: Some(name.to_owned()),
+            ..full.clone()
+        };
+        let take = |report: Report| {
+            let (site, principal, row) = (site.clone(), principal.clone(), row.clone());
+            async move {
+                take(&site, &principal, &row, Ipv4Addr::LOCALHOST.into(), report).await.expect("it is taken")
+            }
+        };
+        let state = async || {
+            let placed = site.read(|r| r.placements_on(2)).await.expect("it is read");
+            placed[0].state
+        };
+        let known = |name: &str| site.points.has_said(2, full.boot, name);
+        assert_eq!(take(report(Some(2), "well", said.clone())).await.as_deref(), Some("well"));
+        assert_eq!(take(report(Some(1), "ill", failed(7))).await, None, "it was overtaken on its way");
+        assert_eq!(take(report(Some(2), "ill", failed(7))).await, None, "it is sent twice");
+        assert_eq!((state().await, known("well")), (ContentState::Success, true));
+        // Another order, and a report about it that waits for the writer, while the next one comes.
+        site.write(|w| {
+            let placed = w.placements_on(2)?.remove(0);
+            w.put_placement(&Placement { state: ContentState::Queued, order: 8, done: 0, ..placed })
+        })
+        .await
+        .unwrap();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let (begins, begun) = tokio::sync::oneshot::channel();
+        let live = site.clone();
+        let busy = tokio::spawn(async move {
+            let holding = live.write(move |_| {
+                let _ = begins.send(());
+                let _ = released.recv();
+                Ok(())
+            });
+            holding.await
+        });
+        begun.await.unwrap();
+        let slow = tokio::spawn(take(report(Some(3), "ill", failed(8))));
+        // It has read what it needs, and waits to be written down.
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        let next = tokio::spawn(take(report(Some(4), "well again", Said { order: 8, ..said.clone() })));
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        drop(release);
+        busy.await.unwrap().unwrap();
+        assert_eq!(slow.await.unwrap(), None);
+        assert_eq!(next.await.unwrap().as_deref(), Some("well again"));
+        assert_eq!((state().await, known("well again")), (ContentState::Success, true));
+        // Another process counts from the beginning, and one of before does not count.
+        let again =
+            Report { boot: Uuid::from_u128(2), ..report(Some(1), "anew", Said { order: 8, ..said.clone() }) };
+        assert_eq!(take(again.clone()).await.as_deref(), Some("anew"));
+        assert_eq!(take(Report { number: None, ..again }).await.as_deref(), Some("anew"));
     }
 
     async fn take_late(

@@ -144,7 +144,7 @@ impl PointService {
                 let state = report::take(&self.site, &principal, &point, call.peer.ip(), report).await?;
                 Ok(match is_of_before {
                     true => answer::empty(StatusCode::NO_CONTENT),
-                    false => answer::json(StatusCode::OK, &ReportAnswer { state }),
+                    false => answer::json(StatusCode::OK, &ReportAnswer { state, changes: true }),
                 })
             }
             Route::Certificate => {

@@ -252,6 +252,12 @@ pub struct Report {
     /// Each package of the assignment; none where the site has taken all of them down as `state` names them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packages: Option<Vec<Said>>,
+    /// Where `packages` is left out and the site takes it: the packages that changed, since which state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Changed>,
+    /// Which report of its process this is, from 1: an earlier one that comes later says nothing. Points of before do not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
     /// A name for `assignment` and how each package of it is. Points of before give none, and say all each time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
@@ -260,12 +266,24 @@ pub struct Report {
     pub served: Vec<ServedBytes>,
 }
 
+/// What changed of packages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Changed {
+    /// Since this state, which the site has taken down.
+    pub since: String,
+    /// Those that changed, and those of which there is more to say.
+    pub packages: Vec<Said>,
+}
+
 /// The answer to a report that names a state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportAnswer {
     /// That state, if the site has taken it down: the packages need not be said again. None where they are to be said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+    /// The site takes `changed`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub changes: bool,
 }
 
 /// Bytes served to clients of one boundary group.
@@ -293,7 +311,7 @@ pub struct Said {
     /// Why not well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
-    /// Contents of it that are not there, however it is; at most [`MOST_LACKING`].
+    /// Contents of it that are not there, however it is; at most [`MOST_LACKING`], the others with the next reports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lacks: Vec<Sha256Digest>,
 }

@@ -143,6 +143,8 @@ impl Stage {
             free: 1 << 30,
             on_demand: false,
             packages: Some(packages),
+            changed: None,
+            number: None,
             state: None,
             served: Vec::new(),
         };
