@@ -18,7 +18,7 @@ const DAY: SignedDuration = SignedDuration::from_hours(24);
 const SECRETS: SignedDuration = SignedDuration::from_hours(400 * 24);
 /// What downstream servers asked for and nobody has asked for since.
 const WANTED: SignedDuration = SignedDuration::from_hours(90 * 24);
-/// The most messages that one transaction takes away: others want to write too.
+/// The most rows that one transaction takes away: others want to write too.
 pub const MOST_AT_ONCE: u32 = 5_000;
 
 /// What a device was that was removed.

@@ -43,7 +43,7 @@ const STEPS: &[M<'_>] = &[
     M::up(include_str!("../sql/0034_changes_of_assignments.sql")),
     M::up(include_str!("../sql/0035_letting_go.sql")),
     M::up(include_str!("../sql/0036_made_anew_less.sql")),
-    M::up(include_str!("../sql/0038_removed_devices.sql")),
+    M::up(include_str!("../sql/0037_removed_devices.sql")),
 ];
 
 /// Why the database does not answer.

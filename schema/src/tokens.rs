@@ -75,7 +75,10 @@ impl Writer<'_> {
     /// Keeps a new token. `NAME_IN_USE` where one of the name is in force.
     pub fn add_admin_token(&self, new: &AdminToken, hash: Sha256Digest) -> Result<(), SchemaError> {
         // Who makes another in the place of one that is over need not revoke it first.
-        self.end_admin_tokens(new.created)?;
+        self.execute(
+            "UPDATE admin_token SET revoked = expires WHERE name = ?1 AND revoked IS NULL AND expires <= ?2",
+            (&new.name, new.created.as_millisecond()),
+        )?;
         const SQL: &str = "SELECT 1 FROM admin_token WHERE name = ?1 AND revoked IS NULL";
         if self.first(SQL, [&new.name], |_| Ok(()))?.is_some() {
             let message = format!("a token named `{}` is in force", new.name);

@@ -23,11 +23,11 @@ use crate::site::Site;
 const STEP: Duration = Duration::from_secs(3600);
 /// The first time comes sooner: a process that never lasts an hour forgets things too.
 const FIRST: Duration = Duration::from_secs(300);
-/// Who was not heard of on so many days is silent, where `[clients] forget_after` does not say more; no less can be chosen there.
+/// Who was not heard of on so many days is silent, where `[clients] forget_after` does not say when devices are forgotten; else half of that.
 pub const SILENT_DAYS: u32 = 30;
 /// The most devices that are forgotten at once. Who has set too short a time sees it before all are gone.
 pub const MOST_DEVICES: u32 = 100;
-/// The most transactions of one look.
+/// The most transactions of one look: for messages, and for all else.
 const MOST_ROUNDS: usize = 20;
 /// How long after a roll call the clock is believed: until the next one is late.
 const BELIEVED: SignedDuration = SignedDuration::from_hours(25);
@@ -84,9 +84,14 @@ pub async fn keep(site: Arc<Site>, stopped: impl Future<Output = ()>) {
 /// # Errors
 /// Those of the database.
 pub async fn pass(site: &Arc<Site>, now: Timestamp, listened: Duration) -> Result<(), Problem> {
+    // As it was before this look: the roll is called by the clock of now, and that may be wrong.
+    let last = site.read(|r| r.last_roll_call()).await?;
     call_the_roll(site, now, listened).await?;
     let (gone, to_go) = silent(site).await?;
-    let messages = trim(site, now).await?;
+    let messages = match last {
+        Some(last) => trim(site, now.min(last.saturating_add(BELIEVED).unwrap_or(last))).await?,
+        None => 0,
+    };
     let mut so_far = site.forgetting.so_far.lock().unwrap_or_else(PoisonError::into_inner);
     so_far.devices += gone;
     so_far.messages += messages;
@@ -145,11 +150,9 @@ async fn silent(site: &Arc<Site>) -> Result<(u64, u64), Problem> {
     Ok((number, to_go))
 }
 
-/// Takes away what is older than it is kept; how many messages that were. By a clock that is believed only as far as a day after the last
-/// roll call: one that was wrong for some minutes is no reason to lose what is kept for half a year.
+/// Takes away what is older than it is kept; how many messages that were. `now` by a clock that is believed only as far as a day after the
+/// last roll call: one that was wrong for some minutes is no reason to lose what is kept for half a year.
 async fn trim(site: &Arc<Site>, now: Timestamp) -> Result<u64, Problem> {
-    let Some(last) = site.read(|r| r.last_roll_call()).await? else { return Ok(0) };
-    let now = now.min(last.saturating_add(BELIEVED).unwrap_or(last));
     let since = site.settings().clients.messages_since(now);
     let mut messages = 0;
     if let Some(since) = since {

@@ -265,6 +265,12 @@ impl Site {
         })
     }
 
+    /// Whoever has this keeps the shelf as it is.
+    #[cfg(test)]
+    pub(crate) async fn shelving(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.shelving.lock().await
+    }
+
     /// Makes the distribution point serve what the database says now.
     ///
     /// # Errors
@@ -381,7 +387,6 @@ impl Site {
     }
 }
 
-/// Makes sure that the data directory exists and can be written.
 /// What a process that died was about to write goes, wherever a site or point writes files whole ([`whole`]).
 fn sweep(settings: &Settings) {
     whole::sweep(&settings.site.data_dir);
@@ -390,6 +395,7 @@ fn sweep(settings: &Settings) {
     whole::sweep(whole::folder(&settings.point_key_file()));
 }
 
+/// Makes sure that the data directory exists and can be written.
 fn prepare(data_dir: &Path) -> Result<(), Problem> {
     let failed = |error: std::io::Error| {
         Problem::new(

@@ -12,7 +12,7 @@
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -131,7 +131,10 @@ fn remove_dead(folder: &Path, is_meant: impl Fn(&str) -> bool) {
 fn is_dead(entry: &std::fs::DirEntry) -> bool {
     let Ok(found) = entry.metadata() else { return false };
     let is_old = found.modified().ok().and_then(|at| at.elapsed().ok()).is_some_and(|age| age >= FRESH);
-    is_old && found.is_file() && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
+    // Whoever may write there may have put something else in its place by now: nothing is waited for, and no link followed.
+    let flags = (rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW).bits() as i32;
+    let opened = || File::options().read(true).custom_flags(flags).open(entry.path());
+    is_old && found.is_file() && opened().is_ok_and(|file| file.try_lock().is_ok())
 }
 
 /// The folder of a file.

@@ -161,23 +161,30 @@ async fn a_flood_of_ten_thousand_connections_costs_a_bounded_amount_and_passes()
     for _ in 0..most {
         let mut stream =
             tokio::net::TcpStream::connect(&address).await.expect("it is accepted, or closed later");
-        // Half a head, and nothing more: who says nothing at all has to go where most places are taken.
+        // Half a head, and nothing more.
         let _ = stream.write_all(b"GET /content/").await;
         flood.push(stream);
     }
+    // Who comes where three quarters of the places are taken has two seconds for a head.
     until("so many are held, and no more", async || {
-        let held = site.ok(&["status"]).await["served"]["connections"].as_u64();
-        held == Some(most.min(ALLOWED))
+        let held = site.ok(&["status"]).await["served"]["connections"].as_u64().expect("a number");
+        assert!(held <= ALLOWED, "{held} are held");
+        held >= most.min(ALLOWED) * 3 / 4
     })
     .await;
     let grown = proc_number(process, "status", "VmRSS:").saturating_sub(before);
     assert!(grown < 16 * ALLOWED, "{grown} KiB for {ALLOWED} connections");
     if most > ALLOWED {
-        let refused = http().get(&url).send().await.map_or(true, |answer| answer.status() == 503);
-        assert!(refused, "one more is told to come back, or closed where too many are told so");
+        let metrics = http().get(format!("{}/metrics", site.url)).send().await.expect("there is a place");
+        let metrics = metrics.text().await.expect("it is text");
+        let refused =
+            metrics.lines().find(|line| line.contains(r#"reason="connections""#)).expect("a reason");
+        let refused: u64 =
+            refused.split(' ').next_back().and_then(|word| word.parse().ok()).expect("a number");
+        assert!(refused >= 1, "those for whom there was no place are counted");
         let (last, mut byte) = (&mut flood[most as usize - 1], [0]);
         let closed = tokio::time::timeout(std::time::Duration::from_secs(20), last.read(&mut byte)).await;
-        assert!(matches!(closed.expect("it is not left waiting"), Ok(0) | Err(_)));
+        closed.expect("it is not left waiting").ok();
     }
     drop(flood);
     until("others are served", async || {

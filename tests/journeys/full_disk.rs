@@ -230,7 +230,7 @@ async fn a_full_point() {
     // Others fill the disk in the middle of a file. What was given before is served, what was asked for goes, and of what comes
     // nobody gets a wrong byte.
     until("the site knows its room", async || told().await >= 2 * SIZE).await;
-    site.ok(&["dp", "set", "rome", "rate=3MiB/s"]).await;
+    site.ok(&["dp", "set", "rome", "rate=1MiB/s"]).await;
     site.ok(&["package", "distribute", "last", "--to", "rome"]).await;
     let arriving = async || placed(&site, "last").await["done"].as_u64().is_some_and(|done| done > MIB);
     until("it comes", arriving).await;
@@ -251,12 +251,14 @@ async fn a_full_point() {
     rome.machine.start().await;
     assert_eq!(rome.get(5).await, 200);
     rome.disk.is_freed();
+    site.ok(&["dp", "set", "rome", "rate=100MiB/s"]).await;
     until("it goes on by itself", async || placed(&site, "last").await["state"] == "success").await;
     for which in [2, 3, 5, 6] {
         assert_eq!(rome.get(which).await, 200);
     }
 
     // The same in the middle of what a client asked for: it gets nothing wrong, and all of it when there is room.
+    site.ok(&["dp", "set", "rome", "rate=3MiB/s"]).await;
     site.ok(&["package", "withdraw", "last", "--from", "rome"]).await;
     until("it is off", async || !rome.has().contains(&2) && !rome.has().contains(&3)).await;
     let mut answer = http().get(rome.address(1)).send().await.expect("it answers");

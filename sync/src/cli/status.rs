@@ -213,9 +213,9 @@ fn peers(sharing: &Sharing) -> String {
         1 => format!("1 device shares {contents} contents"),
         _ => format!("{devices} devices share {contents} contents"),
     };
-    if *announced > 0 && announced * 10 >= most_announced * 9 {
+    if *refused > 0 || (*announced > 0 && announced * 10 >= most_announced * 9) {
         share += &format!(
-            " · the register of peers is nearly full ({announced} of {most_announced}, {refused} refused)"
+            " · the register of peers is full or nearly so ({announced} of {most_announced}, {refused} refused): a branch with many desks should have a point"
         );
     }
     if distrusted.is_empty() {
@@ -312,9 +312,9 @@ mod tests {
         (sharing.announced, sharing.most_announced, sharing.refused) = (450, 500, 3);
         assert_eq!(
             peers(&sharing),
-            " PEERS    41 devices share 97 contents · the register of peers is nearly full (450 of 500, 3 refused)"
+            " PEERS    41 devices share 97 contents · the register of peers is full or nearly so (450 of 500, 3 refused): a branch with many desks should have a point"
         );
-        sharing.announced = 449;
+        (sharing.announced, sharing.refused) = (449, 0);
         let liar =
             |number| Distrusted { device: format!("desk-{number}"), fault: "HASH_MISMATCH".to_owned() };
         sharing.distrusted = vec![liar(2)];

@@ -7,6 +7,7 @@
 //! Where the site itself is away, nothing has failed: the order waits until there is contact.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -141,24 +142,39 @@ async fn round(
             say(site, package, ContentState::Queued, done, lacking(package, &there));
             continue;
         }
-        let working = work_on(site, assignment, package, lacking(package, &there));
-        tokio::pin!(working);
-        let ended = loop {
-            tokio::select! {
-                ended = &mut working => break ended,
-                _ = changes.changed() => {
-                    // The rest of the assignment may be another one; this package's work goes on if it is still wanted.
-                    outdated = true;
-                    let (_, now) = site.point.assignment();
-                    let same = |it: &Assigned| it.package == package.package && it.order == package.order && !it.hold;
-                    let held_back = site.point.is_shut_out() || (now.paused.is_some() && !no_line);
-                    if !now.packages.iter().any(same) || held_back || now.rate != assignment.rate {
-                        return Ok(Round::Moved);
+        let (mut taking, mut once_more) = (None::<Taking>, false);
+        let ended = {
+            let working = work_on(site, assignment, package, lacking(package, &there));
+            tokio::pin!(working);
+            loop {
+                tokio::select! {
+                    ended = &mut working => break Some(ended),
+                    // Side by side with the work: each may wait for a lock that the other has, or is to have next.
+                    went = taken(&mut taking) => {
+                        went?;
+                        taking = once_more.then(|| take_back(site));
+                        once_more = false;
                     }
-                    take_back(site, &now).await?;
+                    _ = changes.changed() => {
+                        // The rest of the assignment may be another one; this package's work goes on if it is still wanted.
+                        outdated = true;
+                        let (_, now) = site.point.assignment();
+                        let same = |it: &Assigned| it.package == package.package && it.order == package.order && !it.hold;
+                        let held_back = site.point.is_shut_out() || (now.paused.is_some() && !no_line);
+                        if !now.packages.iter().any(same) || held_back || now.rate != assignment.rate {
+                            break None;
+                        }
+                        once_more = taking.is_some();
+                        taking.get_or_insert_with(|| take_back(site));
+                    }
                 }
             }
         };
+        // What has begun to go is gone before anything else is begun.
+        if let Some(taking) = taking {
+            taking.await?;
+        }
+        let Some(ended) = ended else { return Ok(Round::Moved) };
         let (state, why) = match ended {
             Ok(()) => (ContentState::Success, None),
             Err(Stop::SiteAway(problem)) => {
@@ -200,17 +216,31 @@ async fn round(
     })
 }
 
-/// What another assignment takes away goes, and what it calls off is said to be: neither waits for the end of a package in work, which
-/// may be hours away.
-async fn take_back(site: &Arc<Site>, now: &Assignment) -> Result<(), Problem> {
-    if !now.point.is_empty() {
-        drop_the_rest(site, now).await?;
+type Taking = Pin<Box<dyn Future<Output = Result<(), Problem>> + Send>>;
+
+/// What the present assignment takes away goes, and what it calls off is said to be: neither waits for the end of a package in work,
+/// which may be hours away.
+fn take_back(site: &Arc<Site>) -> Taking {
+    let site = site.clone();
+    Box::pin(async move {
+        let (_, now) = site.point.assignment();
+        if !now.point.is_empty() {
+            drop_the_rest(&site, &now).await?;
+        }
+        let there = site.read(|r| r.content_digests()).await?;
+        for package in now.packages.iter().filter(|package| package.hold) {
+            say_held(&site, package, &there).await?;
+        }
+        Ok(())
+    })
+}
+
+/// When that is done; never, where nothing is taken back.
+async fn taken(taking: &mut Option<Taking>) -> Result<(), Problem> {
+    match taking {
+        Some(taking) => taking.await,
+        None => std::future::pending().await,
     }
-    let there = site.read(|r| r.content_digests()).await?;
-    for package in now.packages.iter().filter(|package| package.hold) {
-        say_held(site, package, &there).await?;
-    }
-    Ok(())
 }
 
 /// Says of a package that was called off what of it is here.

@@ -467,9 +467,14 @@ mod tests {
         begun.await.unwrap();
         let slow = tokio::spawn(take(report(Some(3), "ill", failed(8))));
         // It has read what it needs, and waits to be written down.
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        let comes = async |number| {
+            while !site.points.is_latest(2, full.boot, Some(number)) {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        };
+        comes(3).await;
         let next = tokio::spawn(take(report(Some(4), "well again", Said { order: 8, ..said.clone() })));
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        comes(4).await;
         drop(release);
         busy.await.unwrap().unwrap();
         assert_eq!(slow.await.unwrap(), None);

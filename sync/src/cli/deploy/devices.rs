@@ -13,6 +13,18 @@ use crate::device_plane::clients::{History, Removed, ShownClient};
 /// # Errors
 /// `INTERNAL` where they cannot be read.
 pub fn clients(body: &Value, output: &Output) -> Result<(), Problem> {
+    listed(body, output, "no device has enrolled or asked for anything: spsync key enrol NAME")
+}
+
+/// Those that are silent for as long as was asked for.
+///
+/// # Errors
+/// `INTERNAL` where they cannot be read.
+pub fn silent_clients(body: &Value, output: &Output) -> Result<(), Problem> {
+    listed(body, output, "no device is silent for so long")
+}
+
+fn listed(body: &Value, output: &Output, none: &str) -> Result<(), Problem> {
     let all: Vec<ShownClient> = expected(body.clone())?;
     let mut rows = Rows::new(&[
         "DEVICE",
@@ -44,7 +56,6 @@ pub fn clients(body: &Value, output: &Output) -> Result<(), Problem> {
             safe(&one.collections.join(", ")),
         ]);
     }
-    let none = "no device has enrolled or asked for anything: spsync key enrol NAME";
     output.list(body, &all, |one| one.device.clone(), rows, none);
     Ok(())
 }

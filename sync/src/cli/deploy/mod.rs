@@ -192,7 +192,8 @@ impl AtSite {
             return Err(Problem::new(Code::NotAtSite, message));
         }
         let (request, print): (_, Print) = match self {
-            Self::List { silent } => (DeployRequest::ClientList { silent }, devices::clients),
+            Self::List { silent: None } => (DeployRequest::ClientList { silent: None }, devices::clients),
+            Self::List { silent } => (DeployRequest::ClientList { silent }, devices::silent_clients),
             Self::Show { device } => (DeployRequest::ClientShow { device }, devices::client),
             Self::History { device, limit } => {
                 (DeployRequest::ClientHistory { device, limit }, devices::history)

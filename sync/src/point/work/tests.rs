@@ -156,21 +156,26 @@ fn of_one_file(id: &str, order: u64, bytes: &[u8]) -> Assigned {
     Assigned { package, order, files: vec![file], leaving: Vec::new(), ..package_of(Work::Send) }
 }
 
+async fn point_of(slow: &SlowSite) -> (tempfile::TempDir, Arc<Site>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut settings = crate::config::Settings::default();
+    settings.site.data_dir = folder.path().join("point");
+    settings.download.min_free = 0;
+    settings.dp.role = PointRole::Standard;
+    settings.dp.site = slow.address.clone();
+    let site = Site::open(crate::config::Loaded::from(settings)).await.expect("it opens");
+    let key = crate::keys::Secret::new().expect("random numbers").reveal();
+    crate::keys::write_private(&site.settings().point_key_file(), key.as_bytes()).expect("it is written");
+    (folder, site)
+}
+
 #[tokio::test]
 async fn what_is_called_off_or_goes_waits_for_no_package_in_work() {
     const BIG: &[u8] = b"hours of it";
     const NEXT: &[u8] = b"is called off";
     const GONE: &[u8] = b"is withdrawn";
     let slow = SlowSite::of(&[BIG, NEXT, GONE], BIG).await;
-    let folder = tempfile::tempdir().unwrap();
-    let mut settings = crate::config::Settings::default();
-    settings.site.data_dir = folder.path().join("point");
-    settings.download.min_free = 0;
-    settings.dp.role = PointRole::Standard;
-    settings.dp.site = slow.address.clone();
-    let site = Site::open(crate::config::Loaded::from(settings)).await.unwrap();
-    let key = crate::keys::Secret::new().unwrap().reveal();
-    crate::keys::write_private(&site.settings().point_key_file(), key.as_bytes()).unwrap();
+    let (_folder, site) = point_of(&slow).await;
     store(&site, GONE).await;
     let gone_content = Sha256Digest::of(GONE);
 
@@ -203,4 +208,38 @@ async fn what_is_called_off_or_goes_waits_for_no_package_in_work() {
         over.iter().map(|work| (work.order, work.state)).collect::<Vec<_>>(),
         [(1, ContentState::Success)]
     );
+}
+
+#[tokio::test]
+async fn work_and_what_is_taken_back_meanwhile_do_not_wait_for_each_other() {
+    const BIG: &[u8] = b"arrives";
+    const PULLED: &[u8] = b"clients asked for it before it was assigned";
+    let slow = SlowSite::of(&[BIG, PULLED], BIG).await;
+    let (_folder, site) = point_of(&slow).await;
+    store(&site, PULLED).await;
+    let pulled = Sha256Digest::of(PULLED);
+    let name = "x.esd".parse().unwrap();
+    site.write(move |w| w.record_pulled(pulled, &name, false, clock::now())).await.unwrap();
+    let (big, other) = (of_one_file("XYZ00001", 1, BIG), of_one_file("XYZ00002", 2, PULLED));
+    let with = |packages| Assignment { point: "lyon".to_owned(), packages, ..Assignment::default() };
+    site.point.adopt("one".to_owned(), with(vec![big.clone()]));
+    let mut changes = site.point.assigned.subscribe();
+    let working = {
+        let site = site.clone();
+        tokio::spawn(async move { round(&site, &site.point.assignment().1, &mut changes).await })
+    };
+    until(async || slow.was_asked_for(BIG)).await;
+    // The file arrives while somebody else makes the shelf anew: the work waits behind that, and what is taken back behind the work.
+    let shelving = site.shelving().await;
+    slow.go_on.notify_one();
+    until(async || site.read(|r| r.has_content(Sha256Digest::of(BIG))).await.unwrap()).await;
+    site.point.adopt("two".to_owned(), with(vec![big, other]));
+    until(async || {
+        !site.read(move |r| r.pulled_contents()).await.unwrap().iter().any(|row| row.sha256 == pulled)
+    })
+    .await;
+    drop(shelving);
+    let ended = tokio::time::timeout(Duration::from_secs(20), working).await.expect("nobody waits for ever");
+    assert!(matches!(ended.unwrap().unwrap(), Round::Moved));
+    assert_eq!(site.read(|r| r.assigned_work()).await.unwrap().len(), 1);
 }
