@@ -384,6 +384,9 @@ mod tests {
             (700, Duration::ZERO, 600),
             (8, DAY, 600),
             (700, Duration::ZERO, 600),
+            // The same after a long time of listening, so that the roll is called by the wrong clock.
+            (8, 2 * DAY, 600),
+            (700, Duration::ZERO, 600),
             (11, DAY, 300),
             (14, DAY, 300),
             (16, DAY, 0),
