@@ -57,9 +57,13 @@ async fn no_package_peer_then_cloud() {
 
     // A key that was taken back opens nothing, and what was announced with it is forgotten at once.
     let shared = async || site.ok(&["status"]).await["peers"].clone();
-    assert_eq!(shared().await, serde_json::json!({ "devices": 1, "contents": 1, "distrusted": [] }));
+    let told = |number: u64| {
+        serde_json::json!({ "devices": number, "contents": number, "announced": number,
+            "most_announced": 500_000, "refused": 0, "distrusted": [] })
+    };
+    assert_eq!(shared().await, told(1));
     site.ok(&["--yes", "key", "revoke", "desk-7"]).await;
-    assert_eq!(shared().await, serde_json::json!({ "devices": 0, "contents": 0, "distrusted": [] }));
+    assert_eq!(shared().await, told(0));
     assert!(!offered().await, "nobody is sent to it");
     assert_eq!(report(&key, said(1)).await, 401);
     let announce = support::http()

@@ -208,11 +208,19 @@ async fn points_are_told_keys_with_everything_else_or_by_themselves() {
     let package = &body["packages"][0];
     let said =
         json!([{"package": package["package"], "order": package["order"], "state": "sending", "done": 1}]);
-    assert_eq!(lyon.reports(json!({"state": "a"})).await, (200, json!({})), "it is to be said");
+    assert_eq!(
+        lyon.reports(json!({"state": "a"})).await,
+        (200, json!({"changes": true})),
+        "it is to be said"
+    );
     let full = json!({"packages": said, "state": "a", "assignment": tag});
-    assert_eq!(lyon.reports(full).await, (200, json!({"state": "a"})));
+    let known = (200, json!({"state": "a", "changes": true}));
+    assert_eq!(lyon.reports(full).await, known);
     assert_eq!(crate::points::state(&site, "lyon").await, "sending");
-    assert_eq!(lyon.reports(json!({"state": "a"})).await, (200, json!({"state": "a"})));
+    assert_eq!(lyon.reports(json!({"state": "a"})).await, known);
+    let changed = json!({"since": "a", "packages": said});
+    let next = lyon.reports(json!({"changed": changed, "state": "b", "assignment": tag, "number": 7})).await;
+    assert_eq!(next, (200, json!({"state": "b", "changes": true})), "what changed alone");
     assert_eq!(lyon.reports(json!({"packages": said})).await.0, 204, "a point of before");
     assert_eq!(lyon.reports(json!({})).await.0, 400);
 }
