@@ -310,13 +310,20 @@ mod tests {
         (folder, site, principal, row, report)
     }
 
+    async fn taken(
+        site: &Arc<Site>,
+        principal: &Principal,
+        row: &PointRow,
+        report: &Report,
+    ) -> Option<String> {
+        let from = Ipv4Addr::LOCALHOST.into();
+        take(site, principal, row, from, report.clone()).await.expect("it is taken")
+    }
+
     #[tokio::test]
     async fn what_was_taken_down_need_not_be_said_again_until_somebody_forgets_it() {
         let (_folder, site, principal, row, full) = site().await;
-        let take = async |report: &Report| {
-            let from = Ipv4Addr::LOCALHOST.into();
-            take(&site, &principal, &row, from, report.clone()).await.expect("it is taken")
-        };
+        let take = async |report: &Report| taken(&site, &principal, &row, report).await;
         let state = async || {
             let placed = site.read(|r| r.placements_on(2)).await.expect("it is read");
             placed[0].state
@@ -361,10 +368,7 @@ mod tests {
     #[tokio::test]
     async fn what_changed_is_taken_by_who_knows_what_it_changed_from() {
         let (_folder, site, principal, row, full) = site().await;
-        let take = async |report: &Report| {
-            let from = Ipv4Addr::LOCALHOST.into();
-            take(&site, &principal, &row, from, report.clone()).await.expect("it is taken")
-        };
+        let take = async |report: &Report| taken(&site, &principal, &row, report).await;
         let state = async || {
             let placed = site.read(|r| r.placements_on(2)).await.expect("it is read");
             (placed[0].state, placed[0].done)
