@@ -192,7 +192,7 @@ impl AtSite {
             return Err(Problem::new(Code::NotAtSite, message));
         }
         let (request, print): (_, Print) = match self {
-            Self::List { silent: None } => (DeployRequest::ClientList { silent: None }, devices::clients),
+            Self::List { silent: 0 } => (DeployRequest::ClientList { silent: 0 }, devices::clients),
             Self::List { silent } => (DeployRequest::ClientList { silent }, devices::silent_clients),
             Self::Show { device } => (DeployRequest::ClientShow { device }, devices::client),
             Self::History { device, limit } => {
