@@ -175,13 +175,8 @@ async fn a_flood_of_ten_thousand_connections_costs_a_bounded_amount_and_passes()
     let grown = proc_number(process, "status", "VmRSS:").saturating_sub(before);
     assert!(grown < 32 * ALLOWED, "{grown} KiB for {ALLOWED} connections");
     if most > ALLOWED {
-        let metrics = http().get(format!("{}/metrics", site.url)).send().await.expect("there is a place");
-        let metrics = metrics.text().await.expect("it is text");
-        let refused =
-            metrics.lines().find(|line| line.contains(r#"reason="connections""#)).expect("a reason");
-        let refused: u64 =
-            refused.split(' ').next_back().and_then(|word| word.parse().ok()).expect("a number");
-        assert!(refused >= 1, "those for whom there was no place are counted");
+        let refused = site.ok(&["status"]).await["served"]["refused"]["connections"].as_u64();
+        assert!(refused >= Some(1), "those for whom there was no place are counted");
         let (last, mut byte) = (&mut flood[most as usize - 1], [0]);
         let closed = tokio::time::timeout(std::time::Duration::from_secs(20), last.read(&mut byte)).await;
         closed.expect("it is not left waiting").ok();

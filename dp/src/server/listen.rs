@@ -101,7 +101,7 @@ impl ContentServer {
         #[cfg(target_os = "linux")]
         if let Err(error) = rustix::net::sockopt::set_tcp_congestion(listener, name) {
             warn!(
-                "connections keep the congestion control of this machine; `{name}` cannot be used: {error}"
+                "connections keep the congestion control of this machine; `{name}` cannot be used: {error} (sysctl net.ipv4.tcp_allowed_congestion_control says what may be)"
             );
         }
         #[cfg(not(target_os = "linux"))]
