@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,15 +13,15 @@ use tracing::warn;
 
 use super::{DeviceId, Devices, Full, Noted, Register, Reporter};
 use crate::server::body::ContentBody;
-use crate::server::{Answering, Call, Remark, Service, carrying, empty, problem};
+use crate::server::{Answering, Call, LogThrottle, Remark, Service, carrying, empty, problem};
 
 /// 4,096 digests in JSON, and room to spare.
 const LARGEST_ANNOUNCEMENT: u64 = 512 * 1024;
 const LARGEST_REPORT: u64 = 4 * 1024;
 /// How soon a device should say it again: three times before its announcement ends.
 const AGAIN: Duration = Duration::from_secs(300);
-/// Seconds between two warnings that there is no room.
-const WARN_APART: u64 = 600;
+/// Between two warnings that there is no room.
+const WARN_APART: Duration = Duration::from_secs(600);
 
 /// `POST /peers/announce`: all that the sender holds. Its address is that of the connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,14 +59,13 @@ pub struct PeerService {
     register: Arc<Register>,
     devices: Arc<dyn Devices>,
     started: Instant,
-    /// When it was last warned that there is no room: seconds since the start, and one; 0: never.
-    warned: AtomicU64,
+    no_room: LogThrottle,
 }
 
 impl PeerService {
     /// A service that keeps announcements of `devices` in `register`. `started` is where the time of the register begins.
     pub fn new(register: Arc<Register>, devices: Arc<dyn Devices>, started: Instant) -> Self {
-        Self { register, devices, started, warned: AtomicU64::new(0) }
+        Self { register, devices, started, no_room: LogThrottle::new(1, WARN_APART) }
     }
 
     async fn serve(&self, call: &mut Call<'_>) -> Response<ContentBody> {
@@ -103,7 +101,7 @@ impl PeerService {
                             again_in_seconds: AGAIN.min(holds / 3).as_secs(),
                         });
                     if answer == Err(Full::Register) {
-                        self.warn_of_no_room(now);
+                        self.warn_of_no_room();
                     }
                     announced(answer, &device.0, count)
                 }
@@ -117,11 +115,8 @@ impl PeerService {
     }
 
     /// Who is not kept is offered to nobody, and what it holds goes over the wide line once more: somebody should know, once in a while.
-    fn warn_of_no_room(&self, now: Duration) {
-        let now = now.as_secs() + 1;
-        let last = self.warned.load(Ordering::Relaxed);
-        let due = last == 0 || now >= last + WARN_APART;
-        if due && self.warned.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+    fn warn_of_no_room(&self) {
+        if self.no_room.tells(Instant::now()).is_some() {
             warn!(
                 "announcements of clients that share are refused: the register of peers is full; a branch with many desks should have a point"
             );
@@ -162,17 +157,15 @@ fn announced(answer: Result<Announced, Full>, device: &str, count: usize) -> Res
     let answer = match answer {
         Ok(answer) => answer,
         Err(why) => {
-            let mut response = match why {
-                Full::Device => empty(StatusCode::PAYLOAD_TOO_LARGE),
+            let (mut response, what) = match why {
+                Full::Device => {
+                    (empty(StatusCode::PAYLOAD_TOO_LARGE), "no device may share so many contents")
+                }
                 Full::Register => {
                     let mut response = empty(StatusCode::SERVICE_UNAVAILABLE);
                     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("300"));
-                    response
+                    (response, "the register of peers is full")
                 }
-            };
-            let what = match why {
-                Full::Device => "no device may share so many contents",
-                Full::Register => "the register of peers is full",
             };
             response.extensions_mut().insert(Remark(format!("{device} holds {count}: {what}")));
             return response;

@@ -73,8 +73,9 @@ impl Stall {
     ) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             if let Some(since) = self.waiting.take() {
-                self.short.waited += since.elapsed();
-                self.long.waited += since.elapsed();
+                let waited = since.elapsed();
+                self.short.waited += waited;
+                self.long.waited += waited;
             }
             return polled;
         }

@@ -9,14 +9,12 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::stage::{Content, Point, fields, request};
+use crate::stage::{Answer, Content, Point, fields, request};
 
 /// Whoever answers has begun by then.
 const LONG: Duration = Duration::from_secs(2);
 /// Ends a head that lost its end, and then the connection.
 const LAST: &[u8] = b"\r\n\r\nGET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-
-type Fields = Vec<(String, String)>;
 
 /// One change of a request. Places are taken modulo its length.
 #[derive(Debug, Clone)]
@@ -95,16 +93,21 @@ fn told(point: &Point, bytes: &[u8], split: usize) -> Vec<u8> {
     answers
 }
 
-/// The first answer: its status, its fields, and what follows.
-fn first(answers: &[u8]) -> Option<(u16, Fields, &[u8])> {
+/// The first answer, with all that follows for its body.
+fn first(answers: &[u8]) -> Option<Answer> {
     let answers = answers.strip_prefix(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap_or(answers);
     let end = answers.windows(4).position(|four| four == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&answers[..end]).expect("heads are text");
     let (line, rest) = head.split_once("\r\n").unwrap_or((head, ""));
-    let status = line.strip_prefix("HTTP/1.1 ").or_else(|| line.strip_prefix("HTTP/1.0 "));
-    let status = status.expect("a status line")[..3].parse().expect("a status");
+    let (version, rest_of_line) = line.split_once(' ').expect("a status line");
+    assert!(["HTTP/1.1", "HTTP/1.0"].contains(&version), "{line}");
     let rows: Vec<_> = rest.split("\r\n").filter_map(|field| field.split_once(": ")).collect();
-    Some((status, fields(&rows), &answers[end + 4..]))
+    Some(Answer {
+        version: version.to_owned(),
+        status: rest_of_line[..3].parse().expect("a status"),
+        fields: fields(&rows),
+        body: answers[end + 4..].to_vec(),
+    })
 }
 
 /// What is said to be content is that content, whole or one range of it. The status, where there is one.
@@ -112,10 +115,10 @@ fn check(content: &Content, asked: &[u8], answers: &[u8]) -> u16 {
     let shown = asked.escape_ascii();
     // An empty line may come before it (RFC 9112 section 2.2).
     let is_head = asked.windows(5).any(|word| word == b"HEAD ");
-    let Some((status, fields, body)) = first(answers) else { return 0 };
-    let field = |name: &str| fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    let Some(answer) = first(answers) else { return 0 };
+    let (status, field) = (answer.status, |name: &str| answer.field(name));
     let announced: usize = field("content-length").map_or(0, |length| length.parse().expect("a length"));
-    let body = &body[..body.len().min(announced)];
+    let body = &answer.body[..answer.body.len().min(announced)];
     match status {
         200 | 206 if is_head => {}
         200 => {
