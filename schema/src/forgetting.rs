@@ -43,12 +43,6 @@ impl Reader<'_> {
         Ok((names, all))
     }
 
-    /// Whether it is time for [`Writer::call_the_roll`]: a day has gone by since the last one, or the clock was set back.
-    pub fn roll_call_is_due(&self, now: Timestamp) -> Result<bool, SchemaError> {
-        let last = self.last_roll_call()?;
-        Ok(last.is_none_or(|last| last > now || now.duration_since(last) >= DAY))
-    }
-
     /// Whether nothing was heard of a device on so many days, also not since it was looked last.
     pub fn is_silent(&self, name: &str, days: u32) -> Result<bool, SchemaError> {
         const SQL: &str = "SELECT 1 FROM device WHERE name = ?1 AND missed >= ?2";
@@ -116,16 +110,15 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Counts for each device one more day on which nothing was heard of it, and none for who was heard of: as the database says, and
-    /// those that are named. Once a day; whether it was time. A day is counted once however long it was, so neither a site that was
-    /// away nor a clock that was set makes a device silent.
-    pub fn call_the_roll(&self, heard: &[String], now: Timestamp) -> Result<bool, SchemaError> {
-        if !self.roll_call_is_due(now)? {
-            return Ok(false);
-        }
-        self.listened(heard, Duration::ZERO)?;
+    /// Counts for each device one more day on which nothing was heard of it, and none for who was heard of. Once a day, or where the clock
+    /// was set back; whether it was time. A day is counted once however long it was, so neither a site that was away nor a clock that
+    /// was set makes a device silent.
+    pub fn call_the_roll(&self, now: Timestamp) -> Result<bool, SchemaError> {
         let last = self.last_roll_call()?;
         let is_due = last.is_none_or(|last| now.duration_since(last) >= DAY);
+        if !is_due && last.is_some_and(|last| last <= now) {
+            return Ok(false);
+        }
         if let Some(last) = last.filter(|_| is_due) {
             self.execute(
                 "UPDATE device SET heard = 0, missed = CASE
@@ -575,17 +568,18 @@ mod tests {
                 enrolled(w, name, seed, at(0))?;
             }
             let hour = Duration::from_secs(3_600);
-            assert!(w.call_the_roll(&[], at(0))?, "the first");
+            assert!(w.call_the_roll(at(0))?, "the first");
             assert_eq!(w.listened(&["here".to_owned()], hour)?, hour);
             // The next process.
             assert_eq!(w.listened(&[], hour)?, 2 * hour);
-            assert!(w.call_the_roll(&[], at(25))?);
+            assert!(w.call_the_roll(at(25))?);
             let missed = |w: &Writer<'_>| {
                 w.all("SELECT missed FROM device ORDER BY name", [], |row| Ok(row.get::<_, u32>("missed")?))
             };
             assert_eq!(missed(w)?, [1, 0], "away, here");
             assert_eq!(w.listened(&[], Duration::ZERO)?, Duration::ZERO, "it begins anew");
-            assert!(w.call_the_roll(&["away".to_owned()], at(50))?);
+            w.listened(&["away".to_owned()], Duration::ZERO)?;
+            assert!(w.call_the_roll(at(50))?);
             assert_eq!(missed(w)?, [0, 1]);
             Ok(())
         })
@@ -674,11 +668,12 @@ mod tests {
                     w.devices_seen(&[(name.to_owned(), "x".to_owned(), at(0))])?;
                 }
             }
-            assert!(w.call_the_roll(&[], at(1))?, "the first one says that there are roll calls");
-            assert!(!w.call_the_roll(&[], at(2))?, "once a day");
+            assert!(w.call_the_roll(at(1))?, "the first one says that there are roll calls");
+            assert!(!w.call_the_roll(at(2))?, "once a day");
             let day = |w: &Writer<'_>, hour: i64| -> Result<bool, SchemaError> {
                 w.devices_seen(&[("here".to_owned(), "x".to_owned(), at(hour - 1))])?;
-                w.call_the_roll(&["SHARING".to_owned()], at(hour))
+                w.listened(&["SHARING".to_owned()], Duration::ZERO)?;
+                w.call_the_roll(at(hour))
             };
             assert!(day(w, 25)? && day(w, 49)?);
             assert_eq!(silent(w)?, (vec![], 0));
@@ -688,8 +683,8 @@ mod tests {
             assert_eq!(w.silent_devices(3, 1)?, (vec!["gone".to_owned()], 2));
             assert_eq!(w.silent_devices(4, 10)?.1, 0);
             // The clock was ahead and is set back: nothing is counted, and days begin anew from there.
-            assert!(!w.call_the_roll(&[], at(60))?);
-            assert!(!w.call_the_roll(&[], at(61))?);
+            assert!(!w.call_the_roll(at(60))?);
+            assert!(!w.call_the_roll(at(61))?);
             assert_eq!(w.silent_devices(4, 10)?.1, 0);
             w.devices_seen(&[("gone".to_owned(), "x".to_owned(), at(62))])?;
             assert!(day(w, 84)?);

@@ -103,10 +103,10 @@ impl Silent {
     async fn of(site: &Arc<Site>) -> Result<Self, Problem> {
         let forgotten_after = site.settings().clients.forget_after_days();
         let days = forgotten_after.map_or(SILENT_DAYS, |days| days / 2);
-        let (names, all) = site.read(move |r| r.silent_devices(days, u32::MAX)).await?;
+        let (names, _) = site.read(move |r| r.silent_devices(days, u32::MAX)).await?;
         // Who is back since the last roll call is not silent, also where nobody has written down yet that it is.
-        let back = names.iter().filter(|name| site.keys.is_heard(name)).count() as u64;
-        Ok(Self { devices: all - back, days, forgotten_after })
+        let devices = names.iter().filter(|name| !site.keys.is_heard(name)).count() as u64;
+        Ok(Self { devices, days, forgotten_after })
     }
 }
 
