@@ -23,8 +23,8 @@ use crate::clock;
 use crate::jitter;
 use crate::keys::Secret;
 use crate::points::wire::{
-    Assignment, Changed, HEART_BEAT, KEYS_FIELD, KeysAnswer, LARGEST_ASSIGNMENT, LARGEST_KEYS, LONGEST_WAIT,
-    Report, ReportAnswer, Said, ServedBytes, keys_tag,
+    Assignment, HEART_BEAT, KEYS_FIELD, KeysAnswer, LARGEST_ASSIGNMENT, LARGEST_KEYS, LONGEST_WAIT, Report,
+    ReportAnswer, ServedBytes, keys_tag,
 };
 use crate::site::Site;
 
@@ -332,15 +332,15 @@ impl Link {
             let inner = self.site.point.lock();
             // What came meanwhile, for this package or for another, is no lack any more.
             let packages = inner.said.values().map(|said| {
-                let lacks = said.lacks.iter().filter(|content| !there.contains(*content)).copied().collect();
-                Said { lacks, ..said.clone() }
+                let mut said = said.clone();
+                said.lacks.retain(|content| !there.contains(content));
+                said
             });
             let packages: Vec<_> = packages.collect();
             (inner.etag.clone(), packages)
         };
         // Whatever comes of it, all is said again where it does not end well: the site may be one of before.
         let mut saying = self.acknowledged().says(assignment.as_deref(), packages, Instant::now())?;
-        let changed = saying.changed.take().map(|(since, packages)| Changed { since, packages });
         let report = Report {
             instance: self.who.instance,
             boot: self.who.boot,
@@ -349,7 +349,7 @@ impl Link {
             free: free.saturating_sub(kept),
             on_demand: self.site.settings().dp.on_demand,
             packages: saying.packages.clone(),
-            changed,
+            changed: saying.changed.take(),
             number: Some(number),
             state: Some(saying.state().to_owned()),
             served: self.served(),

@@ -16,7 +16,7 @@ use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
 use schema::points::ContentState;
 
-use crate::points::wire::{MOST_LACKING, ReportAnswer, Said};
+use crate::points::wire::{Changed, MOST_LACKING, ReportAnswer, Said};
 
 /// So often all is said, whatever the site has acknowledged: what either side has wrong by a mistake is right again then.
 const ALL_AGAIN: Duration = Duration::from_secs(300);
@@ -56,7 +56,7 @@ pub(super) struct Saying {
     /// All packages.
     pub(super) packages: Option<Vec<Said>>,
     /// Where these are not all: those that changed, since which state.
-    pub(super) changed: Option<(String, Vec<Said>)>,
+    pub(super) changed: Option<Changed>,
     /// What it comes to.
     state: Known,
 }
@@ -114,7 +114,9 @@ impl Acknowledged {
         let name = state_of(assignment, &told)?;
         let (packages, changed) = match since {
             Some(known) if known.name == name => (None, None),
-            Some(known) if self.takes_changes => (None, Some((known.name.clone(), changed))),
+            Some(known) if self.takes_changes => {
+                (None, Some(Changed { since: known.name.clone(), packages: changed }))
+            }
             _ => (Some(all), None),
         };
         self.turn = known.map_or_else(|| std::mem::take(&mut self.turn), |known| known.packages);
@@ -127,13 +129,15 @@ impl Acknowledged {
         self.takes_changes = answer.changes;
         if said_all {
             self.all = Some(now);
-            self.turn.clone_from(&said.state.packages);
         }
-        self.known = Some(said.state).filter(|known| answer.state.as_ref() == Some(&known.name));
-        if self.takes_changes && self.known.is_none() {
-            self.turn.clear(); // it has forgotten, or never knew
+        let is_known = answer.state.as_ref() == Some(&said.state.name);
+        match is_known {
+            true => self.known = Some(said.state),
+            false if self.takes_changes => self.turn.clear(), // it has forgotten, or never knew
+            false if said_all => self.turn = said.state.packages,
+            false => {}
         }
-        self.known.is_none() && !said_all
+        !is_known && !said_all
     }
 }
 
@@ -224,7 +228,7 @@ mod tests {
         // One more is lost meanwhile.
         for expected in [100, 51] {
             let saying = known.says(Some("a"), with(1, 0..251), now).unwrap();
-            let (since, changed) = saying.changed.as_ref().unwrap();
+            let Changed { since, packages: changed } = saying.changed.as_ref().unwrap();
             assert_eq!((since, changed.len(), changed[0].lacks.len()), (&state, 1, expected));
             heard.extend(changed[0].lacks.clone());
             state = saying.state().to_owned();
@@ -237,18 +241,21 @@ mod tests {
         assert!(saying.packages.is_none() && saying.changed.is_none(), "all is said");
         known.answered(saying, &knows(&state), now);
         let saying = known.says(Some("a"), with(2, 0..251), now).unwrap();
-        let (_, changed) = saying.changed.as_ref().unwrap();
+        let changed = &saying.changed.as_ref().unwrap().packages;
         assert_eq!((changed.len(), changed[0].done, changed[0].lacks.len()), (1, 2, 0), "only how far it is");
         state = saying.state().to_owned();
         known.answered(saying, &knows(&state), now);
         // Another assignment is another state, in which nothing of this may have changed.
         let saying = known.says(Some("b"), with(2, 0..251), now).unwrap();
-        assert_eq!(saying.changed.as_ref().map(|(since, changed)| (since, changed.len())), Some((&state, 0)));
+        assert_eq!(
+            saying.changed.as_ref().map(|changed| (&changed.since, changed.packages.len())),
+            Some((&state, 0))
+        );
         state = saying.state().to_owned();
         known.answered(saying, &knows(&state), now);
         // One that is not spoken of any more leaves a trace in the name.
         let saying = known.says(Some("b"), vec![still.clone()], now).unwrap();
-        assert_eq!(saying.changed.as_ref().map(|(_, changed)| changed.len()), Some(0));
+        assert_eq!(saying.changed.as_ref().map(|changed| changed.packages.len()), Some(0));
     }
 
     #[test]
@@ -294,8 +301,8 @@ mod tests {
                     all.iter().for_each(|said| self.hear(said));
                     self.state = Some(saying.state().to_owned());
                 }
-                (None, Some((since, changed))) if self.state.as_ref() == Some(since) => {
-                    changed.iter().for_each(|said| self.hear(said));
+                (None, Some(changed)) if self.state.as_ref() == Some(&changed.since) => {
+                    changed.packages.iter().for_each(|said| self.hear(said));
                     self.state = Some(saying.state().to_owned());
                 }
                 _ => {}

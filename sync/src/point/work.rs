@@ -227,8 +227,12 @@ fn take_back(site: &Arc<Site>) -> Taking {
         if !now.point.is_empty() {
             drop_the_rest(&site, &now).await?;
         }
+        let held: Vec<_> = now.packages.iter().filter(|package| package.hold).collect();
+        if held.is_empty() {
+            return Ok(());
+        }
         let there = site.read(|r| r.content_digests()).await?;
-        for package in now.packages.iter().filter(|package| package.hold) {
+        for package in held {
             say_held(&site, package, &there).await?;
         }
         Ok(())

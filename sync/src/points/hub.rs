@@ -100,6 +100,11 @@ impl Seen {
         Self { at: None, written: Timestamp::UNIX_EPOCH, boot, earlier: Vec::new(), said: None, latest: 0 }
     }
 
+    /// Whether this is its latest report; who does not count them is believed.
+    fn is_latest(&self, boot: Uuid, number: Option<u64>) -> bool {
+        self.boot == boot && number.is_none_or(|number| number == self.latest)
+    }
+
     fn begins(&mut self, boot: Uuid) {
         let before = std::mem::replace(&mut self.boot, boot);
         (self.said, self.latest) = (None, 0);
@@ -266,16 +271,14 @@ impl Hub {
     /// Whether it still is: who is slow may be overtaken at any time.
     pub fn is_latest(&self, point: i64, boot: Uuid, number: Option<u64>) -> bool {
         let all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(&point)
-            .is_none_or(|seen| seen.boot == boot && number.is_none_or(|number| number == seen.latest))
+        all.get(&point).is_none_or(|seen| seen.is_latest(boot, number))
     }
 
     /// What the process `boot` of a point said of all its packages with this report is taken down, and that is called `state`; or is to
     /// be said again. An older word than the latest is none.
     pub fn acknowledge(&self, point: i64, boot: Uuid, number: Option<u64>, state: Option<String>) {
         let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_it = |seen: &&mut Seen| seen.boot == boot && number.is_none_or(|number| number == seen.latest);
-        if let Some(seen) = all.get_mut(&point).filter(of_it) {
+        if let Some(seen) = all.get_mut(&point).filter(|seen| seen.is_latest(boot, number)) {
             seen.said = state;
         }
     }

@@ -310,20 +310,20 @@ mod tests {
         (folder, site, principal, row, report)
     }
 
-    async fn taken(
+    async fn tried(
         site: &Arc<Site>,
         principal: &Principal,
         row: &PointRow,
         report: &Report,
-    ) -> Option<String> {
+    ) -> Result<Option<String>, Code> {
         let from = Ipv4Addr::LOCALHOST.into();
-        take(site, principal, row, from, report.clone()).await.expect("it is taken")
+        take(site, principal, row, from, report.clone()).await.map_err(|problem| problem.code)
     }
 
     #[tokio::test]
     async fn what_was_taken_down_need_not_be_said_again_until_somebody_forgets_it() {
         let (_folder, site, principal, row, full) = site().await;
-        let take = async |report: &Report| taken(&site, &principal, &row, report).await;
+        let take = async |report: &Report| tried(&site, &principal, &row, report).await.expect("it is taken");
         let state = async || {
             let placed = site.read(|r| r.placements_on(2)).await.expect("it is read");
             placed[0].state
@@ -344,8 +344,8 @@ mod tests {
         assert_eq!(take(&full).await, all_is_well);
         let started_again = Report { boot: Uuid::from_u128(2), ..short.clone() };
         assert_eq!(take(&started_again).await, None, "another process");
-        let late = take_late(&site, &principal, &row, &full).await;
-        assert_eq!(late, Some(Code::PointIdentityTaken));
+        let late = tried(&site, &principal, &row, &full).await;
+        assert_eq!(late, Err(Code::PointIdentityTaken));
         // It is to be taken off, and the point does not know that yet: what it says has no effect, and is said again.
         let next = Report { boot: Uuid::from_u128(2), ..full.clone() };
         assert_eq!(take(&next).await, all_is_well);
@@ -368,7 +368,7 @@ mod tests {
     #[tokio::test]
     async fn what_changed_is_taken_by_who_knows_what_it_changed_from() {
         let (_folder, site, principal, row, full) = site().await;
-        let take = async |report: &Report| taken(&site, &principal, &row, report).await;
+        let take = async |report: &Report| tried(&site, &principal, &row, report).await.expect("it is taken");
         let state = async || {
             let placed = site.read(|r| r.placements_on(2)).await.expect("it is read");
             (placed[0].state, placed[0].done)
@@ -489,16 +489,6 @@ mod tests {
             Report { boot: Uuid::from_u128(2), ..report(Some(1), "anew", Said { order: 8, ..said.clone() }) };
         assert_eq!(take(again.clone()).await.as_deref(), Some("anew"));
         assert_eq!(take(Report { number: None, ..again }).await.as_deref(), Some("anew"));
-    }
-
-    async fn take_late(
-        site: &Arc<Site>,
-        principal: &Principal,
-        row: &PointRow,
-        report: &Report,
-    ) -> Option<Code> {
-        let from = Ipv4Addr::LOCALHOST.into();
-        take(site, principal, row, from, report.clone()).await.err().map(|problem| problem.code)
     }
 
     #[test]
