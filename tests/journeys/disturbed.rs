@@ -134,9 +134,9 @@ fn may_open() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// A number of `/proc/PID/FILE`, in its own unit.
-fn proc_number(process: u32, file: &str, name: &str) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{process}/{file}")).expect("it runs");
+/// A number of `/proc/PID/status`, in its own unit.
+fn proc_number(process: u32, name: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
     let line = text.lines().find(|line| line.starts_with(name)).expect("the kernel says so");
     line.split_whitespace().find_map(|word| word.parse().ok()).expect("a number")
 }
@@ -154,7 +154,7 @@ async fn a_flood_of_ten_thousand_connections_costs_a_bounded_amount_and_passes()
     site.start_daemon().await;
     let (process, url) = (site.daemon_id(), format!("{}/content/{sha256}", site.url));
     let address = site.url.trim_start_matches("http://").to_owned();
-    let before = proc_number(process, "status", "VmRSS:");
+    let before = proc_number(process, "VmRSS:");
     // As many as this process may open; other tests need some too.
     let most = may_open().saturating_sub(1_000).min(FLOOD);
     let mut flood = Vec::new();
@@ -172,7 +172,7 @@ async fn a_flood_of_ten_thousand_connections_costs_a_bounded_amount_and_passes()
         held >= most.min(ALLOWED) * 3 / 4
     })
     .await;
-    let grown = proc_number(process, "status", "VmRSS:").saturating_sub(before);
+    let grown = proc_number(process, "VmRSS:").saturating_sub(before);
     assert!(grown < 32 * ALLOWED, "{grown} KiB for {ALLOWED} connections");
     if most > ALLOWED {
         let refused = site.ok(&["status"]).await["served"]["refused"]["connections"].as_u64();

@@ -15,6 +15,7 @@ use support::{
 };
 
 use crate::points::{Machine, token, until};
+use crate::pulling::configure;
 
 /// Whether the test goes on here, with mounts of its own.
 fn has_own_mounts(test: &str) -> bool {
@@ -67,7 +68,7 @@ impl Drop for SmallDisk {
     }
 }
 
-fn runs(story: impl Future<Output = ()>) {
+pub(crate) fn runs(story: impl Future<Output = ()>) {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     runtime.worker_threads(2).enable_all().build().expect("a runtime").block_on(story);
 }
@@ -185,10 +186,8 @@ async fn a_full_point() {
     site.ok(&["dp", "add", "rome", "--url", "http://127.0.0.13:1"]).await;
     let machine = Machine::new("127.0.0.13", &site.url, &token(&site, "rome").await, "");
     site.ok(&["dp", "set", "rome", &format!("url={}", machine.url), "on_demand=yes"]).await;
-    let path = machine.path("config.toml");
-    let config = std::fs::read_to_string(&path).expect("it is there");
     let pull = "role = \"pull\"\non_demand_wait = \"4s\"\non_demand = true";
-    std::fs::write(&path, config.replacen("role = \"standard\"", pull, 1)).expect("it is ours");
+    configure(&machine, "role = \"standard\"", pull);
     // Four of them fit, and not five.
     let disk = SmallDisk::new(machine.path("point/content"), 24);
     let mut rome = SmallPoint { disk, machine, esds: esds.clone() };

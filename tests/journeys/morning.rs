@@ -28,6 +28,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use self::script::{Client, GROUPS, Part};
+use crate::full_disk::runs;
 use crate::points::{Machine, break_file, state, token, until};
 
 /// Bytes by a name.
@@ -386,9 +387,7 @@ fn begin(stage: &Arc<Stage>, clients: &[Client], parts: &[Part], at_once: usize)
 #[test]
 fn two_hundred_clients_one_morning() {
     let Some(network) = Network::of("morning::two_hundred_clients_one_morning") else { return };
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(2).enable_all().build().expect("a runtime");
-    runtime.block_on(two_mornings(network));
+    runs(two_mornings(network));
 }
 
 async fn two_mornings(network: Network) {

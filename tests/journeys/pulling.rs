@@ -12,7 +12,7 @@ async fn says(machine: &Machine, args: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {output:?}"))
 }
 
-fn configure(machine: &Machine, before: &str, after: &str) {
+pub(crate) fn configure(machine: &Machine, before: &str, after: &str) {
     let path = machine.path("config.toml");
     let text = std::fs::read_to_string(&path).expect("it is there");
     assert!(text.contains(before), "{text}");

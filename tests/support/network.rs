@@ -12,9 +12,9 @@
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
@@ -154,14 +154,13 @@ impl Place {
         }
     }
 
-    /// Takes its wire away: nothing comes from it any more, and nothing comes to it. Whether it has one.
-    pub fn unplug(&self) -> bool {
-        let Some(own) = &self.own else { return false };
+    /// Takes its wire away: nothing comes from it any more, and nothing comes to it.
+    pub fn unplug(&self) {
+        let Some(own) = &self.own else { return };
         batch(None, &format!("link set {} down\n", own.wire));
         // Who asks for it from now on asks where it is, and hears that it is nowhere; what was known of it would be believed for
         // seconds.
         run(Command::new("ip").args(["neigh", "flush", "to", &self.address.to_string()]));
-        true
     }
 
     /// Gives it back.
@@ -194,8 +193,7 @@ impl Place {
 struct Namespace {
     /// Its end at the bridge.
     wire: String,
-    id: u32,
-    waits: Mutex<(Child, Option<ChildStdin>)>,
+    waits: Child,
 }
 
 impl Namespace {
@@ -209,9 +207,8 @@ impl Namespace {
         let said = waits.stdout.as_mut().expect("it is piped");
         BufReader::new(said).read_line(&mut line).expect("it says so");
         assert_eq!(line, "here\n");
-        let (id, input) = (waits.id(), waits.stdin.take());
-        let own = Self { wire, id, waits: Mutex::new((waits, input)) };
-        let wire = &own.wire;
+        let own = Self { wire, waits };
+        let (wire, id) = (&own.wire, own.waits.id());
         batch(
             None,
             &format!("link add {wire} type veth peer name wire netns {id}\nlink set {wire} master lan0 up\n"),
@@ -222,18 +219,15 @@ impl Namespace {
 
     fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/proc/{}/ns/net", self.id)).arg("--").arg(program);
+        command.arg(format!("--net=/proc/{}/ns/net", self.waits.id())).arg("--").arg(program);
         command
     }
 }
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // Here too after a panic.
-        if let Ok(mut waits) = self.waits.lock() {
-            drop(waits.1.take());
-            let _ = waits.0.wait();
-        }
+        // Its input ends first.
+        let _ = self.waits.wait();
     }
 }
 
