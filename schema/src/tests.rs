@@ -113,6 +113,34 @@ fn another_digest_is_the_next_revision_and_the_highest_build_is_the_latest() {
     });
 }
 
+/// A catalog that takes a newer build back lists the one before it again, and that one is what is offered.
+#[test]
+fn what_a_catalog_takes_back_is_not_the_latest_any_more() {
+    let (_folder, store) = store();
+    runtime().block_on(async {
+        let (good, bad) = (revision("en-us", 10, 1), revision("en-us", 20, 2));
+        let id = good.update;
+        let latest = async || {
+            let update = store.read(move |r| r.feature_update(id)).await.unwrap().unwrap();
+            (update.id.number.0, update.listed)
+        };
+        record(&store, "a", vec![good.clone()]).await;
+        assert_eq!(record(&store, "a", vec![bad.clone()]).await.revised, 1);
+        assert_eq!(latest().await, (2, true));
+        let back = record(&store, "a", vec![good.clone()]).await;
+        assert_eq!((back.new, back.revised, back.unchanged, back.withdrawn), (0, 0, 1, 0));
+        assert_eq!(latest().await, (1, true), "the one that is listed");
+        // Another catalog has it still.
+        record(&store, "b", vec![bad]).await;
+        assert_eq!(latest().await, (2, true));
+        record(&store, "b", vec![]).await;
+        assert_eq!(latest().await, (1, true));
+        // Nobody lists anything: the highest build is what was withdrawn.
+        assert_eq!(record(&store, "a", vec![]).await.withdrawn, 1);
+        assert_eq!(latest().await, (2, false));
+    });
+}
+
 #[test]
 fn new_facts_about_a_known_file_are_merged() {
     let (_folder, store) = store();

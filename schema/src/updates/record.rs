@@ -1,5 +1,7 @@
 //! Recording feature updates: what a catalog lists, whole or not at all, and what update documents came to.
 
+use std::collections::BTreeSet;
+
 use catalog::digest::Digests;
 use catalog::id::{FileName, RevisionNumber, UpdateId};
 use jiff::Timestamp;
@@ -15,7 +17,7 @@ use crate::{SchemaError, Writer};
 enum Numbering {
     /// Its upstream: the highest number is the latest.
     Upstream,
-    /// We do, because its upstream has no numbers: the highest build is the latest, in whatever order they came.
+    /// We do, because its upstream has no numbers: the highest build that is listed is the latest, in whatever order they came.
     Us,
 }
 
@@ -39,6 +41,11 @@ impl Writer<'_> {
         for revision in revisions {
             let number = self.record_revision(revision, now, &mut recorded)?;
             self.list(source, location, revision.update, number)?;
+        }
+        let moved: BTreeSet<_> =
+            before.iter().copied().chain(revisions.iter().map(|new| new.update)).collect();
+        for id in moved {
+            self.choose_latest(id)?;
         }
         for id in before {
             let listed =
@@ -126,15 +133,26 @@ impl Writer<'_> {
         )?;
         self.insert_revision(new, number, now)?;
         self.replace_files(new, number, &files)?;
-        self.execute(
-            "UPDATE update_item SET latest = (
-                SELECT number FROM revision WHERE revision.update_id = ?1
-                 ORDER BY CASE numbered_by WHEN 'upstream' THEN number END DESC,
-                          build_major DESC, build_minor DESC, build_stamp DESC, number DESC LIMIT 1)
-              WHERE update_id = ?1",
-            [id],
-        )?;
+        self.choose_latest(new.update)?;
         Ok(number)
+    }
+
+    /// Which revision of an update is the latest. An update server's numbers say so. Where we number ourselves it is the highest
+    /// build of those that a catalog lists: Microsoft takes back what turns out bad, and lists the one before it again.
+    fn choose_latest(&self, update: UpdateId) -> Result<(), SchemaError> {
+        self.execute(
+            "UPDATE update_item SET latest = chosen.number
+               FROM (SELECT revision.number FROM revision JOIN update_item AS item USING (update_id)
+                      WHERE revision.update_id = ?1
+                      ORDER BY CASE item.numbered_by WHEN 'upstream' THEN revision.number END DESC,
+                               EXISTS (SELECT 1 FROM listing WHERE listing.update_id = revision.update_id
+                                                               AND listing.number = revision.number) DESC,
+                               revision.build_major DESC, revision.build_minor DESC, revision.build_stamp DESC,
+                               revision.number DESC LIMIT 1) AS chosen
+              WHERE update_item.update_id = ?1 AND update_item.latest IS NOT chosen.number",
+            [update.0.as_bytes()],
+        )?;
+        Ok(())
     }
 
     /// The revision that consists of this file.
