@@ -56,7 +56,6 @@ pub struct Offered {
 }
 
 /// A file that a downstream server asked for, and that is no content yet.
-#[cfg(test)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedFile {
     /// Which.
@@ -67,6 +66,8 @@ pub struct WantedFile {
     pub asked: u64,
     /// When it was first asked for.
     pub first_at: Timestamp,
+    /// The title of an update that it belongs to, where one is known.
+    pub update: Option<String>,
 }
 
 /// Revisions that are the highest of their update.
@@ -285,18 +286,23 @@ impl Reader<'_> {
     }
 
     /// What downstream servers wait for, longest first.
-    #[cfg(test)]
     pub fn wanted_files(&self) -> Result<Vec<WantedFile>, SchemaError> {
         const SQL: &str = "
-            SELECT sha1, asked_by, asked, first_at FROM wanted_file
+            SELECT wanted_file.sha1, wanted_file.asked_by, wanted_file.asked, wanted_file.first_at,
+                   (SELECT revision.title
+                      FROM file JOIN revision_file USING (file_id) JOIN revision USING (update_id, number)
+                     WHERE file.sha1 = wanted_file.sha1
+                     ORDER BY revision.update_id, revision.number DESC LIMIT 1) AS title
+              FROM wanted_file
              WHERE NOT EXISTS (SELECT 1 FROM content WHERE content.sha1 = wanted_file.sha1)
-             ORDER BY first_at, sha1";
+             ORDER BY wanted_file.first_at, wanted_file.sha1";
         self.all(SQL, [], |row| {
             Ok(WantedFile {
                 sha1: sha1(row, "sha1")?,
                 asked_by: row.get("asked_by")?,
                 asked: size(row, "asked")?,
                 first_at: time(row, "first_at")?,
+                update: row.get("title")?,
             })
         })
     }

@@ -217,6 +217,7 @@ pub async fn of(site: &Arc<Site>) -> Result<Status, Problem> {
     }
     let deployed = crate::deploying::deployed(site).await?;
     warnings.extend(warnings::content(site).await?);
+    warnings.extend(warnings::wanted(site).await?);
     warnings.extend(warnings::deployments(site, &deployed).await?);
     warnings.extend(warnings::certificates(&settings, clock::now()));
     warnings.extend(warnings::address(&settings));

@@ -72,6 +72,10 @@ async fn files_are_asked_for_and_remembered() {
         heard.answer(Operation::DownloadFiles);
         assert!(heard.text.contains("<DownloadFilesResponse xmlns=\"http://www.microsoft.com/SoftwareDistribution\"></DownloadFilesResponse>"), "{heard:?}");
     }
+    // Somebody is told that they are waited for.
+    let warnings = site.ok(&["status"]).await["warnings"].to_string();
+    assert!(warnings.contains("3 files are waited for by update servers below since "), "{warnings}");
+    assert!(warnings.contains("spsync package add P UPDATE"), "{warnings}");
     let (code, message) =
         dss.ask("DownloadFiles", &wanted(&[base64(7), base64(1), base64(8)])).await.refused();
     assert_eq!((code.as_str(), message), ("FileDigestsMissing", format!("{}|{}", base64(7), base64(8))));

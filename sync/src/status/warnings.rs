@@ -1,7 +1,7 @@
 //! What `spsync status` warns of that nobody else says: content that is gone, certificates that end, deployments that failed, and
 //! what was left undone on the first day.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -64,6 +64,27 @@ pub(super) async fn content(site: &Arc<Site>) -> Result<Vec<String>, Problem> {
         warnings.push(format!("files of application {} are lost: add the same files again", app.id));
     }
     Ok(warnings)
+}
+
+/// Files that update servers below wait for, and that no deployment package brings.
+pub(super) async fn wanted(site: &Arc<Site>) -> Result<Option<String>, Problem> {
+    let wanted = site.read(|r| r.wanted_files()).await?;
+    let Some(longest) = wanted.first() else { return Ok(None) };
+    let titles: BTreeSet<&str> = wanted.iter().filter_map(|file| file.update.as_deref()).collect();
+    let some: Vec<_> = titles.iter().take(3).map(|title| format!("`{title}`")).collect();
+    let more = if titles.len() > some.len() {
+        format!(" and {} more", titles.len() - some.len())
+    } else {
+        String::new()
+    };
+    let of = if some.is_empty() { String::new() } else { format!(", of {}{more}", some.join(", ")) };
+    Ok(Some(format!(
+        "{} files are waited for by update servers below since {}, by {} last{of}: `spsync package add P UPDATE`, then \
+         `spsync package download P`",
+        wanted.len(),
+        longest.first_at,
+        longest.asked_by
+    )))
 }
 
 /// Deployments that are offered or due, and phases.
