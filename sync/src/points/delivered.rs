@@ -42,7 +42,7 @@ impl Delivered {
         }
     }
 
-    /// All of it.
+    /// What was served before this process began and since then, by group and kind.
     pub fn all(&self) -> Groups {
         let mut all = self.before.clone();
         add(&mut all, &self.now);

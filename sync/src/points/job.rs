@@ -162,6 +162,29 @@ fn heard(placed: &Placement, said: Said, retry: &PointRetry, now: Timestamp) -> 
     (told != *placed).then_some(told)
 }
 
+/// A package on its way to a point.
+#[cfg(test)]
+pub(super) fn example() -> Placement {
+    Placement {
+        package: "XYZ00001".parse().expect("an id"),
+        name: "p".to_owned(),
+        point_id: 2,
+        point: "lyon".to_owned(),
+        version: 1,
+        latest: 1,
+        state: State::Queued,
+        work: Work::Send,
+        order: 7,
+        retries_left: 3,
+        next_retry: None,
+        done: 0,
+        bytes: 100,
+        problem: None,
+        at: Timestamp::UNIX_EPOCH,
+        changed: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -174,24 +197,7 @@ mod tests {
     const RETRY: PointRetry = PointRetry { max: 3, delay: Duration::from_secs(60) };
 
     fn placed(state: State) -> Placement {
-        Placement {
-            package: "XYZ00001".parse().expect("an id"),
-            name: "p".to_owned(),
-            point_id: 2,
-            point: "lyon".to_owned(),
-            version: 1,
-            latest: 1,
-            state,
-            work: Work::Send,
-            order: 7,
-            retries_left: 3,
-            next_retry: None,
-            done: 0,
-            bytes: 100,
-            problem: None,
-            at: NOW,
-            changed: None,
-        }
+        Placement { state, ..example() }
     }
 
     fn said(state: State) -> Event {

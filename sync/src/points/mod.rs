@@ -8,6 +8,7 @@ mod certificate;
 pub mod coverage;
 pub mod delivered;
 pub mod device_keys;
+mod found;
 pub mod grid;
 mod group;
 pub mod hub;

@@ -7,15 +7,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use catalog::problem::Problem;
-use schema::distribution::ShelfRow;
 use schema::keys::Principal;
-use schema::points::{ContentState, Placement, PointRow};
-use schema::{SchemaError, Writer};
-use tracing::{info, warn};
+use schema::points::{ContentState, PointRow};
+use tracing::warn;
 
+use super::assign;
 use super::assign::Form;
-use super::wire::{LONGEST_STATE, MOST_LACKING, Report};
-use super::{assign, job};
+use super::found::{Anew, Found};
+use super::wire::{LONGEST_STATE, Report};
 use crate::clock;
 use crate::site::Site;
 
@@ -65,59 +64,32 @@ pub async fn take(
         }
     };
     let retry = site.settings().dp.retry.clone();
-    let (mut changed, mut lacks) = (Vec::new(), Vec::new());
-    for said in &packages {
-        let Some(placed) = placements.iter().find(|placed| placed.package == said.package) else { continue };
-        if said.order == placed.order {
-            lacks.extend(said.lacks.iter().take(MOST_LACKING).copied());
-        }
-        // A point's word changes nothing of another order; an operator's refusals do not come from here.
-        let mut said = said.clone();
-        said.problem = said.problem.map(plain);
-        if let Ok(Some(next)) = job::on(placed, job::Event::Said(said), placed.order, &retry, now) {
-            changed.push((placed.state, next));
-        }
+    let mut found = Found::of(&packages, &placements, &retry, now);
+    if !found.lacks.is_empty() {
+        let lacks = std::mem::take(&mut found.lacks);
+        found.lacks = site.read(move |r| r.held_of(point, &lacks)).await?;
     }
-    if !lacks.is_empty() {
-        lacks = site.read(move |r| r.held_of(point, &lacks)).await?;
-    }
-    let (mut gone, mut has_effect) = (Vec::new(), true);
+    let mut has_effect = true;
     if placements.iter().any(|placed| placed.state == ContentState::Removing) {
         // Only who says all says by that of what there is nothing any more.
-        let is_current = match &report.assignment {
+        has_effect = match &report.assignment {
             Some(named) if says_all => is_that_of_now(site, point, named).await?,
             _ => false,
         };
-        let absent = |package| packages.iter().all(|said| said.package != package);
-        has_effect = is_current;
-        if is_current {
-            let removing = placements.iter().filter(|placed| placed.state == ContentState::Removing);
-            gone = removing.map(|placed| placed.package.clone()).filter(|p| absent(p.clone())).collect();
+        if has_effect {
+            found.is_all(&packages, &placements);
         }
     }
     let (on_demand, from) = (report.on_demand, from.to_canonical());
-    let said = row.on_demand;
     let elsewhere = row.address.as_ref() != Some(&from.to_string());
-    let quiet = changed.is_empty() && lacks.is_empty() && gone.is_empty();
-    if !write_seen && quiet && said == on_demand && !elsewhere {
+    let is_another = elsewhere || row.on_demand != on_demand;
+    if !write_seen && found.is_nothing() && !is_another {
         return Ok(answer(has_effect));
     }
-    for (before, next) in changed.iter().filter(|(before, next)| *before != next.state) {
-        match &next.problem {
-            Some(problem) => {
-                warn!("package {} on {}: {before} → {}: {problem}", next.package, next.point, next.state)
-            }
-            None => info!("package {} on {}: {before} → {}", next.package, next.point, next.state),
-        }
-    }
-    // What a point has is all that clients are told of its packages: how far one is on its way moves nobody.
-    let comes = |(before, next): &(ContentState, Placement)| {
-        *before != next.state && next.state == ContentState::Success
-    };
-    let moved =
-        elsewhere || said != on_demand || !(gone.is_empty() && lacks.is_empty()) || changed.iter().any(comes);
-    let (id, free, program) = (principal.id, report.free, report.program);
-    let program: String = program.chars().filter(|c| !c.is_control()).take(40).collect();
+    found.log();
+    let moves_clients = is_another || found.moves_clients();
+    let (id, free) = (principal.id, report.free);
+    let program: String = report.program.chars().filter(|c| !c.is_control()).take(40).collect();
     let live = site.clone();
     let anew = site
         .write_aside(move |w| {
@@ -131,45 +103,7 @@ pub async fn take(
             if elsewhere {
                 w.point_speaks_from(point, from)?;
             }
-            let mut anew = Anew::default();
-            for (before, next) in &changed {
-                // Decided on what was read before: an operator's change in between has another order, or another state.
-                if w.placement(&next.package, point)?.is_some_and(|placed| {
-                    placed.order == next.order
-                        && !matches!(placed.state, ContentState::Removing | ContentState::Cancelled)
-                }) {
-                    // With the present version what only earlier ones had goes.
-                    let goes = match next.state {
-                        ContentState::Success => w.leaving_files(&next.package, point)?,
-                        _ => Vec::new(),
-                    };
-                    w.put_placement(next)?;
-                    anew.here |= !goes.is_empty();
-                    anew.everywhere |= have_turned(w, &goes)?;
-                    // What `validate` finds is told, and not mended: that was the question.
-                    if next.state == ContentState::Warning
-                        && !matches!(before, ContentState::Warning | ContentState::Validating)
-                        && let Ok(Some(mended)) =
-                            job::on(next, job::Event::Mend, w.next_order()?, &retry, now)
-                    {
-                        w.put_placement(&mended)?;
-                        anew.here = true;
-                    }
-                } else {
-                    anew.without_effect = true;
-                }
-            }
-            for content in lacks {
-                w.point_lacks(point, content)?;
-            }
-            for package in &gone {
-                if w.placement(package, point)?.is_some_and(|placed| placed.state == ContentState::Removing) {
-                    let goes = w.placed_files(package, point)?;
-                    w.withdraw(package, point)?;
-                    anew.everywhere |= have_turned(w, &goes)?;
-                }
-            }
-            Ok(anew)
+            found.write_down(w, point, &retry, now)
         })
         .await?;
     match anew {
@@ -181,60 +115,17 @@ pub async fn take(
         Anew { here: true, .. } => site.points.changed_at([point]),
         Anew { .. } => {}
     }
-    if moved {
+    if moves_clients {
         // Clients are sent there from now on, or no longer. The point need not wait for that.
         site.refresh_locations_soon();
     }
     Ok(answer(has_effect && !anew.without_effect))
 }
 
-/// Whose assignment is another one.
-#[derive(Debug, Default, Clone, Copy)]
-struct Anew {
-    /// That of the point that speaks.
-    here: bool,
-    /// That of any point: with the last public copy of a content it is private wherever else it is.
-    everywhere: bool,
-    /// Somebody else was faster.
-    without_effect: bool,
-}
-
-/// The most characters of one text of a problem, and the most causes.
-const LONGEST: usize = 1_000;
-const MOST_CAUSES: usize = 16;
-
-/// A problem in a point's own words, as they may go into the log and the database: on one line each, of a length that can be read, and
-/// without what steers a terminal or turns a line round.
-fn plain(problem: Problem) -> Problem {
-    let is_plain =
-        |c: &char| !matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let line = |text: String| -> String {
-        let text = text.chars().take(LONGEST).map(|c| if c.is_whitespace() { ' ' } else { c });
-        text.filter(|c| !c.is_control() && is_plain(c)).collect()
-    };
-    Problem {
-        code: problem.code,
-        message: line(problem.message),
-        causes: problem.causes.into_iter().take(MOST_CAUSES).map(line).collect(),
-        state: problem.state.map(line),
-        help: line(problem.help),
-    }
-}
-
 /// Whether an assignment of this tag is the one of now, in whichever form the point asks for it.
 async fn is_that_of_now(site: &Arc<Site>, point: i64, named: &str) -> Result<bool, Problem> {
     for form in [Form::KeysApart, Form::KeysWithin] {
         if assign::make(site, point, form).await?.etag == named {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Whether one of these is private now, or public, and was not when it was read.
-fn have_turned(w: &Writer<'_>, rows: &[ShelfRow]) -> Result<bool, SchemaError> {
-    for row in rows {
-        if w.is_private(row.sha256)? != row.private {
             return Ok(true);
         }
     }
@@ -253,7 +144,7 @@ mod tests {
     use catalog::problem::Code;
     use jiff::Timestamp;
     use schema::keys::PrincipalKind;
-    use schema::points::PointRole;
+    use schema::points::{Placement, PointRole};
     use schema::software::{AppFile, AppRow};
     use uuid::Uuid;
 
@@ -489,23 +380,5 @@ mod tests {
             Report { boot: Uuid::from_u128(2), ..report(Some(1), "anew", Said { order: 8, ..said.clone() }) };
         assert_eq!(take(again.clone()).await.as_deref(), Some("anew"));
         assert_eq!(take(Report { number: None, ..again }).await.as_deref(), Some("anew"));
-    }
-
-    #[test]
-    fn a_point_writes_one_line_and_not_what_it_likes() {
-        let good = Problem::new(Code::DpDiskFull, "»p« needs 9 bytes").because("Lücke".to_owned());
-        assert_eq!(plain(good.clone()), good);
-        let words = "a\u{1b}[2Jb\n2026-01-01 ERROR\u{202e}c\u{0}".to_owned();
-        let (many, long) = (vec![words.clone(); 500], "x".repeat(1 << 20));
-        let bad = Problem {
-            causes: many,
-            state: Some(long.clone()),
-            help: long,
-            ..Problem::new(Code::DpDiskFull, words)
-        };
-        let said = plain(bad);
-        assert_eq!(said.message, "a[2Jb 2026-01-01 ERRORc");
-        assert_eq!((said.causes.len(), &said.causes[0]), (MOST_CAUSES, &said.message));
-        assert!(said.state.is_some_and(|state| state.len() == LONGEST) && said.help.len() == LONGEST);
     }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use schema::documents::NewDocument;
 use schema::keys::{NewEnrolment, NewKeys, PrincipalKind};
 use schema::packages::{Access, NewMember, NewPackage};
-use schema::points::{PointRole, Work};
+use schema::points::{Placement, PointRole, Work};
 use schema::updates::{NewFile, NewRevision};
 use schema::{SchemaError, Writer};
 use tempfile::TempDir;
