@@ -237,8 +237,14 @@ impl Store {
         answered.await.map_err(|_| SchemaError::Died)?
     }
 
+    /// How many changes wait for their turn; the one that is being made is none of them.
+    pub fn changes_waiting(&self) -> usize {
+        let changes = self.inner.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        changes.as_ref().map_or(0, |changes| changes.max_capacity() - changes.capacity())
+    }
+
     /// How often something was changed since it was opened, but for what was written aside.
-    pub(crate) fn commits(&self) -> u64 {
+    pub fn commits(&self) -> u64 {
         self.inner.commits.load(Ordering::Acquire)
     }
 

@@ -97,7 +97,7 @@ impl Daemon {
             tls_listeners.push(listen(address).await?);
         }
         let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-        loaded.settings.listens_on(&addresses);
+        loaded.settings_mut().listens_on(&addresses);
         let site = Site::open(loaded).await?;
         site::announce(&site);
         site.refresh_keys().await?;
@@ -218,7 +218,7 @@ impl Daemon {
         for change in config::diff(&now, &loaded.settings).iter().filter(|change| !change.reload) {
             warn!("`{}` changed, which needs a restart", change.key);
         }
-        loaded.settings.keep_what_needs_a_restart(&now);
+        loaded.settings_mut().keep_what_needs_a_restart(&now);
         self.site.reload(loaded);
         if let Err(problem) = tls::refresh(&self.site) {
             error!("the certificate is not reloaded: {problem}");

@@ -28,6 +28,7 @@ struct Facts {
     stored_bytes: u64,
     free_bytes: u64,
     tasks: u64,
+    changes_waiting: usize,
     peers: Option<Sharing>,
 }
 
@@ -44,6 +45,7 @@ pub(crate) async fn of(site: &Arc<Site>, usage: Usage) -> Result<String, Problem
         stored_bytes: usage.bytes,
         free_bytes: usage.free,
         tasks: site.tasks.running().len() as u64,
+        changes_waiting: site.store.changes_waiting(),
         peers: site.settings().dp.is_site().then(|| site.locations.sharing()),
     };
     let none = Pulled::default();
@@ -65,6 +67,8 @@ fn text(facts: &Facts, served: &Served, pulled: &Pulled, taken: &Tally<{ TakenFr
     out.gauge("spsync_content_stored_bytes", "Their bytes.", facts.stored_bytes);
     out.gauge("spsync_content_free_bytes", "Bytes free on that file system.", facts.free_bytes);
     out.gauge("spsync_tasks_running", "Tasks that work now.", facts.tasks);
+    let help = "Changes that wait for their turn to be written to the database.";
+    out.gauge("spsync_database_changes_waiting", help, facts.changes_waiting);
     if let Some(Sharing { devices, contents, announced, refused, distrusted, .. }) = &facts.peers {
         out.gauge("spsync_peers", "Devices that share what they hold.", devices);
         out.gauge("spsync_peer_contents", "Different contents that they share.", contents);

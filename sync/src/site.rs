@@ -158,7 +158,7 @@ impl Site {
 
     /// The settings in force.
     pub fn settings(&self) -> Arc<Settings> {
-        Arc::new(self.loaded.load().settings.clone())
+        self.loaded.load().settings.clone()
     }
 
     /// Each setting with its origin.

@@ -7,6 +7,7 @@
 //! written before anybody hears of it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,7 @@ const WRITE: Duration = Duration::from_secs(3);
 pub struct Tasks {
     store: Store,
     running: Arc<Mutex<HashMap<TaskId, Running>>>,
+    ended: Arc<AtomicU64>,
 }
 
 /// What a task works on, and how. One at a time works on a thing; who wants the same of it joins, and who wants something else
@@ -67,7 +69,7 @@ struct Running {
 impl Tasks {
     /// No task runs yet.
     pub fn new(store: Store) -> Self {
-        Self { store, running: Arc::default() }
+        Self { store, running: Arc::default(), ended: Arc::default() }
     }
 
     /// Starts `work` as a task, or joins the one that does the same already.
@@ -138,6 +140,11 @@ impl Tasks {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many tasks have ended since this process began; one that is not among those that work any more is counted.
+    pub fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Acquire)
+    }
+
     /// The task that works on this, if one does.
     pub fn working_on(&self, on: &str) -> Option<TaskId> {
         self.lock().iter().find(|(_, task)| task.key.on == on).map(|(id, _)| *id)
@@ -178,6 +185,7 @@ impl Tasks {
             Some(problem) => warn!(task.id = %task.id, "task {} ({}) ended: {problem}", task.id, task.title),
             None => info!(task.id = %task.id, "task {} ({}) is done", task.id, task.title),
         }
+        self.ended.fetch_add(1, Ordering::Release);
         // Forgotten before it is told: who hears of the end and asks again starts anew, and does not join what is over.
         self.lock().remove(&task.id);
         state.send_replace(task);

@@ -114,6 +114,7 @@ fn main() {
         let classes = site.policies.snapshot().classes();
         let times = questions_of(&site, keys, questions).await;
         asked(&site, json!({"verb": "deploy", "action": "list"})).await;
+        makes(&site).await;
         let began = Instant::now();
         let check = json!({"verb": "deploy", "action": "check", "what": "XYZ20001", "collection": "All Systems", "purpose": null,
             "to": [], "cloud": false, "internet": false, "strict": false});
@@ -138,6 +139,26 @@ fn main() {
     println!("memory: {resident} MiB");
     let missed = at(0.99) > Duration::from_millis(50) || check > Duration::from_secs(2) || resident > 300;
     assert!(!(gate && missed), "a gate was missed");
+}
+
+/// What it costs each half minute that something is deployed: made anew, as before, and looked at, in turns.
+async fn makes(site: &Arc<Site>) {
+    let (mut anew, mut kept) = (Duration::ZERO, Duration::ZERO);
+    let rounds = 5;
+    for round in 1..=rounds {
+        let now = spsync::clock::now();
+        let began = Instant::now();
+        device_plane::make(site, now).await.expect("they are made");
+        anew += began.elapsed();
+        let made = site.policies.snapshot();
+        let later = now.checked_add(jiff::SignedDuration::from_secs(40 + round)).expect("a time");
+        let began = Instant::now();
+        device_plane::pass(site, later).await.expect("it passes");
+        kept += began.elapsed();
+        assert!(Arc::ptr_eq(&made, &site.policies.snapshot()), "nothing was changed");
+    }
+    let ratio = anew.as_secs_f64() / kept.as_secs_f64();
+    println!("policies made anew: {:.2?}, kept: {:.2?}, 1/{ratio:.0}", anew / 5, kept / 5);
 }
 
 /// Clients that each send their next question when it is due: being late counts.
@@ -208,7 +229,5 @@ async fn whole(stream: &mut TcpStream, buffer: &mut [u8], unchanged: bool) -> St
 }
 
 fn resident_mib() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() / 1024
+    support::memory_kib(std::process::id(), "VmRSS").unwrap_or_default() / 1024
 }

@@ -234,17 +234,14 @@ mod tests {
         });
         here.notified().await;
         let change = asks("POST /api/v1/collections", r#"{"name":"ring"}"#).await;
-        // It reads, and then it waits: all that it reads is done when nothing more is read for a while.
-        sleep(Duration::from_millis(1_500)).await;
-        assert!(is_free(&site, Duration::from_secs(10)).await);
+        until("the change waits", async || site.store.changes_waiting() == 1).await;
         drop(change);
 
         // Somebody asks what never ends, and others wait behind.
         let endless = asks("GET /api/v1/content", "").await;
-        until("it runs", async || !is_free(&site, Duration::from_millis(300)).await).await;
+        until("it runs", async || !is_free(&site, Duration::from_secs(1)).await).await;
         let waiting = asks("GET /api/v1/audit", "").await;
-        sleep(Duration::from_millis(300)).await;
-        assert!(!is_free(&site, Duration::from_millis(300)).await, "nobody has ended it yet");
+        assert!(!is_free(&site, Duration::from_secs(1)).await, "nobody has ended it yet");
         drop(endless);
         assert!(answered(waiting).await.starts_with("HTTP/1.1 200 "), "it waited, and is answered");
         assert!(is_free(&site, Duration::from_secs(30)).await);

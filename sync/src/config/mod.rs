@@ -22,6 +22,7 @@ mod units;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use catalog::problem::{Coded as _, Problem};
 use serde::{Deserialize, Serialize};
@@ -134,7 +135,12 @@ impl Inputs {
         match (error::all(&errors), merged) {
             (None, Some(mut merged)) => {
                 merged.settings.resolve();
-                Ok(Loaded { settings: merged.settings, origins: merged.origins, inputs: self, remarks })
+                Ok(Loaded {
+                    settings: Arc::new(merged.settings),
+                    origins: merged.origins,
+                    inputs: self,
+                    remarks,
+                })
             }
             (problem, _) => Err(problem.unwrap_or_else(|| {
                 Problem::new(
@@ -234,8 +240,8 @@ fn selection_layer(data_dir: &Path, remarks: &mut Vec<Finding>) -> Result<Option
 /// Settings, and where each of them comes from.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// The settings in force.
-    pub settings: Settings,
+    /// The settings in force: the same value for as long as they are.
+    pub settings: Arc<Settings>,
     origins: BTreeMap<String, Origin>,
     inputs: Inputs,
     remarks: Vec<Finding>,
@@ -259,7 +265,7 @@ impl From<Settings> for Loaded {
             from_program(&settings).entries.into_iter().map(|entry| (entry.key, entry.origin)).collect();
         let base = Base::Program(Box::new(settings.clone()));
         let inputs = Inputs { base, environment: Vec::new(), flags: Vec::new() };
-        Self { settings, origins, inputs, remarks: Vec::new() }
+        Self { settings: Arc::new(settings), origins, inputs, remarks: Vec::new() }
     }
 }
 
@@ -270,8 +276,13 @@ impl Loaded {
     /// Those of [`load`].
     pub fn again(&self) -> Result<Self, Problem> {
         let mut again = self.inputs.clone().load()?;
-        again.settings.listens_as(&self.settings);
+        again.settings_mut().listens_as(&self.settings);
         Ok(again)
+    }
+
+    /// The settings, to be changed by the program itself.
+    pub fn settings_mut(&mut self) -> &mut Settings {
+        Arc::make_mut(&mut self.settings)
     }
 
     /// Puts `--listen` over `server.listen`.
@@ -289,7 +300,7 @@ impl Loaded {
         inputs.flags.retain(|entry| entry.key != key);
         inputs.flags.push(Entry { key: key.to_owned(), value, origin: Origin::Flag(flag.to_owned()) });
         let mut changed = inputs.load()?;
-        changed.settings.listens_as(&self.settings);
+        changed.settings_mut().listens_as(&self.settings);
         *self = changed;
         Ok(())
     }

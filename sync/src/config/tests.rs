@@ -195,7 +195,7 @@ fn settings_made_by_the_program_ignore_files_and_take_selections() {
     settings.server.listen = vec!["127.0.0.1:0".to_owned()];
     settings.server.max_connections = usize::MAX;
     let mut loaded = Loaded::from(settings);
-    loaded.settings.listens_on(&["127.0.0.1:4711".parse().unwrap()]);
+    loaded.settings_mut().listens_on(&["127.0.0.1:4711".parse().unwrap()]);
     assert_eq!(
         shown(&loaded, "server.listen"),
         ("[\"127.0.0.1:0\"]".to_owned(), "set by the program".to_owned())
@@ -344,6 +344,8 @@ fn everything_else() -> Settings {
     .load()
     .unwrap()
     .settings
+    .as_ref()
+    .clone()
 }
 
 #[test]

@@ -48,11 +48,28 @@ pub fn updates(
     all.into_values().take(MOST_REFERENCES).collect()
 }
 
-/// The windows of `collections` for the days to come, in order. To the end of a day: what is told stays the same meanwhile.
+/// When the day after that of `at` begins, UTC.
+fn next_day(at: Timestamp) -> Timestamp {
+    let (day, second) = (SignedDuration::from_hours(24).as_secs(), at.as_second());
+    Timestamp::from_second(second - second.rem_euclid(day) + day).unwrap_or(at)
+}
+
+/// Until when windows are told: to the end of a day, so that what is told stays the same meanwhile.
+fn told_until(now: Timestamp) -> Timestamp {
+    next_day(now.checked_add(AHEAD).unwrap_or(now))
+}
+
+/// When time alone changes what is told of windows: one is over, or those of one more day are told.
+pub fn window_changes(rows: &[WindowRow], now: Timestamp) -> impl Iterator<Item = Timestamp> {
+    let until = told_until(now);
+    // All of a row are equally long: the one that comes first is over first.
+    let ends = rows.iter().filter_map(move |row| spans(row, now, until).first().map(|window| window.until));
+    ends.chain((!rows.is_empty()).then(|| next_day(now)))
+}
+
+/// The windows of `collections` for the days to come, in order.
 pub fn windows(rows: &[WindowRow], collections: &[&str], now: Timestamp) -> Vec<Window> {
-    let day = SignedDuration::from_hours(24).as_secs();
-    let until = now.checked_add(AHEAD).unwrap_or(now).as_second();
-    let until = Timestamp::from_second(until - until.rem_euclid(day) + day).unwrap_or(now);
+    let until = told_until(now);
     let own = rows.iter().filter(|row| collections.contains(&row.collection.as_str()));
     let mut all: Vec<Window> = own.flat_map(|row| spans(row, now, until)).collect();
     all.sort_by_key(|window| (window.from, window.until));

@@ -30,12 +30,13 @@ pub use snapshot::{Inputs, Snapshot};
 use crate::authoring::surroundings::Known;
 use crate::blocking::blocking;
 use crate::clock;
+use crate::config::Settings;
 use crate::deploying::resolve::{self, Stored};
 use crate::policy::{Facts, REFRESH};
 use crate::sequence::Sequence;
 use crate::site::Site;
 
-/// So often it is made anew though nobody said that anything changed: work that ends by itself changes what is told too.
+/// So often it is made anew at most where something changed and nobody said so: work that ends by itself changes what is told too.
 const EVERY_SECONDS: i64 = 30;
 
 /// What devices are told, and what is known of them from moment to moment.
@@ -43,13 +44,48 @@ const EVERY_SECONDS: i64 = 30;
 pub struct Policies {
     snapshot: ArcSwap<Snapshot>,
     making: tokio::sync::Mutex<()>,
-    made: Mutex<Option<Timestamp>>,
+    made: Mutex<Option<Made>>,
     /// Devices on the internet, by name in lower case.
     away: RwLock<HashSet<String>>,
     /// Who asked since it was written down last.
     seen: Mutex<HashMap<String, (IpAddr, Timestamp)>>,
     /// Who got secrets.
     audited: audited::Audited,
+}
+
+/// When it was made, and of what.
+#[derive(Debug, Clone)]
+struct Made {
+    at: Timestamp,
+    /// As the site was then, or before it.
+    of: State,
+}
+
+/// What policies are made of, as far as it can be told without reading it.
+#[derive(Debug, Clone)]
+struct State {
+    /// A task works. What tasks write aside is in no count of changes.
+    working: bool,
+    /// How many tasks have ended.
+    ended: u64,
+    /// How often the database was changed, but for what machines say of themselves, which bears on no policy.
+    commits: u64,
+    settings: Arc<Settings>,
+}
+
+impl State {
+    fn of(site: &Site) -> Self {
+        // In this order: a task that does not work any more was counted before that.
+        let working = !site.tasks.running().is_empty();
+        let ended = site.tasks.ended();
+        Self { working, ended, commits: site.store.commits(), settings: site.settings() }
+    }
+
+    /// Nothing was changed from `self` to `now`.
+    fn is_still(&self, now: &Self) -> bool {
+        let same = (self.ended, self.commits) == (now.ended, now.commits);
+        same && !now.working && Arc::ptr_eq(&self.settings, &now.settings)
+    }
 }
 
 impl Policies {
@@ -113,8 +149,17 @@ pub async fn refresh(site: &Arc<Site>) -> Result<(), Problem> {
 pub async fn make(site: &Arc<Site>, now: Timestamp) -> Result<(), Problem> {
     // One after the other from reading to storing: an older state must not replace a newer one.
     let _one = site.policies.making.lock().await;
+    // Before the first question: what changes from now on is another state, for which this will not be taken.
+    let of = State::of(site);
+    let snapshot = made(site, &of.settings, now).await?;
+    site.policies.store(snapshot);
+    *site.policies.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(Made { at: now, of });
+    Ok(())
+}
+
+/// What devices are to be told by what the site knows.
+async fn made(site: &Arc<Site>, settings: &Settings, now: Timestamp) -> Result<Snapshot, Problem> {
     let known = Known::of(site).await?;
-    let settings = site.settings();
     let seconds = u32::try_from(settings.clients.poll_interval.as_secs()).unwrap_or(u32::MAX);
     let (mut inputs, stored) = site.read(read).await?;
     inputs.site = site.code().clone();
@@ -129,9 +174,7 @@ pub async fn make(site: &Arc<Site>, now: Timestamp) -> Result<(), Problem> {
     let beside = inputs.updates.iter().filter(|row| row.stopped.is_none());
     let beside = beside.flat_map(|row| row.updates.iter().map(|(id, _)| id));
     inputs.update_files = resolve::files_beside(beside, &known, &stored);
-    site.policies.store(blocking(move || Ok(Snapshot::of(&inputs, now))).await?);
-    *site.policies.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
-    Ok(())
+    blocking(move || Ok(Snapshot::of(&inputs, now))).await
 }
 
 fn read(reader: &Reader<'_>) -> Result<(Inputs, Stored), SchemaError> {
@@ -183,13 +226,22 @@ pub async fn pass(site: &Arc<Site>, now: Timestamp) -> Result<(), Problem> {
             .collect();
         site.write_aside_alone(move |w| w.devices_seen(&rows)).await?;
     }
-    let due = site.policies.snapshot().next_change.is_some_and(|at| at <= now);
-    let made = *site.policies.made.lock().unwrap_or_else(PoisonError::into_inner);
-    let old = made.is_none_or(|made| now.duration_since(made).as_secs().abs() >= EVERY_SECONDS);
-    // Where nothing is deployed, nothing that ends by itself changes anything.
-    let any = |r: &Reader<'_>| Ok(!r.deployments()?.is_empty() || !r.update_deployments()?.is_empty());
-    if due || (old && site.read(any).await?) {
+    if is_to_be_made(site, now) {
         make(site, now).await?;
     }
     Ok(())
+}
+
+/// Whether time has come for something that is told, or something may be another of which it is made.
+fn is_to_be_made(site: &Site, now: Timestamp) -> bool {
+    if site.policies.snapshot().next_change.is_some_and(|at| at <= now) {
+        return true;
+    }
+    let made = site.policies.made.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let Some(made) = made else { return true };
+    if now.duration_since(made.at).as_secs().abs() < EVERY_SECONDS {
+        return false;
+    }
+    // What was over by a clock that went ahead, and was put back, is not over any more.
+    now < made.at || !made.of.is_still(&State::of(site))
 }

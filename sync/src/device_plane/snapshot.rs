@@ -101,7 +101,9 @@ impl Snapshot {
     /// Makes a snapshot.
     pub fn of(inputs: &Inputs, now: Timestamp) -> Self {
         let changes = inputs.deployments.iter().filter_map(|row| row.expires);
-        let next_change = changes.chain(beside::changes(&inputs.updates)).filter(|at| *at > now).min();
+        let windows = beside::window_changes(&inputs.windows, now);
+        let next_change =
+            changes.chain(beside::changes(&inputs.updates)).chain(windows).filter(|at| *at > now).min();
         let offered: Vec<Offered> =
             inputs.deployments.iter().filter_map(|row| offered(inputs, row, now)).collect();
         let mut in_which: HashMap<String, Vec<usize>> = HashMap::new();
@@ -160,6 +162,19 @@ impl Snapshot {
     /// Whether a deployment is offered to a device.
     pub fn offers(&self, device: &str, deployment: &PackageId) -> bool {
         self.class_of(device).is_some_and(|class| class.offered.contains(deployment))
+    }
+
+    /// What is told to everybody: by name in lower case, here and on the internet; beside them what may be reported about and what is
+    /// offered. Of devices in no collection of their own, under no name.
+    #[cfg(test)]
+    pub(super) fn all(
+        &self,
+    ) -> std::collections::BTreeMap<String, (String, String, Vec<PackageId>, Vec<PackageId>)> {
+        let told = |name: &str| {
+            let class = self.class_of(name).expect("it was made");
+            (class.here.tag.clone(), class.away.tag.clone(), class.about.clone(), class.offered.clone())
+        };
+        self.of.keys().map(|name| (name.clone(), told(name))).chain([(String::new(), told(""))]).collect()
     }
 
     /// How many different policies there are.

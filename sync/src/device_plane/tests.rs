@@ -1,6 +1,7 @@
 //! A roll-out to 1,000 devices in 20 boundary groups, by scripted devices and a simulated clock: the sums agree with what
 //! each device said. And what a device may say and hear.
 
+mod kept;
 mod offered;
 
 use std::collections::BTreeMap;
