@@ -79,14 +79,14 @@ pub fn upgrade(wanted: Upgrade) -> Sequence {
     ];
     if let Some(mode) = wanted.updates {
         let install = InstallUpdates { mode, ..InstallUpdates::default() };
-        after.push(retried("Install Updates", Action::InstallUpdates(install)));
+        after.push(step("Install Updates", Action::InstallUpdates(install)));
     }
     if !wanted.applications.is_empty() {
         let install = InstallApplication {
             applications: wanted.applications,
             continue_on_app_error: wanted.continue_on_app_error,
         };
-        after.push(retried("Install Applications", Action::InstallApplication(install)));
+        after.push(step("Install Applications", Action::InstallApplication(install)));
     }
     let is = Condition::variable;
     let worked = is(RESULT, Comparison::Equals, "0");
@@ -117,9 +117,4 @@ fn group(name: &str, when: Option<Condition>, nodes: Vec<Node>) -> Node {
 
 fn step(name: &str, action: Action) -> Node {
     Node::Step(Step { common: Common::named(name), action })
-}
-
-/// Twice more after an unexpected restart, as Configuration Manager does for what installs.
-fn retried(name: &str, action: Action) -> Node {
-    Node::Step(Step { common: Common { retries: 2, ..Common::named(name) }, action })
 }

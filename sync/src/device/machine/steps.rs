@@ -285,7 +285,8 @@ impl Machine<'_> {
     }
 
     /// A step that was interrupted, and of which nobody can tell whether it did its work. What can be done twice is done
-    /// again. Setup begins anew by itself. A command may be anything: it is run again only where its step says how often.
+    /// again, what installs at least twice, as Configuration Manager does after unexpected restarts: not after failures, of which only
+    /// `retries` speaks. Setup begins anew by itself. A command may be anything: it is run again only where its step says how often.
     fn lost(&mut self, (part, failed, attempt): (usize, Vec<String>, u32), said: &mut Vec<Said>) {
         let (Some(action), Some(node)) = (self.action(), self.node()) else { return };
         let tries = match action {

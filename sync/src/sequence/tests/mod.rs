@@ -43,8 +43,8 @@ fn template_inplace() {
  g10    Install/enable third-party security/  (empty)
  g11    Set Windows default apps and associations/  (empty)
  g12    Apply customizations and personalization/  (empty)
-   4    Install Updates · Install Software Updates  (retries 2)
-   5    Install Applications · Install Application  (retries 2)
+   4    Install Updates · Install Software Updates
+   5    Install Applications · Install Application
  g13  Rollback/  (empty; when _SMSTSSetupRollback = true)
  g14  Run actions on failure/  (when (_SMSTSOSUpgradeActionReturnCode ≠ 0 and none of (_SMSTSSetupRollback = true)))
  g15    Collect logs/  (empty)

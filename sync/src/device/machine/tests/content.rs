@@ -1,7 +1,6 @@
 //! Content that is not there, or not yet, and applications that fail.
 
 use super::*;
-use crate::sequence::action::InstallApplication;
 
 /// Mission row M19.
 #[test]
@@ -58,15 +57,28 @@ fn somebody_who_may_be_asked_later_is_waited_for() {
     assert_eq!((waits, tries, end.code), (19, 2, Some(Code::SourceFailed)));
 }
 
+/// The step that installs applications, as the template has it.
+fn the_step_of(nodes: &[Node]) -> Node {
+    let found = nodes.iter().find_map(|node| match node {
+        Node::Group(group) => group.nodes.iter().find(|node| is_of_applications(node)),
+        Node::Step(_) => Some(node).filter(|node| is_of_applications(node)),
+    });
+    found.cloned().expect("it installs applications")
+}
+
+fn is_of_applications(node: &Node) -> bool {
+    matches!(node, Node::Step(step) if matches!(step.action, Action::InstallApplication(_)))
+}
+
 /// Three applications in one step; how it ends, which were begun, and what the step says at its end.
 fn apps(goes_on: bool, bad: &[usize], content_is_there: bool) -> (End, Vec<usize>, String) {
     let ids = ["XYZ00001", "XYZ00002", "XYZ00003"];
-    let install = InstallApplication {
+    let wanted = Upgrade {
         applications: ids.iter().map(|id| id.parse().expect("an id")).collect(),
         continue_on_app_error: goes_on,
+        ..Upgrade::default()
     };
-    let step = Step { common: Common::named("apps"), action: Action::InstallApplication(install) };
-    let sequence = sequence(vec![Node::Step(step), command("after")]);
+    let sequence = sequence(vec![the_step_of(&upgrade(wanted).nodes), command("after")]);
     let (plan, mut frame) = (Plan::of(&sequence), frame(&sequence));
     frame.assignment.content.delivery = Delivery::WhenNeeded;
     let app = |(id, name): (&&str, &str)| serde_json::json!({ "id": id, "name": name, "install": "x", "usable": true });
