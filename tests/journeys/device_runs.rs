@@ -85,10 +85,14 @@ fn write(path: &Path, text: impl AsRef<[u8]>) {
 
 /// One pretended device: how it ended, and what was done on it.
 async fn pretended(policy: &Value, device: &str) -> (Value, Vec<String>) {
+    pretended_with(policy, device, FACTS).await
+}
+
+async fn pretended_with(policy: &Value, device: &str, facts: &str) -> (Value, Vec<String>) {
     let folder = tempfile::tempdir().expect("a folder");
     write(&folder.path().join("policy.json"), policy.to_string());
     let script = folder.path().join("device.toml");
-    write(&script, format!("clock = \"2026-01-01T12:00:00Z\"\n{device}\n[facts]\n{FACTS}"));
+    write(&script, format!("clock = \"2026-01-01T12:00:00Z\"\n{device}\n[facts]\n{facts}"));
     let (_, round, stderr) = ran(folder.path(), &["--simulate", &script.to_string_lossy()]).await;
     let line = round["deployments"][0].clone();
     assert!(line["state"].is_string(), "{round} {stderr}");
@@ -122,6 +126,27 @@ async fn server2016_without_ignore_fails() {
         let (_, round, stderr) = ran(folder.path(), &["--simulate", &script.to_string_lossy()]).await;
         let line = &round["deployments"][0];
         assert_eq!((&line["state"], &line["code"]), (&json!(state), &code), "{round} {stderr}");
+    }
+}
+
+/// Mission row M22: as the client setting says, and a device without a network logs that and goes on.
+#[tokio::test]
+async fn dynamic_update_asks_the_internet_where_it_may_and_there_is_one() {
+    for (setting, network, asked, missed) in [
+        ("yes", "wired", 4, 0),
+        ("no", "wired", 0, 0),
+        ("not-configured", "wired", 0, 0),
+        ("yes", "none", 0, 1),
+        ("no", "none", 0, 0),
+    ] {
+        let mut policy = policy(&document(), &feature_update(false, &no_file()), &json!([]));
+        policy["settings"]["dynamic_update"] = setting.into();
+        let facts = format!("{FACTS}network = \"{network}\"\n");
+        let (line, effects) = pretended_with(&policy, "", &facts).await;
+        assert_eq!(line["state"], "succeeded", "{setting} {network}: {line}");
+        let count = |what: &str| effects.iter().filter(|effect| effect.contains(what)).count();
+        let found = (count("asked the internet for"), count("could not reach the internet"));
+        assert_eq!(found, (asked, missed), "{setting} {network}: {effects:#?}");
     }
 }
 

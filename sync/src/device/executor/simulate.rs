@@ -19,7 +19,7 @@ use crate::device::judge::Probe;
 use crate::device::machine::{Found, Outcome};
 use crate::device::setup;
 use crate::device::updates::Scanned;
-use crate::policy::{ContentFile, DynamicUpdateSetting, Facts, Target};
+use crate::policy::{ContentFile, DynamicUpdateSetting, Facts, NetworkKind, Target};
 use crate::sequence::Action;
 use crate::sequence::action::{OsType, UpgradeOs};
 
@@ -192,11 +192,20 @@ impl Simulated {
         if fetches == Some(true)
             || (fetches.is_none() && work.frame.settings.dynamic_update == DynamicUpdateSetting::Yes)
         {
-            for kind in ["language packs", "features on demand", "drivers", "cumulative updates"] {
-                self.world.effects.push(format!("Dynamic Update asked the internet for {kind}"));
-            }
+            self.asks_the_internet();
         }
         script
+    }
+
+    /// Dynamic Update. A device that is on no network goes on without, as Setup does (mission row M22).
+    fn asks_the_internet(&mut self) {
+        if self.world.facts.network == NetworkKind::None {
+            let found = "Dynamic Update could not reach the internet, and Setup went on without".to_owned();
+            return self.world.effects.push(found);
+        }
+        for kind in ["language packs", "features on demand", "drivers", "cumulative updates"] {
+            self.world.effects.push(format!("Dynamic Update asked the internet for {kind}"));
+        }
     }
 }
 
