@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::BASE;
 use super::routes::{ROUTES, Route};
 
-/// The document.
+/// The document: OpenAPI 3.1, made of the table of routes.
 pub fn document() -> Value {
     let mut paths = Map::new();
     for route in ROUTES {

@@ -30,7 +30,10 @@ const DOCUMENTED: [Documented; 19] = [
     doc(0x8019_01F4, "the distribution point answered with an error (500), or a firewall stands before it"),
     doc(0x87D0_0656, "enforcement gave up while Setup still worked"),
     doc(0x8004_1001, "media at a central site with a step that installs a package"),
-    doc(0x8004_1010, "policy was not compiled after the upgrade: use SetupCompletePause"),
+    doc(
+        0x8004_1010,
+        "the client's policy was not compiled yet when the task sequence went on after the upgrade",
+    ),
 ];
 
 const fn doc(code: u32, meaning: &'static str) -> Documented {

@@ -17,7 +17,7 @@ const SHORTEST: Duration = Duration::from_secs(1);
 /// How often in a row the site was not reached, or could not answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Away {
-    /// Times.
+    /// How often in a row.
     pub times: u32,
     /// How long it asked to be left alone (`Retry-After`).
     pub retry_after: Option<Duration>,

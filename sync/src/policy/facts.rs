@@ -27,13 +27,13 @@ pub struct Facts {
     /// How it starts.
     #[serde(default)]
     pub firmware: Firmware,
-    /// MiB of memory.
+    /// MiB of memory, whatever the name says.
     #[serde(default)]
     pub memory_mb: u64,
     /// MHz of the processor.
     #[serde(default)]
     pub processor_mhz: u32,
-    /// MiB free on the system's disk.
+    /// MiB free on the system's disk, whatever the name says.
     #[serde(default)]
     pub free_disk_mb: u64,
     /// What feeds it.

@@ -38,7 +38,7 @@ pub struct FeatureUpdate {
 }
 
 impl FeatureUpdate {
-    /// Its id.
+    /// The id of the update.
     pub fn id(&self) -> UpdateId {
         self.facts.id
     }

@@ -267,13 +267,13 @@ pub struct InstallApplication {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CheckReadiness {
-    /// MiB of memory.
+    /// MiB of memory, whatever the name says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_mb: Option<u32>,
     /// MHz of the processor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub processor_mhz: Option<u32>,
-    /// MiB free on the system's disk.
+    /// MiB free on the system's disk, whatever the name says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub free_disk_mb: Option<u32>,
     /// The device is a client, or a server.

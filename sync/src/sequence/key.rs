@@ -62,21 +62,31 @@ impl KeyKind {
 }
 
 /// Client setup keys, published in the Windows Server activation guide; they open nothing.
-const GVLKS: [&str; 14] = [
+const GVLKS: [&str; 24] = [
     "W269N-WFGWX-YVC9B-4J6C9-T83GX", // Pro
     "MH37W-N47XK-V7XM9-C7227-GCQG9", // Pro N
     "NRG8B-VKK3Q-CXVCJ-9G2XF-6Q84J", // Pro for Workstations
+    "9FNHH-K3HBT-3W4TD-6383H-6XYWF", // Pro for Workstations N
+    "6TP4R-GNPTD-KYYHQ-7B7DP-J447Y", // Pro Education
+    "YVWGF-BXNMC-HTQYQ-CPQ99-66QFC", // Pro Education N
     "NPPR9-FWDCX-D2C8J-H872K-2YT43", // Enterprise
     "DPH2V-TTNVB-4X9Q3-TJR4H-KHJW4", // Enterprise N
+    "YYVX9-NTFWV-6MDM3-9PT4T-4M68B", // Enterprise G
+    "44RPN-FTY23-9VTTB-MP9BX-T84FV", // Enterprise G N
     "NW6C2-QMPVW-D7KKK-3GKT6-VCFB2", // Education
     "2WH4N-8QGBV-H22JP-CT43Q-MDWWJ", // Education N
     "M7XTQ-FN8P6-TTKYV-9D4CC-J462D", // Enterprise LTSC
+    "92NFX-8DJQP-P6BBQ-THF9C-7CG2H", // Enterprise LTSC N
     "WC2BQ-8NRM3-FDDYY-2BFGV-KHKQY", // Server 2016 Standard
     "CB7KF-BWN84-R7R2Y-793K2-8XDDG", // Server 2016 Datacenter
     "N69G4-B89J2-4G8F4-WWYCC-J464C", // Server 2019 Standard
     "WMDGN-G9PQG-XVVXX-R3X43-63DFG", // Server 2019 Datacenter
     "VDYBN-27WPP-V4HQT-9VMD4-VMK7H", // Server 2022 Standard
     "WX4NM-KYWYW-QJJR4-XV3QB-6VM33", // Server 2022 Datacenter
+    "NTBV8-9K7Q8-V27C6-M2BTV-KHMXV", // Server 2022 Datacenter: Azure Edition
+    "TVRH6-WHNXV-R9WG3-9XRFY-MY832", // Server 2025 Standard
+    "D764K-2NDRG-47T6Q-P8T8W-YP6DF", // Server 2025 Datacenter
+    "XGN3F-F394H-FD2MY-PP6FD-8MCRC", // Server 2025 Datacenter: Azure Edition
 ];
 /// The longest encoded volume key.
 const LONGEST_ENCODED: usize = 512;
@@ -137,6 +147,10 @@ mod tests {
         assert_eq!(good.secret.reveal(), "ABCDE-12345-FGHIJ-67890-KLMNO");
         assert_eq!(good.kind, KeyKind::MakOrOther);
         assert_eq!(parse("nppr9-fwdcx-d2c8j-h872k-2yt43").unwrap().kind, KeyKind::Gvlk);
+        assert_eq!(parse(GVLKS[GVLKS.len() - 1]).unwrap().kind, KeyKind::Gvlk);
+        let distinct: std::collections::BTreeSet<_> =
+            GVLKS.iter().map(|key| parse(key).unwrap().secret.reveal().to_owned()).collect();
+        assert_eq!(distinct.len(), GVLKS.len(), "each of them is a key, and another one");
         for bad in [
             "",
             "ABCDE",
