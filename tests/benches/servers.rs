@@ -96,7 +96,7 @@ async fn now(site: &TestSite) -> Ran {
     let id = child.id().expect("it runs");
     let watching = tokio::spawn(async move {
         let mut peak = 0;
-        while let Some(kib) = peak_kib(id) {
+        while let Some(kib) = support::memory_kib(id, "VmHWM") {
             peak = kib.max(peak);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -107,12 +107,6 @@ async fn now(site: &TestSite) -> Ran {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     let report = serde_json::from_slice(&output.stdout).expect("JSON");
     Ran { seconds, peak_kib: watching.await.expect("it watches"), report }
-}
-
-/// The most memory that a process ever had, in KiB; `None` where it is gone.
-fn peak_kib(id: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().trim_end_matches(" kB").parse().ok()
 }
 
 fn size(folder: &Path) -> u64 {

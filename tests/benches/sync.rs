@@ -105,7 +105,5 @@ async fn now(site: &Arc<Site>) -> (f64, serde_json::Value) {
 
 /// The most memory that this process ever had, in KiB.
 fn peak_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+    support::memory_kib(std::process::id(), "VmHWM").unwrap_or(0)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use support::{TestSite, Way, free_port, http};
+use support::{TestSite, Way, free_port, http, until};
 
 /// A request with a body.
 fn with(request: reqwest::RequestBuilder, body: &Value) -> reqwest::RequestBuilder {
@@ -170,13 +170,10 @@ async fn refusal_parity_cli_http_log() {
         };
         wanted.iter().find(lacks).map(|code| (*code).to_owned())
     };
-    for _ in 0..100 {
-        if lacks().is_none() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("the log lacks {:?}: {:#?}", lacks(), site.log());
+    until("the log has all of them", async || {
+        lacks().inspect(|code| println!("the log lacks {code}")).is_none()
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,8 +1,6 @@
 //! Update servers that are slow, damaged, hostile or only forgetful: what passes is lived through, everything else is
 //! refused or set aside with its code, and what was known before stays.
 
-use std::time::Duration;
-
 use catalog::id::RevisionId;
 use catalog::server_sync::{ErrorCode, Operation};
 use serde_json::Value;
@@ -76,7 +74,7 @@ async fn what_passes_is_lived_through() {
         ("it says when to come back", vec![(DATA, ServerFault::Http(Fault::Status(503, Some(0))), 1)]),
         ("it restarts", vec![(LIST, ServerFault::Http(Fault::CloseAtOnce), 1)]),
         ("answers are short", vec![(DATA, ServerFault::AtMost(7), 1_000)]),
-        ("cookies end soon", vec![(GET_COOKIE, ServerFault::CookieFor(Duration::from_millis(300)), 1_000)]),
+        ("cookies end soon", vec![(GET_COOKIE, ServerFault::CookieForCalls(3), 1_000)]),
         ("it has no limit for what it offers", vec![(GET_CONFIG, ServerFault::LimitOf(0), 1)]),
         ("its limit is small", vec![(GET_CONFIG, ServerFault::LimitOf(3), 1)]),
         ("an answer is cut", vec![(DATA, ServerFault::Http(Fault::CutAfter(5_000)), 1)]),

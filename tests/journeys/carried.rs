@@ -7,9 +7,9 @@ use std::time::Duration;
 use catalog::digest::Sha256Digest;
 use catalog::esd_catalog::Architecture;
 use serde_json::json;
-use support::{Disturbance, Image, Strace, TestSite, Way, WimFile, WindowsInfo, http, tool};
+use support::{Disturbance, Image, Strace, TestSite, Way, WimFile, WindowsInfo, http, tool, until};
 
-use crate::points::{Machine, break_file, until};
+use crate::points::{Machine, break_file};
 
 fn path(site: &TestSite, name: &str) -> String {
     site.folder.path().join(name).to_string_lossy().into_owned()

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use support::{Fault, TestSite, Way, free_port, http};
+use support::{Fault, TestSite, Way, free_port, http, until};
 
 #[tokio::test]
 async fn a_reload_applies_what_is_right_and_nothing_of_what_is_wrong() {
@@ -15,26 +15,12 @@ async fn a_reload_applies_what_is_right_and_nothing_of_what_is_wrong() {
     assert_eq!(listed().await, 5);
     std::fs::write(&config, text.replace("[sync]", "[sync]\nlanguages = [\"de-de\"]")).unwrap();
     site.hang_up().await;
-    assert!(until(async || listed().await == 2).await, "the German ones");
+    until("the German ones", async || listed().await == 2).await;
     std::fs::write(&config, text.replace("[sync]", "[sync]\nlangages = [\"en-us\"]")).unwrap();
     site.hang_up().await;
-    assert!(
-        until(async || site.log().iter().any(|line| line.contains("is not reloaded"))).await,
-        "it was read"
-    );
+    until("it was read", async || site.log().iter().any(|line| line.contains("is not reloaded"))).await;
     std::fs::write(&config, &text).unwrap(); // commands read it too
     assert_eq!(listed().await, 2, "a mistake changes nothing");
-}
-
-/// Waits for `holds`, at most a minute.
-async fn until(mut holds: impl AsyncFnMut() -> bool) -> bool {
-    for _ in 0..600 {
-        if holds().await {
-            return true;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    false
 }
 
 #[tokio::test]
@@ -50,9 +36,8 @@ async fn a_stop_in_the_middle_is_graceful_and_the_work_goes_on_afterwards() {
     site.refused("PACKAGE_BUSY", &["--yes", "package", "delete", "p"]).await;
     let joined = site.ok(&["--no-wait", "package", "download", "p"]).await;
     assert_eq!(joined["id"], task["id"], "one download of a package at a time");
-    assert!(
-        until(async || site.ok(&["task", "show", &id]).await["phases"][0]["done"].as_u64() > Some(0)).await
-    );
+    let done = async || site.ok(&["task", "show", &id]).await["phases"][0]["done"].as_u64();
+    until("something has arrived", async || done().await > Some(0)).await;
     let waited = site.run(&["--timeout", "1s", "task", "wait", &id]).await;
     assert_eq!(waited.status, 9, "{waited:?}");
     assert_eq!(site.stop_daemon().await, 0);
@@ -84,7 +69,7 @@ async fn a_cancelled_task_is_cancelled_and_can_be_repeated() {
     for esd in &site.published.esds {
         site.origin.heal(&esd.path);
     }
-    assert!(until(async || site.json(&["package", "download", "p"]).await.status == 0).await);
+    until("the whole", async || site.json(&["package", "download", "p"]).await.status == 0).await;
 }
 
 #[tokio::test]
@@ -97,10 +82,9 @@ async fn health_is_told_to_whoever_asks() {
         .unwrap();
     let mut daemon = site.command(&["serve"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
     let url = |path: &str| format!("http://127.0.0.1:{port}{path}");
-    assert!(
-        until(async || http().get(url("/healthz")).send().await.is_ok_and(|answer| answer.status() == 200))
-            .await
-    );
+    let answers =
+        async || http().get(url("/healthz")).send().await.is_ok_and(|answer| answer.status() == 200);
+    until("it answers", answers).await;
     let ready: serde_json::Value =
         http().get(url("/readyz")).send().await.unwrap().text().await.unwrap().parse().unwrap();
     assert_eq!((&ready["ready"], &ready["synchronised"]), (&true.into(), &false.into()));

@@ -211,7 +211,7 @@ async fn what_people_see(site: &TestSite) {
         assert!(ran.stdout.contains(expected), "{args:?}: {ran:?}");
     }
     // Who asked is written down now and then.
-    crate::points::until("a device is seen when it asks", async || {
+    support::until("a device is seen when it asks", async || {
         let keys = site.ok(&["key", "list"]).await;
         let one = keys.as_array().expect("a list").iter().find(|one| one["name"] == "desk-1");
         one.expect("it has a key")["last_seen"].is_string()

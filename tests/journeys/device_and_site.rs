@@ -1,11 +1,10 @@
 //! `spsync client run` against a site that runs: policies, content from its point and from peers, messages, refusals.
 
 use std::process::Stdio;
-use std::time::Duration;
 
 use catalog::esd_catalog::Architecture;
 use serde_json::{Value, json};
-use support::{FACTS, Fault, TestDevice, TestSite, Way, files_with, http};
+use support::{FACTS, Fault, TestDevice, TestSite, Way, files_with, http, until};
 
 const UPGRADE: &str = "XYZ20001";
 
@@ -268,16 +267,11 @@ async fn no_package_neither_fails() {
     assert_eq!((located["client"].as_str(), located["device"].as_str()), (Some("127.0.0.1"), Some("DESK-1")));
     let mut sharing = devices[0].command(&["client", "share"]);
     let mut sharing = sharing.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program runs");
-    let mut tries = 0;
     let offered = async || {
         site.ok(&["content", "locate", "--ip", "127.0.0.8", &content]).await["candidates"][0]["kind"]
             == "peer"
     };
-    while !offered().await {
-        tries += 1;
-        assert!(tries < 200, "the announcement never came");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until("the announcement", offered).await;
     assert_eq!(devices[1].round(&start).await["deployments"][0]["state"], "succeeded");
     let status = site.ok(&["deploy", "status", UPGRADE]).await;
     let bytes = |name: &str| {

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use catalog::digest::Sha256Digest;
 use serde_json::Value;
-use support::{Disturbance, Strace, TestSite, http, program};
+use support::{Disturbance, Strace, TestSite, http, memory_kib, program, until};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
 
-use crate::points::{Machine, site_with_package, token, until};
+use crate::points::{Machine, site_with_package, token};
 
 /// Whatever happened: what has the name of a content is that content, and what the database lists is there.
 async fn nothing_half(machine: &Machine, what: &str) {
@@ -134,13 +134,6 @@ fn may_open() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// A number of `/proc/PID/status`, in its own unit.
-fn proc_number(process: u32, name: &str) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
-    let line = text.lines().find(|line| line.starts_with(name)).expect("the kernel says so");
-    line.split_whitespace().find_map(|word| word.parse().ok()).expect("a number")
-}
-
 #[tokio::test]
 async fn a_flood_of_ten_thousand_connections_costs_a_bounded_amount_and_passes() {
     /// What `[server] max_connections` is where nobody sets it.
@@ -154,7 +147,8 @@ async fn a_flood_of_ten_thousand_connections_costs_a_bounded_amount_and_passes()
     site.start_daemon().await;
     let (process, url) = (site.daemon_id(), format!("{}/content/{sha256}", site.url));
     let address = site.url.trim_start_matches("http://").to_owned();
-    let before = proc_number(process, "VmRSS:");
+    let resident = || memory_kib(process, "VmRSS").expect("it runs");
+    let before = resident();
     // As many as this process may open; other tests need some too.
     let most = may_open().saturating_sub(1_000).min(FLOOD);
     let mut flood = Vec::new();
@@ -172,7 +166,7 @@ async fn a_flood_of_ten_thousand_connections_costs_a_bounded_amount_and_passes()
         held >= most.min(ALLOWED) * 3 / 4
     })
     .await;
-    let grown = proc_number(process, "VmRSS:").saturating_sub(before);
+    let grown = resident().saturating_sub(before);
     assert!(grown < 32 * ALLOWED, "{grown} KiB for {ALLOWED} connections");
     if most > ALLOWED {
         let refused = site.ok(&["status"]).await["served"]["refused"]["connections"].as_u64();

@@ -11,10 +11,10 @@ use catalog::esd_catalog::Architecture;
 use serde_json::{Value, json};
 use support::{
     Apart, CatalogDocument, CatalogFormat, CatalogVersion, MIB, Own, PublishedEsd, TestDevice, TestSite, Way,
-    apart, esd, http,
+    apart, esd, http, until,
 };
 
-use crate::points::{Machine, token, until};
+use crate::points::{Machine, token};
 use crate::pulling::configure;
 
 /// Whether the test goes on here, with mounts of its own.

@@ -19,7 +19,7 @@ use dp::transfer::{Doing, Policy};
 use serde_json::Value;
 use support::{
     CatalogDocument, CatalogFormat, CatalogVersion, Fault, MIB, Network, Place, PublishedEsd, TestDevice,
-    TestSite, Way, esd,
+    TestSite, Way, esd, until,
 };
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpSocket;
@@ -29,7 +29,7 @@ use tokio::task::JoinSet;
 
 use self::script::{Client, GROUPS, Part};
 use crate::full_disk::runs;
-use crate::points::{Machine, break_file, state, token, until};
+use crate::points::{Machine, break_file, state, token};
 
 /// Bytes by a name.
 type Sums = BTreeMap<String, u64>;

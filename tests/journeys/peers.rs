@@ -1,10 +1,9 @@
 //! Content without a deployment package: devices get it from the cloud, and from each other.
 
 use std::process::Stdio;
-use std::time::Duration;
 
 use catalog::esd_catalog::Architecture;
-use support::{TestDevice, TestSite, Way};
+use support::{TestDevice, TestSite, Way, until};
 
 #[tokio::test]
 async fn no_package_peer_then_cloud() {
@@ -40,12 +39,7 @@ async fn no_package_peer_then_cloud() {
         let located = site.ok(&["content", "locate", "--ip", "127.0.0.8", &content]).await;
         located["candidates"][0]["kind"] == "peer"
     };
-    let mut tries = 0;
-    while !offered().await {
-        tries += 1;
-        assert!(tries < 200, "the announcement never came");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until("the announcement", offered).await;
     let second = TestDevice::new(&site, "desk-8", "127.0.0.8");
     assert_eq!(second.fetch(&content).await[0], ("peer".to_owned(), size), "no byte from the internet");
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Place, TestSite, Way, free_port, http, program};
+use support::{Place, TestSite, Way, free_port, http, program, until};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -127,17 +127,6 @@ pub(crate) fn break_file(path: &Path) {
     let mut bytes = std::fs::read(path).expect("it is there");
     bytes[1_000] ^= 1;
     std::fs::write(path, bytes).expect("it is written");
-}
-
-/// Waits for `holds`, at most a minute: how long something takes is not what is tested.
-pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..600 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("it never came to this: {what}");
 }
 
 /// A site with a downloaded package `p`, and what one of its files is: its digest and bytes.

@@ -2,7 +2,7 @@
 
 use catalog::digest::Sha256Digest;
 use serde_json::{Value, json};
-use support::{TestDevice, TestSite, Way, http};
+use support::{TestDevice, TestSite, Way, http, until};
 
 #[tokio::test]
 async fn a_private_package_is_not_there_for_strangers() {
@@ -79,12 +79,7 @@ async fn a_private_package_is_not_there_for_strangers() {
         let asked = if let Some(key) = key { asked.bearer_auth(key.trim()) } else { asked };
         asked.send().await.unwrap().status().as_u16()
     };
-    let mut tries = 0;
-    while blocks(Some(&key)).await != 200 {
-        tries += 1;
-        assert!(tries < 200, "no map was made");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    until("the map is made", async || blocks(Some(&key)).await == 200).await;
     assert_eq!(blocks(None).await, 404);
     site.ok(&["--yes", "key", "revoke", "desk-7"]).await;
     assert_eq!((by(&key).await, by(&content_key).await), (404, 404));

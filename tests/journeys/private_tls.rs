@@ -5,9 +5,9 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use support::{TestDevice, TestSite, Way, free_port, http};
+use support::{TestDevice, TestSite, Way, free_port, http, until};
 
-use crate::points::{Machine, spawn, state, token, until};
+use crate::points::{Machine, spawn, state, token};
 
 /// More configuration of a machine, in a layer of its own.
 fn layer(folder: &Path, text: &str) {

@@ -1,9 +1,9 @@
 //! A distribution point that fetches what it is asked for: real processes, counted at the site.
 
 use serde_json::{Value, json};
-use support::http;
+use support::{http, until};
 
-use crate::points::{Machine, break_file, site_with_package, spawn, state, token, until};
+use crate::points::{Machine, break_file, site_with_package, spawn, state, token};
 
 /// What a command says on a machine.
 async fn says(machine: &Machine, args: &[&str]) -> Value {

@@ -1,6 +1,6 @@
 //! What is refused, with which code, and what two processes do to each other.
 
-use support::{TestSite, Way};
+use support::{TestSite, Way, until};
 
 #[tokio::test]
 async fn every_refusal_has_its_code_and_its_status() {
@@ -81,10 +81,11 @@ async fn a_second_process_waits_or_is_refused_with_the_reason() {
     std::fs::write(&config, text.replace(&socket.to_string_lossy().into_owned(), "")).unwrap();
     let mut daemon = site.command(&["serve"]).spawn().unwrap();
     let lock = site.folder.path().join("site/spsync.lock");
-    while !std::fs::read_to_string(&lock).unwrap_or_default().contains("serve") {
+    until("it works on the site", async || {
         assert!(daemon.try_wait().unwrap().is_none(), "it ended before it served");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+        std::fs::read_to_string(&lock).unwrap_or_default().contains("serve")
+    })
+    .await;
     let ran = site.refused("SITE_LOCKED", &["status"]).await;
     assert!(ran.status == 5 && ran.stderr.contains("serve"), "{ran:?}");
     daemon.kill().await.unwrap();

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use serde_json::json;
-use support::http;
+use support::{http, until};
 
-use crate::points::{Machine, site_with_package, state, token, until};
+use crate::points::{Machine, site_with_package, state, token};
 
 /// The files of the database in a folder.
 fn database(folder: &Path) -> Vec<std::path::PathBuf> {

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use catalog::esd_catalog::Architecture;
 use serde_json::{Value, json};
-use support::{Image, TestDevice, TestSite, Way, WimFile, WindowsInfo, files_with};
+use support::{Image, TestDevice, TestSite, Way, WimFile, WindowsInfo, files_with, until};
 
-use crate::points::{Machine, break_file, state, token, until};
+use crate::points::{Machine, break_file, state, token};
 
 const SECRET: &str = "planted-by-the-rollout";
 const KEY: &str = "BCDFG-HJKMP-QRTVW-XY234-6789B";

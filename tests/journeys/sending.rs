@@ -1,10 +1,10 @@
 //! What a deployment needs goes to the points that it names: images and applications as packages do, or nothing is made.
 
 use serde_json::{Value, json};
-use support::{TestSite, Way, http};
+use support::{TestSite, Way, http, until};
 
 use crate::carried::prepared;
-use crate::points::{Machine, token, until};
+use crate::points::{Machine, token};
 
 /// Enrols a device that says what it is, from 127.0.0.1; its key.
 async fn device(site: &TestSite) -> String {

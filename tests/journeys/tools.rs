@@ -9,14 +9,14 @@ use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use support::{
-    CatalogDocument, CatalogFormat, CatalogVersion, MIB, PublishedEsd, TestSite, Way, esd, http, tool,
+    CatalogDocument, CatalogFormat, CatalogVersion, MIB, PublishedEsd, TestSite, Way, esd, http, tool, until,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::sync::watch;
 
-use crate::points::{Machine, state, token, until};
+use crate::points::{Machine, state, token};
 
 /// Bytes of an answer after which it is held.
 const HELD: usize = 100_000;

@@ -343,15 +343,8 @@ async fn the_role_can_be_switched_off_and_the_key_is_a_secret_of_the_site() {
     // A reload applies it.
     std::fs::write(site.folder.path().join("conf.d/test.toml"), "").unwrap();
     site.hang_up().await;
-    let mut status = 404;
-    for _ in 0..200 {
-        status = http.get(format!("{}{SERVER_SYNC}", site.url)).send().await.unwrap().status().as_u16();
-        if status == 200 {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-    assert_eq!(status, 200);
+    let status = async || http.get(format!("{}{SERVER_SYNC}", site.url)).send().await.unwrap().status();
+    support::until("it is on again", async || status().await == 200).await;
     // A cookie outlives the daemon.
     let dss = Downstream::of(&site).await;
     site.stop_daemon().await;

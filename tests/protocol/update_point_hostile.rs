@@ -270,9 +270,7 @@ async fn bodies_have_a_largest_size_a_time_and_one_framing() {
 
 /// Bytes of memory that the daemon has.
 fn memory(site: &support::TestSite) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", site.daemon_id())).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
+    1024 * support::memory_kib(site.daemon_id(), "VmRSS").expect("it runs")
 }
 
 #[tokio::test]

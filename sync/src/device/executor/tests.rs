@@ -168,8 +168,8 @@ async fn a_time_out_ends_all_that_was_started_and_an_exit_code_outlives_the_clie
     };
     let began = Instant::now();
     let hanging = shell("hangs", &line);
-    assert_eq!(hanging.run(Duration::from_secs(2)).await.unwrap(), Ended::TimedOut);
-    assert!(began.elapsed() < Duration::from_secs(20), "nobody waited for the minute to end");
+    assert_eq!(hanging.run(Duration::from_secs(4)).await.unwrap(), Ended::TimedOut);
+    assert!(began.elapsed() < Duration::from_secs(40), "nobody waited for the minute to end");
     let id = std::fs::read_to_string(child).unwrap();
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", id.trim())).unwrap_or_default();
     assert!(stat.is_empty() || stat.contains(") Z"), "the child of the child is gone too: {stat}");
@@ -184,7 +184,7 @@ async fn a_time_out_ends_all_that_was_started_and_an_exit_code_outlives_the_clie
 #[tokio::test]
 async fn a_program_runs_as_long_as_anybody_of_it_does() {
     let folder = tempfile::tempdir().unwrap();
-    let (told, done) = (folder.path().join("told"), folder.path().join("done"));
+    let [told, done, go] = ["told", "done", "go"].map(|name| folder.path().join(name));
     let program = |mark: &str, line: String| Program {
         mark: folder.path().join(mark),
         line: vec!["sh".to_owned(), "-c".to_owned(), line],
@@ -200,9 +200,17 @@ async fn a_program_runs_as_long_as_anybody_of_it_does() {
     };
 
     // The shell that watches is ended alone: what it watched is waited for, though nobody will know its code.
-    let line = format!("echo $PPID > '{}'; sleep 0.5; touch '{}'", told.display(), done.display());
+    let line = format!(
+        "echo $PPID > '{}'; while [ ! -e '{}' ]; do sleep 0.02; done; touch '{}'",
+        told.display(),
+        go.display(),
+        done.display()
+    );
     let watched = program("run-watched", line);
-    let killing = async { rustix::process::kill_process(number().await, Signal::KILL).unwrap() };
+    let killing = async {
+        rustix::process::kill_process(number().await, Signal::KILL).unwrap();
+        std::fs::write(&go, "").unwrap();
+    };
     let (ended, ()) = tokio::join!(watched.run(Duration::from_secs(20)), killing);
     assert_eq!(ended.unwrap(), Ended::Exit(-1));
     assert!(done.exists(), "it had ended");
