@@ -2,9 +2,10 @@
 
 use std::process::Stdio;
 
+use catalog::digest::Sha256Digest;
 use catalog::esd_catalog::Architecture;
 use serde_json::{Value, json};
-use support::{FACTS, Fault, TestDevice, TestSite, Way, files_with, http, until};
+use support::{FACTS, Fault, Seeded, TestDevice, TestSite, Way, files_with, http, until};
 
 const UPGRADE: &str = "XYZ20001";
 
@@ -28,7 +29,7 @@ pub async fn site(app: Option<&str>, devices: &[&str]) -> TestSite {
 }
 
 /// An application with one file `setup.exe`.
-async fn application(site: &TestSite, name: &str, setup: &str, install: &str) -> String {
+async fn application(site: &TestSite, name: &str, setup: impl AsRef<[u8]>, install: &str) -> String {
     let (file, form) = (site.folder.path().join("setup.exe"), site.folder.path().join("app.toml"));
     std::fs::write(file, setup).expect("it is written");
     let text = format!("name = \"{name}\"\ninstall = '{install}'\ncontent = [\"setup.exe\"]\n");
@@ -362,6 +363,58 @@ async fn what_is_damaged_before_it_is_used_is_fetched_again() {
     );
     let status = site.ok(&["deploy", "status", UPGRADE]).await;
     assert_eq!(status["states"], json!({"succeeded": 1}), "{status}");
+}
+
+/// Mission row M23: what another content has in common with one that a device has had is not fetched again, where its settings say so.
+#[tokio::test]
+async fn a_device_reuses_its_earlier_content_where_its_settings_say_so() {
+    let site = site(None, &["desk-1", "desk-2"]).await;
+    site.ok(&["collection", "create", "thrifty"]).await;
+    site.ok(&["collection", "add", "thrifty", "desk-1"]).await;
+    let args = ["settings", "set", "delta", "priority=5", "delta_content=yes", "collection=thrifty"];
+    site.ok(&args).await;
+    // The second version has a new head and a changed stretch in the middle.
+    const SIZE: u64 = 4 << 20;
+    let first = Seeded::new(41, SIZE);
+    let mut bytes = first.bytes();
+    bytes[..70_000].copy_from_slice(&Seeded::new(42, 70_000).bytes());
+    bytes[2 << 20..(2 << 20) + 300_000].copy_from_slice(&Seeded::new(43, 300_000).bytes());
+    let key = TestDevice::enrolled(&site, "asker", "127.0.0.6").await.key();
+    let mut deployed = Vec::new();
+    for (name, setup) in [("Editor 1", first.bytes()), ("Editor 2", bytes)] {
+        let app = application(&site, name, &setup, "setup.exe /q").await;
+        site.ok(&["ts", "create", name]).await;
+        let list = format!("applications=[\"{app}\"]");
+        site.ok(&["ts", "step", "add", name, "install-application", &list]).await;
+        deployed.push(deploy(&site, name, &[]).await);
+        let blocks = format!("{}/content/{}/blocks", site.url, Sha256Digest::of(&setup));
+        let is_there = async || {
+            let asked = http().get(&blocks).bearer_auth(&key).send().await.expect("it answers");
+            asked.status() == 200
+        };
+        until("the point knows the blocks of it", is_there).await;
+    }
+    for (name, address, saves) in [("desk-1", "127.0.0.7", true), ("desk-2", "127.0.0.8", false)] {
+        let device = TestDevice::enrolled(&site, name, address).await;
+        for deployment in &deployed {
+            let round = device.round(&["--once", "--start", deployment]).await;
+            let all = round["deployments"].as_array().expect("a list");
+            let one =
+                all.iter().find(|one| one["deployment"] == deployment.as_str()).expect("it is deployed");
+            assert_eq!(one["state"], "succeeded", "{round}");
+        }
+        let status = site.ok(&["deploy", "status", &deployed[1]]).await;
+        let all = status["devices"].as_array().expect("a list");
+        let bytes = &all.iter().find(|one| one["device"] == name).expect("it reported")["bytes"];
+        let (point, saved) = (bytes["distribution-point"].as_u64(), bytes["saved"].as_u64());
+        match saves {
+            true => {
+                assert_eq!(point.zip(saved).map(|(point, saved)| point + saved), Some(SIZE), "{bytes}");
+                assert!(point < Some(800_000), "{bytes}");
+            }
+            false => assert_eq!((point, saved), (Some(SIZE), None), "{bytes}"),
+        }
+    }
 }
 
 /// A product key and a secret value are planted; the run needs both. They are found in nothing that is left.
