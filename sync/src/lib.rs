@@ -23,6 +23,7 @@ pub mod export;
 pub mod find;
 pub mod fixture;
 pub mod forgetting;
+mod given;
 mod health;
 pub mod import;
 pub mod jitter;

@@ -84,7 +84,8 @@ pub async fn take_in(site: &Arc<Site>, file: &Path, caller: &Caller) -> Result<W
             "this machine is a site: prestaged files are for its distribution points on other machines";
         return Err(Problem::new(Code::NotAPoint, message));
     }
-    drop(open(file)?);
+    let looked_at = file.to_owned();
+    blocking(move || open(&looked_at).map(drop)).await?;
     let (path, caller) = (file.to_owned(), caller.clone());
     let title = format!("take in {}", file.display());
     let key = Key::new(&format!("prestage {}", file.display()), "take in", caller.dry_run);

@@ -7,7 +7,7 @@ mod upstream;
 mod validate;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use catalog::id::{PackageId, RevisionId};
@@ -22,7 +22,9 @@ pub(crate) use validate::refill;
 pub use validate::{Validated, ValidatedFile, validate};
 
 use crate::admin::{Answer, Caller, UpdateFilter};
+use crate::blocking::blocking;
 use crate::clock;
+use crate::config::Settings;
 use crate::find::one;
 use crate::site::Site;
 use crate::site::own::{self, Lies};
@@ -201,11 +203,29 @@ pub async fn set_access(
 /// A source folder must exist, be writable, and be nobody else's: also not inside another's, nor around it, nor in
 /// the content library.
 async fn usable_source(site: &Arc<Site>, folder: PathBuf) -> Result<PathBuf, Problem> {
+    let settings = site.settings();
+    let real = blocking(move || looked_at(&settings, &folder)).await?;
+    let overlaps = |other: &Path| real.starts_with(other) || other.starts_with(&real);
+    let others = site.read(|r| r.packages()).await?;
+    if let Some(other) = others.iter().find(|p| p.source_dir.as_deref().is_some_and(overlaps)) {
+        let message = format!(
+            "the source folder `{}` belongs to package {} `{}`",
+            real.display(),
+            other.id,
+            other.name
+        );
+        return Err(Problem::new(Code::SourceInUse, message));
+    }
+    Ok(real)
+}
+
+/// The same folder without links, where it is one that can be written and is not the site's own.
+fn looked_at(settings: &Settings, folder: &Path) -> Result<PathBuf, Problem> {
     let missing = |error: &std::io::Error| {
         Problem::new(Code::SourceMissing, format!("the source folder `{}` does not exist", folder.display()))
             .because_of(Some(error))
     };
-    let real = std::fs::canonicalize(&folder).map_err(|error| missing(&error))?;
+    let real = std::fs::canonicalize(folder).map_err(|error| missing(&error))?;
     if !real.is_dir() {
         return Err(Problem::new(Code::SourceMissing, format!("`{}` is not a folder", folder.display())));
     }
@@ -216,7 +236,7 @@ async fn usable_source(site: &Arc<Site>, folder: PathBuf) -> Result<PathBuf, Pro
         )
         .because_of(Some(&error))
     })?;
-    let where_it_lies = match own::lies(&site.settings(), &real) {
+    let where_it_lies = match own::lies(settings, &real) {
         Lies::Apart | Lies::InExchange => None,
         Lies::Around => Some("is around the site's own data"),
         Lies::Within => Some("is inside the site's own data"),
@@ -224,17 +244,6 @@ async fn usable_source(site: &Arc<Site>, folder: PathBuf) -> Result<PathBuf, Pro
     };
     if let Some(why) = where_it_lies {
         let message = format!("the source folder `{}` {why}", real.display());
-        return Err(Problem::new(Code::SourceInUse, message));
-    }
-    let overlaps = |other: &std::path::Path| real.starts_with(other) || other.starts_with(&real);
-    let others = site.read(|r| r.packages()).await?;
-    if let Some(other) = others.iter().find(|p| p.source_dir.as_deref().is_some_and(overlaps)) {
-        let message = format!(
-            "the source folder `{}` belongs to package {} `{}`",
-            real.display(),
-            other.id,
-            other.name
-        );
         return Err(Problem::new(Code::SourceInUse, message));
     }
     Ok(real)
