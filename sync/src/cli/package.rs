@@ -61,7 +61,7 @@ pub enum Package {
     Drop {
         /// Id or name of the package
         package: String,
-        /// Ids or titles of updates
+        /// Ids, titles or files of updates: all that the package has of them; ID/NUMBER for one revision
         #[arg(required = true)]
         updates: Vec<String>,
     },

@@ -3,6 +3,7 @@
 pub mod content;
 mod distribute;
 pub mod maps;
+mod member;
 mod upstream;
 mod validate;
 
@@ -10,7 +11,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use catalog::id::{PackageId, RevisionId};
+use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
 use schema::packages::{Access, FileState, NewMember, NewPackage, Package, PackageFile};
 use schema::points::Placement;
@@ -356,10 +357,10 @@ pub async fn add(
     })
 }
 
-/// Takes updates out of a package. Their content stays in the library while another package uses it.
+/// Takes updates out of a package, by id, title or file all revisions of an update, or one as `ID/NUMBER`. Their content stays in the library while another package uses it.
 ///
 /// # Errors
-/// `UPDATE_NOT_FOUND` where the package does not hold one of them; then nothing is taken out.
+/// `UPDATE_NOT_FOUND` where the package does not hold one of them, `AMBIGUOUS`; then nothing is taken out.
 pub async fn drop_updates(
     site: &Arc<Site>,
     package: &str,
@@ -369,38 +370,18 @@ pub async fn drop_updates(
     let package = named(site, package).await?;
     not_busy(site, &package)?;
     let held = shown(site, &package.id).await?.files;
-    let mut members: Vec<(RevisionId, &str)> = Vec::new();
-    for file in &held {
-        if !members.iter().any(|(revision, _)| *revision == file.revision) {
-            members.push((file.revision, &file.title));
-        }
-    }
-    let mut chosen = Vec::new();
+    let members = member::members(&held);
+    let mut chosen: Vec<&member::Member> = Vec::new();
     for name in names {
-        let wanted = name.to_lowercase();
-        let is = |(revision, title): &&(RevisionId, &str)| {
-            revision.update.to_string().starts_with(&wanted) || title.to_lowercase() == wanted
-        };
-        let found: Vec<_> = members.iter().filter(is).collect();
-        match found.as_slice() {
-            [one] => chosen.push(**one),
-            [] => {
-                let message = format!("package `{}` holds no update `{name}`", package.name);
-                return Err(Problem::new(Code::UpdateNotFound, message)
-                    .help("`spsync package show` lists what it holds"));
-            }
-            several => {
-                let message = format!("{} updates are called `{name}…`", several.len());
-                let eight = several.iter().take(8);
-                let all: Vec<_> =
-                    eight.map(|(revision, title)| format!("{} {title}", revision.update.short())).collect();
-                return Err(Problem::new(Code::Ambiguous, message).because(all.join(", ")));
+        for member in member::meant(name, &members, &package.name)? {
+            if !chosen.contains(&member) {
+                chosen.push(member);
             }
         }
     }
     if !caller.dry_run {
         let (id, who) = (package.id.clone(), caller.who.clone());
-        let revisions: Vec<_> = chosen.iter().map(|(revision, _)| *revision).collect();
+        let revisions: Vec<_> = chosen.iter().map(|member| member.revision).collect();
         let gone = revisions.clone();
         site.write(move |w| {
             w.drop_members(&id, &revisions, clock::now())?;
@@ -422,7 +403,7 @@ pub async fn drop_updates(
         name: package.name,
         added: Vec::new(),
         present: Vec::new(),
-        dropped: chosen.into_iter().map(|(_, title)| title.to_owned()).collect(),
+        dropped: chosen.into_iter().map(member::Member::label).collect(),
         left_out: Vec::new(),
         bytes: 0,
         dry_run: caller.dry_run,
