@@ -38,6 +38,7 @@ mod ts;
 mod updates;
 mod wait;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -220,7 +221,8 @@ pub fn main() -> ExitCode {
                 true => error.render().ansi().to_string(),
                 false => error.render().to_string(),
             };
-            eprint!("{}", text.replacen("error:", &format!("error[{}]:", Code::Usage), 1));
+            let text = text.replacen("error:", &format!("error[{}]:", Code::Usage), 1);
+            let _ = std::io::stderr().write_all(text.as_bytes());
             return ExitCode::from(Code::Usage.page().exit.status());
         }
     };
@@ -239,12 +241,18 @@ pub fn main() -> ExitCode {
     let ended = runtime.block_on(run(cli, &output));
     // A blocked DNS look-up or disk must not hold the prompt back; whatever matters has been waited for.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    match ended {
-        Ok(status) => ExitCode::from(status),
+    let status = match ended {
+        Ok(status) => status,
         Err(problem) => {
             output.problem(&problem);
-            ExitCode::from(problem.code.page().exit.status())
+            problem.code.page().exit.status()
         }
+    };
+    // Whoever asked must not take half a list, or a token that nobody saw, for done.
+    let failure = output.failure().inspect(|failure| output.problem(failure));
+    match (status, failure) {
+        (0, Some(failure)) => ExitCode::from(failure.code.page().exit.status()),
+        (status, _) => ExitCode::from(status),
     }
 }
 
@@ -260,7 +268,7 @@ async fn run(cli: Cli, output: &Output) -> Result<u8, Problem> {
             output.line(format!("spsync {}", env!("CARGO_PKG_VERSION")));
             Ok(0)
         }
-        Verb::Completions(verb) => verb.run(Cli::command()),
+        Verb::Completions(verb) => verb.run(Cli::command(), output),
         Verb::Man(verb) => verb.run(Cli::command(), output),
         Verb::Demo(verb) => verb.run(global, output).await,
         Verb::Image(verb) => verb.run(global, output).await,
@@ -301,7 +309,7 @@ pub(crate) fn settings(global: &Global) -> Result<Loaded, Problem> {
 /// # Errors
 /// `CONFIRMATION_REQUIRED` where nobody is there to ask, or the answer is no.
 pub(crate) fn confirm(global: &Global, what: &str) -> Result<(), Problem> {
-    use std::io::{BufRead as _, IsTerminal as _, Write as _};
+    use std::io::{BufRead as _, IsTerminal as _};
     if global.yes || global.dry_run {
         return Ok(());
     }
@@ -309,7 +317,7 @@ pub(crate) fn confirm(global: &Global, what: &str) -> Result<(), Problem> {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return Err(refused("nobody is there to confirm"));
     }
-    eprint!("{what}? [y/N] ");
+    let _ = write!(std::io::stderr(), "{what}? [y/N] ");
     let _ = std::io::stderr().flush();
     let mut answer = String::new();
     let _ = std::io::stdin().lock().read_line(&mut answer);

@@ -67,6 +67,11 @@ macro_rules! general {
         "the command removes something and no terminal is there to ask",
         "-",
         "repeat the command with `--yes`";
+    OutputFailed "OUTPUT_FAILED" Failed 500 None,
+        "the result could not be written to standard output",
+        "the disk that it goes to is full, or failed",
+        "df -h where it goes to",
+        "make room there and ask again; a token or code that is shown only once is lost: make another";
     InvalidOption "INVALID_OPTION" Usage 422 None,
         "an option has a value that is not accepted",
         "a misspelt value",
