@@ -115,7 +115,7 @@ pub struct Global {
     /// Make the same checks, print the plan, change nothing
     #[arg(long, visible_alias = "what-if", global = true, env = "SPSYNC_DRY_RUN", value_parser = switch, help_heading = "Global options")]
     pub dry_run: bool,
-    /// Stop waiting after this long, with exit status 9; the task goes on (with a daemon): 90s, 15m, 2h
+    /// Stop waiting after this long, with exit status 9: 90s, 15m, 2h. A daemon's task goes on; without a daemon the work ends
     #[arg(long, global = true, env = "SPSYNC_TIMEOUT", value_name = "TIME", value_parser = crate::config::parse_duration, help_heading = "Global options")]
     pub timeout: Option<Duration>,
     /// Print the task's number and do not wait (needs a daemon)

@@ -55,8 +55,8 @@ macro_rules! general {
     WaitTimeout "WAIT_TIMEOUT" StoppedWaiting 504 None,
         "waiting took longer than --timeout",
         "the work is large, or the source is slow",
-        "spsync task show ID",
-        "the task goes on; `spsync task wait ID`";
+        "spsync task list",
+        "what a daemon does goes on: `spsync task wait ID`; without one the same command goes on where it stopped";
     Cancelled "CANCELLED" Interrupted 409 None,
         "the task was cancelled",
         "somebody ran `spsync task cancel`",
