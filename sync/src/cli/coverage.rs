@@ -25,6 +25,8 @@ pub(super) async fn run(
     output.list(&coverage, &coverage.rows, |row| row.package.to_string(), table(&coverage, columns), none);
     if output.for_people() {
         below(&coverage, columns, groups).into_iter().for_each(|line| output.line(line));
+    } else if coverage.hidden_packages > 0 {
+        output.note(format!("hidden: {} (--all)", packages_nowhere(&coverage)));
     }
     Ok(0)
 }
@@ -39,6 +41,13 @@ fn table(coverage: &Coverage, columns: usize) -> Rows {
         rows.push_row(begins.into_iter().chain(cells).collect());
     }
     rows
+}
+
+fn packages_nowhere(coverage: &Coverage) -> String {
+    match coverage.hidden_packages {
+        1 => "1 package that is on no point".to_owned(),
+        more => format!("{more} packages that are on no point"),
+    }
 }
 
 /// What stands below the grid: what its marks mean, whom it cannot be asked of now, and what is not in it.
@@ -65,7 +74,7 @@ fn below(coverage: &Coverage, columns: usize, groups: bool) -> Vec<String> {
         hidden.push(format!("{across} {}", if groups { "groups" } else { "points" }));
     }
     if coverage.hidden_packages > 0 {
-        hidden.push(format!("{} packages that are on no point", coverage.hidden_packages));
+        hidden.push(packages_nowhere(coverage));
     }
     if !hidden.is_empty() {
         lines.push(format!("hidden: {} (--all)", hidden.join(", ")));

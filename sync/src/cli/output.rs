@@ -153,7 +153,7 @@ impl Output {
     /// A remark beside the result: on standard error, never with `-q`.
     pub fn note(&self, text: impl AsRef<str>) {
         if !self.quiet {
-            let _ = writeln!(std::io::stderr(), "{}", text.as_ref());
+            let _ = writeln!(io::stderr(), "{}", text.as_ref());
         }
     }
 
@@ -185,8 +185,8 @@ impl Output {
 
     /// Below a list: how many older ones are not in it because of `option`, if any.
     pub fn older(&self, hidden: usize, option: &str) {
-        if hidden > 0 && self.for_people() {
-            self.line(format!("{hidden} older hidden ({option})"));
+        if hidden > 0 {
+            self.below(format!("{hidden} older hidden ({option})"));
         }
     }
 

@@ -247,8 +247,10 @@ fn show_imported(imported: &Imported, output: &Output) {
     ));
     imported.new_categories.iter().take(20).for_each(|name| output.line(format!("  + {}", safe(name))));
     if imported.new_feature_updates > 0 {
-        output
-            .line(format!("{} new feature updates: spsync updates list --all", imported.new_feature_updates));
+        output.line(format!(
+            "{}: spsync updates list --all",
+            counted(imported.new_feature_updates, "new feature update")
+        ));
     }
     if imported.new_categories.len() > 20 {
         output.line(format!(
@@ -369,12 +371,11 @@ fn show_list(list: &List, output: &Output) {
         false => "no feature update is listed",
     };
     output.list(list, &list.updates, |listed| listed.update.id.update.to_string(), rows, none);
+    if list.hidden > 0 {
+        let reasons: Vec<_> = list.hidden_because.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
+        output.below(format!("{} hidden: {} (--all shows them)", list.hidden, reasons.join(", ")));
+    }
     if output.for_people() {
-        if list.hidden > 0 {
-            let reasons: Vec<_> =
-                list.hidden_because.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
-            output.line(format!("{} hidden: {} (--all shows them)", list.hidden, reasons.join(", ")));
-        }
         let advised = || list.updates.iter().filter(|listed| listed.advice.is_some());
         for listed in advised().take(ADVISED) {
             let advice = listed.advice.as_deref().unwrap_or_default();
@@ -387,8 +388,8 @@ fn show_list(list: &List, output: &Output) {
         if let Some(more @ 1..) = advised().count().checked_sub(ADVISED) {
             output.line(format!("{more} more have such advice (--output json shows all)"));
         }
-        list.notes.iter().for_each(|note| output.line(note));
     }
+    list.notes.iter().for_each(|note| output.below(note));
 }
 
 fn shape(update: &FeatureUpdate) -> String {
