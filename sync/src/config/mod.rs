@@ -123,11 +123,16 @@ impl Inputs {
             None => None,
         };
         if let Some(merged) = &merged {
-            for (key, reason) in rules::broken(&merged.settings) {
-                let origin = merged.origins.get(&key).cloned().unwrap_or(Origin::Default);
-                // The program knows what it does; the ranges are there for slips of the keyboard.
-                if origin != Origin::Program {
-                    errors.push(ConfigError::Invalid { origin, key, reason });
+            let origin = |key: &str| merged.origins.get(key).cloned().unwrap_or(Origin::Default);
+            for rules::Broken { key, reason, by } in rules::broken(&merged.settings) {
+                match (origin(&key), by) {
+                    // The program knows what it does; the ranges are there for slips of the keyboard.
+                    (Origin::Program, _) => {}
+                    // There is no line to correct, but one that asks for more.
+                    (Origin::Default, Some(by)) => {
+                        errors.push(ConfigError::Unset { origin: origin(&by), by, key, reason });
+                    }
+                    (origin, _) => errors.push(ConfigError::Invalid { origin, key, reason }),
                 }
             }
         }
