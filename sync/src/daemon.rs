@@ -201,6 +201,8 @@ impl Daemon {
         if !settings.admin.listen.is_empty() {
             let listener = listen(&settings.admin.listen).await?;
             health = listener.local_addr().ok();
+            let address = health.map_or_else(|| settings.admin.listen.clone(), |address| address.to_string());
+            info!("administrators are answered at http://{address}{}, and health", api::BASE);
             parts.push(tokio::spawn(api::serve(api, listener, None, wait(stopped.clone()))));
         }
         Ok(Self { site, addresses, health, stop, parts })

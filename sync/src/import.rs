@@ -27,6 +27,7 @@ use crate::given::{self, Links};
 use crate::site::Site;
 use crate::tasks::{Key, Progress};
 use crate::updates::{offers, supersedence};
+use crate::words::counted;
 
 /// The source of what is imported: no configured one may have its name.
 pub const IMPORT: &str = "import";
@@ -186,8 +187,8 @@ fn look_through(export: &Export, progress: &Progress) -> Result<Summary, Problem
         }
         Ok::<_, ExportError>(())
     })
-    .map_err(|error| unusable(file, &error))?;
-    progress.end("read", format!("{} documents", summary.documents));
+    .map_err(|error| unusable(&export.file, &error))?;
+    progress.end("read", counted(summary.documents, "document"));
     Ok(summary)
 }
 

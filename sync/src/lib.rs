@@ -53,3 +53,4 @@ pub mod update_point;
 pub mod updates;
 pub mod upstream;
 pub mod whole;
+mod words;

@@ -26,6 +26,7 @@ use crate::packages::content::{still_there, take_away};
 use crate::points::wire::Assignment;
 use crate::site::Site;
 use crate::tasks::{Key, Progress};
+use crate::words::counted;
 
 /// What was taken in, or would be.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -108,7 +109,7 @@ async fn run(
     progress.phase("verify", 0, Unit::Items);
     let file = path.clone();
     let manifest = blocking(move || look_through(&file)).await?;
-    progress.end("verify", format!("{} files", distinct(&manifest.items).len()));
+    progress.end("verify", counted(distinct(&manifest.items).len(), "file"));
     let here = site.read(|r| r.content_digests()).await?;
     let (_, assignment) = site.point.assignment();
     let sorted = sort(&manifest, &assignment, |sha256| here.contains(sha256));
@@ -137,7 +138,7 @@ async fn run(
     let told = move |done| telling.at("take in", done);
     take(site, path, manifest, sorted.taken, caller, told).await?;
     info!("{} files of {} came by a prestaged file", taken_in.taken.len(), taken_in.name);
-    progress.end("take in", format!("{} files", taken_in.taken.len()));
+    progress.end("take in", counted(taken_in.taken.len(), "file"));
     Answer::of(&taken_in)
 }
 

@@ -11,6 +11,7 @@ use super::{Global, Output, connect};
 use crate::config::Loaded;
 use crate::software::SoftwareRequest;
 use crate::software::windows::{NewWindow, ShownWindow};
+use crate::words::counted;
 
 /// Collections of devices
 #[derive(Debug, Subcommand)]
@@ -92,7 +93,7 @@ pub(super) fn list(body: &Value, output: &Output) -> Result<(), Problem> {
 
 fn show_collection(row: &CollectionRow, output: &Output) {
     let grows = if row.built_in { ": every device, also those to come" } else { "" };
-    output.line(format!("`{}`, {} devices{grows}", safe(&row.name), row.devices.len()));
+    output.line(format!("`{}`, {}{grows}", safe(&row.name), counted(row.devices.len(), "device")));
     row.devices.iter().for_each(|device| output.line(format!("  {}", safe(device))));
 }
 

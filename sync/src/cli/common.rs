@@ -34,6 +34,11 @@ pub(super) fn read_small(path: &Path, most: usize) -> Result<String, Problem> {
     Ok(text)
 }
 
+/// The number of a task or run.
+pub(super) fn number(text: &str) -> Result<i64, String> {
+    text.parse().map_err(|_| "expected a number, as `list` and `history` print it".to_owned())
+}
+
 /// `key=value`.
 pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {

@@ -7,6 +7,7 @@ use super::{Global, Output, connect};
 use crate::admin::{PointVerb, Request};
 use crate::config::Loaded;
 use crate::points::Coverage;
+use crate::words::counted;
 
 /// The most columns that are shown to people who did not ask for all.
 const MOST_COLUMNS: usize = 20;
@@ -71,7 +72,7 @@ fn below(coverage: &Coverage, columns: usize, groups: bool) -> Vec<String> {
     let mut hidden = Vec::new();
     let across = coverage.columns.len().saturating_sub(columns);
     if across > 0 {
-        hidden.push(format!("{across} {}", if groups { "groups" } else { "points" }));
+        hidden.push(counted(across, if groups { "group" } else { "point" }));
     }
     if coverage.hidden_packages > 0 {
         hidden.push(packages_nowhere(coverage));
@@ -107,7 +108,7 @@ mod tests {
             [
                 "✔ there",
                 "not ok now: rome silent",
-                "hidden: 1 points, 2 packages that are on no point (--all)"
+                "hidden: 1 point, 2 packages that are on no point (--all)"
             ]
         );
         let whole = Coverage { hidden_packages: 0, legend: Vec::new(), ..coverage };

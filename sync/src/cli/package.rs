@@ -15,6 +15,7 @@ use crate::config::Loaded;
 use crate::download::Filled;
 use crate::packages::{Changed, Shown, Validated};
 use crate::points::{Act, Distributed};
+use crate::words::counted;
 
 /// Deployment packages
 #[derive(Debug, Subcommand)]
@@ -348,12 +349,12 @@ fn show_all(all: &[Shown], output: &Output) {
 fn show_one(shown: &Shown, output: &Output) {
     let p = &shown.package;
     output.line(format!(
-        "{} `{}` version {}, {} of {} files stored, {}",
+        "{} `{}` version {}, {} of {} stored, {}",
         p.id,
         safe(&p.name),
         p.version,
         shown.stored,
-        shown.files.len(),
+        counted(shown.files.len(), "file"),
         size(shown.bytes)
     ));
     if !p.description.is_empty() {

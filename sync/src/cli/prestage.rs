@@ -11,6 +11,7 @@ use super::ts::call;
 use super::{Global, Output};
 use crate::authoring::TsRequest;
 use crate::carrying::{self, Manifest, Prestaged, TakenIn};
+use crate::words::counted;
 
 /// Prestaged files
 #[derive(Debug, Subcommand)]
@@ -112,8 +113,8 @@ fn show_manifest(manifest: &Manifest, output: &Output) {
 fn show_taken(taken: &TakenIn, output: &Output) {
     let verb = if taken.dry_run { "would take in" } else { "took in" };
     output.line(format!(
-        "{verb} {} files, {}, of `{}`",
-        taken.taken.len(),
+        "{verb} {}, {}, of `{}`",
+        counted(taken.taken.len(), "file"),
         size(taken.bytes),
         safe(&taken.name)
     ));

@@ -18,6 +18,7 @@ use crate::import::Imported;
 use crate::updates::retention::Collected;
 use crate::updates::supersedence::{Plan, Row};
 use crate::updates::{List, Listed, Shown};
+use crate::words::counted;
 
 /// The most updates whose advice is told below a list.
 const ADVISED: usize = 10;
@@ -173,9 +174,9 @@ impl Updates {
                     |output| {
                         let verb = if w.dry_run { "would be written" } else { "written" };
                         output.line(format!(
-                            "{}: {} documents {verb}, {}",
+                            "{}: {} {verb}, {}",
                             w.file.display(),
-                            w.documents,
+                            counted(w.documents, "document"),
                             size(w.size)
                         ));
                     },
@@ -206,7 +207,7 @@ impl Updates {
                 return Ok(called.finish(output));
             }
             Self::Decline { updates } => {
-                super::confirm(global, &format!("decline {} updates", updates.len()))?;
+                super::confirm(global, &format!("decline {}", counted(updates.len(), "update")))?;
                 (updates, Mark::Decline)
             }
             Self::Restore { updates } => (updates, Mark::Restore),
@@ -235,8 +236,12 @@ impl Updates {
 
 fn show_imported(imported: &Imported, output: &Output) {
     let made = safe(imported.made.as_deref().unwrap_or("at an unknown time"));
-    let age = imported.age_days.map_or_else(String::new, |days| format!(", {days} days ago"));
-    output.line(format!("{}: {} documents, made {made}{age}", imported.file.display(), imported.documents));
+    let age = imported.age_days.map_or_else(String::new, |days| format!(", {} ago", counted(days, "day")));
+    output.line(format!(
+        "{}: {}, made {made}{age}",
+        imported.file.display(),
+        counted(imported.documents, "document")
+    ));
     for (kind, count) in &imported.by_kind {
         output.line(format!("  {count:>6} {kind}"));
     }

@@ -156,7 +156,8 @@ fn from_files(path: &Path, named: bool, errors: &mut Vec<ConfigError>) -> Vec<La
     match layers::read_file(path) {
         Ok(Some(layer)) => layers.push(layer),
         Ok(None) if named => {
-            let source = io::Error::from(io::ErrorKind::NotFound);
+            // As the system says it; the kind alone is called an entity.
+            let source = io::Error::from(rustix::io::Errno::NOENT);
             errors.push(ConfigError::Unreadable { path: path.to_owned(), source });
         }
         Ok(None) => {}
