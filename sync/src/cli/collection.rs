@@ -5,8 +5,9 @@ use clap::Subcommand;
 use schema::collections::Collection as CollectionRow;
 use serde_json::Value;
 
-use super::common::{name_of, read, say, software};
+use super::connect::software;
 use super::output::{Rows, safe, when};
+use super::said::{name_of, read, say};
 use super::{Global, Output, connect};
 use crate::config::Loaded;
 use crate::software::SoftwareRequest;

@@ -12,11 +12,12 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::progress::Progress;
-use super::{Global, Output};
+use super::{Global, Output, said};
 use crate::admin::{self, Envelope, Event, Request, wire};
 use crate::config::{Loaded, Settings};
 use crate::device;
 use crate::site::Site;
+use crate::software::SoftwareRequest;
 
 /// An answer, and with it the problem where the work was done only in part.
 pub struct Called<T> {
@@ -64,6 +65,28 @@ pub async fn call<T: DeserializeOwned>(
         None => here(settings, envelope, patience, &mut progress).await?,
     };
     Ok(Called { body: expected(body)?, problem })
+}
+
+/// Asks the site about software, collections or client settings.
+pub(super) async fn software(
+    request: SoftwareRequest,
+    settings: &Loaded,
+    global: &Global,
+    output: &Output,
+) -> Result<Called<Value>, Problem> {
+    call(settings, global, output, Request::Software(request)).await
+}
+
+/// Sends a request, and prints an answer whose shape says enough by itself.
+pub(super) async fn plain(
+    request: Request,
+    settings: &Loaded,
+    global: &Global,
+    output: &Output,
+) -> Result<u8, Problem> {
+    let called = call::<Value>(settings, global, output, request).await?;
+    said::show_value(&called.body, output);
+    Ok(called.finish(output))
 }
 
 /// For how long somebody waits.

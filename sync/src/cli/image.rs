@@ -8,8 +8,10 @@ use clap::Subcommand;
 use schema::software::ImageRow;
 use serde_json::Value;
 
-use super::common::{absolute, id_of, say, software};
+use super::arguments::absolute;
+use super::connect::software;
 use super::output::{Rows, safe, size};
+use super::said::{id_of, say};
 use super::{Global, Output, connect};
 use crate::given::Links;
 use crate::software::places::Kind;

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use catalog::problem::Problem;
 use clap::Subcommand;
 
-use super::common::{absolute, read, say};
+use super::arguments::absolute;
 use super::output::{safe, size};
+use super::said::{read, say};
 use super::ts::call;
 use super::{Global, Output};
 use crate::authoring::TsRequest;

@@ -2,10 +2,10 @@
 //! table it prints; the work itself is [`crate::admin::answer`].
 
 mod app;
+mod arguments;
 mod boundary;
 mod client;
 mod collection;
-mod common;
 mod config;
 mod connect;
 mod content;

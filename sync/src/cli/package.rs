@@ -6,7 +6,8 @@ use catalog::problem::Problem;
 use clap::Subcommand;
 use schema::packages::Access;
 
-use super::common::{absolute, plain};
+use super::arguments::absolute;
+use super::connect::plain;
 use super::output::{Rows, safe, size, when};
 use super::updates::Filter;
 use super::{Format, Global, Output, connect};

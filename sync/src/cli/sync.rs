@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use schema::runs::Run;
 use schema::updates::NameCount;
 
-use super::common::number;
+use super::arguments::number;
 use super::output::{Rows, newest, short, size, when};
 use super::{Global, Output, connect, now};
 use crate::admin::{Request, SelectionChange};

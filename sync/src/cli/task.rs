@@ -5,7 +5,7 @@ use clap::Subcommand;
 use schema::tasks::Task as Record;
 use serde_json::Value;
 
-use super::common::number;
+use super::arguments::number;
 use super::output::{Rows, newest, safe, when};
 use super::{Global, Output, connect};
 use crate::admin::Request;

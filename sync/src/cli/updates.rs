@@ -8,7 +8,8 @@ use clap::{Args, Subcommand};
 use schema::metadata::Category;
 use schema::updates::FeatureUpdate;
 
-use super::common::{absolute, plain};
+use super::arguments::absolute;
+use super::connect::plain;
 use super::output::{Rows, safe, size, when};
 use super::{Format, Global, Output, connect};
 use crate::admin::{Mark, Request, UpdateFilter};

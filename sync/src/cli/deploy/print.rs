@@ -4,9 +4,9 @@ use catalog::problem::Problem;
 use serde_json::{Value, json};
 
 use super::super::Output;
-use super::super::common::read;
 use super::super::connect::expected;
 use super::super::output::{Rows, safe, size, when};
+use super::super::said::read;
 use super::{CheckBy, StatusBy};
 use crate::deploying::check::Checked;
 use crate::deploying::options::Options;

@@ -9,8 +9,8 @@ use schema::points::Placement;
 use serde_json::Value;
 
 use self::group::Group;
-use super::common::show_value;
 use super::output::{Rows, safe, size, when};
+use super::said::show_value;
 use super::{Global, Output, connect, key};
 use crate::admin::{PointVerb, Request};
 use crate::config::Loaded;

@@ -3,8 +3,8 @@
 use catalog::problem::Problem;
 use serde_json::Value;
 
-use super::super::common::{id_of, read, say};
 use super::super::output::{Rows, safe, size, when};
+use super::super::said::{id_of, read, say};
 use super::super::{Called, Global, Output, connect};
 use crate::admin::Request;
 use crate::authoring::{
