@@ -88,6 +88,8 @@ impl Daemon {
     /// # Errors
     /// The site's own problems, `LISTEN_FAILED`.
     pub async fn start(mut loaded: Loaded) -> Result<Self, Problem> {
+        // First: that another daemon works on this site says more than that its ports are taken.
+        let lock = Site::locked(&loaded).await?;
         let mut listeners = Vec::new();
         for address in &loaded.settings.server.listen {
             listeners.push(listen(address).await?);
@@ -98,7 +100,7 @@ impl Daemon {
         }
         let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         loaded.settings_mut().listens_on(&addresses);
-        let site = Site::open(loaded).await?;
+        let site = Site::open_locked(loaded, lock).await?;
         site::announce(&site);
         site.refresh_keys().await?;
         let settings = site.settings();
@@ -199,6 +201,8 @@ impl Daemon {
         if !settings.admin.listen.is_empty() {
             let listener = listen(&settings.admin.listen).await?;
             health = listener.local_addr().ok();
+            let address = health.map_or_else(|| settings.admin.listen.clone(), |address| address.to_string());
+            info!("administrators are answered at http://{address}{}, and health", api::BASE);
             parts.push(tokio::spawn(api::serve(api, listener, None, wait(stopped.clone()))));
         }
         Ok(Self { site, addresses, health, stop, parts })
@@ -307,5 +311,31 @@ async fn schedule(site: Arc<Site>, stopped: impl Future<Output = ()>) {
                 error!("the scheduled synchronisation did not start: {problem}");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::small_in;
+
+    /// Its ports are those of the first, and to free them is no help.
+    #[tokio::test]
+    async fn a_second_daemon_is_told_of_the_first_and_not_of_its_ports() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = small_in(folder.path(), |_| {}).await;
+        let port = listen("127.0.0.1:0").await.unwrap();
+        let mut settings = Settings::default();
+        settings.site.data_dir = folder.path().join("site");
+        settings.server.listen = vec![port.local_addr().unwrap().to_string()];
+        let refused = Daemon::start(Loaded::from(settings.clone())).await.map(drop).unwrap_err();
+        assert_eq!(refused.code, Code::SiteLocked, "{refused}");
+        first.close().await;
+        let refused = Daemon::start(Loaded::from(settings.clone())).await.map(drop).unwrap_err();
+        assert_eq!(refused.code, Code::ListenFailed, "{refused}");
+        drop(port);
+        settings.server.listen.clear();
+        settings.admin.listen.clear();
+        Daemon::start(Loaded::from(settings)).await.expect("nothing is locked any more").stop().await;
     }
 }

@@ -20,6 +20,7 @@ use crate::clock;
 use crate::site::{Site, own};
 use crate::tasks::{Key, Progress};
 use crate::whole::{self, Coming};
+use crate::words::counted;
 
 /// What was written.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -102,7 +103,7 @@ fn write(
     }
     let size = cabinet.finish().map_err(failed)?.metadata().map_err(failed)?.len();
     coming.appear().map_err(failed)?;
-    progress.end("export", format!("{documents} documents"));
+    progress.end("export", counted(documents, "document"));
     Ok(Written { file: file.to_owned(), documents, size, dry_run })
 }
 

@@ -33,13 +33,21 @@ pub fn one<'a, T>(
     }
     match found.as_slice() {
         [one] => Ok(one),
-        [] => Err(Problem::new(missing, format!("no {what} is called `{name}`"))),
+        [] => Err(Problem::new(missing, nobody(what, name))),
         several => {
             let names: Vec<_> =
                 several.iter().take(8).map(|one| format!("{} {}", is(one).0, is(one).1)).collect();
             let message = format!("{} things are called `{name}…`", several.len());
             Err(Problem::new(Code::Ambiguous, message).because(names.join(", ")))
         }
+    }
+}
+
+/// That nothing has this name.
+pub fn nobody(what: &str, name: &str) -> String {
+    match name.trim().is_empty() {
+        true => format!("the name of the {what} is empty"),
+        false => format!("no {what} is called `{name}`"),
     }
 }
 
@@ -58,7 +66,7 @@ pub fn called<'a, T>(
     let wanted = name.trim().to_lowercase();
     all.iter().find(|one| is(one).to_lowercase() == wanted).ok_or_else(|| {
         let near = nearest(name, all.iter().map(is));
-        Problem::new(missing, format!("no {what} is called `{name}`")).help(nearest_and(&near, list))
+        Problem::new(missing, nobody(what, name)).help(nearest_and(&near, list))
     })
 }
 
@@ -139,6 +147,10 @@ mod tests {
         let refused = called("Pilto").unwrap_err();
         assert_eq!((refused.code, refused.message.as_str()), (Code::NotFound, "no thing is called `Pilto`"));
         assert_eq!(refused.help, "nearest: Pilot; `spsync thing list` lists all");
+        assert_eq!(
+            super::called("thing", Code::NotFound, " ", &things, |thing| &thing.1, "x").unwrap_err().message,
+            "the name of the thing is empty"
+        );
         let none: [&str; 0] = [];
         let refused =
             super::called("thing", Code::NotFound, "x", &none, |thing| *thing, "`spsync thing list`");

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read, Seek as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,9 +23,11 @@ use url::Url;
 use crate::admin::{Answer, Caller, Work};
 use crate::blocking::blocking;
 use crate::clock;
+use crate::given::{self, Links};
 use crate::site::Site;
 use crate::tasks::{Key, Progress};
 use crate::updates::{offers, supersedence};
+use crate::words::counted;
 
 /// The source of what is imported: no configured one may have its name.
 pub const IMPORT: &str = "import";
@@ -72,14 +74,19 @@ pub struct Imported {
 /// # Errors
 /// `SOURCE_MISSING` where there is no such file; those of the database.
 pub async fn start(site: &Arc<Site>, file: PathBuf, caller: &Caller) -> Result<Work, Problem> {
-    if let Err(error) = File::open(&file) {
-        let message = format!("the export `{}` cannot be read", file.display());
-        // It is no source on the web, whose advice would be no help.
-        return Err(Problem::new(Code::SourceMissing, message).because_of(Some(&error)).help(format!(
-            "copy it to `{}`, readable by the user of spsync, and name it there",
-            site.settings().exchange_dir().display()
-        )));
-    }
+    let settings = site.settings();
+    let (path, links) = (file.clone(), Links::of(&settings, &file));
+    let opened = move || {
+        given::open(&path, links).map_err(|error| {
+            let message = format!("the export `{}` cannot be read", path.display());
+            // It is no source on the web, whose advice would be no help.
+            Problem::new(Code::SourceMissing, message).because_of(Some(&error)).help(format!(
+                "copy it to `{}`, readable by the user of spsync, and name it there",
+                settings.exchange_dir().display()
+            ))
+        })
+    };
+    let export = Export { open: blocking(opened).await?, file: file.clone() };
     let caller = caller.clone();
     let title = format!("import {}", file.display());
     let key = Key::new("import", &file.display().to_string(), caller.dry_run);
@@ -87,7 +94,7 @@ pub async fn start(site: &Arc<Site>, file: PathBuf, caller: &Caller) -> Result<W
         .tasks
         .start("import", title, key, |progress| {
             let site = site.clone();
-            async move { run(&site, file, &caller, &progress).await }
+            async move { run(&site, export, &caller, &progress).await }
         })
         .await?;
     Ok(Work::Started(task))
@@ -95,20 +102,21 @@ pub async fn start(site: &Arc<Site>, file: PathBuf, caller: &Caller) -> Result<W
 
 async fn run(
     site: &Arc<Site>,
-    file: PathBuf,
+    export: Export,
     caller: &Caller,
     progress: &Progress,
 ) -> Result<Answer, Problem> {
-    let whole = {
-        let (file, progress) = (file.clone(), progress.clone());
-        blocking(move || look_through(&file, &progress)).await?
+    let file = export.file.clone();
+    let (whole, export) = {
+        let progress = progress.clone();
+        blocking(move || Ok((look_through(&export, &progress)?, export))).await?
     };
     progress.phase("import", whole.documents as u64, Unit::Items);
     let mut imported = if caller.dry_run {
-        let (file, progress) = (file.clone(), progress.clone());
-        site.read(move |r| compare(r, &file, &progress)).await?
+        let progress = progress.clone();
+        site.read(move |r| compare(r, &export, &progress)).await?
     } else {
-        let (file, progress, who) = (file.clone(), progress.clone(), caller.who.clone());
+        let (progress, who) = (progress.clone(), caller.who.clone());
         site.write(move |w| {
             let record = |revision: &Revision, document: &[u8]| {
                 w.record_metadata(IMPORT, &Prepared::new(revision.clone(), document)?, clock::now())
@@ -117,8 +125,8 @@ async fn run(
                 Some(url) => w.record_metadata_url(IMPORT, file.digest, url),
                 None => Ok(()),
             };
-            let imported = each(&file, &progress, record, link)?;
-            w.audit(&who, "updates.import", &file.to_string_lossy(), clock::now())?;
+            let imported = each(&export, &progress, record, link)?;
+            w.audit(&who, "updates.import", &export.file.to_string_lossy(), clock::now())?;
             Ok(imported)
         })
         .await?
@@ -150,26 +158,44 @@ async fn run(
     Answer::of(&imported)
 }
 
+/// An export that was opened once: both readings are of the same file, whatever has its name by then.
+struct Export {
+    file: PathBuf,
+    open: File,
+}
+
+impl Export {
+    /// From its beginning.
+    fn read(&self) -> Result<impl Read + '_, Problem> {
+        let mut open = &self.open;
+        open.rewind().map_err(|error| {
+            Problem::new(Code::DiskError, format!("the export `{}` cannot be read", self.file.display()))
+                .because_of(Some(&error))
+        })?;
+        Ok(BufReader::new(open))
+    }
+}
+
 /// Reads everything and records nothing.
-fn look_through(file: &Path, progress: &Progress) -> Result<Summary, Problem> {
+fn look_through(export: &Export, progress: &Progress) -> Result<Summary, Problem> {
     progress.phase("read", 0, Unit::Items);
     let mut count = 0;
-    let summary = wsus_export::read(open(file)?, &Limits::default(), |item| {
+    let summary = wsus_export::read(export.read()?, &Limits::default(), |item| {
         if let Item::Document(_) = item {
             count += 1;
             progress.at("read", count);
         }
         Ok::<_, ExportError>(())
     })
-    .map_err(|error| unusable(file, &error))?;
-    progress.end("read", format!("{} documents", summary.documents));
+    .map_err(|error| unusable(&export.file, &error))?;
+    progress.end("read", counted(summary.documents, "document"));
     Ok(summary)
 }
 
-fn compare(reader: &Reader<'_>, file: &Path, progress: &Progress) -> Result<Imported, SchemaError> {
+fn compare(reader: &Reader<'_>, export: &Export, progress: &Progress) -> Result<Imported, SchemaError> {
     let known =
         |revision: &Revision, document: &[u8]| reader.metadata_known(revision.id, Sha256Digest::of(document));
-    each(file, progress, known, |_| Ok(()))
+    each(export, progress, known, |_| Ok(()))
 }
 
 /// A place on the web: nothing else is ever fetched because a document says so.
@@ -179,7 +205,7 @@ fn is_link(text: &str) -> bool {
 
 /// Hands every usable document to `record` and counts what came of it. One that cannot be used never fails the others.
 fn each(
-    file: &Path,
+    export: &Export,
     progress: &Progress,
     mut record: impl FnMut(&Revision, &[u8]) -> Result<MetadataRecorded, SchemaError>,
     mut link: impl FnMut(&ExportedFile) -> Result<(), SchemaError>,
@@ -187,7 +213,7 @@ fn each(
     let limits = Limits::default();
     let mut imported = Imported::default();
     let mut done = 0;
-    let read = wsus_export::read(open(file)?, &limits, |item| {
+    let read = wsus_export::read(export.read()?, &limits, |item| {
         let document = match item {
             Item::Document(document) => document,
             Item::File(file) => return link(&file).map_err(Stop::Schema),
@@ -200,7 +226,7 @@ fn each(
     match read {
         Ok(_) => Ok(imported),
         Err(Stop::Schema(error)) => Err(error),
-        Err(Stop::Export(error)) => Err(unusable(file, &error).into()),
+        Err(Stop::Export(error)) => Err(unusable(&export.file, &error).into()),
     }
 }
 
@@ -258,13 +284,6 @@ fn one(
     };
     *imported.by_kind.entry(kind).or_default() += 1;
     Ok(())
-}
-
-fn open(file: &Path) -> Result<BufReader<File>, Problem> {
-    File::open(file).map(BufReader::new).map_err(|error| {
-        Problem::new(Code::DiskError, format!("the export `{}` cannot be read", file.display()))
-            .because_of(Some(&error))
-    })
 }
 
 fn unusable(file: &Path, error: &ExportError) -> Problem {

@@ -78,16 +78,35 @@ pub struct Site {
     lock: File,
 }
 
+/// The lock of a site, as long as it is there.
+pub(crate) struct Lock(File);
+
 impl Site {
     /// Opens the site of `settings` under its lock, and mends what a dead process left.
     ///
     /// # Errors
     /// `DATA_DIR_NOT_WRITABLE`, `SITE_LOCKED`, those of the database and of the content library.
     pub async fn open(loaded: Loaded) -> Result<Arc<Self>, Problem> {
+        let lock = Self::locked(&loaded).await?;
+        Self::open_locked(loaded, lock).await
+    }
+
+    /// The lock of the site of `settings`, whose data directory is made where there is none.
+    ///
+    /// # Errors
+    /// `DATA_DIR_NOT_WRITABLE`, `SITE_LOCKED`.
+    pub(crate) async fn locked(loaded: &Loaded) -> Result<Lock, Problem> {
+        let data_dir = &loaded.settings.site.data_dir;
+        prepare(data_dir)?;
+        lock::lock(data_dir).await.map(Lock)
+    }
+
+    /// The same as [`Site::open`] for who has the lock already.
+    ///
+    /// # Errors
+    /// Those of the database and of the content library.
+    pub(crate) async fn open_locked(loaded: Loaded, Lock(lock): Lock) -> Result<Arc<Self>, Problem> {
         let settings = loaded.settings.clone();
-        let data_dir = settings.site.data_dir.clone();
-        prepare(&data_dir)?;
-        let lock = lock::lock(&data_dir).await?;
         sweep(&settings);
         let database = settings.db_path();
         let readers = settings.db.readers;

@@ -200,7 +200,7 @@ async fn one_esd_with_other_bytes_is_the_next_revision() {
         "",
     )
     .await;
-    site.ok(&["now"]).await;
+    site.package().await;
     let newer = site
         .origin
         .publish(support::esd("Windows 11", "en-us").build(26_200, 9_000, "25h2_ge_release"))
@@ -210,6 +210,19 @@ async fn one_esd_with_other_bytes_is_the_next_revision() {
     assert_eq!((&report["new"], &report["revised"]), (&json!(0), &json!(1)), "{report}");
     let shown = site.ok(&["updates", "show", &newer.update().to_string()]).await;
     assert_eq!((&shown["build"], shown["revisions"].as_array().unwrap().len()), (&json!("26200.9000"), 2));
+    // A package that has both lets go of either, and of both.
+    let id = newer.update().to_string();
+    let held = async || {
+        let files = site.ok(&["package", "show", "p"]).await["files"].as_array().unwrap().clone();
+        files.iter().filter(|file| file["revision"]["update"] == id.as_str()).count()
+    };
+    site.ok(&["package", "add", "p", &id]).await;
+    assert_eq!(held().await, 2);
+    let old = shown["revisions"][0]["id"]["number"].as_u64().unwrap();
+    let dropped = site.ok(&["package", "drop", "p", &format!("{id}/{old}")]).await;
+    assert_eq!(held().await, 1, "{dropped}");
+    site.ok(&["package", "drop", "p", &id]).await;
+    assert_eq!(held().await, 0);
 }
 
 #[tokio::test]

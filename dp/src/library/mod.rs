@@ -283,7 +283,7 @@ impl Library {
         sidecar::read(&self.fanned("hashes", digest)).filter(|found| found.sha256 == digest)
     }
 
-    /// Takes a local file in: copied, verified, committed.
+    /// Takes a plain local file in: copied, verified, committed. Links are not followed.
     ///
     /// # Errors
     /// [`LibraryError::Unwanted`] where it is something else, and those of staging and committing.
@@ -291,7 +291,12 @@ impl Library {
         if let Some(stored) = self.find(wanted) {
             return Ok(stored);
         }
-        let mut source = File::open(path).map_err(LibraryError::io("open", path))?;
+        let mut source = open_as_it_is(path)
+            .and_then(|file| match file.metadata()?.is_file() {
+                true => Ok(file),
+                false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file")),
+            })
+            .map_err(LibraryError::io("open", path))?;
         let mut staged = self.stage(wanted)?;
         staged.rewind()?;
         let mut buffer = vec![0; 4 << 20];

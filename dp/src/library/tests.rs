@@ -287,6 +287,10 @@ fn local_files_are_taken_in_and_copies_handed_out() {
     assert_eq!(library.ingest(&source, &other).unwrap_err().code(), Code::HashMismatch);
     let longer = wanted(&bytes(5, 4_999));
     assert_eq!(library.ingest(&source, &longer).unwrap_err().code(), Code::SizeMismatch);
+    let fifo = folder.path().join("fifo");
+    let own = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, own, 0).unwrap();
+    assert!(library.ingest(&fifo, &longer).is_err(), "nothing is waited for");
     let target = folder.path().join("copy.esd");
     library.place(stored.digest(), &target).unwrap();
     library.place(stored.digest(), &target).unwrap();

@@ -230,6 +230,62 @@ mod tests {
         (status, tag.unwrap_or_else(|| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
+    /// Whoever may write into the folder for requests may put there what never ends, and stop nobody by it.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_fifo_that_a_request_names_holds_nobody_up() {
+        let (_folder, site) = small(|_| {}).await;
+        let api = Api::new(site.clone()).unwrap();
+        let exchange = site.settings().exchange_dir();
+        std::fs::create_dir_all(exchange.join("app")).unwrap();
+        let fifos = [exchange.join("f.cab"), exchange.join("app/setup.exe")];
+        fifos.iter().for_each(|fifo| crate::given::fifo(fifo));
+        // Whoever waits for a writer gets one in the end, so that the test fails and does not hang.
+        let (over, waits) = std::sync::mpsc::channel::<()>();
+        let writer = std::thread::spawn(move || {
+            let mut was_needed = false;
+            while waits.recv_timeout(Duration::from_secs(10))
+                == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+            {
+                was_needed = true;
+                for fifo in &fifos {
+                    let _ = given_up(fifo);
+                }
+            }
+            was_needed
+        });
+        let form = "name = 'x'\ninstall = 'setup.exe'\ncontent = ['setup.exe']";
+        let flat = form.replace("setup.exe']", "f.cab']");
+        for (path, body) in [
+            ("/updates/import", json!({ "file": "f.cab" })),
+            ("/updates/import", json!({ "file": "f.cab", "dry_run": true })),
+            ("/updates/export", json!({ "file": "f.cab" })),
+            ("/images", json!({ "path": "f.cab", "name": "x" })),
+            ("/images", json!({ "path": "f.cab", "name": "x", "boot": true, "dry_run": true })),
+            ("/apps", json!({ "form": form, "folder": "app" })),
+            ("/apps", json!({ "form": flat })),
+            ("/apps", json!({ "form": form, "folder": "f.cab" })),
+            ("/packages", json!({ "name": "x", "source": "f.cab" })),
+            ("/packages/x/download", json!({ "from": "f.cab" })),
+            ("/task-sequences/x/media", json!({ "folder": "f.cab" })),
+            ("/prestage", json!({ "what": "x", "file": "f.cab" })),
+            ("/prestage/import", json!({ "file": "f.cab" })),
+        ] {
+            let (status, answer) = answered(&api, Method::POST, path, None, body.clone()).await;
+            assert!((400..500).contains(&status), "{path} {body}: {status} {answer}");
+            assert!(!answer.contains("\"code\":\"USAGE\""), "{path} {body}: {answer}");
+        }
+        drop(over);
+        assert!(!writer.join().unwrap(), "something waited for a writer");
+        site.close().await;
+    }
+
+    /// Lets whoever reads a FIFO see its end.
+    fn given_up(fifo: &std::path::Path) -> std::io::Result<std::fs::File> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        std::fs::File::options().write(true).custom_flags(flags).open(fifo)
+    }
+
     /// A thousand points and ten thousand devices say all the time that they live.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn who_changes_a_point_is_not_held_back_by_what_machines_say() {

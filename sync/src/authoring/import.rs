@@ -18,7 +18,9 @@ use super::export::{FORMAT, ListedFile, MANIFEST, Manifest, folder_of};
 use super::request::Duplicates;
 use super::surroundings::Known;
 use crate::admin::{Answer, Caller};
+use crate::blocking::blocking;
 use crate::clock;
+use crate::given::{self, Links};
 use crate::names::{self, Rule};
 use crate::packages::content;
 use crate::sequence::action::Incomplete;
@@ -48,11 +50,9 @@ fn malformed(why: impl Into<String>) -> Problem {
 
 /// Reads a file whole, if it is not larger than an archive may be.
 fn bytes_of(file: &Path) -> Result<Vec<u8>, Problem> {
-    let failed = |error: std::io::Error| {
-        Problem::new(Code::DiskError, format!("`{}` cannot be read", file.display())).because_of(Some(&error))
-    };
+    let failed = |error: std::io::Error| given::unreadable(file, &error);
     let mut bytes = Vec::new();
-    std::fs::File::open(file)
+    given::open(file, Links::Followed)
         .and_then(|opened| opened.take(LARGEST_ARCHIVE + 1).read_to_end(&mut bytes))
         .map_err(failed)?;
     Ok(bytes)
@@ -113,7 +113,9 @@ pub async fn import(
     caller: &Caller,
 ) -> Result<Answer, Problem> {
     let folder = folder_of(file)?;
-    take(site, &bytes_of(file)?, Some(folder), duplicates, caller).await
+    let archive = file.to_owned();
+    let bytes = blocking(move || bytes_of(&archive)).await?;
+    take(site, &bytes, Some(folder), duplicates, caller).await
 }
 
 /// Takes task sequences from an archive; content, where it has any, from `folder`.
@@ -148,7 +150,8 @@ pub async fn take(
                 imported.linked.push(format!("{} {}", here.id, here.name));
             } else if manifest.content {
                 let path = verified_path(&folder, &listed.file)?;
-                let info = images::inspect(&path)?;
+                let image = path.clone();
+                let info = blocking(move || images::inspect(&image, Links::Refused)).await?;
                 let name = free_name(
                     &names::checked("an OS upgrade package", &listed.name, Rule::Shown)?,
                     known.images.iter().map(|row| row.name.as_str()),

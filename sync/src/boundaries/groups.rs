@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Changed, boundary_named, find_group, group_named};
 use crate::admin::{Answer, Caller};
 use crate::clock;
-use crate::find::called;
+use crate::find::{called, nobody};
 use crate::names::{self, Rule};
 use crate::site::Site;
 
@@ -109,7 +109,7 @@ pub async fn show(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
     let found = shown(site).await?.into_iter().find(|shown| shown.group.id == id);
     // It was there a moment ago.
     found.map_or_else(
-        || Err(Problem::new(Code::BoundaryGroupNotFound, format!("no boundary group is called `{name}`"))),
+        || Err(Problem::new(Code::BoundaryGroupNotFound, nobody("boundary group", name))),
         |shown| Answer::of(&shown),
     )
 }

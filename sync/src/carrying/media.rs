@@ -28,6 +28,7 @@ use crate::policy::{
 };
 use crate::sequence::Sequence;
 use crate::site::{Site, own};
+use crate::words::counted;
 
 /// What is on the media, for `media verify` and for people.
 pub const MEDIA_TOML: &str = "media.toml";
@@ -269,7 +270,7 @@ pub async fn create(site: &Arc<Site>, wanted: NewMedia, caller: &Caller) -> Resu
         object: row.id.to_string(),
     };
     let copy = move |source: &mut dyn Source| build(&plan, source);
-    task::start(site, copying, caller, copy, move |()| (format!("{} files", made.files), made)).await
+    task::start(site, copying, caller, copy, move |()| (counted(made.files, "file"), made)).await
 }
 
 /// A refusal, seen in the log of the daemon and, for a feature update, in that of the staging folder.

@@ -17,6 +17,7 @@ use super::tar::{self, BLOCK};
 use super::task::{self, Copying};
 use super::{LARGEST_LIST, MOST_FILES, disk, enough_room, readable, standing};
 use crate::admin::{Answer, Caller, Work};
+use crate::given::{self, Links};
 use crate::site::{Site, own};
 use crate::whole::{self, Coming};
 
@@ -221,17 +222,10 @@ pub fn matches(content: &CarriedFile, found: Sha256Digest) -> Result<(), Problem
 /// # Errors
 /// `DISK_ERROR`, `PRESTAGE_MALFORMED`.
 pub fn open(path: &Path) -> Result<std::io::BufReader<std::fs::File>, Problem> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let file = std::fs::File::options()
-        .read(true)
-        .custom_flags(flags.bits() as i32)
-        .open(path)
-        .map_err(|error| disk("read", path, &error))?;
-    let meta = file.metadata().map_err(|error| disk("read", path, &error))?;
-    if !meta.is_file() {
-        return Err(malformed(format!("`{}` is no plain file", path.display())));
-    }
+    let file = given::open(path, Links::Refused).map_err(|error| match error.kind() {
+        std::io::ErrorKind::InvalidInput => malformed(format!("`{}`: {error}", path.display())),
+        _ => disk("read", path, &error),
+    })?;
     Ok(std::io::BufReader::with_capacity(1 << 20, file))
 }
 

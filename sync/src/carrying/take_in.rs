@@ -26,6 +26,7 @@ use crate::packages::content::{still_there, take_away};
 use crate::points::wire::Assignment;
 use crate::site::Site;
 use crate::tasks::{Key, Progress};
+use crate::words::counted;
 
 /// What was taken in, or would be.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -84,7 +85,8 @@ pub async fn take_in(site: &Arc<Site>, file: &Path, caller: &Caller) -> Result<W
             "this machine is a site: prestaged files are for its distribution points on other machines";
         return Err(Problem::new(Code::NotAPoint, message));
     }
-    drop(open(file)?);
+    let looked_at = file.to_owned();
+    blocking(move || open(&looked_at).map(drop)).await?;
     let (path, caller) = (file.to_owned(), caller.clone());
     let title = format!("take in {}", file.display());
     let key = Key::new(&format!("prestage {}", file.display()), "take in", caller.dry_run);
@@ -107,7 +109,7 @@ async fn run(
     progress.phase("verify", 0, Unit::Items);
     let file = path.clone();
     let manifest = blocking(move || look_through(&file)).await?;
-    progress.end("verify", format!("{} files", distinct(&manifest.items).len()));
+    progress.end("verify", counted(distinct(&manifest.items).len(), "file"));
     let here = site.read(|r| r.content_digests()).await?;
     let (_, assignment) = site.point.assignment();
     let sorted = sort(&manifest, &assignment, |sha256| here.contains(sha256));
@@ -136,7 +138,7 @@ async fn run(
     let told = move |done| telling.at("take in", done);
     take(site, path, manifest, sorted.taken, caller, told).await?;
     info!("{} files of {} came by a prestaged file", taken_in.taken.len(), taken_in.name);
-    progress.end("take in", format!("{} files", taken_in.taken.len()));
+    progress.end("take in", counted(taken_in.taken.len(), "file"));
     Answer::of(&taken_in)
 }
 

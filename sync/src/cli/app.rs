@@ -7,8 +7,10 @@ use clap::Subcommand;
 use schema::software::AppRow;
 use serde_json::Value;
 
-use super::common::{absolute, id_of, read_small, say, software};
+use super::arguments::{absolute, read_small};
+use super::connect::software;
 use super::output::{Rows, safe, size};
+use super::said::{id_of, say};
 use super::{Global, Output, connect};
 use crate::config::Loaded;
 use crate::points::Distributed;

@@ -5,12 +5,14 @@ use clap::Subcommand;
 use schema::collections::Collection as CollectionRow;
 use serde_json::Value;
 
-use super::common::{name_of, read, say, software};
+use super::connect::software;
 use super::output::{Rows, safe, when};
+use super::said::{name_of, read, say};
 use super::{Global, Output, connect};
 use crate::config::Loaded;
 use crate::software::SoftwareRequest;
 use crate::software::windows::{NewWindow, ShownWindow};
+use crate::words::counted;
 
 /// Collections of devices
 #[derive(Debug, Subcommand)]
@@ -92,7 +94,7 @@ pub(super) fn list(body: &Value, output: &Output) -> Result<(), Problem> {
 
 fn show_collection(row: &CollectionRow, output: &Output) {
     let grows = if row.built_in { ": every device, also those to come" } else { "" };
-    output.line(format!("`{}`, {} devices{grows}", safe(&row.name), row.devices.len()));
+    output.line(format!("`{}`, {}{grows}", safe(&row.name), counted(row.devices.len(), "device")));
     row.devices.iter().for_each(|device| output.line(format!("  {}", safe(device))));
 }
 

@@ -6,6 +6,7 @@ use clap::Subcommand;
 use super::output::{Rows, safe};
 use super::{Global, Output};
 use crate::config::{self, Level};
+use crate::words::counted;
 
 /// The configuration
 #[derive(Debug, Subcommand)]
@@ -48,7 +49,10 @@ impl Config {
                 );
                 match findings.iter().filter(|finding| finding.level == Level::Error).count() {
                     0 => Ok(0),
-                    n => Err(Problem::new(Code::ConfigInvalid, format!("the configuration has {n} errors"))),
+                    n => Err(Problem::new(
+                        Code::ConfigInvalid,
+                        format!("the configuration has {}", counted(n, "error")),
+                    )),
                 }
             }
             Self::Show { origin } => {

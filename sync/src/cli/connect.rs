@@ -2,18 +2,22 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use catalog::id::TaskId;
 use catalog::problem::{Code, Problem};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::progress::Progress;
-use super::{Global, Output};
+use super::{Global, Output, said};
 use crate::admin::{self, Envelope, Event, Request, wire};
 use crate::config::{Loaded, Settings};
 use crate::device;
 use crate::site::Site;
+use crate::software::SoftwareRequest;
 
 /// An answer, and with it the problem where the work was done only in part.
 pub struct Called<T> {
@@ -45,25 +49,74 @@ pub async fn call<T: DeserializeOwned>(
 ) -> Result<Called<T>, Problem> {
     let envelope = Envelope { request, dry_run: global.dry_run, no_wait: global.no_wait };
     let mut progress = Progress::new(output);
-    let answered = async {
-        match daemon(settings).await? {
-            Some(connection) => {
-                let exchange = settings.settings.exchange_dir();
-                by_daemon(connection, &envelope, &exchange, &mut progress, output).await
-            }
-            None if envelope.no_wait => {
-                Err(Problem::new(Code::NeedsDaemon, "`--no-wait` leaves the work to a daemon"))
-            }
-            None => here(settings, envelope, &mut progress).await,
-        }
+    let patience = Patience::new(global.timeout);
+    let connection = tokio::select! {
+        connection = daemon(settings) => connection?,
+        over = patience.over() => return Err(over.keeping("nothing was asked yet")),
     };
-    let (body, problem) = match global.timeout {
-        None => answered.await?,
-        Some(limit) => tokio::time::timeout(limit, answered).await.map_err(|_| {
-            Problem::new(Code::WaitTimeout, format!("no answer within {}s", limit.as_secs()))
-        })??,
+    let (body, problem) = match connection {
+        Some(connection) => {
+            let exchange = settings.settings.exchange_dir();
+            by_daemon(connection, &envelope, &exchange, patience, &mut progress, output).await?
+        }
+        None if envelope.no_wait => {
+            return Err(Problem::new(Code::NeedsDaemon, "`--no-wait` leaves the work to a daemon"));
+        }
+        None => here(settings, envelope, patience, &mut progress).await?,
     };
     Ok(Called { body: expected(body)?, problem })
+}
+
+/// Asks the site about software, collections or client settings.
+pub(super) async fn software(
+    request: SoftwareRequest,
+    settings: &Loaded,
+    global: &Global,
+    output: &Output,
+) -> Result<Called<Value>, Problem> {
+    call(settings, global, output, Request::Software(request)).await
+}
+
+/// Sends a request, and prints an answer whose shape says enough by itself.
+pub(super) async fn plain(
+    request: Request,
+    settings: &Loaded,
+    global: &Global,
+    output: &Output,
+) -> Result<u8, Problem> {
+    let called = call::<Value>(settings, global, output, request).await?;
+    said::show_value(&called.body, output);
+    Ok(called.finish(output))
+}
+
+/// For how long somebody waits.
+#[derive(Clone, Copy)]
+struct Patience(Option<(Duration, Instant)>);
+
+impl Patience {
+    /// From now on.
+    fn new(limit: Option<Duration>) -> Self {
+        Self(limit.and_then(|limit| Some((limit, Instant::now().checked_add(limit)?))))
+    }
+
+    /// Comes when it is over, with what to say then.
+    async fn over(self) -> Problem {
+        let Some((limit, until)) = self.0 else { return std::future::pending().await };
+        tokio::time::sleep_until(until).await;
+        Problem::new(Code::WaitTimeout, format!("no answer within {limit:?}"))
+    }
+}
+
+/// What became of work that a daemon does and nobody waits for any more.
+fn left_behind(over: Problem, task: Option<TaskId>) -> Problem {
+    match task {
+        Some(id) => over
+            .keeping(format!("task {id} goes on in the daemon"))
+            .help(format!("`spsync task wait {id}` waits for it, `spsync task cancel {id}` ends it")),
+        None => over
+            .keeping("the daemon was asked, and may have done it by now")
+            .help("look before you ask again, with a longer `--timeout`"),
+    }
 }
 
 /// An answer as what it has to be. One that is something else says nothing, and least of all that there is nothing.
@@ -87,18 +140,26 @@ async fn daemon(settings: &Loaded) -> Result<Option<wire::Connection>, Problem> 
 
 type Body = (Value, Option<Problem>);
 
+/// What is left of work that was interrupted.
+const KEPT: &str = "what was received and recorded so far is kept; the same command goes on there";
+
 async fn by_daemon(
     mut connection: wire::Connection,
     envelope: &Envelope,
     exchange: &Path,
+    patience: Patience,
     progress: &mut Progress,
     output: &Output,
 ) -> Result<Body, Problem> {
-    connection.send(envelope).await?;
     let mut task = None;
+    tokio::select! {
+        sent = connection.send(envelope) => sent?,
+        over = patience.over() => return Err(left_behind(over, task)),
+    }
     loop {
         let event = tokio::select! {
             event = connection.next() => event?,
+            over = patience.over() => return Err(left_behind(over, task)),
             _ = tokio::signal::ctrl_c() => {
                 let id = task.map_or_else(String::new, |id| format!("; task {id} goes on, `spsync task cancel {id}` ends it"));
                 output.note(format!("stopped waiting{id}"));
@@ -157,9 +218,17 @@ fn is_a_site(settings: &Settings) -> Result<(), Problem> {
     Err(Problem::new(Code::NotAtSite, message))
 }
 
-async fn here(settings: &Loaded, envelope: Envelope, progress: &mut Progress) -> Result<Body, Problem> {
+async fn here(
+    settings: &Loaded,
+    envelope: Envelope,
+    patience: Patience,
+    progress: &mut Progress,
+) -> Result<Body, Problem> {
     is_a_site(&settings.settings)?;
-    let site = Site::open(settings.clone()).await?;
+    let site = tokio::select! {
+        site = Site::open(settings.clone()) => site?,
+        over = patience.over() => return Err(over.keeping("nothing was begun").help("give it a longer `--timeout`")),
+    };
     let (events, mut inbox) = mpsc::channel(16);
     let who = crate::site::user_name(rustix::process::getuid().as_raw());
     let working = tokio::spawn({
@@ -172,8 +241,14 @@ async fn here(settings: &Loaded, envelope: Envelope, progress: &mut Progress) ->
             _ = tokio::signal::ctrl_c() => {
                 working.abort();
                 site.tasks.interrupt().await;
-                break Err(Problem::new(Code::Interrupted, "interrupted")
-                    .keeping("what was received and recorded so far is kept; the same command goes on there"));
+                break Err(Problem::new(Code::Interrupted, "interrupted").keeping(KEPT));
+            }
+            over = patience.over() => {
+                working.abort();
+                site.tasks.interrupt().await;
+                break Err(over.because("no daemon runs, so the work ended with the command").keeping(KEPT).help(
+                    "give it a longer `--timeout`, or have a daemon do it: `spsync serve`",
+                ));
             }
         };
         match event {
@@ -222,6 +297,19 @@ mod tests {
         assert_eq!(with_who_opened(cannot(), &Request::Status, exchange), cannot(), "it names no file");
         let other = Problem::new(Code::CabMalformed, "x");
         assert_eq!(with_who_opened(other.clone(), &import("/x"), exchange), other, "it was opened");
+    }
+
+    #[tokio::test]
+    async fn who_stops_waiting_for_a_daemon_is_told_which_task_goes_on() {
+        let over = Patience::new(Some(Duration::from_millis(1))).over().await;
+        assert_eq!((over.code, over.message.as_str()), (Code::WaitTimeout, "no answer within 1ms"));
+        let told = left_behind(over.clone(), Some(TaskId(12)));
+        assert_eq!(told.state.as_deref(), Some("task 12 goes on in the daemon"));
+        assert!(told.help.contains("spsync task wait 12"), "{told}");
+        let told = left_behind(over, None);
+        assert!(!told.help.contains("task"), "there is none: {told}");
+        let never = tokio::time::timeout(Duration::from_millis(20), Patience::new(None).over());
+        assert!(never.await.is_err(), "who has all the time");
     }
 
     type Print = fn(&Value, &Output) -> Result<(), Problem>;

@@ -7,6 +7,7 @@ use super::{Global, Output, connect};
 use crate::admin::{PointVerb, Request};
 use crate::config::Loaded;
 use crate::points::Coverage;
+use crate::words::counted;
 
 /// The most columns that are shown to people who did not ask for all.
 const MOST_COLUMNS: usize = 20;
@@ -25,6 +26,8 @@ pub(super) async fn run(
     output.list(&coverage, &coverage.rows, |row| row.package.to_string(), table(&coverage, columns), none);
     if output.for_people() {
         below(&coverage, columns, groups).into_iter().for_each(|line| output.line(line));
+    } else if coverage.hidden_packages > 0 {
+        output.note(format!("hidden: {} (--all)", packages_nowhere(&coverage)));
     }
     Ok(0)
 }
@@ -39,6 +42,13 @@ fn table(coverage: &Coverage, columns: usize) -> Rows {
         rows.push_row(begins.into_iter().chain(cells).collect());
     }
     rows
+}
+
+fn packages_nowhere(coverage: &Coverage) -> String {
+    match coverage.hidden_packages {
+        1 => "1 package that is on no point".to_owned(),
+        more => format!("{more} packages that are on no point"),
+    }
 }
 
 /// What stands below the grid: what its marks mean, whom it cannot be asked of now, and what is not in it.
@@ -62,10 +72,10 @@ fn below(coverage: &Coverage, columns: usize, groups: bool) -> Vec<String> {
     let mut hidden = Vec::new();
     let across = coverage.columns.len().saturating_sub(columns);
     if across > 0 {
-        hidden.push(format!("{across} {}", if groups { "groups" } else { "points" }));
+        hidden.push(counted(across, if groups { "group" } else { "point" }));
     }
     if coverage.hidden_packages > 0 {
-        hidden.push(format!("{} packages that are on no point", coverage.hidden_packages));
+        hidden.push(packages_nowhere(coverage));
     }
     if !hidden.is_empty() {
         lines.push(format!("hidden: {} (--all)", hidden.join(", ")));
@@ -98,7 +108,7 @@ mod tests {
             [
                 "✔ there",
                 "not ok now: rome silent",
-                "hidden: 1 points, 2 packages that are on no point (--all)"
+                "hidden: 1 point, 2 packages that are on no point (--all)"
             ]
         );
         let whole = Coverage { hidden_packages: 0, legend: Vec::new(), ..coverage };

@@ -8,9 +8,12 @@ use clap::Subcommand;
 use schema::software::ImageRow;
 use serde_json::Value;
 
-use super::common::{absolute, id_of, say, software};
+use super::arguments::absolute;
+use super::connect::software;
 use super::output::{Rows, safe, size};
+use super::said::{id_of, say};
 use super::{Global, Output, connect};
+use crate::given::Links;
 use crate::software::places::Kind;
 use crate::software::{SoftwareRequest, images};
 
@@ -70,7 +73,7 @@ impl Image {
     pub(super) async fn run(self, global: &Global, output: &Output) -> Result<u8, Problem> {
         let request = match self {
             Self::Inspect { path } => {
-                let info = images::inspect(&path)?;
+                let info = images::inspect(&path, Links::Followed)?;
                 let table = rows(&info);
                 output.list(
                     &info.images,

@@ -5,8 +5,8 @@ use clap::Subcommand;
 use schema::keys::PrincipalKind;
 use serde_json::Value;
 
-use super::common::show_value;
 use super::output::{Rows, safe, when};
+use super::said::show_value;
 use super::{Global, Output, connect};
 use crate::admin::{PointVerb, Request};
 use crate::config::Loaded;

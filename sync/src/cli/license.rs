@@ -11,6 +11,7 @@ use super::{Global, Output, connect};
 use crate::admin::Request;
 use crate::config::Loaded;
 use crate::licensing::{Decided, LARGEST_TEXT, Licensed, Reviewed};
+use crate::words::counted;
 
 /// Licence terms
 #[derive(Debug, Subcommand)]
@@ -105,7 +106,10 @@ impl License {
                 decide(updates, true, text_digest, settings, global, output).await
             }
             Self::Decline { updates } => {
-                super::confirm(global, &format!("decline the licence terms of {} updates", updates.len()))?;
+                super::confirm(
+                    global,
+                    &format!("decline the licence terms of {}", counted(updates.len(), "update")),
+                )?;
                 decide(updates, false, None, settings, global, output).await
             }
         }

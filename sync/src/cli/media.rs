@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use catalog::problem::Problem;
 use clap::Subcommand;
 
-use super::common::{absolute, read, say};
+use super::arguments::absolute;
 use super::output::{safe, size};
+use super::said::{read, say};
 use super::ts::call;
 use super::{Global, Output};
 use crate::authoring::TsRequest;
 use crate::carrying::{self, Made, NewMedia, Verified};
+use crate::words::counted;
 
 /// Stand-alone media
 #[derive(Debug, Subcommand)]
@@ -84,9 +86,9 @@ fn show_made(made: &Made, output: &Output) {
         made.folder.display()
     ));
     output.line(format!(
-        "  label {}, {} files of content, {}, as on {}",
+        "  label {}, {} of content, {}, as on {}",
         safe(&made.label),
-        made.files,
+        counted(made.files, "file"),
         size(made.bytes),
         safe(&made.point)
     ));
@@ -95,11 +97,11 @@ fn show_made(made: &Made, output: &Output) {
 
 fn show_verified(verified: &Verified, output: &Output) {
     output.line(format!(
-        "{} `{}`, label {}: {} files, {}, {} bad",
+        "{} `{}`, label {}: {}, {}, {} bad",
         verified.sequence,
         safe(&verified.name),
         safe(&verified.label),
-        verified.files,
+        counted(verified.files, "file"),
         size(verified.bytes),
         verified.bad.len()
     ));

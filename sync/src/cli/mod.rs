@@ -2,10 +2,10 @@
 //! table it prints; the work itself is [`crate::admin::answer`].
 
 mod app;
+mod arguments;
 mod boundary;
 mod client;
 mod collection;
-mod common;
 mod config;
 mod connect;
 mod content;
@@ -38,6 +38,7 @@ mod ts;
 mod updates;
 mod wait;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -57,6 +58,8 @@ use crate::telemetry;
 /// does the same work in its own process. Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 refused by a
 /// rule, 5 conflict, 6 daemon not reachable, 7 partly done, 8 mismatches, 9 stopped waiting, 10 not permitted,
 /// 78 configuration invalid, 130 interrupted.
+///
+/// Every global option may also stand in the environment, as SPSYNC_ and its name: SPSYNC_OUTPUT=json, SPSYNC_DRY_RUN=1.
 #[derive(Debug, Parser)]
 #[command(name = "spsync", version, max_term_width = 110, propagate_version = true)]
 pub struct Cli {
@@ -85,7 +88,7 @@ pub struct Global {
     )]
     pub output: Format,
     /// Print results as JSON, short for `-o json`
-    #[arg(long, global = true, help_heading = "Global options")]
+    #[arg(long, global = true, env = "SPSYNC_JSON", value_parser = switch, help_heading = "Global options")]
     pub json: bool,
     /// Use colours; NO_COLOR and TERM=dumb are honoured
     #[arg(
@@ -98,26 +101,43 @@ pub struct Global {
     )]
     pub color: Color,
     /// Print plain lines, no progress bars
-    #[arg(long, global = true, env = "SPSYNC_NO_PROGRESS", help_heading = "Global options")]
+    #[arg(long, global = true, env = "SPSYNC_NO_PROGRESS", value_parser = switch, help_heading = "Global options")]
     pub no_progress: bool,
     /// Print results and errors only: no notes, no progress, nothing where a list is empty
-    #[arg(short, long, global = true, env = "SPSYNC_QUIET", help_heading = "Global options")]
+    #[arg(short, long, global = true, env = "SPSYNC_QUIET", value_parser = switch, help_heading = "Global options")]
     pub quiet: bool,
     /// Print more of the log on standard error; repeat for more. SPSYNC_LOG_FILTER says it by part: `dp=debug,spsync=info`
-    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    #[arg(short, long, global = true, env = "SPSYNC_VERBOSE", action = clap::ArgAction::Count, value_parser = count, help_heading = "Global options")]
     pub verbose: u8,
     /// Answer confirmations with yes
-    #[arg(long, global = true, env = "SPSYNC_YES", help_heading = "Global options")]
+    #[arg(long, global = true, env = "SPSYNC_YES", value_parser = switch, help_heading = "Global options")]
     pub yes: bool,
     /// Make the same checks, print the plan, change nothing
-    #[arg(long, visible_alias = "what-if", global = true, help_heading = "Global options")]
+    #[arg(long, visible_alias = "what-if", global = true, env = "SPSYNC_DRY_RUN", value_parser = switch, help_heading = "Global options")]
     pub dry_run: bool,
-    /// Stop waiting after this long, with exit status 9; the task goes on (with a daemon): 90s, 15m, 2h
+    /// Stop waiting after this long, with exit status 9: 90s, 15m, 2h. A daemon's task goes on; without a daemon the work ends
     #[arg(long, global = true, env = "SPSYNC_TIMEOUT", value_name = "TIME", value_parser = crate::config::parse_duration, help_heading = "Global options")]
     pub timeout: Option<Duration>,
     /// Print the task's number and do not wait (needs a daemon)
-    #[arg(long, global = true, help_heading = "Global options")]
+    #[arg(long, global = true, env = "SPSYNC_NO_WAIT", value_parser = switch, help_heading = "Global options")]
     pub no_wait: bool,
+}
+
+/// What a variable says of a flag. A word that nobody knows is refused: taken for no, a change that was only to be tried would be made.
+fn switch(text: &str) -> Result<bool, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "" | "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("expected 1, true, yes or on; or 0, false, no or off".to_owned()),
+    }
+}
+
+/// How often a flag is given, as a variable says it.
+fn count(text: &str) -> Result<u8, String> {
+    match text.trim() {
+        "" => Ok(0),
+        text => text.parse().map_err(|_| format!("expected 0 to {}", u8::MAX)),
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -220,7 +240,8 @@ pub fn main() -> ExitCode {
                 true => error.render().ansi().to_string(),
                 false => error.render().to_string(),
             };
-            eprint!("{}", text.replacen("error:", &format!("error[{}]:", Code::Usage), 1));
+            let text = text.replacen("error:", &format!("error[{}]:", Code::Usage), 1);
+            let _ = std::io::stderr().write_all(text.as_bytes());
             return ExitCode::from(Code::Usage.page().exit.status());
         }
     };
@@ -239,12 +260,18 @@ pub fn main() -> ExitCode {
     let ended = runtime.block_on(run(cli, &output));
     // A blocked DNS look-up or disk must not hold the prompt back; whatever matters has been waited for.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    match ended {
-        Ok(status) => ExitCode::from(status),
+    let status = match ended {
+        Ok(status) => status,
         Err(problem) => {
             output.problem(&problem);
-            ExitCode::from(problem.code.page().exit.status())
+            problem.code.page().exit.status()
         }
+    };
+    // Whoever asked must not take half a list, or a token that nobody saw, for done.
+    let failure = output.failure().inspect(|failure| output.problem(failure));
+    match (status, failure) {
+        (0, Some(failure)) => ExitCode::from(failure.code.page().exit.status()),
+        (status, _) => ExitCode::from(status),
     }
 }
 
@@ -260,7 +287,7 @@ async fn run(cli: Cli, output: &Output) -> Result<u8, Problem> {
             output.line(format!("spsync {}", env!("CARGO_PKG_VERSION")));
             Ok(0)
         }
-        Verb::Completions(verb) => verb.run(Cli::command()),
+        Verb::Completions(verb) => verb.run(Cli::command(), output),
         Verb::Man(verb) => verb.run(Cli::command(), output),
         Verb::Demo(verb) => verb.run(global, output).await,
         Verb::Image(verb) => verb.run(global, output).await,
@@ -301,7 +328,7 @@ pub(crate) fn settings(global: &Global) -> Result<Loaded, Problem> {
 /// # Errors
 /// `CONFIRMATION_REQUIRED` where nobody is there to ask, or the answer is no.
 pub(crate) fn confirm(global: &Global, what: &str) -> Result<(), Problem> {
-    use std::io::{BufRead as _, IsTerminal as _, Write as _};
+    use std::io::{BufRead as _, IsTerminal as _};
     if global.yes || global.dry_run {
         return Ok(());
     }
@@ -309,7 +336,7 @@ pub(crate) fn confirm(global: &Global, what: &str) -> Result<(), Problem> {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return Err(refused("nobody is there to confirm"));
     }
-    eprint!("{what}? [y/N] ");
+    let _ = write!(std::io::stderr(), "{what}? [y/N] ");
     let _ = std::io::stderr().flush();
     let mut answer = String::new();
     let _ = std::io::stdin().lock().read_line(&mut answer);
@@ -364,5 +391,34 @@ mod tests {
     #[test]
     fn the_arguments_do_not_contradict_each_other() {
         Cli::command().debug_assert();
+    }
+
+    /// Keys of the configuration have two underscores in their variables, and no option may be taken for one.
+    #[test]
+    fn every_global_option_has_a_variable_of_its_own() {
+        let command = Cli::command();
+        let options = command.get_arguments().filter(|arg| arg.is_global_set());
+        let mut seen = 0;
+        for option in options.filter(|arg| !matches!(arg.get_id().as_str(), "help" | "version")) {
+            let name = option.get_long().expect("a long name").to_uppercase().replace('-', "_");
+            let variable = option.get_env().and_then(|variable| variable.to_str());
+            assert_eq!(variable, Some(format!("SPSYNC_{name}").as_str()), "--{name}");
+            assert!(!name.contains("__"), "--{name}");
+            seen += 1;
+        }
+        assert_eq!(seen, 11);
+    }
+
+    #[test]
+    fn a_variable_says_yes_or_no_and_nothing_else() {
+        for yes in ["1", "true", "YES", " on "] {
+            assert_eq!(switch(yes), Ok(true), "{yes}");
+        }
+        for no in ["", "0", "False", "no", "off"] {
+            assert_eq!(switch(no), Ok(false), "{no}");
+        }
+        assert!(switch("maybe").is_err());
+        assert_eq!((count(""), count("2")), (Ok(0), Ok(2)));
+        assert!(count("x").is_err());
     }
 }

@@ -3,7 +3,7 @@
 use catalog::problem::Problem;
 use clap::Args;
 
-use super::common::plain;
+use super::connect::plain;
 use super::output::{Rows, short, size};
 use super::{Global, Output, connect};
 use crate::admin::Request;

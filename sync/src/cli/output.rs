@@ -1,8 +1,9 @@
 //! What users see: results on standard output, everything else on standard error.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::{Arc, OnceLock};
 
-use catalog::problem::Problem;
+use catalog::problem::{Code, Problem};
 use comfy_table::{ContentArrangement, Table, presets};
 use dp::server::LocationKind;
 use dp::transfer::Served;
@@ -49,6 +50,8 @@ pub struct Output {
     /// Bars are allowed and standard error is a terminal.
     pub bars: bool,
     colored: bool,
+    /// Why results cannot be written any more, once they cannot.
+    failed: Arc<OnceLock<io::Error>>,
 }
 
 /// Rows for people, with the header.
@@ -82,7 +85,7 @@ impl Rows {
 impl Output {
     /// As the flags and the terminal want it.
     pub fn new(global: &Global) -> Self {
-        let terminal = std::io::stderr().is_terminal();
+        let terminal = io::stderr().is_terminal();
         let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
             || std::env::var("TERM").is_ok_and(|term| term == "dumb");
         Self {
@@ -94,18 +97,41 @@ impl Output {
                 Color::Never => false,
                 Color::Auto => terminal && !plain,
             },
+            failed: Arc::default(),
         }
     }
 
     #[cfg(test)]
     pub(crate) fn for_tests() -> Self {
-        Self { format: Format::Name, quiet: true, bars: false, colored: false }
+        Self { format: Format::Name, quiet: true, bars: false, colored: false, failed: Arc::default() }
     }
 
     /// One line of a result.
     pub fn line(&self, text: impl AsRef<str>) {
-        // A closed pipe (`| head`) is the reader's choice, not an error of ours.
-        let _ = writeln!(std::io::stdout(), "{}", text.as_ref());
+        self.bytes(format!("{}\n", text.as_ref()).as_bytes());
+    }
+
+    /// A result in its own form. What could not be written is remembered; what works for days goes on, and is read again when there is
+    /// room.
+    pub fn bytes(&self, bytes: &[u8]) {
+        let mut out = io::stdout().lock();
+        if let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) {
+            let _ = self.failed.set(error);
+        }
+    }
+
+    /// Whether something of the result did not arrive: what only goes on to be looked at ends.
+    pub fn is_over(&self) -> bool {
+        self.failed.get().is_some()
+    }
+
+    /// Why a result was not written. A closed pipe (`| head`) is the reader's choice, not an error of ours.
+    pub fn failure(&self) -> Option<Problem> {
+        let error = self.failed.get().filter(|error| error.kind() != io::ErrorKind::BrokenPipe)?;
+        let message = "the result could not be written to standard output";
+        Some(Problem::new(Code::OutputFailed, message).because_of(Some(error)).keeping(
+            "the command was carried out; what it shows only once, such as a token, is lost and must be made anew",
+        ))
     }
 
     /// Below a file that was fetched: what of it was there already, and who gave which bytes.
@@ -127,7 +153,7 @@ impl Output {
     /// A remark beside the result: on standard error, never with `-q`.
     pub fn note(&self, text: impl AsRef<str>) {
         if !self.quiet {
-            let _ = writeln!(std::io::stderr(), "{}", text.as_ref());
+            let _ = writeln!(io::stderr(), "{}", text.as_ref());
         }
     }
 
@@ -159,15 +185,23 @@ impl Output {
 
     /// Below a list: how many older ones are not in it because of `option`, if any.
     pub fn older(&self, hidden: usize, option: &str) {
-        if hidden > 0 && self.for_people() {
-            self.line(format!("{hidden} older hidden ({option})"));
+        if hidden > 0 {
+            self.below(format!("{hidden} older hidden ({option})"));
         }
     }
 
     /// Below a list of which only the newest were asked for: that there are older ones.
     pub fn some_older(&self, there_are: bool, option: &str) {
-        if there_are && self.for_people() {
-            self.line(format!("older ones are hidden ({option})"));
+        if there_are {
+            self.below(format!("older ones are hidden ({option})"));
+        }
+    }
+
+    /// Below a list: what is not in it. In what programs read stand things alone, so it is said beside it.
+    pub fn below(&self, text: impl AsRef<str>) {
+        match self.format {
+            Format::Table | Format::Wide => self.line(text),
+            Format::Json | Format::Jsonl | Format::Csv | Format::Name => self.note(text),
         }
     }
 
@@ -238,7 +272,7 @@ impl Output {
         } else {
             text = format!("{}\n", json(&serde_json::json!({ "error": problem })));
         }
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        let _ = io::stderr().write_all(text.as_bytes());
     }
 }
 

@@ -6,7 +6,8 @@ use catalog::problem::Problem;
 use clap::Subcommand;
 use schema::packages::Access;
 
-use super::common::{absolute, plain};
+use super::arguments::absolute;
+use super::connect::plain;
 use super::output::{Rows, safe, size, when};
 use super::updates::Filter;
 use super::{Format, Global, Output, connect};
@@ -15,6 +16,7 @@ use crate::config::Loaded;
 use crate::download::Filled;
 use crate::packages::{Changed, Shown, Validated};
 use crate::points::{Act, Distributed};
+use crate::words::counted;
 
 /// Deployment packages
 #[derive(Debug, Subcommand)]
@@ -61,7 +63,7 @@ pub enum Package {
     Drop {
         /// Id or name of the package
         package: String,
-        /// Ids or titles of updates
+        /// Ids, titles or files of updates: all that the package has of them; ID/NUMBER for one revision
         #[arg(required = true)]
         updates: Vec<String>,
     },
@@ -348,12 +350,12 @@ fn show_all(all: &[Shown], output: &Output) {
 fn show_one(shown: &Shown, output: &Output) {
     let p = &shown.package;
     output.line(format!(
-        "{} `{}` version {}, {} of {} files stored, {}",
+        "{} `{}` version {}, {} of {} stored, {}",
         p.id,
         safe(&p.name),
         p.version,
         shown.stored,
-        shown.files.len(),
+        counted(shown.files.len(), "file"),
         size(shown.bytes)
     ));
     if !p.description.is_empty() {

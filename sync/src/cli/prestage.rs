@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use catalog::problem::Problem;
 use clap::Subcommand;
 
-use super::common::{absolute, read, say};
+use super::arguments::absolute;
 use super::output::{Rows, safe, size};
+use super::said::{read, say};
 use super::ts::call;
 use super::{Global, Output};
 use crate::authoring::TsRequest;
 use crate::carrying::{self, Manifest, Prestaged, TakenIn};
+use crate::words::counted;
 
 /// Prestaged files
 #[derive(Debug, Subcommand)]
@@ -112,8 +114,8 @@ fn show_manifest(manifest: &Manifest, output: &Output) {
 fn show_taken(taken: &TakenIn, output: &Output) {
     let verb = if taken.dry_run { "would take in" } else { "took in" };
     output.line(format!(
-        "{verb} {} files, {}, of `{}`",
-        taken.taken.len(),
+        "{verb} {}, {}, of `{}`",
+        counted(taken.taken.len(), "file"),
         size(taken.bytes),
         safe(&taken.name)
     ));

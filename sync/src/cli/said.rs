@@ -1,8 +1,49 @@
 //! Answers by their shape: one sentence for what an act did or would do, and lines for what nobody has made a page of.
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::Output;
 use super::output::safe;
+
+/// Prints an answer for people: what an act did in a sentence, and anything else field by field.
+pub(super) fn say(body: &Value, output: &Output) {
+    match sentence(body) {
+        Some(sentence) => output.line(sentence),
+        None => lines(body).iter().for_each(|line| output.line(line)),
+    }
+}
+
+/// Prints an answer whose shape says enough by itself.
+pub(super) fn show_value(body: &Value, output: &Output) {
+    output.one(
+        body,
+        |body| body["package"].as_str().map_or_else(|| id(body), str::to_owned),
+        |output| say(body, output),
+    );
+}
+
+/// The id of a task or thing.
+fn id(body: &Value) -> String {
+    body["id"]
+        .as_str()
+        .map_or_else(|| body["id"].as_i64().map_or_else(String::new, |id| id.to_string()), str::to_owned)
+}
+
+/// An answer as a value of ours, where it is one.
+pub(super) fn read<T: DeserializeOwned>(body: &Value) -> Option<T> {
+    serde_json::from_value(body.clone()).ok()
+}
+
+/// The id in an answer.
+pub(super) fn id_of(body: &Value) -> String {
+    body["id"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The name in an answer.
+pub(super) fn name_of(body: &Value) -> String {
+    body["name"].as_str().unwrap_or_default().to_owned()
+}
 
 /// The sentence, if the answer is that of an act that is known.
 pub fn sentence(body: &Value) -> Option<String> {

@@ -5,8 +5,10 @@ use clap::Subcommand;
 use schema::collections::SettingsRow;
 use serde_json::Value;
 
-use super::common::{key_value, name_of, read, say, software};
+use super::arguments::key_value;
+use super::connect::software;
 use super::output::{Rows, safe};
+use super::said::{name_of, read, say};
 use super::{Global, Output, connect};
 use crate::config::Loaded;
 use crate::software::{SoftwareRequest, settings::Effective};

@@ -15,8 +15,11 @@ pub struct Completions {
 }
 
 impl Completions {
-    pub(super) fn run(self, mut command: Command) -> Result<u8, Problem> {
-        clap_complete::generate(self.shell, &mut command, "spsync", &mut std::io::stdout());
+    pub(super) fn run(self, mut command: Command, output: &Output) -> Result<u8, Problem> {
+        // It panics where it cannot write.
+        let mut text = Vec::new();
+        clap_complete::generate(self.shell, &mut command, "spsync", &mut text);
+        output.bytes(&text);
         Ok(0)
     }
 }
@@ -31,15 +34,17 @@ pub struct Man {
 
 impl Man {
     pub(super) fn run(self, command: Command, output: &Output) -> Result<u8, Problem> {
+        let mut page = Vec::new();
         let written = match &self.dir {
             Some(dir) => std::fs::create_dir_all(dir).and_then(|()| clap_mangen::generate_to(command, dir)),
-            None => clap_mangen::Man::new(command).render(&mut std::io::stdout()),
+            None => clap_mangen::Man::new(command).render(&mut page),
         };
         written.map_err(|error| {
             Problem::new(Code::DiskError, "the manual pages cannot be written").because_of(Some(&error))
         })?;
-        if let Some(dir) = self.dir {
-            output.note(format!("written to {}", dir.display()));
+        match self.dir {
+            Some(dir) => output.note(format!("written to {}", dir.display())),
+            None => output.bytes(&page),
         }
         Ok(0)
     }

@@ -14,6 +14,7 @@ use crate::config::Loaded;
 use crate::deploying::status::Buckets;
 use crate::forgetting::Forgotten;
 use crate::status::Silent;
+use crate::words::counted;
 
 /// Show the state of everything on one screen
 #[derive(Debug, Args)]
@@ -37,6 +38,9 @@ impl Status {
             let status =
                 connect::call::<crate::status::Status>(settings, global, output, Request::Status).await?.body;
             output.one(&status, |status| status.site.clone(), |output| show(&status, output));
+            if output.is_over() {
+                return Ok(0);
+            }
             if !self.watch {
                 return Ok(u8::from(self.check && !is_well(&status)));
             }
@@ -57,8 +61,8 @@ fn show(status: &crate::status::Status, output: &Output) {
     let health = match (status.warnings.len(), &status.served) {
         (0, Some(_)) => "healthy".to_owned(),
         (0, None) => "no daemon runs".to_owned(),
-        (n, Some(_)) => format!("{n} warnings"),
-        (n, None) => format!("no daemon runs, {n} warnings"),
+        (n, Some(_)) => counted(n, "warning"),
+        (n, None) => format!("no daemon runs, {}", counted(n, "warning")),
     };
     output.line(format!(
         " spsync {} (code {}) in {} · {health}",
@@ -80,25 +84,31 @@ fn show(status: &crate::status::Status, output: &Output) {
     if status.point.is_none() {
         output.line(format!(" SYNC     last {last} · last ok {ok}{next}"));
         output.line(format!(
-            " CATALOG  {} feature updates: {} listed ({}), {} deployable, {} licence pending, {} downloaded, {} hidden",
-            c.total, c.listed, size(c.listed_bytes), c.deployable, c.license_pending, c.downloaded, c.hidden
+            " CATALOG  {}: {} listed ({}), {} deployable, {} licence pending, {} downloaded, {} hidden",
+            counted(c.total, "feature update"),
+            c.listed,
+            size(c.listed_bytes),
+            c.deployable,
+            c.license_pending,
+            c.downloaded,
+            c.hidden
         ));
     }
     output.line(format!(
-        " CONTENT  {} in {} files · {} free · {} deployment packages",
+        " CONTENT  {} in {} · {} free · {}",
         size(status.content.bytes),
-        status.content.blobs,
+        counted(status.content.blobs, "file"),
         size(status.content.free_bytes),
-        status.packages
+        counted(status.packages, "deployment package")
     ));
     if status.content.aside > 0 {
         output.line(format!(
-            " CONTENT  {} bad files set aside, {}: they go after a week, or when their room is wanted",
-            status.content.aside,
+            " CONTENT  {} set aside, {}: to go after a week, or when the room is wanted",
+            counted(status.content.aside, "bad file"),
             size(status.content.aside_bytes)
         ));
     }
-    output.line(format!(" DP       serves {} contents", status.served_contents));
+    output.line(format!(" DP       serves {}", counted(status.served_contents, "content")));
     output.line(match &status.served {
         Some(now) => served(now),
         None => " SERVED   nothing, and nothing happens by itself: no daemon runs (spsync serve)".to_owned(),
@@ -199,7 +209,7 @@ fn deployed(all: &crate::deploying::Deployed) -> String {
     }
     match all.active {
         0 => " DEPLOY   nothing is offered now".to_owned(),
-        active => format!(" DEPLOY   {active} active: {} devices{counts}", all.devices),
+        active => format!(" DEPLOY   {active} active: {}{counts}", counted(all.devices, "device")),
     }
 }
 
@@ -210,8 +220,8 @@ fn peers(sharing: &Sharing) -> String {
     let Sharing { devices, contents, announced, most_announced, refused, distrusted } = sharing;
     let mut share = match devices {
         0 => "no device shares what it holds".to_owned(),
-        1 => format!("1 device shares {contents} contents"),
-        _ => format!("{devices} devices share {contents} contents"),
+        1 => format!("1 device shares {}", counted(contents, "content")),
+        _ => format!("{devices} devices share {}", counted(contents, "content")),
     };
     if *refused > 0 || (*announced > 0 && announced * 10 >= most_announced * 9) {
         share += &format!(

@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use schema::runs::Run;
 use schema::updates::NameCount;
 
+use super::arguments::number;
 use super::output::{Rows, newest, short, size, when};
 use super::{Global, Output, connect, now};
 use crate::admin::{Request, SelectionChange};
@@ -12,6 +13,7 @@ use crate::config::Loaded;
 use crate::run::Tested;
 use crate::select::Plan;
 use crate::updates::selection::Selected;
+use crate::words::counted;
 
 /// Synchronisation: history, tests, what is selected, what a change would do
 #[derive(Debug, Subcommand)]
@@ -25,6 +27,7 @@ pub enum Sync {
     /// Show a run with each of its catalogs and servers
     Show {
         /// Its number
+        #[arg(value_parser = number)]
         run: i64,
     },
     /// Try every step of reaching the sources: name, connection, TLS, proxy, protocol, clock
@@ -275,8 +278,8 @@ fn show_plan(plan: &Plan, output: &Output) {
     }
     output.table(rows);
     output.line(format!(
-        "would list {} updates, {} if all were downloaded: {} more, {} fewer than now",
-        plan.listed,
+        "would list {}, {} if all were downloaded: {} more, {} fewer than now",
+        counted(plan.listed, "update"),
         size(plan.bytes),
         plan.added,
         plan.removed

@@ -5,6 +5,7 @@ use clap::Subcommand;
 use schema::tasks::Task as Record;
 use serde_json::Value;
 
+use super::arguments::number;
 use super::output::{Rows, newest, safe, when};
 use super::{Global, Output, connect};
 use crate::admin::Request;
@@ -22,16 +23,19 @@ pub enum Task {
     /// Show a task, as far as it is
     Show {
         /// Its number
+        #[arg(value_parser = number)]
         task: i64,
     },
     /// Wait for a task and end with its result
     Wait {
         /// Its number
+        #[arg(value_parser = number)]
         task: i64,
     },
     /// Cancel a task; what it received and recorded is kept
     Cancel {
         /// Its number
+        #[arg(value_parser = number)]
         task: i64,
     },
 }
@@ -97,14 +101,15 @@ impl Task {
                     when(task.created)
                 ));
                 for phase in &task.phases {
-                    let message = phase.message.as_deref().unwrap_or_default();
+                    let message =
+                        phase.message.as_ref().map_or_else(String::new, |text| format!(", {}", safe(text)));
                     output.line(format!(
-                        "  {}: {} of {} {} {}",
+                        "  {}: {} of {} {}{}",
                         safe(&phase.name),
                         phase.done,
                         phase.total,
                         phase.unit,
-                        safe(message)
+                        message
                     ));
                 }
                 if let Some(problem) = &task.problem {

@@ -7,8 +7,8 @@ use clap::{Subcommand, ValueEnum};
 use schema::tokens::{AdminToken, Role};
 use serde_json::Value;
 
-use super::common::show_value;
 use super::output::{Rows, safe, when};
+use super::said::show_value;
 use super::{Global, Output, connect};
 use crate::admin::Request;
 use crate::clock;

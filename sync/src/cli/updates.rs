@@ -8,7 +8,8 @@ use clap::{Args, Subcommand};
 use schema::metadata::Category;
 use schema::updates::FeatureUpdate;
 
-use super::common::{absolute, plain};
+use super::arguments::absolute;
+use super::connect::plain;
 use super::output::{Rows, safe, size, when};
 use super::{Format, Global, Output, connect};
 use crate::admin::{Mark, Request, UpdateFilter};
@@ -18,6 +19,7 @@ use crate::import::Imported;
 use crate::updates::retention::Collected;
 use crate::updates::supersedence::{Plan, Row};
 use crate::updates::{List, Listed, Shown};
+use crate::words::counted;
 
 /// The most updates whose advice is told below a list.
 const ADVISED: usize = 10;
@@ -173,9 +175,9 @@ impl Updates {
                     |output| {
                         let verb = if w.dry_run { "would be written" } else { "written" };
                         output.line(format!(
-                            "{}: {} documents {verb}, {}",
+                            "{}: {} {verb}, {}",
                             w.file.display(),
-                            w.documents,
+                            counted(w.documents, "document"),
                             size(w.size)
                         ));
                     },
@@ -206,7 +208,7 @@ impl Updates {
                 return Ok(called.finish(output));
             }
             Self::Decline { updates } => {
-                super::confirm(global, &format!("decline {} updates", updates.len()))?;
+                super::confirm(global, &format!("decline {}", counted(updates.len(), "update")))?;
                 (updates, Mark::Decline)
             }
             Self::Restore { updates } => (updates, Mark::Restore),
@@ -235,8 +237,12 @@ impl Updates {
 
 fn show_imported(imported: &Imported, output: &Output) {
     let made = safe(imported.made.as_deref().unwrap_or("at an unknown time"));
-    let age = imported.age_days.map_or_else(String::new, |days| format!(", {days} days ago"));
-    output.line(format!("{}: {} documents, made {made}{age}", imported.file.display(), imported.documents));
+    let age = imported.age_days.map_or_else(String::new, |days| format!(", {} ago", counted(days, "day")));
+    output.line(format!(
+        "{}: {}, made {made}{age}",
+        imported.file.display(),
+        counted(imported.documents, "document")
+    ));
     for (kind, count) in &imported.by_kind {
         output.line(format!("  {count:>6} {kind}"));
     }
@@ -247,8 +253,10 @@ fn show_imported(imported: &Imported, output: &Output) {
     ));
     imported.new_categories.iter().take(20).for_each(|name| output.line(format!("  + {}", safe(name))));
     if imported.new_feature_updates > 0 {
-        output
-            .line(format!("{} new feature updates: spsync updates list --all", imported.new_feature_updates));
+        output.line(format!(
+            "{}: spsync updates list --all",
+            counted(imported.new_feature_updates, "new feature update")
+        ));
     }
     if imported.new_categories.len() > 20 {
         output.line(format!(
@@ -369,12 +377,11 @@ fn show_list(list: &List, output: &Output) {
         false => "no feature update is listed",
     };
     output.list(list, &list.updates, |listed| listed.update.id.update.to_string(), rows, none);
+    if list.hidden > 0 {
+        let reasons: Vec<_> = list.hidden_because.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
+        output.below(format!("{} hidden: {} (--all shows them)", list.hidden, reasons.join(", ")));
+    }
     if output.for_people() {
-        if list.hidden > 0 {
-            let reasons: Vec<_> =
-                list.hidden_because.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
-            output.line(format!("{} hidden: {} (--all shows them)", list.hidden, reasons.join(", ")));
-        }
         let advised = || list.updates.iter().filter(|listed| listed.advice.is_some());
         for listed in advised().take(ADVISED) {
             let advice = listed.advice.as_deref().unwrap_or_default();
@@ -387,8 +394,8 @@ fn show_list(list: &List, output: &Output) {
         if let Some(more @ 1..) = advised().count().checked_sub(ADVISED) {
             output.line(format!("{more} more have such advice (--output json shows all)"));
         }
-        list.notes.iter().for_each(|note| output.line(note));
     }
+    list.notes.iter().for_each(|note| output.below(note));
 }
 
 fn shape(update: &FeatureUpdate) -> String {

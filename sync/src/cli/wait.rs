@@ -36,7 +36,7 @@ pub(super) async fn until_settled(
     let placed = match global.timeout {
         None => waiting.await?,
         Some(limit) => tokio::time::timeout(limit, waiting).await.map_err(|_| {
-            Problem::new(Code::WaitTimeout, format!("not everywhere within {}s", limit.as_secs()))
+            Problem::new(Code::WaitTimeout, format!("not everywhere within {limit:?}"))
                 .keeping("the points go on: `spsync content status`")
         })??,
     };

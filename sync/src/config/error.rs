@@ -52,6 +52,18 @@ pub enum ConfigError {
         /// The key that looks most like it.
         suggestion: Option<String>,
     },
+    /// A key that nobody set, and that another one needs.
+    #[error("{origin}: `{by}` needs `{key}`, which is not set: {reason}")]
+    Unset {
+        /// Where the other one is.
+        origin: Origin,
+        /// The other one.
+        by: String,
+        /// The whole path of the key that lacks.
+        key: String,
+        /// What was expected.
+        reason: String,
+    },
     /// A key whose value cannot be used.
     #[error("{origin}: `{key}`: {reason}")]
     Invalid {
@@ -70,7 +82,7 @@ impl Coded for ConfigError {
             Self::Unreadable { .. } | Self::TooLarge { .. } => Code::ConfigUnreadable,
             Self::Unwritable { .. } => Code::DataDirNotWritable,
             Self::UnknownKey { .. } => Code::ConfigUnknownKey,
-            Self::Syntax { .. } | Self::Invalid { .. } => Code::ConfigInvalid,
+            Self::Syntax { .. } | Self::Unset { .. } | Self::Invalid { .. } => Code::ConfigInvalid,
         }
     }
 }

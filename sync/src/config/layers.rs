@@ -259,11 +259,27 @@ fn unknown(key: String, origin: Origin) -> ConfigError {
     let sections = KEYS.keys().filter_map(|key| key.rsplit_once('.').map(|(section, _)| section.to_owned()));
     let near = known_keys()
         .chain(sections)
-        .map(|known| (strsim::normalized_damerau_levenshtein(&key, &known), known))
+        .map(|known| (likeness(&key, &known), known))
         .max_by(|(a, _), (b, _)| a.total_cmp(b));
     // Less alike than this is a coincidence, and a wrong suggestion is worse than none.
     let suggestion = near.filter(|(score, _)| *score >= 0.6).map(|(_, known)| known);
     ConfigError::UnknownKey { origin, key, suggestion }
+}
+
+/// How much alike two keys are, 0 to 1: as much as the parts that are least so. A section that both have says nothing about the rest.
+fn likeness(key: &str, known: &str) -> f64 {
+    if key.matches('.').count() != known.matches('.').count() {
+        return 0.0;
+    }
+    let parts = key.split('.').zip(known.split('.'));
+    parts.map(|(one, other)| part_likeness(one, other)).fold(1.0, f64::min)
+}
+
+fn part_likeness(one: &str, other: &str) -> f64 {
+    let alike = strsim::normalized_damerau_levenshtein(one, other);
+    // `zone` may well mean `timezone`.
+    let within = one.len().min(other.len()) > 2 && (one.contains(other) || other.contains(one));
+    if within { (1.0 + alike) / 2.0 } else { alike }
 }
 
 /// Reads the environment variables whose names have two underscores after the prefix; the others are flags.

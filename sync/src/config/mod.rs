@@ -124,11 +124,16 @@ impl Inputs {
             None => None,
         };
         if let Some(merged) = &merged {
-            for (key, reason) in rules::broken(&merged.settings) {
-                let origin = merged.origins.get(&key).cloned().unwrap_or(Origin::Default);
-                // The program knows what it does; the ranges are there for slips of the keyboard.
-                if origin != Origin::Program {
-                    errors.push(ConfigError::Invalid { origin, key, reason });
+            let origin = |key: &str| merged.origins.get(key).cloned().unwrap_or(Origin::Default);
+            for rules::Broken { key, reason, by } in rules::broken(&merged.settings) {
+                match (origin(&key), by) {
+                    // The program knows what it does; the ranges are there for slips of the keyboard.
+                    (Origin::Program, _) => {}
+                    // There is no line to correct, but one that asks for more.
+                    (Origin::Default, Some(by)) => {
+                        errors.push(ConfigError::Unset { origin: origin(&by), by, key, reason });
+                    }
+                    (origin, _) => errors.push(ConfigError::Invalid { origin, key, reason }),
                 }
             }
         }
@@ -157,7 +162,8 @@ fn from_files(path: &Path, named: bool, errors: &mut Vec<ConfigError>) -> Vec<La
     match layers::read_file(path) {
         Ok(Some(layer)) => layers.push(layer),
         Ok(None) if named => {
-            let source = io::Error::from(io::ErrorKind::NotFound);
+            // As the system says it; the kind alone is called an entity.
+            let source = io::Error::from(rustix::io::Errno::NOENT);
             errors.push(ConfigError::Unreadable { path: path.to_owned(), source });
         }
         Ok(None) => {}

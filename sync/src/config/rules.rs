@@ -8,8 +8,19 @@ use super::settings::{Settings, Source, SourceKind};
 use super::units::{cut, show_duration, web_address};
 use crate::import::IMPORT;
 
-/// Each broken rule: the key, and what was expected and found.
-pub(super) fn broken(settings: &Settings) -> Vec<(String, String)> {
+/// A broken rule.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Broken {
+    /// The key whose value cannot be used.
+    pub key: String,
+    /// What was expected and found.
+    pub reason: String,
+    /// The key that asks for more than nothing, or for more than the default.
+    pub by: Option<String>,
+}
+
+/// Each broken rule.
+pub(super) fn broken(settings: &Settings) -> Vec<Broken> {
     let mut rules = Rules::default();
     let s = settings;
     let data_dir = &s.site.data_dir;
@@ -35,6 +46,7 @@ pub(super) fn broken(settings: &Settings) -> Vec<(String, String)> {
     rules.lasts("sync.jitter", s.sync.jitter, Duration::ZERO, 7 * DAY);
     rules.lasts("sync.retry.longest", s.sync.retry.longest, Duration::from_millis(1), DAY);
     rules.lasts("sync.retry.first", s.sync.retry.first, Duration::from_millis(1), s.sync.retry.longest);
+    rules.by("sync.retry.first", "sync.retry.longest");
     let control = &s.server.congestion_control;
     let is_name = control.len() < 16
         && control.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
@@ -47,15 +59,21 @@ pub(super) fn broken(settings: &Settings) -> Vec<(String, String)> {
     for address in &s.server.listen_tls {
         rules.hold("server.listen_tls", is_address(address), || not_an_address(address));
     }
-    rules.hold("tls.key_file", s.tls.cert_file.is_empty() == s.tls.key_file.is_empty(), || {
+    let (lacking, there) = match s.tls.cert_file.is_empty() {
+        true => ("tls.cert_file", "tls.key_file"),
+        false => ("tls.key_file", "tls.cert_file"),
+    };
+    rules.hold(lacking, s.tls.cert_file.is_empty() == s.tls.key_file.is_empty(), || {
         "expected `tls.cert_file` and `tls.key_file` both, or neither".to_owned()
     });
+    rules.by(lacking, there);
     rules.within("limits.deployment_default_size", s.limits.deployment_default_size, 0, 1_000_000);
     rules.within("limits.deployment_maximum_size", s.limits.deployment_maximum_size, 0, 1_000_000);
     let (usual, most) = (s.limits.deployment_default_size, s.limits.deployment_maximum_size);
     rules.hold("limits.deployment_maximum_size", most == 0 || most > usual, || {
         format!("expected 0 or more than `limits.deployment_default_size` ({usual}), actual {most}")
     });
+    rules.by("limits.deployment_maximum_size", "limits.deployment_default_size");
     rules.lasts("client.before_cloud", s.client.before_cloud, Duration::ZERO, DAY);
     rules.lasts("clients.poll_interval", s.clients.poll_interval, 10 * SECOND, DAY);
     // A laptop that was on holiday is to find its way back, and a slip of the pen is to remove nobody.
@@ -87,7 +105,13 @@ pub(super) fn broken(settings: &Settings) -> Vec<(String, String)> {
             "expected false where `dp.role` is `site`: it downloads by packages".to_owned()
         });
     } else {
-        rules.reads("dp.site", web_address(&s.dp.site));
+        match s.dp.site.is_empty() {
+            true => rules.hold("dp.site", false, || {
+                "expected the address of the site, as `https://site01.example:8531`".to_owned()
+            }),
+            false => rules.reads("dp.site", web_address(&s.dp.site)),
+        }
+        rules.by("dp.site", "dp.role");
         rules.hold("dp.key_file", !s.dp.key_file.is_empty(), || "expected a path, actual nothing".to_owned());
     }
     for (key, admin) in [("admin.listen", &s.admin.listen), ("admin.listen_tls", &s.admin.listen_tls)] {
@@ -111,19 +135,26 @@ pub(super) fn broken(settings: &Settings) -> Vec<(String, String)> {
 
 #[derive(Default)]
 struct Rules {
-    broken: Vec<(String, String)>,
+    broken: Vec<Broken>,
 }
 
 impl Rules {
     fn hold(&mut self, key: &str, holds: bool, reason: impl FnOnce() -> String) {
         if !holds {
-            self.broken.push((key.to_owned(), reason()));
+            self.broken.push(Broken { key: key.to_owned(), reason: reason(), by: None });
+        }
+    }
+
+    /// It is another key that asks for that, where the rule just looked at is broken.
+    fn by(&mut self, key: &str, by: &str) {
+        if let Some(broken) = self.broken.last_mut().filter(|broken| broken.key == key) {
+            broken.by = Some(by.to_owned());
         }
     }
 
     fn reads<T>(&mut self, key: &str, read: Result<T, String>) {
         if let Err(reason) = read {
-            self.broken.push((key.to_owned(), reason));
+            self.hold(key, false, || reason);
         }
     }
 
@@ -181,6 +212,7 @@ impl Rules {
         self.hold(&key("kind"), import == (source.name == IMPORT), || {
             format!("expected `import` for the source `{IMPORT}`, and for no other")
         });
+        self.by(&key("kind"), &key("name"));
         self.hold(&key("url"), !(esd || import) || empty(&source.url), || {
             format!(
                 "expected nothing for an ESD catalog (its addresses are `catalogs`) or an import, actual `{}`",
@@ -196,6 +228,7 @@ impl Rules {
         self.hold(&key("url"), source.kind != SourceKind::Wsus || !empty(&source.url), || {
             "expected the root of the server, as `https://host:8531`, actual nothing".to_owned()
         });
+        self.by(&key("url"), &key("kind"));
         for (short, url) in [("url", &source.url), ("content_url", &source.content_url)] {
             if !esd && !import && !empty(url) {
                 self.reads(&key(short), web_address(url));

@@ -17,6 +17,7 @@ use crate::packages::{Changed, Shown};
 use crate::points::Distributed;
 use crate::run::Report;
 use crate::updates::List;
+use crate::words::counted;
 
 impl Demo<'_> {
     pub(super) async fn synchronise(&self, published: &DemoCatalog) -> Result<(), Problem> {
@@ -24,8 +25,12 @@ impl Demo<'_> {
         let report: Report = self.ask(Request::Now { full: false }).await?;
         for catalog in &report.catalogs {
             self.say(format!(
-                "{}: version {}, {} records, {} ESDs, signature: {}",
-                catalog.location, catalog.version, catalog.records, catalog.esds, catalog.signature
+                "{}: version {}, {}, {}, signature: {}",
+                catalog.location,
+                catalog.version,
+                counted(catalog.records, "record"),
+                counted(catalog.esds, "ESD"),
+                catalog.signature
             ));
         }
         self.say(format!(
@@ -150,7 +155,7 @@ impl Demo<'_> {
         let distribute = Request::PackageDistribute { package: package.to_owned(), to: Vec::new() };
         let distributed: Distributed = self.ask(distribute).await?;
         for point in &distributed.points {
-            self.say(format!("{}: {} files, {} bytes", point.point, point.files, point.bytes));
+            self.say(format!("{}: {}, {} bytes", point.point, counted(point.files, "file"), point.bytes));
         }
         self.expect(status(&address).await? == 200, "and then it does")
     }

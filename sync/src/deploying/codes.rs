@@ -11,7 +11,7 @@ struct Documented {
     meaning: &'static str,
 }
 
-const DOCUMENTED: [Documented; 19] = [
+const DOCUMENTED: [Documented; 43] = [
     doc(0x8007_0490, "stand-alone media was asked for with a feature update"),
     doc(4316, "Check Readiness: at least one of its checks failed"),
     doc(0xC190_0210, "the compatibility scan found nothing: success"),
@@ -33,6 +33,41 @@ const DOCUMENTED: [Documented; 19] = [
     doc(
         0x8004_1010,
         "the client's policy was not compiled yet when the task sequence went on after the upgrade",
+    ),
+    // What Windows Update Agent says where it meets an update point or the way to it: Microsoft's "Windows Update error reference",
+    // and the error messages of WinHTTP and WinINet.
+    doc(0x8024_000B, "the update agent's work was cancelled"),
+    doc(0x8024_0016, "another installation goes on, or a restart is due before this one"),
+    doc(0x8024_0017, "no update applies to this device"),
+    doc(0x8024_0022, "it failed for all updates: the log of the update agent has the code of each"),
+    doc(0x8024_0438, "there is no way to the update point: route, firewall, proxy, or no network"),
+    doc(0x8024_4007, "the update point answered with a SOAP fault: the logs of both say which"),
+    doc(0x8024_4008, "the answer of the update point could not be parsed"),
+    doc(0x8024_4010, "the scan took more round trips than the agent allows; the next one goes on there"),
+    doc(0x8024_4016, "the update point refused the request as malformed (400)"),
+    doc(0x8024_4017, "the server asks who it is (401): a proxy or a gate before the update point"),
+    doc(0x8024_4018, "the server refuses it (403): a proxy or a gate before the update point"),
+    doc(
+        0x8024_4019,
+        "the server has nothing at this address (404): is WUServer the address of the update point?",
+    ),
+    doc(0x8024_401B, "a proxy asks who it is (407)"),
+    doc(0x8024_401C, "the server gave up waiting for the request (408)"),
+    doc(0x8024_401F, "the update point failed (500): see its log"),
+    doc(0x8024_4021, "a gateway before the update point had no answer from it (502)"),
+    doc(
+        0x8024_4022,
+        "the update point, or a proxy before it, is not available or has too much to do (503); it is tried again",
+    ),
+    doc(0x8024_4023, "a gateway before the update point waited in vain for it (504)"),
+    doc(0x8024_402C, "the name of the update point or of the proxy could not be resolved"),
+    doc(0x8007_2EE2, "the update point did not answer in time"),
+    doc(0x8007_2EE7, "the name of the update point could not be resolved"),
+    doc(0x8007_2EFD, "no connection to the update point: it does not run, or its port is blocked"),
+    doc(0x8007_2EFE, "the connection was closed or reset before the answer was there"),
+    doc(
+        0x8007_2F8F,
+        "the certificate of the update point is not trusted, is for another name, or the clock is wrong",
     ),
 ];
 
@@ -124,6 +159,14 @@ mod tests {
             let windows = code.page().windows.unwrap();
             assert!(reported(windows).is_some_and(|found| found.codes.contains(code)), "{code} {windows}");
         }
+        // Those that clients of an update point report.
+        for text in ["0x80244022", "0x8024401C", "0x80072EE2", "0x80072f8f", "0x80240022", "-2145107934"] {
+            assert!(reported(text).is_some_and(|found| !found.meaning.is_empty()), "{text}");
+        }
+        let mut codes: Vec<_> = DOCUMENTED.iter().map(|known| known.code).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), DOCUMENTED.len(), "each has one meaning");
         for text in ["1603", "", "0x", "nothing", "0x1FFFFFFFFFF", "99999999999999999999"] {
             assert_eq!(reported(text), None, "{text}");
         }

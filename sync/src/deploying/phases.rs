@@ -20,6 +20,7 @@ use super::request::{Create, PhaseChange, PhasedCreate};
 use super::{create, status};
 use crate::admin::{Answer, Caller};
 use crate::clock;
+use crate::find::nobody;
 use crate::names::{self, Rule};
 use crate::site::Site;
 
@@ -81,9 +82,9 @@ async fn named(site: &Arc<Site>, name: &str) -> Result<PhasedRow, Problem> {
 }
 
 fn found(reader: &Reader<'_>, name: &str) -> Result<PhasedRow, SchemaError> {
-    reader.phased_named(name)?.ok_or_else(|| {
-        Problem::new(Code::DeploymentNotFound, format!("no phased deployment is called `{name}`")).into()
-    })
+    reader
+        .phased_named(name)?
+        .ok_or_else(|| Problem::new(Code::DeploymentNotFound, nobody("phased deployment", name)).into())
 }
 
 /// Makes a phased deployment (mission row M67); its first phase begins at once. Every phase is judged now, as it will be

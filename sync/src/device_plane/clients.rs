@@ -13,6 +13,7 @@ use crate::admin::{Answer, Caller};
 use crate::clock;
 use crate::deploying::codes;
 use crate::deploying::status::state_of;
+use crate::find::nobody;
 use crate::policy::{Facts, RunState, StatusMessage};
 use crate::site::Site;
 use crate::software::settings::{self, Effective};
@@ -189,7 +190,7 @@ async fn named(site: &Arc<Site>, name: &str) -> Result<ShownClient, Problem> {
 }
 
 fn unknown(name: &str) -> Problem {
-    Problem::new(Code::DeviceNotFound, format!("no device is called `{name}`"))
+    Problem::new(Code::DeviceNotFound, nobody("device", name))
 }
 
 /// The name of a device, and whether it is known.

@@ -3,14 +3,15 @@
 pub mod content;
 mod distribute;
 pub mod maps;
+mod member;
 mod upstream;
 mod validate;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use catalog::id::{PackageId, RevisionId};
+use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
 use schema::packages::{Access, FileState, NewMember, NewPackage, Package, PackageFile};
 use schema::points::Placement;
@@ -22,7 +23,9 @@ pub(crate) use validate::refill;
 pub use validate::{Validated, ValidatedFile, validate};
 
 use crate::admin::{Answer, Caller, UpdateFilter};
+use crate::blocking::blocking;
 use crate::clock;
+use crate::config::Settings;
 use crate::find::one;
 use crate::site::Site;
 use crate::site::own::{self, Lies};
@@ -201,11 +204,29 @@ pub async fn set_access(
 /// A source folder must exist, be writable, and be nobody else's: also not inside another's, nor around it, nor in
 /// the content library.
 async fn usable_source(site: &Arc<Site>, folder: PathBuf) -> Result<PathBuf, Problem> {
+    let settings = site.settings();
+    let real = blocking(move || looked_at(&settings, &folder)).await?;
+    let overlaps = |other: &Path| real.starts_with(other) || other.starts_with(&real);
+    let others = site.read(|r| r.packages()).await?;
+    if let Some(other) = others.iter().find(|p| p.source_dir.as_deref().is_some_and(overlaps)) {
+        let message = format!(
+            "the source folder `{}` belongs to package {} `{}`",
+            real.display(),
+            other.id,
+            other.name
+        );
+        return Err(Problem::new(Code::SourceInUse, message));
+    }
+    Ok(real)
+}
+
+/// The same folder without links, where it is one that can be written and is not the site's own.
+fn looked_at(settings: &Settings, folder: &Path) -> Result<PathBuf, Problem> {
     let missing = |error: &std::io::Error| {
         Problem::new(Code::SourceMissing, format!("the source folder `{}` does not exist", folder.display()))
             .because_of(Some(error))
     };
-    let real = std::fs::canonicalize(&folder).map_err(|error| missing(&error))?;
+    let real = std::fs::canonicalize(folder).map_err(|error| missing(&error))?;
     if !real.is_dir() {
         return Err(Problem::new(Code::SourceMissing, format!("`{}` is not a folder", folder.display())));
     }
@@ -216,7 +237,7 @@ async fn usable_source(site: &Arc<Site>, folder: PathBuf) -> Result<PathBuf, Pro
         )
         .because_of(Some(&error))
     })?;
-    let where_it_lies = match own::lies(&site.settings(), &real) {
+    let where_it_lies = match own::lies(settings, &real) {
         Lies::Apart | Lies::InExchange => None,
         Lies::Around => Some("is around the site's own data"),
         Lies::Within => Some("is inside the site's own data"),
@@ -224,17 +245,6 @@ async fn usable_source(site: &Arc<Site>, folder: PathBuf) -> Result<PathBuf, Pro
     };
     if let Some(why) = where_it_lies {
         let message = format!("the source folder `{}` {why}", real.display());
-        return Err(Problem::new(Code::SourceInUse, message));
-    }
-    let overlaps = |other: &std::path::Path| real.starts_with(other) || other.starts_with(&real);
-    let others = site.read(|r| r.packages()).await?;
-    if let Some(other) = others.iter().find(|p| p.source_dir.as_deref().is_some_and(overlaps)) {
-        let message = format!(
-            "the source folder `{}` belongs to package {} `{}`",
-            real.display(),
-            other.id,
-            other.name
-        );
         return Err(Problem::new(Code::SourceInUse, message));
     }
     Ok(real)
@@ -347,10 +357,10 @@ pub async fn add(
     })
 }
 
-/// Takes updates out of a package. Their content stays in the library while another package uses it.
+/// Takes updates out of a package, by id, title or file all revisions of an update, or one as `ID/NUMBER`. Their content stays in the library while another package uses it.
 ///
 /// # Errors
-/// `UPDATE_NOT_FOUND` where the package does not hold one of them; then nothing is taken out.
+/// `UPDATE_NOT_FOUND` where the package does not hold one of them, `AMBIGUOUS`; then nothing is taken out.
 pub async fn drop_updates(
     site: &Arc<Site>,
     package: &str,
@@ -360,38 +370,18 @@ pub async fn drop_updates(
     let package = named(site, package).await?;
     not_busy(site, &package)?;
     let held = shown(site, &package.id).await?.files;
-    let mut members: Vec<(RevisionId, &str)> = Vec::new();
-    for file in &held {
-        if !members.iter().any(|(revision, _)| *revision == file.revision) {
-            members.push((file.revision, &file.title));
-        }
-    }
-    let mut chosen = Vec::new();
+    let members = member::members(&held);
+    let mut chosen: Vec<&member::Member> = Vec::new();
     for name in names {
-        let wanted = name.to_lowercase();
-        let is = |(revision, title): &&(RevisionId, &str)| {
-            revision.update.to_string().starts_with(&wanted) || title.to_lowercase() == wanted
-        };
-        let found: Vec<_> = members.iter().filter(is).collect();
-        match found.as_slice() {
-            [one] => chosen.push(**one),
-            [] => {
-                let message = format!("package `{}` holds no update `{name}`", package.name);
-                return Err(Problem::new(Code::UpdateNotFound, message)
-                    .help("`spsync package show` lists what it holds"));
-            }
-            several => {
-                let message = format!("{} updates are called `{name}…`", several.len());
-                let eight = several.iter().take(8);
-                let all: Vec<_> =
-                    eight.map(|(revision, title)| format!("{} {title}", revision.update.short())).collect();
-                return Err(Problem::new(Code::Ambiguous, message).because(all.join(", ")));
+        for member in member::meant(name, &members, &package.name)? {
+            if !chosen.contains(&member) {
+                chosen.push(member);
             }
         }
     }
     if !caller.dry_run {
         let (id, who) = (package.id.clone(), caller.who.clone());
-        let revisions: Vec<_> = chosen.iter().map(|(revision, _)| *revision).collect();
+        let revisions: Vec<_> = chosen.iter().map(|member| member.revision).collect();
         let gone = revisions.clone();
         site.write(move |w| {
             w.drop_members(&id, &revisions, clock::now())?;
@@ -413,7 +403,7 @@ pub async fn drop_updates(
         name: package.name,
         added: Vec::new(),
         present: Vec::new(),
-        dropped: chosen.into_iter().map(|(_, title)| title.to_owned()).collect(),
+        dropped: chosen.into_iter().map(member::Member::label).collect(),
         left_out: Vec::new(),
         bytes: 0,
         dry_run: caller.dry_run,

@@ -16,7 +16,7 @@ use super::job::{self, Event};
 use crate::admin::{Answer, Caller};
 use crate::clock;
 use crate::config::PointRetry;
-use crate::find::{nearest, nearest_and};
+use crate::find::{nearest, nearest_and, nobody};
 use crate::site::Site;
 
 /// What came of sending a package to one point.
@@ -93,11 +93,8 @@ pub async fn targets(site: &Arc<Site>, names: &[String]) -> Result<Targets, Prob
         if found.is_empty() && group.is_none() {
             let known = all.iter().map(|point| point.name.as_str());
             let near = nearest(name, known.chain(groups.iter().map(|group| group.name.as_str())));
-            return Err(Problem::new(
-                Code::DpNotFound,
-                format!("no distribution point or group is called `{name}`"),
-            )
-            .help(nearest_and(&near, "`spsync dp list`")));
+            return Err(Problem::new(Code::DpNotFound, nobody("distribution point or group", name))
+                .help(nearest_and(&near, "`spsync dp list`")));
         }
         for point in found {
             if !targets.points.iter().any(|known| known.id == point.id) {

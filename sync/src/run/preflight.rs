@@ -19,9 +19,11 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::servers::account_name;
+use crate::blocking::blocking;
 use crate::clock;
 use crate::config::{Settings, Source, SourceKind};
 use crate::find::nearest;
+use crate::given::{self, Links};
 use crate::site::Site;
 use crate::upstream::esd_catalog;
 use crate::upstream::server_sync::{Answer, Call, Server, Session, Standing, root};
@@ -133,12 +135,15 @@ impl Way<'_> {
             SourceKind::Import => Ok(()),
             SourceKind::EsdCatalog => match esd_catalog::address(location) {
                 Ok(esd_catalog::Address::File(path)) => {
-                    let read = std::fs::metadata(path).and_then(|_| std::fs::File::open(path));
-                    let failed = |error: std::io::Error| {
-                        let text = format!("the catalog `{}` cannot be read", path.display());
-                        Problem::new(Code::SourceNotFound, text).because_of(Some(&error))
+                    let path = path.to_owned();
+                    let opened = move || {
+                        given::open(&path, Links::Followed).map_err(|error| {
+                            let text = format!("the catalog `{}` cannot be read", path.display());
+                            Problem::new(Code::SourceNotFound, text).because_of(Some(&error))
+                        })
                     };
-                    self.tell("file", read.map(|_| "it can be read".to_owned()).map_err(failed)).map(drop)
+                    let read = blocking(opened).await.map(|_| "it can be read".to_owned());
+                    self.tell("file", read).map(drop)
                 }
                 Ok(esd_catalog::Address::Url(url)) => {
                     self.tell("address", Ok(url.to_string()))?;

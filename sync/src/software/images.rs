@@ -13,20 +13,19 @@ use crate::admin::{Answer, Caller};
 use crate::blocking::blocking;
 use crate::clock;
 use crate::find::one;
+use crate::given::{self, Links};
 use crate::names::{self, Rule};
 use crate::packages::content;
 use crate::sequence::action::OsType;
 use crate::site::Site;
 
-/// Reads what is in a WIM or ESD file.
+/// Reads what is in a WIM or ESD file. It waits for the disk.
 ///
 /// # Errors
-/// `DISK_ERROR`, `IMAGE_MALFORMED`.
-pub fn inspect(path: &Path) -> Result<ImageInfo, Problem> {
-    let failed = |error: std::io::Error| {
-        Problem::new(Code::DiskError, format!("`{}` cannot be read", path.display())).because_of(Some(&error))
-    };
-    let mut file = std::io::BufReader::new(std::fs::File::open(path).map_err(failed)?);
+/// `SOURCE_MISSING`, `DISK_ERROR`, `IMAGE_MALFORMED`.
+pub fn inspect(path: &Path, links: Links) -> Result<ImageInfo, Problem> {
+    let file = given::open(path, links).map_err(|error| given::unreadable(path, &error))?;
+    let mut file = std::io::BufReader::new(file);
     ImageInfo::read(&mut file, &Limits::default()).map_err(|error| {
         Problem::new(error.code(), format!("`{}` is no usable WIM or ESD file", path.display()))
             .because(error.to_string())
@@ -106,7 +105,9 @@ pub async fn add(
     caller: &Caller,
 ) -> Result<Answer, Problem> {
     let name = names::checked("an OS upgrade package", name, Rule::Shown)?;
-    let info = inspect(path)?;
+    let image = path.to_owned();
+    // It is taken in below, where no link is followed.
+    let info = blocking(move || inspect(&image, Links::Refused)).await?;
     if boot && !is_boot(&info) {
         let message = format!("`{}` is no boot image: Windows PE, and no edition of Windows", path.display());
         return Err(Problem::new(Code::ImageMalformed, message));

@@ -1,6 +1,5 @@
 //! Local files into the content library: hashed, copied, verified.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +11,7 @@ use schema::{SchemaError, Writer};
 
 use crate::blocking::blocking;
 use crate::clock;
+use crate::given::{self, Links};
 use crate::site::Site;
 
 /// A file that the content library holds now, and that the database does not know yet.
@@ -34,20 +34,13 @@ pub struct Taken {
 pub async fn take_in(site: &Arc<Site>, path: &Path) -> Result<Taken, Problem> {
     let (library, path) = (site.library.clone(), path.to_owned());
     let work = move || {
-        let failed = |error: std::io::Error| {
-            Problem::new(Code::DiskError, format!("`{}` cannot be read", path.display()))
-                .because_of(Some(&error))
-        };
-        let meta = std::fs::symlink_metadata(&path).map_err(failed)?;
-        if !meta.is_file() {
-            return Err(Problem::new(Code::SourceMissing, format!("`{}` is no plain file", path.display())));
-        }
+        let failed = |error: std::io::Error| given::unreadable(&path, &error);
+        let mut file = given::open(&path, Links::Refused).map_err(failed)?;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let file_name: FileName = name
             .parse()
             .map_err(|error: catalog::id::InvalidId| Problem::of(Code::NameNotAllowed, &error))?;
         let mut checker = Checker::new();
-        let mut file = File::open(&path).map_err(failed)?;
         let mut buffer = vec![0; 4 << 20];
         loop {
             match file.read(&mut buffer).map_err(failed)? {

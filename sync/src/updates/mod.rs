@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::admin::{Answer, Caller, Mark, UpdateFilter};
 use crate::clock;
 use crate::config::Settings;
+use crate::find::nobody;
 use crate::select::{ALL, Facts, Selection};
 use crate::site::Site;
 use crate::upstream::esd_catalog::SIGNATURE;
@@ -372,7 +373,7 @@ pub fn named<'a>(name: &str, all: &'a [Listed]) -> Result<&'a Listed, Problem> {
     }
     match found.as_slice() {
         [one] => Ok(one),
-        [] => Err(Problem::new(Code::UpdateNotFound, format!("no update is called `{name}`"))),
+        [] => Err(Problem::new(Code::UpdateNotFound, nobody("update", name))),
         several => {
             let mut problem =
                 Problem::new(Code::Ambiguous, format!("{} updates are called `{name}…`", several.len()));

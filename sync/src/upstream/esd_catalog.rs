@@ -20,6 +20,7 @@ use super::not_usable;
 use crate::blocking::blocking;
 use crate::clock;
 use crate::config::{Settings, Source, SourceKind};
+use crate::given::{self, Links};
 use crate::upstream::Webs;
 
 /// Microsoft's published links: where the Media Creation Tool looks. Windows 11 first.
@@ -144,7 +145,7 @@ async fn read_file(path: &Path, limits: &Limits) -> Result<Vec<u8>, Problem> {
                 .because_of(Some(&error))
         };
         let mut bytes = Vec::new();
-        let file = std::fs::File::open(&path).map_err(failed)?;
+        let file = given::open(&path, Links::Followed).map_err(failed)?;
         file.take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
         if bytes.len() as u64 > most {
             let message = format!("the catalog `{}` has more than {most} bytes", path.display());

@@ -55,8 +55,8 @@ macro_rules! general {
     WaitTimeout "WAIT_TIMEOUT" StoppedWaiting 504 None,
         "waiting took longer than --timeout",
         "the work is large, or the source is slow",
-        "spsync task show ID",
-        "the task goes on; `spsync task wait ID`";
+        "spsync task list",
+        "what a daemon does goes on: `spsync task wait ID`; without one the same command goes on where it stopped";
     Cancelled "CANCELLED" Interrupted 409 None,
         "the task was cancelled",
         "somebody ran `spsync task cancel`",
@@ -67,6 +67,11 @@ macro_rules! general {
         "the command removes something and no terminal is there to ask",
         "-",
         "repeat the command with `--yes`";
+    OutputFailed "OUTPUT_FAILED" Failed 500 None,
+        "the result could not be written to standard output",
+        "the disk that it goes to is full, or failed",
+        "df -h where it goes to",
+        "make room there and ask again; a token or code that is shown only once is lost: make another";
     InvalidOption "INVALID_OPTION" Usage 422 None,
         "an option has a value that is not accepted",
         "a misspelt value",

@@ -83,6 +83,9 @@ fn what_is_written_reads_back_each_content_once() {
     std::os::unix::fs::symlink(&file, &link).unwrap();
     assert!(look_through(&link).is_err(), "links are not followed");
     assert!(look_through(folder.path()).is_err());
+    let fifo = folder.path().join("fifo");
+    given::fifo(&fifo);
+    assert!(look_through(&fifo).is_err(), "nobody waits for who writes into it");
 }
 
 /// Every cut and every lie about what comes is refused.

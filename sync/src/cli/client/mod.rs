@@ -32,6 +32,7 @@ use crate::device::power;
 use crate::keys::Secret;
 use crate::plane::call;
 use crate::plane::enrol::{self, Place};
+use crate::words::counted;
 
 /// The reference client, on a device; and at the site the devices that it knows
 #[derive(Debug, Subcommand)]
@@ -283,7 +284,7 @@ fn cleaned(removed: &[Removed], dry_run: bool, output: &Output) {
     if output.for_people() && !removed.is_empty() {
         let bytes = removed.iter().map(|one| one.content.size).sum();
         let done = if dry_run { "would be removed" } else { "removed" };
-        output.line(format!("{} contents, {} {done}", removed.len(), size(bytes)));
+        output.line(format!("{}, {} {done}", counted(removed.len(), "content"), size(bytes)));
     }
 }
 

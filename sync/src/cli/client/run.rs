@@ -407,9 +407,9 @@ impl Here {
                         if all.is_empty() {
                             output.line("nothing was run on this device yet");
                         }
-                        output.older(hidden, "--lines");
                     },
                 );
+                output.older(hidden, "--lines");
             }
         }
         Ok(0)

@@ -9,7 +9,7 @@ use catalog::problem::{Code, Problem};
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::common::{id_of, say};
+use super::said::{id_of, say};
 use super::{Called, Global, Output, confirm, connect};
 use crate::admin::Request;
 use crate::config::Loaded;

@@ -4,7 +4,7 @@ use catalog::problem::Problem;
 use clap::{Args, Subcommand};
 use schema::deployments::Purpose;
 
-use super::super::common::{name_of, say};
+use super::super::said::{name_of, say};
 use super::super::{Global, Output, confirm};
 use super::args::{OptionArgs, purpose};
 use super::{call, print};

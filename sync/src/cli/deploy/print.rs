@@ -4,9 +4,9 @@ use catalog::problem::Problem;
 use serde_json::{Value, json};
 
 use super::super::Output;
-use super::super::common::read;
 use super::super::connect::expected;
 use super::super::output::{Rows, safe, size, when};
+use super::super::said::read;
 use super::{CheckBy, StatusBy};
 use crate::deploying::check::Checked;
 use crate::deploying::options::Options;
@@ -14,6 +14,7 @@ use crate::deploying::phases::ShownPlan;
 use crate::deploying::status::{Buckets, Status};
 use crate::deploying::updates::ShownUpdates;
 use crate::deploying::{Created, Shown};
+use crate::words::counted;
 
 fn counts(buckets: &Buckets) -> String {
     let Buckets { success, in_progress, error, requirements_not_met, unknown } = buckets;
@@ -108,10 +109,10 @@ pub fn one(body: &Value, output: &Output) -> bool {
     }
     let Some(created) = read::<Created>(body) else { return false };
     output.line(format!(
-        "would deploy `{}` to `{}` ({} devices), {}",
+        "would deploy `{}` to `{}` ({}), {}",
         safe(&created.name),
         safe(&created.collection),
-        created.devices,
+        counted(created.devices, "device"),
         created.purpose
     ));
     if let Some(package) = &created.package {
@@ -171,13 +172,13 @@ fn options(options: &Value) -> Vec<String> {
 fn shown_lines(shown: &Shown, output: &Output) {
     let row = &shown.row;
     output.line(format!(
-        "{} `{}` to `{}` · {} · {} · {} devices",
+        "{} `{}` to `{}` · {} · {} · {}",
         row.id,
         safe(&shown.name),
         safe(&row.collection),
         row.purpose,
         shown.state,
-        shown.devices
+        counted(shown.devices, "device")
     ));
     let deadline = row.deadline.map_or_else(String::new, |deadline| format!(" · due {}", when(deadline)));
     let expires = row.expires.map_or_else(String::new, |expires| format!(" · until {}", when(expires)));
@@ -187,12 +188,12 @@ fn shown_lines(shown: &Shown, output: &Output) {
     output.line(format!("  content {}", row.content));
     if let Some(progress) = &shown.progress {
         output.line(format!(
-            "  package {} `{}`: {} of {} files, on {} points",
+            "  package {} `{}`: {} of {}, on {}",
             progress.package,
             safe(&progress.name),
             progress.stored,
-            progress.files,
-            progress.points.len()
+            counted(progress.files, "file"),
+            counted(progress.points.len(), "point")
         ));
         progress.pending.iter().for_each(|pending| output.line(format!("  pending: {}", safe(pending))));
     }
@@ -215,8 +216,8 @@ pub fn checked(body: &Value, by: CheckBy, output: &Output) -> Result<(), Problem
         let reasons: Vec<_> =
             checked.reasons.iter().map(|line| format!(" · {} {}", line.devices, line.words)).collect();
         output.line(format!(
-            "{} devices: {} eligible{}",
-            checked.devices,
+            "{}: {} eligible{}",
+            counted(checked.devices, "device"),
             checked.eligible,
             reasons.concat()
         ));

@@ -5,8 +5,8 @@ use clap::Subcommand;
 use schema::points::PointGroup;
 use serde_json::Value;
 
-use super::super::common::show_value;
 use super::super::output::{Rows, safe};
+use super::super::said::show_value;
 use super::super::{Global, Output, confirm, connect};
 use super::verb;
 use crate::admin::PointVerb;

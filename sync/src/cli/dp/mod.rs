@@ -9,12 +9,13 @@ use schema::points::Placement;
 use serde_json::Value;
 
 use self::group::Group;
-use super::common::show_value;
 use super::output::{Rows, safe, size, when};
+use super::said::show_value;
 use super::{Global, Output, connect, key};
 use crate::admin::{PointVerb, Request};
 use crate::config::Loaded;
 use crate::points::{Acted, Placed, PointWithContent, Sent, ShownPoint};
+use crate::words::counted;
 
 /// Distribution points
 #[derive(Debug, Subcommand)]
@@ -289,8 +290,8 @@ pub(super) fn line(sent: &Sent, output: &Output) {
                 _ => ("✔", String::new()),
             };
             output.line(format!(
-                " {mark} {point} {state}{} files, {}{already}{waits}",
-                sent.files,
+                " {mark} {point} {state}{}, {}{already}{waits}",
+                counted(sent.files, "file"),
                 size(sent.bytes)
             ));
         }

@@ -6,7 +6,8 @@ use std::path::Path;
 use catalog::problem::{Code, Problem};
 use serde_json::Value;
 
-use super::super::common::{id_of, read_small};
+use super::super::arguments::read_small;
+use super::super::said::id_of;
 use crate::authoring::TsRequest;
 use crate::sequence::LARGEST;
 use crate::sequence::document::small_enough;

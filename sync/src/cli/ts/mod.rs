@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 
 pub(super) use print::call;
 
-use super::common::{absolute, key_value, read_small};
+use super::arguments::{absolute, key_value, read_small};
 use super::{Global, Output};
 use crate::admin::UpdateFilter;
 use crate::authoring::{Create, Duplicates, StepSet, TsRequest, Updates};

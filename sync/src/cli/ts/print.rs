@@ -3,8 +3,8 @@
 use catalog::problem::Problem;
 use serde_json::Value;
 
-use super::super::common::{id_of, read, say};
 use super::super::output::{Rows, safe, size, when};
+use super::super::said::{id_of, read, say};
 use super::super::{Called, Global, Output, connect};
 use crate::admin::Request;
 use crate::authoring::{
@@ -13,6 +13,7 @@ use crate::authoring::{
 use crate::config::Loaded;
 use crate::sequence::Kind;
 use crate::sequence::lint::{Finding, Severity};
+use crate::words::counted;
 
 /// Sends a request about task sequences.
 ///
@@ -85,12 +86,12 @@ fn heading(shown: &Shown, output: &Output) {
     let state = if shown.enabled { "enabled" } else { "disabled" };
     let deployable = if shown.deployable { "deployable" } else { "not deployable" };
     output.line(format!(
-        "{} `{}` · {} · {} steps in {} groups · {state}, {deployable} · revision {}",
+        "{} `{}` · {} · {} in {} · {state}, {deployable} · revision {}",
         shown.id,
         safe(&shown.name),
         shown.kind,
-        shown.steps,
-        shown.groups,
+        counted(shown.steps, "step"),
+        counted(shown.groups, "group"),
         shown.revision
     ));
 }
@@ -206,9 +207,9 @@ fn show_created(created: &Created, output: &Output) {
         None => ("would create", format!("`{}`", safe(&created.name))),
     };
     output.line(format!(
-        "{verb} {id} ({} steps in {} groups); warnings: {}",
-        created.steps,
-        created.groups,
+        "{verb} {id} ({} in {}); warnings: {}",
+        counted(created.steps, "step"),
+        counted(created.groups, "group"),
         created.findings.len()
     ));
     if let Some(edition) = &created.edition {

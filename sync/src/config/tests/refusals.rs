@@ -98,7 +98,42 @@ fn mistakes_are_told_with_file_line_key_and_what_was_meant() {
         (
             "[[source]]\nname = \"a\"\nkind = \"wsus\"",
             Code::ConfigInvalid,
-            "`source.a.url`: expected the root of the server, as `https://host:8531`, actual nothing",
+            ":4: `source.a.kind` needs `source.a.url`, which is not set: expected the root of the server, as `https://host:8531`",
+        ),
+        (
+            "[[source]]\nname = \"a\"\nkind = \"wsus\"\nurl = \"\"",
+            Code::ConfigInvalid,
+            ":5: `source.a.url`: expected the root of the server, as `https://host:8531`, actual nothing",
+        ),
+        (
+            "[dp]\nname = \"lyon\"\nrole = \"standard\"",
+            Code::ConfigInvalid,
+            ":4: `dp.role` needs `dp.site`, which is not set: expected the address of the site",
+        ),
+        (
+            "[tls]\ncert_file = \"site.pem\"",
+            Code::ConfigInvalid,
+            ":3: `tls.cert_file` needs `tls.key_file`, which is not set",
+        ),
+        (
+            "[tls]\nkey_file = \"site.key\"",
+            Code::ConfigInvalid,
+            ":3: `tls.key_file` needs `tls.cert_file`, which is not set",
+        ),
+        (
+            "[sync.retry]\nlongest = \"10ms\"",
+            Code::ConfigInvalid,
+            ":3: `sync.retry.longest` needs `sync.retry.first`, which is not set: expected `1ms` to `10ms`",
+        ),
+        (
+            "[[source]]\nname = \"import\"",
+            Code::ConfigInvalid,
+            ":3: `source.import.name` needs `source.import.kind`, which is not set: expected `import`",
+        ),
+        (
+            "[sync]\nzone = \"UTC\"",
+            Code::ConfigUnknownKey,
+            ":3: unknown key `sync.zone`; did you mean `sync.timezone`?",
         ),
         (
             "[[source]]\nname = \"a\"\nkind = \"wsus\"\nurl = \"wsus01:8531\"",
@@ -151,6 +186,16 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
     assert!(problem.message.contains(":3: unknown key `sync.zone`"), "{problem}");
     assert_eq!(problem.causes.len(), 2, "{problem}");
     assert!(problem.causes.iter().all(|cause| cause.starts_with("also: ")), "{problem}");
+}
+
+/// A wrong guess leads away from what is wrong.
+#[test]
+fn what_is_like_nothing_is_taken_for_nothing() {
+    for text in ["download.auto = true", "sync.xyz = 1", "server.a = 1", "site.proxy = \"none\""] {
+        let problem = Folder::new(text).load().expect_err(text);
+        assert_eq!(problem.code, Code::ConfigUnknownKey, "{text}");
+        assert!(!problem.message.contains("did you mean"), "{text}: {problem}");
+    }
 }
 
 #[test]
