@@ -8,6 +8,7 @@ use catalog::problem::Problem;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
+use super::access::Access;
 use super::body::{ContentBody, Segment};
 use super::conditional::Reply;
 use super::facts::Facts;
@@ -196,6 +197,15 @@ pub(super) fn file(file: ServedFile, reply: Reply, head: bool) -> Response<Conte
             parts => multipart(file, parts, head),
         },
     }
+}
+
+/// The same answer by a name that says nothing of the content.
+pub(super) fn by_name(mut response: Response<ContentBody>) -> Response<ContentBody> {
+    if let Some(caching) = response.headers_mut().get_mut(header::CACHE_CONTROL) {
+        let is_private = *caching == Access::Private.caching();
+        *caching = HeaderValue::from_static(Access::of(is_private).caching_by_name());
+    }
+    response
 }
 
 fn content_range(part: &ByteRange, size: u64) -> String {

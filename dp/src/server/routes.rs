@@ -123,7 +123,7 @@ impl ContentServer {
                 let of =
                     |file: &str| shelf.packages.get(&(package.clone(), file.to_ascii_lowercase())).copied();
                 if let Some(digest) = of(file) {
-                    return self.content(head, &shelf, digest, client).await;
+                    return self.content(head, &shelf, digest, client).await.map(respond::by_name);
                 }
                 let described = mirrors::without_suffix(file);
                 let digest = match described.and_then(of) {
@@ -135,7 +135,7 @@ impl ContentServer {
                 };
                 match described {
                     Some(file) => self.metalink(head, &shelf, digest, Some(file), client).await,
-                    None => self.content(head, &shelf, digest, client).await,
+                    None => self.content(head, &shelf, digest, client).await.map(respond::by_name),
                 }
             }
             ["locations", digest] => {
@@ -147,7 +147,9 @@ impl ContentServer {
                 let found =
                     upstream::path_of(segments).and_then(|path| shelf.by_upstream.get(&path).copied());
                 let public = found.filter(|digest| shelf.access(*digest) == Access::Public);
-                self.content(head, &shelf, public.ok_or(Refusal::NoRoute)?, client).await
+                self.content(head, &shelf, public.ok_or(Refusal::NoRoute)?, client)
+                    .await
+                    .map(respond::by_name)
             }
             _ => Err(Refusal::NoRoute),
         }
