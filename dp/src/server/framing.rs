@@ -72,6 +72,11 @@ impl HeadWatch {
         false
     }
 
+    /// Whether what was seen last ends within a head. Empty lines before it are none of it.
+    pub(super) fn is_within_head(&self) -> bool {
+        self.place == Place::Head && (self.lines > 0 || !self.line.is_empty())
+    }
+
     fn line_ends(&mut self, line: &[u8]) -> bool {
         let line = &line[..line.len().min(LINE)];
         // Only what is longer has no end.
@@ -162,6 +167,27 @@ mod tests {
             (BOTH[..BOTH.len() - 2].to_owned(), false),
         ] {
             assert_eq!(seen(&text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_head_begins_with_its_first_byte_and_ends_with_an_empty_line() {
+        let mut watch = HeadWatch::default();
+        for (bytes, within) in [
+            ("", false),
+            ("\r\n", false),
+            ("G", true),
+            ("ET / HTTP/1.1\r\n", true),
+            ("Host: x\r\n", true),
+            ("\r", true),
+            ("\n", false),
+            ("\r\nPOST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nGET", false),
+            (" / HTT", false),
+            ("GET / HTTP/1.1\r\n\r\nGET", true),
+            (" / HTTP/1.1\r\n\r\n", false),
+        ] {
+            assert!(!watch.see(bytes.as_bytes()));
+            assert_eq!(watch.is_within_head(), within, "after {bytes:?}");
         }
     }
 }

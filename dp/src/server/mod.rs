@@ -12,6 +12,7 @@ mod cold;
 pub mod conditional;
 mod connection;
 mod counters;
+mod crowd;
 mod doubt;
 mod facts;
 mod follow;
@@ -82,8 +83,9 @@ pub use access::{Access, Asker, Gate};
 use admission::{Admission, Client, Place};
 use connection::Signals;
 pub use counters::{Outcome, Served, Source};
+use crowd::Crowd;
 pub use doubt::Doubts;
-use head_timer::{Crowd, HeadTimer};
+use head_timer::HeadTimer;
 use kept::Kept;
 use listen::until_stopped;
 pub use log_throttle::LogThrottle;
@@ -125,8 +127,11 @@ pub struct ServerLimits {
     pub rate_limit: Option<u64>,
     /// Bytes per second to one address.
     pub rate_limit_per_client: Option<u64>,
-    /// For the head of a request, for its body, and between requests of one connection.
+    /// For a TLS handshake, for the head of a request, and for its body.
     pub read_timeout: Duration,
+    /// For the next head of a connection to begin, after an answer; no shorter than `read_timeout`. Delivery Optimization wants
+    /// more than 31 s: it asks for the next piece when it has use for it.
+    pub idle_timeout: Duration,
     /// How long a client may leave what we send unread.
     pub write_stall: Duration,
     /// How long running transfers may go on after the server was told to stop.
@@ -146,6 +151,7 @@ impl Default for ServerLimits {
             rate_limit: None,
             rate_limit_per_client: None,
             read_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(75),
             write_stall: Duration::from_secs(60),
             shutdown_grace: Duration::from_secs(120),
         }
@@ -293,7 +299,7 @@ impl ContentServer {
         crowd: &Arc<Crowd>,
         mut stopped: watch::Receiver<bool>,
     ) {
-        let peer = Peer { address, secure: stream.is_secure() };
+        let peer = Peer { address, secure: stream.is_secure(), crowd };
         let group = self.grouping.as_ref().and_then(|known| known.group_of(address.ip()));
         let group = self.served.groups.row(group.as_deref());
         let signals = Arc::new(Signals::default());
@@ -308,7 +314,7 @@ impl ContentServer {
         let mut builder = hyper::server::conn::http1::Builder::new();
         // Without a timer the timeout of the head would silently be off.
         builder
-            .timer(HeadTimer::new(self.limits.read_timeout, crowd))
+            .timer(HeadTimer::new(self.limits.read_timeout, self.limits.idle_timeout, crowd, &signals))
             .header_read_timeout(self.limits.read_timeout)
             .max_buf_size(LARGEST_HEAD)
             .half_close(false);
@@ -325,7 +331,7 @@ impl ContentServer {
     async fn handle(
         &self,
         request: Request<Incoming>,
-        peer: Peer,
+        peer: Peer<'_>,
         client: &Arc<Client>,
         books: &Arc<Books>,
         signals: &Signals,
@@ -360,14 +366,15 @@ impl ContentServer {
     }
 }
 
-/// Who is at the other end of a connection, and whether others can read it.
+/// Who is at the other end of a connection, whether others can read it, and who else is there.
 #[derive(Debug, Clone, Copy)]
-struct Peer {
+struct Peer<'c> {
     address: SocketAddr,
     secure: bool,
+    crowd: &'c Crowd,
 }
 
-impl Peer {
+impl Peer<'_> {
     fn asker(self) -> Asker {
         Asker { address: self.address.ip(), secure: self.secure }
     }

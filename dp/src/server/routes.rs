@@ -27,7 +27,12 @@ use crate::library::LibraryError;
 const MOST_PLAIN: usize = 12;
 
 impl ContentServer {
-    pub(super) async fn route(&self, head: &Parts, body: &mut Incoming, peer: Peer) -> Response<ContentBody> {
+    pub(super) async fn route(
+        &self,
+        head: &Parts,
+        body: &mut Incoming,
+        peer: Peer<'_>,
+    ) -> Response<ContentBody> {
         if head.version > Version::HTTP_11 {
             return respond::bad_request();
         }
@@ -62,7 +67,7 @@ impl ContentServer {
         segments: &[&str],
         head: &Parts,
         body: &mut Incoming,
-        peer: Peer,
+        peer: Peer<'_>,
     ) -> Response<ContentBody> {
         if let Some((service, largest)) = self.service_of(segments) {
             // The way of content is short; what else there is does not make it longer.
@@ -167,13 +172,13 @@ impl ContentServer {
         head: &Parts,
         body: &mut Incoming,
         path: &[&str],
-        Peer { address: peer, secure }: Peer,
+        Peer { address: peer, secure, crowd }: Peer<'_>,
     ) -> Response<ContentBody> {
         // Only `POST` says what a body means here.
         if head.method != Method::POST && !http_body::Body::is_end_stream(body) {
             return respond::bad_request();
         }
-        let body = RequestBody::new(body, largest, self.limits.read_timeout, &self.room);
+        let body = RequestBody::new(body, largest, (self.limits.read_timeout, crowd), &self.room);
         let mut call = Call { head, path, peer, secure, body };
         let mut response = service.answer(&mut call).await;
         if let Some(Deliver { content, servable }) = response.extensions_mut().remove() {
