@@ -6,13 +6,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use catalog::digest::{Pieces as PieceHashes, Sha256Digest};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, header};
 
 use super::access::{Access, Asker};
 use super::body::ContentBody;
+use super::document::Document;
 use super::metalink::{self, Pieces};
 use super::refusal::Refusal;
 use super::shelf::{LocationKind, LocationsAnswer, Servable, Shelf};
@@ -121,6 +121,8 @@ impl ContentServer {
         let parts = metalink::document(name, servable.size, digest, pieces, &urls);
         let kind = HeaderValue::from_static(METALINK);
         let mut response = respond::document(parts, kind, "no-store", head.method == Method::HEAD);
+        // Two clients are told of other places: no part of it fits to another answer.
+        response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("none"));
         // Browsers and download managers take this name; ASCII only, the document has the whole of it.
         let plain: String =
             name.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect();
@@ -155,7 +157,7 @@ impl ContentServer {
         Ok(Described { size, access, told: offer.pieces.clone() })
     }
 
-    /// `GET` or `HEAD` of `…/pieceshash`: 200 or 404.
+    /// `GET` or `HEAD` of `…/pieceshash`: 404, or as of content.
     pub(super) async fn pieces_hash(
         &self,
         head: &Parts,
@@ -171,12 +173,10 @@ impl ContentServer {
                 Refusal::Absent
             });
         };
-        let parts = vec![pieces.hash_file.clone()];
-        let (kind, cache) = (HeaderValue::from_static("application/json"), access.caching());
-        Ok(respond::document(parts, kind, cache, head.method == Method::HEAD))
+        Ok(pieces.hash_file.answer(head, "application/json", access))
     }
 
-    /// `GET` or `HEAD` of `…/blocks`: 200 or 404.
+    /// `GET` or `HEAD` of `…/blocks`: the same.
     pub(super) async fn block_map(
         &self,
         head: &Parts,
@@ -187,15 +187,13 @@ impl ContentServer {
         let Described { access, .. } = self.described(head, shelf, digest, client).await?;
         let library = self.library.clone();
         let read = move || {
-            let map = Bytes::from(library.block_map(digest)?);
-            let bytes = map.len();
+            let map = Arc::new(Document::of(library.block_map(digest)?.into()));
+            let bytes = map.memory();
             Some((map, bytes))
         };
         // Not made yet, or never: nothing is missing that should be here.
         let map = self.maps.of(digest, read).await.ok_or(Refusal::Absent)?;
-        let kind = HeaderValue::from_static("application/octet-stream");
-        let cache = access.caching();
-        Ok(respond::document(vec![map], kind, cache, head.method == Method::HEAD))
+        Ok(map.answer(head, "application/octet-stream", access))
     }
 
     /// Adds `Link` fields with the other places, for clients that understand them ([`wants_links`]).

@@ -13,6 +13,7 @@ pub mod conditional;
 mod connection;
 mod counters;
 mod crowd;
+mod document;
 mod doubt;
 mod facts;
 mod follow;
@@ -69,7 +70,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use http::{Request, Response, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -84,6 +84,7 @@ use admission::{Admission, Client, Place};
 use connection::Signals;
 pub use counters::{Outcome, Served, Source};
 use crowd::Crowd;
+use document::Document;
 pub use doubt::Doubts;
 use head_timer::HeadTimer;
 use kept::Kept;
@@ -188,7 +189,7 @@ pub struct ContentServer {
     gate: Arc<dyn Gate>,
     source: Source,
     pieces: Arc<Kept<Arc<metalink::Pieces>>>,
-    maps: Arc<Kept<Bytes>>,
+    maps: Arc<Kept<Arc<Document>>>,
     congestion_control: Option<String>,
     damage_said: LogThrottle,
     pulls: Option<Arc<Pulls>>,
