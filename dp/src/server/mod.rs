@@ -105,7 +105,7 @@ pub use shelf::{
 pub use socket::Socket;
 pub use stall::Stall;
 use tally::Grouping;
-pub use upstream::path_of_link;
+pub use upstream::{UpstreamPaths, path_of_link};
 
 /// How much one server takes on.
 #[derive(Debug, Clone, Copy)]
