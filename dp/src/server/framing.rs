@@ -1,4 +1,4 @@
-//! What hyper does not tell about the head of a request: whether it had a length and a transfer coding both, or a length that
+//! What hyper does not tell about the head of a request: whether it had a length and a transfer coding both, two lengths, or one that
 //! cannot be followed.
 //!
 //! hyper drops the length of such a request and reads it by its coding, as RFC 9112 section 6.1 allows. Whoever stands
@@ -111,7 +111,8 @@ impl HeadWatch {
             self.coded = true;
         } else if name.eq_ignore_ascii_case(b"content-length") {
             let number = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
-            self.doubtful |= !is_whole || number.is_none();
+            // Two are refused where they are equal, too: hyper would take them for one, and others may not.
+            self.doubtful |= !is_whole || number.is_none() || self.length.is_some();
             self.length = Some(number.unwrap_or(0));
         }
     }
@@ -158,6 +159,9 @@ mod tests {
             (format!("{}{get}", zeros(44)), false),
             (post.replace("24", &" ".repeat(60)), true),
             (post.replace("24", "4, 4"), true),
+            (post.replace("Content-Length: 24", "Content-Length: 24\r\ncontent-length: 24"), true),
+            (post.replace("Content-Length: 24", "Content-Length: 0\r\nContent-Length: 0"), true),
+            (post.replace("Content-Length: 24", "Content-Length: 24\r\nX-Content-Length: 24"), false),
             (get.repeat(3), false),
             (post.repeat(2), false),
             (long, false),
