@@ -209,7 +209,7 @@ impl ContentServer {
             return;
         };
         let own = own_url(head, client.secure, digest);
-        let others = answer.locations.iter().filter(|place| !is_own(&place.url, own.as_deref(), digest));
+        let others = answer.locations.iter().filter(|place| !self.is_own(&place.url, own.as_deref(), digest));
         for (index, place) in others.take(MOST_LINKS).enumerate() {
             let link = metalink::duplicate(&place.url, index + 1);
             if let Some(value) = link.and_then(|link| HeaderValue::try_from(link).ok()) {
@@ -230,7 +230,8 @@ impl ContentServer {
         let told = told.map(|answer| answer.locations).unwrap_or_default();
         let mut urls: Vec<String> = Vec::with_capacity(told.len() + 1);
         for place in told {
-            let url = if is_own(&place.url, own.as_deref(), digest) { own.clone() } else { Some(place.url) };
+            let is_own = self.is_own(&place.url, own.as_deref(), digest);
+            let url = if is_own { own.clone() } else { Some(place.url) };
             if let Some(url) = url.filter(|url| url.contains("://") && !urls.contains(url)) {
                 urls.push(url);
             }
@@ -239,6 +240,17 @@ impl ContentServer {
             urls.insert(0, own);
         }
         urls
+    }
+
+    /// Whether a place is this very point: said relative to it, by the address that the client used, or by the one that others are told.
+    fn is_own(&self, url: &str, own: Option<&str>, digest: Sha256Digest) -> bool {
+        let path = format!("content/{digest}");
+        own.is_some_and(|own| url.eq_ignore_ascii_case(own))
+            || url.strip_prefix('/').unwrap_or(url) == path
+            || self
+                .known_as
+                .as_ref()
+                .is_some_and(|address| url.eq_ignore_ascii_case(&format!("{address}/{path}")))
     }
 }
 
@@ -285,12 +297,6 @@ fn own_url(head: &Parts, secure: bool, digest: Sha256Digest) -> Option<String> {
     }
     let scheme = if secure { "https" } else { "http" };
     Some(format!("{scheme}://{host}/content/{digest}"))
-}
-
-/// Whether a place is this very point: said relative to it, or by the address that the client used.
-fn is_own(url: &str, own: Option<&str>, digest: Sha256Digest) -> bool {
-    own.is_some_and(|own| url.eq_ignore_ascii_case(own))
-        || url.strip_prefix('/').unwrap_or(url) == format!("content/{digest}")
 }
 
 /// A name with the suffix of Metalink documents, without it.

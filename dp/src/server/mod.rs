@@ -191,6 +191,7 @@ pub struct ContentServer {
     pieces: Arc<Kept<Arc<metalink::Pieces>>>,
     maps: Arc<Kept<Arc<Document>>>,
     congestion_control: Option<String>,
+    known_as: Option<String>,
     damage_said: LogThrottle,
     pulls: Option<Arc<Pulls>>,
     copies: bool,
@@ -216,6 +217,7 @@ impl ContentServer {
             pieces: Arc::new(Kept::new(MOST_OF_PIECES)),
             maps: Arc::new(Kept::new(MOST_OF_MAPS)),
             congestion_control: Some(CONGESTION_CONTROL.to_owned()),
+            known_as: None,
             damage_said: LogThrottle::new(60, Duration::from_secs(60)),
             pulls: None,
             copies: false,
@@ -247,6 +249,12 @@ impl ContentServer {
     /// The same server, which tells what it was to serve and could not.
     pub fn with_doubts(self, doubts: Arc<Doubts>) -> Self {
         Self { contents: self.contents.with_doubts(doubts), ..self }
+    }
+
+    /// The same server, which others are told of by this address (scheme and authority): who asks it by another name is not sent
+    /// there for what it has asked for here.
+    pub fn known_as(self, address: &str) -> Self {
+        Self { known_as: Some(address.trim_end_matches('/').to_owned()), ..self }
     }
 
     /// The same server, serving as somebody else and counting there.

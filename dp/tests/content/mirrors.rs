@@ -2,6 +2,7 @@
 
 use catalog::digest::Sha256Digest;
 use dp::server::LocationKind::{Cloud, DistributionPoint, Peer};
+use dp::server::ServerLimits;
 
 use crate::stage::{Answer, Content, Point, and, fields};
 
@@ -138,6 +139,22 @@ fn links_name_other_places_to_those_who_understand() {
         expected.sort_unstable();
         assert_eq!(links(&answer), expected, "{method} {more:?}");
     }
+}
+
+#[test]
+fn who_asks_by_another_name_is_not_sent_here_by_the_known_one() {
+    let limits = ServerLimits::default();
+    let point = Point::open(limits, |server| server.known_as("http://dp1.example:8530/"));
+    let content = point.add(11, 1_000);
+    let known = format!("http://DP1.example:8530/content/{}", content.sha256);
+    let other = format!("http://dp1.example:8531/content/{}", content.sha256);
+    point.tell(&content, &[(DistributionPoint, known), (DistributionPoint, other.clone())]);
+    let head = point.ask("HEAD", &content.path(), &[]);
+    let duplicate = format!("<{other}>; rel=duplicate; pri=1");
+    assert_eq!(links(&head), [&*content.described_by(), &*duplicate]);
+    let text = String::from_utf8(point.get(&format!("{}.meta4", content.path())).body).unwrap();
+    let own = format!("http://dp/content/{}", content.sha256);
+    assert_eq!(text, document(&content, "part.esd", &[&own, &other]), "once, as it was asked");
 }
 
 #[test]
