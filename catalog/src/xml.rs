@@ -502,19 +502,23 @@ impl<'d> Reader<'d> {
     fn not_xml(&self, error: &quick_xml::Error) -> XmlError {
         let position = self.reader.error_position();
         let rest = usize::try_from(position).ok().and_then(|at| self.text.get(at..)).unwrap_or_default();
-        // What is open when the bytes end was cut; everything else is damage.
-        let cut = match error {
-            quick_xml::Error::Syntax(SyntaxError::InvalidBangMarkup) => {
-                "<![CDATA[".starts_with(rest) || rest == "<!-"
-            }
-            quick_xml::Error::IllFormed(IllFormedError::UnclosedReference) => !rest.contains(['<', ';']),
-            quick_xml::Error::Syntax(_) => true,
-            _ => false,
-        };
-        if cut && self.root_seen {
+        if is_cut(error, rest) && self.root_seen {
             return XmlError::Truncated { position, inside: self.path() };
         }
         XmlError::Malformed { position, what: shown(&error.to_string()) }
+    }
+}
+
+/// Whether a document that failed so was cut: what is open when the bytes end was; everything else is damage. `rest`: the document
+/// from the place of the error on.
+pub(crate) fn is_cut(error: &quick_xml::Error, rest: &str) -> bool {
+    match error {
+        quick_xml::Error::Syntax(SyntaxError::InvalidBangMarkup) => {
+            "<![CDATA[".starts_with(rest) || rest == "<!-"
+        }
+        quick_xml::Error::IllFormed(IllFormedError::UnclosedReference) => !rest.contains(['<', ';']),
+        quick_xml::Error::Syntax(_) => true,
+        _ => false,
     }
 }
 

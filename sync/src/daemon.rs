@@ -118,6 +118,9 @@ impl Daemon {
             .with_locator(locator)
             .with_grouping(site.locations.clone())
             .with_doubts(doubts.clone());
+        if !settings.public_url_is_a_guess() {
+            server = server.known_as(&settings.public_url());
+        }
         if settings.dp.is_site() {
             let update_point = Arc::new(UpdatePoint::open(&site).await?);
             let points = Arc::new(PointService::new(site.clone()));

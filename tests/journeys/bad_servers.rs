@@ -128,7 +128,7 @@ async fn what_does_not_pass_is_refused_and_changes_nothing() {
         (LIST, http(Fault::StallAfter(200)), &["TRANSFER_STALLED"]),
         (LIST, http(Fault::CutAfter(200)), &["TRANSFER_CUT_SHORT", "SOURCE_UNREACHABLE"]),
         (LIST, http(Fault::CloseAtOnce), &["SOURCE_UNREACHABLE"]),
-        (LIST, http(Fault::GzipEncoded), &["SOURCE_FAILED"]),
+        (LIST, http(Fault::GzipEncoded), &["SOURCE_CODED"]),
         (LIST, http(Fault::Status(503, Some(3_600))), &["UPSTREAM_BUSY"]),
         (LIST, http(Fault::Status(500, None)), &["SOURCE_FAILED"]),
         (GET_AUTH, http(Fault::Status(404, None)), &["SOURCE_NOT_FOUND"]),

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use catalog::digest::Sha256Digest;
 use catalog::esd_catalog::Architecture;
 use dp::client::{ClientFetched, ClientSettings, DeviceKey, FetchOptions};
-use dp::transfer::{Doing, Policy};
+use dp::transfer::{Doing, Patience, Policy};
 use serde_json::Value;
 use support::{
     CatalogDocument, CatalogFormat, CatalogVersion, Fault, MIB, Network, Place, PublishedEsd, TestDevice,
@@ -52,12 +52,12 @@ struct World {
 
 /// What clients do when the script says nothing else: short pauses, so that the morning is short.
 fn policy() -> Policy {
-    Policy {
+    Policy::of(Patience {
         attempts_per_source: 2,
         first_delay: Duration::from_millis(10),
         longest_delay: Duration::from_millis(50),
-        ..Policy::default()
-    }
+        ..Patience::default()
+    })
 }
 
 impl World {

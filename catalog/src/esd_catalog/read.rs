@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
-use quick_xml::errors::{IllFormedError, SyntaxError};
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
@@ -18,6 +17,7 @@ use crate::digest::Digests;
 use crate::id::{FileName, UpdateId};
 use crate::limits::Limits;
 use crate::problem::Code;
+use crate::xml::is_cut;
 
 const CATALOG: &str = "MCT/Catalogs/Catalog";
 const FILE: &str = "MCT/Catalogs/Catalog/PublishedMedia/Files/File";
@@ -320,16 +320,7 @@ impl<'l> Document<'l> {
 
     /// `rest`: the document from the place of the error on.
     fn not_xml(&self, error: &quick_xml::Error, position: u64, rest: &str) -> EsdCatalogError {
-        // What is open when the bytes end was cut; everything else is damage.
-        let cut = match error {
-            quick_xml::Error::Syntax(SyntaxError::InvalidBangMarkup) => {
-                "<![CDATA[".starts_with(rest) || rest == "<!-"
-            }
-            quick_xml::Error::IllFormed(IllFormedError::UnclosedReference) => !rest.contains(['<', ';']),
-            quick_xml::Error::Syntax(_) => true,
-            _ => false,
-        };
-        if cut && self.root_seen {
+        if is_cut(error, rest) && self.root_seen {
             return EsdCatalogError::Truncated { position, inside: shown(&self.path) };
         }
         EsdCatalogError::Malformed { position, what: shown(&error.to_string()) }

@@ -53,7 +53,9 @@ use self::reach::Reach;
 pub use self::share::{SharePace, ShareSettings, share};
 use crate::library::LibraryError;
 use crate::server::LocationsAnswer;
-use crate::transfer::{self, At, Doing, FetchError, Job, Known, Policy, Progress, Served, SourceKind};
+use crate::transfer::{
+    self, At, Doing, FetchError, Job, Known, Patience, Policy, Progress, Served, SourceKind,
+};
 
 /// Endless answers: the most bytes a site's answer may have.
 const LARGEST_ANSWER: u64 = 1 << 20;
@@ -100,7 +102,7 @@ impl ClientSettings {
             key: None,
             plain_key: false,
             limits: CacheLimits::default(),
-            before_cloud: Policy::default().before_far,
+            before_cloud: Patience::default().before_far,
         }
     }
 }
@@ -246,7 +248,8 @@ async fn fetch_by(
         blocking(move || cache.pin(content, &holder)).await?;
     }
     let site = Reach::new(settings);
-    let policy = Policy { before_far: settings.before_cloud, ..policy.clone() };
+    let patience = Patience { before_far: settings.before_cloud, ..policy.patience };
+    let policy = Policy { patience, ..policy.clone() };
     let mut before: Vec<Served> = Vec::new();
     let mut resumed_from = None;
     let mut known: Option<Known> = None;

@@ -86,8 +86,9 @@ impl Device {
         bytes: &[u8],
         target: Option<&Path>,
     ) -> Result<ClientFetched, ClientError> {
-        let policy =
-            Policy { attempts_per_source: 2, first_delay: Duration::from_millis(5), ..Policy::default() };
+        let patience =
+            Patience { attempts_per_source: 2, first_delay: Duration::from_millis(5), ..Patience::default() };
+        let policy = Policy::of(patience);
         let content = wanted(bytes).digests.sha256.unwrap();
         let options = FetchOptions { target: target.map(Path::to_owned), ..FetchOptions::default() };
         fetch_by(&self.settings, &policy, clock, content, &options, |_| {}).await
@@ -293,7 +294,7 @@ async fn a_site_that_is_gone_is_asked_in_vain_once() {
         ..FetchOptions::default()
     };
     let unheard = wanted(&never).digests.sha256.unwrap();
-    let policy = Policy { attempts_per_source: 1, ..Policy::default() };
+    let policy = Policy::of(Patience { attempts_per_source: 1, ..Patience::default() });
     let fetch = async || {
         let clock = Simulated::default();
         fetch_by(&device.settings, &policy, &clock, unheard, &options, |_| {}).await
@@ -343,8 +344,10 @@ async fn a_boundary_that_is_moved_sends_a_running_transfer_elsewhere() {
     let site = Origin::start(before.into_bytes(), &plays).await;
     let device = device(site.address);
     let (clock, content) = (OverWhileWaiting::default(), wanted(&truth).digests.sha256.unwrap());
-    let (policy, options) =
-        (Policy { first_delay: Duration::ZERO, ..Policy::default() }, FetchOptions::default());
+    let (policy, options) = (
+        Policy::of(Patience { first_delay: Duration::ZERO, ..Patience::default() }),
+        FetchOptions::default(),
+    );
     let told = |at: Progress| {
         // A moment after the cut is no reason to ask.
         if matches!(at.doing, Doing::Waiting { pause, .. } if pause.as_secs() > 1) {

@@ -30,6 +30,14 @@ impl Access {
             Self::Private => "private, max-age=31536000, immutable",
         }
     }
+
+    /// The same of a name that stands for other content tomorrow: whoever has kept it asks each time whether it still is the same.
+    pub(super) fn caching_by_name(self) -> &'static str {
+        match self {
+            Self::Public => "public, no-cache",
+            Self::Private => "private, no-cache",
+        }
+    }
 }
 
 /// Who asks, and whether others on the way can read what is said.

@@ -1,4 +1,7 @@
 //! Preconditions and ranges, in the order of RFC 9110 section 13.2.2. Pure.
+//!
+//! Our dates come from digests (docs/decisions/0002-last-modified.md): none is earlier or later than another. One that is ours
+//! is the same content, any other is other content, as sections 13.1.3 and 13.1.4 let a server compare that keeps no times.
 
 use std::time::SystemTime;
 
@@ -52,7 +55,7 @@ pub fn decide(method: &Method, headers: &HeaderMap, current: &Validators, size: 
             return Reply::PreconditionFailed;
         }
     } else if let Some(date) = date(headers, header::IF_UNMODIFIED_SINCE)
-        && current.modified > date
+        && current.modified != date
     {
         return Reply::PreconditionFailed;
     }
@@ -62,7 +65,7 @@ pub fn decide(method: &Method, headers: &HeaderMap, current: &Validators, size: 
             return Reply::NotModified;
         }
     } else if let Some(date) = date(headers, header::IF_MODIFIED_SINCE)
-        && current.modified <= date
+        && current.modified == date
     {
         return Reply::NotModified;
     }
@@ -172,7 +175,7 @@ mod tests {
             (vec![("if-match", TAG), ("if-unmodified-since", EARLIER)], Whole),
             (vec![("if-match", "\"x\""), ("if-none-match", TAG)], PreconditionFailed),
             (vec![("if-unmodified-since", OURS)], Whole),
-            (vec![("if-unmodified-since", LATER)], Whole),
+            (vec![("if-unmodified-since", LATER)], PreconditionFailed),
             (vec![("if-unmodified-since", EARLIER)], PreconditionFailed),
             (vec![("if-unmodified-since", "yesterday")], Whole),
             (vec![("if-none-match", TAG)], NotModified),
@@ -182,7 +185,7 @@ mod tests {
             (vec![("if-none-match", "\"x\"")], Whole),
             (vec![("if-none-match", "\"x\""), ("if-modified-since", OURS)], Whole),
             (vec![("if-modified-since", OURS)], NotModified),
-            (vec![("if-modified-since", LATER)], NotModified),
+            (vec![("if-modified-since", LATER)], Whole),
             (vec![("if-modified-since", EARLIER)], Whole),
             (vec![("if-modified-since", "0")], Whole),
             (vec![("if-none-match", TAG), range], NotModified),

@@ -30,6 +30,8 @@ const LINGER_BYTES: usize = 64 * 1024 * 1024;
 pub(super) struct Signals {
     /// The head that was read last has a length and a transfer coding.
     pub(super) doubtful: AtomicBool,
+    /// Some bytes of the next head are there, and its end is not.
+    pub(super) head_begun: AtomicBool,
     /// The answer ends the connection, and the client may be sending still.
     pub(super) linger: AtomicBool,
     /// Contents that answers are made of.
@@ -39,6 +41,11 @@ pub(super) struct Signals {
 }
 
 impl Signals {
+    /// Whether a client has begun with a head that it has not ended.
+    pub(super) fn head_has_begun(&self) -> bool {
+        self.head_begun.load(Ordering::Relaxed)
+    }
+
     /// Says that an answer has slices of this content's region.
     pub(super) fn expect(&self, content: &Arc<OpenContent>) {
         self.regions.expect(content);
@@ -101,6 +108,7 @@ impl AsyncRead for Guarded {
         if self.watch.see(&buffer.filled()[before..]) {
             self.signals.doubtful.store(true, Ordering::Relaxed);
         }
+        self.signals.head_begun.store(self.watch.is_within_head(), Ordering::Relaxed);
         polled
     }
 }

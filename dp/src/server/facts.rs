@@ -24,13 +24,7 @@ impl Facts {
     pub(super) fn of(content: Sha256Digest, size: u64, access: Access) -> Self {
         let base64 = content.to_base64();
         let validators = Validators { etag: format!("\"{content}\""), modified: modified(content) };
-        let describing = HeaderMap::from_iter([
-            (header::ETAG, value(&validators.etag)),
-            (header::LAST_MODIFIED, value(&httpdate::fmt_http_date(validators.modified))),
-            (header::ACCEPT_RANGES, HeaderValue::from_static("bytes")),
-            (header::CACHE_CONTROL, HeaderValue::from_static(access.caching())),
-            (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-        ]);
+        let describing = describing(&validators, access);
         let described_by =
             format!("</content/{content}.meta4>; rel=describedby; type=\"application/metalink4+xml\"");
         let mut carrying = describing.clone();
@@ -44,6 +38,17 @@ impl Facts {
         ]);
         Self { validators, describing, carrying }
     }
+}
+
+/// What every answer about something says that never changes, whatever came of the question.
+pub(super) fn describing(validators: &Validators, access: Access) -> HeaderMap {
+    HeaderMap::from_iter([
+        (header::ETAG, value(&validators.etag)),
+        (header::LAST_MODIFIED, value(&httpdate::fmt_http_date(validators.modified))),
+        (header::ACCEPT_RANGES, HeaderValue::from_static("bytes")),
+        (header::CACHE_CONTROL, HeaderValue::from_static(access.caching())),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    ])
 }
 
 /// Made of digests, numbers and dates: always a valid value.

@@ -1,4 +1,4 @@
-//! What hyper does not tell about the head of a request: whether it had a length and a transfer coding both, or a length that
+//! What hyper does not tell about the head of a request: whether it had a length and a transfer coding both, two lengths, or one that
 //! cannot be followed.
 //!
 //! hyper drops the length of such a request and reads it by its coding, as RFC 9112 section 6.1 allows. Whoever stands
@@ -72,6 +72,11 @@ impl HeadWatch {
         false
     }
 
+    /// Whether what was seen last ends within a head. Empty lines before it are none of it.
+    pub(super) fn is_within_head(&self) -> bool {
+        self.place == Place::Head && (self.lines > 0 || !self.line.is_empty())
+    }
+
     fn line_ends(&mut self, line: &[u8]) -> bool {
         let line = &line[..line.len().min(LINE)];
         // Only what is longer has no end.
@@ -106,7 +111,8 @@ impl HeadWatch {
             self.coded = true;
         } else if name.eq_ignore_ascii_case(b"content-length") {
             let number = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
-            self.doubtful |= !is_whole || number.is_none();
+            // Two are refused where they are equal, too: hyper would take them for one, and others may not.
+            self.doubtful |= !is_whole || number.is_none() || self.length.is_some();
             self.length = Some(number.unwrap_or(0));
         }
     }
@@ -153,6 +159,9 @@ mod tests {
             (format!("{}{get}", zeros(44)), false),
             (post.replace("24", &" ".repeat(60)), true),
             (post.replace("24", "4, 4"), true),
+            (post.replace("Content-Length: 24", "Content-Length: 24\r\ncontent-length: 24"), true),
+            (post.replace("Content-Length: 24", "Content-Length: 0\r\nContent-Length: 0"), true),
+            (post.replace("Content-Length: 24", "Content-Length: 24\r\nX-Content-Length: 24"), false),
             (get.repeat(3), false),
             (post.repeat(2), false),
             (long, false),
@@ -162,6 +171,27 @@ mod tests {
             (BOTH[..BOTH.len() - 2].to_owned(), false),
         ] {
             assert_eq!(seen(&text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_head_begins_with_its_first_byte_and_ends_with_an_empty_line() {
+        let mut watch = HeadWatch::default();
+        for (bytes, within) in [
+            ("", false),
+            ("\r\n", false),
+            ("G", true),
+            ("ET / HTTP/1.1\r\n", true),
+            ("Host: x\r\n", true),
+            ("\r", true),
+            ("\n", false),
+            ("\r\nPOST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nGET", false),
+            (" / HTT", false),
+            ("GET / HTTP/1.1\r\n\r\nGET", true),
+            (" / HTTP/1.1\r\n\r\n", false),
+        ] {
+            assert!(!watch.see(bytes.as_bytes()));
+            assert_eq!(watch.is_within_head(), within, "after {bytes:?}");
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::ContentServer;
-use super::head_timer::Crowd;
+use super::crowd::Crowd;
 use super::log_throttle::LogThrottle;
 use super::socket::Socket;
 use super::turned_away::TurnedAway;
@@ -81,10 +81,16 @@ impl ContentServer {
             connections.spawn(async move {
                 let _ = stream.set_nodelay(true);
                 // The handshake has the time of a head; who needs longer, or speaks no TLS, is not told why.
-                let Some(socket) = Socket::open(stream, config, server.limits.read_timeout).await else {
-                    return;
+                let socket = match config {
+                    None => Some(Socket::Plain(stream)),
+                    Some(config) => {
+                        let shaking = Socket::shake_hands(stream, config);
+                        crowd.waits(server.limits.read_timeout, shaking).await.flatten()
+                    }
                 };
-                server.answer(socket, peer, place, &crowd, stopped).await;
+                if let Some(socket) = socket {
+                    server.answer(socket, peer, place, &crowd, stopped).await;
+                }
             });
         }
         drop(listener);

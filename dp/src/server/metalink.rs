@@ -6,24 +6,26 @@ use catalog::digest::{PIECE_SIZE, Sha256Digest};
 use catalog::xml::escape::{Place, escaped};
 use serde::Deserialize;
 
+use super::document::Document;
+
 /// What of a content's descriptions is the same for everybody: its pieces, in both forms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pieces {
     /// The element `pieces`; empty where the content is.
     pub(super) metalink: Bytes,
     /// The pieces hash file.
-    pub(super) hash_file: Bytes,
+    pub(super) hash_file: Document,
 }
 
 impl Pieces {
     /// Of a content of `size` bytes with these SHA-256 of its pieces.
     pub(super) fn of(size: u64, hashes: &[Sha256Digest]) -> Self {
-        Self { metalink: element(hashes).into(), hash_file: hash_file(size, hashes).into() }
+        Self { metalink: element(hashes).into(), hash_file: Document::of(hash_file(size, hashes).into()) }
     }
 
     /// Bytes of memory that they take.
     pub(super) fn memory(&self) -> usize {
-        self.metalink.len() + self.hash_file.len()
+        self.metalink.len() + self.hash_file.memory()
     }
 }
 

@@ -6,13 +6,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use catalog::digest::{Pieces as PieceHashes, Sha256Digest};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, header};
 
 use super::access::{Access, Asker};
 use super::body::ContentBody;
+use super::document::Document;
 use super::metalink::{self, Pieces};
 use super::refusal::Refusal;
 use super::shelf::{LocationKind, LocationsAnswer, Servable, Shelf};
@@ -121,6 +121,8 @@ impl ContentServer {
         let parts = metalink::document(name, servable.size, digest, pieces, &urls);
         let kind = HeaderValue::from_static(METALINK);
         let mut response = respond::document(parts, kind, "no-store", head.method == Method::HEAD);
+        // Two clients are told of other places: no part of it fits to another answer.
+        response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("none"));
         // Browsers and download managers take this name; ASCII only, the document has the whole of it.
         let plain: String =
             name.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect();
@@ -155,7 +157,7 @@ impl ContentServer {
         Ok(Described { size, access, told: offer.pieces.clone() })
     }
 
-    /// `GET` or `HEAD` of `…/pieceshash`: 200 or 404.
+    /// `GET` or `HEAD` of `…/pieceshash`: 404, or as of content.
     pub(super) async fn pieces_hash(
         &self,
         head: &Parts,
@@ -171,12 +173,10 @@ impl ContentServer {
                 Refusal::Absent
             });
         };
-        let parts = vec![pieces.hash_file.clone()];
-        let (kind, cache) = (HeaderValue::from_static("application/json"), access.caching());
-        Ok(respond::document(parts, kind, cache, head.method == Method::HEAD))
+        Ok(pieces.hash_file.answer(head, "application/json", access))
     }
 
-    /// `GET` or `HEAD` of `…/blocks`: 200 or 404.
+    /// `GET` or `HEAD` of `…/blocks`: the same.
     pub(super) async fn block_map(
         &self,
         head: &Parts,
@@ -187,15 +187,13 @@ impl ContentServer {
         let Described { access, .. } = self.described(head, shelf, digest, client).await?;
         let library = self.library.clone();
         let read = move || {
-            let map = Bytes::from(library.block_map(digest)?);
-            let bytes = map.len();
+            let map = Arc::new(Document::of(library.block_map(digest)?.into()));
+            let bytes = map.memory();
             Some((map, bytes))
         };
         // Not made yet, or never: nothing is missing that should be here.
         let map = self.maps.of(digest, read).await.ok_or(Refusal::Absent)?;
-        let kind = HeaderValue::from_static("application/octet-stream");
-        let cache = access.caching();
-        Ok(respond::document(vec![map], kind, cache, head.method == Method::HEAD))
+        Ok(map.answer(head, "application/octet-stream", access))
     }
 
     /// Adds `Link` fields with the other places, for clients that understand them ([`wants_links`]).
@@ -211,7 +209,7 @@ impl ContentServer {
             return;
         };
         let own = own_url(head, client.secure, digest);
-        let others = answer.locations.iter().filter(|place| !is_own(&place.url, own.as_deref(), digest));
+        let others = answer.locations.iter().filter(|place| !self.is_own(&place.url, own.as_deref(), digest));
         for (index, place) in others.take(MOST_LINKS).enumerate() {
             let link = metalink::duplicate(&place.url, index + 1);
             if let Some(value) = link.and_then(|link| HeaderValue::try_from(link).ok()) {
@@ -232,7 +230,8 @@ impl ContentServer {
         let told = told.map(|answer| answer.locations).unwrap_or_default();
         let mut urls: Vec<String> = Vec::with_capacity(told.len() + 1);
         for place in told {
-            let url = if is_own(&place.url, own.as_deref(), digest) { own.clone() } else { Some(place.url) };
+            let is_own = self.is_own(&place.url, own.as_deref(), digest);
+            let url = if is_own { own.clone() } else { Some(place.url) };
             if let Some(url) = url.filter(|url| url.contains("://") && !urls.contains(url)) {
                 urls.push(url);
             }
@@ -241,6 +240,17 @@ impl ContentServer {
             urls.insert(0, own);
         }
         urls
+    }
+
+    /// Whether a place is this very point: said relative to it, by the address that the client used, or by the one that others are told.
+    fn is_own(&self, url: &str, own: Option<&str>, digest: Sha256Digest) -> bool {
+        let path = format!("content/{digest}");
+        own.is_some_and(|own| url.eq_ignore_ascii_case(own))
+            || url.strip_prefix('/').unwrap_or(url) == path
+            || self
+                .known_as
+                .as_ref()
+                .is_some_and(|address| url.eq_ignore_ascii_case(&format!("{address}/{path}")))
     }
 }
 
@@ -287,12 +297,6 @@ fn own_url(head: &Parts, secure: bool, digest: Sha256Digest) -> Option<String> {
     }
     let scheme = if secure { "https" } else { "http" };
     Some(format!("{scheme}://{host}/content/{digest}"))
-}
-
-/// Whether a place is this very point: said relative to it, or by the address that the client used.
-fn is_own(url: &str, own: Option<&str>, digest: Sha256Digest) -> bool {
-    own.is_some_and(|own| url.eq_ignore_ascii_case(own))
-        || url.strip_prefix('/').unwrap_or(url) == format!("content/{digest}")
 }
 
 /// A name with the suffix of Metalink documents, without it.

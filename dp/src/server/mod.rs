@@ -12,6 +12,8 @@ mod cold;
 pub mod conditional;
 mod connection;
 mod counters;
+mod crowd;
+mod document;
 mod doubt;
 mod facts;
 mod follow;
@@ -68,7 +70,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use http::{Request, Response, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -82,8 +83,10 @@ pub use access::{Access, Asker, Gate};
 use admission::{Admission, Client, Place};
 use connection::Signals;
 pub use counters::{Outcome, Served, Source};
+use crowd::Crowd;
+use document::Document;
 pub use doubt::Doubts;
-use head_timer::{Crowd, HeadTimer};
+use head_timer::HeadTimer;
 use kept::Kept;
 use listen::until_stopped;
 pub use log_throttle::LogThrottle;
@@ -102,7 +105,7 @@ pub use shelf::{
 pub use socket::Socket;
 pub use stall::Stall;
 use tally::Grouping;
-pub use upstream::path_of_link;
+pub use upstream::{UpstreamPaths, path_of_link};
 
 /// How much one server takes on.
 #[derive(Debug, Clone, Copy)]
@@ -125,8 +128,11 @@ pub struct ServerLimits {
     pub rate_limit: Option<u64>,
     /// Bytes per second to one address.
     pub rate_limit_per_client: Option<u64>,
-    /// For the head of a request, for its body, and between requests of one connection.
+    /// For a TLS handshake, for the head of a request, and for its body.
     pub read_timeout: Duration,
+    /// For the next head of a connection to begin, after an answer; no shorter than `read_timeout`. Delivery Optimization wants
+    /// more than 31 s: it asks for the next piece when it has use for it.
+    pub idle_timeout: Duration,
     /// How long a client may leave what we send unread.
     pub write_stall: Duration,
     /// How long running transfers may go on after the server was told to stop.
@@ -146,6 +152,7 @@ impl Default for ServerLimits {
             rate_limit: None,
             rate_limit_per_client: None,
             read_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(75),
             write_stall: Duration::from_secs(60),
             shutdown_grace: Duration::from_secs(120),
         }
@@ -182,8 +189,9 @@ pub struct ContentServer {
     gate: Arc<dyn Gate>,
     source: Source,
     pieces: Arc<Kept<Arc<metalink::Pieces>>>,
-    maps: Arc<Kept<Bytes>>,
+    maps: Arc<Kept<Arc<Document>>>,
     congestion_control: Option<String>,
+    known_as: Option<String>,
     damage_said: LogThrottle,
     pulls: Option<Arc<Pulls>>,
     copies: bool,
@@ -209,6 +217,7 @@ impl ContentServer {
             pieces: Arc::new(Kept::new(MOST_OF_PIECES)),
             maps: Arc::new(Kept::new(MOST_OF_MAPS)),
             congestion_control: Some(CONGESTION_CONTROL.to_owned()),
+            known_as: None,
             damage_said: LogThrottle::new(60, Duration::from_secs(60)),
             pulls: None,
             copies: false,
@@ -240,6 +249,12 @@ impl ContentServer {
     /// The same server, which tells what it was to serve and could not.
     pub fn with_doubts(self, doubts: Arc<Doubts>) -> Self {
         Self { contents: self.contents.with_doubts(doubts), ..self }
+    }
+
+    /// The same server, which others are told of by this address (scheme and authority): who asks it by another name is not sent
+    /// there for what it has asked for here.
+    pub fn known_as(self, address: &str) -> Self {
+        Self { known_as: Some(address.trim_end_matches('/').to_owned()), ..self }
     }
 
     /// The same server, serving as somebody else and counting there.
@@ -293,7 +308,7 @@ impl ContentServer {
         crowd: &Arc<Crowd>,
         mut stopped: watch::Receiver<bool>,
     ) {
-        let peer = Peer { address, secure: stream.is_secure() };
+        let peer = Peer { address, secure: stream.is_secure(), crowd };
         let group = self.grouping.as_ref().and_then(|known| known.group_of(address.ip()));
         let group = self.served.groups.row(group.as_deref());
         let signals = Arc::new(Signals::default());
@@ -308,7 +323,7 @@ impl ContentServer {
         let mut builder = hyper::server::conn::http1::Builder::new();
         // Without a timer the timeout of the head would silently be off.
         builder
-            .timer(HeadTimer::new(self.limits.read_timeout, crowd))
+            .timer(HeadTimer::new(self.limits.read_timeout, self.limits.idle_timeout, crowd, &signals))
             .header_read_timeout(self.limits.read_timeout)
             .max_buf_size(LARGEST_HEAD)
             .half_close(false);
@@ -325,7 +340,7 @@ impl ContentServer {
     async fn handle(
         &self,
         request: Request<Incoming>,
-        peer: Peer,
+        peer: Peer<'_>,
         client: &Arc<Client>,
         books: &Arc<Books>,
         signals: &Signals,
@@ -360,14 +375,15 @@ impl ContentServer {
     }
 }
 
-/// Who is at the other end of a connection, and whether others can read it.
+/// Who is at the other end of a connection, whether others can read it, and who else is there.
 #[derive(Debug, Clone, Copy)]
-struct Peer {
+struct Peer<'c> {
     address: SocketAddr,
     secure: bool,
+    crowd: &'c Crowd,
 }
 
-impl Peer {
+impl Peer<'_> {
     fn asker(self) -> Asker {
         Asker { address: self.address.ip(), secure: self.secure }
     }

@@ -18,7 +18,7 @@ use super::counters::Source as ServedAs;
 use super::follow::Follower;
 use super::pull::{Offer, OtherName, Pulls};
 use super::refusal::Refusal;
-use super::routes::sha1_of;
+use super::routes::{family, sha1_of};
 use super::{ContentServer, access, mirrors, respond};
 
 /// By which name content was asked for.
@@ -35,13 +35,11 @@ impl Asked {
         fn bare(name: &str) -> &str {
             mirrors::without_suffix(name).unwrap_or(name)
         }
-        Some(match path {
-            ["content", name] => Self::Content(bare(name).parse().ok()?),
-            ["content", digest, "pieceshash" | "blocks"] => Self::Content(digest.parse().ok()?),
-            ["packages", package, file] => Self::Named(in_package(package.parse().ok()?, bare(file))?),
-            [content, folder, file] if content.eq_ignore_ascii_case("content") => {
-                Self::Named(OtherName::Sha1(sha1_of(folder, file)?))
-            }
+        Some(match family(path) {
+            ("content", [name]) => Self::Content(bare(name).parse().ok()?),
+            ("content", [digest, "pieceshash" | "blocks"]) => Self::Content(digest.parse().ok()?),
+            ("packages", [package, file]) => Self::Named(in_package(package.parse().ok()?, bare(file))?),
+            ("content", [folder, file]) => Self::Named(OtherName::Sha1(sha1_of(folder, file)?)),
             _ => return None,
         })
     }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use catalog::digest::Sha256Digest;
 use catalog::problem::Problem;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
+use super::access::Access;
 use super::body::{ContentBody, Segment};
 use super::conditional::Reply;
 use super::facts::Facts;
@@ -174,13 +175,9 @@ pub(super) fn document(
 pub(super) fn file(file: ServedFile, reply: Reply, head: bool) -> Response<ContentBody> {
     let size = file.size;
     match reply {
-        Reply::NotModified => described(StatusCode::NOT_MODIFIED, &file),
-        Reply::PreconditionFailed => described(StatusCode::PRECONDITION_FAILED, &file),
-        Reply::Unsatisfiable => {
-            let mut response = described(StatusCode::RANGE_NOT_SATISFIABLE, &file);
-            insert(&mut response, header::CONTENT_RANGE, format!("bytes */{size}"));
-            response
-        }
+        Reply::NotModified => described(StatusCode::NOT_MODIFIED, &file.facts.describing),
+        Reply::PreconditionFailed => described(StatusCode::PRECONDITION_FAILED, &file.facts.describing),
+        Reply::Unsatisfiable => unsatisfiable(&file.facts.describing, size),
         Reply::Whole => {
             let segments = ByteRange::new(0, size, size).map(Segment::File).into_iter().collect();
             full(StatusCode::OK, file, segments, head)
@@ -196,6 +193,15 @@ pub(super) fn file(file: ServedFile, reply: Reply, head: bool) -> Response<Conte
             parts => multipart(file, parts, head),
         },
     }
+}
+
+/// The same answer by a name that says nothing of the content.
+pub(super) fn by_name(mut response: Response<ContentBody>) -> Response<ContentBody> {
+    if let Some(caching) = response.headers_mut().get_mut(header::CACHE_CONTROL) {
+        let is_private = *caching == Access::Private.caching();
+        *caching = HeaderValue::from_static(Access::of(is_private).caching_by_name());
+    }
+    response
 }
 
 fn content_range(part: &ByteRange, size: u64) -> String {
@@ -223,14 +229,27 @@ fn multipart(file: ServedFile, parts: &[ByteRange], head: bool) -> Response<Cont
     response
 }
 
+/// Makes of an answer with a part of something that one: 206.
+pub(super) fn is_part(response: &mut Response<ContentBody>, part: &ByteRange, size: u64) {
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    insert(response, header::CONTENT_RANGE, content_range(part, size));
+}
+
+/// 416, with how long it is.
+pub(super) fn unsatisfiable(describing: &HeaderMap, size: u64) -> Response<ContentBody> {
+    let mut response = described(StatusCode::RANGE_NOT_SATISFIABLE, describing);
+    insert(&mut response, header::CONTENT_RANGE, format!("bytes */{size}"));
+    response
+}
+
 /// The fields that describe the file, without a body: 304, 412 and 416.
-fn described(status: StatusCode, file: &ServedFile) -> Response<ContentBody> {
+pub(super) fn described(status: StatusCode, describing: &HeaderMap) -> Response<ContentBody> {
     let mut response = empty(status);
     if status == StatusCode::NOT_MODIFIED {
         // Its length would be that of the whole file (section 8.6); leaving it out is allowed and safer.
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
-    response.headers_mut().extend(file.facts.describing.clone());
+    response.headers_mut().extend(describing.clone());
     response
 }
 

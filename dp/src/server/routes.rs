@@ -27,7 +27,12 @@ use crate::library::LibraryError;
 const MOST_PLAIN: usize = 12;
 
 impl ContentServer {
-    pub(super) async fn route(&self, head: &Parts, body: &mut Incoming, peer: Peer) -> Response<ContentBody> {
+    pub(super) async fn route(
+        &self,
+        head: &Parts,
+        body: &mut Incoming,
+        peer: Peer<'_>,
+    ) -> Response<ContentBody> {
         if head.version > Version::HTTP_11 {
             return respond::bad_request();
         }
@@ -62,7 +67,7 @@ impl ContentServer {
         segments: &[&str],
         head: &Parts,
         body: &mut Incoming,
-        peer: Peer,
+        peer: Peer<'_>,
     ) -> Response<ContentBody> {
         if let Some((service, largest)) = self.service_of(segments) {
             // The way of content is short; what else there is does not make it longer.
@@ -92,25 +97,23 @@ impl ContentServer {
     ) -> Result<Response<ContentBody>, Refusal> {
         let readable = matches!(head.method, Method::GET | Method::HEAD);
         let shelf = self.shelf.load();
-        match segments {
-            ["content" | "packages" | "locations", ..] if !readable => Err(Refusal::Method),
-            ["content", name] => match (name.parse(), mirrors::without_suffix(name).map(str::parse)) {
+        let (first, rest) = family(segments);
+        match (first, rest) {
+            ("content" | "packages" | "locations", _) if !readable => Err(Refusal::Method),
+            ("content", [name]) => match (name.parse(), mirrors::without_suffix(name).map(str::parse)) {
                 (Ok(digest), _) => self.content(head, &shelf, digest, client).await,
                 (_, Some(Ok(digest))) => self.metalink(head, &shelf, digest, None, client).await,
                 _ => Err(Refusal::Absent),
             },
-            ["content", digest, what @ ("pieceshash" | "blocks")] => {
+            ("content", [digest, what @ ("pieceshash" | "blocks")]) => {
                 let digest = digest.parse().map_err(|_| Refusal::Absent)?;
                 match *what {
                     "blocks" => self.block_map(head, &shelf, digest, client).await,
                     _ => self.pieces_hash(head, &shelf, digest, client).await,
                 }
             }
-            // As update servers name content; they take no regard to case ([MS-WSUSSS] section 2.1).
-            [content, folder, file] if content.eq_ignore_ascii_case("content") => {
-                if !readable {
-                    return Err(Refusal::Method);
-                }
+            // As update servers name content.
+            ("content", [folder, file]) => {
                 let sha1 = sha1_of(folder, file).ok_or(Refusal::Absent)?;
                 let found = match shelf.by_sha1.get(&sha1) {
                     Some(known) => known.ok_or(Refusal::Absent)?,
@@ -118,12 +121,12 @@ impl ContentServer {
                 };
                 self.content(head, &shelf, found, client).await
             }
-            ["packages", package, file] => {
+            ("packages", [package, file]) => {
                 let package: PackageId = package.parse().map_err(|_| Refusal::Absent)?;
                 let of =
                     |file: &str| shelf.packages.get(&(package.clone(), file.to_ascii_lowercase())).copied();
                 if let Some(digest) = of(file) {
-                    return self.content(head, &shelf, digest, client).await;
+                    return self.content(head, &shelf, digest, client).await.map(respond::by_name);
                 }
                 let described = mirrors::without_suffix(file);
                 let digest = match described.and_then(of) {
@@ -135,19 +138,22 @@ impl ContentServer {
                 };
                 match described {
                     Some(file) => self.metalink(head, &shelf, digest, Some(file), client).await,
-                    None => self.content(head, &shelf, digest, client).await,
+                    None => self.content(head, &shelf, digest, client).await.map(respond::by_name),
                 }
             }
-            ["locations", digest] => {
+            ("locations", [digest]) => {
                 self.locations(head, &shelf, digest.parse().map_err(|_| Refusal::Absent)?, client)
             }
-            ["mscomtest", "wuidt.gif"] if readable => Ok(upstream::test_image(head)),
+            ("mscomtest", [image]) if readable && image.eq_ignore_ascii_case("wuidt.gif") => {
+                Ok(upstream::test_image(head))
+            }
             // As the upstream has it, for clients that were told that this is its cache.
             _ if readable && !shelf.by_upstream.is_empty() => {
-                let found =
-                    upstream::path_of(segments).and_then(|path| shelf.by_upstream.get(&path).copied());
+                let found = upstream::path_of(segments).and_then(|path| shelf.by_upstream.find(path));
                 let public = found.filter(|digest| shelf.access(*digest) == Access::Public);
-                self.content(head, &shelf, public.ok_or(Refusal::NoRoute)?, client).await
+                self.content(head, &shelf, public.ok_or(Refusal::NoRoute)?, client)
+                    .await
+                    .map(respond::by_name)
             }
             _ => Err(Refusal::NoRoute),
         }
@@ -165,13 +171,13 @@ impl ContentServer {
         head: &Parts,
         body: &mut Incoming,
         path: &[&str],
-        Peer { address: peer, secure }: Peer,
+        Peer { address: peer, secure, crowd }: Peer<'_>,
     ) -> Response<ContentBody> {
         // Only `POST` says what a body means here.
         if head.method != Method::POST && !http_body::Body::is_end_stream(body) {
             return respond::bad_request();
         }
-        let body = RequestBody::new(body, largest, self.limits.read_timeout, &self.room);
+        let body = RequestBody::new(body, largest, (self.limits.read_timeout, crowd), &self.room);
         let mut call = Call { head, path, peer, secure, body };
         let mut response = service.answer(&mut call).await;
         if let Some(Deliver { content, servable }) = response.extensions_mut().remove() {
@@ -265,6 +271,14 @@ impl ContentServer {
             Err(Refusal::Forbidden)
         }
     }
+}
+
+/// What a path is about, in lower case where it is one of ours, and the rest of it. Update servers take no regard to case ([MS-WSUSSS]
+/// section 2.1): clients need not know who of us is none.
+pub(super) fn family<'p, 's>(segments: &'p [&'s str]) -> (&'s str, &'p [&'s str]) {
+    let Some((first, rest)) = segments.split_first() else { return ("", &[]) };
+    let known = ["content", "packages", "locations", "mscomtest"];
+    (known.into_iter().find(|known| first.eq_ignore_ascii_case(known)).unwrap_or(first), rest)
 }
 
 /// The digest in `CD/87F5…DDCD.exe`: the folder is its last two digits, the extension may be any.

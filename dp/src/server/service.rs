@@ -1,8 +1,8 @@
 //! Services that share the listener of the content, and how they get the body of a request.
 //!
 //! Content routes have no bodies and never come here. A service names its routes and the most bytes that one of them
-//! takes; what is longer is refused before it is read, what comes too slowly when its time is over, and all bodies that
-//! are being read share one room in memory. A request whose body is not read to its end is the last one of its connection.
+//! takes; what is longer is refused before it is read, what comes too slowly when its time is over (in a crowd much sooner), and
+//! all bodies that are being read share one room in memory. A request whose body is not read to its end is the last one of its connection.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -22,8 +22,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::access::Asker;
 use super::body::ContentBody;
+use super::crowd::{Crowd, Wait};
 use super::respond;
 use super::shelf::Servable;
+use super::stall::LEAST_RATE;
 
 /// KiB of all bodies that are in memory at once.
 const ROOM_KIB: usize = 64 * 1024;
@@ -85,6 +87,7 @@ pub struct RequestBody<'r> {
     incoming: &'r mut Incoming,
     largest: u64,
     patience: Duration,
+    crowd: &'r Crowd,
     room: &'r Room,
     whole: bool,
 }
@@ -144,8 +147,13 @@ impl Refused {
 }
 
 impl<'r> RequestBody<'r> {
-    pub(super) fn new(incoming: &'r mut Incoming, largest: u64, patience: Duration, room: &'r Room) -> Self {
-        Self { incoming, largest, patience, room, whole: false }
+    pub(super) fn new(
+        incoming: &'r mut Incoming,
+        largest: u64,
+        (patience, crowd): (Duration, &'r Crowd),
+        room: &'r Room,
+    ) -> Self {
+        Self { incoming, largest, patience, crowd, room, whole: false }
     }
 
     /// Reads all of it. A client that waits for `100 Continue` gets that now.
@@ -157,13 +165,17 @@ impl<'r> RequestBody<'r> {
         if self.incoming.size_hint().lower() > self.largest {
             return Err(Refused::TooLarge);
         }
-        let received = tokio::time::timeout(self.patience, self.collect()).await;
-        received.unwrap_or(Err(Refused::TooSlow))
-    }
-
-    async fn collect(&mut self) -> Result<Received, Refused> {
         let mut received = Received { bytes: Vec::new(), room: None };
-        while let Some(frame) = self.incoming.frame().await {
+        let mut wait = Wait::begins(self.crowd, self.patience);
+        loop {
+            // Where others wait for its place, who announced a body sends it as fast at least as a reader reads.
+            let lags = |waited: Duration| (received.bytes.len() as u64) < LEAST_RATE * waited.as_secs();
+            let frame = tokio::select! {
+                biased;
+                frame = self.incoming.frame() => frame,
+                () = wait.ends(lags) => return Err(Refused::TooSlow),
+            };
+            let Some(frame) = frame else { break };
             let frame = frame.map_err(|_| Refused::Damaged)?;
             // Trailers say nothing to us.
             let Ok(data) = frame.into_data() else { continue };

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::access::Access;
 use super::facts::Facts;
+use super::upstream::UpstreamPaths;
 
 /// What may be served. Replaced whole, never changed.
 #[derive(Debug, Clone, Default)]
@@ -24,7 +25,7 @@ pub struct Shelf {
     pub packages: HashMap<(PackageId, String), Sha256Digest>,
     /// The same by the paths of the upstream's links ([`super::path_of_link`]). What is not public is not asked for so. One shelf
     /// has it from another where it is the same.
-    pub by_upstream: Arc<HashMap<String, Sha256Digest>>,
+    pub by_upstream: Arc<UpstreamPaths>,
     /// Private content that others may serve: nobody is told here where that is without a key.
     pub private_elsewhere: HashSet<Sha256Digest>,
 }

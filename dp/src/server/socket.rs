@@ -29,13 +29,17 @@ impl Socket {
         patience: Duration,
     ) -> Option<Self> {
         let Some(config) = config else { return Some(Self::Plain(stream)) };
-        match tokio::time::timeout(patience, TlsAcceptor::from(config).accept(stream)).await {
-            Ok(Ok(stream)) => Some(Self::Tls(Box::new(stream))),
-            Ok(Err(error)) => {
+        tokio::time::timeout(patience, Self::shake_hands(stream, config)).await.ok().flatten()
+    }
+
+    /// The same for as long as it takes.
+    pub(super) async fn shake_hands(stream: TcpStream, config: Arc<ServerConfig>) -> Option<Self> {
+        match TlsAcceptor::from(config).accept(stream).await {
+            Ok(stream) => Some(Self::Tls(Box::new(stream))),
+            Err(error) => {
                 debug!("a TLS handshake failed: {error}");
                 None
             }
-            Err(_) => None,
         }
     }
 

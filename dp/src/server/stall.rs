@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::head_timer::Crowd;
+use super::crowd::Crowd;
 
 /// Bytes per second that a reader takes at least, of the time that it is waited for. Who takes less keeps a turn, and content from
 /// going, for nothing.
-const LEAST_RATE: u64 = 1 << 10;
+pub(super) const LEAST_RATE: u64 = 1 << 10;
 /// The same where most places of a listener are taken, and others would be refused for the sake of the slowest: over so many times the
 /// patience, so that a line that is slow for a while is none. Who is let go so has what it has, and comes again for the rest, as others
 /// do for theirs: where we are what is slow, all take turns.

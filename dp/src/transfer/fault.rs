@@ -21,6 +21,9 @@ pub enum Fault {
     /// A 5xx, or an answer that HTTP does not allow.
     #[error("failed: {0}")]
     Failed(String),
+    /// Its bytes are coded (RFC 9110 section 8.4), so they are not the file's.
+    #[error("sends its answer coded ({0}), which was not asked for")]
+    Coded(String),
     /// 408, 429 or 503: later, perhaps at a time that it names (RFC 9110 section 10.2.3).
     #[error("is busy (status {status})")]
     Busy {
@@ -107,6 +110,7 @@ impl Fault {
         match self {
             Self::Unreachable(_)
             | Self::Failed(_)
+            | Self::Coded(_)
             | Self::Busy { .. }
             | Self::Stalled
             | Self::CutShort { .. } => false,
@@ -142,7 +146,7 @@ impl Fault {
             Self::TooManyRedirects { .. } => 7,
             Self::WrongRange { .. } => 6,
             Self::NotFound(_) => 5,
-            Self::Refused(_) => 4,
+            Self::Refused(_) | Self::Coded(_) => 4,
             Self::CutShort { .. } => 3,
             Self::Stalled => 2,
             Self::Failed(_) | Self::Busy { .. } => 1,
@@ -158,6 +162,7 @@ impl Coded for Fault {
             Self::NotFound(_) => Code::SourceNotFound,
             Self::Refused(_) => Code::SourceRefused,
             Self::Failed(_) | Self::Busy { .. } => Code::SourceFailed,
+            Self::Coded(_) => Code::SourceCoded,
             Self::Untrusted(_) => Code::SyncTlsUntrusted,
             Self::NetworkNotAllowed { .. } => Code::NetworkNotAllowed,
             Self::RedirectNotAllowed { .. } => Code::RedirectNotAllowed,

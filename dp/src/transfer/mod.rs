@@ -31,7 +31,8 @@ use tracing::{Instrument as _, debug, info_span, warn};
 use url::Url;
 
 use self::lane::{Lane, LocalError};
-use self::machine::{Event, Machine, Patience, Step};
+pub use self::machine::Patience;
+use self::machine::{Event, Machine, Step};
 pub use self::rate::RateLimit;
 pub use self::report::{FetchError, Served, SourceFailure};
 use self::web::{Web, WebPolicy};
@@ -126,20 +127,8 @@ pub struct Job {
 /// How patiently, and how fast.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// Attempts at one source, one after the other, that bring nothing.
-    pub attempts_per_source: u32,
-    /// Such attempts in all, whatever the source.
-    pub attempts_in_total: u32,
-    /// The most that the first pause lasts; each one after it may last twice as long.
-    pub first_delay: Duration,
-    /// The most that any pause of our own choice lasts.
-    pub longest_delay: Duration,
-    /// A source that asks to be left alone for longer than this is given up.
-    pub longest_retry_after: Duration,
-    /// So long after its first fault a place is waited for before the cloud behind it is asked.
-    pub before_far: Duration,
-    /// The most bytes that are asked of the cloud at once, where a place stands before it.
-    pub far_part: u64,
+    /// With the sources. A far one is the cloud.
+    pub patience: Patience,
     /// How long to wait for another transfer of the same file.
     pub busy_wait: Duration,
     /// A limit shared with other transfers.
@@ -148,40 +137,14 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        let Patience {
-            attempts_per_source,
-            attempts_in_total,
-            first_delay,
-            longest_delay,
-            longest_retry_after,
-            before_far,
-            far_part,
-        } = Patience::default();
-        Self {
-            attempts_per_source,
-            attempts_in_total,
-            first_delay,
-            longest_delay,
-            longest_retry_after,
-            before_far,
-            far_part,
-            busy_wait: Duration::from_secs(10),
-            rate: None,
-        }
+        Self { patience: Patience::default(), busy_wait: Duration::from_secs(10), rate: None }
     }
 }
 
 impl Policy {
-    fn patience(&self) -> Patience {
-        Patience {
-            attempts_per_source: self.attempts_per_source,
-            attempts_in_total: self.attempts_in_total,
-            first_delay: self.first_delay,
-            longest_delay: self.longest_delay,
-            longest_retry_after: self.longest_retry_after,
-            before_far: self.before_far,
-            far_part: self.far_part,
-        }
+    /// So patient, and else as usual.
+    pub fn of(patience: Patience) -> Self {
+        Self { patience, ..Self::default() }
     }
 }
 
@@ -403,7 +366,7 @@ async fn drive(
         let source = job.sources.iter().position(|source| source.at.to_string() == note.source)?;
         Some((source, note.etag?))
     });
-    let mut machine = Machine::new(job.wanted, job.sources.len(), policy.patience(), seed);
+    let mut machine = Machine::new(job.wanted, job.sources.len(), policy.patience, seed);
     let Beside { by_pieces, reuse, away, leave } = beside;
     if by_pieces {
         machine.by_pieces();

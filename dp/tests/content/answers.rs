@@ -1,6 +1,6 @@
 //! Every route, every status, every field.
 
-use crate::stage::{Answer, Content, Point, and, fields, request};
+use crate::stage::{Answer, Content, Point, and, by_name, fields, request};
 
 const BINARY: &str = "application/octet-stream";
 
@@ -33,8 +33,8 @@ fn content_is_answered_exactly_by_every_name() {
         }
     });
     let packaged = [
-        ["/packages/XYZ0004B/empty.esd", "/packages/xyz0004b/EMPTY.esd"],
-        ["/packages/XYZ0004B/one.esd", "/packages/XYZ0004b/%6f%6E%65.ESD"],
+        ["/packages/XYZ0004B/empty.esd", "/PACKAGES/xyz0004b/EMPTY.esd"],
+        ["/packages/XYZ0004B/one.esd", "/Packages/XYZ0004b/%6f%6E%65.ESD"],
         [
             "/packages/XYZ0004B/gr%C3%B6%C3%9Fe%20100%25%20(x64)+a.esd",
             "/packages/XYZ0004B/GR%c3%b6%c3%9fE%20100%25%20%28X64%29%2Ba.ESD",
@@ -43,8 +43,11 @@ fn content_is_answered_exactly_by_every_name() {
     ];
     for (content, packaged) in contents.iter().zip(packaged) {
         let upper = format!("/content/{}", content.sha256.to_string().to_ascii_uppercase());
-        for path in [&*content.path(), &upper, packaged[0], packaged[1]] {
+        let loud = upper.to_ascii_uppercase();
+        for path in [&*content.path(), &upper, &loud, packaged[0], packaged[1]] {
             let carried = content.carried(content.bytes.len(), BINARY);
+            let carried =
+                if path.to_ascii_lowercase().starts_with("/packages") { by_name(carried) } else { carried };
             for more in [&[][..], &[("Accept-Encoding", "gzip, br, zstd"), ("TE", "trailers")]] {
                 expect(&point.ask("GET", path, more), 200, &carried, &content.bytes);
                 expect(&point.ask("HEAD", path, more), 200, &carried, b"");
@@ -96,8 +99,8 @@ fn places_are_told_as_json() {
         ("content-type", "application/json"),
         ("x-content-type-options", "nosniff"),
     ]);
-    for digest in [content.sha256.to_string(), content.sha256.to_string().to_ascii_uppercase()] {
-        let path = format!("/locations/{digest}");
+    let path = format!("/locations/{}", content.sha256);
+    for path in [path.to_ascii_uppercase(), path] {
         expect(&point.get(&path), 200, &told, json.as_bytes());
         expect(&point.ask("HEAD", &path, &[]), 200, &told, b"");
     }
@@ -174,7 +177,8 @@ fn preconditions_come_before_ranges() {
     let whole = content.carried(300_001, BINARY);
     let part = and(content.carried(5, BINARY), &[("content-range", "bytes 0-4/300001")]);
     let range = ("Range", "bytes=0-4");
-    let rows: [(&[(&str, &str)], u16); 17] = [
+    let later = "Fri, 01 Jan 2100 00:00:00 GMT";
+    let rows: [(&[(&str, &str)], u16); 19] = [
         (&[("If-None-Match", &tag)], 304),
         (&[("If-None-Match", &weak)], 304),
         (&[("If-None-Match", &mixed), range], 304),
@@ -182,6 +186,9 @@ fn preconditions_come_before_ranges() {
         (&[("If-Modified-Since", &date)], 304),
         (&[("If-None-Match", "\"x\""), ("If-Modified-Since", &date)], 200),
         (&[("If-Modified-Since", "Sat, 01 Jan 2000 00:00:00 GMT")], 200),
+        // Only our own date is this content: another one is neither older nor newer.
+        (&[("If-Modified-Since", later)], 200),
+        (&[("If-Unmodified-Since", later)], 412),
         (&[("If-Match", "\"x\"")], 412),
         (&[("If-Match", &weak)], 412),
         (&[("If-Match", "\"x\""), range], 412),
@@ -206,6 +213,45 @@ fn preconditions_come_before_ranges() {
             304 => expect(&head, 304, &described, b""),
             412 => expect(&head, 412, &failed, b""),
             _ => expect(&head, 200, &whole, b""),
+        }
+    }
+}
+
+#[test]
+fn who_has_the_file_that_was_replaced_under_its_name_gets_the_other_one() {
+    let point = Point::start();
+    let path = "/packages/XYZ00001/a.esd";
+    let put = |content: &Content| {
+        point.change(|shelf| {
+            shelf.packages.insert(("XYZ00001".parse().unwrap(), "a.esd".to_owned()), content.sha256);
+        });
+    };
+    let date = |answer: &Answer| answer.field("last-modified").unwrap().to_owned();
+    // Of any two contents one has the earlier date: each takes the place of the other.
+    let (one, other) = (point.add(11, 5_000), point.add(12, 5_000));
+    for (before, now) in [(&one, &other), (&other, &one)] {
+        put(before);
+        let kept = point.get(path);
+        assert!(kept.body == before.bytes);
+        assert_eq!(kept.field("cache-control"), Some("public, no-cache"), "whoever keeps it asks again");
+        let (since, tag) = (date(&kept), format!("\"{}\"", before.sha256));
+        for same in [("If-Modified-Since", &*since), ("If-None-Match", &*tag)] {
+            let answer = point.ask("GET", path, &[same]);
+            let described = by_name(before.described());
+            assert_eq!((answer.status, answer.fields), (304, described), "{same:?}");
+        }
+        put(now);
+        for changed in [("If-Modified-Since", &*since), ("If-None-Match", &*tag)] {
+            let answer = point.ask("GET", path, &[changed]);
+            assert!(answer.status == 200 && answer.body == now.bytes, "{changed:?}: {}", answer.status);
+        }
+        let rest = ("Range", "bytes=2000-");
+        for sure in [("If-Unmodified-Since", &*since), ("If-Match", &*tag)] {
+            assert_eq!(point.ask("GET", path, &[sure, rest]).status, 412, "{sure:?}");
+        }
+        for sure in [("If-Range", &*since), ("If-Range", &*tag)] {
+            let answer = point.ask("GET", path, &[sure, rest]);
+            assert!(answer.status == 200 && answer.body == now.bytes, "{sure:?}: {}", answer.status);
         }
     }
 }

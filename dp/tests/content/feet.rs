@@ -94,7 +94,9 @@ fn who_cuts_a_file_waits_for_what_is_on_its_way() {
         let path = point.blob(&content);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         // By its name alone, or by a descriptor.
+        let (begins, begun) = std::sync::mpsc::channel();
         let cutter = std::thread::spawn(move || {
+            begins.send(()).unwrap();
             if cut {
                 rustix::fs::open(
                     &path,
@@ -106,6 +108,7 @@ fn who_cuts_a_file_waits_for_what_is_on_its_way() {
                 fs::File::options().write(true).open(path).unwrap().set_len(2_000).unwrap();
             }
         });
+        begun.recv().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(300));
         assert!(!cutter.is_finished(), "the file was cut while its pages were on their way");
         got.extend(wire.body(LARGE));

@@ -4,6 +4,7 @@
 mod answers;
 mod bounds;
 mod clients;
+mod crowds;
 mod feet;
 mod hostile;
 mod limits;

@@ -2,8 +2,9 @@
 
 use catalog::digest::Sha256Digest;
 use dp::server::LocationKind::{Cloud, DistributionPoint, Peer};
+use dp::server::ServerLimits;
 
-use crate::stage::{Answer, Content, Point, fields};
+use crate::stage::{Answer, Content, Point, and, fields};
 
 const MIB: usize = 1 << 20;
 
@@ -63,6 +64,7 @@ fn the_document_names_every_place_in_our_order_and_every_piece() {
     ] {
         let text = document(&content, name, &urls);
         let expected = fields(&[
+            ("accept-ranges", "none"),
             ("cache-control", "no-store"),
             ("content-disposition", &format!("attachment; filename=\"{plain}.meta4\"")),
             ("content-length", &text.len().to_string()),
@@ -140,6 +142,22 @@ fn links_name_other_places_to_those_who_understand() {
 }
 
 #[test]
+fn who_asks_by_another_name_is_not_sent_here_by_the_known_one() {
+    let limits = ServerLimits::default();
+    let point = Point::open(limits, |server| server.known_as("http://dp1.example:8530/"));
+    let content = point.add(11, 1_000);
+    let known = format!("http://DP1.example:8530/content/{}", content.sha256);
+    let other = format!("http://dp1.example:8531/content/{}", content.sha256);
+    point.tell(&content, &[(DistributionPoint, known), (DistributionPoint, other.clone())]);
+    let head = point.ask("HEAD", &content.path(), &[]);
+    let duplicate = format!("<{other}>; rel=duplicate; pri=1");
+    assert_eq!(links(&head), [&*content.described_by(), &*duplicate]);
+    let text = String::from_utf8(point.get(&format!("{}.meta4", content.path())).body).unwrap();
+    let own = format!("http://dp/content/{}", content.sha256);
+    assert_eq!(text, document(&content, "part.esd", &[&own, &other]), "once, as it was asked");
+}
+
+#[test]
 fn odd_addresses_become_no_links_and_only_a_few_do() {
     let (point, content) = told();
     let mut places: Vec<_> = (0..20).map(|i| (Peer, format!("http://desk-{i}/"))).collect();
@@ -169,6 +187,50 @@ fn the_pieces_hash_file_checks_itself() {
         let mut all = [&[1, 0, 0, 0][..], &(size as u64).to_le_bytes(), &(MIB as u32).to_le_bytes()].concat();
         pieces.iter().for_each(|piece| all.extend_from_slice(&piece.0));
         assert_eq!(read["HashOfHashes"], *Sha256Digest::of(&all).to_base64());
+    }
+}
+
+#[test]
+fn the_pieces_hash_file_is_asked_for_as_content_is() {
+    let point = Point::start();
+    let path = format!("{}/pieceshash", point.add(5, 3 * MIB).path());
+    let whole = point.get(&path);
+    let file = Content::new(whole.body.clone());
+    let size = file.bytes.len();
+    let carried = and(
+        file.described(),
+        &[("content-length", &*size.to_string()), ("content-type", "application/json")],
+    );
+    assert_eq!((whole.status, &whole.fields), (200, &carried), "the tag is the digest of the file");
+    let head = point.ask("HEAD", &path, &[("Range", "bytes=0-9")]);
+    assert_eq!((head.status, &head.fields), (200, &carried));
+    let tag = whole.field("etag").unwrap().to_owned();
+    let date = whole.field("last-modified").unwrap().to_owned();
+    let rest = format!("bytes={}-", size - 7);
+    let last = ("Range", &*rest);
+    let beyond = format!("bytes={size}-");
+    for (more, status, body) in [
+        (&[last][..], 206, &file.bytes[size - 7..]),
+        (&[last, ("If-Range", &*tag)], 206, &file.bytes[size - 7..]),
+        (&[last, ("If-Range", &*date)], 206, &file.bytes[size - 7..]),
+        (&[last, ("If-Range", "\"x\"")], 200, &file.bytes),
+        (&[("Range", "bytes=0-0,5-6")], 200, &file.bytes),
+        (&[("Range", &*beyond)], 416, &[]),
+        (&[("If-None-Match", &*tag)], 304, &[]),
+        (&[("If-Modified-Since", &*date)], 304, &[]),
+        (&[("If-Match", "\"x\""), last], 412, &[]),
+    ] {
+        let answer = point.ask("GET", &path, more);
+        assert_eq!((answer.status, &*answer.body), (status, body), "{more:?}");
+        for (name, value) in file.described() {
+            assert_eq!(answer.field(&name), Some(&*value), "{more:?}");
+        }
+        let range = match status {
+            206 => Some(format!("bytes {}-{}/{size}", size - 7, size - 1)),
+            416 => Some(format!("bytes */{size}")),
+            _ => None,
+        };
+        assert_eq!(answer.field("content-range"), range.as_deref(), "{more:?}");
     }
 }
 

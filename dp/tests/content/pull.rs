@@ -295,9 +295,12 @@ fn who_cuts_what_has_just_arrived_waits_for_what_is_on_its_way() {
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     // A step further, so that the lease is the kernel's.
     got.extend(wire.body(4 * MIB));
+    let (begins, begun) = std::sync::mpsc::channel();
     let cutter = std::thread::spawn(move || {
+        begins.send(()).unwrap();
         std::fs::File::options().write(true).open(path).unwrap().set_len(2_000).unwrap();
     });
+    begun.recv().unwrap();
     std::thread::sleep(SHORT);
     assert!(!cutter.is_finished(), "the file was cut while its pages were on their way");
     got.extend(wire.body(content.bytes.len()));

@@ -13,7 +13,7 @@ use dp::server::{
     Shelf,
 };
 use dp::transfer::web::{Web, WebPolicy};
-use dp::transfer::{At, Fetched, Policy, Source, SourceKind};
+use dp::transfer::{At, Fetched, Patience, Policy, Source, SourceKind};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -218,12 +218,12 @@ impl Pulling {
                 used: AtomicUsize::new(0),
                 away: AtomicBool::new(false),
             });
-            let policy = Policy {
+            let policy = Policy::of(Patience {
                 attempts_per_source: 2,
                 first_delay: Duration::from_millis(5),
                 longest_delay: Duration::from_millis(10),
-                ..Policy::default()
-            };
+                ..Patience::default()
+            });
             let limits = PullLimits { wait, ..PullLimits::default() };
             let pulls = Arc::new(Pulls::new(library.clone(), said.clone(), limits, policy));
             made = Some((said, pulls.clone()));

@@ -115,6 +115,13 @@ fn bodies_are_read_as_framed_and_no_further() {
             false,
         ),
         ("two lengths", post("/echo", "Content-Length: 4\r\nContent-Length: 5\r\n", "hello"), 400, "", false),
+        (
+            "the same length twice",
+            post("/echo", "Content-Length: 5\r\nContent-Length: 5\r\n", "hello"),
+            400,
+            "",
+            false,
+        ),
         ("chunked, not last", post("/echo", "Transfer-Encoding: chunked, gzip\r\n", ""), 400, "", false),
         ("an odd coding", post("/echo", "Transfer-Encoding: xchunked\r\n", ""), 400, "", false),
         (

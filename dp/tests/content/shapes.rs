@@ -150,8 +150,8 @@ fn a_list_over_several_lines_is_one_list() {
     }
 }
 
-/// Speaks TLS to a point for who speaks none; where it listens.
-fn over_tls(point: &Point) -> SocketAddr {
+/// Speaks TLS to a point for who speaks none; where it listens, and where the point does.
+pub fn over_tls(point: &Point) -> (SocketAddr, SocketAddr) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let certificate = made.cert.der().clone();
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
@@ -183,12 +183,12 @@ fn over_tls(point: &Point) -> SocketAddr {
                 tokio::spawn(async move {
                     let stream = tokio::net::TcpStream::connect(there).await.unwrap();
                     let name = ServerName::try_from("localhost").unwrap();
-                    let mut secured = connector.connect(name, stream).await.unwrap();
+                    let Ok(mut secured) = connector.connect(name, stream).await else { return };
                     let _ = tokio::io::copy_bidirectional(&mut client, &mut secured).await;
                 });
             }
         });
-        here
+        (here, there)
     })
 }
 
@@ -196,7 +196,7 @@ fn over_tls(point: &Point) -> SocketAddr {
 fn ranges_and_their_conditions_are_the_same_over_tls() {
     let point = Point::start();
     let content = point.add(8, 300_001);
-    let mut wires = [point.connect(), Wire::over(TcpStream::connect(over_tls(&point)).unwrap())];
+    let mut wires = [point.connect(), Wire::over(TcpStream::connect(over_tls(&point).0).unwrap())];
     let tag = format!("\"{}\"", content.sha256);
     let date = content.described().into_iter().find(|(name, _)| name == "last-modified").unwrap().1;
     let one = ("Range", "bytes=100000-299999");

@@ -116,6 +116,14 @@ pub fn fields(rows: &[(&str, &str)]) -> Vec<(String, String)> {
     all
 }
 
+/// The fields of an answer about public content by a name that may stand for other content tomorrow.
+pub fn by_name(mut base: Vec<(String, String)>) -> Vec<(String, String)> {
+    base.iter_mut().filter(|(name, _)| name == "cache-control").for_each(|(_, value)| {
+        "public, no-cache".clone_into(value);
+    });
+    base
+}
+
 /// `base` and some more.
 pub fn and(mut base: Vec<(String, String)>, rows: &[(&str, &str)]) -> Vec<(String, String)> {
     base.extend(fields(rows));

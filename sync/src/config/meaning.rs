@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use catalog::problem::{Code, Problem};
 use dp::client::CacheLimits;
+use dp::transfer::Patience;
 use jiff::{SignedDuration, Timestamp};
 use schema::points::PointRole;
 use url::Url;
 
 use super::settings::{
-    Admin, Client, Clients, Download, Dp, MICROSOFT_UPDATE, Settings, Source, SourceKind, Tls,
+    Admin, Client, Clients, Download, Dp, MICROSOFT_UPDATE, Retry, Settings, Source, SourceKind, Tls,
 };
 use super::units::Proxy;
 use crate::select::Selection;
@@ -254,6 +255,18 @@ impl Download {
             Proxy::System => dp::transfer::web::Proxy::System,
             Proxy::None => dp::transfer::web::Proxy::None,
             Proxy::Url(url) => dp::transfer::web::Proxy::Url(url.clone()),
+        }
+    }
+}
+
+impl Retry {
+    /// The same for one transfer.
+    pub fn patience(&self) -> Patience {
+        Patience {
+            attempts_per_source: self.max,
+            first_delay: self.first,
+            longest_delay: self.longest,
+            ..Patience::default()
         }
     }
 }

@@ -265,9 +265,7 @@ async fn enough_space(site: &Arc<Site>, settings: &Settings, files: &[PackageFil
 
 fn policy(settings: &Settings) -> Policy {
     Policy {
-        attempts_per_source: settings.sync.retry.max,
-        first_delay: settings.sync.retry.first,
-        longest_delay: settings.sync.retry.longest,
+        patience: settings.sync.retry.patience(),
         rate: settings.download.rate_limit.map(RateLimit::new).map(Arc::new),
         ..Policy::default()
     }

@@ -16,7 +16,7 @@ use dp::library::Library;
 use dp::server::{
     Access, Eventually, LogThrottle, Offer, Origin, OtherName, PullLimits, Pulls, Refusal, Servable,
 };
-use dp::transfer::{Fetched, Policy};
+use dp::transfer::{Fetched, Patience, Policy};
 use jiff::SignedDuration;
 use schema::pulled::PulledRow;
 use serde::{Deserialize, Serialize};
@@ -67,16 +67,16 @@ pub fn open(site: &Arc<Site>) -> Result<Option<Arc<Pulls>>, Problem> {
     let (wait, usual) = (settings.dp.on_demand_wait, PullLimits::default());
     let limits = PullLimits { wait, remembered: usual.remembered.min(wait), ..usual };
     // Clients wait: who does not answer soon is passed by.
-    let policy = Policy {
+    let patience = Patience {
         attempts_per_source: settings.sync.retry.max.min(3),
         attempts_in_total: 20,
         first_delay: settings.sync.retry.first.min(Duration::from_millis(500)),
         longest_delay: settings.sync.retry.longest.min(Duration::from_secs(15)),
         longest_retry_after: Duration::from_secs(60),
         before_far: wait / 3,
-        busy_wait: Duration::from_secs(3_600),
-        ..Policy::default()
+        ..Patience::default()
     };
+    let policy = Policy { busy_wait: Duration::from_secs(3_600), ..Policy::of(patience) };
     let pulls = Arc::new(Pulls::new(site.library.clone(), Arc::new(demand), limits, policy));
     Ok(Some(site.point.pulls.get_or_init(|| pulls).clone()))
 }

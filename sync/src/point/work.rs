@@ -389,13 +389,10 @@ async fn fetch_what_is_missing(
     let sources = Sources::new(site, assignment)?;
     let settings = site.settings();
     let policy = Policy {
-        attempts_per_source: settings.sync.retry.max,
-        first_delay: settings.sync.retry.first,
-        longest_delay: settings.sync.retry.longest,
+        patience: settings.sync.retry.patience(),
         rate: site.point.rate_limit(assignment.rate),
         // A client may have asked for it before: then it arrives already.
         busy_wait: Duration::from_secs(3_600),
-        ..Policy::default()
     };
     let mut lacking: Option<Problem> = None;
     for file in missing {

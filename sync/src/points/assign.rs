@@ -1,11 +1,12 @@
 //! Making the assignment of a point from what the site knows.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
+use dp::server::UpstreamPaths;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use schema::assigned::AssignedRows;
@@ -121,13 +122,10 @@ fn worded(assignment: &Assignment) -> Result<(Bytes, String), Problem> {
 }
 
 /// Where the upstream has what is public of it.
-fn upstream(
-    by_upstream: &HashMap<String, Sha256Digest>,
-    packages: &[Assigned],
-) -> BTreeMap<String, Sha256Digest> {
+fn upstream(by_upstream: &UpstreamPaths, packages: &[Assigned]) -> BTreeMap<String, Sha256Digest> {
     let files = packages.iter().flat_map(Assigned::all_files);
     let public: HashSet<_> = files.filter(|file| !file.private).map(|file| file.sha256).collect();
-    let of_it = by_upstream.iter().filter(|(_, content)| public.contains(content));
+    let of_it = by_upstream.said().iter().filter(|(_, content)| public.contains(content));
     let mut paths: BTreeMap<_, _> = of_it.map(|(path, content)| (path.clone(), *content)).collect();
     while paths.len() > MOST_UPSTREAM_PATHS {
         paths.pop_last();

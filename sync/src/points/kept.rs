@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use catalog::digest::Sha256Digest;
+use dp::server::UpstreamPaths;
 use jiff::Timestamp;
 use schema::assigned::Changes;
 use schema::points::PointRow;
@@ -69,7 +69,7 @@ pub(super) struct Around {
     pub(super) has_authority: bool,
     pub(super) groups: Arc<Vec<NetworkGroup>>,
     /// Where the upstream has what is on points.
-    pub(super) by_upstream: Arc<HashMap<String, Sha256Digest>>,
+    pub(super) by_upstream: Arc<UpstreamPaths>,
 }
 
 impl Around {
@@ -114,7 +114,7 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
-    use catalog::digest::Sha1Digest;
+    use catalog::digest::{Sha1Digest, Sha256Digest};
     use catalog::id::PackageId;
     use dp::server::Shelf;
     use proptest::prelude::*;
@@ -230,7 +230,8 @@ mod tests {
                 site.locations.store(told(&[NetworkGroup { name: "LYON".to_owned(), networks }]));
             }
             10 => {
-                let by_upstream = Arc::new(HashMap::from([(format!("files/{b}"), content(b % 4))]));
+                let by_upstream =
+                    Arc::new(UpstreamPaths::from_iter([(format!("files/{b}"), content(b % 4))]));
                 site.shelf.store(Arc::new(Shelf { by_upstream, ..Shelf::default() }));
             }
             11 => {

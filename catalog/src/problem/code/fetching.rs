@@ -57,6 +57,11 @@ macro_rules! fetching {
         "an error inside the source (5xx), or an answer that HTTP does not allow",
         "the address named above, with curl",
         "run the command again later: what was received is kept";
+    SourceCoded "SOURCE_CODED" Failed 502 None,
+        "a source sends a file coded, which was not asked for",
+        "a server or a proxy that compresses what it sends, or says Content-Encoding of a file that is compressed itself; only a name that ends with .gz may be said to be gzip",
+        "curl -sSI -H 'Accept-Encoding: identity' ADDRESS, with the address named above",
+        "have that server or proxy send the file as it is, or fetch it there and name the file instead of the address";
     SyncTlsUntrusted "SYNC_TLS_UNTRUSTED" Failed 502 None,
         "a source's certificate is not trusted",
         "a proxy that inspects TLS, a private authority, a wrong clock",

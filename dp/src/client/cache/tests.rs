@@ -138,10 +138,13 @@ fn who_cleans_removes_no_card_that_is_being_written_and_nothing_that_is_being_pi
     cache.note(content, &name, true, at(HOUR)).unwrap();
     let held = cache.lock().unwrap();
     let other = cache.clone();
+    let (begins, begun) = std::sync::mpsc::channel();
     let cleans = std::thread::spawn(move || {
+        begins.send(()).unwrap();
         other.clean(CacheLimits::default(), 0, true, at(9 * HOUR), false).unwrap();
     });
-    std::thread::sleep(Duration::from_millis(30));
+    begun.recv().unwrap();
+    std::thread::sleep(Duration::from_millis(100));
     assert!(!cleans.is_finished() && cache.card(content).unwrap().is_some(), "it waits for its turn");
     drop(held);
     cleans.join().unwrap();

@@ -28,6 +28,8 @@ pub(crate) enum Play {
     WrongRange,
     /// Another file than the one that it has.
     Instead(Vec<u8>),
+    /// As HTTP asks, with this `Content-Encoding`.
+    Coded(&'static str),
     /// Bytes that are no HTTP.
     Garbage,
 }
@@ -149,6 +151,7 @@ async fn answer(
                 *byte ^= 1;
             }
         }
+        Play::Coded(coding) => lines.push_str(&format!("content-encoding: {coding}\r\n")),
         Play::TooLong(more) => {
             body.extend(std::iter::repeat_n(7, *more));
             close = true;

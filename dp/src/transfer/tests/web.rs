@@ -101,6 +101,19 @@ async fn a_document_is_capped_timed_and_asked_for_once() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_zipped_itself_may_be_labelled_so_and_no_other() {
+    let origin = Origin::start(content(300), &[Play::Coded("gzip")]).await;
+    let zipped = origin.url().join("/products.xml.gz").unwrap();
+    let Ok(Small::Body { bytes, .. }) = web(loopback()).get_small(&zipped, 300, None).await else {
+        panic!("many servers label such a file")
+    };
+    assert!(bytes == content(300), "as they came");
+    let fault = web(loopback()).get_small(&origin.url(), 300, None).await.unwrap_err();
+    assert_eq!(fault, Fault::Coded("gzip".to_owned()));
+    assert_eq!(fault.code(), Code::SourceCoded);
+}
+
+#[tokio::test]
 async fn a_trickle_is_a_stall() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();

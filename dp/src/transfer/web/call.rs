@@ -121,7 +121,7 @@ impl Web {
         if !matches!(status.as_u16(), 200 | 500) {
             return Err(answer::fault_of_status(status, response.headers()));
         }
-        answer::check_coding(response.headers())?;
+        answer::check_coding(response.headers(), response.url().path())?;
         let server_time = answer::server_time(response.headers());
         let retry_after = answer::retry_after(response.headers());
         let headers = response.headers().clone();

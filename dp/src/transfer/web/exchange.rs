@@ -111,7 +111,7 @@ impl Web {
         exchange: Exchange<'_>,
     ) -> Result<(Reply, Option<String>), Fault> {
         let response = self.send(url, exchange).await?;
-        answer::check_coding(response.headers())?;
+        answer::check_coding(response.headers(), response.url().path())?;
         let etag = answer::field(response.headers(), ETAG).map(str::to_owned);
         let (status, server_time) = (response.status().as_u16(), answer::server_time(response.headers()));
         let retry_after = answer::retry_after(response.headers());

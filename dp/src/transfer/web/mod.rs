@@ -256,7 +256,7 @@ impl Web {
             StatusCode::NOT_MODIFIED if known.is_some() => return Ok(Small::NotModified),
             status => return Err(answer::fault_of_status(status, response.headers())),
         }
-        answer::check_coding(response.headers())?;
+        answer::check_coding(response.headers(), response.url().path())?;
         let text = |name| answer::field(response.headers(), name).map(str::to_owned);
         let (etag, last_modified) = (text(ETAG), text(LAST_MODIFIED));
         let bytes = self.whole(response, cap_bytes).await?;
@@ -291,7 +291,7 @@ impl Web {
             put(&mut headers, IF_RANGE, if_range);
         }
         let (response, _) = self.follow(url, headers, Downgrade::Accepted).await?;
-        answer::check_coding(response.headers())?;
+        answer::check_coding(response.headers(), response.url().path())?;
         let etag = answer::strong_etag(response.headers());
         let (answer, offset) = match response.status() {
             StatusCode::OK => (Answer::Whole { total: response.content_length(), etag }, 0),

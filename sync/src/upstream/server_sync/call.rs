@@ -215,7 +215,7 @@ impl Server {
 fn hope(fault: &Fault) -> Hope {
     match fault {
         Fault::Busy { retry_after, .. } => Hope::Busy(*retry_after),
-        Fault::Unreachable(_) | Fault::Failed(_) => Hope::Later,
+        Fault::Unreachable(_) | Fault::Failed(_) | Fault::Coded(_) => Hope::Later,
         Fault::Stalled | Fault::CutShort { .. } => Hope::Smaller,
         Fault::TooLong { .. } => Hope::Halves,
         _ => Hope::None,
