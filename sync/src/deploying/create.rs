@@ -92,7 +92,7 @@ pub type Also = Box<dyn FnOnce(&Writer<'_>, &PackageId) -> Result<(), schema::Sc
 ///
 /// # Errors
 /// `BROKEN_REFERENCE` and whatever else keeps the task sequence back; those of options, risk and choice;
-/// `CONTENT_NOT_REACHABLE` with `strict`. Nothing was made then.
+/// `CONTENT_NOT_REACHABLE` with `strict`; `TASK_SEQUENCE_CHANGED` where somebody changed it meanwhile. Nothing was made then.
 pub async fn create(site: &Arc<Site>, wanted: Create, caller: &Caller) -> Result<Work, Problem> {
     create_and(site, wanted, caller, Box::new(|_, _| Ok(()))).await
 }
@@ -198,8 +198,10 @@ pub async fn create_and(
     let (code, who, dry_run) = (site.code().clone(), caller.who.clone(), caller.dry_run);
     let (purpose, times, risk) = (wanted.purpose, settled.times, settled.risk.clone());
     let (sequence, collection) = (settled.row.id.clone(), settled.collection.name.clone());
+    let revision = settled.row.revision;
     let made = site
         .write_unless(dry_run, move |w| {
+            is_as_judged(w, &sequence, revision)?;
             let package = package::fill(w, &code, package, &who)?;
             let (id, number) = w.next_deployment_id(&code)?;
             let row = DeploymentRow {
@@ -222,11 +224,7 @@ pub async fn create_and(
             w.create_deployment(number, &row)?;
             also(w, &id)?;
             if risk.high {
-                let what = match risk.reasons.as_slice() {
-                    [] => "deploy.high-risk".to_owned(),
-                    reasons => format!("deploy.high-risk {}", reasons.join("; ")),
-                };
-                w.audit(&who, &what, id.as_str(), now)?;
+                w.audit(&who, &risk.audited(), id.as_str(), now)?;
             }
             w.audit(&who, "deploy.create", id.as_str(), now)?;
             Ok(row)
@@ -242,6 +240,21 @@ pub async fn create_and(
     }
     let shown = show::Shown { notes: created.notes, ..show::one(site, made.id.as_str()).await? };
     Ok(Answer::of(&shown)?.into())
+}
+
+/// What was judged is what is deployed, whatever somebody saved meanwhile.
+fn is_as_judged(w: &Writer<'_>, id: &PackageId, revision: u32) -> Result<(), schema::SchemaError> {
+    match w.sequence(id)? {
+        Some(row) if row.revision == revision => Ok(()),
+        Some(_) => {
+            let message = format!("task sequence {id} was changed meanwhile");
+            Err(Problem::new(Code::TaskSequenceChanged, message).into())
+        }
+        None => {
+            let message = format!("task sequence {id} was deleted meanwhile");
+            Err(Problem::new(Code::TaskSequenceNotFound, message).into())
+        }
+    }
 }
 
 /// Everything that is judged of a task sequence for a collection.
@@ -265,10 +278,8 @@ pub(super) async fn settle(
     if !row.enabled {
         notes.push(format!("task sequence {} is disabled: nothing is offered until it is enabled", row.id));
     }
-    let reached = reached(site, world, &collection).await?;
-    let risk = risk::judge(purpose, options::deploys_os(&sequence), &reached, allowed(site))?;
-    risk::confirmed(&risk, &reached, confirmed)?;
-    Ok(Settled { row, sequence, devices: reached.devices, collection, times, options, risk, notes })
+    let (risk, devices) = risk_confirmed(site, world, &sequence, &collection, purpose, confirmed).await?;
+    Ok(Settled { row, sequence, devices, collection, times, options, risk, notes })
 }
 
 impl Settled {
@@ -310,6 +321,24 @@ pub(super) async fn risk_of(
 ) -> Result<risk::Risk, Problem> {
     let reached = reached(site, world, collection).await?;
     risk::judge(purpose, options::deploys_os(sequence), &reached, allowed(site))
+}
+
+/// The risk of a deployment, confirmed where it has to be, and how many devices it reaches.
+///
+/// # Errors
+/// `HIGH_RISK_*`.
+pub(super) async fn risk_confirmed(
+    site: &Arc<Site>,
+    world: &World,
+    sequence: &Sequence,
+    collection: &Collection,
+    purpose: Purpose,
+    confirmed: bool,
+) -> Result<(risk::Risk, usize), Problem> {
+    let reached = reached(site, world, collection).await?;
+    let risk = risk::judge(purpose, options::deploys_os(sequence), &reached, allowed(site))?;
+    risk::confirmed(&risk, &reached, confirmed)?;
+    Ok((risk, reached.devices))
 }
 
 async fn reached(site: &Arc<Site>, world: &World, collection: &Collection) -> Result<Reached, Problem> {

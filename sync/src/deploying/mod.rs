@@ -26,7 +26,10 @@ mod request;
 pub mod resolve;
 pub mod risk;
 pub(crate) mod show;
+pub mod standing;
 pub mod status;
+#[cfg(test)]
+mod tests;
 pub mod updates;
 
 use std::sync::Arc;

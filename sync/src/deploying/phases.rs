@@ -7,7 +7,7 @@ use catalog::problem::{Code, Problem};
 use dp::locate::Places;
 use jiff::{SignedDuration, Timestamp};
 use schema::deployments::{PhasedRow, Purpose};
-use schema::{Reader, SchemaError};
+use schema::{Reader, SchemaError, Writer};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
@@ -84,6 +84,31 @@ fn found(reader: &Reader<'_>, name: &str) -> Result<PhasedRow, SchemaError> {
     reader.phased_named(name)?.ok_or_else(|| {
         Problem::new(Code::DeploymentNotFound, format!("no phased deployment is called `{name}`")).into()
     })
+}
+
+/// Numbers and collections of the phases that are still to begin, where its deployments have this purpose.
+///
+/// # Errors
+/// `INTERNAL` where the plan cannot be read.
+pub(super) fn to_come(row: &PhasedRow, purpose: Purpose) -> Result<Vec<(usize, String)>, Problem> {
+    if chosen_of(row)?.purpose != purpose {
+        return Ok(Vec::new());
+    }
+    let phases = plan_of(row)?.phases.into_iter().enumerate();
+    let waiting = phases.filter(|(_, phase)| phase.state < State::Active);
+    Ok(waiting.map(|(position, phase)| (position + 1, phase.collection)).collect())
+}
+
+/// What its phases bring is meant, also where that is a high risk.
+///
+/// # Errors
+/// Those of the database.
+pub(super) fn confirm(w: &Writer<'_>, name: &str) -> Result<(), SchemaError> {
+    let row = found(w, name)?;
+    let chosen = Chosen { confirmed: true, ..chosen_of(&row)? };
+    let after = PhasedRow { options: json(&chosen)?, ..row.clone() };
+    w.change_phased(&row, &after)?;
+    Ok(())
 }
 
 /// Makes a phased deployment (mission row M67); its first phase begins at once. Every phase is judged now, as it will be
@@ -344,6 +369,11 @@ async fn begin(
     });
     match create::create_and(site, wanted, &caller, also).await {
         Ok(_) => info!("phase {} of {} begins", position + 1, row.name),
+        // It was judged as it is no more. That is nobody's refusal: it is looked at again, as it is then.
+        Err(problem) if problem.code == Code::TaskSequenceChanged => {
+            info!("phase {} of {} does not begin yet: {problem}", position + 1, row.name);
+            return Ok(false);
+        }
         Err(problem) => {
             let (name, told) = (row.name.clone(), problem.to_string());
             let plan = json(&Plan { suspended: true, ..plan })?;

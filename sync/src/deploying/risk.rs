@@ -42,6 +42,16 @@ pub struct Risk {
     pub reasons: Vec<String>,
 }
 
+impl Risk {
+    /// What the audit says of a high risk: with the reasons that were confirmed.
+    pub fn audited(&self) -> String {
+        match self.reasons.as_slice() {
+            [] => "deploy.high-risk".to_owned(),
+            reasons => format!("deploy.high-risk {}", reasons.join("; ")),
+        }
+    }
+}
+
 /// Judges a deployment.
 ///
 /// # Errors

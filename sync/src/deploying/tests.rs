@@ -1,0 +1,205 @@
+//! Deployments whose task sequence, licence or content changes after they were made.
+
+use std::sync::Arc;
+
+use catalog::id::PackageId;
+use catalog::problem::{Code, Problem};
+use serde_json::{Value, json};
+
+use super::options::deploys_os;
+use crate::device_plane::tests::{asked, create, ok, site};
+use crate::sequence::Sequence;
+use crate::site::Site;
+
+/// Synchronises; the id of the one feature update.
+async fn synchronised(site: &Arc<Site>) -> String {
+    ok(site, json!({"verb": "now", "full": false})).await;
+    let updates = ok(site, json!({"verb": "updates-list"})).await;
+    updates["updates"][0]["update"].as_str().expect("Windows 10").to_owned()
+}
+
+/// Makes a task sequence without a step.
+async fn empty(site: &Arc<Site>, name: &str) -> String {
+    let made = json!({"verb": "ts", "action": "create", "name": name, "upgrade": false});
+    ok(site, made).await["id"].as_str().expect("an id").to_owned()
+}
+
+fn ts(action: &str, sequence: &str, more: Value) -> Value {
+    let mut request = json!({"verb": "ts", "action": action, "sequence": sequence});
+    let (Value::Object(all), Value::Object(more)) = (&mut request, more) else { panic!("objects") };
+    all.extend(more);
+    request
+}
+
+/// Adds a step that upgrades by `update`, with these settings too.
+fn upgrade(sequence: &str, update: &str, place: Value, more: &[(&str, &str)]) -> Value {
+    let mut changes = vec![json!(["feature_updates", format!("[\"{update}\"]")])];
+    changes.extend(more.iter().map(|(key, value)| json!([key, value])));
+    ts("step-add", sequence, json!({"kind": "upgrade-os", "place": place, "changes": changes, "value": null}))
+}
+
+fn command(sequence: &str) -> Value {
+    let changes = json!([["command", "cmd /c ver"]]);
+    ts(
+        "step-add",
+        sequence,
+        json!({"kind": "run-command", "place": "end", "changes": changes, "value": null}),
+    )
+}
+
+fn set(sequence: &str, step: &str, key: &str, value: &str) -> Value {
+    ts("step-set", sequence, json!({"step": step, "changes": [[key, value]]}))
+}
+
+async fn show(site: &Arc<Site>, sequence: &str) -> Value {
+    ok(site, ts("show", sequence, json!({}))).await
+}
+
+fn confirmed(mut request: Value) -> Value {
+    request["confirm_high_risk"] = json!(true);
+    request
+}
+
+/// What was said to whom of a high risk, oldest first.
+async fn high_risks(site: &Arc<Site>) -> Vec<(String, String)> {
+    let acts = site.read(|r| r.acts(1_000)).await.expect("the audit");
+    let risky = acts.into_iter().rev().filter(|act| act.what.starts_with("deploy.high-risk"));
+    risky.map(|act| (act.object, act.what)).collect()
+}
+
+/// Decision 0023, by every way in which a task sequence changes: what is deployed to every device becomes no upgrade.
+#[tokio::test]
+async fn no_change_brings_an_upgrade_to_every_device() {
+    let (_folder, _origin, site) = site().await;
+    let update = synchronised(&site).await;
+    let required = |sequence: &str| create(sequence, "All Systems", json!({"package": {"no_package": true}}));
+
+    // Each begins without an upgrade that is done, and the last part is what makes it one.
+    let added = empty(&site, "added").await;
+    ok(&site, command(&added)).await;
+    let disabled = empty(&site, "disabled").await;
+    ok(&site, upgrade(&disabled, &update, json!("end"), &[("disabled", "true")])).await;
+    let scanning = empty(&site, "scanning").await;
+    ok(&site, upgrade(&scanning, &update, json!("end"), &[("scan_only", "true")])).await;
+    let moved = empty(&site, "moved").await;
+    let group = json!({"kind": "group", "place": "end", "changes": [["disabled", "true"]], "value": null});
+    ok(&site, ts("step-add", &moved, group)).await;
+    ok(&site, upgrade(&moved, &update, json!({"in": "g1"}), &[])).await;
+    let edited = empty(&site, "edited").await;
+    ok(&site, upgrade(&edited, &update, json!("end"), &[("disabled", "true")])).await;
+    let imported = empty(&site, "imported").await;
+    ok(&site, upgrade(&imported, &update, json!("end"), &[])).await;
+    let archive = ts("export-archive", "", json!({"sequences": [imported], "dependencies": true}));
+    let archive = ok(&site, archive).await["archive"].clone();
+    assert!(archive.is_string(), "{archive}");
+    ok(&site, set(&imported, "1", "disabled", "true")).await;
+    let shown = show(&site, &edited).await;
+    let document = shown["document"].as_str().unwrap().replace("disabled = true\n", "");
+    let replacement = ts("replace", &edited, json!({"revision": shown["revision"], "document": document}));
+    let import =
+        json!({"verb": "ts", "action": "import-archive", "archive": archive, "duplicates": "overwrite"});
+
+    for (sequence, change) in [
+        (&added, upgrade(&added, &update, json!("end"), &[])),
+        (&disabled, set(&disabled, "1", "disabled", "false")),
+        (&scanning, set(&scanning, "1", "scan_only", "false")),
+        (&moved, ts("step-move", &moved, json!({"step": "1", "place": "end"}))),
+        (&edited, replacement),
+        (&imported, import),
+    ] {
+        let made = ok(&site, required(sequence)).await["id"].as_str().unwrap().to_owned();
+        let before = show(&site, sequence).await;
+        for change in [change.clone(), confirmed(change.clone())] {
+            let refused = asked(&site, change.clone()).await.unwrap_err();
+            assert_eq!(refused.code, Code::HighRiskCollection, "{change}");
+            assert!(refused.causes[0].contains(&made) && refused.help.contains(&made), "{refused:?}");
+        }
+        assert_eq!(show(&site, sequence).await, before, "{change}");
+        // It is the deployment that keeps it back, nothing else.
+        ok(&site, json!({"verb": "deploy", "action": "stop", "deployment": made})).await;
+        ok(&site, change.clone()).await;
+        let document = show(&site, sequence).await["document"].as_str().unwrap().to_owned();
+        assert!(deploys_os(&Sequence::parse(&document).unwrap()), "{change}");
+    }
+    assert_eq!(high_risks(&site).await, []);
+
+    // What nobody is made to run is changed as one likes.
+    let free = empty(&site, "free").await;
+    ok(&site, command(&free)).await;
+    ok(&site, create(&free, "All Systems", json!({"purpose": "available"}))).await;
+    ok(&site, upgrade(&free, &update, json!("end"), &[])).await;
+    site.close().await;
+}
+
+/// What creation takes with a word a change takes with the same word, and the audit keeps it; phases that are to begin too.
+#[tokio::test]
+async fn a_change_that_is_a_high_risk_is_confirmed_and_written_down() {
+    let (_folder, _origin, site) = site().await;
+    let update = synchronised(&site).await;
+    let own = super::check::own_point(&site).await.unwrap().expect("the own point");
+    for (collection, device) in [("pilot", "pc-1"), ("ring", own.as_str())] {
+        ok(&site, json!({"verb": "software", "action": "collection-create", "name": collection})).await;
+        let member = json!({"verb": "software", "action": "collection-change", "name": collection, "devices": [device], "add": true});
+        ok(&site, member).await;
+    }
+    let sequence = empty(&site, "Tidy").await;
+    ok(&site, command(&sequence)).await;
+    let made = ok(&site, create(&sequence, "ring", json!({}))).await["id"].as_str().unwrap().to_owned();
+    let phase = |collection: &str| json!({"collection": collection, "success": {"devices": 1}, "begin": "manual", "due_after": 0});
+    let phased = json!({
+        "verb": "deploy", "action": "phased-create", "name": "autumn", "sequence": sequence, "purpose": "required",
+        "phases": [phase("pilot"), phase("ring")], "options": {"cloud": true}, "confirm_high_risk": false,
+    });
+    let first = ok(&site, phased).await["phases"][0]["deployment"].as_str().unwrap().to_owned();
+    assert_eq!(high_risks(&site).await, []);
+
+    let change = upgrade(&sequence, &update, json!("end"), &[]);
+    let refused = asked(&site, change.clone()).await.unwrap_err();
+    assert_eq!(refused.code, Code::HighRiskUnconfirmed);
+    assert!(refused.causes.iter().any(|why| why.contains(&made)), "{refused:?}");
+    assert!(refused.help.contains("--confirm-high-risk"), "{refused:?}");
+    ok(&site, confirmed(change)).await;
+    let reasons = format!("deploy.high-risk machines of the site: {own}");
+    let expected = [
+        (made, reasons.clone()),
+        (first, "deploy.high-risk".to_owned()),
+        ("autumn".to_owned(), reasons.clone()),
+    ];
+    assert_eq!(high_risks(&site).await, expected);
+
+    // What was confirmed for a phase holds when it begins.
+    ok(&site, json!({"verb": "package-create", "name": "p", "description": "", "source": null})).await;
+    ok(&site, json!({"verb": "package-add", "package": "p", "updates": [update], "filter": {}})).await;
+    ok(&site, json!({"verb": "package-download", "package": "p", "from": null, "mirror": null})).await;
+    let advanced = ok(&site, json!({"verb": "deploy", "action": "phased-advance", "name": "autumn"})).await;
+    let second = advanced["phases"][1]["deployment"].as_str().expect("it began").to_owned();
+    assert_eq!(high_risks(&site).await.last(), Some(&(second, reasons)));
+    // It upgrades already: whoever it reaches was judged, and nothing is asked again.
+    ok(&site, set(&sequence, "2", "name", "Upgrade at last")).await;
+    site.close().await;
+}
+
+/// A deployment that is made while its task sequence is changed: one of the two is refused, whichever comes later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deployment_and_a_change_at_the_same_time_are_not_both_made() {
+    let (_folder, _origin, site) = site().await;
+    let update = synchronised(&site).await;
+    for round in 0..16 {
+        let sequence = empty(&site, &format!("round {round}")).await;
+        ok(&site, upgrade(&sequence, &update, json!("end"), &[("disabled", "true")])).await;
+        let deployed = asked(&site, create(&sequence, "All Systems", json!({})));
+        let changed = asked(&site, set(&sequence, "1", "disabled", "false"));
+        let (deployed, changed) = tokio::join!(deployed, changed);
+        let is_refused = |answer: &Result<Value, Problem>| {
+            let refusals =
+                [Code::TaskSequenceChanged, Code::HighRiskCollection, Code::DeploymentPackageChoiceRequired];
+            answer.as_ref().is_err_and(|problem| refusals.contains(&problem.code))
+        };
+        assert!(is_refused(&deployed) != is_refused(&changed), "{deployed:?} {changed:?}");
+        let document = show(&site, &sequence).await["document"].as_str().unwrap().to_owned();
+        let id: PackageId = sequence.parse().unwrap();
+        let there = !site.read(move |r| r.deployments_of(&id)).await.unwrap().is_empty();
+        assert!(!(there && deploys_os(&Sequence::parse(&document).unwrap())), "round {round}");
+    }
+    site.close().await;
+}
