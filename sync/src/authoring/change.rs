@@ -15,7 +15,7 @@ use super::show;
 use super::surroundings::{Known, sequence};
 use crate::admin::{Answer, Caller};
 use crate::clock;
-use crate::deploying::standing;
+use crate::deploying::{self, standing};
 use crate::names::{self, Rule};
 use crate::sequence::action::Sealed;
 use crate::sequence::edit::{self, Place};
@@ -74,7 +74,8 @@ async fn save(
     .await?;
     // Where it is deployed, other content may be served now.
     site.refresh_shelf().await?;
-    Answer::of(&show::one(site, &row.id).await?)
+    let notes = deploying::notes_of(site, &row.id).await?;
+    Answer::of(&show::Shown { notes, ..show::one(site, &row.id).await? })
 }
 
 /// The places of secrets that a sequence names.

@@ -19,7 +19,7 @@ use super::request::Duplicates;
 use super::surroundings::Known;
 use crate::admin::{Answer, Caller};
 use crate::clock;
-use crate::deploying::standing;
+use crate::deploying::{self, standing};
 use crate::names::{self, Rule};
 use crate::packages::content;
 use crate::sequence::action::Incomplete;
@@ -39,6 +39,9 @@ pub struct Imported {
     pub added: Vec<String>,
     /// What must be given again before a task sequence can be deployed.
     pub incomplete: Vec<String>,
+    /// What it means for deployments that are there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Nothing was changed.
     pub dry_run: bool,
 }
@@ -377,7 +380,11 @@ async fn record(
         })
         .await?;
     // What was written over may be deployed.
-    site.refresh_shelf().await
+    site.refresh_shelf().await?;
+    for (id, _) in &imported.sequences {
+        imported.notes.extend(deploying::notes_of(site, id).await?);
+    }
+    Ok(())
 }
 
 /// Steps that install an application which is not here, with its name.

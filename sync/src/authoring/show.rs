@@ -50,6 +50,9 @@ pub struct Shown {
     pub findings: Vec<Finding>,
     /// The document.
     pub document: String,
+    /// Of a change: what it means for deployments that are there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 fn shown(row: &SequenceRow, known: &Known, secrets: Vec<String>) -> Result<Shown, Problem> {
@@ -72,6 +75,7 @@ fn shown(row: &SequenceRow, known: &Known, secrets: Vec<String>) -> Result<Shown
         secrets,
         findings,
         document: row.document.clone(),
+        notes: Vec::new(),
     })
 }
 

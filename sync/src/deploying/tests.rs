@@ -203,3 +203,74 @@ async fn a_deployment_and_a_change_at_the_same_time_are_not_both_made() {
     }
     site.close().await;
 }
+
+/// A deployed task sequence that comes to need what nobody downloads: whoever changes it hears of it, and whoever looks sees it.
+#[tokio::test]
+async fn what_a_change_needs_and_nobody_brings_is_said() {
+    let (_folder, _origin, site) = site().await;
+    let update = synchronised(&site).await;
+    ok(&site, json!({"verb": "software", "action": "collection-create", "name": "pilot"})).await;
+    let sequence = empty(&site, "Tidy").await;
+    ok(&site, command(&sequence)).await;
+    let made = ok(&site, create(&sequence, "pilot", json!({}))).await["id"].as_str().unwrap().to_owned();
+    let cloud = create(&sequence, "pilot", json!({"options": {"cloud": true}}));
+    let cloud = ok(&site, cloud).await["id"].as_str().unwrap().to_owned();
+    let contents = async || {
+        let listed = ok(&site, json!({"verb": "deploy", "action": "list"})).await;
+        let listed = listed.as_array().unwrap().clone();
+        listed.iter().map(|one| one["content"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(contents().await, ["ready", "ready"]);
+
+    let changed = ok(&site, upgrade(&sequence, &update, json!("end"), &[])).await;
+    let notes = changed["notes"].as_array().expect("notes");
+    assert_eq!(notes.len(), 1, "the other one's devices go to the upstream: {notes:?}");
+    let note = notes[0].as_str().unwrap();
+    assert!(note.starts_with(&format!("deployment {made}: not downloaded")), "{note}");
+    assert_eq!(contents().await, ["pending", "none"]);
+    let shown = ok(&site, json!({"verb": "deploy", "action": "show", "deployment": made})).await;
+    assert_eq!((&shown["content"], shown["notes"].as_array().map(Vec::len)), (&json!("pending"), Some(1)));
+
+    // It is there as soon as somebody has brought it.
+    ok(&site, json!({"verb": "package-create", "name": "p", "description": "", "source": null})).await;
+    ok(&site, json!({"verb": "package-add", "package": "p", "updates": [update], "filter": {}})).await;
+    ok(&site, json!({"verb": "package-download", "package": "p", "from": null, "mirror": null})).await;
+    assert_eq!(contents().await, ["ready", "ready"]);
+    let shown = ok(&site, json!({"verb": "deploy", "action": "show", "deployment": cloud})).await;
+    assert_eq!(shown["notes"], Value::Null);
+    site.close().await;
+}
+
+/// Mission row M27: what is declined after it was deployed is said of the deployment, until it is good again or stopped.
+#[tokio::test]
+async fn a_deployment_of_what_was_declined_since_says_so() {
+    let (_folder, _origin, site) = site().await;
+    let update = synchronised(&site).await;
+    ok(&site, json!({"verb": "software", "action": "collection-create", "name": "pilot"})).await;
+    let sequence = empty(&site, "Upgrade").await;
+    ok(&site, upgrade(&sequence, &update, json!("end"), &[])).await;
+    let made = ok(&site, create(&sequence, "pilot", json!({"package": {"no_package": true}}))).await;
+    let made = made["id"].as_str().unwrap().to_owned();
+    let told = async || {
+        let list = ok(&site, json!({"verb": "deploy", "action": "list"})).await;
+        let status = ok(&site, json!({"verb": "status"})).await;
+        let warned = status["warnings"].as_array().unwrap().iter().filter_map(Value::as_str);
+        let warned = warned.filter(|line| line.contains("kept back")).map(str::to_owned).collect::<Vec<_>>();
+        (list[0]["kept_back"].clone(), list[0]["notes"].clone(), warned)
+    };
+    assert_eq!(told().await, (Value::Null, Value::Null, Vec::new()));
+
+    ok(&site, json!({"verb": "updates-mark", "updates": [update], "mark": "decline"})).await;
+    let (code, notes, warned) = told().await;
+    assert_eq!(code, "NOT_DEPLOYABLE");
+    assert!(notes[0].as_str().is_some_and(|note| note.starts_with("NOT_DEPLOYABLE: ")), "{notes}");
+    let expected =
+        format!("1 deployments are kept back ({made} NOT_DEPLOYABLE): `spsync deploy show {made}`");
+    assert_eq!(warned, [expected]);
+    ok(&site, json!({"verb": "updates-mark", "updates": [update], "mark": "restore"})).await;
+    assert_eq!(told().await, (Value::Null, Value::Null, Vec::new()));
+    ok(&site, json!({"verb": "updates-mark", "updates": [update], "mark": "decline"})).await;
+    ok(&site, json!({"verb": "deploy", "action": "stop", "deployment": made})).await;
+    assert_eq!(told().await, (Value::Null, Value::Null, Vec::new()), "nobody waits for it any more");
+    site.close().await;
+}
