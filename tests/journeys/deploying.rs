@@ -7,7 +7,7 @@ use support::{TestSite, Way, http};
 const SECRET: &str = "hunter2-of-the-journey";
 
 /// Enrols a device; its key.
-async fn enrolled(site: &TestSite, name: &str) -> String {
+pub async fn enrolled(site: &TestSite, name: &str) -> String {
     let token = site.ok(&["key", "enrol", name]).await["token"].as_str().expect("a token").to_owned();
     let file = site.folder.path().join("token");
     std::fs::write(&file, token).expect("it is written");
@@ -25,7 +25,8 @@ async fn get(site: &TestSite, path: &str, key: &str) -> (StatusCode, Value) {
     (status, serde_json::from_slice(&answer.bytes().await.expect("a body")).unwrap_or_default())
 }
 
-async fn post(site: &TestSite, path: &str, key: &str, body: &Value) -> (StatusCode, Value) {
+/// What the site answers a device that says something.
+pub async fn post(site: &TestSite, path: &str, key: &str, body: &Value) -> (StatusCode, Value) {
     let asked = http().post(format!("{}/{path}", site.url)).bearer_auth(key).body(body.to_string());
     let answer = asked.send().await.expect("it answers");
     let status = answer.status();
