@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
+use schema::deployments::Purpose;
+use schema::update_deployments::UpdateDeploymentRow;
 use serde_json::{Value, json};
 
+use super::eligible::Why;
 use super::options::deploys_os;
 use crate::device_plane::tests::{asked, create, ok, site};
 use crate::sequence::Sequence;
@@ -272,5 +275,84 @@ async fn a_deployment_of_what_was_declined_since_says_so() {
     ok(&site, json!({"verb": "updates-mark", "updates": [update], "mark": "decline"})).await;
     ok(&site, json!({"verb": "deploy", "action": "stop", "deployment": made})).await;
     assert_eq!(told().await, (Value::Null, Value::Null, Vec::new()), "nobody waits for it any more");
+    site.close().await;
+}
+
+/// Mission row M36: what is deployed beside a task sequence is thought of for exactly those whom a policy tells it.
+#[tokio::test]
+async fn what_is_superseded_by_an_update_beside_is_taken_by_nobody() {
+    let (_folder, _origin, site) = site().await;
+    let update = synchronised(&site).await;
+    let now = crate::clock::now();
+    for (collection, devices) in [("ring", json!(["pc-1", "pc-2"])), ("beside", json!(["PC-2"]))] {
+        ok(&site, json!({"verb": "software", "action": "collection-create", "name": collection})).await;
+        let member = json!({"verb": "software", "action": "collection-change", "name": collection, "devices": devices, "add": true});
+        ok(&site, member).await;
+    }
+    let facts = json!({"os_type": "client", "version": "10.0.18363", "architecture": "x64", "language": "en-us",
+        "edition": "Enterprise", "free_disk_mb": 90_000});
+    let said = facts.clone();
+    // An update that is deployed beside, as the database has it: now, tomorrow, and no more.
+    let newer = catalog::id::UpdateId::of_esd("Windows 10", 28_000, "business", "x64", "en-us");
+    let other = catalog::id::UpdateId::of_esd("Windows 10", 28_001, "business", "x64", "en-us");
+    let day = jiff::SignedDuration::from_hours(24);
+    site.write(move |w| {
+        for name in ["pc-1", "pc-2"] {
+            w.put_facts(name, &said, "10.0.0.1", now)?;
+        }
+        for (number, collection, update, available, stopped) in [
+            (1, "beside", newer, now, false),
+            (2, "All Systems", other, now + day, false),
+            (3, "All Systems", other, now, true),
+        ] {
+            let row = UpdateDeploymentRow {
+                id: format!("XYZ2F00{number}").parse().expect("an id"),
+                collection: collection.to_owned(),
+                purpose: Purpose::Required,
+                available,
+                deadline: None,
+                expires: None,
+                comment: String::new(),
+                stopped: None,
+                created: now,
+                created_by: "test".to_owned(),
+                updates: vec![(update, "newer".to_owned())],
+            };
+            w.create_update_deployment(0xF000 + number, &row)?;
+            if stopped {
+                w.stop_update_deployment(&row.id, now)?;
+            }
+        }
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let mut world = super::check::World::of(&site).await.unwrap();
+    for listed in &mut world.known.updates {
+        listed.superseded_by = vec![newer, other];
+    }
+    let document = format!(
+        "format = 1\nname = \"x\"\nkind = \"custom\"\n[[step]]\ntype = \"upgrade-os\"\nname = \"up\"\nfeature_updates = [\"{update}\"]\n"
+    );
+    let sequence = Sequence::parse(&document).unwrap();
+    let references = world.references(&sequence);
+    let collection = world.collections.iter().find(|one| one.name == "ring").unwrap();
+    let about = super::check::About {
+        sequence: &sequence,
+        references: &references,
+        collection,
+        cloud: false,
+        internet: false,
+        planned: Vec::new(),
+        planned_software: Vec::new(),
+        own: None,
+    };
+    let checked = super::check::judge(&world, &site.places_now().await.unwrap(), &about);
+    let told: Vec<_> = checked
+        .clients
+        .iter()
+        .map(|line| (line.device.as_str(), line.reasons.first().map(|reason| reason.why)))
+        .collect();
+    assert_eq!(told, [("pc-1", None), ("pc-2", Some(Why::Superseded))]);
     site.close().await;
 }
