@@ -28,7 +28,7 @@ use crate::policy::Facts;
 use crate::sequence::action::OsType;
 use crate::sequence::{Sequence, lint};
 use crate::site::Site;
-use crate::software::{collections, places};
+use crate::software::{collections, places, settings};
 
 /// What was made, or would be.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -288,6 +288,11 @@ impl Settled {
         &self.row
     }
 
+    /// For whom it is.
+    pub(super) fn collection(&self) -> &Collection {
+        &self.collection
+    }
+
     /// What it does.
     pub(super) fn sequence(&self) -> &Sequence {
         &self.sequence
@@ -361,15 +366,21 @@ async fn reached(site: &Arc<Site>, world: &World, collection: &Collection) -> Re
     })
 }
 
-/// What is advised where a feature update would run with another priority than Normal (mission row M21).
-fn priority_advice(world: &World, collection: &Collection, uses: bool) -> Option<String> {
-    let first = world.members(collection).into_iter().next().filter(|_| uses)?;
-    let effective = crate::software::settings::effective_of(&first, &world.settings, &world.collections);
-    let priority = effective.iter().find(|one| one.setting == "thread_priority")?;
-    (priority.value != "normal").then(|| {
+/// What is advised where a feature update would run with another priority than Normal on any device (mission row M21).
+pub(super) fn priority_advice(world: &World, collection: &Collection, uses: bool) -> Option<String> {
+    if !uses {
+        return None;
+    }
+    let members = world.members(collection);
+    let values = settings::values_of("thread_priority", &members, &world.settings, &world.collections);
+    let others = members.iter().zip(values).filter(|(_, value)| value != "normal");
+    let others: Vec<String> = others.map(|(name, value)| format!("{name} ({value})")).collect();
+    (!others.is_empty()).then(|| {
         format!(
-            "client setting thread_priority is {} for {first}; `normal` is advised for feature updates",
-            priority.value
+            "client setting thread_priority is not `normal`, which is advised for feature updates, on {} of {} devices: {}",
+            others.len(),
+            members.len(),
+            risk::some(&others)
         )
     })
 }

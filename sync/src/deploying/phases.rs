@@ -148,8 +148,10 @@ pub async fn create(site: &Arc<Site>, wanted: PhasedCreate, caller: &Caller) -> 
             wanted.confirm_high_risk,
         )
         .await?;
-        let reasons = one.risk().reasons.iter().map(|reason| format!("phase {}: {reason}", number + 1));
-        notes.extend(reasons);
+        let uses = !world.references(one.sequence()).feature_updates.is_empty();
+        let advice = create::priority_advice(&world, one.collection(), uses);
+        let told = one.risk().reasons.iter().chain(&advice);
+        notes.extend(told.map(|told| format!("phase {}: {told}", number + 1)));
         settled = Some(one);
     }
     let Some(settled) = settled else {

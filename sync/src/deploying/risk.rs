@@ -107,7 +107,8 @@ pub fn confirmed(risk: &Risk, reached: &Reached, confirmed: bool) -> Result<(), 
     Err(risk.reasons.iter().fold(refused, |problem, reason| problem.because(reason.clone())))
 }
 
-fn some(names: &[String]) -> String {
+/// The first of many names, and how many more there are.
+pub(super) fn some(names: &[String]) -> String {
     let first: Vec<&str> = names.iter().take(5).map(String::as_str).collect();
     match names.len().saturating_sub(5) {
         0 => first.join(", "),

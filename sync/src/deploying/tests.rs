@@ -278,6 +278,49 @@ async fn a_deployment_of_what_was_declined_since_says_so() {
     site.close().await;
 }
 
+/// Mission row M21: every device counts, not the first one, and every phase.
+#[tokio::test]
+async fn whoever_has_another_priority_is_counted_and_named() {
+    let (_folder, _origin, site) = site().await;
+    let update = synchronised(&site).await;
+    for (collection, devices) in
+        [("slow", json!(["pc-2", "pc-3"])), ("ring", json!(["pc-1", "pc-2", "pc-3"]))]
+    {
+        ok(&site, json!({"verb": "software", "action": "collection-create", "name": collection})).await;
+        let member = json!({"verb": "software", "action": "collection-change", "name": collection, "devices": devices, "add": true});
+        ok(&site, member).await;
+    }
+    let settings = |name: &str, changes: Value| json!({"verb": "software", "action": "settings-set", "name": name, "changes": changes});
+    ok(&site, settings("default", json!([["thread_priority", "normal"]]))).await;
+    let sequence = empty(&site, "Upgrade").await;
+    ok(&site, upgrade(&sequence, &update, json!("end"), &[])).await;
+    ok(&site, json!({"verb": "package-create", "name": "p", "description": "", "source": null})).await;
+    ok(&site, json!({"verb": "package-add", "package": "p", "updates": [update], "filter": {}})).await;
+    ok(&site, json!({"verb": "package-download", "package": "p", "from": null, "mirror": null})).await;
+    ok(&site, json!({"verb": "package-distribute", "package": "p", "to": []})).await;
+    let advised = |notes: &Value| -> Vec<String> {
+        let notes = notes.as_array().into_iter().flatten().filter_map(Value::as_str);
+        notes.filter(|note| note.contains("thread_priority")).map(str::to_owned).collect()
+    };
+    let available = || create(&sequence, "ring", json!({"purpose": "available"}));
+    assert_eq!(advised(&ok(&site, available()).await["notes"]), Vec::<String>::new());
+
+    let slow =
+        settings("slow", json!([["priority", "5"], ["collection", "slow"], ["thread_priority", "low"]]));
+    ok(&site, slow).await;
+    let words = "client setting thread_priority is not `normal`, which is advised for feature updates, on";
+    let ring = format!("{words} 2 of 3 devices: pc-2 (low), pc-3 (low)");
+    assert_eq!(advised(&ok(&site, available()).await["notes"]).join("; "), ring);
+    let phased = json!({
+        "verb": "deploy", "action": "phased-create", "name": "autumn", "sequence": sequence, "purpose": "available",
+        "phases": [{"collection": "slow"}, {"collection": "ring"}], "options": {}, "confirm_high_risk": false,
+    });
+    let made = ok(&site, phased).await;
+    let all = format!("phase 1: {words} 2 of 2 devices: pc-2 (low), pc-3 (low)");
+    assert_eq!(advised(&made["notes"]), [all, format!("phase 2: {ring}")]);
+    site.close().await;
+}
+
 /// Mission row M36: what is deployed beside a task sequence is thought of for exactly those whom a policy tells it.
 #[tokio::test]
 async fn what_is_superseded_by_an_update_beside_is_taken_by_nobody() {
