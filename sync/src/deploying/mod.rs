@@ -39,7 +39,10 @@ use schema::deployments::DeploymentRow;
 
 pub use content::keep_time;
 pub use create::Created;
-pub use request::{Change, CheckArgs, Create, DeployRequest, NewPhase, PhaseChange, PhasedCreate};
+pub use request::{
+    Change, CheckArgs, Create, DeployRequest, NewPhase, PhaseChange, PhasedCreate, usual_deadline,
+};
+pub(crate) use show::notes_of;
 pub use show::{Deployed, Progress, Shown, deployed};
 
 use crate::admin::{Answer, Caller, Work};

@@ -16,7 +16,7 @@ use super::choice::Asked;
 use super::members::Members;
 use super::options::{Options, Times};
 use super::phased::{self, Phase, Plan, State, Tally};
-use super::request::{Create, PhaseChange, PhasedCreate};
+use super::request::{Create, NewPhase, PhaseChange, PhasedCreate};
 use super::{create, status};
 use crate::admin::{Answer, Caller};
 use crate::clock;
@@ -120,16 +120,7 @@ pub async fn create(site: &Arc<Site>, wanted: PhasedCreate, caller: &Caller) -> 
     let name = names::checked("a phased deployment", &wanted.name, Rule::Shown)?;
     let wanted_name = name.clone();
     site.read(move |r| not_taken(r, &wanted_name)).await?;
-    let new = |phase: super::request::NewPhase| Phase {
-        collection: phase.collection,
-        success: phase.success,
-        begin: phase.begin,
-        due_after: phase.due_after,
-        state: State::Waiting,
-        since: None,
-        deployment: None,
-    };
-    let phases: Vec<Phase> = wanted.phases.into_iter().map(new).collect();
+    let phases: Vec<Phase> = wanted.phases.into_iter().map(NewPhase::waiting).collect();
     phased::check(&phases)?;
     let (world, now) = (World::of(site).await?, clock::now());
     let mut notes = Vec::new();
