@@ -250,9 +250,9 @@ impl Writer<'_> {
             return Ok(false);
         }
         let changed = self.execute(
-            "UPDATE phased SET plan = :plan, problem = :problem WHERE name = :name",
+            "UPDATE phased SET options = :options, plan = :plan, problem = :problem WHERE name = :name",
             named_params! {
-                ":name": before.name, ":plan": to_json(&after.plan)?,
+                ":name": before.name, ":options": to_json(&after.options)?, ":plan": to_json(&after.plan)?,
                 ":problem": after.problem.as_ref().map(to_json).transpose()?,
             },
         )?;

@@ -176,6 +176,45 @@ async fn refusal_parity_cli_http_log() {
     .await;
 }
 
+/// Mission row M67: over HTTP phases have the same rules as on the command line where nothing is said.
+#[tokio::test]
+async fn phases_of_which_nothing_is_said_have_the_usual_rules() {
+    let (site, url) = site_with_api("").await;
+    let admin = Asker::of(&site, &url, "deploy-script", "admin").await;
+    site.ok(&["ts", "create", "Tidy"]).await;
+    site.ok(&["ts", "step", "add", "Tidy", "run-command", "command=cmd /c ver"]).await;
+    for name in ["pilot", "ring", "rest"] {
+        site.ok(&["collection", "create", name]).await;
+    }
+    let body = json!({ "name": "by HTTP", "sequence": "Tidy", "purpose": "required",
+                       "phases": [{ "collection": "pilot" }, { "collection": "ring", "due_after": 60 }] });
+    let (status, made) = admin.ask(Method::POST, "/phased-deployments", &body).await;
+    assert_eq!(status, StatusCode::OK, "{made}");
+    site.ok(&[
+        "deploy",
+        "phased",
+        "create",
+        "by command",
+        "--ts",
+        "Tidy",
+        "--phase",
+        "pilot",
+        "--phase",
+        "ring",
+    ])
+    .await;
+    let rules = async |name: &str| {
+        let shown = site.ok(&["deploy", "phased", "show", name]).await;
+        let phases = shown["phases"].as_array().unwrap().clone();
+        phases.iter().map(|one| json!([one["success"], one["begin"], one["due_after"]])).collect::<Vec<_>>()
+    };
+    let usual = json!([{ "percent": 95 }, { "after": 86_400 }, 604_800]);
+    let mut sooner = usual.clone();
+    sooner[2] = json!(60);
+    assert_eq!(rules("by HTTP").await, [usual.clone(), sooner]);
+    assert_eq!(rules("by command").await, [usual.clone(), usual]);
+}
+
 #[tokio::test]
 async fn the_api_is_for_those_who_may_and_does_what_the_command_line_does() {
     let (site, url) = site_with_api("").await;

@@ -7,7 +7,7 @@ use support::{TestSite, Way, http};
 const SECRET: &str = "hunter2-of-the-journey";
 
 /// Enrols a device; its key.
-async fn enrolled(site: &TestSite, name: &str) -> String {
+pub async fn enrolled(site: &TestSite, name: &str) -> String {
     let token = site.ok(&["key", "enrol", name]).await["token"].as_str().expect("a token").to_owned();
     let file = site.folder.path().join("token");
     std::fs::write(&file, token).expect("it is written");
@@ -25,7 +25,8 @@ async fn get(site: &TestSite, path: &str, key: &str) -> (StatusCode, Value) {
     (status, serde_json::from_slice(&answer.bytes().await.expect("a body")).unwrap_or_default())
 }
 
-async fn post(site: &TestSite, path: &str, key: &str, body: &Value) -> (StatusCode, Value) {
+/// What the site answers a device that says something.
+pub async fn post(site: &TestSite, path: &str, key: &str, body: &Value) -> (StatusCode, Value) {
     let asked = http().post(format!("{}/{path}", site.url)).bearer_auth(key).body(body.to_string());
     let answer = asked.send().await.expect("it answers");
     let status = answer.status();
@@ -122,6 +123,18 @@ async fn a_deployment_is_refused_made_heard_reported_and_counted() {
         (&json!("XYZ20001"), &json!("ready"), &json!("offered"))
     );
     assert_eq!((&made["progress"]["stored"], &made["progress"]["pending"]), (&json!(1), &json!([])));
+    // M27: what is declined after it was deployed is said, until it is accepted again.
+    site.ok(&["--yes", "license", "decline", &update]).await;
+    let shown = site.ok(&["deploy", "show", "XYZ20001"]).await;
+    assert_eq!(shown["kept_back"], "LICENSE_DECLINED", "{shown}");
+    assert!(shown["notes"][0].as_str().is_some_and(|note| note.contains("licence declined")), "{shown}");
+    let listed = site.run(&["deploy", "list"]).await.stdout;
+    assert!(listed.contains("offered: LICENSE_DECLINED"), "{listed}");
+    let told = site.run(&["status"]).await.stdout;
+    assert!(told.contains("1 deployments are kept back (XYZ20001 LICENSE_DECLINED)"), "{told}");
+    site.ok(&["license", "accept", &update]).await;
+    assert_eq!(site.ok(&["deploy", "show", "XYZ20001"]).await["kept_back"], Value::Null);
+
     let again = site.ok(&with(package)).await;
     let skipped =
         again["notes"].as_array().unwrap().iter().any(|note| note.as_str().unwrap().contains("is skipped"));

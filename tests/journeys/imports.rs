@@ -8,14 +8,16 @@ use support::{TestSite, Way, data_dir, export};
 const CLASSIFICATION: &str = "3689bdc8-b205-4af4-8d4a-a63924c5e9d5";
 const UPDATE: &str = "11111111-2222-4333-8444-555555555555";
 
-fn document(id: &str, number: u32, kind: &str, rest: &str) -> String {
+/// The document of an update.
+pub fn document(id: &str, number: u32, kind: &str, rest: &str) -> String {
     format!(
         "<upd:Update xmlns:upd=\"http://schemas.microsoft.com/msus/2002/12/Update\"><upd:UpdateIdentity UpdateID=\"{id}\" \
          RevisionNumber=\"{number}\" /><upd:Properties UpdateType=\"{kind}\" CreationDate=\"2022-09-20T17:00:00Z\" />{rest}</upd:Update>"
     )
 }
 
-fn titled(title: &str) -> String {
+/// The part of a document that has its title.
+pub fn titled(title: &str) -> String {
     format!(
         "<upd:LocalizedPropertiesCollection><upd:LocalizedProperties><upd:Language>en</upd:Language>\
          <upd:Title>{title}</upd:Title></upd:LocalizedProperties></upd:LocalizedPropertiesCollection>"

@@ -1,6 +1,12 @@
 //! What is refused, with which code, and what two processes do to each other.
 
-use support::{TestSite, Way, until};
+use reqwest::Method;
+use serde_json::{Value, json};
+use support::{DemoCatalog, TestSite, Way, export, until};
+
+use crate::api::{Asker, site_with_api};
+use crate::deploying::{enrolled, post};
+use crate::imports::{document, titled};
 
 #[tokio::test]
 async fn every_refusal_has_its_code_and_its_status() {
@@ -31,6 +37,114 @@ async fn every_refusal_has_its_code_and_its_status() {
         site.refused("LANGUAGE_NOT_AVAILABLE", &["package", "add", "taken", "--lang", "xx-xx"]).await;
         site.refused("DP_NOT_FOUND", &["package", "distribute", "taken", "--to", "nowhere"]).await;
     }
+}
+
+/// A refusal of a mission row: its code, the status of HTTP, the command, and the same over HTTP.
+type Row<'r> = (&'r str, &'r str, u16, Vec<&'r str>, &'r str, Value);
+
+/// Each is refused by the command line and over HTTP, and changes nothing.
+async fn refused_both_ways(site: &TestSite, admin: &Asker, rows: Vec<Row<'_>>) {
+    let before = site.dump().await;
+    for (row, code, status, args, path, body) in rows {
+        let ran = site.refused(code, &args).await;
+        assert_eq!(ran.status, 4, "{row} {args:?}: {ran:?}");
+        let (answered, problem) = admin.ask(Method::POST, path, &body).await;
+        let told = (answered.as_u16(), problem["code"].as_str());
+        assert_eq!(told, (status, Some(code)), "{row} {path}: {problem}");
+    }
+    assert_eq!(site.dump().await, before, "what is refused changes nothing");
+}
+
+#[tokio::test]
+async fn what_is_out_of_reach_too_early_or_of_another_sort_is_refused() {
+    const KB: &str = "11111111-2222-4333-8444-666666666666";
+    let (site, url) = site_with_api("").await;
+    let admin = Asker::of(&site, &url, "deploy-script", "admin").await;
+
+    // M11: updates are to be installed, and none is known yet.
+    site.ok(&["ts", "create", "Early"]).await;
+    site.ok(&["ts", "step", "add", "Early", "install-updates"]).await;
+    assert_eq!(site.ok(&["ts", "lint", "Early"]).await["findings"][0]["code"], "NO_SYNC_YET");
+    let early: Row<'_> = (
+        "M11",
+        "NO_SYNC_YET",
+        409,
+        vec!["ts", "lint", "Early", "--strict"],
+        "/task-sequences/Early/lint",
+        json!({ "strict": true }),
+    );
+    refused_both_ways(&site, &admin, vec![early]).await;
+
+    // M36: an update that is known, and no feature update.
+    let file = site.folder.path().join("export.xml.gz");
+    let one = (KB.to_owned(), 1, document(KB, 1, "Software", &titled("A cumulative update")));
+    std::fs::write(&file, export(&[one])).unwrap();
+    site.ok(&["updates", "import", &file.to_string_lossy()]).await;
+    site.ok(&["now"]).await;
+    assert_eq!(site.ok(&["ts", "lint", "Early", "--strict"]).await["findings"], json!([]));
+    let other: Row<'_> = (
+        "M36",
+        "NOT_A_FEATURE_UPDATE",
+        422,
+        vec!["ts", "create", "x", "--upgrade", "--feature-update", KB],
+        "/task-sequences",
+        json!({ "name": "x", "upgrade": true, "feature_updates": [KB] }),
+    );
+
+    // M15: a device in a network without a point, which may go nowhere else.
+    let list = site.ok(&["updates", "list", "--product", "Windows 10"]).await;
+    let old = list["updates"][0]["update"].as_str().unwrap();
+    site.ok(&["ts", "create", "Up", "--upgrade", "--feature-update", old]).await;
+    let key = enrolled(&site, "desk-1").await;
+    let facts = json!({"taken": "2026-11-01T00:00:00Z", "facts": {"os_type": "client", "version": "10.0.18363",
+        "edition": "Enterprise", "architecture": "x64", "language": "en-us", "free_disk_mb": 90_000}});
+    assert_eq!(post(&site, "client/facts", &key, &facts).await.0, 204);
+    site.ok(&["collection", "create", "ring"]).await;
+    site.ok(&["collection", "add", "ring", "desk-1"]).await;
+    site.ok(&["boundary", "group", "create", "LYON"]).await;
+    site.ok(&["boundary", "add", "127.0.0.0/8", "--group", "LYON"]).await;
+    site.ok(&["boundary", "group", "relate", "LYON", "default", "--never"]).await;
+    let create = ["deploy", "create", "Up", "--collection", "ring", "--new-package", "a"];
+    let dry: Vec<&str> = ["--dry-run"].into_iter().chain(create).collect();
+    let would = site.ok(&dry).await;
+    let noted = would["notes"].as_array().unwrap().iter().filter_map(Value::as_str);
+    assert!(noted.clone().any(|note| note.starts_with("CONTENT_NOT_REACHABLE: devices of LYON")), "{would}");
+    let strict: Vec<&str> = create.into_iter().chain(["--strict"]).collect();
+    let body = json!({ "sequence": "Up", "collection": "ring", "purpose": "available", "strict": true,
+                       "package": { "new_package": "a" } });
+    let check = ["deploy", "check", "Up", "--collection", "ring"];
+    assert_eq!(site.ok(&check).await["groups"][0]["means"], "not-reachable");
+    let checked: Vec<&str> = check.into_iter().chain(["--strict"]).collect();
+    let asked = json!({ "what": "Up", "collection": "ring", "strict": true });
+    let rows: Vec<Row<'_>> = vec![
+        other,
+        ("M15", "CONTENT_NOT_REACHABLE", 409, strict, "/deployments", body),
+        ("M15", "CONTENT_NOT_REACHABLE", 409, checked, "/deployments/check", asked),
+    ];
+    refused_both_ways(&site, &admin, rows).await;
+
+    // M17: nobody can write there, not even root. Over HTTP no folder of the machine is named.
+    let ran = site.refused("SOURCE_NOT_WRITABLE", &["package", "create", "a", "--source", "/proc/sys"]).await;
+    assert_eq!(ran.status, 4, "{ran:?}");
+    assert_eq!(site.ok(&["package", "list"]).await, json!([]));
+}
+
+/// Mission row M16.
+#[tokio::test]
+async fn a_package_is_not_filled_without_a_language() {
+    let catalogs = |_: &_, published: &DemoCatalog| vec![published.windows10.clone()];
+    let mut site = TestSite::with(Way::Alone, catalogs, "").await;
+    site.configure(|text| text.replacen("[sync]\n", "[sync]\nlanguages = []\n", 1));
+    let url = site.with_api();
+    site.start_daemon().await;
+    let admin = Asker::of(&site, &url, "deploy-script", "admin").await;
+    site.ok(&["now"]).await;
+    site.ok(&["package", "create", "p"]).await;
+    let (args, path) = (vec!["package", "add", "p"], "/packages/p/members");
+    let row: Row<'_> = ("M16", "LANGUAGE_REQUIRED", 422, args, path, json!({}));
+    refused_both_ways(&site, &admin, vec![row]).await;
+    // Where it is said with the command it is no matter what is chosen for all.
+    assert_eq!(site.ok(&["package", "add", "p", "--lang", "en-us"]).await["added"], json!([]));
 }
 
 #[tokio::test]

@@ -122,9 +122,9 @@ const OF_A_POINT: &[&str] = &[
 ];
 /// How far a package is: what it holds has a version.
 const OF_A_PACKAGE: &[&str] = &["files", "bytes", "stored", "points", "validated"];
-/// How far devices and content are, and what the time has made of it.
+/// How far devices and content are, what the time has made of it, and what there is to say of what it refers to.
 const OF_A_DEPLOYMENT: &[&str] =
-    &["devices", "buckets", "progress", "software", "state", "content", "problem"];
+    &["devices", "buckets", "progress", "software", "state", "content", "problem", "kept_back", "notes"];
 /// The same of phases.
 const OF_PHASES: &[&str] = &["phases.tally", "problem"];
 /// What is found in a task sequence: what a synchronisation brings makes other findings.
@@ -249,9 +249,10 @@ pub const ROUTES: &[Route] = &[
     post("/task-sequences/export", "ts:export-archive")
         .with(r#"{"sequences":[],"dependencies":true}"#)
         .of(Role::Viewer),
-    post("/task-sequences/import", "ts:import-archive").with(r#"{"duplicates":"ignore"}"#),
+    post("/task-sequences/import", "ts:import-archive")
+        .with(r#"{"duplicates":"ignore","confirm_high_risk":false}"#),
     get("/task-sequences/{sequence}", "ts:show").moving(OF_A_SEQUENCE),
-    put("/task-sequences/{sequence}", "ts:replace").conditional(),
+    put("/task-sequences/{sequence}", "ts:replace").with(r#"{"confirm_high_risk":false}"#).conditional(),
     patch("/task-sequences/{sequence}", "ts:enable"),
     delete("/task-sequences/{sequence}", "ts:delete"),
     post("/task-sequences/{sequence}/lint", "ts:lint").with(r#"{"strict":false}"#).of(Role::Viewer),
@@ -260,10 +261,11 @@ pub const ROUTES: &[Route] = &[
     post("/task-sequences/{sequence}/plan", "ts:plan").of(Role::Viewer),
     post("/task-sequences/{sequence}/copy", "ts:copy").with(r#"{"name":null}"#),
     post("/task-sequences/{sequence}/steps", "ts:step-add")
-        .with(r#"{"place":"end","changes":[],"value":null}"#),
-    patch("/task-sequences/{sequence}/steps/{step}", "ts:step-set"),
+        .with(r#"{"place":"end","changes":[],"value":null,"confirm_high_risk":false}"#),
+    patch("/task-sequences/{sequence}/steps/{step}", "ts:step-set").with(r#"{"confirm_high_risk":false}"#),
     delete("/task-sequences/{sequence}/steps/{step}", "ts:step-remove"),
-    put("/task-sequences/{sequence}/steps/{step}/place", "ts:step-move"),
+    put("/task-sequences/{sequence}/steps/{step}/place", "ts:step-move")
+        .with(r#"{"confirm_high_risk":false}"#),
     get("/task-sequences/{one}/differences/{other}", "ts:diff"),
     patch("/task-sequences/{sequence}/settings", "ts:set").with(r#"{"changes":[]}"#),
     post("/task-sequences/{sequence}/distribute", "software:distribute-all")

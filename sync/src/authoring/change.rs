@@ -1,5 +1,5 @@
 //! Changing a task sequence. A change that breaks what was whole is refused; what was broken before does not stand in
-//! the way of mending something else.
+//! the way of mending something else. One that is deployed is judged for whom it reaches (`deploying/standing.rs`).
 
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use super::show;
 use super::surroundings::{Known, sequence};
 use crate::admin::{Answer, Caller};
 use crate::clock;
+use crate::deploying::{self, standing};
 use crate::names::{self, Rule};
 use crate::sequence::action::Sealed;
 use crate::sequence::edit::{self, Place};
@@ -30,16 +31,18 @@ struct NewSecret {
     secret: HiddenText,
 }
 
-/// Saves `changed` in place of `row`.
+/// Saves `changed` in place of `row`; `confirmed`: whoever it reaches is meant.
 async fn save(
     site: &Arc<Site>,
     row: &SequenceRow,
     changed: &Sequence,
     secret: Option<NewSecret>,
+    confirmed: bool,
     caller: &Caller,
 ) -> Result<Answer, Problem> {
     let known = Known::of(site).await?;
-    let before = lint::lint(&Sequence::parse(&row.document)?, &known.surroundings);
+    let there = Sequence::parse(&row.document)?;
+    let before = lint::lint(&there, &known.surroundings);
     let after = lint::lint(changed, &known.surroundings);
     let count = |findings: &[Finding], code: Code| {
         findings.iter().filter(|one| one.code == code && one.severity == Severity::Error).count()
@@ -48,6 +51,7 @@ async fn save(
     lint::refuse_errors(after.iter().filter(is_new))?;
     let document = changed.checked_text()?;
     let new = recorded(changed, document.clone());
+    let judged = standing::judge(site, &row.id, &there, changed, confirmed).await?;
     if caller.dry_run {
         let lines = crate::sequence::diff::changes(&row.document, &document);
         return Answer::of(
@@ -59,6 +63,7 @@ async fn save(
     let kept = sealed_places(changed);
     site.write(move |w| {
         w.save_sequence(&id, revision, &new, clock::now())?;
+        judged.record(w, &who, clock::now())?;
         if let (Some(vault), Some(new)) = (vault, secret) {
             let sealed = vault.seal(&id, new.number, &new.secret)?;
             w.keep_secret(&id, &SealedRow { number: new.number, label: new.label.to_owned(), sealed })?;
@@ -69,7 +74,8 @@ async fn save(
     .await?;
     // Where it is deployed, other content may be served now.
     site.refresh_shelf().await?;
-    Answer::of(&show::one(site, &row.id).await?)
+    let notes = deploying::notes_of(site, &row.id).await?;
+    Answer::of(&show::Shown { notes, ..show::one(site, &row.id).await? })
 }
 
 /// The places of secrets that a sequence names.
@@ -90,12 +96,13 @@ fn free_place(sequence: &Sequence) -> u32 {
 /// Replaces the whole document. It may name only places of secrets that are filled.
 ///
 /// # Errors
-/// `TASK_SEQUENCE_CHANGED`, `TASK_SEQUENCE_INVALID`, `TASK_SEQUENCE_TOO_LARGE`, what lint finds anew.
+/// `TASK_SEQUENCE_CHANGED`, `TASK_SEQUENCE_INVALID`, `TASK_SEQUENCE_TOO_LARGE`, what lint finds anew, `HIGH_RISK_*`.
 pub async fn replace(
     site: &Arc<Site>,
     name: &str,
     revision: u32,
     document: &str,
+    confirmed: bool,
     caller: &Caller,
 ) -> Result<Answer, Problem> {
     let row = sequence(site, name).await?;
@@ -113,7 +120,7 @@ pub async fn replace(
         return Err(Problem::new(Code::TaskSequenceInvalid, message)
             .help("use `--product-key-file` or `--value-file` of `spsync ts step set`"));
     }
-    save(site, &row, &changed, None, caller).await
+    save(site, &row, &changed, None, confirmed, caller).await
 }
 
 /// Changes what belongs to no step; an empty value is the default.
@@ -160,13 +167,14 @@ pub async fn set(
             }
         }
     }
-    save(site, &row, &changed, None, caller).await
+    save(site, &row, &changed, None, false, caller).await
 }
 
 /// Adds a step or group.
 ///
 /// # Errors
-/// `TASK_SEQUENCE_INVALID`, `STEP_NOT_FOUND`, what lint finds anew.
+/// `TASK_SEQUENCE_INVALID`, `STEP_NOT_FOUND`, what lint finds anew, `HIGH_RISK_*`.
+#[expect(clippy::too_many_arguments, reason = "each is one thing that an administrator says")]
 pub async fn step_add(
     site: &Arc<Site>,
     name: &str,
@@ -174,6 +182,7 @@ pub async fn step_add(
     place: &Place,
     changes: &[(String, String)],
     value: Option<HiddenText>,
+    confirmed: bool,
     caller: &Caller,
 ) -> Result<Answer, Problem> {
     let row = sequence(site, name).await?;
@@ -197,13 +206,13 @@ pub async fn step_add(
     names::checked("a step", &node.common().name, Rule::Shown)?;
     let secret = hidden(&mut node, value, free_place(&changed))?;
     changed.add(node, place)?;
-    save(site, &row, &changed, secret, caller).await
+    save(site, &row, &changed, secret, confirmed, caller).await
 }
 
 /// Changes a step or group.
 ///
 /// # Errors
-/// `TASK_SEQUENCE_INVALID`, `STEP_NOT_FOUND`, those of names, what lint finds anew.
+/// `TASK_SEQUENCE_INVALID`, `STEP_NOT_FOUND`, those of names, what lint finds anew, `HIGH_RISK_*`.
 pub async fn step_set(site: &Arc<Site>, set: StepSet, caller: &Caller) -> Result<Answer, Problem> {
     let row = sequence(site, &set.sequence).await?;
     let mut changed = Sequence::parse(&row.document)?;
@@ -246,7 +255,7 @@ pub async fn step_set(site: &Arc<Site>, set: StepSet, caller: &Caller) -> Result
     if set.value.is_some() {
         secret = hidden(changed.node_mut(&set.step)?, set.value, place)?;
     }
-    save(site, &row, &changed, secret, caller).await
+    save(site, &row, &changed, secret, set.confirm_high_risk, caller).await
 }
 
 /// Gives a Set Variable step a value that nobody sees.
@@ -265,18 +274,19 @@ fn hidden(node: &mut Node, value: Option<HiddenText>, place: u32) -> Result<Opti
 /// Moves a step or group.
 ///
 /// # Errors
-/// `STEP_NOT_FOUND`, `TASK_SEQUENCE_INVALID`, what lint finds anew.
+/// `STEP_NOT_FOUND`, `TASK_SEQUENCE_INVALID`, what lint finds anew, `HIGH_RISK_*`.
 pub async fn step_move(
     site: &Arc<Site>,
     name: &str,
     step: &str,
     place: &Place,
+    confirmed: bool,
     caller: &Caller,
 ) -> Result<Answer, Problem> {
     let row = sequence(site, name).await?;
     let mut changed = Sequence::parse(&row.document)?;
     changed.relocate(step, place)?;
-    save(site, &row, &changed, None, caller).await
+    save(site, &row, &changed, None, confirmed, caller).await
 }
 
 /// Removes a step or group.
@@ -292,7 +302,7 @@ pub async fn step_remove(
     let row = sequence(site, name).await?;
     let mut changed = Sequence::parse(&row.document)?;
     changed.remove(step)?;
-    save(site, &row, &changed, None, caller).await
+    save(site, &row, &changed, None, false, caller).await
 }
 
 /// The same steps under a new id; secrets are sealed anew for their new place (mission row M35).

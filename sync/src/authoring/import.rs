@@ -20,6 +20,7 @@ use super::surroundings::Known;
 use crate::admin::{Answer, Caller};
 use crate::blocking::blocking;
 use crate::clock;
+use crate::deploying::{self, standing};
 use crate::given::{self, Links};
 use crate::names::{self, Rule};
 use crate::packages::content;
@@ -40,8 +41,20 @@ pub struct Imported {
     pub added: Vec<String>,
     /// What must be given again before a task sequence can be deployed.
     pub incomplete: Vec<String>,
+    /// What it means for deployments that are there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Nothing was changed.
     pub dry_run: bool,
+}
+
+/// How things of an archive are taken.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// What happens to what is there already.
+    pub duplicates: Duplicates,
+    /// Whom it brings an upgrade of the operating system by a deployment that is there is meant.
+    pub confirmed: bool,
 }
 
 fn malformed(why: impl Into<String>) -> Problem {
@@ -106,27 +119,23 @@ struct What {
 ///
 /// # Errors
 /// `EXPORT_NAME`, `DISK_ERROR`, those of [`take`].
-pub async fn import(
-    site: &Arc<Site>,
-    file: &Path,
-    duplicates: Duplicates,
-    caller: &Caller,
-) -> Result<Answer, Problem> {
+pub async fn import(site: &Arc<Site>, file: &Path, how: How, caller: &Caller) -> Result<Answer, Problem> {
     let folder = folder_of(file)?;
     let archive = file.to_owned();
     let bytes = blocking(move || bytes_of(&archive)).await?;
-    take(site, &bytes, Some(folder), duplicates, caller).await
+    take(site, &bytes, Some(folder), how, caller).await
 }
 
 /// Takes task sequences from an archive; content, where it has any, from `folder`.
 ///
 /// # Errors
-/// `EXPORT_MALFORMED`, `TASK_SEQUENCE_TOO_LARGE`, `IMPORT_CONTENT_MISSING`, `HASH_MISMATCH`, `FEATURE_NOT_IN_RELEASE`.
+/// `EXPORT_MALFORMED`, `TASK_SEQUENCE_TOO_LARGE`, `IMPORT_CONTENT_MISSING`, `HASH_MISMATCH`, `FEATURE_NOT_IN_RELEASE`,
+/// `HIGH_RISK_*` where what is written over is deployed.
 pub async fn take(
     site: &Arc<Site>,
     archive: &[u8],
     folder: Option<PathBuf>,
-    duplicates: Duplicates,
+    how: How,
     caller: &Caller,
 ) -> Result<Answer, Problem> {
     let (manifest, mut sequences) = read(archive)?;
@@ -177,7 +186,7 @@ pub async fn take(
         for listed in &manifest.apps {
             let name = names::checked("an application", &listed.form.name, Rule::Shown)?;
             let here = known.apps.iter().find(|row| row.name.to_lowercase() == name.to_lowercase());
-            if let Some(here) = here.filter(|_| duplicates != Duplicates::CreateNew) {
+            if let Some(here) = here.filter(|_| how.duplicates != Duplicates::CreateNew) {
                 ids.insert(listed.id.clone(), here.id.clone());
                 imported.linked.push(format!("{} {}", here.id, here.name));
             } else if manifest.content || listed.files.is_empty() {
@@ -214,7 +223,7 @@ pub async fn take(
             .collect();
         let names = manifest.images.iter().map(|listed| (listed.id.clone(), listed.name.clone())).collect();
         let what = What { names, ids, new, lacking };
-        record(site, &mut sequences, what, &known, duplicates, &mut imported, caller).await
+        record(site, &mut sequences, what, &known, how, &mut imported, caller).await
     }
     .await;
     if result.is_err() {
@@ -252,7 +261,7 @@ async fn record(
     sequences: &mut [(Sequence, PackageId)],
     What { names, ids, new, lacking }: What,
     known: &Known,
-    duplicates: Duplicates,
+    how: How,
     imported: &mut Imported,
     caller: &Caller,
 ) -> Result<(), Problem> {
@@ -274,7 +283,7 @@ async fn record(
     let mut todo = Vec::new();
     for (sequence, _) in sequences.iter_mut() {
         let same = existing.iter().find(|row| row.name.to_lowercase() == sequence.name.to_lowercase());
-        match (same, duplicates) {
+        match (same, how.duplicates) {
             (Some(row), Duplicates::Ignore) => {
                 imported.linked.push(format!("{} {}", row.id, row.name));
                 continue;
@@ -283,7 +292,9 @@ async fn record(
                 sequence.name = free_name(&sequence.name, existing.iter().map(|row| row.name.as_str()));
             }
             (Some(row), Duplicates::Overwrite) => {
-                todo.push((Some((row.id.clone(), row.revision)), sequence.clone()));
+                let there = Sequence::parse(&row.document)?;
+                let judged = standing::judge(site, &row.id, &there, sequence, how.confirmed).await?;
+                todo.push((Some((row.id.clone(), row.revision, judged)), sequence.clone()));
                 continue;
             }
             (None, _) => {}
@@ -337,8 +348,9 @@ async fn record(
                 };
                 let saved = recorded(&sequence, sequence.checked_text()?);
                 let id = match over {
-                    Some((id, revision)) => {
+                    Some((id, revision, judged)) => {
                         w.save_sequence(&id, revision, &saved, clock::now())?;
+                        judged.record(w, &who, clock::now())?;
                         w.keep_only_secrets(&id, &[])?;
                         id
                     }
@@ -371,7 +383,11 @@ async fn record(
         })
         .await?;
     // What was written over may be deployed.
-    site.refresh_shelf().await
+    site.refresh_shelf().await?;
+    for (id, _) in &imported.sequences {
+        imported.notes.extend(deploying::notes_of(site, id).await?);
+    }
+    Ok(())
 }
 
 /// Steps that install an application which is not here, with its name.

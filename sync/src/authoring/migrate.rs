@@ -131,7 +131,11 @@ pub async fn migrate(site: &Arc<Site>, wanted: Migrate, caller: &Caller) -> Resu
         return Err(other.lies(&format!("it is spsync {} with the API {}", welcome.spsync, welcome.api)));
     }
     let archive = Archive(std::mem::take(&mut collected.bytes));
-    let body = json!({ "archive": archive, "duplicates": wanted.duplicates, "dry_run": caller.dry_run });
+    let mut body = json!({ "archive": archive, "duplicates": wanted.duplicates, "dry_run": caller.dry_run });
+    if wanted.confirm_high_risk {
+        // Said only where it is meant: older sites do not know it.
+        body["confirm_high_risk"] = true.into();
+    }
     let body = Bytes::from(body.to_string());
     let unsure = "the task sequence here is as it was; repeated, it is carried once";
     let key = (!caller.dry_run).then(|| once(wanted.duplicates, &body)).flatten();

@@ -58,15 +58,16 @@ async fn at_once(site: &Arc<Site>, request: TsRequest, caller: &Caller) -> Resul
         TsRequest::Copy { sequence, name } => change::copy(site, &sequence, name, caller).await,
         TsRequest::Enable { sequence, enabled } => change::enable(site, &sequence, enabled, caller).await,
         TsRequest::Delete { sequence } => change::delete(site, &sequence, caller).await,
-        TsRequest::Replace { sequence, revision, document } => {
-            change::replace(site, &sequence, revision, &document, caller).await
+        TsRequest::Replace { sequence, revision, document, confirm_high_risk } => {
+            change::replace(site, &sequence, revision, &document, confirm_high_risk, caller).await
         }
-        TsRequest::StepAdd { sequence, kind, place, changes, value } => {
-            change::step_add(site, &sequence, &kind, &place, &changes, value, caller).await
+        TsRequest::StepAdd { sequence, kind, place, changes, value, confirm_high_risk } => {
+            let confirmed = confirm_high_risk;
+            change::step_add(site, &sequence, &kind, &place, &changes, value, confirmed, caller).await
         }
         TsRequest::StepSet(set) => change::step_set(site, *set, caller).await,
-        TsRequest::StepMove { sequence, step, place } => {
-            change::step_move(site, &sequence, &step, &place, caller).await
+        TsRequest::StepMove { sequence, step, place, confirm_high_risk } => {
+            change::step_move(site, &sequence, &step, &place, confirm_high_risk, caller).await
         }
         TsRequest::StepRemove { sequence, step } => change::step_remove(site, &sequence, &step, caller).await,
         TsRequest::Export { sequences, file, dependencies, content } => {
@@ -75,11 +76,15 @@ async fn at_once(site: &Arc<Site>, request: TsRequest, caller: &Caller) -> Resul
         TsRequest::ExportArchive { sequences, dependencies } => {
             export::archive_of(site, &sequences, dependencies, caller).await
         }
-        TsRequest::ImportArchive { archive, duplicates } => {
-            import::take(site, &archive.0, None, duplicates, caller).await
+        TsRequest::ImportArchive { archive, duplicates, confirm_high_risk } => {
+            let how = import::How { duplicates, confirmed: confirm_high_risk };
+            import::take(site, &archive.0, None, how, caller).await
         }
         TsRequest::Migrate(wanted) => migrate::migrate(site, *wanted, caller).await,
-        TsRequest::Import { file, duplicates } => import::import(site, &file, duplicates, caller).await,
+        TsRequest::Import { file, duplicates, confirm_high_risk } => {
+            let how = import::How { duplicates, confirmed: confirm_high_risk };
+            import::import(site, &file, how, caller).await
+        }
         TsRequest::Set { sequence, changes } => change::set(site, &sequence, &changes, caller).await,
         TsRequest::Media(_) | TsRequest::Prestage { .. } | TsRequest::PrestageImport { .. } => {
             Err(Problem::new(Code::Internal, "this is a task"))

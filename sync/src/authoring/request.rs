@@ -35,8 +35,15 @@ pub enum TsRequest {
     Enable { sequence: String, enabled: bool },
     /// Deletes it.
     Delete { sequence: String },
-    /// Replaces the document, unless somebody else changed it since `revision`.
-    Replace { sequence: String, revision: u32, document: String },
+    /// Replaces the document, unless somebody else changed it since `revision`. Here and below: whom the change brings an
+    /// upgrade of the operating system by a deployment that is there is meant.
+    Replace {
+        sequence: String,
+        revision: u32,
+        document: String,
+        #[serde(default)]
+        confirm_high_risk: bool,
+    },
     /// Adds a step or group.
     StepAdd {
         sequence: String,
@@ -44,11 +51,19 @@ pub enum TsRequest {
         place: Place,
         changes: Vec<(String, String)>,
         value: Option<HiddenText>,
+        #[serde(default)]
+        confirm_high_risk: bool,
     },
     /// Changes a step or group.
     StepSet(Box<StepSet>),
     /// Moves a step or group.
-    StepMove { sequence: String, step: String, place: Place },
+    StepMove {
+        sequence: String,
+        step: String,
+        place: Place,
+        #[serde(default)]
+        confirm_high_risk: bool,
+    },
     /// Removes a step or group.
     StepRemove { sequence: String, step: String },
     /// Writes task sequences into an archive.
@@ -56,9 +71,19 @@ pub enum TsRequest {
     /// The same archive as the answer, without content beside it.
     ExportArchive { sequences: Vec<String>, dependencies: bool },
     /// Takes task sequences from an archive.
-    Import { file: PathBuf, duplicates: Duplicates },
+    Import {
+        file: PathBuf,
+        duplicates: Duplicates,
+        #[serde(default)]
+        confirm_high_risk: bool,
+    },
     /// Takes them from an archive that comes with the request, without content beside it.
-    ImportArchive { archive: Archive, duplicates: Duplicates },
+    ImportArchive {
+        archive: Archive,
+        duplicates: Duplicates,
+        #[serde(default)]
+        confirm_high_risk: bool,
+    },
     /// Carries one to another site, through that site's admin API.
     Migrate(Box<Migrate>),
     /// What differs between two.
@@ -145,6 +170,8 @@ pub struct StepSet {
     pub encoded_key: bool,
     /// The hidden value of a variable.
     pub value: Option<HiddenText>,
+    /// Whom the change brings an upgrade of the operating system is meant.
+    pub confirm_high_risk: bool,
 }
 
 /// Where a task sequence is carried to.
@@ -160,6 +187,9 @@ pub struct Migrate {
     pub ca_file: Option<PathBuf>,
     /// What happens to what is there already.
     pub duplicates: Duplicates,
+    /// Whom the change brings an upgrade of the operating system there is meant.
+    #[serde(default)]
+    pub confirm_high_risk: bool,
 }
 
 /// What happens to things of an import that the site has already.

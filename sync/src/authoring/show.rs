@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use catalog::id::PackageId;
+use catalog::id::{PackageId, UpdateId};
 use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
 use schema::sequences::SequenceRow;
@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::surroundings::{Known, sequence};
 use crate::admin::Answer;
+use crate::clock;
+use crate::device_plane::beside;
 use crate::sequence::choose::{self, Choice, Device};
 use crate::sequence::lint::{self, Finding, Severity};
 use crate::sequence::refs::Target;
@@ -50,6 +52,9 @@ pub struct Shown {
     pub findings: Vec<Finding>,
     /// The document.
     pub document: String,
+    /// Of a change: what it means for deployments that are there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 fn shown(row: &SequenceRow, known: &Known, secrets: Vec<String>) -> Result<Shown, Problem> {
@@ -72,6 +77,7 @@ fn shown(row: &SequenceRow, known: &Known, secrets: Vec<String>) -> Result<Shown
         secrets,
         findings,
         document: row.document.clone(),
+        notes: Vec::new(),
     })
 }
 
@@ -259,7 +265,8 @@ pub struct Planned {
     pub choices: Vec<(usize, Choice)>,
 }
 
-/// What a device would do with a task sequence (mission rows M02, M03 and M36).
+/// What a device would do with a task sequence (mission rows M02, M03 and M36). What is deployed to every device beside it is
+/// thought of, as a run does.
 ///
 /// # Errors
 /// `UPGRADE_PATH_UNSUPPORTED` where the device cannot become what an image holds.
@@ -267,6 +274,7 @@ pub async fn plan(site: &Arc<Site>, name: &str, device: &Device) -> Result<Answe
     let row = sequence(site, name).await?;
     let sequence = Sequence::parse(&row.document)?;
     let known = Known::of(site).await?;
+    let beside = beside_everybody(site).await?;
     let mut planned = Planned { id: row.id, eligible: true, choices: Vec::new() };
     let mut problem = None;
     for at in sequence.steps().into_iter().filter(|at| at.enabled) {
@@ -274,7 +282,7 @@ pub async fn plan(site: &Arc<Site>, name: &str, device: &Device) -> Result<Answe
         if !upgrade.feature_updates.is_empty() {
             let candidates: Vec<_> =
                 upgrade.feature_updates.iter().filter_map(|id| known.candidate(id)).collect();
-            let choice = choose::first_applicable(&candidates, device, &[]);
+            let choice = choose::first_applicable(&candidates, device, &beside);
             if choice.chosen.is_none() {
                 problem = Some(none_applies(at.number, &choice));
             }
@@ -292,6 +300,16 @@ pub async fn plan(site: &Arc<Site>, name: &str, device: &Device) -> Result<Answe
     }
     planned.eligible = problem.is_none();
     Answer::partly(&planned, problem)
+}
+
+/// Updates that are deployed beside task sequences to every device. In which other collections one of these facts would be,
+/// nobody has said.
+async fn beside_everybody(site: &Arc<Site>) -> Result<Vec<UpdateId>, Problem> {
+    let (rows, collections) = site.read(|r| Ok((r.update_deployments()?, r.collections()?))).await?;
+    let built_in = collections.iter().filter(|collection| collection.built_in);
+    let names: Vec<&str> = built_in.map(|collection| collection.name.as_str()).collect();
+    let updates = beside::updates(&rows, &beside::Files::new(), &names, clock::now());
+    Ok(updates.into_iter().map(|update| update.id).collect())
 }
 
 fn none_applies(step: usize, choice: &Choice) -> Problem {

@@ -6,10 +6,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use catalog::digest::Sha256Digest;
+use catalog::id::UpdateId;
 use catalog::problem::{Code, Problem};
 use dp::locate::Places;
 use schema::collections::{Collection, SettingsRow};
 use schema::deployments::Purpose;
+use schema::update_deployments::UpdateDeploymentRow;
 use serde::{Deserialize, Serialize};
 
 use super::eligible::{Judged, Needs, Reason, Why};
@@ -22,7 +24,9 @@ use super::risk::Risk;
 use super::{create, named};
 use crate::admin::Answer;
 use crate::authoring::surroundings::{Known, sequence};
-use crate::policy::{ContentFile, Facts, References};
+use crate::clock;
+use crate::device_plane::beside;
+use crate::policy::{ContentFile, Facts, MOST_REFERENCES, References};
 use crate::sequence::Sequence;
 use crate::site::Site;
 use crate::software::{collections, places};
@@ -39,6 +43,8 @@ pub struct World {
     pub settings: Vec<SettingsRow>,
     /// Content of private packages alone.
     private: HashSet<Sha256Digest>,
+    /// Updates that are offered now beside task sequences: to which devices, in lower case (`None`: to all), and which.
+    beside: Vec<(Option<HashSet<String>>, Vec<UpdateId>)>,
     /// Devices by their names in lower case: name, facts, and where they asked from.
     devices: BTreeMap<String, Device>,
 }
@@ -56,11 +62,12 @@ impl World {
     /// Those of the database.
     pub async fn of(site: &Arc<Site>) -> Result<Self, Problem> {
         let known = Known::of(site).await?;
-        let (stored, collections, settings, rows, names, private) = site
+        let (stored, collections, settings, rows, names, private, updates) = site
             .read(|r| {
                 let (stored, collections) = (r.stored_files()?, r.collections()?);
                 let (settings, devices) = (r.client_settings()?, r.devices()?);
-                Ok((stored, collections, settings, devices, r.known_devices()?, r.private_contents()?))
+                let (names, private) = (r.known_devices()?, r.private_contents()?);
+                Ok((stored, collections, settings, devices, names, private, r.update_deployments()?))
             })
             .await?;
         let mut devices: BTreeMap<String, Device> = BTreeMap::new();
@@ -74,7 +81,27 @@ impl World {
             devices.entry(key).or_insert(Device { name, facts: None, address: None });
         }
         let (stored, private) = (Stored::of(stored), private.into_iter().collect());
-        Ok(Self { known, stored, collections, settings, private, devices })
+        let now = clock::now();
+        let offered = updates.into_iter().filter(|row| beside::is_offered(row, now));
+        let told = |row: UpdateDeploymentRow| {
+            let collection = collections.iter().find(|collection| collection.name == row.collection)?;
+            let lower = |name: &String| name.to_ascii_lowercase();
+            let who = (!collection.built_in).then(|| collection.devices.iter().map(lower).collect());
+            Some((who, row.updates.into_iter().map(|(id, _)| id).collect()))
+        };
+        let beside = offered.filter_map(told).collect();
+        Ok(Self { known, stored, collections, settings, private, beside, devices })
+    }
+
+    /// Updates that are deployed to a device beside task sequences, as its policy names them.
+    fn beside(&self, name: &str) -> Vec<UpdateId> {
+        if self.beside.is_empty() {
+            return Vec::new();
+        }
+        let name = name.to_ascii_lowercase();
+        let told = self.beside.iter().filter(|(who, _)| who.as_ref().is_none_or(|who| who.contains(&name)));
+        let all: BTreeSet<UpdateId> = told.flat_map(|(_, updates)| updates).copied().collect();
+        all.into_iter().take(MOST_REFERENCES).collect()
     }
 
     /// Names of the devices in a collection; in a built-in one are all.
@@ -207,7 +234,7 @@ pub fn judge(world: &World, places: &Places, about: &About<'_>) -> Checked {
     let mut askers = Vec::new();
     let mut why: BTreeMap<Why, u64> = BTreeMap::new();
     for name in world.members(about.collection) {
-        let judged = needs.judge(world.facts(&name));
+        let judged = needs.judge(world.facts(&name), &world.beside(&name));
         let address = world.address(&name);
         match judged.reasons.first() {
             Some(first) => *why.entry(first.why).or_default() += 1,

@@ -28,7 +28,7 @@ use crate::policy::Facts;
 use crate::sequence::action::OsType;
 use crate::sequence::{Sequence, lint};
 use crate::site::Site;
-use crate::software::{collections, places};
+use crate::software::{collections, places, settings};
 
 /// What was made, or would be.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -92,7 +92,7 @@ pub type Also = Box<dyn FnOnce(&Writer<'_>, &PackageId) -> Result<(), schema::Sc
 ///
 /// # Errors
 /// `BROKEN_REFERENCE` and whatever else keeps the task sequence back; those of options, risk and choice;
-/// `CONTENT_NOT_REACHABLE` with `strict`. Nothing was made then.
+/// `CONTENT_NOT_REACHABLE` with `strict`; `TASK_SEQUENCE_CHANGED` where somebody changed it meanwhile. Nothing was made then.
 pub async fn create(site: &Arc<Site>, wanted: Create, caller: &Caller) -> Result<Work, Problem> {
     create_and(site, wanted, caller, Box::new(|_, _| Ok(()))).await
 }
@@ -198,8 +198,10 @@ pub async fn create_and(
     let (code, who, dry_run) = (site.code().clone(), caller.who.clone(), caller.dry_run);
     let (purpose, times, risk) = (wanted.purpose, settled.times, settled.risk.clone());
     let (sequence, collection) = (settled.row.id.clone(), settled.collection.name.clone());
+    let revision = settled.row.revision;
     let made = site
         .write_unless(dry_run, move |w| {
+            is_as_judged(w, &sequence, revision)?;
             let package = package::fill(w, &code, package, &who)?;
             let (id, number) = w.next_deployment_id(&code)?;
             let row = DeploymentRow {
@@ -222,11 +224,7 @@ pub async fn create_and(
             w.create_deployment(number, &row)?;
             also(w, &id)?;
             if risk.high {
-                let what = match risk.reasons.as_slice() {
-                    [] => "deploy.high-risk".to_owned(),
-                    reasons => format!("deploy.high-risk {}", reasons.join("; ")),
-                };
-                w.audit(&who, &what, id.as_str(), now)?;
+                w.audit(&who, &risk.audited(), id.as_str(), now)?;
             }
             w.audit(&who, "deploy.create", id.as_str(), now)?;
             Ok(row)
@@ -242,6 +240,21 @@ pub async fn create_and(
     }
     let shown = show::Shown { notes: created.notes, ..show::one(site, made.id.as_str()).await? };
     Ok(Answer::of(&shown)?.into())
+}
+
+/// What was judged is what is deployed, whatever somebody saved meanwhile.
+fn is_as_judged(w: &Writer<'_>, id: &PackageId, revision: u32) -> Result<(), schema::SchemaError> {
+    match w.sequence(id)? {
+        Some(row) if row.revision == revision => Ok(()),
+        Some(_) => {
+            let message = format!("task sequence {id} was changed meanwhile");
+            Err(Problem::new(Code::TaskSequenceChanged, message).into())
+        }
+        None => {
+            let message = format!("task sequence {id} was deleted meanwhile");
+            Err(Problem::new(Code::TaskSequenceNotFound, message).into())
+        }
+    }
 }
 
 /// Everything that is judged of a task sequence for a collection.
@@ -265,16 +278,19 @@ pub(super) async fn settle(
     if !row.enabled {
         notes.push(format!("task sequence {} is disabled: nothing is offered until it is enabled", row.id));
     }
-    let reached = reached(site, world, &collection).await?;
-    let risk = risk::judge(purpose, options::deploys_os(&sequence), &reached, allowed(site))?;
-    risk::confirmed(&risk, &reached, confirmed)?;
-    Ok(Settled { row, sequence, devices: reached.devices, collection, times, options, risk, notes })
+    let (risk, devices) = risk_confirmed(site, world, &sequence, &collection, purpose, confirmed).await?;
+    Ok(Settled { row, sequence, devices, collection, times, options, risk, notes })
 }
 
 impl Settled {
     /// The task sequence.
     pub(super) fn row(&self) -> &SequenceRow {
         &self.row
+    }
+
+    /// For whom it is.
+    pub(super) fn collection(&self) -> &Collection {
+        &self.collection
     }
 
     /// What it does.
@@ -312,6 +328,24 @@ pub(super) async fn risk_of(
     risk::judge(purpose, options::deploys_os(sequence), &reached, allowed(site))
 }
 
+/// The risk of a deployment, confirmed where it has to be, and how many devices it reaches.
+///
+/// # Errors
+/// `HIGH_RISK_*`.
+pub(super) async fn risk_confirmed(
+    site: &Arc<Site>,
+    world: &World,
+    sequence: &Sequence,
+    collection: &Collection,
+    purpose: Purpose,
+    confirmed: bool,
+) -> Result<(risk::Risk, usize), Problem> {
+    let reached = reached(site, world, collection).await?;
+    let risk = risk::judge(purpose, options::deploys_os(sequence), &reached, allowed(site))?;
+    risk::confirmed(&risk, &reached, confirmed)?;
+    Ok((risk, reached.devices))
+}
+
 async fn reached(site: &Arc<Site>, world: &World, collection: &Collection) -> Result<Reached, Problem> {
     let members = world.members(collection);
     let points = site.read(|r| r.places()).await?;
@@ -332,15 +366,21 @@ async fn reached(site: &Arc<Site>, world: &World, collection: &Collection) -> Re
     })
 }
 
-/// What is advised where a feature update would run with another priority than Normal (mission row M21).
-fn priority_advice(world: &World, collection: &Collection, uses: bool) -> Option<String> {
-    let first = world.members(collection).into_iter().next().filter(|_| uses)?;
-    let effective = crate::software::settings::effective_of(&first, &world.settings, &world.collections);
-    let priority = effective.iter().find(|one| one.setting == "thread_priority")?;
-    (priority.value != "normal").then(|| {
+/// What is advised where a feature update would run with another priority than Normal on any device (mission row M21).
+pub(super) fn priority_advice(world: &World, collection: &Collection, uses: bool) -> Option<String> {
+    if !uses {
+        return None;
+    }
+    let members = world.members(collection);
+    let values = settings::values_of("thread_priority", &members, &world.settings, &world.collections);
+    let others = members.iter().zip(values).filter(|(_, value)| value != "normal");
+    let others: Vec<String> = others.map(|(name, value)| format!("{name} ({value})")).collect();
+    (!others.is_empty()).then(|| {
         format!(
-            "client setting thread_priority is {} for {first}; `normal` is advised for feature updates",
-            priority.value
+            "client setting thread_priority is not `normal`, which is advised for feature updates, on {} of {} devices: {}",
+            others.len(),
+            members.len(),
+            risk::some(&others)
         )
     })
 }

@@ -154,11 +154,13 @@ struct Class {
     battery: bool,
     network: u8,
     internet: bool,
+    beside: Vec<UpdateId>,
 }
 
 impl Class {
-    fn of(facts: &Facts) -> Self {
+    fn of(facts: &Facts, beside: &[UpdateId]) -> Self {
         Self {
+            beside: beside.to_vec(),
             texts: [&facts.version, &facts.edition, &facts.architecture, &facts.language, &facts.agent]
                 .map(|text| text.to_lowercase()),
             release: facts.release.clone(),
@@ -208,24 +210,24 @@ impl<'a> Needs<'a> {
         }
     }
 
-    /// Judges a device.
-    pub fn judge(&mut self, facts: Option<&Facts>) -> Judged {
+    /// Judges a device. `beside`: updates that are deployed to it otherwise.
+    pub fn judge(&mut self, facts: Option<&Facts>, beside: &[UpdateId]) -> Judged {
         let Some(facts) = facts else {
             return Judged {
                 reasons: vec![reason(Why::NoFacts, "it has not said what it is")],
                 ..Judged::default()
             };
         };
-        let class = Class::of(facts);
+        let class = Class::of(facts, beside);
         if let Some(known) = self.judged.get(&class) {
             return known.clone();
         }
-        let judged = self.decide(facts);
+        let judged = self.decide(facts, beside);
         self.judged.insert(class, judged.clone());
         judged
     }
 
-    fn decide(&self, facts: &Facts) -> Judged {
+    fn decide(&self, facts: &Facts, beside: &[UpdateId]) -> Judged {
         let mut judged = Judged::default();
         if facts.internet && !self.internet {
             judged.reasons.push(reason(Why::Internet, "it is on the internet, where this is not offered"));
@@ -239,7 +241,7 @@ impl<'a> Needs<'a> {
         let mut upgrades = false;
         for upgrade in &self.upgrades {
             if !upgrade.feature_updates.is_empty() {
-                upgrades |= self.by_update(upgrade, facts, &mut judged);
+                upgrades |= self.by_update(upgrade, facts, beside, &mut judged);
             } else if let Some(id) = &upgrade.image
                 && let Some(image) = self.references.image(id)
             {
@@ -260,12 +262,18 @@ impl<'a> Needs<'a> {
     }
 
     /// The first feature update that applies. Where none does, the reason of the one that is nearest.
-    fn by_update(&self, upgrade: &UpgradeOs, facts: &Facts, judged: &mut Judged) -> bool {
+    fn by_update(
+        &self,
+        upgrade: &UpgradeOs,
+        facts: &Facts,
+        beside: &[UpdateId],
+        judged: &mut Judged,
+    ) -> bool {
         let found = upgrade.feature_updates.iter().filter_map(|id| self.references.update(id));
         let updates: Vec<&FeatureUpdate> = found.collect();
         let candidates: Vec<_> = updates.iter().map(|update| update.facts.clone()).collect();
         let device = facts.device();
-        let choice = choose::first_applicable(&candidates, &device, &[]);
+        let choice = choose::first_applicable(&candidates, &device, beside);
         if let Some(id) = choice.chosen {
             let files = updates.iter().find(|update| update.id() == id).map(|update| &update.files);
             judged.bytes += files.into_iter().flatten().map(|file| file.size).sum::<u64>();
@@ -389,23 +397,31 @@ mod tests {
             ("away", Facts { internet: true, ..base() }, vec![Why::Internet]),
         ];
         for (name, facts, expected) in rows {
-            let judged = needs.judge(Some(&facts));
+            let judged = needs.judge(Some(&facts), &[]);
             let reasons: Vec<Why> = judged.reasons.iter().map(|reason| reason.why).collect();
             assert_eq!(reasons, expected, "{name}: {judged:?}");
-            assert_eq!(needs.judge(Some(&facts)), judged, "{name}: twice the same");
+            assert_eq!(needs.judge(Some(&facts), &[]), judged, "{name}: twice the same");
         }
-        assert_eq!(needs.judge(None).reasons[0].why, Why::NoFacts);
-        let judged = needs.judge(Some(&facts()));
+        assert_eq!(needs.judge(None, &[]).reasons[0].why, Why::NoFacts);
+        let judged = needs.judge(Some(&facts()), &[]);
         assert_eq!((judged.bytes, judged.updates), (4 << 30, vec![updates[0].id()]));
+        // Of one that something beside it supersedes nothing comes; it is said of whom that is told alone.
+        let newer = UpdateId::of_esd("Windows 11", 28000, "business", "x64", "en-us");
+        let mut old = references.clone();
+        old.feature_updates[0].facts.superseded_by = vec![newer];
+        let mut needs = Needs::of(&sequence, &old, false);
+        assert!(needs.judge(Some(&facts()), &[]).is_eligible());
+        assert_eq!(needs.judge(Some(&facts()), &[newer]).reasons[0].why, Why::Superseded);
+        assert!(needs.judge(Some(&facts()), &[updates[1].id()]).is_eligible());
         // What may be skipped or continued over keeps nobody back.
         let mut lenient = Common::named("prepare");
         lenient.continue_on_error = true;
         let lenient = self::sequence(CheckReadiness::default(), lenient, &updates);
         let slow = Facts { processor_mhz: 900, ..facts() };
-        assert!(Needs::of(&lenient, &references, true).judge(Some(&slow)).is_eligible());
+        assert!(Needs::of(&lenient, &references, true).judge(Some(&slow), &[]).is_eligible());
         assert!(
             Needs::of(&lenient, &references, true)
-                .judge(Some(&Facts { internet: true, ..facts() }))
+                .judge(Some(&Facts { internet: true, ..facts() }), &[])
                 .is_eligible()
         );
     }

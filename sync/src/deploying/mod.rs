@@ -26,7 +26,10 @@ mod request;
 pub mod resolve;
 pub mod risk;
 pub(crate) mod show;
+pub mod standing;
 pub mod status;
+#[cfg(test)]
+mod tests;
 pub mod updates;
 
 use std::sync::Arc;
@@ -36,7 +39,10 @@ use schema::deployments::DeploymentRow;
 
 pub use content::keep_time;
 pub use create::Created;
-pub use request::{Change, CheckArgs, Create, DeployRequest, NewPhase, PhaseChange, PhasedCreate};
+pub use request::{
+    Change, CheckArgs, Create, DeployRequest, NewPhase, PhaseChange, PhasedCreate, usual_deadline,
+};
+pub(crate) use show::notes_of;
 pub use show::{Deployed, Progress, Shown, deployed};
 
 use crate::admin::{Answer, Caller, Work};

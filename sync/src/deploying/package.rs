@@ -10,8 +10,11 @@ use schema::points::{OWN_POINT, PointRow};
 
 use super::check::World;
 use super::choice::Choice;
+use crate::authoring::surroundings::Known;
 use crate::clock;
 use crate::policy::References;
+use crate::sequence::Sequence;
+use crate::sequence::refs::Target;
 use crate::site::Site;
 use crate::software::places::Thing;
 use crate::updates::Listed;
@@ -37,6 +40,14 @@ pub fn used<'w>(world: &'w World, references: &References) -> Vec<&'w Listed> {
 /// Feature updates whose files are not all in the library.
 pub fn missing<'w>(world: &'w World, references: &References) -> Vec<&'w Listed> {
     used(world, references).into_iter().filter(|listed| !listed.update.downloaded).collect()
+}
+
+/// The same of a task sequence.
+pub fn not_downloaded<'k>(sequence: &Sequence, known: &'k Known) -> Vec<&'k Listed> {
+    let enabled = sequence.references().into_iter().filter(|reference| reference.enabled);
+    let wanted: Vec<Target> = enabled.map(|reference| reference.target).collect();
+    let is_wanted = |listed: &&Listed| wanted.contains(&Target::FeatureUpdate(listed.update.id.update));
+    known.updates.iter().filter(is_wanted).filter(|listed| !listed.update.downloaded).collect()
 }
 
 fn member(listed: &&Listed) -> NewMember {

@@ -253,6 +253,7 @@ pub fn check(phases: &[Phase]) -> Result<(), Problem> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::request::NewPhase;
     use super::*;
 
     fn at(seconds: i64) -> Timestamp {
@@ -302,10 +303,15 @@ mod tests {
         assert_eq!(good.stop_where_it_cannot_go_on(|_| false, at(2)), None, "it was good enough before");
     }
 
-    /// Mission row M67: two phases, 95 percent, a day later.
+    /// Mission row M67: two phases, 95 percent, a day later, each due after a week.
     #[test]
     fn phased_default_two() {
-        let usual = |name: &str| phase(name, Success::default(), Begin::default());
+        let usual = |name: &str| {
+            let new: NewPhase = serde_json::from_value(serde_json::json!({ "collection": name })).unwrap();
+            new.waiting()
+        };
+        let said = Phase { due_after: 7 * DAY, ..phase("pilot", Success::Percent(95), Begin::After(DAY)) };
+        assert_eq!(usual("pilot"), said);
         let mut plan = Plan { phases: vec![usual("pilot"), usual("all")], suspended: false };
         check(&plan.phases).unwrap();
         assert_eq!(plan.at(&[], at(0)), Some(0), "the first begins at once");

@@ -7,7 +7,7 @@ use catalog::problem::{Code, Problem};
 use dp::locate::Places;
 use jiff::{SignedDuration, Timestamp};
 use schema::deployments::{PhasedRow, Purpose};
-use schema::{Reader, SchemaError};
+use schema::{Reader, SchemaError, Writer};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
@@ -16,7 +16,7 @@ use super::choice::Asked;
 use super::members::Members;
 use super::options::{Options, Times};
 use super::phased::{self, Phase, Plan, State, Tally};
-use super::request::{Create, PhaseChange, PhasedCreate};
+use super::request::{Create, NewPhase, PhaseChange, PhasedCreate};
 use super::{create, status};
 use crate::admin::{Answer, Caller};
 use crate::clock;
@@ -87,6 +87,31 @@ fn found(reader: &Reader<'_>, name: &str) -> Result<PhasedRow, SchemaError> {
         .ok_or_else(|| Problem::new(Code::DeploymentNotFound, nobody("phased deployment", name)).into())
 }
 
+/// Numbers and collections of the phases that are still to begin, where its deployments have this purpose.
+///
+/// # Errors
+/// `INTERNAL` where the plan cannot be read.
+pub(super) fn to_come(row: &PhasedRow, purpose: Purpose) -> Result<Vec<(usize, String)>, Problem> {
+    if chosen_of(row)?.purpose != purpose {
+        return Ok(Vec::new());
+    }
+    let phases = plan_of(row)?.phases.into_iter().enumerate();
+    let waiting = phases.filter(|(_, phase)| phase.state < State::Active);
+    Ok(waiting.map(|(position, phase)| (position + 1, phase.collection)).collect())
+}
+
+/// What its phases bring is meant, also where that is a high risk.
+///
+/// # Errors
+/// Those of the database.
+pub(super) fn confirm(w: &Writer<'_>, name: &str) -> Result<(), SchemaError> {
+    let row = found(w, name)?;
+    let chosen = Chosen { confirmed: true, ..chosen_of(&row)? };
+    let after = PhasedRow { options: json(&chosen)?, ..row.clone() };
+    w.change_phased(&row, &after)?;
+    Ok(())
+}
+
 /// Makes a phased deployment (mission row M67); its first phase begins at once. Every phase is judged now, as it will be
 /// when it begins.
 ///
@@ -96,16 +121,7 @@ pub async fn create(site: &Arc<Site>, wanted: PhasedCreate, caller: &Caller) -> 
     let name = names::checked("a phased deployment", &wanted.name, Rule::Shown)?;
     let wanted_name = name.clone();
     site.read(move |r| not_taken(r, &wanted_name)).await?;
-    let new = |phase: super::request::NewPhase| Phase {
-        collection: phase.collection,
-        success: phase.success,
-        begin: phase.begin,
-        due_after: phase.due_after,
-        state: State::Waiting,
-        since: None,
-        deployment: None,
-    };
-    let phases: Vec<Phase> = wanted.phases.into_iter().map(new).collect();
+    let phases: Vec<Phase> = wanted.phases.into_iter().map(NewPhase::waiting).collect();
     phased::check(&phases)?;
     let (world, now) = (World::of(site).await?, clock::now());
     let mut notes = Vec::new();
@@ -124,8 +140,10 @@ pub async fn create(site: &Arc<Site>, wanted: PhasedCreate, caller: &Caller) -> 
             wanted.confirm_high_risk,
         )
         .await?;
-        let reasons = one.risk().reasons.iter().map(|reason| format!("phase {}: {reason}", number + 1));
-        notes.extend(reasons);
+        let uses = !world.references(one.sequence()).feature_updates.is_empty();
+        let advice = create::priority_advice(&world, one.collection(), uses);
+        let told = one.risk().reasons.iter().chain(&advice);
+        notes.extend(told.map(|told| format!("phase {}: {told}", number + 1)));
         settled = Some(one);
     }
     let Some(settled) = settled else {
@@ -345,6 +363,11 @@ async fn begin(
     });
     match create::create_and(site, wanted, &caller, also).await {
         Ok(_) => info!("phase {} of {} begins", position + 1, row.name),
+        // It was judged as it is no more. That is nobody's refusal: it is looked at again, as it is then.
+        Err(problem) if problem.code == Code::TaskSequenceChanged => {
+            info!("phase {} of {} does not begin yet: {problem}", position + 1, row.name);
+            return Ok(false);
+        }
         Err(problem) => {
             let (name, told) = (row.name.clone(), problem.to_string());
             let plan = json(&Plan { suspended: true, ..plan })?;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::choice::Asked;
 use super::options::Options;
-use super::phased::{Begin, Success};
+use super::phased::{Begin, Phase, State, Success, USUAL_DEADLINE};
 
 /// Every verb about deployments and the devices that they are for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -143,11 +143,28 @@ pub struct NewPhase {
     /// Name of its collection.
     pub collection: String,
     /// When it is good enough.
+    #[serde(default)]
     pub success: Success,
     /// How it begins.
+    #[serde(default)]
     pub begin: Begin,
     /// Seconds after its beginning when it is due.
+    #[serde(default = "usual_deadline")]
     pub due_after: u64,
+}
+
+/// When a phase is due of which nobody said it.
+pub fn usual_deadline() -> u64 {
+    USUAL_DEADLINE.as_secs()
+}
+
+impl NewPhase {
+    /// The phase, before anything has begun.
+    pub(super) fn waiting(self) -> Phase {
+        let Self { collection, success, begin, due_after } = self;
+        let (state, since, deployment) = (State::Waiting, None, None);
+        Phase { collection, success, begin, due_after, state, since, deployment }
+    }
 }
 
 /// What is changed of a phase that has not begun.

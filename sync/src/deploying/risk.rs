@@ -42,6 +42,16 @@ pub struct Risk {
     pub reasons: Vec<String>,
 }
 
+impl Risk {
+    /// What the audit says of a high risk: with the reasons that were confirmed.
+    pub fn audited(&self) -> String {
+        match self.reasons.as_slice() {
+            [] => "deploy.high-risk".to_owned(),
+            reasons => format!("deploy.high-risk {}", reasons.join("; ")),
+        }
+    }
+}
+
 /// Judges a deployment.
 ///
 /// # Errors
@@ -97,7 +107,8 @@ pub fn confirmed(risk: &Risk, reached: &Reached, confirmed: bool) -> Result<(), 
     Err(risk.reasons.iter().fold(refused, |problem, reason| problem.because(reason.clone())))
 }
 
-fn some(names: &[String]) -> String {
+/// The first of many names, and how many more there are.
+pub(super) fn some(names: &[String]) -> String {
     let first: Vec<&str> = names.iter().take(5).map(String::as_str).collect();
     match names.len().saturating_sub(5) {
         0 => first.join(", "),

@@ -4,18 +4,23 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use catalog::id::PackageId;
-use catalog::problem::Problem;
+use catalog::problem::{Code, Problem};
+use jiff::Timestamp;
 use schema::deployments::{ContentState, DeploymentRow};
 use schema::packages::FileState;
 use schema::points::Placement;
+use schema::sequences::SequenceRow;
 use serde::{Deserialize, Serialize};
 
 use super::named;
+use super::package::not_downloaded;
 use super::status::Buckets;
 use crate::admin::Answer;
+use crate::authoring::surroundings::Known;
 use crate::clock;
 use crate::packages::each_once;
 use crate::sequence::Sequence;
+use crate::sequence::lint::{self, Finding, Severity};
 use crate::site::Site;
 
 /// A deployment with what it is about and how it is doing.
@@ -37,6 +42,9 @@ pub struct Shown {
     /// How its images and applications are doing on the points that they were sent to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub software: Vec<Placement>,
+    /// Why it would be refused today, though it was made: a licence that was declined since, an update that is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_back: Option<Code>,
     /// Warnings and remarks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -67,8 +75,7 @@ pub async fn one(site: &Arc<Site>, name: &str) -> Result<Shown, Problem> {
     let row = named(site, name).await?;
     let (progress, software) = (progress(site, &row).await?, software(site, &row).await?);
     let mut all = shown(site, vec![row]).await?;
-    let shown =
-        all.pop().ok_or_else(|| Problem::new(catalog::problem::Code::Internal, "a deployment is lost"))?;
+    let shown = all.pop().ok_or_else(|| Problem::new(Code::Internal, "a deployment is lost"))?;
     Ok(Shown { progress, software, ..shown })
 }
 
@@ -90,6 +97,9 @@ pub struct Deployed {
     pub devices: u64,
     /// How they are doing.
     pub buckets: Buckets,
+    /// Those that would be refused today, with the code of why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept_back: Vec<(PackageId, Code)>,
 }
 
 /// How all deployments that are offered or due are doing.
@@ -106,6 +116,7 @@ pub async fn deployed(site: &Arc<Site>) -> Result<Deployed, Problem> {
         let (all, some) = (&mut sum.buckets, &one.buckets);
         sum.active += 1;
         sum.devices += one.devices;
+        sum.kept_back.extend(one.kept_back.map(|code| (one.row.id.clone(), code)));
         all.success += some.success;
         all.in_progress += some.in_progress;
         all.error += some.error;
@@ -128,9 +139,21 @@ pub(super) async fn shown(site: &Arc<Site>, rows: Vec<DeploymentRow>) -> Result<
         reported.entry(id).or_default().add(&state, u64::from(runs));
     }
     let now = clock::now();
+    let is_live = |row: &DeploymentRow| row.stopped.is_none() && !is_expired(row, now);
+    let live: Vec<&DeploymentRow> = rows.iter().filter(|row| is_live(row)).collect();
+    let mut since: HashMap<PackageId, Since> = HashMap::new();
+    if !live.is_empty() {
+        let known = Known::of(site).await?;
+        let deployed = |id: &PackageId| live.iter().any(|row| row.sequence == *id);
+        for row in sequences.iter().filter(|row| deployed(&row.id)) {
+            since.insert(row.id.clone(), Since::of(row, &known));
+        }
+    }
     Ok(rows
         .into_iter()
-        .map(|row| {
+        .map(|mut row| {
+            let since = since.get(&row.sequence).filter(|_| is_live(&row));
+            let notes = since.map(|since| since.told(&mut row)).unwrap_or_default();
             let sequence = sequences.iter().find(|sequence| sequence.id == row.sequence);
             let collection = collections.iter().find(|collection| collection.name == row.collection);
             let devices = match collection {
@@ -143,7 +166,7 @@ pub(super) async fn shown(site: &Arc<Site>, rows: Vec<DeploymentRow>) -> Result<
             let enabled = sequence.is_some_and(|sequence| sequence.enabled);
             let state = match () {
                 () if row.stopped.is_some() => "stopped",
-                () if row.expires.is_some_and(|expires| expires <= now) => "expired",
+                () if is_expired(&row, now) => "expired",
                 () if !enabled => "disabled",
                 () if now < row.available => "scheduled",
                 () if row.deadline.is_some_and(|deadline| deadline <= now) => "due",
@@ -159,8 +182,75 @@ pub(super) async fn shown(site: &Arc<Site>, rows: Vec<DeploymentRow>) -> Result<
                 buckets,
                 progress: None,
                 software: Vec::new(),
-                notes: Vec::new(),
+                kept_back: since.and_then(|since| since.errors.first()).map(|finding| finding.code),
+                notes,
             }
+        })
+        .collect())
+}
+
+fn is_expired(row: &DeploymentRow, now: Timestamp) -> bool {
+    row.expires.is_some_and(|expires| expires <= now)
+}
+
+/// What became of a task sequence, and of what it refers to, since it was deployed.
+#[derive(Default)]
+struct Since {
+    /// What would keep it from being deployed today.
+    errors: Vec<Finding>,
+    /// Titles of feature updates that are not in the library.
+    missing: Vec<String>,
+}
+
+impl Since {
+    fn of(row: &SequenceRow, known: &Known) -> Self {
+        // One that cannot be read was recorded by another version: nothing is known of it.
+        let Ok(sequence) = Sequence::parse(&row.document) else { return Self::default() };
+        let mut errors = lint::about(lint::lint(&sequence, &known.surroundings), &row.id);
+        errors.retain(|finding| finding.severity == Severity::Error);
+        let missing = not_downloaded(&sequence, known).into_iter();
+        Self { errors, missing: missing.map(|listed| listed.update.title.clone()).collect() }
+    }
+
+    /// Remarks about a deployment of it, whose content is not what it was when it was brought.
+    fn told(&self, row: &mut DeploymentRow) -> Vec<String> {
+        let words = |finding: &Finding| format!("{}: {}; {}", finding.code, finding.message, finding.help);
+        let mut notes: Vec<String> = self.errors.iter().map(words).collect();
+        if row.content != ContentState::Ready || self.missing.is_empty() {
+            return notes;
+        }
+        if row.options["cloud"] == true {
+            row.content = ContentState::None;
+            return notes;
+        }
+        row.content = ContentState::Pending;
+        let package = match &row.package {
+            Some(package) => format!("put it into package {package}"),
+            None => "put it into a package".to_owned(),
+        };
+        let titles = self.missing.join(", ");
+        notes.push(format!(
+            "not downloaded, and nobody brings it: {titles}; {package} with `spsync package add`, then `spsync package download`"
+        ));
+        notes
+    }
+}
+
+/// What there is to say of the deployments of a task sequence that was just changed.
+///
+/// # Errors
+/// Those of the database.
+pub(crate) async fn notes_of(site: &Arc<Site>, sequence: &PackageId) -> Result<Vec<String>, Problem> {
+    let mut rows = site.read(|r| r.deployments()).await?;
+    rows.retain(|row| row.sequence == *sequence);
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let all = shown(site, rows).await?.into_iter();
+    Ok(all
+        .flat_map(|one| {
+            let id = one.row.id;
+            one.notes.into_iter().map(move |note| format!("deployment {id}: {note}"))
         })
         .collect())
 }

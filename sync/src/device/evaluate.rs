@@ -119,7 +119,7 @@ pub fn verdict(assignment: &Assignment, around: Around<'_>) -> Verdict {
         return Verdict::Later { at: assignment.available, why: "it is not available yet" };
     }
     let plan = Plan::of(&sequence);
-    if let Some(why) = not_for(assignment, &plan, around.facts) {
+    if let Some(why) = not_for(assignment, &plan, around) {
         return not(Code::NoFeatureUpdateApplies, why);
     }
     let starts = around.wanted && (assignment.purpose == Purpose::Available || assignment.user.independently);
@@ -183,13 +183,15 @@ fn was_run(assignment: &Assignment, around: Around<'_>) -> bool {
 }
 
 /// Why none of the upgrades that it cannot do without fits the device, if so.
-fn not_for(assignment: &Assignment, plan: &Plan, facts: &Facts) -> Option<String> {
+fn not_for(assignment: &Assignment, plan: &Plan, around: Around<'_>) -> Option<String> {
+    // The same that a run would pass over, which is why it would find nothing.
+    let deployed: Vec<_> = around.policy.updates.iter().map(|update| update.id).collect();
     for (at, node, action) in plan.steps() {
         let Action::UpgradeOs(upgrade) = action else { continue };
         if !plan.is_unconditional(at) || node.common.continue_on_error {
             continue;
         }
-        let choice = choice(assignment, upgrade, facts, &[]);
+        let choice = choice(assignment, upgrade, around.facts, &deployed);
         if let Some(choice) = choice.filter(|choice| choice.chosen.is_none()) {
             return Some(reasons(&choice));
         }

@@ -20,6 +20,11 @@ pub fn changes(rows: &[UpdateDeploymentRow]) -> impl Iterator<Item = Timestamp> 
     rows.iter().flat_map(|row| [Some(row.available), row.expires]).flatten()
 }
 
+/// Whether a deployment of updates is told to devices now.
+pub fn is_offered(row: &UpdateDeploymentRow, now: Timestamp) -> bool {
+    row.stopped.is_none() && row.available <= now && row.expires.is_none_or(|expires| now < expires)
+}
+
 /// Updates that are offered now to any of `collections`, each once: it has a deadline where any of its deployments is required.
 /// `files` has those of updates that are in the library.
 pub fn updates(
@@ -28,12 +33,8 @@ pub fn updates(
     collections: &[&str],
     now: Timestamp,
 ) -> Vec<DeployedUpdate> {
-    let offered = rows.iter().filter(|row| {
-        row.stopped.is_none()
-            && row.available <= now
-            && row.expires.is_none_or(|expires| now < expires)
-            && collections.contains(&row.collection.as_str())
-    });
+    let offered =
+        rows.iter().filter(|row| is_offered(row, now) && collections.contains(&row.collection.as_str()));
     let mut all: BTreeMap<UpdateId, DeployedUpdate> = BTreeMap::new();
     for row in offered {
         for (id, title) in &row.updates {

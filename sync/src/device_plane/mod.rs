@@ -5,7 +5,7 @@
 //! told or may fetch: collections decide the one, keys the other.
 
 mod audited;
-mod beside;
+pub(crate) mod beside;
 pub mod clients;
 mod fold;
 mod service;

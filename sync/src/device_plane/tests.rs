@@ -50,7 +50,7 @@ pub(crate) async fn site() -> (TempDir, Origin, Arc<Site>) {
     (folder, origin, site)
 }
 
-async fn asked(site: &Arc<Site>, request: Value) -> Result<Value, Problem> {
+pub(crate) async fn asked(site: &Arc<Site>, request: Value) -> Result<Value, Problem> {
     let request: Request = serde_json::from_value(request).expect("a request");
     let (events, mut inbox) = mpsc::channel(64);
     let envelope = Envelope { request, dry_run: false, no_wait: false };

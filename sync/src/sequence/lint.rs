@@ -97,13 +97,20 @@ impl Finding {
 /// Everything that is found, in the order of the steps.
 pub fn lint(sequence: &Sequence, around: &Surroundings) -> Vec<Finding> {
     let mut findings = Findings(Vec::new());
-    let steps: Vec<StepAt<'_>> = sequence.steps().into_iter().filter(|at| at.enabled).collect();
+    let (steps, conditions): (Vec<StepAt<'_>>, Vec<_>) =
+        sequence.steps().into_iter().zip(sequence.conditions()).filter(|(at, _)| at.enabled).unzip();
     for (position, at) in steps.iter().enumerate() {
         match &at.step.action {
             Action::UpgradeOs(upgrade) => {
                 findings.upgrade(at, upgrade, around);
                 if !upgrade.scan_only {
-                    findings.restart_after(at, &steps[position + 1..]);
+                    let certain = |later: &usize| {
+                        let under = &conditions[*later];
+                        let restarts = matches!(steps[*later].step.action, Action::Restart(_));
+                        restarts && under.iter().all(|when| conditions[position].contains(when))
+                    };
+                    let restart = (position + 1..steps.len()).find(certain);
+                    findings.restart_after(at, restart.map(|restart| &steps[position + 1..restart]));
                 }
             }
             Action::Restart(restart) if restart.target == Target::BootImage => {
@@ -265,10 +272,24 @@ impl Findings {
         }
     }
 
-    fn restart_after(&mut self, at: &StepAt<'_>, later: &[StepAt<'_>]) {
-        if !later.iter().any(|at| matches!(at.step.action, Action::Restart(_))) {
-            let message = format!("no restart follows step {} `{}`", at.number, at.step.common.name);
-            self.warn(at, Code::RestartAfterUpgradeMissing, message);
+    /// `between`: the steps up to the restart that follows wherever the upgrade runs. One under a condition which the upgrade
+    /// is not under, as in the group Rollback, may be passed over; and what is installed before it is installed into the
+    /// operating system that goes.
+    fn restart_after(&mut self, at: &StepAt<'_>, between: Option<&[StepAt<'_>]>) {
+        let (number, name) = (at.number, &at.step.common.name);
+        let Some(between) = between else {
+            let message = format!("no restart follows step {number} `{name}` in every case");
+            return self.warn(at, Code::RestartAfterUpgradeMissing, message);
+        };
+        let installs = |at: &&StepAt<'_>| {
+            matches!(at.step.action, Action::InstallApplication(_) | Action::InstallUpdates(_))
+        };
+        for early in between.iter().filter(installs) {
+            let message = format!(
+                "step {} `{}` installs before the restart that follows step {number} `{name}`",
+                early.number, early.step.common.name
+            );
+            self.warn(early, Code::RestartAfterUpgradeMissing, message);
         }
     }
 

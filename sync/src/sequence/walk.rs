@@ -1,5 +1,6 @@
 //! Going through a tree of steps: numbers, names, and what is in force.
 
+use super::condition::Condition;
 use super::{Group, Node, Sequence, Step};
 
 /// A node where it stands.
@@ -54,6 +55,13 @@ impl Sequence {
         self.walk().into_iter().filter_map(step).collect()
     }
 
+    /// Of every step, in the order of [`Self::steps`], its own condition and those of the groups around it.
+    pub fn conditions(&self) -> Vec<Vec<&Condition>> {
+        let mut found = Vec::new();
+        gather(&self.nodes, &mut Vec::new(), &mut found);
+        found
+    }
+
     /// How many steps and groups there are.
     pub fn counts(&self) -> (usize, usize) {
         let all = self.walk();
@@ -83,6 +91,18 @@ fn visit<'a>(
         if let Node::Group(Group { nodes, .. }) = node {
             visit(nodes, depth + 1, enabled, numbers, found);
         }
+    }
+}
+
+fn gather<'a>(nodes: &'a [Node], around: &mut Vec<&'a Condition>, found: &mut Vec<Vec<&'a Condition>>) {
+    for node in nodes {
+        let before = around.len();
+        around.extend(&node.common().when);
+        match node {
+            Node::Group(group) => gather(&group.nodes, around, found),
+            Node::Step(_) => found.push(around.clone()),
+        }
+        around.truncate(before);
     }
 }
 

@@ -3,6 +3,7 @@
 //! The default is told to everybody; others to the collections that they name. For each setting the lowest priority
 //! number that says something wins.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use catalog::problem::{Code, Problem};
@@ -64,6 +65,37 @@ pub fn effective_of(device: &str, rows: &[SettingsRow], collections: &[Collectio
         }
     };
     KNOWN.iter().map(holds).collect()
+}
+
+/// What one setting is for many devices, in their order: the same as [`effective_of`] says, which would go through every
+/// collection for each of them.
+pub fn values_of(
+    setting: &str,
+    devices: &[String],
+    rows: &[SettingsRow],
+    collections: &[Collection],
+) -> Vec<String> {
+    let lower = |name: &String| name.to_ascii_lowercase();
+    let told = rows.iter().filter_map(|row| {
+        let value = row.chosen[setting].as_str()?;
+        let is_named =
+            |one: &&Collection| row.collections.iter().any(|name| name.eq_ignore_ascii_case(&one.name));
+        let mut who = HashSet::new();
+        let mut all = row.priority.is_none();
+        for collection in collections.iter().filter(is_named) {
+            all |= collection.built_in;
+            who.extend(collection.devices.iter().map(lower));
+        }
+        Some((value, all, who))
+    });
+    let told: Vec<_> = told.collect();
+    let unset = KNOWN.iter().find(|known| known.name == setting).map_or("", |known| known.unset);
+    let value = |device: &String| {
+        let device = lower(device);
+        let said = told.iter().find(|(_, all, who)| *all || who.contains(&device));
+        said.map_or(unset, |(value, ..)| value).to_owned()
+    };
+    devices.iter().map(value).collect()
 }
 
 /// The settings of this name.
@@ -214,6 +246,19 @@ mod tests {
             let all = effective_of(device, &rows, std::slice::from_ref(&ring));
             all.into_iter().map(|one| format!("{}={} {}", one.setting, one.value, one.from)).collect()
         };
+        // What is said of many at once is the same.
+        let devices = ["pc1", "PC1", "pc2"].map(str::to_owned);
+        for known in &KNOWN {
+            let each: Vec<String> = devices
+                .iter()
+                .map(|device| {
+                    let all = effective_of(device, &rows, std::slice::from_ref(&ring));
+                    all.into_iter().find(|one| one.setting == known.name).unwrap().value
+                })
+                .collect();
+            let together = values_of(known.name, &devices, &rows, std::slice::from_ref(&ring));
+            assert_eq!(together, each, "{}", known.name);
+        }
         assert_eq!(
             told("PC1"),
             [

@@ -87,7 +87,7 @@ pub(super) async fn wanted(site: &Arc<Site>) -> Result<Option<String>, Problem> 
     )))
 }
 
-/// Deployments that are offered or due, and phases.
+/// Deployments that are offered or due, what keeps them back since they were made, and phases.
 pub(super) async fn deployments(site: &Arc<Site>, deployed: &Deployed) -> Result<Vec<String>, Problem> {
     let (rows, phased) = site.read(|r| Ok((r.deployments()?, r.phased()?))).await?;
     let mut warnings = Vec::new();
@@ -95,6 +95,16 @@ pub(super) async fn deployments(site: &Arc<Site>, deployed: &Deployed) -> Result
         warnings.push(format!(
             "deployments have failed on {} devices: `spsync deploy list`, `spsync deploy status D --by error`",
             deployed.buckets.error
+        ));
+    }
+    if let [(first, _), ..] = deployed.kept_back.as_slice() {
+        let named: Vec<String> =
+            deployed.kept_back.iter().take(5).map(|(id, code)| format!("{id} {code}")).collect();
+        let more = if deployed.kept_back.len() > 5 { ", …" } else { "" };
+        warnings.push(format!(
+            "{} deployments are kept back ({}{more}): `spsync deploy show {first}`",
+            deployed.kept_back.len(),
+            named.join(", ")
         ));
     }
     for row in rows.iter().filter(|row| row.stopped.is_none()) {

@@ -128,10 +128,10 @@ macro_rules! sequences {
         "spsync ts lint TS",
         "add `--ignore-dismissable`";
     RestartAfterUpgradeMissing "RESTART_AFTER_UPGRADE_MISSING" Refused 422 None,
-        "no restart follows the upgrade",
-        "a custom task sequence with an Upgrade Operating System step alone",
+        "no restart follows the upgrade in every case, or something is installed before it",
+        "an Upgrade Operating System step alone, or a restart under a condition, as in the group Rollback",
         "spsync ts show TS --tree",
-        "add a Restart Computer step after it";
+        "add a Restart Computer step right after it, under no other condition";
     RestartTargetWrong "RESTART_TARGET_WRONG" Refused 422 None,
         "the restart after an upgrade starts Windows PE instead of the installed operating system",
         "the target of the Restart Computer step is the boot image",

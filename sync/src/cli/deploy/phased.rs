@@ -9,8 +9,8 @@ use super::super::{Global, Output, confirm};
 use super::args::{OptionArgs, purpose};
 use super::{call, print};
 use crate::config::{Loaded, parse_duration};
-use crate::deploying::phased::{Begin, Success, USUAL_DEADLINE, USUAL_PAUSE};
-use crate::deploying::{DeployRequest, NewPhase, PhaseChange, PhasedCreate};
+use crate::deploying::phased::{Begin, Success};
+use crate::deploying::{DeployRequest, NewPhase, PhaseChange, PhasedCreate, usual_deadline};
 
 /// Deployments that go from collection to collection
 #[derive(Debug, Subcommand)]
@@ -143,8 +143,8 @@ impl PhasedArgs {
         let phase = |one: OnePhase| NewPhase {
             collection: one.collection,
             success: one.rules.success.or(all.success).unwrap_or_default(),
-            begin: one.rules.after.or(all.after).unwrap_or(Begin::After(USUAL_PAUSE.as_secs())),
-            due_after: one.rules.deadline.or(all.deadline).unwrap_or(USUAL_DEADLINE.as_secs()),
+            begin: one.rules.after.or(all.after).unwrap_or_default(),
+            due_after: one.rules.deadline.or(all.deadline).unwrap_or_else(usual_deadline),
         };
         Ok(PhasedCreate {
             name: self.name,

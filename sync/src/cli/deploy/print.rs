@@ -47,7 +47,10 @@ pub fn list(body: &Value, output: &Output) -> Result<(), Problem> {
             safe(&one.name),
             safe(&one.row.collection),
             one.row.purpose.to_string(),
-            one.state.clone(),
+            match one.kept_back {
+                Some(code) => format!("{}: {code}", one.state),
+                None => one.state.clone(),
+            },
             one.row.deadline.map_or_else(|| "-".to_owned(), when),
             one.row.content.to_string(),
             one.buckets.success.to_string(),

@@ -17,7 +17,11 @@ use crate::sequence::document::small_enough;
 ///
 /// # Errors
 /// `TASK_SEQUENCE_TOO_LARGE`; `USAGE` where no editor is named; `DISK_ERROR`.
-pub fn edited(shown: &Value, from: Option<&Path>) -> Result<Option<TsRequest>, Problem> {
+pub fn edited(
+    shown: &Value,
+    from: Option<&Path>,
+    confirm_high_risk: bool,
+) -> Result<Option<TsRequest>, Problem> {
     let before = shown["document"].as_str().unwrap_or_default();
     let document = match from {
         Some(file) => {
@@ -29,7 +33,8 @@ pub fn edited(shown: &Value, from: Option<&Path>) -> Result<Option<TsRequest>, P
     };
     let revision =
         shown["revision"].as_u64().and_then(|revision| u32::try_from(revision).ok()).unwrap_or_default();
-    Ok((document != before).then(|| TsRequest::Replace { sequence: id_of(shown), revision, document }))
+    let sequence = id_of(shown);
+    Ok((document != before).then_some(TsRequest::Replace { sequence, revision, document, confirm_high_risk }))
 }
 
 fn in_editor(before: &str) -> Result<String, Problem> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use catalog::problem::Problem;
 use clap::Args;
 
-use super::{absolute, secret};
+use super::{Meant, absolute, secret};
 use crate::authoring::{Duplicates, Migrate, TsRequest};
 use crate::sequence::key::HiddenText;
 
@@ -26,6 +26,8 @@ pub struct MigrateArgs {
     /// What happens to what is there already
     #[arg(long, value_enum, default_value = "ignore")]
     duplicates: Duplicates,
+    #[command(flatten)]
+    meant: Meant,
 }
 
 impl MigrateArgs {
@@ -38,6 +40,7 @@ impl MigrateArgs {
             token,
             ca_file: self.ca_file.map(absolute),
             duplicates: self.duplicates,
+            confirm_high_risk: self.meant.confirm_high_risk,
         })))
     }
 }

@@ -43,6 +43,8 @@ pub enum Ts {
         /// The new document
         #[arg(long, value_name = "FILE")]
         from: Option<PathBuf>,
+        #[command(flatten)]
+        meant: Meant,
     },
     /// Show what is wrong with a task sequence
     Lint {
@@ -115,6 +117,8 @@ pub enum Ts {
         /// What happens to what is here already
         #[arg(long, value_enum, default_value = "ignore")]
         duplicates: Duplicates,
+        #[command(flatten)]
+        meant: Meant,
     },
     /// Carry a task sequence to another site, through its admin API
     Migrate(migrate::MigrateArgs),
@@ -216,6 +220,8 @@ pub enum StepVerb {
         /// A file with the value of a variable that nobody shall see
         #[arg(long, value_name = "FILE")]
         value_file: Option<PathBuf>,
+        #[command(flatten)]
+        meant: Meant,
     },
     /// Change a step or group; an empty value is the default
     Set {
@@ -244,6 +250,8 @@ pub enum StepVerb {
         /// A file with the value of a variable that nobody shall see
         #[arg(long, value_name = "FILE")]
         value_file: Option<PathBuf>,
+        #[command(flatten)]
+        meant: Meant,
     },
     /// Move a step or group
     Move {
@@ -253,6 +261,8 @@ pub enum StepVerb {
         step: String,
         #[command(flatten)]
         place: Where,
+        #[command(flatten)]
+        meant: Meant,
     },
     /// Remove a step or group with all that is in it
     Remove {
@@ -261,6 +271,14 @@ pub enum StepVerb {
         /// Its number, or name
         step: String,
     },
+}
+
+/// What is said of a change that reaches devices by deployments that are there.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Meant {
+    /// It is meant, though a required deployment of it becomes a high risk
+    #[arg(long)]
+    confirm_high_risk: bool,
 }
 
 /// Where a step goes; the end of all if not given.
@@ -314,9 +332,9 @@ impl Ts {
                 print::one(&shown, tree, output);
                 return Ok(0);
             }
-            Self::Edit { ts, from } => {
+            Self::Edit { ts, from, meant } => {
                 let body = call(TsRequest::Show { sequence: ts }, settings, global, output).await?.body;
-                match edit::edited(&body, from.as_deref())? {
+                match edit::edited(&body, from.as_deref(), meant.confirm_high_risk)? {
                     Some(request) => request,
                     None => {
                         output.note("nothing was changed");
@@ -345,7 +363,11 @@ impl Ts {
                 dependencies: !no_dependencies,
                 content: !no_content,
             },
-            Self::Import { file, duplicates } => TsRequest::Import { file: absolute(file), duplicates },
+            Self::Import { file, duplicates, meant } => TsRequest::Import {
+                file: absolute(file),
+                duplicates,
+                confirm_high_risk: meant.confirm_high_risk,
+            },
             Self::Migrate(args) => args.request()?,
             Self::Diff { one, other } => TsRequest::Diff { one, other },
             Self::Set { ts, changes } => TsRequest::Set { sequence: ts, changes },
@@ -353,12 +375,13 @@ impl Ts {
                 let request = SoftwareRequest::DistributeAll { sequence: ts, to };
                 return super::app::places(request, settings, global, output).await;
             }
-            Self::Step(StepVerb::Add { ts, kind, place, changes, value_file }) => TsRequest::StepAdd {
+            Self::Step(StepVerb::Add { ts, kind, place, changes, value_file, meant }) => TsRequest::StepAdd {
                 sequence: ts,
                 kind,
                 place: place.into(),
                 changes,
                 value: secret(value_file.as_deref())?,
+                confirm_high_risk: meant.confirm_high_risk,
             },
             Self::Step(StepVerb::Set {
                 ts,
@@ -370,6 +393,7 @@ impl Ts {
                 product_key_file,
                 encoded_key,
                 value_file,
+                meant,
             }) => TsRequest::StepSet(Box::new(StepSet {
                 sequence: ts,
                 step,
@@ -380,10 +404,14 @@ impl Ts {
                 product_key: secret(product_key_file.as_deref())?,
                 encoded_key,
                 value: secret(value_file.as_deref())?,
+                confirm_high_risk: meant.confirm_high_risk,
             })),
-            Self::Step(StepVerb::Move { ts, step, place }) => {
-                TsRequest::StepMove { sequence: ts, step, place: place.into() }
-            }
+            Self::Step(StepVerb::Move { ts, step, place, meant }) => TsRequest::StepMove {
+                sequence: ts,
+                step,
+                place: place.into(),
+                confirm_high_risk: meant.confirm_high_risk,
+            },
             Self::Step(StepVerb::Remove { ts, step }) => TsRequest::StepRemove { sequence: ts, step },
         };
         let verb = request.clone();

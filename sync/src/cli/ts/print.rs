@@ -77,6 +77,7 @@ pub fn one(body: &Value, tree: bool, output: &Output) {
             }
             shown.secrets.iter().for_each(|secret| output.line(format!("  secret {}", safe(secret))));
             findings(&shown.findings, output);
+            shown.notes.iter().for_each(|note| output.line(format!("  note: {}", safe(note))));
         }
         Err(_) => say(body, output),
     });
@@ -195,6 +196,7 @@ fn people(request: &TsRequest, body: &Value, output: &Output) -> bool {
             imported.added.iter().for_each(|what| output.line(format!("  added {}", safe(what))));
             imported.linked.iter().for_each(|what| output.line(format!("  already here: {}", safe(what))));
             imported.incomplete.iter().for_each(|what| output.line(format!("  incomplete: {what}")));
+            imported.notes.iter().for_each(|note| output.line(format!("  note: {}", safe(note))));
         }),
         _ => None,
     };

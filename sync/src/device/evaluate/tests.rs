@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::policy::{UserOptions, Window};
+use crate::policy::{DeployedUpdate, UserOptions, Window};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).expect("a time of the test")
@@ -129,6 +129,13 @@ fn whom_it_is_not_for() {
     let mut arm = facts();
     arm.architecture = "arm64".to_owned();
     assert_eq!(told(&policy, &arm, &[], true, 200), "now");
+    // What is deployed beside it and supersedes it is what a run would find too.
+    let newer = "00000000-0000-0000-0000-000000000008".parse().expect("an id");
+    policy.assignments[0].references.feature_updates[0].facts.superseded_by = vec![newer];
+    assert_eq!(told(&policy, &arm, &[], true, 200), "now", "nobody is offered that");
+    let beside = DeployedUpdate { id: newer, title: "26H2".to_owned(), mandatory: false, files: Vec::new() };
+    policy.updates = vec![beside];
+    assert_eq!(told(&policy, &arm, &[], true, 200), "NO_FEATURE_UPDATE_APPLIES");
 }
 
 /// Rules of reruns, for each purpose, each end before, and whoever wants it again.

@@ -83,6 +83,76 @@ fn lint_restart_after_upgrade() {
     assert_eq!(lint::refuse_errors(&findings).unwrap_err().code, Code::RestartAfterUpgradeMissing);
 }
 
+/// Mission row M32: a restart that may be passed over is none, and nothing is installed before the one that counts.
+#[test]
+fn a_restart_after_the_upgrade_runs_wherever_the_upgrade_runs() {
+    use crate::sequence::Group;
+    use crate::sequence::condition::{Comparison, Condition};
+
+    let when = |value: &str| Some(Condition::variable("X", Comparison::Equals, value));
+    let step = |action: Action, when: Option<Condition>| {
+        Node::Step(Step { common: Common { when, ..Common::named("s") }, action })
+    };
+    let group = |when: Option<Condition>, nodes: Vec<Node>| {
+        Node::Group(Group { common: Common { when, ..Common::named("g") }, nodes })
+    };
+    let upgrade = |when| step(Action::UpgradeOs(by_update(1)), when);
+    let restarts = |when| step(restart(Target::InstalledOs), when);
+    let install = |when| {
+        let applications = vec!["XYZ00002".parse().unwrap()];
+        step(Action::InstallApplication(InstallApplication { applications, ..Default::default() }), when)
+    };
+    let updates = || step(Action::InstallUpdates(InstallUpdates::default()), None);
+    let missing = Code::RestartAfterUpgradeMissing;
+    // What stands there, and numbers of the steps that are found.
+    for (name, nodes, expected) in [
+        ("in a group of its own", vec![upgrade(None), group(None, vec![restarts(None)])], vec![]),
+        ("in the group Rollback", vec![upgrade(None), group(when("1"), vec![restarts(None)])], vec![1]),
+        ("if something", vec![upgrade(None), restarts(when("1"))], vec![1]),
+        (
+            "deeper in the group Rollback",
+            vec![upgrade(None), group(when("1"), vec![group(None, vec![restarts(None)])])],
+            vec![1],
+        ),
+        ("both in one group", vec![group(when("1"), vec![upgrade(None), restarts(None)])], vec![]),
+        ("both if the same", vec![upgrade(when("1")), restarts(when("1"))], vec![]),
+        ("each if something else", vec![upgrade(when("1")), restarts(when("2"))], vec![1]),
+        (
+            "around an upgrade under a condition",
+            vec![group(when("1"), vec![upgrade(None)]), restarts(None)],
+            vec![],
+        ),
+        ("perhaps, then certainly", vec![upgrade(None), restarts(when("1")), restarts(None)], vec![]),
+        (
+            "behind what is installed",
+            vec![upgrade(None), install(None), updates(), restarts(None)],
+            vec![2, 3],
+        ),
+        ("behind what may be installed", vec![upgrade(None), install(when("1")), restarts(None)], vec![2]),
+        (
+            "perhaps before it",
+            vec![upgrade(None), restarts(when("1")), install(None), restarts(None)],
+            vec![3],
+        ),
+        (
+            "before what is installed",
+            vec![install(None), upgrade(None), restarts(None), install(None)],
+            vec![],
+        ),
+        ("nowhere", vec![upgrade(None), install(None)], vec![1]),
+    ] {
+        let sequence = Sequence { nodes, ..custom(Vec::new()) };
+        let findings = lint::lint(&sequence, &around());
+        let found: Vec<_> = findings.iter().filter_map(|finding| finding.step).collect();
+        assert_eq!(found, expected, "{name}");
+        let warned =
+            |finding: &lint::Finding| (finding.code, finding.severity) == (missing, Severity::Warning);
+        assert!(findings.iter().all(warned), "{name}: {findings:?}");
+    }
+    let made = template::upgrade(Upgrade { feature_updates: vec![update(1)], ..Upgrade::default() });
+    assert!(!found(&made).contains(&missing), "the template has it right");
+}
+
 /// Mission row M33.
 #[test]
 fn lint_restart_target_installed_os() {
