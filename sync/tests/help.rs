@@ -136,7 +136,7 @@ fn what_cannot_be_written_is_no_success() {
     }
 }
 
-/// What a session says once for all its commands is believed like what a command says.
+/// What an environment says once for all commands is believed like what a command says.
 #[test]
 fn a_variable_is_as_good_as_a_flag() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -157,9 +157,12 @@ fn a_variable_is_as_good_as_a_flag() {
     }
     assert_eq!(run(&[("SPSYNC_DRY_RUN", "perhaps")], &create).0, Some(2));
     assert_eq!(tokens(), "", "what is not understood is not taken for no");
-    let json = run(&[("SPSYNC_JSON", "1")], &["version", "-q"]);
-    assert_eq!(json.0, Some(0), "{json:?}");
-    assert!(run(&[("SPSYNC_JSON", "1")], &["token", "list"]).1.starts_with('['));
+    assert!(run(&[("SPSYNC_OUTPUT", "json")], &["token", "list"]).1.starts_with('['));
+    assert_eq!(
+        run(&[("SPSYNC_OUTPUT", "json")], &["token", "list", "-o", "name"]).1,
+        "",
+        "who says it last is heard"
+    );
     assert_eq!(run(&[("SPSYNC_VERBOSE", "2"), ("SPSYNC_QUIET", "0")], &["token", "list"]).0, Some(0));
     assert_eq!(run(&[("SPSYNC_NO_WAIT", "on")], &["token", "list"]).0, Some(4), "no daemon runs");
     assert_eq!(run(&[("SPSYNC_DRY_RUN", "0"), ("SPSYNC_NO_WAIT", "")], &create).0, Some(0));

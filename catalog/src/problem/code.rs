@@ -18,10 +18,11 @@ mod sequences;
 #[macro_use]
 mod deployments;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// What a code means for a script: the command's exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +95,7 @@ pub struct Page {
 macro_rules! codes {
     ([] $($variant:ident $name:literal $exit:ident $http:literal $windows:expr, $meaning:literal, $causes:literal, $checks:literal, $help:literal;)*) => {
         /// A stable code: never renamed, never reused.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
         pub enum Code {
             $(#[doc = concat!("`", $name, "`; [`Code::page`] has the page about it.")] #[serde(rename = $name)] $variant,)*
         }
@@ -138,6 +139,14 @@ impl FromStr for Code {
     }
 }
 
+/// A code that is not known here is one of a newer version: what came with it is heard all the same.
+impl<'de> Deserialize<'de> for Code {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = Cow::<str>::deserialize(deserializer)?;
+        Ok(name.parse().unwrap_or(Self::OfNewerVersion))
+    }
+}
+
 general! { [fetching packages points clients runs sequences deployments codes] }
 
 #[cfg(test)]
@@ -156,6 +165,20 @@ mod tests {
             assert!(page.meaning.len() > 10 && page.help.len() > 5, "{code}");
             assert!((400..600).contains(&page.http), "{code}");
             assert_eq!(code.name().parse::<Code>().unwrap(), *code);
+            let json = serde_json::to_string(code).unwrap();
+            assert_eq!(
+                (json.trim_matches('"'), serde_json::from_str::<Code>(&json).unwrap()),
+                (code.name(), *code)
+            );
         }
+    }
+
+    /// A point may be newer than its site, and a site than a device.
+    #[test]
+    fn a_code_of_a_newer_version_is_heard() {
+        for told in [r#""SOURCE_ON_FIRE""#, r#""""#, r#""\u0053OURCE_ON_FIRE""#] {
+            assert_eq!(serde_json::from_str::<Code>(told).unwrap(), Code::OfNewerVersion, "{told}");
+        }
+        assert!(serde_json::from_str::<Code>("7").is_err());
     }
 }

@@ -152,12 +152,15 @@ async fn by_daemon(
     output: &Output,
 ) -> Result<Body, Problem> {
     let mut task = None;
+    // What is there is not late.
     tokio::select! {
+        biased;
         sent = connection.send(envelope) => sent?,
         over = patience.over() => return Err(left_behind(over, task)),
     }
     loop {
         let event = tokio::select! {
+            biased;
             event = connection.next() => event?,
             over = patience.over() => return Err(left_behind(over, task)),
             _ = tokio::signal::ctrl_c() => {
@@ -226,6 +229,7 @@ async fn here(
 ) -> Result<Body, Problem> {
     is_a_site(&settings.settings)?;
     let site = tokio::select! {
+        biased;
         site = Site::open(settings.clone()) => site?,
         over = patience.over() => return Err(over.keeping("nothing was begun").help("give it a longer `--timeout`")),
     };
@@ -237,6 +241,7 @@ async fn here(
     });
     let ended = loop {
         let event = tokio::select! {
+            biased;
             event = inbox.recv() => event,
             _ = tokio::signal::ctrl_c() => {
                 working.abort();
@@ -247,7 +252,7 @@ async fn here(
                 working.abort();
                 site.tasks.interrupt().await;
                 break Err(over.because("no daemon runs, so the work ended with the command").keeping(KEPT).help(
-                    "give it a longer `--timeout`, or have a daemon do it: `spsync serve`",
+                    "look what is there before you make anything twice; give it a longer `--timeout`, or have a daemon do it: `spsync serve`",
                 ));
             }
         };

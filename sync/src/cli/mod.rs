@@ -59,7 +59,7 @@ use crate::telemetry;
 /// rule, 5 conflict, 6 daemon not reachable, 7 partly done, 8 mismatches, 9 stopped waiting, 10 not permitted,
 /// 78 configuration invalid, 130 interrupted.
 ///
-/// Every global option may also stand in the environment, as SPSYNC_ and its name: SPSYNC_OUTPUT=json, SPSYNC_DRY_RUN=1.
+/// Every global option may also stand in the environment, as SPSYNC_ and its name: SPSYNC_OUTPUT=json (which is --json), SPSYNC_DRY_RUN=1.
 #[derive(Debug, Parser)]
 #[command(name = "spsync", version, max_term_width = 110, propagate_version = true)]
 pub struct Cli {
@@ -88,7 +88,7 @@ pub struct Global {
     )]
     pub output: Format,
     /// Print results as JSON, short for `-o json`
-    #[arg(long, global = true, env = "SPSYNC_JSON", value_parser = switch, help_heading = "Global options")]
+    #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
     /// Use colours; NO_COLOR and TERM=dumb are honoured
     #[arg(

@@ -38,11 +38,11 @@ impl Status {
             let status =
                 connect::call::<crate::status::Status>(settings, global, output, Request::Status).await?.body;
             output.one(&status, |status| status.site.clone(), |output| show(&status, output));
-            if output.is_over() {
-                return Ok(0);
-            }
             if !self.watch {
                 return Ok(u8::from(self.check && !is_well(&status)));
+            }
+            if output.is_over() {
+                return Ok(0);
             }
             tokio::select! {
                 () = tokio::time::sleep(std::time::Duration::from_secs(2)) => {}

@@ -37,7 +37,8 @@ pub(super) async fn until_settled(
         None => waiting.await?,
         Some(limit) => tokio::time::timeout(limit, waiting).await.map_err(|_| {
             Problem::new(Code::WaitTimeout, format!("not everywhere within {limit:?}"))
-                .keeping("the points go on: `spsync content status`")
+                .keeping("the points go on")
+                .help("`spsync content status` says how far they are")
         })??,
     };
     for one in sent {

@@ -1,5 +1,7 @@
 //! Which of the updates in a package somebody means by a name.
 
+use std::collections::BTreeSet;
+
 use catalog::id::RevisionId;
 use catalog::problem::{Code, Problem};
 use schema::packages::PackageFile;
@@ -80,7 +82,8 @@ pub(super) fn meant<'a>(
     if found.iter().all(|member| member.revision.update == first.revision.update) {
         return Ok(found);
     }
-    let message = format!("{} updates are called `{name}…`", found.len());
+    let updates: BTreeSet<_> = found.iter().map(|member| member.revision.update).collect();
+    let message = format!("{} updates are called `{name}…`", updates.len());
     let all: Vec<_> =
         found.iter().take(8).map(|member| format!("{} {}", member.revision, member.title)).collect();
     Err(Problem::new(Code::Ambiguous, message)

@@ -56,7 +56,12 @@ macro_rules! general {
         "waiting took longer than --timeout",
         "the work is large, or the source is slow",
         "spsync task list",
-        "what a daemon does goes on: `spsync task wait ID`; without one the same command goes on where it stopped";
+        "what a daemon does goes on, `spsync task list` has it; without one the same command goes on where it stopped";
+    OfNewerVersion "CODE_OF_NEWER_VERSION" Failed 500 None,
+        "another machine of the site said something by a code that this version does not know",
+        "it runs a newer version of spsync than this machine",
+        "the message beside it; spsync version, on both",
+        "bring this machine to the same version: the site first, then its points, then devices";
     Cancelled "CANCELLED" Interrupted 409 None,
         "the task was cancelled",
         "somebody ran `spsync task cancel`",

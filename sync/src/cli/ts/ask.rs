@@ -46,10 +46,10 @@ pub async fn missing(
 fn source(wanted: &mut Create, choices: &Choices) -> Result<(), Problem> {
     let all: Vec<_> = choices.feature_updates.iter().chain(&choices.images).collect();
     for (number, one) in all.iter().enumerate() {
-        eprintln!("{:>4}  {}  {}", number + 1, safe(&one.title), size(one.bytes));
+        let _ = writeln!(std::io::stderr(), "{:>4}  {}  {}", number + 1, safe(&one.title), size(one.bytes));
     }
     for hidden in &choices.hidden {
-        eprintln!("      {}", safe(hidden));
+        let _ = writeln!(std::io::stderr(), "      {}", safe(hidden));
     }
     let answer = ask("Upgrade by number (several feature updates in order, separated by commas)")?;
     for number in answer.split(',').map(str::trim).filter(|number| !number.is_empty()) {
@@ -70,7 +70,7 @@ fn source(wanted: &mut Create, choices: &Choices) -> Result<(), Problem> {
 }
 
 fn ask(question: &str) -> Result<String, Problem> {
-    eprint!("{question}: ");
+    let _ = write!(std::io::stderr(), "{question}: ");
     let _ = std::io::stderr().flush();
     let mut answer = String::new();
     match std::io::stdin().lock().read_line(&mut answer) {
