@@ -81,12 +81,7 @@ impl Writer<'_> {
                 key,
             )?;
             self.execute("DELETE FROM listing WHERE update_id = ?1 AND number = ?2", key)?;
-            self.execute(
-                "UPDATE update_item SET latest = (SELECT max(number) FROM revision WHERE revision.update_id = ?1)
-                  WHERE update_id = ?1 AND latest = ?2
-                    AND EXISTS (SELECT 1 FROM revision WHERE revision.update_id = ?1)",
-                key,
-            )?;
+            self.choose_latest(id.update)?;
             self.execute(
                 "DELETE FROM update_item WHERE update_id = ?1
                     AND NOT EXISTS (SELECT 1 FROM revision WHERE revision.update_id = ?1)",

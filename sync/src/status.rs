@@ -3,7 +3,7 @@
 mod certificate;
 mod warnings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -82,8 +82,39 @@ pub struct Status {
     /// Devices of which nothing was heard for long; `None` on a distribution point, of which no device asks anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silent: Option<Silent>,
+    /// Files of feature updates that update servers below wait for; `None` where they wait for nothing. What else they ask for is
+    /// no content of deployment packages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<Wanted>,
     /// What works now.
     pub tasks: Vec<schema::tasks::Task>,
+}
+
+/// Files that update servers below have asked for, and that no deployment package has brought.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// How many.
+    pub files: usize,
+    /// Titles of the feature updates that they belong to.
+    pub updates: Vec<String>,
+    /// Who asked last for the one that is waited for longest. Nothing proves that it is who it says.
+    pub asked_by: String,
+    /// Since when that one is waited for.
+    pub since: Timestamp,
+}
+
+impl Wanted {
+    async fn of(site: &Arc<Site>) -> Result<Option<Self>, Problem> {
+        let mut all = site.read(|r| r.wanted_files()).await?;
+        all.retain(|file| file.update.is_some());
+        let updates: BTreeSet<String> = all.iter().filter_map(|file| file.update.clone()).collect();
+        Ok(all.first().map(|longest| Self {
+            files: all.len(),
+            updates: updates.into_iter().collect(),
+            asked_by: longest.asked_by.clone(),
+            since: longest.first_at,
+        }))
+    }
 }
 
 /// Devices that are silent, as `spsync client list --silent` lists them.
@@ -217,10 +248,10 @@ pub async fn of(site: &Arc<Site>) -> Result<Status, Problem> {
     }
     let deployed = crate::deploying::deployed(site).await?;
     warnings.extend(warnings::content(site).await?);
-    warnings.extend(warnings::wanted(site).await?);
     warnings.extend(warnings::deployments(site, &deployed).await?);
     warnings.extend(warnings::certificates(&settings, clock::now()));
     warnings.extend(warnings::address(&settings));
+    let wanted = if is_site { Wanted::of(site).await? } else { None };
     let silent = if is_site { Some(Silent::of(site).await?) } else { None };
     let mut all = groups_of(&site.served.groups, &Source::ALL.map(Source::name));
     points.iter().for_each(|shown| delivered::add(&mut all, &shown.served));
@@ -253,6 +284,7 @@ pub async fn of(site: &Arc<Site>) -> Result<Status, Problem> {
         deployed,
         forgotten: site.forgetting.so_far(),
         silent,
+        wanted,
         tasks: site.tasks.running(),
     })
 }

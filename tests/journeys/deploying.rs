@@ -126,14 +126,14 @@ async fn a_deployment_is_refused_made_heard_reported_and_counted() {
     // M27: what is declined after it was deployed is said, until it is accepted again.
     site.ok(&["--yes", "license", "decline", &update]).await;
     let shown = site.ok(&["deploy", "show", "XYZ20001"]).await;
-    assert_eq!(shown["kept_back"], "LICENSE_DECLINED", "{shown}");
+    assert_eq!(shown["would_be_refused"], "LICENSE_DECLINED", "{shown}");
     assert!(shown["notes"][0].as_str().is_some_and(|note| note.contains("licence declined")), "{shown}");
     let listed = site.run(&["deploy", "list"]).await.stdout;
     assert!(listed.contains("offered: LICENSE_DECLINED"), "{listed}");
     let told = site.run(&["status"]).await.stdout;
     assert!(told.contains("1 deployments are kept back (XYZ20001 LICENSE_DECLINED)"), "{told}");
     site.ok(&["license", "accept", &update]).await;
-    assert_eq!(site.ok(&["deploy", "show", "XYZ20001"]).await["kept_back"], Value::Null);
+    assert_eq!(site.ok(&["deploy", "show", "XYZ20001"]).await["would_be_refused"], Value::Null);
 
     let again = site.ok(&with(package)).await;
     let skipped =

@@ -72,10 +72,9 @@ async fn files_are_asked_for_and_remembered() {
         heard.answer(Operation::DownloadFiles);
         assert!(heard.text.contains("<DownloadFilesResponse xmlns=\"http://www.microsoft.com/SoftwareDistribution\"></DownloadFilesResponse>"), "{heard:?}");
     }
-    // Somebody is told that they are waited for.
-    let warnings = site.ok(&["status"]).await["warnings"].to_string();
-    assert!(warnings.contains("3 files are waited for by update servers below since "), "{warnings}");
-    assert!(warnings.contains("spsync package add P UPDATE"), "{warnings}");
+    // Of none of them is a feature update made, so nobody can put them into a package.
+    let status = site.ok(&["status"]).await;
+    assert_eq!(status["wanted"], serde_json::Value::Null, "{status}");
     let (code, message) =
         dss.ask("DownloadFiles", &wanted(&[base64(7), base64(1), base64(8)])).await.refused();
     assert_eq!((code.as_str(), message), ("FileDigestsMissing", format!("{}|{}", base64(7), base64(8))));
@@ -85,6 +84,37 @@ async fn files_are_asked_for_and_remembered() {
         let refused = dss.ask("DownloadFiles", &wrong).await.refused();
         assert_eq!(refused, ("InvalidParameters".to_owned(), "fileDigestList".to_owned()));
     }
+}
+
+#[tokio::test]
+async fn what_is_asked_for_of_a_feature_update_is_told_to_the_administrator() {
+    let site = site(&tree()).await;
+    let name = "22001.1.220506-1250.ni_release_CLIENTBUSINESS_VOL_x64FRE_en-us.esd";
+    let print = support::Seeded::new(1, 2_000).fingerprint();
+    let title = "Windows 11 (business editions) en-us x64";
+    let mut drafts = support::known_categories();
+    let bundle =
+        support::BundleDraft::classic(title, &[support::WINDOWS_11], support::FileDraft::of(name, &print));
+    drafts.extend(bundle.drafts().cloned());
+    let file = site.folder.path().join("more.cab");
+    std::fs::write(&file, support::export_drafts(&drafts)).unwrap();
+    site.ok(&["updates", "import", &file.to_string_lossy()]).await;
+    let wanted_now = async || site.ok(&["status"]).await["wanted"].clone();
+    assert_eq!(wanted_now().await, serde_json::Value::Null);
+    let dss = Downstream::of(&site).await;
+    dss.ask("DownloadFiles", &wanted(&[print.sha1.to_base64()])).await.answer(Operation::DownloadFiles);
+    let told = wanted_now().await;
+    assert_eq!((&told["files"], &told["updates"]), (&1.into(), &serde_json::json!([title])), "{told}");
+    let shown = site.run(&["status"]).await.stdout;
+    assert!(
+        shown.contains(&format!(" WANTED   1 file of `{title}` by update servers below, since ")),
+        "{shown}"
+    );
+    assert_eq!(
+        site.ok(&["status"]).await["healthy"],
+        true,
+        "who introduces himself by any name makes no site ill"
+    );
 }
 
 #[tokio::test]

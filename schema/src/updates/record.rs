@@ -138,18 +138,23 @@ impl Writer<'_> {
     }
 
     /// Which revision of an update is the latest. An update server's numbers say so. Where we number ourselves it is the highest
-    /// build of those that a catalog lists: Microsoft takes back what turns out bad, and lists the one before it again.
-    fn choose_latest(&self, update: UpdateId) -> Result<(), SchemaError> {
+    /// build of those that a catalog lists: Microsoft takes back what turns out bad, and lists the one before it again. Where none
+    /// is listed any more it stays the one that it was.
+    pub(crate) fn choose_latest(&self, update: UpdateId) -> Result<(), SchemaError> {
         self.execute(
             "UPDATE update_item SET latest = chosen.number
-               FROM (SELECT revision.number FROM revision JOIN update_item AS item USING (update_id)
+               FROM (SELECT revision.number, item.numbered_by,
+                            EXISTS (SELECT 1 FROM listing WHERE listing.update_id = revision.update_id
+                                                            AND listing.number = revision.number) AS listed
+                       FROM revision JOIN update_item AS item USING (update_id)
                       WHERE revision.update_id = ?1
-                      ORDER BY CASE item.numbered_by WHEN 'upstream' THEN revision.number END DESC,
-                               EXISTS (SELECT 1 FROM listing WHERE listing.update_id = revision.update_id
-                                                               AND listing.number = revision.number) DESC,
+                      ORDER BY CASE item.numbered_by WHEN 'upstream' THEN revision.number END DESC, listed DESC,
                                revision.build_major DESC, revision.build_minor DESC, revision.build_stamp DESC,
                                revision.number DESC LIMIT 1) AS chosen
-              WHERE update_item.update_id = ?1 AND update_item.latest IS NOT chosen.number",
+              WHERE update_item.update_id = ?1 AND update_item.latest IS NOT chosen.number
+                AND (chosen.numbered_by = 'upstream' OR chosen.listed
+                     OR NOT EXISTS (SELECT 1 FROM revision WHERE revision.update_id = update_item.update_id
+                                                             AND revision.number = update_item.latest))",
             [update.0.as_bytes()],
         )?;
         Ok(())

@@ -123,8 +123,17 @@ const OF_A_POINT: &[&str] = &[
 /// How far a package is: what it holds has a version.
 const OF_A_PACKAGE: &[&str] = &["files", "bytes", "stored", "points", "validated"];
 /// How far devices and content are, what the time has made of it, and what there is to say of what it refers to.
-const OF_A_DEPLOYMENT: &[&str] =
-    &["devices", "buckets", "progress", "software", "state", "content", "problem", "kept_back", "notes"];
+const OF_A_DEPLOYMENT: &[&str] = &[
+    "devices",
+    "buckets",
+    "progress",
+    "software",
+    "state",
+    "content",
+    "problem",
+    "would_be_refused",
+    "notes",
+];
 /// The same of phases.
 const OF_PHASES: &[&str] = &["phases.tally", "problem"];
 /// What is found in a task sequence: what a synchronisation brings makes other findings.

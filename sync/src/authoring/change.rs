@@ -74,7 +74,7 @@ async fn save(
     .await?;
     // Where it is deployed, other content may be served now.
     site.refresh_shelf().await?;
-    let notes = deploying::notes_of(site, &row.id).await?;
+    let notes = deploying::notes_of(site, std::slice::from_ref(&row.id)).await?;
     Answer::of(&show::Shown { notes, ..show::one(site, &row.id).await? })
 }
 

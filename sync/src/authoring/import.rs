@@ -384,9 +384,8 @@ async fn record(
         .await?;
     // What was written over may be deployed.
     site.refresh_shelf().await?;
-    for (id, _) in &imported.sequences {
-        imported.notes.extend(deploying::notes_of(site, id).await?);
-    }
+    let taken: Vec<PackageId> = imported.sequences.iter().map(|(id, _)| id.clone()).collect();
+    imported.notes.extend(deploying::notes_of(site, &taken).await?);
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::admin::Request;
 use crate::config::Loaded;
 use crate::deploying::status::Buckets;
 use crate::forgetting::Forgotten;
-use crate::status::Silent;
+use crate::status::{Silent, Wanted};
 use crate::words::counted;
 
 /// Show the state of everything on one screen
@@ -160,6 +160,9 @@ fn show(status: &crate::status::Status, output: &Output) {
     if let Some(text) = status.silent.as_ref().and_then(silent) {
         output.line(text);
     }
+    if let Some(all) = &status.wanted {
+        output.line(wanted(all));
+    }
     if let Some(text) = forgotten(&status.forgotten, status.silent.as_ref()) {
         output.line(text);
     }
@@ -167,6 +170,19 @@ fn show(status: &crate::status::Status, output: &Output) {
         output.line(format!(" TASK     {} {} since {}", task.id, task.title, when(task.created)));
     }
     status.warnings.iter().chain(&c.notes).for_each(|warning| output.line(format!(" WARN     {warning}")));
+}
+
+/// What update servers below wait for.
+fn wanted(all: &Wanted) -> String {
+    let named: Vec<_> = all.updates.iter().take(3).map(|title| format!("`{}`", safe(title))).collect();
+    let more = if all.updates.len() > named.len() { ", …" } else { "" };
+    format!(
+        " WANTED   {} of {}{more} by update servers below, since {} (`{}`): spsync package add P UPDATE",
+        counted(all.files, "file"),
+        named.join(", "),
+        when(all.since),
+        safe(&all.asked_by)
+    )
 }
 
 /// Devices that are silent for so long that somebody may want to know which.

@@ -38,7 +38,7 @@ pub async fn change(site: &Arc<Site>, wanted: Change, caller: &Caller) -> Result
     if caller.dry_run {
         return Answer::of(&serde_json::json!({ "would_change": changed, "notes": notes, "dry_run": true }));
     }
-    let shown = show::Shown { notes, ..show::one(site, row.id.as_str()).await? };
+    let shown = show::one(site, row.id.as_str()).await?.after(notes);
     Answer::of(&shown)
 }
 

@@ -238,12 +238,12 @@ pub async fn create_and(
     if made.content == ContentState::Pending {
         return Ok(Work::Started(content::bring(site, &made, &created.notes, caller).await?));
     }
-    let shown = show::Shown { notes: created.notes, ..show::one(site, made.id.as_str()).await? };
+    let shown = show::one(site, made.id.as_str()).await?.after(created.notes);
     Ok(Answer::of(&shown)?.into())
 }
 
 /// What was judged is what is deployed, whatever somebody saved meanwhile.
-fn is_as_judged(w: &Writer<'_>, id: &PackageId, revision: u32) -> Result<(), schema::SchemaError> {
+pub(super) fn is_as_judged(w: &Writer<'_>, id: &PackageId, revision: u32) -> Result<(), schema::SchemaError> {
     match w.sequence(id)? {
         Some(row) if row.revision == revision => Ok(()),
         Some(_) => {

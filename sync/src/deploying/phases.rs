@@ -166,9 +166,10 @@ pub async fn create(site: &Arc<Site>, wanted: PhasedCreate, caller: &Caller) -> 
         let shown = ShownPlan { notes, ..shown(site, &Members::of(site).await?, &row).await? };
         return Answer::of(&serde_json::json!({ "would_create": shown, "dry_run": true }));
     }
-    let (saved, who) = (row.clone(), caller.who.clone());
+    let (saved, who, revision) = (row.clone(), caller.who.clone(), settled.row().revision);
     site.write(move |w| {
         not_taken(w, &saved.name)?;
+        create::is_as_judged(w, &saved.sequence, revision)?;
         w.create_phased(&saved)?;
         w.audit(&who, "deploy.phased-create", &saved.name, now)
     })
@@ -330,14 +331,23 @@ pub async fn see_to(site: &Arc<Site>, rows: Vec<PhasedRow>, now: Timestamp) -> R
     Ok(())
 }
 
-/// Makes the deployment of a phase; whether the plan was still what it was when this was decided.
+/// What became of a phase that was to begin.
+#[derive(Debug, PartialEq)]
+enum Begun {
+    /// It has begun, or its plan says why not.
+    Settled,
+    /// Nothing was begun, for something was changed while this was decided: this says what.
+    Overtaken(Problem),
+}
+
+/// Makes the deployment of a phase.
 async fn begin(
     site: &Arc<Site>,
     row: PhasedRow,
     plan: Plan,
     position: usize,
     now: Timestamp,
-) -> Result<bool, Problem> {
+) -> Result<Begun, Problem> {
     let chosen = chosen_of(&row)?;
     let phase = &plan.phases[position];
     let times = times(chosen.purpose, phase, now);
@@ -366,7 +376,7 @@ async fn begin(
         // It was judged as it is no more. That is nobody's refusal: it is looked at again, as it is then.
         Err(problem) if problem.code == Code::TaskSequenceChanged => {
             info!("phase {} of {} does not begin yet: {problem}", position + 1, row.name);
-            return Ok(false);
+            return Ok(Begun::Overtaken(problem));
         }
         Err(problem) => {
             let (name, told) = (row.name.clone(), problem.to_string());
@@ -374,12 +384,12 @@ async fn begin(
             let after = PhasedRow { plan, problem: Some(problem), ..row.clone() };
             if !site.write(move |w| w.change_phased(&row, &after)).await? {
                 info!("phase {} of {name} does not begin: {told}", position + 1);
-                return Ok(false);
+                return Ok(Begun::Overtaken(changed_meanwhile(&name)));
             }
             warn!("phase {} of {name} does not begin, which suspends it: {told}", position + 1);
         }
     }
-    Ok(true)
+    Ok(Begun::Settled)
 }
 
 fn changed_meanwhile(name: &str) -> Problem {
@@ -421,8 +431,8 @@ pub async fn advance(site: &Arc<Site>, name: &str, caller: &Caller) -> Result<An
     if !caller.dry_run {
         let (who, object) = (caller.who.clone(), row.name.clone());
         site.write(move |w| w.audit(&who, "deploy.phased-advance", &object, now)).await?;
-        if !begin(site, row, plan, position, now).await? {
-            return Err(changed_meanwhile(name));
+        if let Begun::Overtaken(problem) = begin(site, row, plan, position, now).await? {
+            return Err(problem);
         }
     }
     let row = named(site, name).await?;

@@ -1,6 +1,6 @@
 //! Deployments as administrators see them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use catalog::id::PackageId;
@@ -17,6 +17,7 @@ use super::package::not_downloaded;
 use super::status::Buckets;
 use crate::admin::Answer;
 use crate::authoring::surroundings::Known;
+use crate::blocking::blocking;
 use crate::clock;
 use crate::packages::each_once;
 use crate::sequence::Sequence;
@@ -44,10 +45,17 @@ pub struct Shown {
     pub software: Vec<Placement>,
     /// Why it would be refused today, though it was made: a licence that was declined since, an update that is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kept_back: Option<Code>,
+    pub would_be_refused: Option<Code>,
     /// Warnings and remarks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+impl Shown {
+    /// With these notes before its own.
+    pub(super) fn after(self, notes: Vec<String>) -> Self {
+        Self { notes: notes.into_iter().chain(self.notes).collect(), ..self }
+    }
 }
 
 /// How the content of a deployment is doing.
@@ -99,7 +107,7 @@ pub struct Deployed {
     pub buckets: Buckets,
     /// Those that would be refused today, with the code of why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub kept_back: Vec<(PackageId, Code)>,
+    pub would_be_refused: Vec<(PackageId, Code)>,
 }
 
 /// How all deployments that are offered or due are doing.
@@ -116,7 +124,7 @@ pub async fn deployed(site: &Arc<Site>) -> Result<Deployed, Problem> {
         let (all, some) = (&mut sum.buckets, &one.buckets);
         sum.active += 1;
         sum.devices += one.devices;
-        sum.kept_back.extend(one.kept_back.map(|code| (one.row.id.clone(), code)));
+        sum.would_be_refused.extend(one.would_be_refused.map(|code| (one.row.id.clone(), code)));
         all.success += some.success;
         all.in_progress += some.in_progress;
         all.error += some.error;
@@ -139,20 +147,11 @@ pub(super) async fn shown(site: &Arc<Site>, rows: Vec<DeploymentRow>) -> Result<
         reported.entry(id).or_default().add(&state, u64::from(runs));
     }
     let now = clock::now();
-    let is_live = |row: &DeploymentRow| row.stopped.is_none() && !is_expired(row, now);
-    let live: Vec<&DeploymentRow> = rows.iter().filter(|row| is_live(row)).collect();
-    let mut since: HashMap<PackageId, Since> = HashMap::new();
-    if !live.is_empty() {
-        let known = Known::of(site).await?;
-        let deployed = |id: &PackageId| live.iter().any(|row| row.sequence == *id);
-        for row in sequences.iter().filter(|row| deployed(&row.id)) {
-            since.insert(row.id.clone(), Since::of(row, &known));
-        }
-    }
+    let since = since(site, &rows, &sequences, now).await?;
     Ok(rows
         .into_iter()
         .map(|mut row| {
-            let since = since.get(&row.sequence).filter(|_| is_live(&row));
+            let since = since.get(&row.sequence).filter(|_| is_live(&row, now));
             let notes = since.map(|since| since.told(&mut row)).unwrap_or_default();
             let sequence = sequences.iter().find(|sequence| sequence.id == row.sequence);
             let collection = collections.iter().find(|collection| collection.name == row.collection);
@@ -182,7 +181,7 @@ pub(super) async fn shown(site: &Arc<Site>, rows: Vec<DeploymentRow>) -> Result<
                 buckets,
                 progress: None,
                 software: Vec::new(),
-                kept_back: since.and_then(|since| since.errors.first()).map(|finding| finding.code),
+                would_be_refused: since.and_then(|since| since.refused),
                 notes,
             }
         })
@@ -193,11 +192,36 @@ fn is_expired(row: &DeploymentRow, now: Timestamp) -> bool {
     row.expires.is_some_and(|expires| expires <= now)
 }
 
+fn is_live(row: &DeploymentRow, now: Timestamp) -> bool {
+    row.stopped.is_none() && !is_expired(row, now)
+}
+
+/// What became of the task sequences of those of `rows` that are neither stopped nor over.
+async fn since(
+    site: &Arc<Site>,
+    rows: &[DeploymentRow],
+    sequences: &[SequenceRow],
+    now: Timestamp,
+) -> Result<HashMap<PackageId, Since>, Problem> {
+    let live: HashSet<&PackageId> =
+        rows.iter().filter(|row| is_live(row, now)).map(|row| &row.sequence).collect();
+    if live.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let known = Known::of(site).await?;
+    let deployed: Vec<SequenceRow> = sequences.iter().filter(|row| live.contains(&row.id)).cloned().collect();
+    blocking(move || Ok(deployed.into_iter().map(|row| (row.id.clone(), Since::of(&row, &known))).collect()))
+        .await
+}
+
 /// What became of a task sequence, and of what it refers to, since it was deployed.
 #[derive(Default)]
 struct Since {
-    /// What would keep it from being deployed today.
+    /// Everything that is wrong with it today.
     errors: Vec<Finding>,
+    /// Why it would be refused today. One of several feature updates of a step that cannot be deployed any more is no reason:
+    /// devices take the next.
+    refused: Option<Code>,
     /// Titles of feature updates that are not in the library.
     missing: Vec<String>,
 }
@@ -208,8 +232,11 @@ impl Since {
         let Ok(sequence) = Sequence::parse(&row.document) else { return Self::default() };
         let mut errors = lint::about(lint::lint(&sequence, &known.surroundings), &row.id);
         errors.retain(|finding| finding.severity == Severity::Error);
+        let refuses =
+            |finding: &&Finding| !lint::is_of_one_of_several(finding, &sequence, &known.surroundings);
+        let refused = errors.iter().find(refuses).map(|finding| finding.code);
         let missing = not_downloaded(&sequence, known).into_iter();
-        Self { errors, missing: missing.map(|listed| listed.update.title.clone()).collect() }
+        Self { errors, refused, missing: missing.map(|listed| listed.update.title.clone()).collect() }
     }
 
     /// Remarks about a deployment of it, whose content is not what it was when it was brought.
@@ -236,23 +263,21 @@ impl Since {
     }
 }
 
-/// What there is to say of the deployments of a task sequence that was just changed.
+/// What there is to say of the deployments of task sequences that were just changed.
 ///
 /// # Errors
 /// Those of the database.
-pub(crate) async fn notes_of(site: &Arc<Site>, sequence: &PackageId) -> Result<Vec<String>, Problem> {
-    let mut rows = site.read(|r| r.deployments()).await?;
-    rows.retain(|row| row.sequence == *sequence);
-    if rows.is_empty() {
-        return Ok(Vec::new());
+pub(crate) async fn notes_of(site: &Arc<Site>, changed: &[PackageId]) -> Result<Vec<String>, Problem> {
+    let (mut rows, sequences) = site.read(|r| Ok((r.deployments()?, r.sequences()?))).await?;
+    rows.retain(|row| changed.contains(&row.sequence));
+    let now = clock::now();
+    let since = since(site, &rows, &sequences, now).await?;
+    let mut notes = Vec::new();
+    for mut row in rows.into_iter().filter(|row| is_live(row, now)) {
+        let told = since.get(&row.sequence).map(|since| since.told(&mut row)).unwrap_or_default();
+        notes.extend(told.into_iter().map(|note| format!("deployment {}: {note}", row.id)));
     }
-    let all = shown(site, rows).await?.into_iter();
-    Ok(all
-        .flat_map(|one| {
-            let id = one.row.id;
-            one.notes.into_iter().map(move |note| format!("deployment {id}: {note}"))
-        })
-        .collect())
+    Ok(notes)
 }
 
 /// The images and applications of its task sequence, wherever they were sent.

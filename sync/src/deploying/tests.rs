@@ -258,8 +258,11 @@ async fn a_deployment_of_what_was_declined_since_says_so() {
         let list = ok(&site, json!({"verb": "deploy", "action": "list"})).await;
         let status = ok(&site, json!({"verb": "status"})).await;
         let warned = status["warnings"].as_array().unwrap().iter().filter_map(Value::as_str);
-        let warned = warned.filter(|line| line.contains("kept back")).map(str::to_owned).collect::<Vec<_>>();
-        (list[0]["kept_back"].clone(), list[0]["notes"].clone(), warned)
+        let warned = warned
+            .filter(|line| line.contains("would be refused today"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>();
+        (list[0]["would_be_refused"].clone(), list[0]["notes"].clone(), warned)
     };
     assert_eq!(told().await, (Value::Null, Value::Null, Vec::new()));
 
@@ -268,7 +271,7 @@ async fn a_deployment_of_what_was_declined_since_says_so() {
     assert_eq!(code, "NOT_DEPLOYABLE");
     assert!(notes[0].as_str().is_some_and(|note| note.starts_with("NOT_DEPLOYABLE: ")), "{notes}");
     let expected =
-        format!("1 deployments are kept back ({made} NOT_DEPLOYABLE): `spsync deploy show {made}`");
+        format!("1 deployment would be refused today ({made} NOT_DEPLOYABLE): `spsync deploy show {made}`");
     assert_eq!(warned, [expected]);
     ok(&site, json!({"verb": "updates-mark", "updates": [update], "mark": "restore"})).await;
     assert_eq!(told().await, (Value::Null, Value::Null, Vec::new()));

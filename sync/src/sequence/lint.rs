@@ -148,6 +148,18 @@ pub fn lint(sequence: &Sequence, around: &Surroundings) -> Vec<Finding> {
     findings.0
 }
 
+/// Whether a finding is about a feature update that cannot be deployed, beside which its step has one that can be: devices pass the
+/// one over and take the other.
+pub fn is_of_one_of_several(finding: &Finding, sequence: &Sequence, around: &Surroundings) -> bool {
+    let steps = sequence.steps();
+    let Some(at) = steps.iter().find(|at| Some(at.number) == finding.step) else { return false };
+    let Action::UpgradeOs(upgrade) = &at.step.action else { return false };
+    let known = || upgrade.feature_updates.iter().filter_map(|id| around.updates.get(id));
+    let is_it = |code: Code| code == finding.code;
+    known().any(|update| update.undeployable.as_ref().is_some_and(|(code, _)| is_it(*code)))
+        && known().any(|update| update.undeployable.is_none())
+}
+
 /// The findings with advice that names the task sequence: one can paste it.
 pub fn about(mut findings: Vec<Finding>, id: &PackageId) -> Vec<Finding> {
     for finding in &mut findings {

@@ -1,7 +1,7 @@
 //! What `spsync status` warns of that nobody else says: content that is gone, certificates that end, deployments that failed, and
 //! what was left undone on the first day.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -66,28 +66,7 @@ pub(super) async fn content(site: &Arc<Site>) -> Result<Vec<String>, Problem> {
     Ok(warnings)
 }
 
-/// Files that update servers below wait for, and that no deployment package brings.
-pub(super) async fn wanted(site: &Arc<Site>) -> Result<Option<String>, Problem> {
-    let wanted = site.read(|r| r.wanted_files()).await?;
-    let Some(longest) = wanted.first() else { return Ok(None) };
-    let titles: BTreeSet<&str> = wanted.iter().filter_map(|file| file.update.as_deref()).collect();
-    let some: Vec<_> = titles.iter().take(3).map(|title| format!("`{title}`")).collect();
-    let more = if titles.len() > some.len() {
-        format!(" and {} more", titles.len() - some.len())
-    } else {
-        String::new()
-    };
-    let of = if some.is_empty() { String::new() } else { format!(", of {}{more}", some.join(", ")) };
-    Ok(Some(format!(
-        "{} files are waited for by update servers below since {}, by {} last{of}: `spsync package add P UPDATE`, then \
-         `spsync package download P`",
-        wanted.len(),
-        longest.first_at,
-        longest.asked_by
-    )))
-}
-
-/// Deployments that are offered or due, what keeps them back since they were made, and phases.
+/// Deployments that are offered or due, what would keep them from being made today, and phases.
 pub(super) async fn deployments(site: &Arc<Site>, deployed: &Deployed) -> Result<Vec<String>, Problem> {
     let (rows, phased) = site.read(|r| Ok((r.deployments()?, r.phased()?))).await?;
     let mut warnings = Vec::new();
@@ -97,13 +76,13 @@ pub(super) async fn deployments(site: &Arc<Site>, deployed: &Deployed) -> Result
             deployed.buckets.error
         ));
     }
-    if let [(first, _), ..] = deployed.kept_back.as_slice() {
+    if let [(first, _), ..] = deployed.would_be_refused.as_slice() {
         let named: Vec<String> =
-            deployed.kept_back.iter().take(5).map(|(id, code)| format!("{id} {code}")).collect();
-        let more = if deployed.kept_back.len() > 5 { ", …" } else { "" };
+            deployed.would_be_refused.iter().take(5).map(|(id, code)| format!("{id} {code}")).collect();
+        let more = if deployed.would_be_refused.len() > 5 { ", …" } else { "" };
         warnings.push(format!(
-            "{} deployments are kept back ({}{more}): `spsync deploy show {first}`",
-            deployed.kept_back.len(),
+            "{} would be refused today ({}{more}): `spsync deploy show {first}`",
+            counted(deployed.would_be_refused.len(), "deployment"),
             named.join(", ")
         ));
     }

@@ -19,8 +19,8 @@ macro_rules! sequences {
         "move long scripts into packages";
     TaskSequenceChanged "TASK_SEQUENCE_CHANGED" Conflict 409 None,
         "somebody else changed the task sequence since it was read",
-        "two people edit it at the same time",
-        "spsync ts show TS --tree",
+        "two people edit it at the same time, or one edits it while another deploys it",
+        "spsync ts show TS --tree; spsync deploy list",
         "look at it again, then repeat the command";
     StepNotFound "STEP_NOT_FOUND" NotFound 404 None,
         "the task sequence has no such step",

@@ -47,7 +47,7 @@ pub fn list(body: &Value, output: &Output) -> Result<(), Problem> {
             safe(&one.name),
             safe(&one.row.collection),
             one.row.purpose.to_string(),
-            match one.kept_back {
+            match one.would_be_refused {
                 Some(code) => format!("{}: {code}", one.state),
                 None => one.state.clone(),
             },

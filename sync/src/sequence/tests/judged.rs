@@ -64,6 +64,28 @@ fn restart(target: Target) -> Action {
     Action::Restart(Restart { target, ..Restart::default() })
 }
 
+/// Mission row M36: a device passes over what cannot be deployed, if there is another.
+#[test]
+fn one_of_several_that_cannot_be_deployed_is_passed_over() {
+    for (updates, passed_over) in
+        [(&[3][..], false), (&[3, 1], true), (&[1, 3], true), (&[3, 9], false), (&[3, 3], false)]
+    {
+        let step = UpgradeOs {
+            feature_updates: updates.iter().copied().map(update).collect(),
+            ..UpgradeOs::default()
+        };
+        let sequence = custom(vec![Action::UpgradeOs(step), restart(Target::InstalledOs)]);
+        let around = around();
+        let findings = lint::lint(&sequence, &around);
+        let about =
+            findings.iter().find(|finding| finding.code == Code::LicenseNotAccepted).expect("it is found");
+        assert_eq!(lint::is_of_one_of_several(about, &sequence, &around), passed_over, "{updates:?}");
+        for other in findings.iter().filter(|finding| finding.code != Code::LicenseNotAccepted) {
+            assert!(!lint::is_of_one_of_several(other, &sequence, &around), "{updates:?}: {other:?}");
+        }
+    }
+}
+
 /// Mission row M32.
 #[test]
 fn lint_restart_after_upgrade() {
