@@ -99,11 +99,13 @@ async fn what_is_asked_for_of_a_feature_update_is_told_to_the_administrator() {
     let file = site.folder.path().join("more.cab");
     std::fs::write(&file, support::export_drafts(&drafts)).unwrap();
     site.ok(&["updates", "import", &file.to_string_lossy()]).await;
-    let wanted_now = async || site.ok(&["status"]).await["wanted"].clone();
-    assert_eq!(wanted_now().await, serde_json::Value::Null);
+    let status = async || site.ok(&["status"]).await;
+    let before = status().await;
+    assert_eq!(before["wanted"], serde_json::Value::Null);
     let dss = Downstream::of(&site).await;
     dss.ask("DownloadFiles", &wanted(&[print.sha1.to_base64()])).await.answer(Operation::DownloadFiles);
-    let told = wanted_now().await;
+    let after = status().await;
+    let told = &after["wanted"];
     assert_eq!((&told["files"], &told["updates"]), (&1.into(), &serde_json::json!([title])), "{told}");
     let shown = site.run(&["status"]).await.stdout;
     assert!(
@@ -111,9 +113,8 @@ async fn what_is_asked_for_of_a_feature_update_is_told_to_the_administrator() {
         "{shown}"
     );
     assert_eq!(
-        site.ok(&["status"]).await["healthy"],
-        true,
-        "who introduces himself by any name makes no site ill"
+        after["warnings"], before["warnings"],
+        "whoever introduces himself by any name makes no site ill"
     );
 }
 
