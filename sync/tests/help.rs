@@ -167,6 +167,16 @@ fn a_variable_is_as_good_as_a_flag() {
     assert_eq!(run(&[("SPSYNC_NO_WAIT", "on")], &["token", "list"]).0, Some(4), "no daemon runs");
     assert_eq!(run(&[("SPSYNC_DRY_RUN", "0"), ("SPSYNC_NO_WAIT", "")], &create).0, Some(0));
     assert_eq!(tokens(), "ci\n");
+    let wait = ["package", "distribute", "p", "--to", "lyon", "--wait"];
+    for (variable, says, expected) in [
+        ("SPSYNC_NO_WAIT", "0", 3),
+        ("SPSYNC_DRY_RUN", "", 3),
+        ("SPSYNC_NO_WAIT", "1", 2),
+        ("SPSYNC_DRY_RUN", "1", 2),
+    ] {
+        let (status, _, told) = run(&[(variable, says)], &wait);
+        assert_eq!(status, Some(expected), "{variable}={says}: {told}");
+    }
 }
 
 /// Without a daemon nothing goes on, and nobody is to wait for it.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use catalog::problem::Problem;
+use catalog::problem::{Code, Problem};
 use clap::Subcommand;
 use schema::packages::Access;
 
@@ -86,7 +86,7 @@ pub enum Package {
         #[arg(long, value_name = "DP")]
         to: Vec<String>,
         /// Wait until every point has it, or gives up
-        #[arg(long, conflicts_with_all = ["no_wait", "dry_run"])]
+        #[arg(long)]
         wait: bool,
     },
     /// Send it again: every file is read there, and what is not good is fetched
@@ -97,7 +97,7 @@ pub enum Package {
         #[arg(long, value_name = "DP")]
         to: Vec<String>,
         /// Wait until every point has it, or gives up
-        #[arg(long, conflicts_with_all = ["no_wait", "dry_run"])]
+        #[arg(long)]
         wait: bool,
     },
     /// Do not send it to points where it has not arrived; what of it is there stays
@@ -116,7 +116,7 @@ pub enum Package {
         #[arg(long, value_name = "DP")]
         to: Vec<String>,
         /// Wait until every point has it, or gives up
-        #[arg(long, conflicts_with_all = ["no_wait", "dry_run"])]
+        #[arg(long)]
         wait: bool,
     },
     /// Take it off distribution points
@@ -138,7 +138,7 @@ pub enum Package {
         #[arg(long, value_name = "DP")]
         to: Vec<String>,
         /// With `--to`: wait until every point has read it; status 8 where files are bad
-        #[arg(long, requires = "to", conflicts_with_all = ["no_wait", "dry_run"])]
+        #[arg(long, requires = "to")]
         wait: bool,
     },
     /// Delete a package that no distribution point serves
@@ -155,6 +155,16 @@ impl Package {
         global: &Global,
         output: &Output,
     ) -> Result<u8, Problem> {
+        let waits = matches!(
+            self,
+            Self::Distribute { wait: true, .. }
+                | Self::Redistribute { wait: true, .. }
+                | Self::Retry { wait: true, .. }
+                | Self::Validate { wait: true, .. }
+        );
+        if waits {
+            nothing_to_wait_for(global)?;
+        }
         let request = match self {
             Self::Create { name, description, source, private } => {
                 let source = source.map(absolute);
@@ -266,6 +276,17 @@ impl Package {
             }
         };
         plain(request, settings, global, output).await
+    }
+}
+
+/// Looked at here, as the parser of arguments takes a variable that says no for an option that was given.
+fn nothing_to_wait_for(global: &Global) -> Result<(), Problem> {
+    let against = [("--no-wait", global.no_wait), ("--dry-run", global.dry_run)];
+    match against.into_iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((option, _)) => {
+            Err(Problem::new(Code::Usage, format!("the argument `--wait` cannot be used with `{option}`")))
+        }
     }
 }
 
