@@ -162,7 +162,8 @@ async fn a_flood_of_ten_thousand_connections_costs_a_bounded_amount_and_passes()
     // Where three quarters of the places are taken a head has two seconds, and who has waited for longer goes until it is fewer. That
     // somebody was refused says that all of them were.
     until("so many are held, and no more", async || {
-        let served = &site.ok(&["status"]).await["served"];
+        let status = site.ok(&["status"]).await;
+        let served = &status["served"];
         let held = served["connections"].as_u64().expect("a number");
         assert!(held <= ALLOWED, "{held} are held");
         let refused = served["refused"]["connections"].as_u64();

@@ -17,6 +17,7 @@ use crate::config::Settings;
 use crate::deploying::Deployed;
 use crate::site::Site;
 use crate::tls;
+use crate::words::counted;
 
 /// So long before its end a certificate that somebody brings is warned of. One of ours is renewed before that.
 const SOON_DAYS: i64 = 21;

@@ -219,7 +219,7 @@ async fn what_a_task_writes_aside_is_told_while_it_works_and_when_it_has_ended()
     pass(&site, at(1)).await.unwrap();
     assert!(site.policies.snapshot().all().contains_key("pc-early"), "it works");
     go_on.send(()).unwrap();
-    let (events, _inbox) = tokio::sync::mpsc::channel(16);
+    let (events, _inbox) = mpsc::channel(16);
     site.tasks.watch(task, &events).await.unwrap();
     pass(&site, at(2)).await.unwrap();
     assert!(site.policies.snapshot().all().contains_key("pc-late"), "it has ended");
