@@ -131,7 +131,7 @@ async fn a_deployment_is_refused_made_heard_reported_and_counted() {
     let listed = site.run(&["deploy", "list"]).await.stdout;
     assert!(listed.contains("offered: LICENSE_DECLINED"), "{listed}");
     let told = site.run(&["status"]).await.stdout;
-    assert!(told.contains("1 deployments are kept back (XYZ20001 LICENSE_DECLINED)"), "{told}");
+    assert!(told.contains("1 deployment would be refused today (XYZ20001 LICENSE_DECLINED)"), "{told}");
     site.ok(&["license", "accept", &update]).await;
     assert_eq!(site.ok(&["deploy", "show", "XYZ20001"]).await["would_be_refused"], Value::Null);
 

@@ -60,7 +60,7 @@ macro_rules! general {
     OfNewerVersion "CODE_OF_NEWER_VERSION" Failed 500 None,
         "another machine of the site said something by a code that this version does not know",
         "it runs a newer version of spsync than this machine",
-        "the message beside it; spsync version, on both",
+        "spsync version; the same on the other machine",
         "bring this machine to the same version: the site first, then its points, then devices";
     Cancelled "CANCELLED" Interrupted 409 None,
         "the task was cancelled",
