@@ -1,7 +1,7 @@
 //! Plain files that somebody named in a request, opened to be read.
 //!
 //! Whoever names a file may have put anything there. A FIFO or a device is not waited for: opening one would hold its thread until somebody
-//! writes, and with it everything that this thread would do. What is looked at is what was opened, never what has its name later.
+//! writes, and with it everything that this thread would do. Whether it is a plain file is asked of what was opened, never of its name.
 
 use std::fs::File;
 use std::io;

@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::crowd::Crowd;
 
 /// Bytes per second that a reader takes at least, of the time that it is waited for. Who takes less keeps a turn, and content from
-/// going, for nothing.
+/// going, for nothing. In a crowd a body that was announced is to come at it too.
 pub(super) const LEAST_RATE: u64 = 1 << 10;
 /// The same where most places of a listener are taken, and others would be refused for the sake of the slowest: over so many times the
 /// patience, so that a line that is slow for a while is none. Who is let go so has what it has, and comes again for the rest, as others

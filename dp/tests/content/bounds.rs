@@ -122,8 +122,8 @@ fn a_client_may_think_longer_than_a_head_may_take() {
         assert!(is_served(&mut thinking, &path));
         sleep(read_timeout + Duration::from_millis(500));
     }
-    assert!(is_served(&mut thinking, &path));
     let since = Instant::now();
+    assert!(is_served(&mut thinking, &path));
     thinking.ends();
     assert!(since.elapsed() > idle_timeout - Duration::from_millis(100), "it is cut");
     // A head that has begun is another matter.
@@ -132,8 +132,8 @@ fn a_client_may_think_longer_than_a_head_may_take() {
     let path = point.add(9, 1_000).path();
     let mut begun = point.connect();
     assert!(is_served(&mut begun, &path));
-    begun.send(b"GET /content/");
     let since = Instant::now();
+    begun.send(b"GET /content/");
     begun.ends();
     assert!(since.elapsed() > read_timeout - Duration::from_millis(100), "it is cut");
 }

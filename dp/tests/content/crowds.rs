@@ -111,9 +111,13 @@ fn who_is_silent_keeps_nobody_away() {
         until(what, || held(&point) == NO_CROWD);
         sleep(Duration::from_secs(3));
         assert_eq!(held(&point), NO_CROWD, "{what}: as long as there is room they may be silent");
-        let mut busy: Vec<_> = (NO_CROWD..PLACES).map(|_| point.connect()).collect();
-        for wire in &mut busy {
+        let asks = |_| {
+            let mut wire = point.connect();
             wire.send(&request("GET", &path, &[]));
+            wire
+        };
+        let mut busy: Vec<_> = (NO_CROWD..PLACES).map(asks).collect();
+        for wire in &mut busy {
             assert_eq!(wire.head().unwrap().status, 200, "{what}");
         }
         one_more_is_served(what, &path, || point.connect());
@@ -171,6 +175,7 @@ fn a_body_that_comes_is_waited_for_in_a_crowd() {
     }
     let mut slow = point.connect();
     slow.send(&announced(64 << 10));
+    until("a crowd", || held(&point) == NO_CROWD + 1);
     for _ in 0..16 {
         slow.send(&[b'x'; 4 << 10]);
         sleep(Duration::from_millis(300));

@@ -132,6 +132,7 @@ const OF_A_DEPLOYMENT: &[&str] = &[
     "content",
     "problem",
     "would_be_refused",
+    "passed_over",
     "notes",
 ];
 /// The same of phases.

@@ -51,6 +51,7 @@ pub async fn call<T: DeserializeOwned>(
     let mut progress = Progress::new(output);
     let patience = Patience::new(global.timeout);
     let connection = tokio::select! {
+        biased;
         connection = daemon(settings) => connection?,
         over = patience.over() => return Err(over.keeping("nothing was asked yet")),
     };

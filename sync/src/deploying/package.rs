@@ -42,7 +42,7 @@ pub fn missing<'w>(world: &'w World, references: &References) -> Vec<&'w Listed>
     used(world, references).into_iter().filter(|listed| !listed.update.downloaded).collect()
 }
 
-/// The same of a task sequence.
+/// The same of all that enabled steps of a task sequence refer to, where nobody has resolved that.
 pub fn not_downloaded<'k>(sequence: &Sequence, known: &'k Known) -> Vec<&'k Listed> {
     let enabled = sequence.references().into_iter().filter(|reference| reference.enabled);
     let wanted: Vec<Target> = enabled.map(|reference| reference.target).collect();

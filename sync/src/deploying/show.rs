@@ -46,6 +46,9 @@ pub struct Shown {
     /// Why it would be refused today, though it was made: a licence that was declined since, an update that is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub would_be_refused: Option<Code>,
+    /// What would refuse it is passed over by devices: they take another feature update of the same step.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub passed_over: bool,
     /// Warnings and remarks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -105,7 +108,7 @@ pub struct Deployed {
     pub devices: u64,
     /// How they are doing.
     pub buckets: Buckets,
-    /// Those that would be refused today, with the code of why.
+    /// Those that would be refused today, with the code of why, but for what devices pass over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub would_be_refused: Vec<(PackageId, Code)>,
 }
@@ -124,7 +127,8 @@ pub async fn deployed(site: &Arc<Site>) -> Result<Deployed, Problem> {
         let (all, some) = (&mut sum.buckets, &one.buckets);
         sum.active += 1;
         sum.devices += one.devices;
-        sum.would_be_refused.extend(one.would_be_refused.map(|code| (one.row.id.clone(), code)));
+        let refused = one.would_be_refused.filter(|_| !one.passed_over);
+        sum.would_be_refused.extend(refused.map(|code| (one.row.id.clone(), code)));
         all.success += some.success;
         all.in_progress += some.in_progress;
         all.error += some.error;
@@ -181,7 +185,8 @@ pub(super) async fn shown(site: &Arc<Site>, rows: Vec<DeploymentRow>) -> Result<
                 buckets,
                 progress: None,
                 software: Vec::new(),
-                would_be_refused: since.and_then(|since| since.refused),
+                would_be_refused: since.and_then(|since| since.errors.first()).map(|finding| finding.code),
+                passed_over: since.is_some_and(|since| since.passed_over),
                 notes,
             }
         })
@@ -217,11 +222,10 @@ async fn since(
 /// What became of a task sequence, and of what it refers to, since it was deployed.
 #[derive(Default)]
 struct Since {
-    /// Everything that is wrong with it today.
+    /// What would keep it from being deployed today, as far as the task sequence and what it refers to are concerned.
     errors: Vec<Finding>,
-    /// Why it would be refused today. One of several feature updates of a step that cannot be deployed any more is no reason:
-    /// devices take the next.
-    refused: Option<Code>,
+    /// All of that is about one of several feature updates of a step, so devices take the next.
+    passed_over: bool,
     /// Titles of feature updates that are not in the library.
     missing: Vec<String>,
 }
@@ -232,11 +236,11 @@ impl Since {
         let Ok(sequence) = Sequence::parse(&row.document) else { return Self::default() };
         let mut errors = lint::about(lint::lint(&sequence, &known.surroundings), &row.id);
         errors.retain(|finding| finding.severity == Severity::Error);
-        let refuses =
-            |finding: &&Finding| !lint::is_of_one_of_several(finding, &sequence, &known.surroundings);
-        let refused = errors.iter().find(refuses).map(|finding| finding.code);
+        let is_passed_over =
+            |finding: &Finding| lint::is_of_one_of_several(finding, &sequence, &known.surroundings);
+        let passed_over = !errors.is_empty() && errors.iter().all(is_passed_over);
         let missing = not_downloaded(&sequence, known).into_iter();
-        Self { errors, refused, missing: missing.map(|listed| listed.update.title.clone()).collect() }
+        Self { errors, passed_over, missing: missing.map(|listed| listed.update.title.clone()).collect() }
     }
 
     /// Remarks about a deployment of it, whose content is not what it was when it was brought.

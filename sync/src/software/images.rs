@@ -125,6 +125,11 @@ pub async fn add(
         return Answer::of(&serde_json::json!({ "would_create": name, "info": info, "dry_run": true }));
     }
     let taken = take_in(site, path).await?;
+    let stored = site.library.path(taken.sha256);
+    if blocking(move || inspect(&stored, Links::Refused)).await? != info {
+        let message = format!("`{}` was replaced while it was taken in", path.display());
+        return Err(Problem::new(Code::ImageMalformed, message).help("add it again when nobody writes to it"));
+    }
     if let Some(lost) = lost {
         return again(site, lost, &taken, caller).await;
     }

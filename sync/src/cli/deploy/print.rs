@@ -47,7 +47,7 @@ pub fn list(body: &Value, output: &Output) -> Result<(), Problem> {
             safe(&one.name),
             safe(&one.row.collection),
             one.row.purpose.to_string(),
-            match one.would_be_refused {
+            match one.would_be_refused.filter(|_| !one.passed_over) {
                 Some(code) => format!("{}: {code}", one.state),
                 None => one.state.clone(),
             },
