@@ -47,7 +47,7 @@ pub struct Shown {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub would_be_refused: Option<Code>,
     /// What would refuse it is passed over by devices: they take another feature update of the same step.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub passed_over: bool,
     /// Warnings and remarks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
