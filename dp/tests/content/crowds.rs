@@ -7,12 +7,10 @@ use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::Duration;
 
-use bytes::Bytes;
-use dp::server::body::ContentBody;
 use dp::server::{Answering, Call, ServerLimits, Service};
-use http::{Response, header};
 
 use crate::pull::until;
+use crate::services::said;
 use crate::shapes::over_tls;
 use crate::stage::{Point, Wire, request};
 
@@ -35,13 +33,10 @@ impl Service for Sink {
     fn answer<'s>(&'s self, call: &'s mut Call<'_>) -> Answering<'s> {
         Box::pin(async {
             let text = match call.body.read().await {
-                Ok(body) => Bytes::from(body.len().to_string()),
+                Ok(body) => body.len().to_string(),
                 Err(refused) => return refused.response(),
             };
-            let length = text.len();
-            let mut response = Response::new(ContentBody::bytes(text));
-            response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
-            response
+            said(text)
         })
     }
 }
@@ -77,6 +72,15 @@ fn silences() -> Vec<(&'static str, bool, Vec<u8>)> {
         ("a body that stops", false, [announced(1_000), vec![b'x'; 999]].concat()),
         ("chunks that stop", true, [chunked, b"5\r\nhel".to_vec()].concat()),
     ]
+}
+
+/// Tries all of them at once.
+fn for_each_silence(one: impl Fn(&'static str, bool, &[u8]) + Copy + Send) {
+    std::thread::scope(|scope| {
+        for (what, answered, bytes) in silences() {
+            scope.spawn(move || one(what, answered, &bytes));
+        }
+    });
 }
 
 /// Takes one place, and says no more than this.
@@ -124,11 +128,7 @@ fn who_is_silent_keeps_nobody_away() {
         assert!(busy[0].body(LARGE) == content.bytes, "{what}: who is served is not cut");
         drop(quiet);
     };
-    std::thread::scope(|scope| {
-        for (what, answered, bytes) in silences() {
-            scope.spawn(move || one(what, answered, &bytes));
-        }
-    });
+    for_each_silence(one);
 }
 
 #[test]
@@ -140,11 +140,7 @@ fn who_is_silent_from_the_start_keeps_nobody_away() {
         one_more_is_served(what, &path, || point.connect());
         drop(quiet);
     };
-    std::thread::scope(|scope| {
-        for (what, answered, bytes) in silences() {
-            scope.spawn(move || one(what, answered, &bytes));
-        }
-    });
+    for_each_silence(one);
 }
 
 #[test]

@@ -11,6 +11,14 @@ use http::{Response, header};
 
 use crate::stage::{Point, request};
 
+/// An answer of this text.
+pub fn said(text: String) -> Response<ContentBody> {
+    let length = text.len();
+    let mut response = Response::new(ContentBody::bytes(Bytes::from(text)));
+    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    response
+}
+
 /// Says how many bytes came at `/echo`, and never looks at what comes at `/deaf`.
 struct Echo;
 
@@ -28,11 +36,7 @@ impl Service for Echo {
                     Err(refused) => return refused.response(),
                 },
             };
-            let text = Bytes::from(format!("{} {count}", call.head.method));
-            let length = text.len();
-            let mut response = Response::new(ContentBody::bytes(text));
-            response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
-            response
+            said(format!("{} {count}", call.head.method))
         })
     }
 }

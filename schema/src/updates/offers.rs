@@ -80,6 +80,7 @@ impl Writer<'_> {
     ) -> Result<(), SchemaError> {
         let number = self.record_revision(new, now, recorded)?;
         self.list(&of.source, SERVER_LOCATION, new.update, number)?;
+        self.choose_latest(new.update)?;
         self.execute(
             "INSERT OR REPLACE INTO metadata_offered (metadata_id, missing) VALUES (?1, ?2)",
             (of.row, i64::try_from(new.missing).unwrap_or(i64::MAX)),

@@ -24,8 +24,8 @@ enum Numbering {
 impl Writer<'_> {
     /// Records a document and all that it lists, in this one transaction.
     ///
-    /// A file with another digest under a known update is the next revision; the one with the highest build is the
-    /// latest, in whatever order documents arrive; of equal builds the higher number.
+    /// A file with another digest under a known update is the next revision; of those that are listed the one with the highest
+    /// build is the latest, in whatever order documents arrive; of equal builds the higher number.
     pub fn record_catalog(
         &self,
         document: &NewDocument,
@@ -78,7 +78,7 @@ impl Writer<'_> {
         )
     }
 
-    /// Records one revision; its number.
+    /// Records one revision; its number. Which is the latest is chosen when it is listed.
     pub(super) fn record_revision(
         &self,
         new: &NewRevision,
@@ -133,7 +133,6 @@ impl Writer<'_> {
         )?;
         self.insert_revision(new, number, now)?;
         self.replace_files(new, number, &files)?;
-        self.choose_latest(new.update)?;
         Ok(number)
     }
 

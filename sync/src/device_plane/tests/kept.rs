@@ -170,12 +170,18 @@ fn what_is_kept_is_what_would_be_made() {
     assert!(kept.min(anew) > 20, "{kept} kept, {anew} made anew: one is hardly tested");
 }
 
-#[tokio::test]
-async fn nothing_is_made_anew_while_devices_ask_and_report() {
-    let (_folder, _origin, site) = site().await;
+/// A site with a task sequence that is deployed to `pilot`, and what it stands on; and when that was.
+async fn deployed() -> ((TempDir, Origin), Arc<Site>, Timestamp) {
+    let (folder, origin, site) = site().await;
     let start: Timestamp = START.parse().unwrap();
     let sequence = prepared(&site, start).await;
     ok(&site, create(&sequence, "pilot", without_package())).await;
+    ((folder, origin), site, start)
+}
+
+#[tokio::test]
+async fn nothing_is_made_anew_while_devices_ask_and_report() {
+    let (_stage, site, start) = deployed().await;
     make(&site, start).await.unwrap();
     let first = site.policies.snapshot();
     let at = move |minutes: i64| start + SignedDuration::from_mins(minutes);
@@ -198,10 +204,7 @@ async fn nothing_is_made_anew_while_devices_ask_and_report() {
 /// A synchronisation writes aside, batch by batch, and ends by itself: nobody says that anything changed.
 #[tokio::test]
 async fn what_a_task_writes_aside_is_told_while_it_works_and_when_it_has_ended() {
-    let (_folder, _origin, site) = site().await;
-    let start: Timestamp = START.parse().unwrap();
-    let sequence = prepared(&site, start).await;
-    ok(&site, create(&sequence, "pilot", without_package())).await;
+    let (_stage, site, start) = deployed().await;
     let at = move |minutes: i64| start + SignedDuration::from_mins(minutes);
     let (go_on, gate) = tokio::sync::oneshot::channel::<()>();
     let joins = |live: Arc<Site>, device: &'static str| async move {
