@@ -1,58 +1,16 @@
-//! Plain files that somebody named in a request, opened to be read.
-//!
-//! Whoever names a file may have put anything there. A FIFO or a device is not waited for: opening one would hold its thread until somebody
-//! writes, and with it everything that this thread would do. Whether it is a plain file is asked of what was opened, never of its name.
+//! Files that somebody named in a request: whether a link may stand there, and what is said where one cannot be read.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use catalog::problem::{Code, Problem};
-use rustix::fs::OFlags;
-use rustix::io::Errno;
+pub use dp::plain::{Links, open};
 
 use crate::config::Settings;
 
-/// Whether a link is followed where the file itself should be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Links {
-    /// To wherever it leads: who names it is on this machine.
-    Followed,
-    /// It is refused.
-    Refused,
-}
-
-impl Links {
-    /// Whoever asks from elsewhere names files of the folder `exchange`, and reads with the site's rights nothing but these.
-    pub fn of(settings: &Settings, path: &Path) -> Self {
-        if path.starts_with(settings.exchange_dir()) { Self::Refused } else { Self::Followed }
-    }
-}
-
-/// Opens a plain file. It may take as long as the disk does: [`crate::blocking::blocking`] is for that.
-///
-/// # Errors
-/// What the system said; `InvalidInput` for what is no plain file.
-pub fn open(path: &Path, links: Links) -> io::Result<File> {
-    let follow = match links {
-        Links::Followed => OFlags::empty(),
-        Links::Refused => OFlags::NOFOLLOW,
-    };
-    let no_file = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what);
-    let flags = (OFlags::NONBLOCK | follow).bits() as i32;
-    let file = File::options().read(true).custom_flags(flags).open(path).map_err(|error| {
-        match error.raw_os_error() {
-            Some(code) if code == Errno::LOOP.raw_os_error() && links == Links::Refused => {
-                no_file("it is a link, which is not followed")
-            }
-            _ => error,
-        }
-    })?;
-    if !file.metadata()?.is_file() {
-        return Err(no_file("it is no plain file"));
-    }
-    Ok(file)
+/// Whoever asks from elsewhere names files of the folder `exchange`, and reads with the site's rights nothing but these.
+pub fn links(settings: &Settings, path: &Path) -> Links {
+    if path.starts_with(settings.exchange_dir()) { Links::Refused } else { Links::Followed }
 }
 
 /// Why a file could not be opened or read: `SOURCE_MISSING` where it is no plain one, else `DISK_ERROR`.
@@ -76,33 +34,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_but_a_plain_file_is_opened_and_nothing_is_waited_for() {
+    fn what_cannot_be_read_has_its_code() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        std::fs::write(at("file"), "x").unwrap();
-        std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
         fifo(&at("fifo"));
-        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
         for links in [Links::Followed, Links::Refused] {
-            open(&at("file"), links).unwrap();
-            for name in ["fifo", "."] {
+            for (name, code) in
+                [("fifo", Code::SourceMissing), (".", Code::SourceMissing), ("missing", Code::DiskError)]
+            {
                 let refused = open(&at(name), links).unwrap_err();
-                assert_eq!(refused.kind(), io::ErrorKind::InvalidInput, "{name}");
-                assert_eq!(unreadable(&at(name), &refused).code, Code::SourceMissing, "{name}");
+                assert_eq!(unreadable(&at(name), &refused).code, code, "{name}");
             }
-            assert!(open(&at("socket"), links).is_err());
-            let missing = open(&at("missing"), links).unwrap_err();
-            assert_eq!(unreadable(&at("missing"), &missing).code, Code::DiskError);
         }
-        open(&at("link"), Links::Followed).unwrap();
-        assert_eq!(open(&at("link"), Links::Refused).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]
     fn a_link_in_the_folder_for_requests_is_not_followed() {
         let mut settings = Settings::default();
         settings.site.data_dir = "/srv/site".into();
-        assert_eq!(Links::of(&settings, Path::new("/srv/site/exchange/x.cab")), Links::Refused);
-        assert_eq!(Links::of(&settings, Path::new("/home/me/x.cab")), Links::Followed);
+        assert_eq!(links(&settings, Path::new("/srv/site/exchange/x.cab")), Links::Refused);
+        assert_eq!(links(&settings, Path::new("/home/me/x.cab")), Links::Followed);
     }
 }

@@ -23,7 +23,7 @@ use url::Url;
 use crate::admin::{Answer, Caller, Work};
 use crate::blocking::blocking;
 use crate::clock;
-use crate::given::{self, Links};
+use crate::given;
 use crate::site::Site;
 use crate::tasks::{Key, Progress};
 use crate::updates::{offers, supersedence};
@@ -75,7 +75,7 @@ pub struct Imported {
 /// `SOURCE_MISSING` where there is no such file; those of the database.
 pub async fn start(site: &Arc<Site>, file: PathBuf, caller: &Caller) -> Result<Work, Problem> {
     let settings = site.settings();
-    let (path, links) = (file.clone(), Links::of(&settings, &file));
+    let (path, links) = (file.clone(), given::links(&settings, &file));
     let opened = move || {
         given::open(&path, links).map_err(|error| {
             let message = format!("the export `{}` cannot be read", path.display());

@@ -1,16 +1,14 @@
 //! Which content of this machine may have parts of a wanted one, and how much is spent on finding out.
 
-use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use catalog::digest::Sha256Digest;
-use rustix::fs::OFlags;
 use tracing::{debug, info};
 
 use super::{Cache, Reach};
 use crate::delta::{Base, BlockMap, Effort, LARGEST_MAP, Reuse, Search};
+use crate::plain::{self, Links};
 use crate::server::LocationsAnswer;
 use crate::transfer::web::Small;
 
@@ -100,7 +98,7 @@ fn find(cache: &Cache, map: Arc<BlockMap>, candidates: &[Candidate], named: &[Pa
         search.compare(base, &blocks);
     }
     for path in named {
-        let Some(file) = open(path) else {
+        let Ok(file) = plain::open(path, Links::Followed) else {
             info!("`{}` cannot be read, and nothing is taken from it", path.display());
             continue;
         };
@@ -125,10 +123,4 @@ fn scan(search: &mut Search, number: usize, base: &Base, effort: Effort) {
     {
         debug!("`{}` is read no further: {error}", base.path.display());
     }
-}
-
-/// A plain file; what else has the name is not waited for.
-fn open(path: &Path) -> Option<File> {
-    let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path).ok()?;
-    file.metadata().is_ok_and(|found| found.is_file()).then_some(file)
 }

@@ -2,14 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use rustix::fs::OFlags;
 
 use super::fault::Fault;
 use super::machine::Answer;
+use crate::plain::{self, Links};
 
 /// Bytes read at once.
 const STRIDE: usize = 1 << 20;
@@ -34,14 +33,14 @@ pub(super) async fn open(path: PathBuf, from: u64) -> Result<(Answer, FileBody),
 }
 
 fn open_at(path: &Path, from: u64) -> io::Result<(File, u64)> {
-    // A FIFO would make a blocking open wait for ever.
-    let mut file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
-    let found = file.metadata()?;
-    if !found.is_file() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "it is no plain file"));
-    }
+    let mut file = plain::open(path, Links::Followed).map_err(|error| match error.kind() {
+        // What else has the name is as good as nothing.
+        io::ErrorKind::InvalidInput => io::Error::new(io::ErrorKind::NotFound, error),
+        _ => error,
+    })?;
+    let size = file.metadata()?.len();
     file.seek(SeekFrom::Start(from))?;
-    Ok((file, found.len()))
+    Ok((file, size))
 }
 
 impl FileBody {
