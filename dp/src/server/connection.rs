@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
@@ -57,6 +58,8 @@ pub(super) struct Guarded {
     stream: Socket,
     signals: Arc<Signals>,
     watch: HeadWatch,
+    /// Bytes that were read and are to be read again, by who is to be watched.
+    given_back: Bytes,
     /// Only over plain TCP: TLS needs to read what it sends.
     pusher: Option<Pusher>,
     stall: Stall,
@@ -70,7 +73,22 @@ impl Guarded {
             Socket::Tls(_) => None,
         };
         let watch = HeadWatch::default();
-        Self { stream, signals, watch, pusher, stall, lingering: None }
+        let given_back = Bytes::new();
+        Self { stream, signals, watch, given_back, pusher, stall, lingering: None }
+    }
+
+    /// Reads what comes without a look at it. Who has read so answers for what it was, or gives it back.
+    pub(super) fn poll_read_unwatched(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+
+    /// These bytes, the last ones that were read, are what comes next.
+    pub(super) fn give_back(&mut self, bytes: Vec<u8>) {
+        self.given_back = bytes.into();
     }
 
     /// Bytes that the socket has taken, and that were no file's.
@@ -104,7 +122,13 @@ impl AsyncRead for Guarded {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let polled = if self.given_back.is_empty() {
+            Pin::new(&mut self.stream).poll_read(cx, buffer)
+        } else {
+            let count = self.given_back.len().min(buffer.remaining());
+            buffer.put_slice(&self.given_back.split_to(count));
+            Poll::Ready(Ok(()))
+        };
         if self.watch.see(&buffer.filled()[before..]) {
             self.signals.doubtful.store(true, Ordering::Relaxed);
         }

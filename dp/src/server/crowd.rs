@@ -22,6 +22,11 @@ impl Crowd {
         self.0.store(taken.saturating_mul(4) > places.saturating_mul(3), Ordering::Relaxed);
     }
 
+    /// Nobody comes any more, and who is there is to go: as in a crowd, nobody is waited for who is silent.
+    pub(super) fn goes_home(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
     /// Whether most are taken.
     pub(super) fn is_there(&self) -> bool {
         self.0.load(Ordering::Relaxed)

@@ -18,6 +18,8 @@ pub(super) struct Facts {
     /// The same, its length and type, and what vouches for it: on answers that carry it, and on HEAD. Those that carry a part of it have
     /// another length. The digests are those of the whole, on parts too: RFC 3230 for aria2, RFC 9530 for everybody since.
     pub(super) carrying: HeaderMap,
+    /// The head of an answer that carries all of it, up to its date, which stands last.
+    pub(super) whole: Vec<u8>,
 }
 
 impl Facts {
@@ -36,7 +38,11 @@ impl Facts {
             (HeaderName::from_static("repr-digest"), value(&format!("sha-256=:{base64}:"))),
             (header::LINK, value(&described_by)),
         ]);
-        Self { validators, describing, carrying }
+        let mut whole = b"HTTP/1.1 200 OK\r\n".to_vec();
+        for (name, value) in &carrying {
+            whole.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        Self { validators, describing, carrying, whole }
     }
 }
 

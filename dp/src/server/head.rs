@@ -28,7 +28,7 @@ pub(super) fn names_one_host(head: &Parts) -> bool {
 }
 
 /// Whether a host is a name or an IPv4 address, with a port or without: as nearly all are.
-fn is_plain_authority(host: &[u8]) -> bool {
+pub(super) fn is_plain_authority(host: &[u8]) -> bool {
     let (name, port) = match host.iter().position(|byte| *byte == b':') {
         Some(at) => (&host[..at], &host[at + 1..]),
         None => (host, &b"0"[..]),

@@ -34,8 +34,18 @@ struct Inner {
     idle: Duration,
     /// Nothing was waited for yet.
     is_new: AtomicBool,
+    /// A wait that hyper goes on with.
+    left: Mutex<Option<Span>>,
     crowd: Arc<Crowd>,
     signals: Arc<Signals>,
+}
+
+/// One wait.
+struct Span {
+    began: tokio::time::Instant,
+    deadline: tokio::time::Instant,
+    /// No byte of a head has been seen.
+    is_idle: bool,
 }
 
 impl HeadTimer {
@@ -51,9 +61,29 @@ impl HeadTimer {
             patience,
             idle: idle.max(patience),
             is_new: AtomicBool::new(true),
+            left: Mutex::new(None),
             crowd: crowd.clone(),
             signals: signals.clone(),
         }))
+    }
+
+    /// A wait for the next head, which begins now.
+    pub(super) fn wait(&self) -> Wait {
+        Wait { timer: self.0.clone(), span: self.0.begins(tokio::time::Instant::now()) }
+    }
+
+    /// Whoever waits next, which is hyper, goes on with this wait.
+    pub(super) fn goes_on(&self, wait: Wait) {
+        *self.0.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(wait.span);
+    }
+}
+
+impl Inner {
+    /// A wait from then on.
+    fn begins(&self, began: tokio::time::Instant) -> Span {
+        let is_idle = !self.is_new.load(Ordering::Relaxed);
+        self.is_new.store(false, Ordering::Relaxed);
+        Span { began, deadline: began + if is_idle { self.idle } else { self.patience }, is_idle }
     }
 }
 
@@ -69,14 +99,11 @@ impl Timer for HeadTimer {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        let Inner { patience, idle, is_new, .. } = &*self.0;
-        let deadline = tokio::time::Instant::from(deadline);
+        let left = self.0.left.lock().unwrap_or_else(PoisonError::into_inner).take();
         // To read the clock once more would cost each request something.
-        let began = deadline.checked_sub(*patience).unwrap_or(deadline);
-        let is_idle = !is_new.load(Ordering::Relaxed);
-        is_new.store(false, Ordering::Relaxed);
-        let deadline = if is_idle { began + *idle } else { deadline };
-        Box::pin(Wait { timer: self.0.clone(), began, deadline, is_idle })
+        let began = || deadline.checked_sub(self.0.patience).unwrap_or(deadline);
+        let span = left.unwrap_or_else(|| self.0.begins(began().into()));
+        Box::pin(Wait { timer: self.0.clone(), span })
     }
 
     fn now(&self) -> Instant {
@@ -84,12 +111,10 @@ impl Timer for HeadTimer {
     }
 }
 
-struct Wait {
+/// A wait for the next head.
+pub(super) struct Wait {
     timer: Arc<Inner>,
-    began: tokio::time::Instant,
-    deadline: tokio::time::Instant,
-    /// No byte of a head has been seen.
-    is_idle: bool,
+    span: Span,
 }
 
 impl Sleep for Wait {}
@@ -98,7 +123,7 @@ impl Future for Wait {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Self { timer, began, deadline, is_idle } = self.get_mut();
+        let Self { timer, span: Span { began, deadline, is_idle } } = self.get_mut();
         // A head that comes whole is not waited for: this one has begun, and the rest of it is to come in its time.
         if *is_idle && timer.signals.head_has_begun() {
             *is_idle = false;
@@ -222,6 +247,27 @@ mod tests {
             wait.await;
             let took = began.elapsed();
             assert!((15..=17).contains(&took.as_secs()), "{first}: {took:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hyper_goes_on_with_the_wait_that_was_begun_before_it() {
+        for answered in [false, true] {
+            let timer = timer(&Arc::default());
+            if answered {
+                drop(timer.wait());
+            }
+            let began = tokio::time::Instant::now();
+            let mut wait = timer.wait();
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            let polled = std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut wait).poll(context))).await;
+            assert!(polled.is_pending());
+            timer.goes_on(wait);
+            timer.sleep(PATIENCE).await;
+            assert_near(began.elapsed(), if answered { IDLE } else { PATIENCE }, answered);
+            let began = tokio::time::Instant::now();
+            timer.sleep(PATIENCE).await;
+            assert_near(began.elapsed(), IDLE, "the next is another one");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -89,11 +89,12 @@ impl ContentServer {
                     }
                 };
                 if let Some(socket) = socket {
-                    server.answer(socket, peer, place, &crowd, stopped).await;
+                    server.answer(socket, peer, place, &crowd, Stopping::of(stopped)).await;
                 }
             });
         }
         drop(listener);
+        crowd.goes_home();
         let _ = stop.send(true);
         let all = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(self.limits.shutdown_grace, all).await.is_err() {
@@ -115,27 +116,40 @@ impl ContentServer {
     }
 }
 
-/// What comes of `work`, or `None` when it is time to stop. The channel is shared by all connections, so it is not asked each
-/// time that this one is woken: what was registered there once wakes it.
-pub(super) async fn until_stopped<T>(
-    mut work: Pin<&mut impl Future<Output = T>>,
-    stopped: &mut watch::Receiver<bool>,
-) -> Option<T> {
-    let news = stopped.clone();
-    let mut stopping = std::pin::pin!(stopped.wait_for(|stopped| *stopped));
-    let mut waits = false;
-    std::future::poll_fn(|context| {
-        if let Poll::Ready(done) = work.as_mut().poll(context) {
-            return Poll::Ready(Some(done));
+/// Whether it is time to stop. The channel is shared by all connections, so it is not asked each time that this one is woken: what
+/// was registered there once wakes it.
+pub(super) struct Stopping {
+    news: watch::Receiver<bool>,
+    told: Pin<Box<dyn Future<Output = ()> + Send>>,
+    waits: bool,
+    is_told: bool,
+}
+
+impl Stopping {
+    pub(super) fn of(mut stopped: watch::Receiver<bool>) -> Self {
+        let news = stopped.clone();
+        // Who would say so is gone: that is the same.
+        let told = Box::pin(async move { drop(stopped.wait_for(|stopped| *stopped).await) });
+        Self { news, told, waits: false, is_told: false }
+    }
+
+    /// Ready when it is, from then on.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.is_told && (!self.waits || !matches!(self.news.has_changed(), Ok(false))) {
+            self.is_told = self.told.as_mut().poll(context).is_ready();
+            self.waits = true;
         }
-        if (!waits || !matches!(news.has_changed(), Ok(false))) && stopping.as_mut().poll(context).is_ready()
-        {
-            return Poll::Ready(None);
-        }
-        waits = true;
-        Poll::Pending
-    })
-    .await
+        if self.is_told { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// What comes of `work`, or `None` when it is time to stop.
+    pub(super) async fn or<T>(&mut self, mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        std::future::poll_fn(|context| match work.as_mut().poll(context) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => self.poll(context).map(|()| None),
+        })
+        .await
+    }
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -279,7 +279,7 @@ fn understands_links(head: &Parts) -> bool {
     })
 }
 
-fn names_metalink(accept: &[u8]) -> bool {
+pub(super) fn names_metalink(accept: &[u8]) -> bool {
     accept.windows(METALINK.len()).any(|part| part.eq_ignore_ascii_case(METALINK.as_bytes()))
 }
 

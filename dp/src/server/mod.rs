@@ -6,6 +6,7 @@
 
 mod access;
 mod admission;
+mod at_once;
 pub mod body;
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod cold;
@@ -76,11 +77,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 use crate::library::Library;
 pub use access::{Access, Asker, Gate};
 use admission::{Admission, Client, Place};
+use at_once::{AtOnce, Next};
 use connection::Signals;
 pub use counters::{Outcome, Served, Source};
 use crowd::Crowd;
@@ -88,7 +89,7 @@ use document::Document;
 pub use doubt::Doubts;
 use head_timer::HeadTimer;
 use kept::Kept;
-use listen::until_stopped;
+use listen::Stopping;
 pub use log_throttle::LogThrottle;
 pub use metalink::{hash_file, read_hash_file};
 pub use network::network;
@@ -306,31 +307,36 @@ impl ContentServer {
         address: SocketAddr,
         place: Place,
         crowd: &Arc<Crowd>,
-        mut stopped: watch::Receiver<bool>,
+        mut stopping: Stopping,
     ) {
         let peer = Peer { address, secure: stream.is_secure(), crowd };
         let group = self.grouping.as_ref().and_then(|known| known.group_of(address.ip()));
         let group = self.served.groups.row(group.as_deref());
         let signals = Arc::new(Signals::default());
         let stall = Stall::among(self.limits.write_stall, crowd);
-        let stream = connection::Guarded::new(stream, stall, signals.clone());
+        let mut stream = connection::Guarded::new(stream, stall, signals.clone());
         // What all connections share is counted once a connection, not once a request: processors would wait for each other.
         let books = Arc::new(Books { served: self.served.clone(), group });
         let (server, books, client, told) = (&*self, &books, &place.client, &*signals);
+        let timer = HeadTimer::new(self.limits.read_timeout, self.limits.idle_timeout, crowd, &signals);
+        let at_once = AtOnce { server, from: address.ip(), client, books, timer: &timer };
+        if at_once.answer(&mut stream, &mut stopping).await == Next::End {
+            return;
+        }
         let service = service_fn(move |request| async move {
             Ok::<_, Infallible>(server.handle(request, peer, client, books, told).await)
         });
         let mut builder = hyper::server::conn::http1::Builder::new();
         // Without a timer the timeout of the head would silently be off.
         builder
-            .timer(HeadTimer::new(self.limits.read_timeout, self.limits.idle_timeout, crowd, &signals))
+            .timer(timer)
             .header_read_timeout(self.limits.read_timeout)
             .max_buf_size(LARGEST_HEAD)
             .half_close(false);
         let serving = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(serving);
         // A client that breaks off is its own business: nothing of ours has failed.
-        if until_stopped(serving.as_mut(), &mut stopped).await.is_none() {
+        if stopping.or(serving.as_mut()).await.is_none() {
             serving.as_mut().graceful_shutdown();
             let _ = serving.await;
         }
@@ -346,7 +352,7 @@ impl ContentServer {
         signals: &Signals,
     ) -> Response<Outgoing> {
         let (head, mut body) = request.into_parts();
-        let line = Line::of(&head, peer.address.ip());
+        let line = Line::of(&head.method, head.uri.path(), &head.headers, peer.address.ip());
         let doubtful = signals.doubtful.load(Ordering::Relaxed);
         let mut response =
             if doubtful { respond::bad_request() } else { self.route(&head, &mut body, peer).await };

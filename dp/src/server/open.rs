@@ -24,7 +24,7 @@ use super::pages::{Lease, Leased, Leases, map};
 use crate::library::{Grown, Growth, Identity, KeepsOpen, Library, LibraryError, StoredFile, is_loss};
 
 /// Content of at most so many bytes is kept in memory: one write answers it.
-const SMALL: u64 = 16 * 1024;
+pub(super) const SMALL: u64 = 16 * 1024;
 /// Contents that stay open: descriptors are few, and a site has few files that everybody wants on one day.
 const MOST_LARGE: usize = 512;
 /// Small contents that stay in memory: 16 MiB of them.

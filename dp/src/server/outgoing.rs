@@ -11,8 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::request::Parts;
-use http::{Response, header};
+use http::{HeaderMap, Method, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use tracing::info;
 
@@ -48,7 +47,7 @@ pub(super) struct Books {
 }
 
 /// What is entered of a body.
-struct Account {
+pub(super) struct Account {
     books: Arc<Books>,
     source: Source,
     sent: u64,
@@ -60,7 +59,7 @@ struct Account {
 /// What the access log says of a request.
 pub(super) struct Line {
     client: IpAddr,
-    method: http::Method,
+    method: Method,
     target: String,
     range: String,
     status: u16,
@@ -71,15 +70,17 @@ pub(super) struct Line {
 
 impl Line {
     /// `None` where nobody reads the log: then a request costs nothing here.
-    pub(super) fn of(head: &Parts, client: IpAddr) -> Option<Box<Self>> {
+    pub(super) fn of(method: &Method, target: &str, fields: &HeaderMap, client: IpAddr) -> Option<Box<Self>> {
         if !tracing::event_enabled!(target: "spsync::access", tracing::Level::INFO) {
             return None;
         }
-        let range = head.headers.get(header::RANGE).map_or(&b"-"[..], |range| range.as_bytes());
+        // The one that decides (docs/decisions/0012-mirrors.md).
+        let range =
+            fields.get_all(header::RANGE).iter().next_back().map_or(&b"-"[..], |range| range.as_bytes());
         Some(Box::new(Self {
             client,
-            method: head.method.clone(),
-            target: told(head.uri.path().as_bytes(), LONGEST_TARGET),
+            method: method.clone(),
+            target: told(target.as_bytes(), LONGEST_TARGET),
             range: told(range, LONGEST_RANGE),
             status: 0,
             reason: None,
@@ -168,6 +169,21 @@ impl Body for Outgoing {
 }
 
 impl Account {
+    /// Of a body that is given to the connection as a whole; it is over when this is dropped.
+    pub(super) fn of_whole(
+        books: Arc<Books>,
+        source: Source,
+        bytes: u64,
+        mut line: Option<Box<Line>>,
+    ) -> Self {
+        if let Some(line) = &mut line {
+            line.status = StatusCode::OK.as_u16();
+        }
+        let mut account = Self { books, source, sent: bytes, booked: 0, line };
+        account.book();
+        account
+    }
+
     /// Enters what was handed on since the last time.
     fn book(&mut self) {
         let new = self.sent - self.booked;

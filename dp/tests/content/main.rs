@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers are part of the tests")]
 
 mod answers;
+mod at_once;
 mod bounds;
 mod clients;
 mod crowds;

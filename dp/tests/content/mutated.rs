@@ -144,6 +144,24 @@ fn check(content: &Content, asked: &[u8], answers: &[u8]) -> u16 {
     status
 }
 
+fn seeds_of(path: &str) -> [Vec<u8>; 5] {
+    [
+        request("GET", path, &[]),
+        request("HEAD", path, &[]),
+        request(
+            "GET",
+            path,
+            &[("Range", "bytes=10-20,-5,60000-"), ("If-Range", "Mon, 01 Jan 2024 00:00:00 GMT")],
+        ),
+        request(
+            "GET",
+            path,
+            &[("Range", "bytes=100-70000"), ("Accept", "*/*"), ("User-Agent", "Microsoft BITS/7.8")],
+        ),
+        request("GET", &format!("{path}/pieceshash"), &[("Authorization", "Bearer x")]),
+    ]
+}
+
 #[test]
 fn whatever_becomes_of_a_request_no_wrong_byte_is_answered_and_the_next_is_served() {
     let point = Point::with(ServerLimits {
@@ -152,35 +170,25 @@ fn whatever_becomes_of_a_request_no_wrong_byte_is_answered_and_the_next_is_serve
         idle_timeout: SHORT,
         ..ServerLimits::default()
     });
-    let content = point.add(1, 70_001);
-    let path = content.path();
-    let seeds = [
-        request("GET", &path, &[]),
-        request("HEAD", &path, &[]),
-        request(
-            "GET",
-            &path,
-            &[("Range", "bytes=10-20,-5,60000-"), ("If-Range", "Mon, 01 Jan 2024 00:00:00 GMT")],
-        ),
-        request(
-            "GET",
-            &path,
-            &[("Range", "bytes=100-70000"), ("Accept", "*/*"), ("User-Agent", "Microsoft BITS/7.8")],
-        ),
-        request("GET", &format!("{path}/pieceshash"), &[("Authorization", "Bearer x")]),
-    ];
-    let cases = (prop::sample::select(seeds.to_vec()), prop::collection::vec(change(), 0..5), any::<usize>());
+    // What is in memory goes another way than what is not.
+    let contents = [point.add(1, 70_001), point.add(2, 5_003)];
+    let seeds = contents.iter().enumerate().flat_map(|(number, content)| {
+        let path = content.path();
+        seeds_of(&path).map(|seed| (number, seed))
+    });
+    let seeds: Vec<_> = seeds.collect();
+    let cases = (prop::sample::select(seeds), prop::collection::vec(change(), 0..5), any::<usize>());
     // The seed of a failure is kept beside this file, as that of every property.
     let mut runner =
         TestRunner::new(Config { cases: 2_000, source_file: Some(file!()), ..Config::default() });
     let statuses = RefCell::new(BTreeMap::<u16, usize>::new());
     runner
-        .run(&cases, |(seed, changes, split)| {
+        .run(&cases, |((number, seed), changes, split)| {
             let bytes = changed(seed, &changes);
             let answers = told(&point, &bytes, split);
             // Side files have bytes of their own.
             if !bytes.windows(10).any(|part| part == b"pieceshash") {
-                *statuses.borrow_mut().entry(check(&content, &bytes, &answers)).or_default() += 1;
+                *statuses.borrow_mut().entry(check(&contents[number], &bytes, &answers)).or_default() += 1;
             }
             Ok(())
         })
@@ -189,5 +197,7 @@ fn whatever_becomes_of_a_request_no_wrong_byte_is_answered_and_the_next_is_serve
     let seen = |status| statuses.get(&status).copied().unwrap_or_default();
     assert!([200, 206, 400, 404].iter().all(|status| seen(*status) >= 10), "it was tried: {statuses:?}");
     assert!(seen(0) < 30, "hardly anybody is left without an answer: {statuses:?}");
-    assert!(point.get(&path).body == content.bytes, "the next client");
+    for content in &contents {
+        assert!(point.get(&content.path()).body == content.bytes, "the next client");
+    }
 }
