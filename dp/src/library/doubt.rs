@@ -54,13 +54,13 @@ impl Doubts {
 impl Library {
     /// Whether a content that is there is what its name says, as far as anybody knows. Reads all of it where nobody has recorded it:
     /// that may take long, and is done once.
-    pub(super) fn is_believed(&self, digest: Sha256Digest) -> bool {
+    pub(super) fn is_believed(&self, digest: Sha256Digest, found: &fs::Metadata) -> bool {
         let doubts = &self.inner.doubts;
         let doubt = doubts.lock().get(&digest).copied();
         match doubt {
-            None => true,
+            None if self.differs(digest, found).is_none() => true,
             Some(Doubt::Bad) => false,
-            Some(Doubt::Unrecorded) => match self.verify(digest) {
+            None | Some(Doubt::Unrecorded) => match self.verify(digest) {
                 Ok(Verdict::Good) => {
                     doubts.end(digest);
                     true

@@ -107,6 +107,8 @@ pub enum Damage {
     Size,
     /// Its bytes were changed.
     Digest,
+    /// It was written to since it was hashed: whether its bytes are the same, nobody knows.
+    Touched,
     /// It is not there.
     Missing,
 }
@@ -118,6 +120,7 @@ impl fmt::Display for Damage {
             Self::NotAFile => "it is no plain file",
             Self::Size => "it has another size than when it was stored",
             Self::Digest => "its bytes have another digest",
+            Self::Touched => "it was written to after it was verified, and has to be read again",
             Self::Missing => "it is not in the library",
         })
     }

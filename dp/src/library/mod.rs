@@ -213,28 +213,37 @@ impl Library {
     }
 
     /// Whether these very bytes are here: by SHA-256 only, because two contents may share a SHA-1. What nobody has recorded
-    /// ([`Self::believe_only`]) is read first.
+    /// ([`Self::believe_only`]), and what was written to since it was hashed, is read first.
     pub fn find(&self, wanted: &Wanted) -> Option<Stored> {
         let digest = wanted.digests.sha256?;
         let found = fs::symlink_metadata(self.blob(digest)).ok()?;
-        let is_here = found.is_file() && found.len() == wanted.size && self.is_believed(digest);
+        let is_here = found.is_file() && found.len() == wanted.size && self.is_believed(digest, &found);
         is_here.then_some(Stored { digest, size: wanted.size })
     }
 
-    /// Opens content; `None` where it is not here. What is no plain file of the recorded size is refused.
+    /// Opens content; `None` where it is not here. What is no plain file of the recorded size, or was written to since it was hashed, is
+    /// refused. Who writes and takes the time of it back is not found so.
     ///
     /// # Errors
     /// [`LibraryError::Corrupt`], [`LibraryError::Io`].
     pub fn open_content(&self, digest: Sha256Digest) -> Result<Option<StoredFile>, LibraryError> {
         let Some((file, found)) = self.open_plain(digest)? else { return Ok(None) };
-        let side = self.fanned("hashes", digest);
-        if sidecar::size(&side).is_some_and(|known| known != found.len())
-            // Only now all of it is read: one that does not check says nothing about the content.
-            && sidecar::read(&side).is_some_and(|print| print.sha256 == digest && print.size != found.len())
-        {
-            return Err(LibraryError::Corrupt { digest, what: Damage::Size });
+        if let Some(what) = self.differs(digest, &found) {
+            return Err(LibraryError::Corrupt { digest, what });
         }
         Ok(Some(StoredFile { file, digest, size: found.len(), identity: Identity::of(&found) }))
+    }
+
+    /// How the file of a content is not the one that was hashed, as far as a look tells.
+    fn differs(&self, digest: Sha256Digest, found: &fs::Metadata) -> Option<Damage> {
+        let side = self.fanned("hashes", digest);
+        let glance = sidecar::glance(&side)?;
+        // Only now all of it is read: one that does not check says nothing about the content.
+        let checks = |print: Fingerprint| print.sha256 == digest && print.size != found.len();
+        if glance.size != found.len() && sidecar::read(&side).is_some_and(checks) {
+            return Some(Damage::Size);
+        }
+        found.modified().is_ok_and(|written| written > glance.until).then_some(Damage::Touched)
     }
 
     /// The plain file of a content, of whatever size: who hashes it sees what it is. `None` where it is not here.
@@ -351,7 +360,7 @@ impl Library {
     /// # Errors
     /// [`LibraryError::Io`], [`LibraryError::Corrupt`] where it is no plain file.
     pub fn verify(&self, digest: Sha256Digest) -> Result<Verdict, LibraryError> {
-        let Some((file, _)) = self.open_plain(digest)? else { return Ok(Verdict::Missing) };
+        let Some((file, found)) = self.open_plain(digest)? else { return Ok(Verdict::Missing) };
         let print = hash(&file, &self.blob(digest))?;
         if print.sha256 != digest {
             return Ok(Verdict::Corrupt { actual: print.sha256 });
@@ -359,6 +368,10 @@ impl Library {
         let side = self.fanned("hashes", digest);
         if sidecar::read(&side).as_ref() != Some(&print) {
             let _ = sidecar::write(&side, &print); // the content is good all the same
+        }
+        // As it was before it was read: who wrote to it meanwhile is found.
+        if let Ok(until) = found.modified() {
+            sidecar::vouch(&side, until);
         }
         Ok(Verdict::Good)
     }

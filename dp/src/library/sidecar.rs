@@ -9,6 +9,7 @@
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::Path;
+use std::time::SystemTime;
 
 use catalog::digest::{BLOCK_SIZE, Fingerprint, PIECE_SIZE, Sha1Digest, Sha256Digest};
 
@@ -60,11 +61,26 @@ pub(super) fn read(path: &Path) -> Option<Fingerprint> {
     decode(&fs::read(path).ok()?)
 }
 
-/// Only the size: what opening content compares with.
-pub(super) fn size(path: &Path) -> Option<u64> {
+/// What opening content compares with.
+pub(super) struct Glance {
+    /// Bytes that the content had.
+    pub(super) size: u64,
+    /// When it had been written to last, or later: it is hashed when all of it is there, and this is written then.
+    pub(super) until: SystemTime,
+}
+
+/// No more than opening content needs.
+pub(super) fn glance(path: &Path) -> Option<Glance> {
     let mut head = [0; 16];
-    File::open(path).ok()?.read_exact(&mut head).ok()?;
-    head.starts_with(MAGIC).then(|| u64::from_le_bytes(head[8..].try_into().unwrap_or_default()))
+    let mut file = File::open(path).ok()?;
+    file.read_exact(&mut head).ok()?;
+    let size = u64::from_le_bytes(head[8..].try_into().ok()?);
+    head.starts_with(MAGIC).then_some(Glance { size, until: file.metadata().ok()?.modified().ok()? })
+}
+
+/// The content was hashed again, and had been written to last at this time. A system that cannot keep it has the time of the file.
+pub(super) fn vouch(path: &Path, until: SystemTime) {
+    let _ = File::open(path).and_then(|file| file.set_modified(until));
 }
 
 pub(super) fn write(path: &Path, print: &Fingerprint) -> Result<(), LibraryError> {

@@ -460,9 +460,12 @@ impl Staged {
             let source = io::Error::other("it changed while it was staged");
             return Err(failed("commit")(source));
         }
+        // Before new hashes seem to vouch for it.
+        let is_there = match self.library.open_content(stored.digest) {
+            Err(LibraryError::Corrupt { .. }) => false,
+            there => there?.is_some_and(|there| there.size == stored.size),
+        };
         sidecar::write(&self.library.fanned("hashes", stored.digest), print)?;
-        let is_there =
-            self.library.open_content(stored.digest)?.is_some_and(|there| there.size == stored.size);
         if is_there && !self.library.inner.doubts.any(stored.digest) {
             fs::remove_file(&self.path).map_err(failed("remove"))?;
         } else {

@@ -54,6 +54,70 @@ fn what_was_verified_is_visible_once() {
     assert_eq!(fs::read_dir(folder.path().join("staging")).unwrap().count(), 0);
 }
 
+/// Writes into the file of a content, as a program of somebody's may who has a link to it. What was hashed a moment ago has the same time.
+fn write_into(library: &Library, stored: Stored, data: &[u8]) {
+    std::thread::sleep(Duration::from_millis(20));
+    let path = library.path(stored.digest());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(&path, data).unwrap();
+}
+
+fn is_touched(library: &Library, stored: Stored) -> bool {
+    let opened = library.open_content(stored.digest());
+    matches!(opened, Err(LibraryError::Corrupt { what: Damage::Touched, .. }))
+}
+
+#[test]
+fn what_was_written_to_is_read_before_it_is_believed_again() {
+    let (folder, library) = library();
+    let data = bytes(1, 100_000);
+    let stored = put(&library, &data);
+    // The same bytes: nothing is lost, once somebody has looked.
+    for by_finding in [false, true] {
+        write_into(&library, stored, &data);
+        assert!(is_touched(&library, stored));
+        // Also for whoever is started later.
+        let other = Library::open(folder.path(), Settings::default()).unwrap();
+        assert!(is_touched(&other, stored));
+        match by_finding {
+            true => assert_eq!(library.find(&wanted(&data)), Some(stored)),
+            false => assert_eq!(library.verify(stored.digest()).unwrap(), Verdict::Good),
+        }
+        assert!(library.open_content(stored.digest()).unwrap().is_some());
+    }
+    // Other bytes of the same number: they are nobody's, and a good copy takes their place.
+    write_into(&library, stored, &bytes(2, 100_000));
+    assert!(is_touched(&library, stored));
+    let print = library.known_fingerprint(stored.digest()).unwrap();
+    assert_eq!(library.find(&wanted(&data)), None);
+    assert!(
+        matches!(library.verify(stored.digest()).unwrap(), Verdict::Corrupt { actual } if actual != print.sha256)
+    );
+    assert!(is_touched(&library, stored));
+    put(&library, &data);
+    assert_eq!(library.verify(stored.digest()).unwrap(), Verdict::Good);
+    // Nobody has looked: who brings it does not take what is there for it.
+    write_into(&library, stored, &bytes(3, 100_000));
+    let mut staged = library.stage(&wanted(&data)).unwrap();
+    staged.append(&data).unwrap();
+    let verified = staged.check(&wanted(&data)).unwrap();
+    staged.commit(verified).unwrap();
+    assert!(fs::read(library.path(stored.digest())).unwrap() == data);
+}
+
+#[test]
+fn a_clock_that_is_behind_costs_one_more_look() {
+    let (_folder, library) = library();
+    let data = bytes(1, 1_000);
+    let stored = put(&library, &data);
+    let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
+    let path = library.path(stored.digest());
+    File::open(&path).unwrap().set_modified(tomorrow).unwrap();
+    assert!(is_touched(&library, stored));
+    assert_eq!(library.verify(stored.digest()).unwrap(), Verdict::Good);
+    assert!(library.open_content(stored.digest()).unwrap().is_some());
+}
+
 #[test]
 fn wrong_bytes_never_become_visible() {
     let (_folder, library) = library();
@@ -350,7 +414,9 @@ fn what_nobody_has_recorded_is_read_before_it_is_believed() {
     for data in [&good, &recorded] {
         let path = again.path(wanted(data).digests.sha256.unwrap());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let before = fs::metadata(&path).unwrap().modified().unwrap();
         fs::write(&path, vec![0; data.len()]).unwrap();
+        File::open(&path).unwrap().set_modified(before).unwrap();
         assert!(again.find(&wanted(data)).is_some());
     }
     put(&again, &bad);

@@ -1,7 +1,7 @@
 //! Files that change under the server's feet. Never a byte of something else, never a wait.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
 
 use crate::stage::{self, Content, Point, noise, request};
 
@@ -19,7 +19,12 @@ fn writable(point: &Point, content: &Content) -> fs::File {
 #[test]
 fn a_file_that_is_not_what_was_stored_is_not_served() {
     let point = Point::start();
-    let spoil: [(&str, Spoil); 6] = [
+    let spoil: [(&str, Spoil); 7] = [
+        ("written to", |point, content| {
+            // What was hashed a moment ago has the same time.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            writable(point, content).write_all_at(b"other", 500).unwrap();
+        }),
         ("shorter", |point, content| writable(point, content).set_len(999).unwrap()),
         ("longer", |point, content| writable(point, content).set_len(1_001).unwrap()),
         ("gone", |point, content| fs::remove_file(point.blob(content)).unwrap()),
