@@ -124,14 +124,22 @@ struct Inner {
     addresses: HashMap<SocketAddr, u32>,
     /// By address, so that those near a client are found without looking at all.
     holders: HashMap<Sha256Digest, BTreeSet<(IpAddr, u32)>>,
-    /// Where devices were until a moment ago: who moves after a lie is found all the same.
-    former: HashMap<SocketAddr, (DeviceId, Duration)>,
+    /// What devices said until a moment ago: who moves after a lie, or says that it has something else, is found all the same.
+    former: HashMap<SocketAddr, Former>,
     reports: Reports,
     next: u32,
     contents: usize,
     refused: u64,
     /// Nothing that is held ends before this.
     first_end: Duration,
+}
+
+/// What a device said, and says no more.
+struct Former {
+    device: DeviceId,
+    until: Duration,
+    /// The contents of which it says nothing there any more; `None` where it has gone from there.
+    dropped: Option<Vec<Sha256Digest>>,
 }
 
 /// All announcements.
@@ -152,9 +160,10 @@ const IN_A_NETWORK: usize = 16;
 /// Networks that are looked into, and holders in all.
 pub const NETWORKS: usize = 64;
 const MOST: usize = 256;
-/// How long it is remembered where a device was, and of how many.
+/// How long it is remembered what a device said, of how many, and how many contents of each.
 const FORMER: Duration = Duration::from_secs(15 * 60);
 const MOST_FORMER: usize = 10_000;
+const MOST_DROPPED: usize = 64;
 
 impl Register {
     /// An empty one.
@@ -200,7 +209,7 @@ impl Register {
             }
         }
         if let Some(id) = inner.devices.get(device).copied() {
-            inner.leave(id, address, now);
+            inner.leave(id, address, &contents, now);
         }
         if let Some(other) = inner.addresses.get(&address).copied() {
             inner.forget(other);
@@ -285,7 +294,9 @@ impl Register {
         let (device, about, until) = match (weight, here) {
             (Weight::Lie, Some((_, held))) => (held.device.clone(), About::Device, lie),
             (Weight::Lie, None) => match inner.former.get(&peer) {
-                Some((device, until)) if *until > now => (device.clone(), About::Device, lie),
+                Some(former) if former.until > now && former.had(content) => {
+                    (former.device.clone(), About::Device, lie)
+                }
                 _ => return Noted::Ignored,
             },
             (_, None) => return Noted::Ignored,
@@ -305,7 +316,7 @@ impl Register {
         let is = |one: &DeviceId| one.0.eq_ignore_ascii_case(device);
         let known: Vec<u32> = inner.devices.iter().filter(|(one, _)| is(one)).map(|(_, id)| *id).collect();
         known.into_iter().for_each(|id| inner.forget(id));
-        inner.former.retain(|_, (one, _)| !is(one));
+        inner.former.retain(|_, former| !is(&former.device));
         inner.reports.forget(is);
     }
 
@@ -345,19 +356,26 @@ impl Inner {
     }
 
     /// A device announces anew: what it said before is over.
-    fn leave(&mut self, id: u32, next: SocketAddr, now: Duration) {
-        let Some((device, address)) = self.held.get(&id).map(|held| (held.device.clone(), held.address))
-        else {
-            return;
-        };
+    fn leave(&mut self, id: u32, next: SocketAddr, contents: &HashSet<Sha256Digest>, now: Duration) {
+        let Some(Held { device, address, contents: before, .. }) = self.held.get(&id) else { return };
+        let (device, address, until) = (device.clone(), *address, now + FORMER);
+        let dropped = (address == next).then(|| {
+            let gone = before.iter().filter(|content| !contents.contains(content)).copied();
+            // Those that it had dropped before, if it is that short a time ago.
+            let earlier =
+                self.former.get(&address).filter(|former| former.until > now && former.device == device);
+            let earlier = earlier.and_then(|former| former.dropped.as_deref()).unwrap_or_default();
+            gone.chain(earlier.iter().copied()).take(MOST_DROPPED).collect::<Vec<_>>()
+        });
         self.forget(id);
-        if address != next {
-            if self.former.len() >= MOST_FORMER {
-                self.former.retain(|_, (_, until)| *until > now);
-            }
-            if self.former.len() < MOST_FORMER {
-                self.former.insert(address, (device, now + FORMER));
-            }
+        if dropped.as_ref().is_some_and(Vec::is_empty) {
+            return;
+        }
+        if self.former.len() >= MOST_FORMER {
+            self.former.retain(|_, former| former.until > now);
+        }
+        if self.former.len() < MOST_FORMER {
+            self.former.insert(address, Former { device, until, dropped });
         }
     }
 
@@ -382,6 +400,13 @@ impl Inner {
             self.held.iter().filter(|(_, held)| held.until <= now).map(|(id, _)| *id).collect();
         ended.into_iter().for_each(|id| self.forget(id));
         self.first_end = self.held.values().map(|held| held.until).min().unwrap_or(Duration::MAX);
+    }
+}
+
+impl Former {
+    /// Whether it had said to have this.
+    fn had(&self, content: Sha256Digest) -> bool {
+        self.dropped.as_ref().is_none_or(|dropped| dropped.contains(&content))
     }
 }
 

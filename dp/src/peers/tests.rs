@@ -178,6 +178,19 @@ fn a_liar_is_known_by_its_name_for_an_hour() {
     announce(&register, "d", "10.0.0.1:1", &[1, 2], MINUTE);
     lie(&register);
     assert_eq!(names(&register, 2, "10.0.0.9", MINUTE), ["a", "d!"], "the one that promised it");
+    // Where it says that it has other content: only of what it said to have.
+    let register = with(&[1]);
+    announce(&register, "a", "10.0.0.1:1", &[2], MINUTE);
+    assert_eq!(two_report(&register, 3, "HASH_MISMATCH", MINUTE), [Noted::Ignored, Noted::Ignored]);
+    announce(&register, "a", "10.0.0.1:1", &[3], MINUTE);
+    lie(&register);
+    assert_eq!(names(&register, 3, "10.0.0.9", MINUTE), ["a!"]);
+    let register = with(&[1]);
+    announce(&register, "a", "10.0.0.1:1", &[], MINUTE);
+    lie(&register);
+    announce(&register, "a", "10.0.0.1:1", &[1], MINUTE * 2);
+    assert_eq!(names(&register, 1, "10.0.0.9", MINUTE * 2), ["a!"]);
+
     let register = with(&[1]);
     announce(&register, "a", "10.0.0.1:2", &[1], MINUTE);
     let later = MINUTE * 17;
