@@ -9,6 +9,7 @@ use rusqlite::{Row, named_params};
 use serde::{Deserialize, Serialize};
 
 use crate::column::{as_i64, sha1, sha256, sha256_or_none, size, text, time};
+use crate::distribution::content_of_packages;
 use crate::{Reader, SchemaError, Writer};
 
 /// One content of the library.
@@ -106,6 +107,13 @@ impl Reader<'_> {
             SELECT DISTINCT package_id FROM package_file JOIN file USING (file_id)
              WHERE file.content = ?1 AND state = 'stored' ORDER BY 1";
         self.all(SQL, [content.0], |row| text(row, "package_id"))
+    }
+
+    /// What a package, image or application has now.
+    pub fn package_contents(&self, package: &PackageId) -> Result<Vec<Sha256Digest>, SchemaError> {
+        const SQL: &str =
+            concat!("SELECT DISTINCT sha256 FROM (", content_of_packages!("= ?1"), ") ORDER BY sha256");
+        self.all(SQL, [package.as_str()], |row| sha256(row, "sha256"))
     }
 
     /// Names of the packages that hold a content.

@@ -90,6 +90,20 @@ fn turns(count: usize, every: Duration, before: Timestamp, now: Timestamp) -> Ve
     (from.max((to + 1).saturating_sub(count))..=to).map(|turn| (turn % count.max(1)) as usize).collect()
 }
 
+/// Looks at all that a package has: somebody was sent other bytes than were wanted.
+pub async fn look_at_package(site: Arc<Site>, package: PackageId) {
+    let id = package.clone();
+    match site.read(move |r| r.package_contents(&id)).await {
+        Ok(contents) => {
+            info!("package {package} is read again: a distribution point was sent wrong bytes");
+            for content in contents {
+                look_or_say(&site, content).await;
+            }
+        }
+        Err(problem) => error!("package {package} cannot be looked at: {problem}"),
+    }
+}
+
 async fn look_or_say(site: &Arc<Site>, content: Sha256Digest) {
     if let Err(problem) = look(site, content).await {
         error!(content.sha256 = %content, "{content} cannot be looked at: {problem}");

@@ -135,7 +135,17 @@ pub async fn revoke(
         })
         .await?;
     if !there {
-        return Err(Problem::new(Code::KeyNotFound, format!("no {kind} `{name}` has a key or a token")));
+        let problem = Problem::new(Code::KeyNotFound, format!("no {kind} `{name}` has a key or a token"));
+        let (other, flag) = match kind {
+            PrincipalKind::Device => (PrincipalKind::Point, "add `--point`"),
+            PrincipalKind::Point => (PrincipalKind::Device, "leave `--point` out"),
+        };
+        let known = site.read(|r| r.principals()).await?;
+        let is_other = known.iter().any(|one| one.kind == other && one.name.eq_ignore_ascii_case(name));
+        return Err(match is_other {
+            true => problem.help(format!("`{name}` is a {other}: {flag}")),
+            false => problem,
+        });
     }
     if !dry_run {
         site.refresh_keys().await?;

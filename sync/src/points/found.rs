@@ -2,7 +2,7 @@
 
 use catalog::digest::Sha256Digest;
 use catalog::id::PackageId;
-use catalog::problem::Problem;
+use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
 use schema::distribution::ShelfRow;
 use schema::points::{ContentState, Placement};
@@ -74,6 +74,18 @@ impl Found {
             *before != next.state && next.state == ContentState::Success
         };
         !(self.gone.is_empty() && self.lacks.is_empty()) || self.changed.iter().any(comes)
+    }
+
+    /// Packages of which a point was sent other bytes than it wanted, when it first says so of an order of somebody's: the bytes may be
+    /// wrong where they come from. What is tried again after that tells nothing new.
+    pub(super) fn had_wrong_bytes(&self, retry: &PointRetry) -> Vec<PackageId> {
+        let is_wrong = |problem: &Problem| matches!(problem.code, Code::HashMismatch | Code::SizeMismatch);
+        let is_new = |(before, next): &&(ContentState, Placement)| {
+            *before != next.state
+                && next.retries_left >= retry.max
+                && next.problem.as_ref().is_some_and(is_wrong)
+        };
+        self.changed.iter().filter(is_new).map(|(_, next)| next.package.clone()).collect()
     }
 
     /// Tells the log which packages are in another state.
@@ -176,8 +188,6 @@ fn have_turned(w: &Writer<'_>, rows: &[ShelfRow]) -> Result<bool, SchemaError> {
 
 #[cfg(test)]
 mod tests {
-    use catalog::problem::Code;
-
     use super::*;
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -225,6 +235,23 @@ mod tests {
         let elsewhere = Placement { package: "XYZ00009".parse().unwrap(), ..placed(Queued, 7) };
         let found = Found::of(&[says(Success, 7)], &[elsewhere], &PointRetry::default(), NOW);
         assert!(found.is_nothing(), "of a package that is not there");
+    }
+
+    #[test]
+    fn wrong_bytes_are_a_reason_to_look_once() {
+        let retry = PointRetry::default();
+        for (code, left, packages) in [
+            (Code::HashMismatch, retry.max, 1),
+            (Code::SizeMismatch, retry.max, 1),
+            (Code::HashMismatch, retry.max - 1, 0),
+            (Code::DpDiskFull, retry.max, 0),
+        ] {
+            let problem = Some(Problem::new(code, "of a point"));
+            let said = Said { problem, ..says(ContentState::Failed, 7) };
+            let placed = Placement { retries_left: left, ..placed(ContentState::Sending, 7) };
+            let found = Found::of(&[said], &[placed], &retry, NOW);
+            assert_eq!(found.had_wrong_bytes(&retry).len(), packages, "{code} {left}");
+        }
     }
 
     #[test]

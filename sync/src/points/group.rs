@@ -82,8 +82,8 @@ pub async fn join(
             for row in &rows {
                 w.join_point_group(wanted.id, row.id)?;
                 for package in &packages {
-                    let waits = (row, send::InMaintenance::Waits);
-                    if let Err(problem) = send::send_to(w, package, waits, &retry, now)? {
+                    let as_member = (row, send::Meant::ByGroup);
+                    if let Err(problem) = send::send_to(w, package, as_member, &retry, now)? {
                         refused.push(format!("{} to {}: {problem}", package.id, row.name));
                     }
                 }

@@ -97,6 +97,8 @@ pub fn on(
         }
         (Event::Cancel, _) => return refuse("cannot be cancelled"),
         (Event::Retry, State::Failed | State::Cancelled) => afresh(State::Queued, placed.work),
+        // What was found bad is fetched, and what is well is not read again.
+        (Event::Retry, State::Warning) => afresh(State::Queued, Work::Send),
         (Event::Retry, _) => return refuse("needs no other try"),
         (Event::RetryDue, State::Failed) if placed.next_retry.is_some_and(|due| is_due(due, retry, now)) => {
             let left = placed.retries_left.saturating_sub(1);
@@ -122,6 +124,26 @@ pub fn on(
     })
 }
 
+/// A package that a point of a group has no room for: nothing is sent, and it is tried again like whatever has failed. Nobody has to
+/// remember that it is to be there.
+pub fn no_room(
+    placed: &Placement,
+    full: Problem,
+    order: u64,
+    retry: &PointRetry,
+    now: Timestamp,
+) -> Placement {
+    let state = State::Failed;
+    let (changed, problem, next_retry) = (Some(now), Some(full), next_try(retry.max, retry, now));
+    let (work, retries_left) = (Work::Send, retry.max);
+    Placement { state, work, order, retries_left, changed, problem, next_retry, ..placed.clone() }
+}
+
+/// When what has failed now is tried again, if it is.
+fn next_try(left: u32, retry: &PointRetry, now: Timestamp) -> Option<Timestamp> {
+    (left > 0).then(|| now.checked_add(retry.delay).unwrap_or(now))
+}
+
 /// Nobody waits longer than the pause between two tries: a time that is further away is from before the clock was put back.
 fn is_due(due: Timestamp, retry: &PointRetry, now: Timestamp) -> bool {
     due <= now || due > latest(retry, now)
@@ -145,6 +167,11 @@ fn heard(placed: &Placement, said: Said, retry: &PointRetry, now: Timestamp) -> 
         (State::Success, State::Queued) => next,
         (_, State::Sending | State::Verifying) if under_way => next,
         (State::Validating, State::Validating) => next,
+        // What was found bad was to be fetched, and was not: that is tried again.
+        (State::Validating, State::Failed) if placed.work == Work::Repair => {
+            let next_retry = next_try(placed.retries_left, retry, now);
+            Placement { problem: said.problem, next_retry, ..next }
+        }
         // Also of an order that has ended well, where something else of the package was lost meanwhile.
         (State::Validating, State::Failed)
         | (
@@ -152,8 +179,8 @@ fn heard(placed: &Placement, said: Said, retry: &PointRetry, now: Timestamp) -> 
             State::Warning,
         ) => Placement { state: State::Warning, problem: said.problem, ..next },
         (_, State::Failed) if under_way => {
-            let due = (placed.retries_left > 0).then(|| now.checked_add(retry.delay).unwrap_or(now));
-            Placement { problem: said.problem, next_retry: due, ..next }
+            let next_retry = next_try(placed.retries_left, retry, now);
+            Placement { problem: said.problem, next_retry, ..next }
         }
         _ => return None,
     };
@@ -229,6 +256,7 @@ mod tests {
             (Cancelled, Event::Retry, "queued"),
             (Success, Event::Retry, "!"),
             (Sending, Event::Retry, "!"),
+            (Warning, Event::Retry, "queued"),
             (Failed, Event::RetryDue, "-"),
             (Warning, Event::Mend, "queued"),
             (Success, Event::Mend, "-"),
@@ -314,6 +342,21 @@ mod tests {
         assert_eq!((over.state, over.next_retry), (State::Failed, None), "no more tries");
         let again = on(&over, Event::Retry, 99, &RETRY, now).unwrap().unwrap();
         assert_eq!((again.state, again.retries_left), (State::Queued, RETRY.max), "an operator starts anew");
+    }
+
+    #[test]
+    fn a_repair_that_fails_is_tried_again_and_a_look_is_not() {
+        for (work, state, tried) in
+            [(Work::Repair, State::Failed, true), (Work::Validate, State::Warning, false)]
+        {
+            let validating = Placement { work, ..placed(State::Validating) };
+            let found = on(&validating, said(State::Failed), 0, &RETRY, NOW).unwrap().unwrap();
+            assert_eq!((found.state, found.next_retry.is_some()), (state, tried), "{work}");
+            if let Some(due) = found.next_retry {
+                let again = on(&found, Event::RetryDue, 8, &RETRY, due).unwrap().unwrap();
+                assert_eq!((again.state, again.work, again.order), (State::Queued, Work::Repair, 8));
+            }
+        }
     }
 
     #[test]

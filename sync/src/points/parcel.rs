@@ -120,7 +120,7 @@ fn send_one(
     let package = parcel.row(w, now)?;
     let mut points = Vec::new();
     for point in &targets.points {
-        let done = send_to(w, &package, (point, targets.in_maintenance(point)), retry, now)?;
+        let done = send_to(w, &package, (point, targets.meaning(point)), retry, now)?;
         points.push(line(point.name.clone(), parcel.files, parcel.bytes, done));
     }
     for group in &targets.groups {

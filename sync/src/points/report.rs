@@ -16,6 +16,7 @@ use super::assign::Form;
 use super::found::{Anew, Found};
 use super::wire::{LONGEST_STATE, Report};
 use crate::clock;
+use crate::mending;
 use crate::site::Site;
 
 /// Takes a report down: that the point lives and where, how each package is doing, and that what it no longer has is gone. The state that
@@ -82,12 +83,16 @@ pub async fn take(
     }
     let (on_demand, from) = (report.on_demand, from.to_canonical());
     let elsewhere = row.address.as_ref() != Some(&from.to_string());
-    let is_another = elsewhere || row.on_demand != on_demand;
+    let moves = elsewhere || row.on_demand != on_demand;
+    let is_another = moves || is_other_room(row.free, report.free);
     if !write_seen && found.is_nothing() && !is_another {
         return Ok(answer(has_effect));
     }
     found.log();
-    let moves_clients = is_another || found.moves_clients();
+    for package in found.had_wrong_bytes(&retry) {
+        tokio::spawn(mending::look_at_package(site.clone(), package));
+    }
+    let moves_clients = moves || found.moves_clients();
     let (id, free) = (principal.id, report.free);
     let program: String = report.program.chars().filter(|c| !c.is_control()).take(40).collect();
     let live = site.clone();
@@ -120,6 +125,11 @@ pub async fn take(
         site.refresh_locations_soon();
     }
     Ok(answer(has_effect && !anew.without_effect))
+}
+
+/// Whether a point has so much less room than is known, or more, that what is sent there is decided otherwise.
+fn is_other_room(known: Option<u64>, free: u64) -> bool {
+    known.is_none_or(|known| known.abs_diff(free) > known / 20)
 }
 
 /// Whether an assignment of this tag is the one of now, in whichever form the point asks for it.

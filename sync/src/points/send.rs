@@ -56,19 +56,19 @@ impl Targets {
         self.groups.iter().any(|group| group.points.contains(&point.name))
     }
 
-    /// What is done about a point that is in maintenance.
-    pub(super) fn in_maintenance(&self, point: &PointRow) -> InMaintenance {
-        if self.has_in_group(point) { InMaintenance::Waits } else { InMaintenance::Refuses }
+    /// How this point is meant.
+    pub(super) fn meaning(&self, point: &PointRow) -> Meant {
+        if self.has_in_group(point) { Meant::ByGroup } else { Meant::ByName }
     }
 }
 
-/// What is done about a point that is in maintenance.
+/// How a point is meant, which says what is done where it takes nothing now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InMaintenance {
-    /// It was named: whoever named it hears of it.
-    Refuses,
-    /// What its group has follows by itself when that is over; until then its assignment is paused.
-    Waits,
+pub enum Meant {
+    /// It was named: whoever named it hears of it, and nothing is kept.
+    ByName,
+    /// As one of a group: what its group has follows by itself, when its maintenance is over and when it has room.
+    ByGroup,
 }
 
 /// The points of these names: points, groups, or `all`. No name means the site's own.
@@ -113,7 +113,7 @@ pub async fn targets(site: &Arc<Site>, names: &[String]) -> Result<Targets, Prob
 pub fn send_to(
     w: &Writer<'_>,
     package: &Package,
-    (point, in_maintenance): (&PointRow, InMaintenance),
+    (point, meant): (&PointRow, Meant),
     retry: &PointRetry,
     now: Timestamp,
 ) -> Result<Result<(ContentState, bool), Problem>, SchemaError> {
@@ -138,7 +138,7 @@ pub fn send_to(
             Problem::new(Code::PackageIncomplete, message).keeping("what the point has of it stays")
         ));
     }
-    if point.maintenance && in_maintenance == InMaintenance::Refuses {
+    if point.maintenance && meant == Meant::ByName {
         let message = format!("`{}` is in maintenance", point.name);
         return Ok(Err(Problem::new(Code::DpInMaintenance, message)));
     }
@@ -158,6 +158,17 @@ pub fn send_to(
                 needed - free
             );
             let full = Problem::new(Code::DpDiskFull, message).keeping("nothing was sent");
+            if meant == Meant::ByGroup {
+                // Whoever sees what its group has sees that this one lacks it.
+                w.distribute(id, point.id, now)?;
+                if let Some(placed) = w.placement(id, point.id)? {
+                    let full = full.clone();
+                    w.put_placement(&job::no_room(&placed, full, w.next_order()?, retry, now))?;
+                }
+                return Ok(Err(full.help(
+                    "make room there: it is tried again by itself; `spsync package retry P` does so at once",
+                )));
+            }
             // What only the earlier version has stays until the new one is there.
             return Ok(Err(match before {
                 Some(placed) if placed.version != version => full.help(format!(

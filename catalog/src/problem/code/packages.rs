@@ -146,6 +146,6 @@ macro_rules! packages {
         "the distribution point has not enough space",
         "other packages there, or [download] min_free of its machine",
         "spsync dp show DP; df -h and `spsync status` on its machine",
-        "free space there, or take packages off it with `spsync package withdraw P --from DP`; `spsync package retry P` tries again at once";
+        "free space there, or take packages off it with `spsync package withdraw P --from DP`; then `spsync package distribute P --to DP`";
     } };
 }
