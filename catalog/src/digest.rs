@@ -5,9 +5,9 @@
 //! (Delivery Optimization, Metalink, our own peers). Large slices are hashed on two cores. Only
 //! [`Checker::finish`] makes a [`Verified`], so nothing can claim to be checked without having been.
 
-use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
@@ -182,6 +182,24 @@ pub struct Fingerprint {
     pub blocks: Vec<Sha256Digest>,
     /// SHA-256 of each 1 MiB piece, the last one short.
     pub pieces: Vec<Sha256Digest>,
+}
+
+impl Fingerprint {
+    /// That of all that comes, until its end. Blocks.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn read(mut from: impl io::Read) -> io::Result<Self> {
+        let mut checker = Checker::new();
+        // Pieces of this size are hashed on two cores.
+        let mut buffer = vec![0; 4 << 20];
+        loop {
+            match from.read(&mut buffer)? {
+                0 => return Ok(checker.into_fingerprint()),
+                count => checker.update(&buffer[..count]),
+            }
+        }
+    }
 }
 
 /// What the pieces of a file must be: the SHA-256 of each 1 MiB, the last one short. Whoever has them need not trust a

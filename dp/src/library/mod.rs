@@ -33,7 +33,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use catalog::digest::{Checker, Fingerprint, Mismatch, Sha256Digest, Wanted};
+use catalog::digest::{Fingerprint, Mismatch, Sha256Digest, Wanted};
 use rustix::fs::OFlags;
 
 pub use aside::Aside;
@@ -442,15 +442,7 @@ impl Library {
 }
 
 fn hash(file: &File, path: &Path) -> Result<Fingerprint, LibraryError> {
-    let mut checker = Checker::new();
-    let mut buffer = vec![0; 4 << 20];
-    let mut file = file;
-    loop {
-        match file.read(&mut buffer).map_err(LibraryError::io("read", path))? {
-            0 => return Ok(checker.into_fingerprint()),
-            count => checker.update(&buffer[..count]),
-        }
-    }
+    Fingerprint::read(file).map_err(LibraryError::io("read", path))
 }
 
 /// What is younger may be another process's work of this moment: a client opens its library for every fetch.

@@ -1,6 +1,6 @@
 use std::os::unix::fs::symlink;
 
-use catalog::digest::{Digests, PIECE_SIZE, Pieces, Sha1Digest};
+use catalog::digest::{Checker, Digests, PIECE_SIZE, Pieces, Sha1Digest};
 use catalog::problem::{Code, Coded as _};
 use proptest::prelude::*;
 

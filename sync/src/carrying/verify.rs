@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use catalog::digest::{Checker, Sha256Digest};
+use catalog::digest::{Fingerprint, Sha256Digest};
 use catalog::id::{FileName, PackageId};
 use catalog::problem::{Code, Problem};
 use serde::{Deserialize, Serialize};
@@ -167,16 +167,7 @@ pub fn contents(folder: &Path) -> Result<BTreeMap<Sha256Digest, PathBuf>, Proble
 }
 
 fn hash(folder: &Path, path: &str) -> Result<(Sha256Digest, u64), String> {
-    let mut file = open_within(folder, path)?;
-    let mut checker = Checker::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer).map_err(|error| error.to_string())? {
-            0 => break,
-            count => checker.update(&buffer[..count]),
-        }
-    }
-    let print = checker.into_fingerprint();
+    let print = Fingerprint::read(open_within(folder, path)?).map_err(|error| error.to_string())?;
     Ok((print.sha256, print.size))
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use catalog::digest::Sha256Digest;
+use catalog::digest::{Fingerprint, Sha256Digest};
 use catalog::problem::{Code, Coded as _, Problem};
 use dp::client::{Allowed, ClientError, ClientSettings, Delta, Expected, FetchOptions};
 use dp::server::LocationsAnswer;
@@ -315,16 +315,8 @@ pub fn verify(path: &Path, expected: Sha256Digest) -> Result<(), Problem> {
     let wrong = |error: std::io::Error| {
         Problem::new(Code::DiskError, format!("`{}` cannot be read", path.display())).because_of(Some(&error))
     };
-    let mut file = std::fs::File::open(path).map_err(wrong)?;
-    let mut checker = catalog::digest::Checker::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match std::io::Read::read(&mut file, &mut buffer).map_err(wrong)? {
-            0 => break,
-            read => checker.update(&buffer[..read]),
-        }
-    }
-    let actual = checker.into_fingerprint().sha256;
+    let print = std::fs::File::open(path).and_then(Fingerprint::read).map_err(wrong)?;
+    let actual = print.sha256;
     if actual == expected {
         return Ok(());
     }
