@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use catalog::problem::{Code, Problem};
-use dp::server::{ContentServer, Doubts, Locator, ServerLimits, Source};
+use dp::server::{ContentServer, Locator, ServerLimits, Source};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -106,7 +106,6 @@ impl Daemon {
         let settings = site.settings();
         let (stop, stopped) = watch::channel(false);
         let mut parts = Vec::new();
-        let doubts = Arc::new(Doubts::default());
         let locator: Arc<dyn Locator> = match settings.dp.is_site() {
             true => site.locations.clone(),
             false => Arc::new(Elsewhere::new(&site)),
@@ -117,7 +116,7 @@ impl Daemon {
             .with_gate(site.keys.clone())
             .with_locator(locator)
             .with_grouping(site.locations.clone())
-            .with_doubts(doubts.clone());
+            .with_doubts(site.doubts.clone());
         if !settings.public_url_is_a_guess() {
             server = server.known_as(&settings.public_url());
         }
@@ -146,7 +145,7 @@ impl Daemon {
             }
             parts.push(point::start(&site, wait(stopped.clone())).await?);
         }
-        parts.push(tokio::spawn(mending::keep(site.clone(), doubts, wait(stopped.clone()))));
+        parts.push(tokio::spawn(mending::keep(site.clone(), wait(stopped.clone()))));
         parts.push(tokio::spawn(mending::verify(site.clone(), wait(stopped.clone()))));
         parts.push(tokio::spawn(mending::later::keep(site.clone(), wait(stopped.clone()))));
         let congestion_control = Some(settings.server.congestion_control.clone());

@@ -16,7 +16,6 @@ use catalog::digest::{Digests, Sha256Digest, Wanted};
 use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
 use dp::library::Verdict;
-use dp::server::Doubts;
 use jiff::Timestamp;
 use tracing::{error, info};
 
@@ -34,7 +33,8 @@ const TRIES: u32 = 60;
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Looks at whatever is doubted, until `stopped`.
-pub async fn keep(site: Arc<Site>, doubts: Arc<Doubts>, stopped: impl Future<Output = ()>) {
+pub async fn keep(site: Arc<Site>, stopped: impl Future<Output = ()>) {
+    let doubts = site.doubts.clone();
     tokio::pin!(stopped);
     loop {
         let content = tokio::select! {
@@ -90,18 +90,16 @@ fn turns(count: usize, every: Duration, before: Timestamp, now: Timestamp) -> Ve
     (from.max((to + 1).saturating_sub(count))..=to).map(|turn| (turn % count.max(1)) as usize).collect()
 }
 
-/// Looks at all that a package has: somebody was sent other bytes than were wanted.
-pub async fn look_at_package(site: Arc<Site>, package: PackageId) {
+/// All that a package has is to be looked at: a distribution point was sent other bytes than were wanted.
+///
+/// # Errors
+/// Those of the database.
+pub async fn doubt_package(site: &Arc<Site>, package: PackageId) -> Result<(), Problem> {
     let id = package.clone();
-    match site.read(move |r| r.package_contents(&id)).await {
-        Ok(contents) => {
-            info!("package {package} is read again: a distribution point was sent wrong bytes");
-            for content in contents {
-                look_or_say(&site, content).await;
-            }
-        }
-        Err(problem) => error!("package {package} cannot be looked at: {problem}"),
-    }
+    let contents = site.read(move |r| r.package_contents(&id)).await?;
+    info!("package {package} is read again: a distribution point was sent wrong bytes");
+    contents.into_iter().for_each(|content| site.doubts.about(content));
+    Ok(())
 }
 
 async fn look_or_say(site: &Arc<Site>, content: Sha256Digest) {

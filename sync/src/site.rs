@@ -16,7 +16,7 @@ use catalog::id::SiteCode;
 use catalog::problem::{Code, Problem};
 use dp::library::Library;
 use dp::locate::Places;
-use dp::server::{Served, Shelf};
+use dp::server::{Doubts, Served, Shelf};
 use jiff::Timestamp;
 use schema::{Reader, SchemaError, Store, Writer};
 use tracing::{error, info};
@@ -44,6 +44,8 @@ pub struct Site {
     pub library: Library,
     /// What the site's distribution point may serve, replaced whole after each change.
     pub shelf: Arc<ArcSwap<Shelf>>,
+    /// Contents that somebody is to look at.
+    pub doubts: Arc<Doubts>,
     /// What it has served.
     pub served: Arc<Served>,
     /// Told when the shelf is another one.
@@ -145,6 +147,7 @@ impl Site {
             identity: OnceLock::new(),
             called: ArcSwap::from_pointee(tls::called(&settings)),
             points: Hub::default(),
+            doubts: Arc::default(),
             point: Live::default(),
             loaded: ArcSwap::from_pointee(loaded),
             code,

@@ -51,7 +51,7 @@ pub use self::key::{DeviceKey, content_key, is_unread};
 pub use self::pins::{hold, release};
 use self::reach::Reach;
 pub use self::share::{SharePace, ShareSettings, share};
-use crate::library::LibraryError;
+use crate::library::{Damage, LibraryError};
 use crate::server::LocationsAnswer;
 use crate::transfer::{
     self, At, Doing, FetchError, Job, Known, Patience, Policy, Progress, Served, SourceKind,
@@ -403,7 +403,11 @@ async fn remember(cache: &Cache, limits: CacheLimits, answer: &LocationsAnswer) 
         let now = Timestamp::now();
         cache.note(content, &name, private, now)?;
         if limits != CacheLimits::default() {
-            let here = cache.library.open_content(content).is_ok_and(|here| here.is_some());
+            // What has to be read again need not come again, as a rule.
+            let here = match cache.library.open_content(content) {
+                Ok(here) => here.is_some(),
+                Err(error) => matches!(error, LibraryError::Corrupt { what: Damage::Touched, .. }),
+            };
             // What has arrived of it is counted with the other parts.
             let wanted = Wanted { size, digests: Digests { sha256: Some(content), sha1: None } };
             let coming = if here { 0 } else { size - cache.library.arrived(&wanted) };

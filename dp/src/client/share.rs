@@ -7,6 +7,7 @@
 //! A desk takes no more others at once than it can give enough ([`takers`]): the rest is told to come back later, and goes
 //! elsewhere. While it rests, as a notebook on its battery does, it has nothing for others.
 
+use std::convert::Infallible;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,8 +20,9 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::{Cache, ClientError, ClientSettings, LARGEST_ANSWER, Reach, blocking};
+use crate::library::Verdict;
 use crate::peers::{AnnounceRequest, Announced};
-use crate::server::{ContentServer, Servable, Served, ServerLimits, Shelf, Source};
+use crate::server::{ContentServer, Doubts, Servable, Served, ServerLimits, Shelf, Source};
 use crate::transfer::fault::Fault;
 
 /// Other clients that are served at once, and connections of one of them: a desk is no server.
@@ -94,7 +96,9 @@ pub async fn share(
         ..ServerLimits::default()
     };
     let server = ContentServer::new(cache.library.clone(), shelf.clone(), limits);
-    let server = Arc::new(server.counting(Source::Peer, settings.served.clone()));
+    let doubts = Arc::new(Doubts::default());
+    let server = server.counting(Source::Peer, settings.served.clone()).with_doubts(doubts.clone());
+    let server = Arc::new(server);
     let (end, ended) = oneshot::channel::<()>();
     let serving = tokio::spawn(server.serve(listener, async {
         // A dropped sender ends it too.
@@ -104,7 +108,8 @@ pub async fn share(
     let site = Reach::new(&settings.client);
     let (started, mut saying, mut last_held) = (Instant::now(), Saying::new(settings.pace), Vec::new());
     let (mut fails, mut rested) = (false, false);
-    tokio::pin!(stop);
+    let looking = look(&cache, &doubts);
+    tokio::pin!(stop, looking);
     loop {
         let rests = (settings.rests)();
         if rests != rested {
@@ -145,6 +150,7 @@ pub async fn share(
         }
         tokio::select! {
             () = &mut stop => break,
+            never = &mut looking => match never {},
             () = tokio::time::sleep(settings.pace.look) => {}
         }
     }
@@ -153,6 +159,22 @@ pub async fn share(
     }
     let _ = end.send(());
     serving.await.map_err(ClientError::Stopped)
+}
+
+/// Reads again what could not be served: a program that was given the file may have written to it. What is wrong goes.
+async fn look(cache: &Cache, doubts: &Doubts) -> Infallible {
+    loop {
+        let content = doubts.next().await;
+        let looked = cache.clone();
+        let read = move || match looked.library.verify(content) {
+            Ok(Verdict::Corrupt { .. }) => looked.discard(content),
+            read => read.map(|_| ()),
+        };
+        if let Err(error) = blocking(read).await {
+            warn!("{content} cannot be read again: {error}");
+        }
+        doubts.settled(content);
+    }
 }
 
 /// How many others are served at once: each gets twice what it would leave us for, of what may be sent in all.

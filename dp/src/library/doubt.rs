@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use catalog::digest::Sha256Digest;
 
-use super::{Library, LibraryError, Verdict, changed};
+use super::{Identity, Library, LibraryError, Verdict, changed};
 
 /// Why a content is not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,11 +23,25 @@ enum Doubt {
 
 /// Contents that are not believed.
 #[derive(Debug, Default)]
-pub(super) struct Doubts(Mutex<HashMap<Sha256Digest, Doubt>>);
+pub(super) struct Doubts {
+    all: Mutex<HashMap<Sha256Digest, Doubt>>,
+    /// What was found good and could not be written down: this very file.
+    good: Mutex<HashMap<Sha256Digest, Identity>>,
+}
 
 impl Doubts {
     fn lock(&self) -> MutexGuard<'_, HashMap<Sha256Digest, Doubt>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This file was read, and is right.
+    pub(super) fn seen_good(&self, digest: Sha256Digest, file: Identity) {
+        self.good.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, file);
+    }
+
+    /// Whether it was.
+    pub(super) fn was_seen_good(&self, digest: Sha256Digest, file: &Identity) -> bool {
+        self.good.lock().unwrap_or_else(PoisonError::into_inner).get(&digest) == Some(file)
     }
 
     /// These are read before they are believed.

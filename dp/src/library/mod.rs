@@ -243,7 +243,9 @@ impl Library {
         if glance.size != found.len() && sidecar::read(&side).is_some_and(checks) {
             return Some(Damage::Size);
         }
-        found.modified().is_ok_and(|written| written > glance.until).then_some(Damage::Touched)
+        let is_touched = found.modified().is_ok_and(|written| written > glance.until)
+            && !self.inner.doubts.was_seen_good(digest, &Identity::of(found));
+        is_touched.then_some(Damage::Touched)
     }
 
     /// The plain file of a content, of whatever size: who hashes it sees what it is. `None` where it is not here.
@@ -269,6 +271,11 @@ impl Library {
         LibraryError::io("read", &self.blob(digest))(source)
     }
 
+    /// Whether the file of a content has at most so many bytes.
+    pub(crate) fn is_small(&self, digest: Sha256Digest, most: u64) -> bool {
+        fs::symlink_metadata(self.blob(digest)).is_ok_and(|found| found.len() <= most)
+    }
+
     /// Everything that was computed when the content was stored. Computed again where that is lost.
     ///
     /// # Errors
@@ -278,12 +285,13 @@ impl Library {
         if let Some(fingerprint) = sidecar::read(&path).filter(|found| found.sha256 == digest) {
             return Ok(Some(fingerprint));
         }
-        let Some((file, _)) = self.open_plain(digest)? else { return Ok(None) };
+        let Some((file, found)) = self.open_plain(digest)? else { return Ok(None) };
         let fingerprint = hash(&file, &self.blob(digest))?;
         if fingerprint.sha256 != digest {
             return Err(LibraryError::Corrupt { digest, what: Damage::Digest });
         }
         sidecar::write(&path, &fingerprint)?;
+        self.vouch(digest, &fingerprint, &found);
         Ok(Some(fingerprint))
     }
 
@@ -369,11 +377,21 @@ impl Library {
         if sidecar::read(&side).as_ref() != Some(&print) {
             let _ = sidecar::write(&side, &print); // the content is good all the same
         }
-        // As it was before it was read: who wrote to it meanwhile is found.
-        if let Ok(until) = found.modified() {
-            sidecar::vouch(&side, until);
-        }
+        self.vouch(digest, &print, &found);
         Ok(Verdict::Good)
+    }
+
+    /// Takes down that the file was hashed as it was when it was `found`, before it was read: who wrote to it meanwhile is noticed. Where
+    /// the disk takes nothing, for as long as this process lives.
+    fn vouch(&self, digest: Sha256Digest, print: &Fingerprint, found: &fs::Metadata) {
+        let side = self.fanned("hashes", digest);
+        let Ok(until) = found.modified() else { return };
+        // Somebody else's file cannot be given another time; one of ours in its place can.
+        let is_written = sidecar::vouch(&side, until)
+            || sidecar::write(&side, print).is_ok_and(|()| sidecar::vouch(&side, until));
+        if !is_written {
+            self.inner.doubts.seen_good(digest, Identity::of(found));
+        }
     }
 
     /// Removes content. Whoever has it open without sending it lets go of it: only then the disk has its room.

@@ -78,9 +78,10 @@ pub(super) fn glance(path: &Path) -> Option<Glance> {
     head.starts_with(MAGIC).then_some(Glance { size, until: file.metadata().ok()?.modified().ok()? })
 }
 
-/// The content was hashed again, and had been written to last at this time. A system that cannot keep it has the time of the file.
-pub(super) fn vouch(path: &Path, until: SystemTime) {
-    let _ = File::open(path).and_then(|file| file.set_modified(until));
+/// The content was hashed, and had been written to last at this time. Whether that could be written down: a file of somebody else's has
+/// its own time.
+pub(super) fn vouch(path: &Path, until: SystemTime) -> bool {
+    File::open(path).and_then(|file| file.set_modified(until)).is_ok()
 }
 
 pub(super) fn write(path: &Path, print: &Fingerprint) -> Result<(), LibraryError> {

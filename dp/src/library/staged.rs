@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::growth::Growth;
 use super::{
     Identity, Library, LibraryError, Stored, make_read_only, open_as_it_is, remove_if_there, sidecar,
-    sync_folder,
+    sync_folder, sync_folder_if_there,
 };
 
 /// Where staged bytes came from, so that a resumed transfer asks the same source for the same representation
@@ -460,13 +460,19 @@ impl Staged {
             let source = io::Error::other("it changed while it was staged");
             return Err(failed("commit")(source));
         }
-        // Before new hashes seem to vouch for it.
+        let side = self.library.fanned("hashes", stored.digest);
         let is_there = match self.library.open_content(stored.digest) {
             Err(LibraryError::Corrupt { .. }) => false,
             there => there?.is_some_and(|there| there.size == stored.size),
         };
-        sidecar::write(&self.library.fanned("hashes", stored.digest), print)?;
-        if is_there && !self.library.inner.doubts.any(stored.digest) {
+        let stays = is_there && !self.library.inner.doubts.any(stored.digest);
+        if !stays {
+            // Before there are new hashes, which would vouch for it after a power cut.
+            remove_if_there(&blob)?;
+            sync_folder_if_there(&blob)?;
+        }
+        sidecar::write(&side, print)?;
+        if stays {
             fs::remove_file(&self.path).map_err(failed("remove"))?;
         } else {
             make_read_only(&self.file, &self.path)?;
@@ -475,6 +481,10 @@ impl Staged {
             fs::rename(&self.path, &blob).map_err(LibraryError::io("rename to", &blob))?;
             sync_folder(&blob)?;
             sync_folder(folder)?;
+            // A clock may have been put back since it was written.
+            if let Ok(until) = self.file.metadata().and_then(|found| found.modified()) {
+                let _ = sidecar::vouch(&side, until); // then it is read once more
+            }
             self.library.inner.doubts.end(stored.digest);
         }
         remove_if_there(&self.path.with_extension("json"))?;
@@ -482,7 +492,7 @@ impl Staged {
         // Nobody writes to it any more, so that whoever sends it may take a lease on it.
         drop(file);
         if let Some(growth) = growth
-            && let Some(there) = library.open_content(stored.digest)?
+            && let Ok(Some(there)) = library.open_content(stored.digest)
         {
             growth.whole(there.file);
         }

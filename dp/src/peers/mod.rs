@@ -126,6 +126,8 @@ struct Inner {
     holders: HashMap<Sha256Digest, BTreeSet<(IpAddr, u32)>>,
     /// What devices said until a moment ago: who moves after a lie, or says that it has something else, is found all the same.
     former: HashMap<SocketAddr, Former>,
+    /// When what is too long ago was last dropped of them.
+    former_swept: Duration,
     reports: Reports,
     next: u32,
     contents: usize,
@@ -138,7 +140,7 @@ struct Inner {
 struct Former {
     device: DeviceId,
     until: Duration,
-    /// The contents of which it says nothing there any more; `None` where it has gone from there.
+    /// The contents of which it says nothing there any more; `None` where it has gone from there, or these are too many.
     dropped: Option<Vec<Sha256Digest>>,
 }
 
@@ -359,20 +361,24 @@ impl Inner {
     fn leave(&mut self, id: u32, next: SocketAddr, contents: &HashSet<Sha256Digest>, now: Duration) {
         let Some(Held { device, address, contents: before, .. }) = self.held.get(&id) else { return };
         let (device, address, until) = (device.clone(), *address, now + FORMER);
-        let dropped = (address == next).then(|| {
-            let gone = before.iter().filter(|content| !contents.contains(content)).copied();
-            // Those that it had dropped before, if it is that short a time ago.
-            let earlier =
-                self.former.get(&address).filter(|former| former.until > now && former.device == device);
-            let earlier = earlier.and_then(|former| former.dropped.as_deref()).unwrap_or_default();
-            gone.chain(earlier.iter().copied()).take(MOST_DROPPED).collect::<Vec<_>>()
-        });
+        let gone: Vec<_> = before.iter().filter(|content| !contents.contains(content)).copied().collect();
         self.forget(id);
-        if dropped.as_ref().is_some_and(Vec::is_empty) {
+        if address == next && gone.is_empty() {
             return;
         }
-        if self.former.len() >= MOST_FORMER {
+        // What it dropped there before counts on, if that is so short a time ago.
+        let earlier =
+            self.former.remove(&address).filter(|former| former.until > now && former.device == device);
+        let dropped = match earlier.map(|former| former.dropped) {
+            _ if address != next => None,
+            Some(None) => None,
+            Some(Some(earlier)) => Some([gone, earlier].concat()),
+            None => Some(gone),
+        };
+        let dropped = dropped.filter(|dropped| dropped.len() <= MOST_DROPPED);
+        if self.former.len() >= MOST_FORMER && self.former_swept + FORMER / 15 <= now {
             self.former.retain(|_, former| former.until > now);
+            self.former_swept = now;
         }
         if self.former.len() < MOST_FORMER {
             self.former.insert(address, Former { device, until, dropped });

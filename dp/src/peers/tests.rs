@@ -190,6 +190,21 @@ fn a_liar_is_known_by_its_name_for_an_hour() {
     lie(&register);
     announce(&register, "a", "10.0.0.1:1", &[1], MINUTE * 2);
     assert_eq!(names(&register, 1, "10.0.0.9", MINUTE * 2), ["a!"]);
+    // Nor by dropping many others with it or after it, nor by going there and back.
+    for washing in 0..3 {
+        let register = Register::default();
+        let (many, at) = ((2..=100).collect::<Vec<_>>(), "10.0.0.1:1");
+        let (with_it, after_it) = ([&[1][..], &many].concat(), if washing == 1 { &many[..] } else { &[] });
+        announce(&register, "a", at, if washing == 0 { &with_it } else { &[1] }, MINUTE);
+        if washing == 2 {
+            announce(&register, "a", "10.0.0.1:2", &[1], MINUTE);
+            announce(&register, "a", at, &[2], MINUTE);
+        }
+        announce(&register, "a", at, after_it, MINUTE);
+        announce(&register, "a", at, &[3], MINUTE);
+        lie(&register);
+        assert_eq!(names(&register, 3, "10.0.0.9", MINUTE), ["a!"], "{washing}");
+    }
 
     let register = with(&[1]);
     announce(&register, "a", "10.0.0.1:2", &[1], MINUTE);

@@ -1,7 +1,7 @@
 //! What is on the shelf and could not be served: whoever keeps the content is told of it, once until it has looked.
 
-use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use catalog::digest::Sha256Digest;
 use tokio::sync::Notify;
@@ -9,14 +9,21 @@ use tokio::sync::Notify;
 /// Contents that were asked for and found missing or damaged. Only what is on a shelf comes here: they are few.
 #[derive(Debug, Default)]
 pub struct Doubts {
-    waiting: Mutex<HashSet<Sha256Digest>>,
+    /// First come, first served.
+    waiting: Mutex<(VecDeque<Sha256Digest>, HashSet<Sha256Digest>)>,
     news: Notify,
 }
 
 impl Doubts {
-    /// This one could not be served.
-    pub(super) fn about(&self, content: Sha256Digest) {
-        if self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(content) {
+    fn lock(&self) -> MutexGuard<'_, (VecDeque<Sha256Digest>, HashSet<Sha256Digest>)> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This one could not be served, or is not what it should be, as somebody says.
+    pub fn about(&self, content: Sha256Digest) {
+        let (queue, all) = &mut *self.lock();
+        if all.insert(content) {
+            queue.push_back(content);
             self.news.notify_one();
         }
     }
@@ -25,7 +32,7 @@ impl Doubts {
     pub async fn next(&self) -> Sha256Digest {
         loop {
             let told = self.news.notified();
-            if let Some(content) = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).iter().next() {
+            if let Some(content) = self.lock().0.front() {
                 return *content;
             }
             told.await;
@@ -34,7 +41,10 @@ impl Doubts {
 
     /// It was looked at: from now on it is news again.
     pub fn settled(&self, content: Sha256Digest) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&content);
+        let (queue, all) = &mut *self.lock();
+        if all.remove(&content) {
+            queue.retain(|waiting| *waiting != content);
+        }
     }
 }
 
@@ -42,7 +52,7 @@ impl Doubts {
 impl Doubts {
     /// Whether somebody is to look at anything.
     pub(super) fn are_any(&self) -> bool {
-        !self.waiting.lock().expect("nobody panics").is_empty()
+        !self.lock().0.is_empty()
     }
 }
 
@@ -61,6 +71,12 @@ mod tests {
         doubts.about(one);
         doubts.settled(one);
         assert!(!doubts.are_any(), "asked for while it was looked at");
+        let several: Vec<_> = (2..40).map(|number| Sha256Digest([number; 32])).collect();
+        several.iter().for_each(|content| doubts.about(*content));
+        for content in several {
+            assert_eq!(doubts.next().await, content, "who came first");
+            doubts.settled(content);
+        }
         doubts.about(one);
         assert_eq!(doubts.next().await, one, "again");
     }

@@ -21,7 +21,9 @@ use catalog::digest::Sha256Digest;
 
 use super::doubt::Doubts;
 use super::pages::{Lease, Leased, Leases, map};
-use crate::library::{Grown, Growth, Identity, KeepsOpen, Library, LibraryError, StoredFile, is_loss};
+use crate::library::{
+    Damage, Grown, Growth, Identity, KeepsOpen, Library, LibraryError, StoredFile, Verdict, is_loss,
+};
 
 /// Content of at most so many bytes is kept in memory: one write answers it.
 pub(super) const SMALL: u64 = 16 * 1024;
@@ -260,7 +262,16 @@ impl OpenContents {
         }
         let (library, leases, doubts) = (self.library.clone(), self.leases.clone(), self.doubts.clone());
         let opened = tokio::task::spawn_blocking(move || {
-            let Some(stored) = library.open_content(digest)? else { return Ok(None) };
+            let stored = match library.open_content(digest) {
+                // What is read anyway need not wait until somebody looks at it.
+                Err(LibraryError::Corrupt { what: Damage::Touched, .. })
+                    if library.is_small(digest, SMALL) && library.verify(digest)? == Verdict::Good =>
+                {
+                    library.open_content(digest)
+                }
+                opened => opened,
+            };
+            let Some(stored) = stored? else { return Ok(None) };
             let opened = OpenContent::new(stored, &leases, doubts);
             opened.map(Some).map_err(|source| library.unreadable(digest, source))
         });

@@ -76,14 +76,11 @@ impl Found {
         !(self.gone.is_empty() && self.lacks.is_empty()) || self.changed.iter().any(comes)
     }
 
-    /// Packages of which a point was sent other bytes than it wanted, when it first says so of an order of somebody's: the bytes may be
-    /// wrong where they come from. What is tried again after that tells nothing new.
-    pub(super) fn had_wrong_bytes(&self, retry: &PointRetry) -> Vec<PackageId> {
+    /// Packages of which a point was sent other bytes than it wanted: they may be wrong where they come from.
+    pub(super) fn had_wrong_bytes(&self) -> Vec<PackageId> {
         let is_wrong = |problem: &Problem| matches!(problem.code, Code::HashMismatch | Code::SizeMismatch);
         let is_new = |(before, next): &&(ContentState, Placement)| {
-            *before != next.state
-                && next.retries_left >= retry.max
-                && next.problem.as_ref().is_some_and(is_wrong)
+            *before != next.state && next.problem.as_ref().is_some_and(is_wrong)
         };
         self.changed.iter().filter(is_new).map(|(_, next)| next.package.clone()).collect()
     }
@@ -238,19 +235,12 @@ mod tests {
     }
 
     #[test]
-    fn wrong_bytes_are_a_reason_to_look_once() {
-        let retry = PointRetry::default();
-        for (code, left, packages) in [
-            (Code::HashMismatch, retry.max, 1),
-            (Code::SizeMismatch, retry.max, 1),
-            (Code::HashMismatch, retry.max - 1, 0),
-            (Code::DpDiskFull, retry.max, 0),
-        ] {
+    fn wrong_bytes_are_a_reason_to_look() {
+        for (code, packages) in [(Code::HashMismatch, 1), (Code::SizeMismatch, 1), (Code::DpDiskFull, 0)] {
             let problem = Some(Problem::new(code, "of a point"));
             let said = Said { problem, ..says(ContentState::Failed, 7) };
-            let placed = Placement { retries_left: left, ..placed(ContentState::Sending, 7) };
-            let found = Found::of(&[said], &[placed], &retry, NOW);
-            assert_eq!(found.had_wrong_bytes(&retry).len(), packages, "{code} {left}");
+            let found = Found::of(&[said], &[placed(ContentState::Sending, 7)], &PointRetry::default(), NOW);
+            assert_eq!(found.had_wrong_bytes().len(), packages, "{code}");
         }
     }
 

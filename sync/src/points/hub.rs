@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
 use dp::locate::Heard;
 use jiff::Timestamp;
@@ -59,6 +60,8 @@ pub struct Hub {
     /// When each was heard of, for who names them to clients.
     pub hearing: Arc<Hearing>,
     delivered: Mutex<HashMap<i64, Delivered>>,
+    /// When packages were read again because a point was sent wrong bytes.
+    read: Mutex<HashMap<PackageId, Timestamp>>,
     /// Assignments that were made.
     pub kept: Kept,
     /// Keys that points were told.
@@ -79,6 +82,9 @@ struct Changes {
     stopping: bool,
     points: HashMap<i64, watch::Sender<Change>>,
 }
+
+/// A package that points were sent wrong bytes of is read once in so long.
+const READ_APART: Duration = Duration::from_secs(3_600);
 
 /// More processes of one point than this are not told apart.
 pub(super) const BOOTS: u32 = 65;
@@ -259,6 +265,17 @@ impl Hub {
         })
     }
 
+    /// Whether a package is to be read again of which a point was sent wrong bytes: not again and again, whoever says so how often.
+    pub fn is_to_be_read(&self, package: &PackageId, now: Timestamp) -> bool {
+        let mut all = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, read| now.duration_since(*read).unsigned_abs() < READ_APART);
+        let is_due = !all.contains_key(package);
+        if is_due {
+            all.insert(package.clone(), now);
+        }
+        is_due
+    }
+
     /// A report of the process `boot` of a point has come. Whether it is the latest one; who does not count them is believed.
     pub fn comes(&self, point: i64, boot: Uuid, number: Option<u64>) -> bool {
         let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -401,6 +418,18 @@ mod tests {
         assert_eq!(hub.heard(2, first, at(32)).unwrap_err().code, Code::PointIdentityTaken);
         assert!(hub.heard(2, second, at(33)).is_ok());
         assert!(hub.heard(3, first, at(33)).is_ok(), "another point");
+    }
+
+    #[test]
+    fn a_package_is_read_again_once_an_hour_however_often_points_ask_for_it() {
+        let at = |seconds: i64| Timestamp::from_second(1_000_000_000 + seconds).unwrap();
+        let (one, other) = ("XYZ00001".parse().unwrap(), "XYZ00002".parse().unwrap());
+        let hub = Hub::default();
+        let read =
+            [(&one, 0), (&one, 5), (&other, 6), (&one, 3_599), (&one, 3_600), (&one, 7_199), (&one, 7_200)]
+                .map(|(package, seconds)| hub.is_to_be_read(package, at(seconds)));
+        assert_eq!(read, [true, false, true, false, true, false, true]);
+        assert!(hub.is_to_be_read(&one, at(0)), "a clock that was put back");
     }
 
     #[test]

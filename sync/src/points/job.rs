@@ -124,21 +124,6 @@ pub fn on(
     })
 }
 
-/// A package that a point of a group has no room for: nothing is sent, and it is tried again like whatever has failed. Nobody has to
-/// remember that it is to be there.
-pub fn no_room(
-    placed: &Placement,
-    full: Problem,
-    order: u64,
-    retry: &PointRetry,
-    now: Timestamp,
-) -> Placement {
-    let state = State::Failed;
-    let (changed, problem, next_retry) = (Some(now), Some(full), next_try(retry.max, retry, now));
-    let (work, retries_left) = (Work::Send, retry.max);
-    Placement { state, work, order, retries_left, changed, problem, next_retry, ..placed.clone() }
-}
-
 /// When what has failed now is tried again, if it is.
 fn next_try(left: u32, retry: &PointRetry, now: Timestamp) -> Option<Timestamp> {
     (left > 0).then(|| now.checked_add(retry.delay).unwrap_or(now))

@@ -89,9 +89,6 @@ pub async fn take(
         return Ok(answer(has_effect));
     }
     found.log();
-    for package in found.had_wrong_bytes(&retry) {
-        tokio::spawn(mending::look_at_package(site.clone(), package));
-    }
     let moves_clients = moves || found.moves_clients();
     let (id, free) = (principal.id, report.free);
     let program: String = report.program.chars().filter(|c| !c.is_control()).take(40).collect();
@@ -120,6 +117,13 @@ pub async fn take(
         Anew { here: true, .. } => site.points.changed_at([point]),
         Anew { .. } => {}
     }
+    if !anew.without_effect {
+        for package in found.had_wrong_bytes() {
+            if site.points.is_to_be_read(&package, now) {
+                mending::doubt_package(site, package).await?;
+            }
+        }
+    }
     if moves_clients {
         // Clients are sent there from now on, or no longer. The point need not wait for that.
         site.refresh_locations_soon();
@@ -129,7 +133,7 @@ pub async fn take(
 
 /// Whether a point has so much less room than is known, or more, that what is sent there is decided otherwise.
 fn is_other_room(known: Option<u64>, free: u64) -> bool {
-    known.is_none_or(|known| known.abs_diff(free) > known / 20)
+    known.is_none_or(|known| known.abs_diff(free) > (known / 20).max(64 << 20))
 }
 
 /// Whether an assignment of this tag is the one of now, in whichever form the point asks for it.

@@ -159,15 +159,15 @@ pub fn send_to(
             );
             let full = Problem::new(Code::DpDiskFull, message).keeping("nothing was sent");
             if meant == Meant::ByGroup {
-                // Whoever sees what its group has sees that this one lacks it.
+                // The point looks itself before it fetches anything, and again after a pause; and nobody has to remember that it is to
+                // have it.
                 w.distribute(id, point.id, now)?;
-                if let Some(placed) = w.placement(id, point.id)? {
-                    let full = full.clone();
-                    w.put_placement(&job::no_room(&placed, full, w.next_order()?, retry, now))?;
+                if let Err(refused) = change(w, id, point.id, Event::Send, retry, now)? {
+                    return Ok(Err(refused));
                 }
-                return Ok(Err(full.help(
-                    "make room there: it is tried again by itself; `spsync package retry P` does so at once",
-                )));
+                return Ok(Err(full
+                    .keeping("the group's package is to go there all the same, and does when there is room")
+                    .help("make room there; `spsync package retry P` tries again at once")));
             }
             // What only the earlier version has stays until the new one is there.
             return Ok(Err(match before {
