@@ -1,5 +1,7 @@
 //! Task sequences: documents, what they refer to, and their sealed secrets.
 
+use std::collections::HashMap;
+
 use catalog::id::{PackageId, SiteCode};
 use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
@@ -103,6 +105,16 @@ impl Reader<'_> {
                 sealed: row.get("sealed")?,
             })
         })
+    }
+
+    /// Numbers of the places in which each task sequence keeps a secret.
+    pub fn filled_places(&self) -> Result<HashMap<PackageId, Vec<u32>>, SchemaError> {
+        const SQL: &str = "SELECT sequence_id, number FROM sequence_secret";
+        let mut filled: HashMap<PackageId, Vec<u32>> = HashMap::new();
+        for (id, place) in self.all(SQL, [], |row| Ok((text(row, "sequence_id")?, number(row, "number")?)))? {
+            filled.entry(id).or_default().push(place);
+        }
+        Ok(filled)
     }
 
     /// Whether a name is free, or belongs to `except` itself.

@@ -94,6 +94,7 @@ async fn migrate_drops_fu() {
     assert!(incomplete.iter().any(|line| line.ends_with(": feature-update")), "{incomplete:?}");
     assert!(incomplete.iter().any(|line| line.ends_with(": application `Portal`")), "{incomplete:?}");
     assert!(incomplete.iter().any(|line| *line == format!("{id}: boot image `PE`")), "{incomplete:?}");
+    assert!(incomplete.iter().any(|line| line.ends_with(": hidden-value")), "{incomplete:?}");
     let left_out = texts(&moved["left_out"]);
     for part in ["its feature updates", "its secret", "Portal: its content", "PE: its content"] {
         assert!(left_out.iter().any(|line| line.contains(part)), "{left_out:?}");
@@ -107,6 +108,7 @@ async fn migrate_drops_fu() {
     );
     let lint = other.refused("BROKEN_REFERENCE", &["ts", "lint", id]).await;
     assert!(lint.stderr.contains("BOOT_IMAGE_MISSING"), "{lint:?}");
+    assert!(lint.stderr.contains("SECRET_MISSING"), "{lint:?}");
     other.ok(&["collection", "create", "ring"]).await;
     other
         .refused("BROKEN_REFERENCE", &["deploy", "create", id, "--collection", "ring", "--no-package"])

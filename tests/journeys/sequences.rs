@@ -290,11 +290,43 @@ async fn an_image_goes_along_and_no_secret_is_found_anywhere() {
     assert_eq!(other.ok(&["content", "list"]).await, json!([]), "all or nothing");
     std::fs::copy(from.join(smallest), Path::new(&folder).join(smallest)).unwrap();
     let imported = other.ok(&["ts", "import", &there]).await;
-    assert_eq!(
-        (texts(&imported["added"]), &imported["incomplete"]),
-        (vec!["Windows 11", "Portal"], &json!([]))
+    assert_eq!(texts(&imported["added"]), ["Windows 11", "Portal"]);
+
+    // Neither its key nor its secret came along: it cannot be deployed before both are given again, and what was broken stands in
+    // the way of no other change.
+    let lacks = |value: &Value| -> Vec<String> {
+        texts(value).iter().map(|line| line.split_once(" step ").expect("a step").1.to_owned()).collect()
+    };
+    let incomplete = lacks(&imported["incomplete"]);
+    let [key_step, value_step] = &incomplete[..] else { panic!("{imported}") };
+    let hidden = value_step.strip_suffix(": hidden-value").expect("the last step").to_owned();
+    assert_eq!(key_step, "2: product-key");
+    assert_eq!(other.ok(&["ts", "show", "Up"]).await["deployable"], false);
+    let lint = other.refused("SECRET_MISSING", &["ts", "lint", "Up"]).await;
+    assert!(
+        lint.stderr.contains("has no product key") && lint.stderr.contains("has no hidden value"),
+        "{lint:?}"
     );
-    assert_eq!(other.ok(&["ts", "show", "Up"]).await["deployable"], true);
+    other.ok(&["collection", "create", "ring"]).await;
+    let deploy = ["deploy", "create", "Up", "--collection", "ring"];
+    other.refused("SECRET_MISSING", &deploy).await;
+    other.ok(&["ts", "set", "Up", "description=from elsewhere"]).await;
+    let copied = other.ok(&["ts", "copy", "Up"]).await;
+    assert_eq!(copied["deployable"], false, "a copy lacks what it is a copy of lacks");
+    let (key, secret) = (path(&other, "key"), path(&other, "secret"));
+    std::fs::write(&key, KEY).unwrap();
+    std::fs::write(&secret, HIDDEN).unwrap();
+    other.ok(&["ts", "step", "set", "Up", "2", "--product-key-file", &key]).await;
+    let whole = other.ok(&["ts", "step", "set", "Up", &hidden, "--value-file", &secret]).await;
+    assert_eq!(whole["deployable"], true, "{whole}");
+    other.ok(&deploy).await;
+    // Written over, it lacks them again; whoever disables what lacks something can deploy the rest.
+    let over = other.ok(&["ts", "import", &there, "--duplicates", "overwrite"]).await;
+    assert_eq!(lacks(&over["incomplete"]), incomplete);
+    assert!(over["notes"].to_string().contains("SECRET_MISSING"), "its deployment is there: {over}");
+    other.ok(&["ts", "step", "set", "Up", &hidden, "disabled=true"]).await;
+    let cleared = other.ok(&["ts", "step", "set", "Up", "2", "product_key="]).await;
+    assert_eq!(cleared["deployable"], true, "{cleared}");
 
     site.ok(&["app", "retire", &app]).await;
     site.refused("APPLICATION_DISABLED", &["ts", "lint", "Up"]).await;

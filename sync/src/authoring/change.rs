@@ -42,8 +42,8 @@ async fn save(
 ) -> Result<Answer, Problem> {
     let known = Known::of(site).await?;
     let there = Sequence::parse(&row.document)?;
-    let before = lint::lint(&there, &known.surroundings);
-    let after = lint::lint(changed, &known.surroundings);
+    let before = known.findings_with(&row.id, &there, None);
+    let after = known.findings_with(&row.id, changed, secret.as_ref().map(|new| new.number));
     let count = |findings: &[Finding], code: Code| {
         findings.iter().filter(|one| one.code == code && one.severity == Severity::Error).count()
     };
@@ -93,7 +93,7 @@ fn free_place(sequence: &Sequence) -> u32 {
     sealed_places(sequence).into_iter().max().unwrap_or_default() + 1
 }
 
-/// Replaces the whole document. It may name only places of secrets that are filled.
+/// Replaces the whole document. It may name only places of secrets that are filled, or that it named before.
 ///
 /// # Errors
 /// `TASK_SEQUENCE_CHANGED`, `TASK_SEQUENCE_INVALID`, `TASK_SEQUENCE_TOO_LARGE`, what lint finds anew, `HIGH_RISK_*`.
@@ -114,7 +114,10 @@ pub async fn replace(
     changed.name = names::checked("a task sequence", &changed.name, Rule::Shown)?;
     let id = row.id.clone();
     let filled = site.read(move |r| r.sequence_secrets(&id)).await?;
-    let empty = |number: &u32| !filled.iter().any(|secret| secret.number == *number);
+    // One that an import left empty is named already: whoever mends something else gives it later.
+    let named = sealed_places(&Sequence::parse(&row.document)?);
+    let empty =
+        |number: &u32| !filled.iter().any(|secret| secret.number == *number) && !named.contains(number);
     if let Some(number) = sealed_places(&changed).into_iter().find(empty) {
         let message = format!("the document names `sealed-{number}`, and no secret is kept there");
         return Err(Problem::new(Code::TaskSequenceInvalid, message)

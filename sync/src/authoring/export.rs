@@ -157,7 +157,7 @@ pub fn folder_of(file: &Path) -> Result<PathBuf, Problem> {
     }
 }
 
-/// The task sequence without what does not travel: numbers of the steps that lost feature updates, and secrets.
+/// Takes out what does not travel: the numbers of the steps that lost feature updates, and of those that lost a secret.
 pub fn stripped(sequence: &mut Sequence) -> (Vec<usize>, Vec<usize>) {
     fn strip(nodes: &mut [Node], number: &mut usize, lost: &mut (Vec<usize>, Vec<usize>)) {
         for node in nodes {

@@ -204,7 +204,10 @@ fn shape(sequence: &Sequence) -> Sequence {
                     Action::UpgradeOs(upgrade) => {
                         upgrade.image = None;
                         upgrade.incomplete = upgrade.incomplete.filter(|lacks| *lacks != Incomplete::Image);
+                        upgrade.product_key = None;
                     }
+                    // No secret travels; the place that waits for it is theirs.
+                    Action::SetVariable(set) => set.hidden_value = None,
                     Action::InstallApplication(install) => install.applications.clear(),
                     Action::DownloadContent(download) => download.packages.clear(),
                     _ => {}

@@ -59,7 +59,7 @@ pub struct Shown {
 
 fn shown(row: &SequenceRow, known: &Known, secrets: Vec<String>) -> Result<Shown, Problem> {
     let sequence = Sequence::parse(&row.document)?;
-    let findings = lint::about(lint::lint(&sequence, &known.surroundings), &row.id);
+    let findings = known.findings(&row.id, &sequence);
     let (steps, groups) = sequence.counts();
     Ok(Shown {
         id: row.id.clone(),
@@ -132,8 +132,7 @@ pub struct Linted {
 pub async fn lint(site: &Arc<Site>, name: &str, strict: bool) -> Result<Answer, Problem> {
     let row = sequence(site, name).await?;
     let known = Known::of(site).await?;
-    let found = lint::lint(&Sequence::parse(&row.document)?, &known.surroundings);
-    let mut findings = lint::about(found, &row.id);
+    let mut findings = known.findings(&row.id, &Sequence::parse(&row.document)?);
     if strict {
         findings = lint::strict(findings);
     }

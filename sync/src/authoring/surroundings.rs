@@ -1,5 +1,6 @@
 //! What the site knows, in the form in which task sequences are judged, and names made into ids.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use catalog::id::{PackageId, UpdateId};
@@ -8,9 +9,10 @@ use schema::sequences::SequenceRow;
 use schema::software::{AppRow, ImageRow};
 
 use crate::find::one;
+use crate::sequence::Sequence;
 use crate::sequence::action::OsType;
 use crate::sequence::choose::Candidate;
-use crate::sequence::lint::{AppFacts, ImageFacts, Surroundings, UpdateFacts};
+use crate::sequence::lint::{self, AppFacts, Finding, ImageFacts, Surroundings, UpdateFacts};
 use crate::site::Site;
 use crate::software::{apps, images};
 use crate::updates::{self, Listed};
@@ -25,6 +27,8 @@ pub struct Known {
     pub apps: Vec<AppRow>,
     /// The same, as task sequences are judged by it.
     pub surroundings: Surroundings,
+    /// The places of secrets that are filled.
+    filled: HashMap<PackageId, Vec<u32>>,
 }
 
 impl Known {
@@ -34,7 +38,8 @@ impl Known {
     /// Those of the database.
     pub async fn of(site: &Arc<Site>) -> Result<Self, Problem> {
         let updates = updates::all(site).await?;
-        let (images, apps, run) = site.read(|r| Ok((r.images()?, r.apps()?, r.last_ok_run()?))).await?;
+        let (images, apps, run, filled) =
+            site.read(|r| Ok((r.images()?, r.apps()?, r.last_ok_run()?, r.filled_places()?))).await?;
         let mut surroundings = Surroundings {
             release: site.settings().site.release,
             synchronised: run.is_some(),
@@ -62,7 +67,21 @@ impl Known {
             let usable = apps::is_usable(row);
             surroundings.apps.insert(row.id.clone(), AppFacts { name: row.name.clone(), usable });
         }
-        Ok(Self { updates, images, apps, surroundings })
+        Ok(Self { updates, images, apps, surroundings, filled })
+    }
+
+    /// Everything that is found in a task sequence of the site, with advice that names it.
+    pub fn findings(&self, id: &PackageId, sequence: &Sequence) -> Vec<Finding> {
+        lint::about(self.findings_with(id, sequence, None), id)
+    }
+
+    /// The same where a secret is about to be kept in this place too, with advice for whichever it is.
+    pub fn findings_with(&self, id: &PackageId, sequence: &Sequence, new: Option<u32>) -> Vec<Finding> {
+        let mut filled = self.filled.get(id).cloned().unwrap_or_default();
+        filled.extend(new);
+        let mut findings = lint::lint(sequence, &self.surroundings);
+        findings.extend(lint::unfilled(sequence, &filled));
+        findings
     }
 
     /// Whether this is a boot image of the site.

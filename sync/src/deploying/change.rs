@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
-use schema::deployments::DeploymentRow;
+use schema::deployments::{ContentState, DeploymentRow};
 
 use super::options::{self, Options, Times};
 use super::request::Change;
@@ -18,7 +18,7 @@ use crate::site::Site;
 /// Changes times and options. Task sequence, collection and purpose are what a deployment is: those do not change.
 ///
 /// # Errors
-/// `DEPLOYMENT_OVER`, `DEPLOYMENT_NOT_FOUND`, those of options.
+/// `DEPLOYMENT_OVER`, `DEPLOYMENT_NOT_FOUND`, those of options, `CONFLICTING_OPTIONS` for one without a package and without the cloud.
 pub async fn change(site: &Arc<Site>, wanted: Change, caller: &Caller) -> Result<Answer, Problem> {
     let row = named(site, &wanted.deployment).await?;
     not_over(&row)?;
@@ -62,6 +62,11 @@ fn changed(
             .because(error.to_string())
     })?;
     let notes = options::settle(row.purpose, &mut times, &mut options, sequence)?;
+    if row.content == ContentState::None && !options.cloud {
+        let message = format!("deployment {} has no package, so nothing but peers would be left", row.id);
+        return Err(Problem::new(Code::ConflictingOptions, message)
+            .help("leave `cloud` on, or stop it and make another one with a package"));
+    }
     let options = serde_json::to_value(&options).map_err(|error| Problem::of(Code::Internal, &error))?;
     let Times { available, deadline, expires } = times;
     Ok((DeploymentRow { available, deadline, expires, options, ..row }, notes))

@@ -271,12 +271,23 @@ pub(super) async fn settle(
 ) -> Result<Settled, Problem> {
     let row = sequence(site, name).await?;
     let sequence = Sequence::parse(&row.document)?;
-    let findings = lint::about(lint::lint(&sequence, &world.known.surroundings), &row.id);
+    let findings = world.known.findings(&row.id, &sequence);
     lint::refuse_errors(&findings)?;
     let collection = collections::named(site, collection).await?;
     let mut notes = options::settle(purpose, &mut times, &mut options, &sequence)?;
     if !row.enabled {
         notes.push(format!("task sequence {} is disabled: nothing is offered until it is enabled", row.id));
+    }
+    if purpose == Purpose::Required {
+        let (id, to, now) = (row.id.clone(), collection.name.clone(), clock::now());
+        let is_same = move |other: &DeploymentRow| {
+            let same = other.sequence == id && other.collection.eq_ignore_ascii_case(&to);
+            same && other.purpose == Purpose::Required && show::is_live(other, now)
+        };
+        let others = site.read(|r| r.deployments()).await?;
+        notes.extend(others.iter().filter(|other| is_same(other)).map(|other| {
+            format!("deployment {} is the same for this collection already: its devices run both", other.id)
+        }));
     }
     let (risk, devices) = risk_confirmed(site, world, &sequence, &collection, purpose, confirmed).await?;
     Ok(Settled { row, sequence, devices, collection, times, options, risk, notes })

@@ -108,15 +108,19 @@ pub struct Tally {
     pub devices: u32,
     /// Those that succeeded.
     pub succeeded: u32,
+    /// Those that need nothing of it: they run what it brings already, or something newer.
+    #[serde(default)]
+    pub nothing_to_do: u32,
 }
 
 impl Success {
-    /// Whether that is good enough. A collection without devices never is: nothing was shown by it.
+    /// Whether that is good enough. A collection without devices never is: nothing was shown by it. A hundred are those that have
+    /// something to do: the others would keep it from ever being good enough.
     pub fn is_met(self, tally: Tally) -> bool {
         match self {
             Self::Percent(percent) => {
-                tally.devices > 0
-                    && u64::from(tally.succeeded) * 100 >= u64::from(percent) * u64::from(tally.devices)
+                let work = u64::from(tally.devices.saturating_sub(tally.nothing_to_do));
+                tally.devices > 0 && u64::from(tally.succeeded) * 100 >= u64::from(percent) * work
             }
             Self::Devices(devices) => tally.succeeded >= devices,
         }
@@ -266,7 +270,28 @@ mod tests {
     }
 
     fn tally(devices: u32, succeeded: u32) -> Tally {
-        Tally { devices, succeeded }
+        Tally { devices, succeeded, nothing_to_do: 0 }
+    }
+
+    #[test]
+    fn devices_that_need_nothing_keep_nobody_back() {
+        let tally = |devices, succeeded, nothing_to_do| Tally { devices, succeeded, nothing_to_do };
+        for (success, tally, expected) in [
+            (Success::Percent(95), tally(100, 90, 10), true),
+            (Success::Percent(95), tally(100, 85, 10), false),
+            (Success::Percent(95), tally(100, 86, 10), true),
+            (Success::Percent(95), tally(10, 0, 9), false),
+            (Success::Percent(95), tally(10, 0, 10), true),
+            (Success::Percent(95), tally(0, 0, 0), false),
+            // So many were asked for, whoever they are.
+            (Success::Devices(5), tally(10, 4, 6), false),
+            (Success::Devices(5), tally(10, 5, 5), true),
+        ] {
+            assert_eq!(success.is_met(tally), expected, "{success:?} {tally:?}");
+        }
+        let old: Tally =
+            serde_json::from_str(r#"{"devices": 3, "succeeded": 1}"#).expect("what an older site says");
+        assert_eq!(old, tally(3, 1, 0));
     }
 
     #[test]

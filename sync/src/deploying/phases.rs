@@ -1,5 +1,6 @@
 //! Phased deployments of a site: made, shown, pushed, and looked after by the daemon's timer. [`super::phased`] decides.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use catalog::id::PackageId;
@@ -7,6 +8,7 @@ use catalog::problem::{Code, Problem};
 use dp::locate::Places;
 use jiff::{SignedDuration, Timestamp};
 use schema::deployments::{PhasedRow, Purpose};
+use schema::devices::{DeviceRow, DeviceRun};
 use schema::{Reader, SchemaError, Writer};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
@@ -17,11 +19,13 @@ use super::members::Members;
 use super::options::{Options, Times};
 use super::phased::{self, Phase, Plan, State, Tally};
 use super::request::{Create, NewPhase, PhaseChange, PhasedCreate};
-use super::{create, status};
+use super::{create, resolve, status};
 use crate::admin::{Answer, Caller};
+use crate::authoring::surroundings::Known;
 use crate::clock;
 use crate::find::nobody;
 use crate::names::{self, Rule};
+use crate::sequence::Sequence;
 use crate::site::Site;
 
 /// What is chosen for each deployment of a plan.
@@ -190,7 +194,7 @@ fn not_taken(reader: &Reader<'_>, name: &str) -> Result<(), SchemaError> {
 }
 
 /// What a later phase needs has to be on a point before: nobody is there to ask when it begins.
-fn distributed(places: &Places, world: &World, sequence: &crate::sequence::Sequence) -> Result<(), Problem> {
+fn distributed(places: &Places, world: &World, sequence: &Sequence) -> Result<(), Problem> {
     let references = world.references(sequence);
     let lacks = |update: &&crate::policy::FeatureUpdate| {
         update.files.iter().any(|file| {
@@ -216,6 +220,7 @@ fn times(purpose: Purpose, phase: &Phase, now: Timestamp) -> Times {
 async fn tallies(
     site: &Arc<Site>,
     members: &Members,
+    sequence: &PackageId,
     plan: &Plan,
     counts: impl Fn(&Phase) -> bool,
 ) -> Result<Vec<Tally>, Problem> {
@@ -230,14 +235,39 @@ async fn tallies(
             Some(id) => site.read(move |r| r.runs_of(&id)).await?,
             None => Vec::new(),
         };
-        tallies.push(status::tally(&members.in_collection(&phase.collection), &runs));
+        let there = there(site, sequence, &runs).await?;
+        tallies.push(status::tally(&members.in_collection(&phase.collection), &runs, &there));
     }
     Ok(tallies)
 }
 
+/// The devices, in lower case, that said that it is not for them because they have what it brings. Where nobody said so, nothing is
+/// looked up.
+async fn there(
+    site: &Arc<Site>,
+    sequence: &PackageId,
+    runs: &[DeviceRun],
+) -> Result<HashSet<String>, Problem> {
+    let names: HashSet<String> = status::not_applicable(runs).map(str::to_ascii_lowercase).collect();
+    if names.is_empty() {
+        return Ok(names);
+    }
+    let (known, id) = (Known::of(site).await?, sequence.clone());
+    let (row, devices) = site.read(move |r| Ok((r.sequence(&id)?, r.devices()?))).await?;
+    let Some(Ok(sequence)) = row.map(|row| Sequence::parse(&row.document)) else { return Ok(HashSet::new()) };
+    let references = resolve::references(&sequence, &known, &resolve::Stored::default());
+    let is_there = |row: &DeviceRow| {
+        let facts = row.facts.clone().and_then(|facts| serde_json::from_value(facts).ok());
+        facts.is_some_and(|facts| status::is_there(&sequence, &references, &facts))
+    };
+    let named = devices.into_iter().map(|row| (row.name.to_ascii_lowercase(), row));
+    let there = named.filter(|(name, row)| names.contains(name) && is_there(row));
+    Ok(there.map(|(name, _)| name).collect())
+}
+
 async fn shown(site: &Arc<Site>, members: &Members, row: &PhasedRow) -> Result<ShownPlan, Problem> {
     let (plan, chosen) = (plan_of(row)?, chosen_of(row)?);
-    let tallies = tallies(site, members, &plan, |_| true).await?;
+    let tallies = tallies(site, members, &row.sequence, &plan, |_| true).await?;
     let sequence = row.sequence.clone();
     let sequence = site.read(move |r| r.sequence(&sequence)).await?;
     let state = match () {
@@ -316,7 +346,8 @@ pub async fn see_to(site: &Arc<Site>, rows: Vec<PhasedRow>, now: Timestamp) -> R
             continue;
         }
         // Devices work on those; the others are looked at when something begins.
-        let tallies = tallies(site, &members, &plan, |phase| phase.state == State::Active).await?;
+        let active = |phase: &Phase| phase.state == State::Active;
+        let tallies = tallies(site, &members, &row.sequence, &plan, active).await?;
         match plan.at(&tallies, now) {
             Some(position) => {
                 begin(site, row, plan, position, now).await?;

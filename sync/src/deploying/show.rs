@@ -6,20 +6,24 @@ use std::sync::Arc;
 use catalog::id::PackageId;
 use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
-use schema::deployments::{ContentState, DeploymentRow};
+use schema::deployments::{ContentState, DeploymentRow, Purpose};
+use schema::devices::DeviceRun;
 use schema::packages::FileState;
 use schema::points::Placement;
 use schema::sequences::SequenceRow;
 use serde::{Deserialize, Serialize};
 
+use super::members::Members;
 use super::named;
+use super::options::Options;
 use super::package::not_downloaded;
-use super::status::Buckets;
+use super::status::{Buckets, state_of};
 use crate::admin::Answer;
 use crate::authoring::surroundings::Known;
 use crate::blocking::blocking;
 use crate::clock;
 use crate::packages::each_once;
+use crate::policy::{Bucket, Rerun};
 use crate::sequence::Sequence;
 use crate::sequence::lint::{self, Finding, Severity};
 use crate::site::Site;
@@ -197,7 +201,7 @@ fn is_expired(row: &DeploymentRow, now: Timestamp) -> bool {
     row.expires.is_some_and(|expires| expires <= now)
 }
 
-fn is_live(row: &DeploymentRow, now: Timestamp) -> bool {
+pub(super) fn is_live(row: &DeploymentRow, now: Timestamp) -> bool {
     row.stopped.is_none() && !is_expired(row, now)
 }
 
@@ -234,7 +238,7 @@ impl Since {
     fn of(row: &SequenceRow, known: &Known) -> Self {
         // One that cannot be read was recorded by another version: nothing is known of it.
         let Ok(sequence) = Sequence::parse(&row.document) else { return Self::default() };
-        let mut errors = lint::about(lint::lint(&sequence, &known.surroundings), &row.id);
+        let mut errors = known.findings(&row.id, &sequence);
         errors.retain(|finding| finding.severity == Severity::Error);
         let is_passed_over =
             |finding: &Finding| lint::is_of_one_of_several(finding, &sequence, &known.surroundings);
@@ -278,10 +282,32 @@ pub(crate) async fn notes_of(site: &Arc<Site>, changed: &[PackageId]) -> Result<
     let since = since(site, &rows, &sequences, now).await?;
     let mut notes = Vec::new();
     for mut row in rows.into_iter().filter(|row| is_live(row, now)) {
-        let told = since.get(&row.sequence).map(|since| since.told(&mut row)).unwrap_or_default();
+        let mut told = since.get(&row.sequence).map(|since| since.told(&mut row)).unwrap_or_default();
+        told.extend(run_again(site, &row).await?);
         notes.extend(told.into_iter().map(|note| format!("deployment {}: {note}", row.id)));
     }
     Ok(notes)
+}
+
+/// Which devices a change of its task sequence makes run a required deployment again: those on which it failed, where its rule lets
+/// them (decision 0026).
+async fn run_again(site: &Arc<Site>, row: &DeploymentRow) -> Result<Option<String>, Problem> {
+    let rule = serde_json::from_value::<Options>(row.options.clone()).map(|options| options.rerun);
+    if row.purpose != Purpose::Required || !matches!(rule, Ok(Rerun::Always | Rerun::IfFailed)) {
+        return Ok(None);
+    }
+    let id = row.id.clone();
+    let runs = site.read(move |r| r.runs_of(&id)).await?;
+    let members = Members::of(site).await?.in_collection(&row.collection);
+    let members: HashSet<String> = members.iter().map(|device| device.to_ascii_lowercase()).collect();
+    let failed = |run: &&DeviceRun| {
+        state_of(&run.state).bucket() == Bucket::Error && members.contains(&run.device.to_ascii_lowercase())
+    };
+    Ok(match runs.iter().filter(failed).count() {
+        0 => None,
+        1 => Some("1 device on which it failed runs it again, as it is now".to_owned()),
+        failed => Some(format!("{failed} devices on which it failed run it again, as it is now")),
+    })
 }
 
 /// The images and applications of its task sequence, wherever they were sent.

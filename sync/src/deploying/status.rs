@@ -1,6 +1,6 @@
 //! `spsync deploy status`: how far devices are, by state, client, step and error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use catalog::problem::Problem;
@@ -15,7 +15,10 @@ use super::named;
 use super::phased::Tally;
 use super::show::{self, Shown};
 use crate::admin::Answer;
-use crate::policy::{Bucket, RunState};
+use crate::policy::{Bucket, Facts, References, RunState};
+use crate::sequence::action::{OsType, UpgradeOs};
+use crate::sequence::choose::{differs, numbers};
+use crate::sequence::{Action, Sequence};
 use crate::site::Site;
 
 /// Devices by how they are doing: the five columns.
@@ -215,15 +218,56 @@ pub async fn status(site: &Arc<Site>, name: &str) -> Result<Answer, Problem> {
     Answer::of(&sums(shown, lines(members, runs)))
 }
 
-/// How a phase is doing: devices of its collection, and those of them that succeeded. Pure.
-pub fn tally(members: &[String], runs: &[DeviceRun]) -> Tally {
-    let members_lower: std::collections::HashSet<String> =
-        members.iter().map(|member| member.to_ascii_lowercase()).collect();
+/// Whether a device runs what every upgrade of a task sequence brings to devices such as it, or something newer. Pure.
+pub fn is_there(sequence: &Sequence, references: &References, facts: &Facts) -> bool {
+    let [major, _, build, _] = numbers(&facts.version);
+    let brings = |upgrade: &UpgradeOs| -> Vec<u32> {
+        let is_mine = |os_type: OsType, architecture: &str| {
+            os_type == facts.os_type && !differs(architecture, &facts.architecture)
+        };
+        let updates = upgrade.feature_updates.iter().filter_map(|id| Some(&references.update(id)?.facts));
+        let updates = updates.filter(|update| is_mine(update.os_type, &update.architecture));
+        let image = upgrade.image.as_ref().and_then(|id| references.image(id));
+        let edition = image.and_then(|image| Some((image.os_type, image.edition(upgrade.edition_index)?)));
+        let edition = edition.filter(|(os_type, edition)| {
+            is_mine(*os_type, edition.architecture.as_deref().unwrap_or_default())
+        });
+        let builds = updates.map(|update| update.build).chain(edition.map(|(_, edition)| edition.build));
+        // Of what nobody knows how new it is nobody can say that a device has it.
+        builds.map(|build| build.map_or(u32::MAX, |(build, _)| build)).collect()
+    };
+    let steps = sequence.steps().into_iter().filter(|at| at.enabled);
+    let mut upgrades = steps.filter_map(|at| match &at.step.action {
+        Action::UpgradeOs(upgrade) if !upgrade.scan_only => Some(brings(upgrade)),
+        _ => None,
+    });
+    let has = |brought: Vec<u32>| !brought.is_empty() && brought.iter().all(|brought| *brought <= build);
+    // Without an upgrade there is nothing that a device could have.
+    major >= 10 && upgrades.next().is_some_and(has) && upgrades.all(has)
+}
+
+/// How a phase is doing: devices of its collection, those of them that succeeded, and those of them that said that it is not for them
+/// and are `there` already, which are few. Pure.
+pub fn tally(members: &[String], runs: &[DeviceRun], there: &HashSet<String>) -> Tally {
+    let members_lower: HashSet<String> = members.iter().map(|member| member.to_ascii_lowercase()).collect();
     let is_in = |device: &str| members_lower.contains(&device.to_ascii_lowercase());
     let succeeded =
         runs.iter().filter(|run| state_of(&run.state) == RunState::Succeeded && is_in(&run.device)).count();
+    let needs_nothing = not_applicable(runs)
+        .filter(|device| is_in(device) && there.contains(&device.to_ascii_lowercase()))
+        .count();
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    Tally { devices: number(members.len()), succeeded: number(succeeded) }
+    Tally {
+        devices: number(members.len()),
+        succeeded: number(succeeded),
+        nothing_to_do: number(needs_nothing),
+    }
+}
+
+/// The devices that said that it is not for them.
+pub fn not_applicable(runs: &[DeviceRun]) -> impl Iterator<Item = &str> {
+    let says_so = |run: &&DeviceRun| state_of(&run.state) == RunState::NotApplicable;
+    runs.iter().filter(says_so).map(|run| run.device.as_str())
 }
 
 #[cfg(test)]
@@ -231,6 +275,48 @@ mod tests {
     use catalog::id::PackageId;
 
     use super::*;
+
+    #[test]
+    fn devices_that_have_it_already_are_told_from_those_that_cannot_have_it() {
+        let id = "00000000-0000-0000-0000-000000000007";
+        let other = "00000000-0000-0000-0000-000000000008";
+        let update = |id: &str, build: u32, architecture: &str| {
+            serde_json::json!({ "facts": { "id": id, "title": "x", "os_type": "client", "build": [build, 1],
+                "architecture": architecture, "language": "en-us", "shape": "esd" }, "files": [] })
+        };
+        let references: References = serde_json::from_value(serde_json::json!({
+            "feature_updates": [update(id, 26_200, "x64"), update(other, 28_000, "arm64")],
+        }))
+        .expect("references");
+        let facts = |version: &str, architecture: &str| -> Facts {
+            serde_json::from_value(
+                serde_json::json!({ "os_type": "client", "version": version, "edition": "Enterprise",
+                "architecture": architecture, "language": "de-de" }),
+            )
+            .expect("facts")
+        };
+        let parsed = |steps: &str| {
+            Sequence::parse(&format!("format = 1\nname = \"x\"\nkind = \"custom\"\n{steps}"))
+                .expect("a document")
+        };
+        let step = "[[step]]\ntype = \"upgrade-os\"\nname = \"up\"\n";
+        let both = format!("{step}feature_updates = [\"{id}\", \"{other}\"]\n");
+        let unknown = format!("{both}{step}feature_updates = [\"00000000-0000-0000-0000-000000000009\"]\n");
+        for (what, steps, version, architecture, expected) in [
+            ("older", &both, "10.0.22631", "x64", false),
+            ("the same", &both, "10.0.26200.4", "x64", true),
+            ("newer", &both, "10.0.28000", "x64", true),
+            ("the same build, and what is for it is newer", &both, "10.0.26200", "arm64", false),
+            ("nothing is for it", &both, "10.0.28000", "x86", false),
+            ("a build of before Windows 10", &both, "6.1.99999", "x64", false),
+            ("a version that is none", &both, "", "x64", false),
+            ("a second upgrade of which nothing is known", &unknown, "10.0.28000", "x64", false),
+            ("no upgrade", &String::new(), "10.0.28000", "x64", false),
+        ] {
+            let found = is_there(&parsed(steps), &references, &facts(version, architecture));
+            assert_eq!(found, expected, "{what}");
+        }
+    }
 
     #[test]
     fn two_devices_that_say_too_much_do_not_end_the_sums() {

@@ -324,6 +324,63 @@ async fn whoever_has_another_priority_is_counted_and_named() {
     site.close().await;
 }
 
+#[tokio::test]
+async fn what_is_there_already_has_no_effect_or_is_run_again_is_said() {
+    let (_folder, _origin, site) = site().await;
+    let update = synchronised(&site).await;
+    ok(&site, json!({"verb": "software", "action": "collection-create", "name": "ring"})).await;
+    let devices = json!(["pc-1", "pc-2", "pc-3"]);
+    let member = json!({"verb": "software", "action": "collection-change", "name": "ring", "devices": devices, "add": true});
+    ok(&site, member).await;
+    let sequence = empty(&site, "Upgrade").await;
+    ok(&site, upgrade(&sequence, &update, json!("end"), &[])).await;
+    let required = || confirmed(create(&sequence, "ring", json!({"package": {"no_package": true}})));
+    let first = ok(&site, required()).await;
+    let id = first["id"].as_str().expect("an id").to_owned();
+    assert!(!first["notes"].to_string().contains("already"), "{first}");
+
+    // The same once more: it is made, and said.
+    let again = ok(&site, required()).await;
+    assert!(again["notes"].to_string().contains(&format!("deployment {id} is the same")), "{again}");
+    ok(&site, json!({"verb": "deploy", "action": "stop", "deployment": again["id"]})).await;
+    ok(&site, json!({"verb": "software", "action": "collection-create", "name": "other"})).await;
+    let elsewhere = confirmed(create(&sequence, "other", json!({"package": {"no_package": true}})));
+    assert!(!ok(&site, elsewhere).await["notes"].to_string().contains("already"), "another collection");
+
+    // Without a package nothing but the cloud would be left.
+    let change = |cloud: bool| {
+        json!({"verb": "deploy", "action": "change", "deployment": id, "available": null, "deadline": null, "expires": null,
+            "options": {"cloud": cloud}})
+    };
+    assert_eq!(asked(&site, change(false)).await.unwrap_err().code, Code::ConflictingOptions);
+    ok(&site, change(true)).await;
+
+    // Who runs it again is said with the change that makes them: those on which it failed, as long as they are in the collection.
+    let now = crate::clock::now();
+    for (number, device, state) in
+        [(1, "pc-1", "failed"), (2, "pc-2", "succeeded"), (3, "pc-3", "rolled-back"), (4, "PC-1", "failed")]
+    {
+        let message = json!({"number": number, "time": now, "deployment": id, "run": 1, "state": state});
+        let batch = json!({"series": uuid::Uuid::from_u128(number), "messages": [message]});
+        let batch = serde_json::from_value(batch).expect("a batch");
+        let taken = crate::device_plane::status::take(&site, device, batch, now).await.expect("it is taken");
+        assert_eq!(taken.refused, [], "{device}");
+    }
+    let notes = async |change: Value| ok(&site, change).await["notes"].to_string();
+    let told = notes(command(&sequence)).await;
+    assert!(told.contains(&format!("deployment {id}: 2 devices on which it failed run it again")), "{told}");
+    let gone = json!({"verb": "software", "action": "collection-change", "name": "ring", "devices": ["pc-3"], "add": false});
+    ok(&site, gone).await;
+    let told = notes(command(&sequence)).await;
+    assert!(told.contains("1 device on which it failed runs it again"), "{told}");
+    let never = json!({"verb": "deploy", "action": "change", "deployment": id, "available": null, "deadline": null,
+        "expires": null, "options": {"rerun": "never"}});
+    ok(&site, never).await;
+    let told = notes(command(&sequence)).await;
+    assert!(!told.contains("again"), "{told}");
+    site.close().await;
+}
+
 /// Mission row M36: what is deployed beside a task sequence is thought of for exactly those whom a policy tells it.
 #[tokio::test]
 async fn what_is_superseded_by_an_update_beside_is_taken_by_nobody() {

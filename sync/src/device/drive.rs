@@ -1,7 +1,9 @@
 //! A device and its site: what is to be run by the policy, what is told, what is fetched ahead. `running` drives one run.
 
 mod care;
+mod courier;
 mod running;
+mod secrets;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +21,7 @@ use super::content::{self, Ahead, Asking, Got, Need, NotGot, Told};
 use super::evaluate::{self, Around, Verdict, verdict};
 use super::executor::{Executor, Moment, Stopped};
 use super::journal::{Current, Journal, Memory, POLICY};
-use super::link::{Link, NoPolicy};
+use super::link::{Link, NoAnswer};
 use super::log::Log;
 use super::machine::{Failure, Frame, Progress, Said};
 use super::pause::Away;
@@ -27,8 +29,7 @@ use super::plan::Plan;
 use super::scripts;
 use super::variables::Masker;
 use crate::policy::{
-    Assignment, BytesFrom, DeploymentId, FactsReport, MostOf, Origin, Policy, Purpose, Rerun, RunState,
-    Secrets, StatusBatch,
+    Assignment, BytesFrom, DeploymentId, FactsReport, Origin, Policy, Purpose, Rerun, RunState, Secrets,
 };
 use crate::sequence::action::Sealed;
 use crate::sequence::key::HiddenText;
@@ -54,6 +55,12 @@ pub struct Device<E> {
     /// Secrets from a file, each with its place, for runs without a site.
     pub own_secrets: Option<Vec<(Sealed, HiddenText)>>,
     secrets: Option<Secrets>,
+    /// How often in a row secrets were asked for in vain.
+    vain: Away,
+    /// The start of the device in which it was said that scripts stay.
+    warned: Option<String>,
+    /// How far apart messages of a run are brought to the site.
+    telling: Duration,
     /// What its settings say of `delta_content`.
     delta: bool,
     program: PathBuf,
@@ -80,6 +87,22 @@ pub struct Line {
     pub next: Option<Timestamp>,
 }
 
+impl Line {
+    /// One that has not begun, and of which nothing else is said yet.
+    fn waiting(assignment: &Assignment) -> Self {
+        Self {
+            deployment: assignment.deployment.clone(),
+            name: assignment.name.clone(),
+            run: None,
+            state: RunState::Waiting,
+            code: None,
+            exit: None,
+            details: String::new(),
+            next: None,
+        }
+    }
+}
+
 /// What one look at a policy came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Round {
@@ -88,6 +111,9 @@ pub struct Round {
     /// Deployments among them that were run before, and did nothing now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<DeploymentId>,
+    /// Deployments that do not begin before the site gives their secrets: whoever wanted one still does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<DeploymentId>,
     /// The device goes down; the next start goes on.
     pub restarting: bool,
     /// Messages that the site does not have yet.
@@ -131,6 +157,9 @@ impl<E: Executor> Device<E> {
             away: Away::default(),
             own_secrets,
             secrets,
+            vain: Away::default(),
+            warned: None,
+            telling: courier::PERIOD,
             delta: false,
             program,
         })
@@ -175,7 +204,7 @@ impl<E: Executor> Device<E> {
         self.tell_facts(&link).await;
         let tag = kept.as_ref().and_then(|(_, tag)| tag.clone());
         let asked = link.policy(tag.as_deref()).await;
-        if !matches!(asked, Err(NoPolicy::Away { .. })) {
+        if !matches!(asked, Err(NoAnswer::Away { .. })) {
             self.away = Away::default();
         }
         match asked {
@@ -188,7 +217,7 @@ impl<E: Executor> Device<E> {
             Ok(None) => kept
                 .map(|(policy, _)| policy)
                 .ok_or_else(|| Problem::new(Code::SiteAnswerInvalid, "304 to no policy")),
-            Err(NoPolicy::Refused(problem)) => {
+            Err(NoAnswer::Refused(problem)) => {
                 self.write("PolicyAgent", "", &format!("the site refuses this device: {problem}"));
                 // Nothing is begun any more, neither now nor when the site is away. What has begun goes on: half an upgrade is
                 // worse than a whole one.
@@ -200,7 +229,7 @@ impl<E: Executor> Device<E> {
                 }
                 if self.memory.current.is_some() { Ok(empty) } else { Err(problem) }
             }
-            Err(NoPolicy::Away { problem, retry_after }) => {
+            Err(NoAnswer::Away { problem, retry_after }) => {
                 self.away = self.away.again(retry_after);
                 self.write("PolicyAgent", "", &format!("the site is away: {problem}"));
                 kept.map(|(policy, _)| policy).ok_or(problem)
@@ -227,16 +256,9 @@ impl<E: Executor> Device<E> {
     pub async fn send(&mut self) -> Result<(), Problem> {
         let Some(link) = self.link.clone() else { return Ok(()) };
         self.tell_facts(&link).await;
-        while !self.memory.outbox.is_empty() {
-            let mut size = 1_000;
-            let fits = |message: &&crate::policy::StatusMessage| {
-                size += serde_json::to_vec(message).map_or(usize::MAX / 4, |bytes| bytes.len() + 1);
-                size < MostOf::BATCH_BYTES
-            };
-            let messages: Vec<_> =
-                self.memory.outbox.iter().take(MostOf::MESSAGES).take_while(fits).cloned().collect();
-            let Some(last) = messages.last().map(|message| message.number) else { break };
-            match link.status(&StatusBatch { series: self.memory.series, messages }).await {
+        while let Some(batch) = self.memory.batch() {
+            let last = batch.messages.last().map_or(0, |message| message.number);
+            match link.status(&batch).await {
                 // A site that acknowledges nothing is not asked for ever.
                 Ok(ack) if ack.through >= last => self.memory.forget_through(ack.through),
                 Ok(_) => break,
@@ -282,6 +304,11 @@ impl<E: Executor> Device<E> {
             let verdict = verdict(assignment, around);
             match verdict {
                 Verdict::Now => {
+                    if let Some(line) = self.without_its_secrets(assignment).await? {
+                        round.held.push(assignment.deployment.clone());
+                        round.deployments.push(line);
+                        continue;
+                    }
                     self.begin(policy, assignment)?;
                     self.go_on(&mut round).await?;
                 }
@@ -308,12 +335,25 @@ impl<E: Executor> Device<E> {
     /// Scripts go after the restart that follows their run.
     fn tidy(&mut self) -> Result<(), Stopped> {
         let boot = self.hands.boot();
-        if self.memory.scripts.as_ref().is_some_and(|scripts| scripts.remove_after_restart(&boot)) {
-            self.hands.reached(Moment::Tidied)?;
-            self.memory.scripts = None;
-            self.write("TSManager", "", "the scripts of the last run are removed");
-            self.save()?;
+        let Some(left) = self.memory.scripts.as_ref().and_then(|all| all.remove_after_restart(&boot)) else {
+            return Ok(());
+        };
+        self.hands.reached(Moment::Tidied)?;
+        let stay: Vec<String> = left.iter().map(|(script, why)| script.stays(why)).collect();
+        let files: Vec<_> = left.into_iter().map(|(script, _)| script).collect();
+        match self.memory.scripts.take() {
+            Some(scripts) if !files.is_empty() => {
+                // They are tried again at each look; said is that once for each start.
+                if scripts.files.len() != files.len() || self.warned.as_ref() != Some(&boot) {
+                    stay.iter().for_each(|text| self.write("TSManager", "", text));
+                    tracing::warn!("{}", stay.join("; "));
+                    self.warned = Some(boot);
+                }
+                self.memory.scripts = Some(scripts::Scripts { files, ..scripts });
+            }
+            _ => self.write("TSManager", "", "the scripts of the last run are removed"),
         }
+        self.save()?;
         Ok(())
     }
 
@@ -323,16 +363,7 @@ impl<E: Executor> Device<E> {
         assignment: &Assignment,
         verdict: Verdict,
     ) -> Result<Line, Problem> {
-        let mut line = Line {
-            deployment: assignment.deployment.clone(),
-            name: assignment.name.clone(),
-            run: None,
-            state: RunState::Waiting,
-            code: None,
-            exit: None,
-            details: String::new(),
-            next: None,
-        };
+        let mut line = Line::waiting(assignment);
         match verdict {
             Verdict::Now => {}
             Verdict::Done => {

@@ -163,8 +163,9 @@ pub fn asked_again(now: Timestamp, until: Timestamp, refresh: Duration) -> Times
     now.checked_add(half.max(refresh)).map_or(until, |at| at.min(until))
 }
 
-/// Whether it ran already and is not to run again. A required deployment is due once for each deadline; whoever starts one
-/// by hand is held back by the rule alone.
+/// Whether it ran already and is not to run again. A required deployment is due once for each deadline, and once more for each
+/// revision of a task sequence that failed: it may have been changed for that. One that succeeded did what the deadline asked for,
+/// whatever was written into it since. Whoever starts one by hand is held back by the rule alone.
 fn was_run(assignment: &Assignment, around: Around<'_>) -> bool {
     let mine = around.history.iter().filter(|past| past.deployment == assignment.deployment);
     let Some(last) = mine.clone().max_by_key(|past| past.run) else { return false };
@@ -174,11 +175,12 @@ fn was_run(assignment: &Assignment, around: Around<'_>) -> bool {
         Rerun::IfFailed => last.state == RunState::Succeeded,
         Rerun::IfSucceeded => last.state != RunState::Succeeded,
     };
+    let for_it = mine.filter(|past| past.deadline == assignment.deadline);
+    let last_for_it = for_it.clone().max_by_key(|past| past.run);
     let due_again = around.wanted
         || assignment.purpose == Purpose::Available
-        || !mine
-            .clone()
-            .any(|past| past.deadline == assignment.deadline && past.revision == assignment.revision);
+        || last_for_it.is_none_or(|last| last.state != RunState::Succeeded)
+            && !for_it.clone().any(|past| past.revision == assignment.revision);
     by_rule || !due_again
 }
 
@@ -194,6 +196,12 @@ fn not_for(assignment: &Assignment, plan: &Plan, around: Around<'_>) -> Option<S
         let choice = choice(assignment, upgrade, around.facts, &deployed);
         if let Some(choice) = choice.filter(|choice| choice.chosen.is_none()) {
             return Some(reasons(&choice));
+        }
+        // One that the policy does not name is no reason of the device's: the run says what is wrong.
+        let image = upgrade.image.as_ref().and_then(|id| assignment.references.image(id));
+        let unfit = image.and_then(|image| image_unfit(image, upgrade.edition_index, around.facts));
+        if unfit.is_some() {
+            return unfit;
         }
     }
     None

@@ -17,7 +17,9 @@ use super::machine::{Frame, Progress, Said};
 use super::scripts::Scripts;
 use super::variables::Masker;
 use crate::keys;
-use crate::policy::{BytesFrom, DeploymentId, Facts, MostOf, Policy, RunState, StatusMessage, StepState};
+use crate::policy::{
+    BytesFrom, DeploymentId, Facts, MostOf, Policy, RunState, StatusBatch, StatusMessage, StepState,
+};
 use crate::whole;
 
 /// The policy that is kept for a site that is away, with its tag.
@@ -166,6 +168,17 @@ impl Memory {
             self.outbox.remove(at);
             self.dropped += 1;
         }
+    }
+
+    /// The oldest messages that the site does not have, as many as go at once; nothing where it has all.
+    pub fn batch(&self) -> Option<StatusBatch> {
+        let mut size = 1_000;
+        let fits = |message: &&StatusMessage| {
+            size += serde_json::to_vec(message).map_or(usize::MAX / 4, |bytes| bytes.len() + 1);
+            size < MostOf::BATCH_BYTES
+        };
+        let messages: Vec<_> = self.outbox.iter().take(MostOf::MESSAGES).take_while(fits).cloned().collect();
+        (!messages.is_empty()).then_some(StatusBatch { series: self.series, messages })
     }
 
     /// The site has everything up to this number.

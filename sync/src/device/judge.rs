@@ -2,7 +2,7 @@
 
 use crate::policy::fits;
 use crate::policy::{Facts, Secrets};
-use crate::sequence::action::CheckReadiness;
+use crate::sequence::action::{CheckReadiness, Sealed};
 use crate::sequence::choose::numbers;
 use crate::sequence::condition::{Comparison, Condition, Os};
 
@@ -49,6 +49,21 @@ pub fn holds(
         }
         Condition::Wmi(query) => probe.wmi(&query.namespace, &filled(&query.query)),
         Condition::Software(software) => probe.software(&software.product_code),
+    }
+}
+
+/// The places of the secrets that `condition` asks for.
+pub fn secrets_in(condition: &Condition, variables: &Variables) -> Vec<Sealed> {
+    let of = |texts: &[&str]| texts.iter().flat_map(|text| variables.secrets_in(text)).collect();
+    match condition {
+        Condition::All(all) | Condition::Any(all) | Condition::None(all) => {
+            all.iter().flat_map(|condition| secrets_in(condition, variables)).collect()
+        }
+        Condition::Variable(variable) => of(&[&format!("%{}%", variable.name), &variable.value]),
+        Condition::File(place) | Condition::Folder(place) => of(&[&place.path]),
+        Condition::Registry(registry) => of(&[&registry.key, &registry.value]),
+        Condition::Wmi(query) => of(&[&query.query]),
+        Condition::Os(_) | Condition::Software(_) => Vec::new(),
     }
 }
 

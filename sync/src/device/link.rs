@@ -20,17 +20,17 @@ use crate::policy::{
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Why a site gave no policy.
+/// Why a site did not give what it was asked for.
 #[derive(Debug)]
-pub enum NoPolicy {
-    /// It cannot be asked now, or cannot answer: what was kept holds on.
+pub enum NoAnswer {
+    /// It cannot be asked now, or cannot answer: what was kept holds on, and what is lacking may come.
     Away {
         /// Why.
         problem: Problem,
         /// How long it asks to be left alone, where it does.
         retry_after: Option<Duration>,
     },
-    /// It answered that this device gets none: nothing that was kept holds.
+    /// It answered that this device gets none: nothing that was kept holds, and nothing comes.
     Refused(Problem),
 }
 
@@ -77,31 +77,40 @@ impl Link {
     /// The policy and its tag; `None` where it is still the one with the tag `known`.
     ///
     /// # Errors
-    /// [`NoPolicy`].
-    pub async fn policy(&self, known: Option<&str>) -> Result<Option<(Policy, Option<String>)>, NoPolicy> {
+    /// [`NoAnswer`].
+    pub async fn policy(&self, known: Option<&str>) -> Result<Option<(Policy, Option<String>)>, NoAnswer> {
         let asked = self.exchange(route::POLICY, None, known).await;
-        let (reply, tag) = asked.map_err(|problem| NoPolicy::Away { problem, retry_after: None })?;
+        let (reply, tag) = asked.map_err(|problem| NoAnswer::Away { problem, retry_after: None })?;
         match reply.status {
             304 => Ok(None),
-            200 => Ok(Some((Policy::parse(&reply.body).map_err(NoPolicy::Refused)?, tag))),
-            429 | 500.. => {
-                Err(NoPolicy::Away { problem: self.refusal(&reply), retry_after: reply.retry_after })
-            }
-            _ => Err(NoPolicy::Refused(self.refusal(&reply))),
+            200 => Ok(Some((Policy::parse(&reply.body).map_err(NoAnswer::Refused)?, tag))),
+            _ => Err(self.no_answer(&reply)),
+        }
+    }
+
+    /// A site that is busy or broken is away; any other answer is one.
+    fn no_answer(&self, reply: &Reply) -> NoAnswer {
+        let problem = self.refusal(reply);
+        match reply.status {
+            429 | 500.. => NoAnswer::Away { problem, retry_after: reply.retry_after },
+            _ => NoAnswer::Refused(problem),
         }
     }
 
     /// The secrets of a deployment.
     ///
     /// # Errors
-    /// Those of the network and of the site.
-    pub async fn secrets(&self, deployment: &DeploymentId) -> Result<Secrets, Problem> {
-        let (reply, _) = self.exchange(&format!("{}{deployment}", route::SECRETS), None, None).await?;
+    /// [`NoAnswer`].
+    pub async fn secrets(&self, deployment: &DeploymentId) -> Result<Secrets, NoAnswer> {
+        let asked = self.exchange(&format!("{}{deployment}", route::SECRETS), None, None).await;
+        let (reply, _) = asked.map_err(|problem| NoAnswer::Away { problem, retry_after: None })?;
         if reply.status != 200 {
-            return Err(self.refusal(&reply));
+            return Err(self.no_answer(&reply));
         }
-        serde_json::from_slice(&reply.body)
-            .map_err(|_| Problem::new(Code::SiteAnswerInvalid, "the secrets cannot be understood"))
+        serde_json::from_slice(&reply.body).map_err(|_| {
+            let message = "the secrets cannot be understood";
+            NoAnswer::Refused(Problem::new(Code::SiteAnswerInvalid, message))
+        })
     }
 
     /// Tells what the device is.
@@ -150,8 +159,8 @@ mod tests {
         }
     }
 
-    /// What a policy comes to at a site that answers so.
-    async fn asked(status: &str, body: &str) -> NoPolicy {
+    /// The way to a site that answers so, whatever it is asked.
+    async fn linked(status: &str, body: &str) -> Link {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let site = format!("http://{}", listener.local_addr().expect("an address"));
         let answer =
@@ -163,15 +172,19 @@ mod tests {
                 let _ = stream.write_all(answer.as_bytes()).await;
             }
         });
-        let link = Link::new(&site, &key(), None, false).expect("a link");
-        link.policy(None).await.expect_err("there is no policy")
+        Link::new(&site, &key(), None, false).expect("a link")
+    }
+
+    /// What a policy comes to at a site that answers so.
+    async fn asked(status: &str, body: &str) -> NoAnswer {
+        linked(status, body).await.policy(None).await.expect_err("there is no policy")
     }
 
     #[tokio::test]
     async fn a_refusal_is_no_absence() {
         let revoked = serde_json::to_string(&Problem::new(Code::KeyRevoked, "this key was revoked")).unwrap();
         match asked("401 Unauthorized", &revoked).await {
-            NoPolicy::Refused(problem) => {
+            NoAnswer::Refused(problem) => {
                 assert_eq!(problem.code, Code::KeyRevoked);
                 assert!(problem.help.contains("spsync client enrol"), "{}", problem.help);
             }
@@ -184,15 +197,24 @@ mod tests {
             ("500 Internal Server Error", false),
             ("503 Service Unavailable", false),
         ] {
-            let found = matches!(asked(status, "<html>").await, NoPolicy::Refused(_));
+            let found = matches!(asked(status, "<html>").await, NoAnswer::Refused(_));
             assert_eq!(found, refused, "{status}");
+        }
+        for (status, refused) in [
+            ("403 Forbidden", true),
+            ("200 OK", true),
+            ("429 Too Many Requests", false),
+            ("503 Service Unavailable", false),
+        ] {
+            let asked = linked(status, "<html>").await.secrets(&"XYZ20001".parse().unwrap()).await;
+            assert_eq!(matches!(asked, Err(NoAnswer::Refused(_))), refused, "{status}: {asked:?}");
         }
         let nobody = Link::new("http://127.0.0.1:1", &key(), None, false).unwrap();
         let busy = asked("503 Service Unavailable\r\nretry-after: 7", "").await;
         assert!(
-            matches!(busy, NoPolicy::Away { retry_after: Some(wait), .. } if wait == Duration::from_secs(7)),
+            matches!(busy, NoAnswer::Away { retry_after: Some(wait), .. } if wait == Duration::from_secs(7)),
             "{busy:?}"
         );
-        assert!(matches!(nobody.policy(None).await, Err(NoPolicy::Away { .. })));
+        assert!(matches!(nobody.policy(None).await, Err(NoAnswer::Away { .. })));
     }
 }

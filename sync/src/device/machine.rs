@@ -6,6 +6,7 @@
 //!                │         ▼
 //!                └──── restarting ──▶ (another boot) ──▶ settling: what became of Setup? ──▶ next
 //! ```
+//! What needs a secret that the site cannot give now waits, and goes on from where it was.
 //! The driver writes [`Progress`] down before it performs the [`Act`] that it was told. So whoever wakes up knows what was
 //! being done. A step that is written down as finished is never begun again. One that was running is looked at first; where
 //! nobody can tell how it ended, [`Machine::lost`] decides by the type of the step, and says so.
@@ -48,6 +49,9 @@ const FETCHES: (u32, u64) = (2, 15);
 /// Waits for somebody who may be asked later, and the longest of them.
 const WAITS: (u32, Duration) = (20, Duration::from_secs(86_400));
 
+/// The first wait for a secret in seconds; each further one is twice as long, up to the second number. [`WAITS`] bounds how many.
+const SECRET_WAITS: (u64, u64) = (30, 3_600);
+
 /// What a run is about. It does not change while it runs, whatever a newer policy says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Frame {
@@ -78,6 +82,9 @@ pub struct Progress {
     /// Milliseconds that count.
     spent: u64,
     wakings: u32,
+    /// How often the step at the cursor has waited for a secret.
+    #[serde(default)]
+    waits: u32,
     /// Setup has succeeded, and waits for the restart in which it does its work.
     setup: Option<Pending>,
     /// An upgrade has failed: whatever follows, the run has failed too.
@@ -131,6 +138,13 @@ enum Phase {
     },
     /// What became of Setup is looked at; then this.
     Settling(Box<Phase>),
+    /// Somebody is waited for so many seconds; then this.
+    Waiting {
+        wait: u64,
+        resume: Box<Phase>,
+    },
+    /// It ends so, as soon as it is known what became of Setup.
+    Ending(End),
     Ended(End),
 }
 
@@ -175,6 +189,7 @@ impl Progress {
             choices: plan.steps().filter_map(choose).collect(),
             spent: 0,
             wakings: 0,
+            waits: 0,
             setup: None,
             failure: None,
             fetched: BTreeSet::new(),
@@ -214,8 +229,11 @@ impl Progress {
         match &self.phase {
             Phase::Fetching { .. } => RunState::Downloading,
             Phase::Restarting { .. } => RunState::Restarting,
+            Phase::Waiting { .. } => RunState::Waiting,
             Phase::Ended(end) => end.state,
-            Phase::Next { .. } | Phase::Running { .. } | Phase::Settling(_) => RunState::Running,
+            Phase::Next { .. } | Phase::Running { .. } | Phase::Settling(_) | Phase::Ending(_) => {
+                RunState::Running
+            }
         }
     }
 }
@@ -228,8 +246,15 @@ impl<'a> Machine<'a> {
 
     /// The only way in: what just happened and how long it took; and so what to do next.
     pub fn on(&mut self, event: Event, took: Duration) -> Turn {
-        // Downloads have their own bounds (a slow line is no slow task sequence).
-        if !matches!(self.progress.phase, Phase::Fetching { .. } | Phase::Ended(_)) {
+        // Downloads and waits have their own bounds (a slow line is no slow task sequence), and nobody can hurry Setup once it has
+        // the device: its time begins when the device goes down for it, and ends when it is known what became of it.
+        let with_setup = match (&event, &self.progress.setup) {
+            (Event::Woke { boot }, Some(pending)) => pending.boot != *boot,
+            _ => matches!(self.progress.phase, Phase::Settling(_)),
+        };
+        let uncounted =
+            matches!(self.progress.phase, Phase::Fetching { .. } | Phase::Waiting { .. } | Phase::Ended(_));
+        if !uncounted && !with_setup {
             let took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             self.progress.spent = self.progress.spent.saturating_add(took);
         }
@@ -238,6 +263,7 @@ impl<'a> Machine<'a> {
             Event::Woke { boot } => self.woke(boot, &mut said),
             Event::Fetched(fetched) => self.fetched(fetched, &mut said),
             Event::Later(wait, failure) => self.later(wait, failure, &mut said),
+            Event::Waited => self.waited(),
             Event::Judged(holds) => self.judged(holds, &mut said),
             Event::Ended(outcome) => self.ended(outcome, &mut said),
             Event::Found(found) => self.found(found, &mut said),
@@ -284,8 +310,7 @@ impl<'a> Machine<'a> {
                 self.settle_if_pending();
             } else if asked >= MOST_ASKED {
                 let details = format!("the device was asked {asked} times to restart, and did not");
-                self.progress.phase = Phase::next();
-                self.end(
+                self.over(
                     End { state: RunState::Failed, code: Some(Code::RestartFailed), exit: None, details },
                     said,
                 );
@@ -303,15 +328,19 @@ impl<'a> Machine<'a> {
         self.progress.wakings += 1;
         if self.progress.wakings > MOST_WAKINGS {
             let details = format!("interrupted {MOST_WAKINGS} times without getting any further");
-            self.end(
+            self.over(
                 End { state: RunState::Failed, code: Some(Code::RestartLoop), exit: None, details },
                 said,
             );
             return None;
         }
+        if let Phase::Waiting { resume, .. } = &phase {
+            // It asks at once; what it waited with has not begun.
+            self.progress.phase = (**resume).clone();
+        }
         match phase {
             Phase::Running { part, attempt, .. } => Some(Act::Look(self.order(part, attempt))),
-            Phase::Next { .. } | Phase::Fetching { .. } if restarted => {
+            Phase::Next { .. } | Phase::Fetching { .. } | Phase::Waiting { .. } if restarted => {
                 self.settle_if_pending();
                 None
             }
@@ -366,8 +395,30 @@ impl<'a> Machine<'a> {
                 said.push(Said::run(RunState::Downloading, failure.details));
                 None
             }
+            Phase::Next { .. } | Phase::Running { .. } => {
+                self.progress.waits += 1;
+                if self.progress.waits > WAITS.0 {
+                    let attempt = self.attempt();
+                    self.fail(failure, attempt, said);
+                    return None;
+                }
+                let (first, longest) = SECRET_WAITS;
+                let own = first.saturating_mul(1 << (self.progress.waits - 1).min(20)).min(longest);
+                let wait = pause.min(WAITS.1).as_secs().max(own);
+                said.push(Said::run(RunState::Waiting, failure.details));
+                let resume = std::mem::replace(&mut self.progress.phase, Phase::next());
+                self.progress.phase = Phase::Waiting { wait, resume: Box::new(resume) };
+                None
+            }
             _ => self.fetched(Err(failure), said),
         }
+    }
+
+    fn waited(&mut self) -> Option<Act> {
+        if let Phase::Waiting { resume, .. } = self.progress.phase.clone() {
+            self.progress.phase = *resume;
+        }
+        None
     }
 
     /// Somebody waits for what is available, and should know that there is nothing to wait for. What is required was asked
@@ -428,6 +479,8 @@ impl<'a> Machine<'a> {
             match self.progress.phase.clone() {
                 Phase::Ended(end) => return Act::End(end),
                 Phase::Settling(_) => return Act::Settle,
+                Phase::Waiting { wait, .. } => return Act::Wait(Duration::from_secs(wait)),
+                Phase::Ending(end) => self.end(end, said),
                 Phase::Restarting { delay, boot_image, .. } => return Act::Restart { delay, boot_image },
                 Phase::Running { part, attempt, .. } => return Act::Run(self.order(part, attempt)),
                 Phase::Fetching { node, wait, .. } if wait > 0 => {

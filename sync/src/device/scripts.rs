@@ -129,22 +129,48 @@ pub fn write(folder: &Path, program: &Path, now: Timestamp) -> Result<Scripts, P
     Ok(Scripts { files, ended_in: None })
 }
 
+impl Script {
+    /// That it could not be removed, for people.
+    pub fn stays(&self, why: &std::io::Error) -> String {
+        format!("the script `{}` of the last run cannot be removed: {why}", self.path.display())
+    }
+}
+
 impl Scripts {
-    /// Removes them, where the device has restarted since their run ended. Whether they are gone.
-    pub fn remove_after_restart(&self, boot: &str) -> bool {
-        let over = self.ended_in.as_ref().is_some_and(|ended| ended != boot);
-        if over {
-            for script in &self.files {
-                let _ = std::fs::remove_file(&script.path);
-            }
-        }
-        over
+    /// Removes them, where the device has restarted since their run ended: those that are still there, and why. One that is gone
+    /// already is removed.
+    pub fn remove_after_restart(&self, boot: &str) -> Option<Vec<(Script, std::io::Error)>> {
+        self.ended_in.as_ref().filter(|ended| *ended != boot)?;
+        let stays = |script: &Script| match std::fs::remove_file(&script.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Some((script.clone(), error)),
+            _ => None,
+        };
+        Some(self.files.iter().filter_map(stays).collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_script_that_stays_is_no_removed_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut scripts = write(folder.path(), Path::new("spsync"), Timestamp::UNIX_EPOCH).unwrap();
+        assert!(scripts.remove_after_restart("two").is_none(), "its run goes on");
+        scripts.ended_in = Some("one".to_owned());
+        assert!(scripts.remove_after_restart("one").is_none(), "the device has not restarted");
+        // What is no file cannot be removed as one, whoever asks.
+        let [gone, stuck] = &scripts.files[..] else { panic!("two scripts") };
+        std::fs::remove_file(&gone.path).unwrap();
+        std::fs::remove_file(&stuck.path).unwrap();
+        std::fs::create_dir(&stuck.path).unwrap();
+        let left = scripts.remove_after_restart("two").unwrap();
+        assert_eq!(left.iter().map(|(script, _)| &script.path).collect::<Vec<_>>(), [&stuck.path]);
+        assert!(left[0].0.stays(&left[0].1).contains("setuprollback"));
+        std::fs::remove_dir(&stuck.path).unwrap();
+        assert!(scripts.remove_after_restart("two").unwrap().is_empty());
+    }
 
     #[test]
     fn only_the_word_about_this_very_attempt_counts() {

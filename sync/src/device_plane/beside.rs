@@ -10,7 +10,7 @@ use schema::update_deployments::UpdateDeploymentRow;
 use schema::windows::WindowRow;
 
 use crate::policy::{ContentFile, DeployedUpdate, LONGEST_TEXT, MOST_REFERENCES, Window};
-use crate::software::windows::{AHEAD, spans};
+use crate::software::windows::{AHEAD, next, spans};
 
 /// The files of updates.
 pub type Files = HashMap<UpdateId, Vec<ContentFile>>;
@@ -68,11 +68,16 @@ pub fn window_changes(rows: &[WindowRow], now: Timestamp) -> impl Iterator<Item 
     ends.chain((!rows.is_empty()).then(|| next_day(now)))
 }
 
-/// The windows of `collections` for the days to come, in order.
+/// The windows of `collections` for the days to come, and of those that come later the next each, in order.
 pub fn windows(rows: &[WindowRow], collections: &[&str], now: Timestamp) -> Vec<Window> {
     let until = told_until(now);
     let own = rows.iter().filter(|row| collections.contains(&row.collection.as_str()));
-    let mut all: Vec<Window> = own.flat_map(|row| spans(row, now, until)).collect();
+    // One that does not come in these days is told by its next span: a device says what it waits for, and fetches before.
+    let told = |row: &WindowRow| {
+        let all = spans(row, now, until);
+        if all.is_empty() { next(row, now).into_iter().collect() } else { all }
+    };
+    let mut all: Vec<Window> = own.flat_map(told).collect();
     all.sort_by_key(|window| (window.from, window.until));
     all.dedup();
     all.truncate(MOST_REFERENCES);
@@ -188,6 +193,20 @@ mod tests {
             WindowRow { begins: String::new(), once: Some(at("2026-01-01T00:00:00Z")), ..window("ring", "") };
         let text = part(&[], &Files::new(), &[once], &["ring"], at("2026-11-07T00:00:00Z"));
         assert!(text.contains("1970-01-01"), "it has windows, and none comes: {text}");
+        // What comes once in a quarter, or in five weeks, is known by then: however far away the next one is, it is told, once.
+        let now = at("2026-11-07T12:00:00Z");
+        let seldom = window("ring", "0 22 1 jan,apr,jul,oct *");
+        let coming =
+            WindowRow { once: Some(at("2026-12-12T22:00:00Z")), begins: String::new(), ..window("ring", "") };
+        let told = windows(&[seldom.clone(), coming], &["ring"], now);
+        let begins: Vec<_> = told.iter().map(|window| window.from).collect();
+        assert_eq!(begins, [at("2026-12-12T22:00:00Z"), at("2027-01-01T22:00:00Z")]);
+        assert_eq!(windows(std::slice::from_ref(&seldom), &["ring"], at("2026-11-07T23:59:00Z")), told[1..]);
+        let text = part(&[], &Files::new(), &[seldom], &["ring"], now);
+        assert!(text.contains("2027-01-01") && !text.contains("1970"), "{text}");
+        let far =
+            WindowRow { once: Some(at("2029-01-01T00:00:00Z")), begins: String::new(), ..window("ring", "") };
+        assert_eq!(windows(&[far], &["ring"], now), [], "none for more than a year");
         assert_eq!(part(&[], &Files::new(), &rows, &["no"], at("2026-11-07T00:00:00Z")), "");
     }
 }

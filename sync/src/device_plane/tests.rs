@@ -327,14 +327,14 @@ async fn phases_begin_by_the_clock_and_what_devices_said() {
     );
 
     let now = crate::clock::now();
-    let succeed = async |devices: std::ops::Range<u32>| {
+    let say = async |devices: std::ops::Range<u32>, state: RunState| {
         for device in devices {
             let message = StatusMessage {
                 number: 1,
                 time: now,
                 deployment: first.parse().unwrap(),
                 run: 1,
-                state: RunState::Succeeded,
+                state,
                 step: None,
                 code: None,
                 exit: None,
@@ -347,12 +347,26 @@ async fn phases_begin_by_the_clock_and_what_devices_said() {
     };
     let show = json!({"verb": "deploy", "action": "phased-show", "name": "autumn"});
     let later = |days: i64| now + SignedDuration::from_hours(24 * days);
-    succeed(0..89).await;
+    say(0..89, RunState::Succeeded).await;
     phases::pass(&site, later(30)).await.unwrap();
     assert_eq!(ok(&site, show.clone()).await["phases"][1]["state"], "waiting", "89 of 100 are not 90%");
-    succeed(89..90).await;
+    say(90..100, RunState::NotApplicable).await;
+    phases::pass(&site, later(30)).await.unwrap();
+    let shown = ok(&site, show.clone()).await;
+    assert_eq!(shown["phases"][1]["state"], "waiting", "they cannot have it");
+    assert_eq!(shown["phases"][0]["tally"], json!({"devices": 100, "succeeded": 89, "nothing_to_do": 0}));
+    let has_it = |device: u32| {
+        let mut facts = facts(device);
+        facts["version"] = json!("10.0.29000");
+        facts
+    };
+    let newer: Vec<_> = (90..92).map(|device| (name(device), has_it(device))).collect();
+    site.write(move |w| newer.iter().try_for_each(|(name, facts)| w.put_facts(name, facts, "10.0.0.1", now)))
+        .await
+        .unwrap();
     phases::pass(&site, later(31)).await.unwrap();
     let shown = ok(&site, show.clone()).await;
+    assert_eq!(shown["phases"][0]["tally"], json!({"devices": 100, "succeeded": 89, "nothing_to_do": 2}));
     assert_eq!(
         (&shown["phases"][0]["state"], &shown["phases"][1]["state"]),
         (&json!("done"), &json!("deferred"))

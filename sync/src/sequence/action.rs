@@ -420,6 +420,33 @@ pub struct SetVariable {
     pub hidden_value: Option<Sealed>,
 }
 
+impl Action {
+    /// The place of the secret that it names: with what that is in words, and the option that gives it.
+    pub fn secret(&self) -> Option<(&Sealed, &'static str, &'static str)> {
+        match self {
+            // Only OS upgrade packages take a key: a feature update has the edition of the device.
+            Self::UpgradeOs(upgrade) if upgrade.feature_updates.is_empty() => {
+                Some((upgrade.product_key.as_ref()?, "product key", "--product-key-file"))
+            }
+            Self::SetVariable(set) => Some((set.hidden_value.as_ref()?, "hidden value", "--value-file")),
+            _ => None,
+        }
+    }
+
+    /// Names a place for the secret that was left out of it. Whether it is a step that has one; a value that somebody gave instead
+    /// stays.
+    pub fn want_secret(&mut self, place: Sealed) -> bool {
+        match self {
+            Self::UpgradeOs(upgrade) if upgrade.feature_updates.is_empty() => {
+                upgrade.product_key = Some(place);
+            }
+            Self::SetVariable(set) if set.value.is_empty() => set.hidden_value = Some(place),
+            _ => return false,
+        }
+        true
+    }
+}
+
 /// The rules of the settings of a step that need nothing but the step.
 ///
 /// # Errors

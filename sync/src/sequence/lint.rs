@@ -148,6 +148,26 @@ pub fn lint(sequence: &Sequence, around: &Surroundings) -> Vec<Finding> {
     findings.0
 }
 
+/// Enabled steps that name a place in which no secret is kept, by the numbers of those that are `filled`: an import leaves them so
+/// (decision 0021). A device would run without what they need.
+pub fn unfilled(sequence: &Sequence, filled: &[u32]) -> Vec<Finding> {
+    let mut findings = Findings(Vec::new());
+    for at in sequence.steps().iter().filter(|at| at.enabled) {
+        let Some((place, what, option)) = at.step.action.secret() else { continue };
+        if filled.contains(&place.number()) {
+            continue;
+        }
+        let (number, name) = (at.number, &at.step.common.name);
+        findings.error(at, Code::SecretMissing, format!("step {number} `{name}` has no {what}"));
+        if let Some(last) = findings.0.last_mut() {
+            last.help = format!(
+                "`spsync ts step set TS {number} {option} FILE` gives it; or disable or remove the step"
+            );
+        }
+    }
+    findings.0
+}
+
 /// Whether a finding is about a feature update that cannot be deployed, beside which its step has one that can be: devices pass the
 /// one over and take the other.
 pub fn is_of_one_of_several(finding: &Finding, sequence: &Sequence, around: &Surroundings) -> bool {

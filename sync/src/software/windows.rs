@@ -21,6 +21,8 @@ use crate::site::Site;
 
 /// So far ahead devices are told of windows.
 pub const AHEAD: SignedDuration = SignedDuration::from_hours(14 * 24);
+/// So far ahead the next span of a window is looked for: every one that comes each year is found.
+const FARTHEST: SignedDuration = SignedDuration::from_hours(24 * 400);
 /// The most spans of one window that are told.
 const MOST_SPANS: usize = 400;
 /// The longest window, in minutes: a week.
@@ -108,9 +110,13 @@ fn checked(new: &NewWindow, zone: &str, now: Timestamp) -> Result<WindowRow, Pro
     Ok(row)
 }
 
+/// The span of a window that is open at `now`, or the next one; more than [`FARTHEST`] ahead there is none. Pure.
+pub fn next(row: &WindowRow, now: Timestamp) -> Option<Window> {
+    spans(row, now, now.checked_add(FARTHEST).unwrap_or(now)).into_iter().next()
+}
+
 fn shown(row: WindowRow, now: Timestamp) -> ShownWindow {
-    let until = now.checked_add(SignedDuration::from_hours(24 * 400)).unwrap_or(now);
-    let next = spans(&row, now, until).into_iter().next();
+    let next = next(&row, now);
     ShownWindow { row, next }
 }
 

@@ -133,10 +133,10 @@ macro_rules! runs {
         "spsync updates list",
         "use an ESD or an enablement package";
     SecretMissing "SECRET_MISSING" Refused 409 None,
-        "a step needs a secret that the device was not given",
-        "the site has none at this place, or could not be asked",
-        "spsync ts show",
-        "give the secret again with `spsync ts step set`";
+        "a step needs a secret that the site does not have",
+        "the task sequence was imported or migrated, which brings no secrets, or its own was lost",
+        "spsync ts lint",
+        "give the secret again with `spsync ts step set … --value-file` or `--product-key-file`";
     ToolMissing "TOOL_MISSING" Failed 501 None,
         "a program that the client needs is not there",
         "wimlib-imagex on Linux, DISM on Windows",

@@ -206,8 +206,8 @@ impl Run {
                 }
                 Err(Stopped::Problem(problem)) => return Err(problem),
             };
-            // Whoever started it did so once.
-            wanted.clear();
+            // Whoever started it did so once; what does not begin yet is still wanted.
+            wanted.retain(|one| round.held.contains(one));
             for line in round.deployments {
                 // What ran in this call is not from before it.
                 let ran = |one: &Line| one.deployment == line.deployment && one.run.is_some();
@@ -254,7 +254,7 @@ impl Run {
                 Err(Stopped::Power) => return Err(Problem::new(Code::Internal, "the power was cut")),
                 Err(Stopped::Problem(problem)) => return Err(problem),
             };
-            wanted.clear();
+            wanted.retain(|one| round.held.contains(one));
             device.send().await?;
             round.unsent = device.memory().outbox.len();
             let status = told(&round, output);

@@ -71,7 +71,8 @@ pub struct PackageArgs {
 /// What else may be chosen.
 #[derive(Debug, Args)]
 pub struct OptionArgs {
-    /// When a device that has run it runs it again; a required one runs by itself at most once for each deadline
+    /// When a device that has run it runs it again; a required one that succeeded runs by itself at most once for each deadline, one
+    /// that failed once more for each change of its task sequence
     #[arg(long, value_enum)]
     rerun: Option<Rerun>,
     /// Who is offered it

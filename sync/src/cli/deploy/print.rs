@@ -407,6 +407,10 @@ pub fn plan(body: &Value, output: &Output) -> bool {
         ]);
     }
     output.table(rows);
+    for (number, one) in plan.phases.iter().enumerate().filter(|(_, one)| one.tally.nothing_to_do > 0) {
+        let (phase, has) = (number + 1, one.tally.nothing_to_do);
+        output.line(format!("  phase {phase}: {has} of the devices have it already, and do not count"));
+    }
     if let Some(problem) = &plan.problem {
         output.line(format!("  {}", safe(&problem.to_string())));
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use catalog::digest::Sha256Digest;
 use catalog::problem::{Code, Problem};
 
+use super::courier::Courier;
 use super::{Device, Driven, LONGEST_GAP, Line};
 use crate::blocking::blocking;
 use crate::device::content::{self, Need, NotGot};
@@ -16,9 +17,11 @@ use crate::device::mend::{Mending, Next};
 use crate::device::plan::Plan;
 use crate::device::variables::Masker;
 use crate::device::{evaluate, judge, setup};
+use crate::jitter;
 use crate::policy::{Assignment, BytesFrom, Policy, RunState, Secrets};
 use crate::sequence::Action;
 use crate::sequence::action::Sealed;
+use crate::sequence::condition::Condition;
 
 impl<E: Executor> Device<E> {
     /// Drives the run that is not over, to its end or to a restart.
@@ -32,7 +35,10 @@ impl<E: Executor> Device<E> {
         let plan = Plan::of(&sequence);
         let mut machine = Machine::new(&plan, &frame, current.progress);
         let mut files = BTreeMap::new();
-        self.learn_secrets(&frame).await;
+        // Whoever has none by the time a step needs one asks again.
+        let _ = self.learn_secrets(&frame.assignment).await;
+        let courier = self.link.clone().map(|link| Courier::start(link, self.telling));
+        let mut told = 0;
         let gap = self.hands.now().duration_since(current.seen);
         let gap = if gap.is_negative() { Duration::ZERO } else { gap.unsigned_abs() };
         let mut took = gap.min(LONGEST_GAP);
@@ -56,14 +62,24 @@ impl<E: Executor> Device<E> {
                 }
                 self.memory.close(&frame, end.state, end.code, now);
             }
+            if let Some(courier) = &courier {
+                self.memory.forget_through(courier.taken());
+            }
             self.save()?;
             self.hands.written();
+            // Only what is written down is told.
+            let last = self.memory.outbox.back().map_or(0, |message| message.number);
+            if let Some(courier) = courier.as_ref().filter(|_| last != told) {
+                courier.bring(self.memory.batch());
+                told = last;
+            }
             if let Some(number) = noted {
                 self.hands.reached(Moment::Noted(number))?;
             }
             let from = self.hands.passed();
             event = match turn.act {
                 Act::End(end) => {
+                    drop(courier);
                     self.log.masker = Masker::default();
                     self.secrets = None;
                     self.unpin().await;
@@ -90,18 +106,14 @@ impl<E: Executor> Device<E> {
                         fetched => Event::Fetched(fetched.map_err(|missing| missing.failure)),
                     }
                 }
+                Act::Wait(pause) => {
+                    // Those who waited for the same site do not come back together.
+                    self.hands.pause(pause.mul_f64(1.0 + 0.2 * jitter::random())).await;
+                    Event::Waited
+                }
                 Act::Judge(node) => {
                     let when = plan.at(node).and_then(|node| node.common.when.clone());
-                    let facts = self.hands.facts();
-                    Event::Judged(when.is_none_or(|when| {
-                        judge::holds(
-                            &when,
-                            machine.progress.variables(),
-                            self.secrets.as_ref(),
-                            &facts,
-                            &self.hands,
-                        )
-                    }))
+                    self.judge(&frame, &machine, when.as_ref()).await
                 }
                 Act::Run(order) => self.run(&plan, &frame, &machine, &order, &mut files).await?,
                 Act::Look(order) => {
@@ -153,19 +165,18 @@ impl<E: Executor> Device<E> {
         }
     }
 
-    async fn learn_secrets(&mut self, frame: &Frame) {
-        if self.secrets.is_some() || !frame.assignment.secrets.iter().any(|secret| secret.present) {
-            return;
+    /// Whether a condition holds; one that asks for a secret is not judged without it, as long as it may still come.
+    async fn judge(&mut self, frame: &Frame, machine: &Machine<'_>, when: Option<&Condition>) -> Event {
+        let Some(when) = when else { return Event::Judged(true) };
+        let variables = machine.progress.variables();
+        let places = judge::secrets_in(when, variables);
+        if !places.is_empty()
+            && let Some(later @ Event::Later(..)) = self.need_secrets(&frame.assignment, &places).await
+        {
+            return later;
         }
-        self.secrets = match (&self.own_secrets, &self.link) {
-            (Some(own), _) => {
-                let deployment = frame.assignment.deployment.clone();
-                Some(Secrets { deployment, secrets: own.clone() })
-            }
-            (None, Some(link)) => link.secrets(&frame.assignment.deployment).await.ok(),
-            (None, None) => None,
-        };
-        self.log.masker = Masker::of(self.secrets.as_ref());
+        let facts = self.hands.facts();
+        Event::Judged(judge::holds(when, variables, self.secrets.as_ref(), &facts, &self.hands))
     }
 
     async fn fetch(
@@ -241,13 +252,9 @@ impl<E: Executor> Device<E> {
         if let Action::DownloadContent(_) = action {
             return Ok(Event::Ended(Outcome::Exit { code: 0, output: None }));
         }
-        self.learn_secrets(frame).await;
-        let missing = secrets_of(action, machine)
-            .into_iter()
-            .find(|place| self.secrets.as_ref().is_none_or(|secrets| secrets.at(place).is_none()));
-        if let Some(place) = missing {
-            let place = String::from(place);
-            return Ok(refused(Code::SecretMissing, None, format!("the secret at {place} is not known")));
+        let places = secrets_of(action, machine);
+        if let Some(instead) = self.need_secrets(&frame.assignment, &places).await {
+            return Ok(instead);
         }
         let Some(work) = work(plan, frame, machine, order, self.secrets.as_ref(), files) else {
             return Err(Problem::new(Code::Internal, "no such step").into());

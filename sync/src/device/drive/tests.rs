@@ -4,14 +4,64 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use std::sync::{Arc, Mutex};
+
 use dp::client::{Cache, CacheLimits};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::device::executor::command::{CommandSettings, Real};
+use crate::device::machine::{Event, Outcome};
+use crate::keys::Secret;
 
 const SECRET: &str = "hunter2hunter2";
+
+/// What a site was asked: paths, and what was said there.
+pub(super) type Asked = Arc<Mutex<Vec<(String, Value)>>>;
+
+/// A site that says what a function says, by the path and how often that was asked before: a status, and a body. It takes every
+/// message.
+pub(super) async fn site(says: impl Fn(&str, usize) -> (u16, Value) + Send + 'static) -> (Link, Asked) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = format!("http://{}", listener.local_addr().expect("an address"));
+    let asked = Asked::default();
+    let keeps = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut bytes = Vec::new();
+            let (path, body) = loop {
+                let mut part = [0; 4096];
+                let read = stream.read(&mut part).await.expect("it is asked");
+                bytes.extend_from_slice(&part[..read]);
+                let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
+                let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+                let path = head.split(' ').nth(1).expect("a path").to_owned();
+                match serde_json::from_slice(&bytes[end + 4..]) {
+                    Ok(body) => break (path, body),
+                    Err(_) if head.starts_with("GET") => break (path, Value::Null),
+                    Err(_) => assert!(read > 0, "a whole request"),
+                }
+            };
+            let before = keeps.lock().expect("a lock").iter().filter(|(one, _)| *one == path).count();
+            let (status, mut answer) = says(&path, before);
+            if let Some(last) = body["messages"].as_array().and_then(|all| all.last()) {
+                answer = json!({ "through": last["number"] });
+            }
+            keeps.lock().expect("a lock").push((path, body));
+            let text = answer.to_string();
+            let head = format!(
+                "HTTP/1.1 {status} X\r\nretry-after: 7\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                text.len()
+            );
+            // Whoever asked may be gone.
+            let _ = stream.write_all((head + &text).as_bytes()).await;
+        }
+    });
+    let key = Secret::new().expect("random numbers");
+    (Link::new(&address, &key, None, false).expect("a link"), asked)
+}
 
 struct Stage {
     folder: TempDir,
@@ -19,7 +69,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(steps: &str, secrets: &serde_json::Value, references: &serde_json::Value) -> Self {
+    fn new(steps: &str, secrets: &Value, references: &Value) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let steps = steps.replace("DIR", &folder.path().display().to_string());
         let policy = json!({
@@ -169,6 +219,99 @@ async fn what_a_program_printed_is_told_to_nobody_where_its_secrets_are_not_know
         let told = format!("{:?}", stage.device().memory());
         assert_eq!(told.contains("is dropped"), !known, "{told}");
     }
+}
+
+const NEEDS: &str = "[[step]]\ntype = \"set-variable\"\nname = \"secret\"\nvariable = \"Word\"\nhidden_value = \"sealed-2\"\n\
+    [[step]]\ntype = \"run-command\"\nname = \"uses it\"\ncommand = \"[ %Word% = hunter2hunter2 ] && echo x >> DIR/witness\"\n";
+
+fn needs_secrets() -> Stage {
+    let secrets = json!([{ "place": "sealed-2", "of": "variable", "present": true }]);
+    Stage::new(NEEDS, &secrets, &json!({}))
+}
+
+/// Decision 0027: a site that is away for a minute fails no run that has not begun.
+#[tokio::test]
+async fn a_run_does_not_begin_before_the_site_gives_its_secrets() {
+    let (link, _asked) = site(|path, before| match (path.starts_with("/client/secrets/"), before) {
+        (true, 0) => (503, Value::Null),
+        (true, 1) => (403, Value::Null),
+        (true, _) => (200, json!({ "deployment": "XYZ20001", "secrets": [["sealed-2", SECRET]] })),
+        _ => (200, Value::Null),
+    })
+    .await;
+    let stage = needs_secrets();
+    let mut device = stage.device();
+    device.link = Some(link);
+    for times in 1..=2 {
+        let round = device.round(&stage.policy, &[]).await.unwrap();
+        let line = &round.deployments[0];
+        assert_eq!((line.state, line.run, stage.witness()), (RunState::Waiting, None, 0), "{line:?}");
+        assert!(line.code.is_some() && line.details.contains("secrets"), "{line:?}");
+        assert_eq!(round.held, std::slice::from_ref(&line.deployment));
+        assert_eq!(device.away.times, times, "it asks again soon, then less often");
+    }
+    let told = device.memory().outbox.back().expect("the site is told why");
+    assert_eq!((told.run, told.state), (0, RunState::Waiting));
+    let round = device.round(&stage.policy, &[]).await.unwrap();
+    assert_eq!((round.deployments[0].state, stage.witness()), (RunState::Succeeded, 1), "{round:?}");
+    assert_eq!(round.held, []);
+}
+
+#[tokio::test]
+async fn a_secret_is_missing_only_where_the_site_says_so() {
+    let place = [Sealed::numbered(2)];
+    for (status, body, expected) in [
+        (503, Value::Null, "later"),
+        (429, Value::Null, "later"),
+        (403, Value::Null, "missing"),
+        (200, json!({ "deployment": "XYZ20001", "secrets": [] }), "missing"),
+        (200, json!({ "deployment": "XYZ20001", "secrets": [["sealed-2", SECRET]] }), "known"),
+    ] {
+        let answer = body.clone();
+        let (link, _asked) = site(move |_, _| (status, answer.clone())).await;
+        let stage = needs_secrets();
+        let mut device = stage.device();
+        device.link = Some(link);
+        let found = match device.need_secrets(&stage.policy.assignments[0], &place).await {
+            Some(Event::Later(wait, failure)) => {
+                assert!(wait.as_secs() == 7 && failure.code != Code::SecretMissing, "{failure:?}");
+                "later"
+            }
+            Some(Event::Ended(Outcome::Failed(failure))) if failure.code == Code::SecretMissing => "missing",
+            None => "known",
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(found, expected, "{status} {body}");
+    }
+}
+
+#[tokio::test]
+async fn the_site_hears_of_a_step_while_it_runs() {
+    let (link, asked) = site(|_, _| (200, Value::Null)).await;
+    let step = "[[step]]\ntype = \"run-command\"\nname = \"long\"\n\
+        command = \"while [ ! -e DIR/go ]; do sleep 0.02; done\"\n";
+    let stage = Stage::new(step, &json!([]), &json!({}));
+    let mut device = stage.device();
+    device.link = Some(link);
+    device.telling = Duration::from_millis(20);
+    let policy = stage.policy.clone();
+    let heard = async {
+        loop {
+            let told = asked.lock().unwrap().iter().map(|(_, body)| body.to_string()).collect::<String>();
+            if told.contains("\"running\"") && told.contains("long") {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        fs::write(stage.folder.path().join("go"), "").unwrap();
+        std::future::pending::<()>().await;
+    };
+    let round = tokio::select! {
+        round = device.round(&policy, &[]) => round.unwrap(),
+        () = heard => unreachable!("it never ends"),
+    };
+    assert_eq!(round.deployments[0].state, RunState::Succeeded);
+    assert!(device.memory().outbox.is_empty(), "and of its end");
 }
 
 #[tokio::test]

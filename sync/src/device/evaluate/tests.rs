@@ -142,16 +142,17 @@ fn whom_it_is_not_for() {
 #[test]
 fn reruns() {
     use RunState::{Failed, RolledBack, Succeeded};
-    // Available and wanted; required at its deadline, of the same revision; required, of another one; required and wanted.
+    // Available and wanted; required at its deadline, of the same revision; required, of another one, which only what failed is run
+    // for; required and wanted.
     for (rerun, state, expected) in [
         (Rerun::Never, Succeeded, "done done done done"),
         (Rerun::Never, Failed, "done done done done"),
-        (Rerun::Always, Succeeded, "now done now now"),
+        (Rerun::Always, Succeeded, "now done done now"),
         (Rerun::Always, Failed, "now done now now"),
         (Rerun::IfFailed, Succeeded, "done done done done"),
         (Rerun::IfFailed, Failed, "now done now now"),
         (Rerun::IfFailed, RolledBack, "now done now now"),
-        (Rerun::IfSucceeded, Succeeded, "now done now now"),
+        (Rerun::IfSucceeded, Succeeded, "now done done now"),
         (Rerun::IfSucceeded, Failed, "done done done done"),
         (Rerun::IfSucceeded, RolledBack, "done done done done"),
     ] {
@@ -175,6 +176,61 @@ fn reruns() {
     assert_eq!(told(&later, &facts(), &[past(Succeeded, 1, Some(200))], false, 300), "now");
     let other = Past { deployment: "XYZ20002".parse().expect("a number"), ..past(Succeeded, 1, Some(200)) };
     assert_eq!(told(&policy(), &facts(), &[other], false, 300), "now");
+}
+
+/// Decision 0026: an edit makes nobody run again what succeeded, however often, and what failed once for each edit.
+#[test]
+fn an_edit_is_run_by_those_that_failed_alone() {
+    use RunState::{Failed, Succeeded};
+    let ran = |run, state, revision, deadline| Past { run, ..past(state, revision, Some(deadline)) };
+    for (what, history, revision, expected) in [
+        ("succeeded", vec![ran(1, Succeeded, 1, 200)], 2, "done"),
+        ("succeeded, edited often", vec![ran(1, Succeeded, 1, 200)], 9, "done"),
+        ("failed", vec![ran(1, Failed, 1, 200)], 2, "now"),
+        ("failed of both", vec![ran(1, Failed, 1, 200), ran(2, Failed, 2, 200)], 2, "done"),
+        ("failed, then mended", vec![ran(1, Failed, 1, 200), ran(2, Succeeded, 2, 200)], 3, "done"),
+        (
+            "failed when somebody ran it again",
+            vec![ran(1, Succeeded, 1, 200), ran(2, Failed, 1, 200)],
+            2,
+            "now",
+        ),
+        ("succeeded for the deadline before", vec![ran(1, Succeeded, 1, 150)], 1, "now"),
+        (
+            "failed for the deadline before",
+            vec![ran(1, Failed, 1, 150), ran(2, Succeeded, 1, 200)],
+            2,
+            "done",
+        ),
+    ] {
+        let mut policy = policy();
+        policy.assignments[0].rerun = Rerun::Always;
+        policy.assignments[0].revision = revision;
+        assert_eq!(told(&policy, &facts(), &history, false, 300), expected, "{what}");
+    }
+}
+
+/// What a run would find unfit is seen before it: the same for an image as for a feature update.
+#[test]
+fn an_image_that_does_not_fit_is_not_begun() {
+    let mut policy = policy();
+    let assignment = &mut policy.assignments[0];
+    assignment.document = "format = 1\nname = \"x\"\nkind = \"custom\"\n[[step]]\ntype = \"upgrade-os\"\nname = \"up\"\nimage = \"XYZ00009\"\n".to_owned();
+    assert_eq!(told(&policy, &facts(), &[], false, 200), "now", "what is not named fails, and says so");
+    let image = |build: u32| -> Image {
+        serde_json::from_value(json!({
+            "id": "XYZ00009", "name": "Windows 11", "os_type": "client", "file": { "name": "11.wim", "size": 1 },
+            "editions": [{ "index": 1, "name": "Enterprise", "edition": "Enterprise", "architecture": "x64", "languages": ["en-us"], "build": [build, 1] }],
+        }))
+        .expect("an image")
+    };
+    for (build, expected) in [(26_200, "now"), (22_631, "NO_FEATURE_UPDATE_APPLIES")] {
+        policy.assignments[0].references.images = vec![image(build)];
+        assert_eq!(told(&policy, &facts(), &[], false, 200), expected, "{build}");
+    }
+    let document = policy.assignments[0].document.clone();
+    policy.assignments[0].document = format!("{document}continue_on_error = true\n");
+    assert_eq!(told(&policy, &facts(), &[], false, 200), "now", "the run can do without it");
 }
 
 #[test]

@@ -14,9 +14,10 @@ use jiff::Timestamp;
 
 pub use self::media::WIMLIB;
 use self::media::image_file;
-use super::gather::gather;
+use super::gather::{emptied, gather};
 use super::process::{self, Ended, Program};
 use super::{Executor, Moment, Restarted, Stopped, Work};
+use crate::blocking::blocking;
 use crate::device::facts;
 use crate::device::judge::Probe;
 use crate::device::machine::{Failure, Found, Outcome};
@@ -28,7 +29,7 @@ use crate::policy::{Application, ContentFile, Facts};
 use crate::sequence::Action;
 use crate::sequence::action::{RunCommand, UpgradeOs};
 use crate::sequence::choose::numbers;
-use crate::sequence::key::MASK;
+use crate::sequence::key::{HiddenText, MASK};
 
 /// How long a detection may take.
 const DETECTION: Duration = Duration::from_secs(300);
@@ -114,7 +115,7 @@ impl Real {
 
     async fn install(&self, work: Work<'_>, app: &Application) -> Outcome {
         let place = self.work().join(format!("app-{}", app.id));
-        if let Err(problem) = gather(&place, &app.files, work) {
+        if let Err(problem) = gather(&place, &app.files, work).await {
             return failed(&problem);
         }
         if !app.detect.is_empty() {
@@ -127,7 +128,9 @@ impl Real {
         }
         let program = self.shell(work, "", &app.install, Some(place.clone()));
         let ended = program.run(work.order.limit).await;
-        let _ = std::fs::remove_dir_all(place);
+        if let Err(problem) = blocking(move || emptied(&place)).await {
+            tracing::warn!("what an installer has left stays until it is run again: {problem}");
+        }
         finish(work, &program, ended)
     }
 
@@ -155,18 +158,12 @@ impl Real {
             }
         }
         let key = work.secrets.zip(upgrade.product_key.as_ref()).and_then(|(all, place)| all.at(place));
-        let mut config = None;
-        if let (Some(key), From::Image { .. }) = (key, from) {
-            let path = self.work().join(KEY_FILE);
-            if let Err(error) = crate::keys::private_folder(&self.work()) {
-                return failed(&Problem::of(Code::DiskError, &error));
-            }
-            let text = format!("[SetupConfig]\r\nPKey={}\r\n", key.reveal());
-            if let Err(problem) = crate::keys::write_private(&path, text.as_bytes()) {
-                return failed(&problem);
-            }
-            config = Some(path.display().to_string());
-        }
+        let key = key.filter(|_| matches!(from, From::Image { .. }));
+        let key = match key.map(|key| KeyFile::written(&self.work(), key)).transpose() {
+            Ok(key) => key,
+            Err(problem) => return failed(&problem),
+        };
+        let config = key.as_ref().map(|key| key.0.display().to_string());
         let places = places(folder, media.display().to_string(), config);
         let line = setup::command_line(upgrade, from, &work.frame.settings, &places, work.variables);
         let CommandLine { program, arguments } = line;
@@ -175,17 +172,42 @@ impl Real {
         if !upgrade.scan_only
             && let Err(problem) = scripts::begin(folder, &ticket(work))
         {
-            self.forget_key();
             return failed(&problem);
         }
         let ended =
             program.run(work.order.limit.saturating_sub(began.elapsed()).max(Duration::from_secs(1))).await;
-        self.forget_key();
+        drop(key);
         finish(work, &program, ended)
     }
+}
 
-    fn forget_key(&self) {
-        let _ = std::fs::remove_file(self.work().join(KEY_FILE));
+/// A configuration file with a product key. It goes with this, on whatever way that is.
+struct KeyFile(PathBuf);
+
+impl KeyFile {
+    fn written(folder: &Path, key: &HiddenText) -> Result<Self, Problem> {
+        crate::keys::private_folder(folder).map_err(|error| Problem::of(Code::DiskError, &error))?;
+        let file = Self(folder.join(KEY_FILE));
+        let text = format!("[SetupConfig]\r\nPKey={}\r\n", key.reveal());
+        crate::keys::write_private(&file.0, text.as_bytes())?;
+        Ok(file)
+    }
+
+    /// Removes the file; one that is not there is removed.
+    fn remove(&self) -> std::io::Result<()> {
+        match std::fs::remove_file(&self.0) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for KeyFile {
+    fn drop(&mut self) {
+        if let Err(error) = self.remove() {
+            let path = self.0.display();
+            tracing::error!("a product key stays in `{path}`, which cannot be removed: {error}");
+        }
     }
 }
 
@@ -349,7 +371,7 @@ impl Executor for Real {
     async fn look(&mut self, work: Work<'_>) -> Result<Found, Stopped> {
         let program = self.program(work, "", Vec::new(), None);
         let ended = program.look(work.order.limit).await;
-        self.forget_key();
+        drop(KeyFile(self.work().join(KEY_FILE)));
         if let Some(ended) = ended {
             let outcome = finish(work, &program, Ok(ended));
             self.spent.push(program);
@@ -415,5 +437,32 @@ impl Executor for Real {
         }
         let _ = moment;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_product_key_goes_with_what_holds_it_and_one_that_stays_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(KEY_FILE);
+        let written =
+            || KeyFile::written(folder.path(), &HiddenText::new("ABCDE-12345-FGHIJ-67890-KLMNO")).unwrap();
+        let key = written();
+        assert!(std::fs::read_to_string(&path).unwrap().contains("PKey=ABCDE"));
+        drop(key);
+        assert!(!path.exists());
+        let early = || -> Result<(), ()> {
+            let _key = written();
+            Err(())
+        };
+        assert!(early().is_err() && !path.exists(), "whichever way it is left");
+        // What is no file cannot be removed as one, whoever asks.
+        let key = KeyFile(path.clone());
+        key.remove().expect("it is gone already");
+        std::fs::create_dir(&path).unwrap();
+        assert!(key.remove().is_err());
     }
 }

@@ -64,17 +64,16 @@ impl Machine<'_> {
             return;
         }
         self.progress.failure.get_or_insert(end.clone());
+        if matches!(resume, Phase::Ending(_)) {
+            self.progress.phase = resume;
+            return;
+        }
         // What stands behind the upgrade in its group was meant for the new Windows.
         self.leave(self.progress.cursor.saturating_sub(1).max(pending.node), end, said);
     }
 
     /// Behind the last node.
     pub(super) fn finish(&mut self, said: &mut Vec<Said>) {
-        if self.progress.setup.is_some() {
-            // Nobody restarted after the upgrade: without it nobody would know how it ends.
-            self.restart(&Restart::default(), Phase::next(), said);
-            return;
-        }
         let end = self.progress.failure.clone().unwrap_or(End {
             state: RunState::Succeeded,
             code: None,
@@ -97,7 +96,17 @@ impl Machine<'_> {
         self.end(end, said);
     }
 
+    /// It ends so. Nobody restarted after an upgrade whose second half is to come: the next start of the device would bring it, at
+    /// whatever moment that is, and nobody would know how it ends. So the restart comes first, however the run ends.
     pub(super) fn end(&mut self, end: End, said: &mut Vec<Said>) {
+        if self.progress.setup.is_some() {
+            return self.restart(&Restart::default(), Phase::Ending(end), said);
+        }
+        self.over(end, said);
+    }
+
+    /// It has ended so, and nothing more is done.
+    pub(super) fn over(&mut self, end: End, said: &mut Vec<Said>) {
         // An upgrade that failed is what the run has failed of, whatever came after it.
         let end = match &self.progress.failure {
             Some(failure) => failure.clone(),

@@ -96,7 +96,7 @@ impl Machine<'_> {
         }
         match self.judge(action, part, outcome) {
             Ok(details) => {
-                self.progress.wakings = 0;
+                (self.progress.wakings, self.progress.waits) = (0, 0);
                 if let Action::UpgradeOs(upgrade) = action
                     && !upgrade.scan_only
                 {
@@ -121,7 +121,7 @@ impl Machine<'_> {
                 }
             }
             Err(failure) if passes_over(action) => {
-                self.progress.wakings = 0;
+                (self.progress.wakings, self.progress.waits) = (0, 0);
                 failed.push(format!("{} ({})", failure.details, failure.code));
                 // Named here already: the last part may be the one that failed.
                 self.progress.phase = Phase::Next { part: part + 1, failed, judged: true, attempt };
@@ -198,11 +198,11 @@ impl Machine<'_> {
         self.remember(exit.unwrap_or(0), true);
         said.push(Said { step, exit, ..Said::run(RunState::Running, details) });
         self.progress.cursor += 1;
-        self.progress.wakings = 0;
+        (self.progress.wakings, self.progress.waits) = (0, 0);
         self.progress.phase = Phase::next();
     }
 
-    fn attempt(&self) -> u32 {
+    pub(super) fn attempt(&self) -> u32 {
         match &self.progress.phase {
             Phase::Running { attempt, .. } | Phase::Next { attempt, .. } => *attempt,
             _ => 1,
@@ -241,7 +241,7 @@ impl Machine<'_> {
         let Some(node) = self.node() else { return };
         let here = self.progress.cursor;
         self.remember(failure.exit.unwrap_or(-1), false);
-        self.progress.wakings = 0;
+        (self.progress.wakings, self.progress.waits) = (0, 0);
         if failure.code == Code::SetupRolledBack {
             self.rolled_back();
         }

@@ -123,6 +123,7 @@ impl<'a> World<'a> {
                 event = match turn.act {
                     Act::End(end) => return end,
                     Act::Fetch { .. } => Event::Fetched(Ok(Vec::new())),
+                    Act::Wait(_) => Event::Waited,
                     Act::Judge(node) => {
                         let when = plan.at(node).and_then(|node| node.common.when.clone());
                         judged_done.push(node);
@@ -310,6 +311,114 @@ fn an_upgrade_that_nobody_restarts_is_restarted_at_the_end() {
     let mut world = World { rolls_back: true, ..World::new(&|_, _| 0) };
     let end = world.live(&sequence(vec![Node::Step(step)]));
     assert_eq!((end.state, world.boot), (RunState::RolledBack, 2));
+}
+
+/// Decision 0026: however a run ends, Setup is not left to whatever starts the device next.
+#[test]
+fn a_run_that_ends_between_setup_and_its_restart_restarts_first() {
+    let up =
+        || Node::Step(Step { common: Common::named("up"), action: Action::UpgradeOs(UpgradeOs::default()) });
+    let fails = |number: u32, _| i64::from(number == 2) * 5;
+    for (rolls_back, state, code) in
+        [(false, RunState::Failed, Code::StepFailed), (true, RunState::RolledBack, Code::SetupRolledBack)]
+    {
+        let mut world = World { rolls_back, ..World::new(&fails) };
+        let end = world.live(&sequence(vec![up(), command("fails"), command("not reached")]));
+        assert_eq!((end.state, end.code, world.boot), (state, Some(code), 2), "a step that failed");
+        assert_eq!(world.started.len(), 2);
+
+        let mut short = sequence([vec![up()], (0..100).map(|_| command("c")).collect()].concat());
+        short.max_runtime = 1;
+        let mut world = World { rolls_back, ..World::new(&|_, _| 0) };
+        let end = world.live(&short);
+        let code = if rolls_back { Code::SetupRolledBack } else { Code::RunTimedOut };
+        assert_eq!((end.state, end.code, world.boot), (state, Some(code), 2), "its time is over");
+    }
+}
+
+/// What the machine wants after each of these events, each with the minutes that it took.
+fn acts(sequence: &Sequence, events: Vec<(Event, u64)>) -> Vec<Act> {
+    let (plan, frame) = (Plan::of(sequence), frame(sequence));
+    let mut machine = Machine::new(&plan, &frame, Progress::begin(&plan, &frame, &facts(), "1"));
+    let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+    events.into_iter().map(|(event, took)| machine.on(event, minutes(took)).act).collect()
+}
+
+fn exit(code: i64) -> Event {
+    Event::Ended(Outcome::Exit { code, output: None })
+}
+
+/// Decision 0026: nobody can hurry Setup, so what it takes once it has the device is none of the run's own minutes.
+#[test]
+fn the_time_between_the_restart_into_setup_and_its_outcome_does_not_count() {
+    let step = Step { common: Common::named("up"), action: Action::UpgradeOs(UpgradeOs::default()) };
+    let mut sequence = sequence(vec![
+        Node::Step(step),
+        Node::Step(Step { common: Common::named("r"), action: Action::Restart(Restart::default()) }),
+        command("after"),
+    ]);
+    sequence.max_runtime = 120;
+    let upgraded = || vec![(Event::Fetched(Ok(Vec::new())), 0), (exit(0), 100)];
+    let begin = (Event::woke("1"), 0);
+    let mut events = vec![begin.clone()];
+    events.extend(upgraded());
+    events.extend([(Event::woke("2"), 30), (Event::Found(Found::Upgraded), 5)]);
+    let last = acts(&sequence, events).pop();
+    let Some(Act::Run(order)) = last else { panic!("the rest of it runs: {last:?}") };
+    assert_eq!(
+        (order.node, order.limit),
+        (2, Duration::from_secs(20 * 60)),
+        "what it had left before the restart"
+    );
+
+    // A restart that does not happen is no work of Setup.
+    let mut events = vec![begin];
+    events.extend(upgraded());
+    events.extend([(Event::woke("1"), 30), (Event::woke("2"), 0), (Event::Found(Found::Upgraded), 0)]);
+    let last = acts(&sequence, events).pop();
+    assert!(matches!(&last, Some(Act::End(end)) if end.code == Some(Code::RunTimedOut)), "{last:?}");
+}
+
+#[test]
+fn a_secret_that_cannot_be_asked_for_is_waited_for() {
+    let away = |said| {
+        let details = "the site is away".to_owned();
+        let failure = Failure { code: Code::SourceUnreachable, exit: None, details };
+        Event::Later(Duration::from_secs(said), failure)
+    };
+    let mut sequence = sequence(vec![with(command("needs it"), |common| {
+        common.when = Some(Condition::variable("word", Comparison::NotEquals, "x"));
+    })]);
+    sequence.max_runtime = 10;
+    let begin = || vec![(Event::woke("1"), 0), (Event::Fetched(Ok(Vec::new())), 0)];
+
+    // Its condition waits, then its command; longer each time, and no less than the site asks for. Its time does not count, and
+    // whoever wakes up in between asks at once.
+    let mut events = begin();
+    events.extend([
+        (away(0), 0),
+        (Event::Waited, 300),
+        (Event::Judged(true), 0),
+        (away(0), 0),
+        (Event::Waited, 300),
+        (away(900), 0),
+        (Event::woke("1"), 15),
+        (exit(0), 1),
+    ]);
+    let acts_of = acts(&sequence, events);
+    let wait = |seconds| Act::Wait(Duration::from_secs(seconds));
+    assert_eq!([&acts_of[2], &acts_of[5], &acts_of[7]], [&wait(30), &wait(60), &wait(900)], "{acts_of:?}");
+    assert!(matches!(acts_of[3], Act::Judge(0)) && matches!(acts_of[6], Act::Run(_)), "{acts_of:?}");
+    assert!(matches!(&acts_of[8], Act::Run(order) if order.attempt == 1), "it had not begun: {acts_of:?}");
+    assert!(matches!(&acts_of[9], Act::End(end) if end.state == RunState::Succeeded), "{acts_of:?}");
+
+    // It is waited for, not for ever.
+    let mut events = begin();
+    events.push((Event::Judged(true), 0));
+    (0..WAITS.0).for_each(|_| events.extend([(away(0), 0), (Event::Waited, 60)]));
+    events.push((away(0), 0));
+    let last = acts(&sequence, events).pop();
+    assert!(matches!(&last, Some(Act::End(end)) if end.code == Some(Code::SourceUnreachable)), "{last:?}");
 }
 
 #[test]

@@ -30,8 +30,10 @@ pub enum Event {
     },
     /// Content is there, or is not.
     Fetched(Result<Vec<BytesFrom>, Failure>),
-    /// Nobody gives content now, and somebody may be asked after this time.
+    /// Nobody gives content, or a secret, now, and somebody may be asked after this time; nothing: nobody said when.
     Later(Duration, Failure),
+    /// The time that was to be waited is over.
+    Waited,
     /// Whether the condition of a node holds.
     Judged(bool),
     /// What was run has ended.
@@ -95,6 +97,8 @@ pub enum Act {
         /// The pause.
         pause: Duration,
     },
+    /// Wait so long.
+    Wait(Duration),
     /// Look whether the condition of this node holds.
     Judge(usize),
     /// Run this.

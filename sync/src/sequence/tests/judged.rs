@@ -255,6 +255,33 @@ fn lint_table() {
     }
 }
 
+/// Decision 0021: a place that nothing is kept in is a secret that is lacking, never an empty text.
+#[test]
+fn a_secret_that_is_not_there_is_found_in_each_step_that_is_enabled() {
+    let set = |place| Action::SetVariable(SetVariable { hidden_value: place, ..SetVariable::default() });
+    let key = |place| UpgradeOs { product_key: place, image: Some(image()), ..UpgradeOs::default() };
+    let place = |number| Some(Sealed::numbered(number));
+    let mut sequence = custom(vec![
+        set(place(1)),
+        Action::UpgradeOs(key(place(2))),
+        set(place(3)),
+        set(None),
+        Action::UpgradeOs(key(None)),
+    ]);
+    sequence.nodes[2].common_mut().disabled = true;
+    for (filled, expected) in
+        [(&[][..], &[1, 2][..]), (&[1], &[2]), (&[2, 3], &[1]), (&[1, 2, 3], &[]), (&[7], &[1, 2])]
+    {
+        let found = lint::unfilled(&sequence, filled);
+        let steps: Vec<_> = found.iter().filter_map(|finding| finding.step).collect();
+        assert_eq!(steps, expected, "{filled:?}");
+        let is_error =
+            |one: &lint::Finding| (one.severity, one.code) == (Severity::Error, Code::SecretMissing);
+        assert!(found.iter().all(is_error), "{found:?}");
+        assert!(found.iter().all(|one| one.help.contains("-file FILE")), "{found:?}");
+    }
+}
+
 /// Mission row M11.
 #[test]
 fn include_updates_unsynced_warns() {

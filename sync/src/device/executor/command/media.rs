@@ -4,16 +4,23 @@ use std::path::PathBuf;
 
 use catalog::image::{Image as WimImage, ImageInfo};
 use catalog::limits::Limits;
-use catalog::problem::{Code, Coded as _};
+use catalog::problem::{Code, Coded as _, Problem};
 
+use super::super::gather::emptied;
 use super::super::process::Ended;
 use super::{Executor as _, From, Real, Work};
+use crate::blocking::blocking;
 use crate::device::machine::Failure;
 use crate::policy::ContentFile;
 use crate::sequence::action::UpgradeOs;
 
 /// The tool that opens ESDs and WIMs.
 pub const WIMLIB: &str = "wimlib-imagex";
+
+/// What could not be done with a disk, as the step says it.
+fn failure(problem: Problem) -> Failure {
+    Failure { code: problem.code, exit: None, details: problem.to_string() }
+}
 
 impl Real {
     /// Setup's media: put together from an image, or a folder that somebody named.
@@ -33,22 +40,22 @@ impl Real {
         let file = image_file(work, upgrade)?;
         let path = file.sha256.and_then(|digest| work.files.get(&digest)).cloned();
         let path = path.ok_or_else(|| missing(format!("`{}` is not on the device", file.name)))?;
-        let info = std::fs::File::open(&path)
-            .map_err(|error| missing(format!("`{}`: {error}", path.display())))
-            .and_then(|mut opened| {
-                ImageInfo::read(&mut opened, &Limits::default()).map_err(|error| Failure {
-                    code: error.code(),
-                    exit: None,
-                    details: error.to_string(),
-                })
+        let read = path.clone();
+        let info = blocking(move || {
+            let mut opened = std::fs::File::open(&read).map_err(|error| {
+                Problem::new(Code::SetupMediaMissing, format!("`{}`: {error}", read.display()))
             })?;
+            ImageInfo::read(&mut opened, &Limits::default())
+                .map_err(|error| Problem::new(error.code(), error.to_string()))
+        });
+        let info = info.await.map_err(failure)?;
         let (wanted, from) = self.editions(&info, work, upgrade)?;
         let media = info.images.iter().find(|image| is_media(image));
         let media = media.ok_or_else(|| missing(format!("`{}` has no setup media", file.name)))?;
         let whole = self.work().join("media");
         let part = self.work().join("media.part");
-        let _ = std::fs::remove_dir_all(&whole);
-        let _ = std::fs::remove_dir_all(&part);
+        let before = [whole.clone(), part.clone()];
+        blocking(move || before.iter().try_for_each(|folder| emptied(folder))).await.map_err(failure)?;
         let image = path.display().to_string();
         let folder = part.display().to_string();
         self.wimlib(work, &["apply", &image, &media.index.to_string(), &folder]).await?;
