@@ -24,6 +24,9 @@ pub struct Limits {
     pub image_xml_bytes: u64,
     /// Index flood: the most images of one WIM or ESD.
     pub images: usize,
+    /// Numbers that overflow whatever adds them: the most bytes that a document may say that one file has. Real ESDs have
+    /// six thousand million.
+    pub file_bytes: u64,
     /// Record flood: files, languages, articles, clauses and ids of one update document, each (real ones have hundreds).
     pub update_items: usize,
     /// Record flood: the most update documents of one WSUS export (a whole server has some 200,000).
@@ -46,6 +49,7 @@ impl Default for Limits {
             catalog_links: 10_000,
             image_xml_bytes: 16 << 20,
             images: 1_000,
+            file_bytes: 1 << 40,
             update_items: 50_000,
             export_documents: 2_000_000,
             export_bytes: 64 << 30,

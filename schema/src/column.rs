@@ -79,8 +79,9 @@ pub(crate) fn to_json(value: &impl Serialize) -> Result<String, SchemaError> {
     serde_json::to_string(value).map_err(|error| wrong(&error.to_string()))
 }
 
+/// What comes from elsewhere is bounded where it is read ([`catalog::limits::Limits::file_bytes`]); this is for what was not.
 pub(crate) fn as_i64(size: u64) -> Result<i64, SchemaError> {
-    i64::try_from(size).map_err(|_| wrong("a size above 2^63"))
+    i64::try_from(size).map_err(|_| SchemaError::TooLarge(size))
 }
 
 /// An enum whose variants are words, in the database, in JSON and on the screen alike.

@@ -201,7 +201,7 @@ impl Writer<'_> {
         )?;
         self.execute(
             "UPDATE distribution SET done = (
-                SELECT coalesce(sum(size), 0) FROM (
+                SELECT CAST(total(size) AS INTEGER) FROM (
                     SELECT DISTINCT content, size FROM distributed_file
                      WHERE package_id = ?1 AND point_id = ?2 AND held IS NOT NULL))
               WHERE package_id = ?1 AND point_id = ?2",

@@ -83,6 +83,16 @@ impl Reader<'_> {
         )
     }
 
+    /// Whether a location lists anything now. One that was asked no more for a while does not, whatever is kept of it.
+    pub fn lists_anything(&self, source: &str, location: &str) -> Result<bool, SchemaError> {
+        let listed = self.first(
+            "SELECT 1 FROM listing WHERE source = ?1 AND location = ?2 LIMIT 1",
+            (source, location),
+            |_| Ok(()),
+        )?;
+        Ok(listed.is_some())
+    }
+
     /// The exact bytes of a document, if they are still kept.
     pub fn document_body(&self, id: i64) -> Result<Option<Vec<u8>>, SchemaError> {
         let zlib: Option<Vec<u8>> =

@@ -37,6 +37,17 @@ words! {
     }
 }
 
+/// A licence text that a document names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LicenseFile {
+    /// Its name, as a label; empty where none is known.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// What it hashes to.
+    pub digests: Digests,
+}
+
 /// Where a text is published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LicenseLink {
@@ -111,6 +122,20 @@ impl Reader<'_> {
             named_params! { ":update": update.0.as_bytes(), ":language": language },
             |row| Ok(LicenseLink { source: row.get("source")?, url: row.get("url")?, wanted: None }),
         )?;
+        if let Some(text) = self.license_file(update, language)?
+            && let Some(sha1) = text.digests.sha1
+        {
+            for published in self.metadata_urls(sha1)? {
+                let wanted = Some((text.size, text.digests));
+                links.push(LicenseLink { source: published.source, url: published.url, wanted });
+            }
+        }
+        Ok(links)
+    }
+
+    /// The text that the documents of an update name in a language, if they name one.
+    pub fn license_file(&self, update: UpdateId, language: &str) -> Result<Option<LicenseFile>, SchemaError> {
+        const NAME: &str = "SELECT min(file_name) AS name FROM metadata_license WHERE sha1 = ?1";
         let texts = self.all(
             "SELECT text.language, text.size, text.sha1, text.sha256 FROM revision_license AS text
                JOIN update_item AS item ON item.update_id = text.update_id AND item.latest = text.number
@@ -126,15 +151,14 @@ impl Reader<'_> {
                 false => main(known) == main(language) || every,
             })
         };
-        if let Some((_, size, digests)) = fit(true).or_else(|| fit(false))
-            && let Some(sha1) = digests.sha1
-        {
-            for published in self.metadata_urls(sha1)? {
-                let wanted = Some((*size, *digests));
-                links.push(LicenseLink { source: published.source, url: published.url, wanted });
+        let Some((_, size, digests)) = fit(true).or_else(|| fit(false)) else { return Ok(None) };
+        let name = match digests.sha1 {
+            Some(sha1) => {
+                self.first(NAME, [sha1.0], |row| Ok(row.get::<_, Option<String>>("name")?))?.flatten()
             }
-        }
-        Ok(links)
+            None => None,
+        };
+        Ok(Some(LicenseFile { name: name.unwrap_or_default(), size: *size, digests: *digests }))
     }
 
     /// The decision that counts for an update now.

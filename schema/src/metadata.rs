@@ -140,6 +140,16 @@ impl Reader<'_> {
         )
     }
 
+    /// Those of `digests` that are files of a document: update servers may have them.
+    pub fn named_in_documents(&self, digests: &[Sha1Digest]) -> Result<Vec<Sha1Digest>, SchemaError> {
+        const SQL: &str = "SELECT 1 FROM metadata_file WHERE sha1 = ?1 LIMIT 1";
+        let mut named = Vec::new();
+        for digest in digests {
+            named.extend(self.first(SQL, [digest.0], |_| Ok(*digest))?);
+        }
+        Ok(named)
+    }
+
     /// The exact bytes of a revision's document.
     pub fn metadata_document(&self, id: RevisionId) -> Result<Option<Vec<u8>>, SchemaError> {
         let zlib: Option<Vec<u8>> = self.first(

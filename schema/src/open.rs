@@ -97,6 +97,9 @@ pub enum SchemaError {
     /// A value has another form than we wrote.
     #[error("the database holds a value that cannot be understood: {0}")]
     Value(String),
+    /// A number that is to be recorded is larger than any that the database can hold.
+    #[error("{0} is larger than any number that can be recorded")]
+    TooLarge(u64),
     /// A rule of the domain refused the change.
     #[error("{0}")]
     Refused(Box<Problem>),

@@ -14,7 +14,7 @@ const PLACEMENT: &str = "
     SELECT d.*, point.name AS point_name, p.version AS latest,
            coalesce((SELECT name FROM image WHERE image_id = d.package_id),
                     (SELECT name FROM app WHERE app_id = d.package_id), p.name) AS package_name,
-           (SELECT coalesce(sum(size), 0) FROM (SELECT DISTINCT content, size FROM distributed_file AS f
+           (SELECT CAST(total(size) AS INTEGER) FROM (SELECT DISTINCT content, size FROM distributed_file AS f
              WHERE f.package_id = d.package_id AND f.point_id = d.point_id)) AS bytes
       FROM distribution AS d JOIN package AS p USING (package_id) JOIN point USING (point_id)";
 
@@ -119,7 +119,7 @@ impl Reader<'_> {
     /// another one; what several of them have counts once.
     pub fn bytes_lacking(&self, packages: &[PackageId], point: i64) -> Result<u64, SchemaError> {
         const SQL: &str = concat!(
-            "SELECT coalesce(sum(c.size), 0) AS lacking FROM content AS c WHERE c.sha256 IN (SELECT part.sha256 FROM (",
+            "SELECT CAST(total(c.size) AS INTEGER) AS lacking FROM content AS c WHERE c.sha256 IN (SELECT part.sha256 FROM (",
             content_of_packages!("IN (SELECT value FROM json_each(?1))"),
             ") AS part)
               AND NOT EXISTS (
@@ -137,7 +137,7 @@ impl Reader<'_> {
         let sql =
             format!("{PLACEMENT} WHERE d.point_id = ?1 AND d.state IN ('queued', 'sending', 'verifying')");
         let coming = self.all(&sql, [point], placement)?;
-        Ok(coming.iter().map(|placed| placed.bytes.saturating_sub(placed.done)).sum())
+        Ok(coming.iter().map(|placed| placed.bytes.saturating_sub(placed.done)).fold(0, u64::saturating_add))
     }
 
     /// How many packages are in which state on a point.

@@ -103,6 +103,7 @@ const OFTEN: &[(&str, Asks)] = &[
     ("distribute", |w, package, point| w.distribute(package, point, Timestamp::UNIX_EPOCH)),
     ("point_row", |w, _, point| w.point_row(point).map(drop)),
     ("remove_point", |w, _, point| w.remove_point(point)),
+    ("metadata_until", |w, _, _| w.metadata_until(7).map(drop)),
     ("last_ok_run", |w, _, _| w.last_ok_run().map(drop)),
     ("trim_messages", |w, _, _| w.trim_messages(Timestamp::UNIX_EPOCH).map(drop)),
     ("trim", |w, _, _| w.trim(Some(Timestamp::UNIX_EPOCH), Timestamp::UNIX_EPOCH).map(drop)),

@@ -215,7 +215,7 @@ impl Reader<'_> {
     fn complete(&self, row: &mut PointRow) -> Result<(), SchemaError> {
         const COUNTS: &str = "
             SELECT (SELECT count(*) FROM distribution AS d WHERE d.point_id = ?1) AS packages,
-                   count(*) AS contents, coalesce(sum(part.size), 0) AS bytes
+                   count(*) AS contents, CAST(total(part.size) AS INTEGER) AS bytes
               FROM (SELECT max(f.size) AS size FROM distributed_file AS f WHERE f.point_id = ?1 GROUP BY f.content) AS part";
         let counts =
             |row: &Row<'_>| Ok((size(row, "packages")?, size(row, "contents")?, size(row, "bytes")?));

@@ -5,6 +5,8 @@
 //! the pass in the transaction that records it, and the anchor stands in the transaction that ends the pass. So a run that
 //! is cut anywhere goes on with what is pending, and asks nothing twice.
 
+use std::collections::HashSet;
+
 use catalog::id::{RevisionId, UpdateId};
 use catalog::problem::Code;
 use jiff::Timestamp;
@@ -12,6 +14,7 @@ use rusqlite::{Row, named_params};
 use serde::{Deserialize, Serialize};
 
 use crate::column::{json, revision, text, to_json, update};
+use crate::updates::{IMPORT, SERVER_LOCATION};
 use crate::{Reader, SchemaError, Writer, words};
 
 words! {
@@ -106,18 +109,32 @@ impl Reader<'_> {
         Ok(Some(Pass { ends, pending: self.all(PENDING, (source, scope.to_string()), revision)? }))
     }
 
-    /// What is set aside of a source.
+    /// What is set aside of a source. An update of which no revision could be found is not, once another one gave it.
     pub fn server_quarantined(&self, source: &str) -> Result<Vec<Quarantined>, SchemaError> {
         const SQL: &str = "
-            SELECT update_id, number, code, reason FROM server_quarantine WHERE source = ?1 ORDER BY update_id, number";
+            SELECT aside.update_id, aside.number, aside.code, aside.reason FROM server_quarantine AS aside
+             WHERE aside.source = ?1
+               AND NOT (aside.number = 0
+                        AND EXISTS (SELECT 1 FROM metadata WHERE metadata.update_id = aside.update_id))
+             ORDER BY aside.update_id, aside.number";
         self.all(SQL, [source], |row| {
             Ok(Quarantined { id: revision(row)?, code: text(row, "code")?, reason: row.get("reason")? })
         })
     }
 
+    /// Whether a revision is set aside.
+    pub fn is_set_aside(&self, source: &str, one: RevisionId) -> Result<bool, SchemaError> {
+        let found = self.first(
+            "SELECT 1 FROM server_quarantine WHERE source = ?1 AND update_id = ?2 AND number = ?3",
+            (source, one.update.0.as_bytes(), one.number.0),
+            |_| Ok(()),
+        )?;
+        Ok(found.is_some())
+    }
+
     /// Those of `revisions` that are not recorded, each once, in their order.
     pub fn unrecorded(&self, revisions: &[RevisionId]) -> Result<Vec<RevisionId>, SchemaError> {
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         let mut unknown = Vec::new();
         for one in revisions {
             if !seen.insert(*one) {
@@ -135,28 +152,97 @@ impl Reader<'_> {
         Ok(unknown)
     }
 
-    /// What the updates of a source need and is not recorded; another source's updates are not its business. Categories
-    /// and detectoids are not looked at: what they need is in the list that they came with, or nowhere. Replaced updates
-    /// that are missing harm nobody.
-    pub fn unresolved(&self, source: &str) -> Result<Unresolved, SchemaError> {
+    /// What updates need and is not recorded: those that none of `others` gave, which are the other update servers that are
+    /// asked, and the documents `also` of those, which this server named. What an import or a server that is asked no more
+    /// gave is anybody's business. Categories and detectoids are not looked at: what they need is in the list that they came
+    /// with, or nowhere. Replaced updates that are missing harm nobody.
+    pub fn unresolved(&self, others: &[String], also: &[i64]) -> Result<Unresolved, SchemaError> {
         const BUNDLED: &str = "
             SELECT DISTINCT relation.target AS update_id, relation.number
               FROM metadata_relation AS relation JOIN metadata AS parent USING (metadata_id)
-             WHERE relation.relation = 'bundle' AND parent.kind IN ('software', 'driver') AND parent.source = ?1
+             WHERE relation.relation = 'bundle' AND parent.kind IN ('software', 'driver')
                AND NOT EXISTS (SELECT 1 FROM metadata AS child
-                                WHERE child.update_id = relation.target AND child.number = relation.number)
-             ORDER BY 1, 2";
+                                WHERE child.update_id = relation.target AND child.number = relation.number)";
         const PREREQUISITES: &str = "
             SELECT DISTINCT relation.target AS update_id
               FROM metadata_relation AS relation JOIN metadata AS parent USING (metadata_id)
              WHERE relation.relation IN ('prerequisite', 'category') AND parent.kind IN ('software', 'driver')
-               AND parent.source = ?1
-               AND NOT EXISTS (SELECT 1 FROM metadata AS child WHERE child.update_id = relation.target)
-             ORDER BY 1";
-        Ok(Unresolved {
-            bundled: self.all(BUNDLED, [source], revision)?,
-            prerequisites: self.all(PREREQUISITES, [source], |row| update(row, "update_id"))?,
-        })
+               AND NOT EXISTS (SELECT 1 FROM metadata AS child WHERE child.update_id = relation.target)";
+        const NOT_OF_OTHERS: &str = "AND parent.source NOT IN (SELECT value FROM json_each(?1))";
+        const OF_ONE: &str = "AND parent.metadata_id = ?1";
+        let others = to_json(&others)?;
+        let mut bundled = self.all(&format!("{BUNDLED} {NOT_OF_OTHERS}"), [&others], revision)?;
+        let wanted = |row: &Row<'_>| update(row, "update_id");
+        let mut prerequisites = self.all(&format!("{PREREQUISITES} {NOT_OF_OTHERS}"), [&others], wanted)?;
+        let (bundled_of_one, needed_by_one) =
+            (format!("{BUNDLED} {OF_ONE}"), format!("{PREREQUISITES} {OF_ONE}"));
+        for row in also {
+            bundled.extend(self.all(&bundled_of_one, [row], revision)?);
+            prerequisites.extend(self.all(&needed_by_one, [row], wanted)?);
+        }
+        bundled.sort();
+        bundled.dedup();
+        prerequisites.sort();
+        prerequisites.dedup();
+        Ok(Unresolved { bundled, prerequisites })
+    }
+
+    /// Documents of what a list names, and of what that contains, all the way down, that one of `others` gave.
+    pub fn given_by_others(
+        &self,
+        revisions: &[RevisionId],
+        others: &[String],
+    ) -> Result<Vec<i64>, SchemaError> {
+        const SOURCE: &str = "SELECT source FROM metadata WHERE metadata_id = ?1";
+        if others.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut rows = Vec::new();
+        for (_, row) in self.with_what_is_bundled(revisions)? {
+            let source: Option<String> = self.first(SOURCE, [row], |row| Ok(row.get(0)?))?;
+            if source.is_some_and(|source| others.contains(&source)) {
+                rows.push(row);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Those of `revisions` that are recorded, and what they contain, all the way down: each once, with its row.
+    fn with_what_is_bundled(&self, revisions: &[RevisionId]) -> Result<Vec<(RevisionId, i64)>, SchemaError> {
+        const ROW: &str = "SELECT metadata_id FROM metadata WHERE update_id = ?1 AND number = ?2";
+        const PARTS: &str = "
+            SELECT target AS update_id, number FROM metadata_relation
+             WHERE metadata_id = ?1 AND relation = 'bundle'";
+        let (mut seen, mut open) = (HashSet::new(), revisions.to_vec());
+        let mut found = Vec::new();
+        while let Some(one) = open.pop() {
+            if !seen.insert(one) {
+                continue;
+            }
+            let row: Option<i64> =
+                self.first(ROW, (one.update.0.as_bytes(), one.number.0), |row| Ok(row.get(0)?))?;
+            if let Some(row) = row {
+                open.extend(self.all(PARTS, [row], revision)?);
+                found.push((one, row));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Those of `revisions`, and of what they contain, that are recorded and have a file of which `source` never said where
+    /// it is.
+    fn without_links(&self, source: &str, revisions: &[RevisionId]) -> Result<Vec<RevisionId>, SchemaError> {
+        const LACKS: &str = "
+            SELECT 1 FROM (SELECT sha1 FROM metadata_file WHERE metadata_id = ?1
+                           UNION ALL SELECT sha1 FROM metadata_license WHERE metadata_id = ?1) AS file
+             WHERE file.sha1 IS NOT NULL
+               AND NOT EXISTS (SELECT 1 FROM metadata_url AS link WHERE link.sha1 = file.sha1 AND link.source = ?2)
+             LIMIT 1";
+        let mut found = Vec::new();
+        for (one, row) in self.with_what_is_bundled(revisions)? {
+            found.extend(self.first(LACKS, (row, source), |_| Ok(one))?);
+        }
+        Ok(found)
     }
 
     /// The GUID of [`Writer::server_account`], once it is made.
@@ -166,7 +252,9 @@ impl Reader<'_> {
 }
 
 impl Writer<'_> {
-    /// Remembers a list: what of it is not recorded, and where it ended. Answers what is pending.
+    /// Remembers a list: what of it is not recorded, and where it ended. Answers what is pending. Where all is `anew`, as
+    /// with a server that was never asked before, what it has not said the places of files of is pending as well: an answer
+    /// with a document is the only one that says them.
     pub fn begin_pass(
         &self,
         source: &str,
@@ -174,10 +262,15 @@ impl Writer<'_> {
         endpoint: &str,
         ends: &Anchor,
         revisions: &[RevisionId],
+        anew: bool,
     ) -> Result<Vec<RevisionId>, SchemaError> {
         self.forget_pass(source, scope)?;
         let mut pending = self.unrecorded(revisions)?;
+        if anew && scope == Scope::Updates {
+            pending.extend(self.without_links(source, revisions)?);
+        }
         pending.sort();
+        pending.dedup();
         self.execute(
             "INSERT INTO server_pass (source, scope, endpoint, anchor, filter)
              VALUES (:source, :scope, :endpoint, :anchor, :filter)",
@@ -195,12 +288,43 @@ impl Writer<'_> {
         Ok(pending)
     }
 
-    /// A revision is recorded or set aside: it is pending no more. One that is recorded is not set aside either.
+    /// This server names `revisions`: those that are feature updates already are listed by it as well, and it answers for
+    /// what was given by none of the `others`, as by a server that is called otherwise now.
+    pub fn take_over(
+        &self,
+        source: &str,
+        revisions: &[RevisionId],
+        others: &[String],
+    ) -> Result<(), SchemaError> {
+        let kept = to_json(&others.iter().map(String::as_str).chain([source, IMPORT]).collect::<Vec<_>>())?;
+        for (one, row) in self.with_what_is_bundled(revisions)? {
+            self.execute(
+                "UPDATE metadata SET source = ?1
+                  WHERE metadata_id = ?2 AND source NOT IN (SELECT value FROM json_each(?3))",
+                (source, row, &kept),
+            )?;
+            self.execute(
+                "INSERT OR IGNORE INTO listing (source, location, update_id, number)
+                 SELECT :source, :location, revision.update_id, revision.number FROM revision
+                  WHERE revision.update_id = :update AND revision.number = :number
+                    AND EXISTS (SELECT 1 FROM metadata JOIN metadata_offered USING (metadata_id)
+                                 WHERE metadata.update_id = revision.update_id AND metadata.number = revision.number)",
+                named_params! {
+                    ":source": source, ":location": SERVER_LOCATION,
+                    ":update": one.update.0.as_bytes(), ":number": one.number.0,
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// A revision is recorded or set aside: it is pending no more. One that is recorded is not set aside either, nor is its
+    /// update one of which no revision could be found.
     pub fn arrived(&self, source: &str, one: RevisionId) -> Result<(), SchemaError> {
         let key = (source, one.update.0.as_bytes(), one.number.0);
         self.execute("DELETE FROM server_pending WHERE source = ?1 AND update_id = ?2 AND number = ?3", key)?;
         self.execute(
-            "DELETE FROM server_quarantine WHERE source = ?1 AND update_id = ?2 AND number = ?3",
+            "DELETE FROM server_quarantine WHERE source = ?1 AND update_id = ?2 AND number IN (?3, 0)",
             key,
         )?;
         Ok(())
@@ -269,6 +393,7 @@ impl Writer<'_> {
 
 #[cfg(test)]
 mod tests {
+    use catalog::digest::Sha1Digest;
     use catalog::id::RevisionNumber;
     use catalog::limits::Limits;
 
@@ -320,7 +445,8 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let listed = [id(2, 1), id(1, 1), id(2, 1), id(3, 1)];
         let pending =
-            change(&store, move |w| w.begin_pass("a", Scope::Updates, SERVER, &ends("1"), &listed)).await;
+            change(&store, move |w| w.begin_pass("a", Scope::Updates, SERVER, &ends("1"), &listed, false))
+                .await;
         assert_eq!(pending, [id(1, 1), id(2, 1), id(3, 1)], "each once, sorted");
         change(&store, move |w| {
             assert_eq!(
@@ -344,7 +470,8 @@ mod tests {
         let anchor = || store.read(|r| r.server_anchor("a", Scope::Updates, SERVER));
         assert_eq!(anchor().await.unwrap(), None);
         let pending =
-            change(&store, move |w| w.begin_pass("a", Scope::Updates, SERVER, &ends("2"), &listed)).await;
+            change(&store, move |w| w.begin_pass("a", Scope::Updates, SERVER, &ends("2"), &listed, false))
+                .await;
         assert_eq!(pending, [id(2, 1), id(3, 1)]);
         change(&store, move |w| {
             w.arrived("a", id(2, 1))?;
@@ -359,24 +486,107 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_needed_is_the_business_of_the_source_that_gave_what_needs_it() {
+    async fn what_is_needed_is_the_business_of_every_server_but_those_that_another_one_answers_for() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("spsync.db"), 1).unwrap();
         let now = Timestamp::UNIX_EPOCH;
         change(&store, move |w| w.record_metadata("a", &prepared(id(1, 1), id(7, 3), update(8)), now)).await;
-        let missing = store.read(|r| r.unresolved("a")).await.unwrap();
-        assert_eq!(missing, Unresolved { bundled: vec![id(7, 3)], prerequisites: vec![update(8)] });
-        assert_eq!(store.read(|r| r.unresolved("b")).await.unwrap(), Unresolved::default());
+        let all = Unresolved { bundled: vec![id(7, 3)], prerequisites: vec![update(8)] };
+        let unresolved = |others: &[&str], named: &[RevisionId]| {
+            let others: Vec<String> = others.iter().map(|&other| other.to_owned()).collect();
+            let (named, store) = (named.to_vec(), store.clone());
+            async move {
+                let read = store.read(move |r| {
+                    let also = r.given_by_others(&named, &others)?;
+                    r.unresolved(&others, &also)
+                });
+                read.await.unwrap()
+            }
+        };
+        // Of the server itself, and of one that is asked no more.
+        assert_eq!(unresolved(&[], &[]).await, all);
+        assert_eq!(unresolved(&["b", "c"], &[]).await, all);
+        // Another server answers for it, unless this one names it too.
+        assert_eq!(unresolved(&["a"], &[]).await, Unresolved::default());
+        assert_eq!(unresolved(&["a"], &[id(9, 9), id(1, 1)]).await, all);
         // Another revision of what is bundled is not what is bundled; of a prerequisite any will do.
         change(&store, move |w| {
             w.record_metadata("b", &prepared(id(7, 2), id(1, 1), update(1)), now)?;
             w.record_metadata("b", &prepared(id(8, 2), id(1, 1), update(1)), now)
         })
         .await;
-        let missing = store.read(|r| r.unresolved("a")).await.unwrap();
-        assert_eq!(missing, Unresolved { bundled: vec![id(7, 3)], prerequisites: Vec::new() });
+        let bundled = Unresolved { bundled: vec![id(7, 3)], prerequisites: Vec::new() };
+        assert_eq!(unresolved(&["b"], &[]).await, bundled);
+        // What a part of it lacks is found from the whole that is named.
+        change(&store, move |w| w.record_metadata("a", &prepared(id(7, 3), id(6, 1), update(1)), now)).await;
+        let part = Unresolved { bundled: vec![id(6, 1)], prerequisites: Vec::new() };
+        assert_eq!(unresolved(&["a"], &[id(1, 1)]).await, part);
         assert!(store.read(|r| r.metadata_has(update(7))).await.unwrap());
         assert!(!store.read(|r| r.metadata_has(update(9))).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn where_files_are_is_asked_of_a_server_that_never_said_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("spsync.db"), 1).unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        let sha1 = Sha1Digest([7; 20]);
+        let part = format!(
+            "<Update xmlns=\"http://schemas.microsoft.com/msus/2002/12/Update\"><UpdateIdentity UpdateID=\"{}\" \
+             RevisionNumber=\"3\"/><Properties UpdateType=\"Software\"/><Files><File Digest=\"{}\" \
+             DigestAlgorithm=\"SHA1\" FileName=\"a.esd\" Size=\"1\"/></Files></Update>",
+            update(7),
+            sha1.to_base64()
+        );
+        let revision = catalog::update::parse(part.as_bytes(), &Limits::default()).unwrap();
+        let part = Prepared::new(revision, part.as_bytes()).unwrap();
+        change(&store, move |w| {
+            w.record_metadata("import", &prepared(id(1, 1), id(7, 3), update(8)), now)?;
+            w.record_metadata("import", &part, now)
+        })
+        .await;
+        let begin = |source: &'static str, anew: bool| {
+            let store = store.clone();
+            async move {
+                let begun = store.write(move |w| {
+                    w.begin_pass(source, Scope::Updates, SERVER, &ends("1"), &[id(1, 1), id(2, 1)], anew)
+                });
+                begun.await.unwrap()
+            }
+        };
+        assert_eq!(begin("a", false).await, [id(2, 1)]);
+        assert_eq!(
+            begin("a", true).await,
+            [id(2, 1), id(7, 3)],
+            "the part that has the file, which no list names"
+        );
+        change(&store, move |w| w.record_metadata_url("a", sha1, "http://x/a.esd")).await;
+        assert_eq!(begin("a", true).await, [id(2, 1)]);
+        assert_eq!(
+            begin("b", true).await,
+            [id(2, 1), id(7, 3)],
+            "the one has said it, and the other has not"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_update_that_came_is_not_said_to_be_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("spsync.db"), 1).unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        let lost =
+            |n| Quarantined { id: id(n, 0), code: Code::RevisionQuarantined, reason: "none".to_owned() };
+        change(&store, move |w| {
+            for (source, n) in [("a", 1), ("a", 2), ("b", 1)] {
+                w.quarantine(source, &lost(n), now)?;
+            }
+            w.record_metadata("a", &prepared(id(1, 5), id(7, 3), update(8)), now)?;
+            w.arrived("a", id(1, 5))
+        })
+        .await;
+        let aside = |source: &'static str| store.read(move |r| r.server_quarantined(source));
+        assert_eq!(aside("a").await.unwrap(), [lost(2)]);
+        assert_eq!(aside("b").await.unwrap(), [], "it came from another one");
     }
 
     #[tokio::test]

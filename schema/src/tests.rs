@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use crate::documents::NewDocument;
 use crate::licenses::{How, LicenseState, LicenseText};
 use crate::packages::{Access, FileState, NewMember, NewPackage};
+use crate::updates::IMPORT;
 use crate::updates::{NewFile, NewRevision, Published};
 use crate::{SchemaError, Store};
 
@@ -222,6 +223,64 @@ fn a_licence_is_about_a_text() {
             .unwrap();
         assert_eq!(state().await.unwrap(), LicenseState::Pending);
         assert!(store.read(move |r| r.license_text(id, "en-us")).await.unwrap().is_none());
+    });
+}
+
+#[test]
+fn what_a_place_lists_that_is_asked_no_more_is_withdrawn_and_imports_stay() {
+    let (_folder, store) = store();
+    runtime().block_on(async {
+        record(&store, "a", vec![revision("en-us", 20, 1), revision("de-de", 20, 2)]).await;
+        record(&store, "b", vec![revision("en-us", 10, 3)]).await;
+        let imported = revision("fr-fr", 20, 4);
+        let (en, fr) = (revision("en-us", 20, 1).update, imported.update);
+        let of_import = NewDocument { source: IMPORT.to_owned(), ..document("file", b"file") };
+        store.write(move |w| w.record_catalog(&of_import, &[imported], &[], NOW)).await.unwrap();
+        let place = |location: &str| ("esd".to_owned(), location.to_owned());
+        let end = |asked: Vec<(String, String)>| {
+            let store = store.clone();
+            async move { store.write(move |w| w.end_listings(&asked)).await.unwrap() }
+        };
+        assert_eq!(end(vec![place("a"), place("b"), place("c")]).await, 0);
+        assert_eq!(
+            end(vec![place("b"), ("other".to_owned(), "a".to_owned())]).await,
+            1,
+            "de-de is listed nowhere"
+        );
+        let latest = store.read(move |r| r.feature_update(en)).await.unwrap().unwrap();
+        assert_eq!(
+            (latest.listed, latest.build.as_deref()),
+            (true, Some("26200.10")),
+            "the one that b lists"
+        );
+        for (location, lists) in [("a", false), ("b", true)] {
+            assert_eq!(store.read(move |r| r.lists_anything("esd", location)).await.unwrap(), lists);
+        }
+        // Asked again, it is as it was; and nothing that is configured leaves what was imported.
+        assert_eq!(record(&store, "a", vec![revision("de-de", 20, 2)]).await.unchanged, 1);
+        assert_eq!(end(Vec::new()).await, 2);
+        assert!(store.read(move |r| r.feature_update(fr)).await.unwrap().unwrap().listed);
+    });
+}
+
+#[test]
+fn sizes_together_are_never_more_than_a_number_can_be() {
+    let (_folder, store) = store();
+    runtime().block_on(async {
+        let large = |language: &str, seed: u32| {
+            let mut large = revision(language, 20, seed);
+            large.files.iter_mut().for_each(|file| file.size = 1 << 62);
+            large
+        };
+        record(&store, "a", vec![large("en-us", 1), large("de-de", 2), large("fr-fr", 3)]).await;
+        let known = store.read(|r| r.names_known()).await.unwrap();
+        assert_eq!(known.products[0].bytes, i64::MAX as u64);
+        let mut larger = large("es-es", 4);
+        larger.files[0].size = u64::MAX;
+        let document = document("b", b"b");
+        let refused =
+            store.write(move |w| w.record_catalog(&document, &[larger], &[], NOW)).await.unwrap_err();
+        assert!(!refused.to_string().contains("the database holds"), "{refused}");
     });
 }
 

@@ -1,13 +1,15 @@
 //! What the update point asks: which revisions downstream servers may have, their documents and files, and what changed
 //! since they asked last.
 //!
-//! A place in time is the number of the newest row of `metadata`: rows are never changed, their numbers only grow, and
-//! whoever removes old ones leaves the newest.
+//! A place in time is the number of the newest row of `metadata`, with the time: rows are never changed, their numbers only
+//! grow, and whoever removes old ones leaves the newest. A database that was brought back from a backup gives the numbers
+//! since then once more, to other documents. Those were recorded later than the place says, and that tells it.
 
 use std::collections::{BTreeMap, HashMap};
 
 use catalog::digest::Sha1Digest;
 use catalog::id::{RevisionId, UpdateId};
+use catalog::server_sync::content_path;
 use jiff::Timestamp;
 use rusqlite::named_params;
 use uuid::Uuid;
@@ -22,6 +24,15 @@ pub struct CatalogIdentity {
     pub id: Uuid,
     /// When.
     pub since: Timestamp,
+}
+
+/// The newest document there is, or was at some place in time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Newest {
+    /// Its number; 0 where there is no document.
+    pub number: i64,
+    /// When it was recorded.
+    pub recorded: Timestamp,
 }
 
 /// A category or classification that revisions must be in.
@@ -85,10 +96,18 @@ impl Reader<'_> {
         )
     }
 
-    /// The place in time that is now.
-    pub fn newest_metadata(&self) -> Result<i64, SchemaError> {
-        let newest = self.first("SELECT max(metadata_id) FROM metadata", [], |row| Ok(row.get(0)?))?;
-        Ok(newest.flatten().unwrap_or(0))
+    /// The place in time that is now: the newest document.
+    pub fn newest_metadata(&self) -> Result<Newest, SchemaError> {
+        Ok(self.metadata_until(i64::MAX)?.unwrap_or_default())
+    }
+
+    /// The newest document whose number is not above `number`; `None` where there is none.
+    pub fn metadata_until(&self, number: i64) -> Result<Option<Newest>, SchemaError> {
+        self.first(
+            "SELECT metadata_id, seen FROM metadata WHERE metadata_id <= ?1 ORDER BY metadata_id DESC LIMIT 1",
+            [number],
+            |row| Ok(Newest { number: row.get("metadata_id")?, recorded: time(row, "seen")? }),
+        )
     }
 
     /// Categories, classifications and detectoids after a place in time, in the order in which they came. Older revisions
@@ -237,16 +256,17 @@ impl Reader<'_> {
         self.all(SQL, [row], |row| sha1(row, "sha1"))
     }
 
-    /// Where Microsoft has a file, as upstreams say.
+    /// Where Microsoft has a file, as upstreams say. What has the form of a place at an update server
+    /// ([`catalog::server_sync::content_path`]) is such a place, mostly in a network of its own: nobody is sent there.
     pub fn published_url(&self, sha1: Sha1Digest) -> Result<Option<String>, SchemaError> {
         const SQL: &str = "
             SELECT url FROM (
                 SELECT 0 AS part, source, url FROM metadata_url WHERE sha1 = ?1
                 UNION ALL
                 SELECT 1, source, url FROM file JOIN file_url USING (file_id) WHERE file.sha1 = ?1)
-             WHERE url LIKE 'http://%' OR url LIKE 'https://%'
+             WHERE (url LIKE 'http://%' OR url LIKE 'https://%') AND url NOT LIKE '%/' || ?2 || '%'
              ORDER BY part, source, url LIMIT 1";
-        self.first(SQL, [sha1.0], |row| Ok(row.get("url")?))
+        self.first(SQL, (sha1.0, content_path(sha1, "")), |row| Ok(row.get("url")?))
     }
 
     /// Those of `digests` that no document names, in their order.

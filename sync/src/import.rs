@@ -30,7 +30,7 @@ use crate::updates::{offers, supersedence};
 use crate::words::counted;
 
 /// The source of what is imported: no configured one may have its name.
-pub const IMPORT: &str = "import";
+pub use schema::updates::IMPORT;
 
 /// An export older than this is told to be old: products come and go in a quarter.
 const STALE_DAYS: i64 = 90;
@@ -134,6 +134,8 @@ async fn run(
     progress.end("import", format!("{} new", imported.new));
     if !caller.dry_run {
         let offered = offers::refresh(site).await?;
+        // Also of documents that were there before, and of which only this export said where their files are.
+        site.write(|w| w.share_links()).await?;
         imported.new_feature_updates = offered.new;
         supersedence::apply(site).await?;
     }
@@ -155,7 +157,15 @@ async fn run(
     if whole.files > 0 {
         imported.notes.push(format!("{} files are named; their content is not in an export", whole.files));
     }
-    Answer::of(&imported)
+    let refused = (imported.refused > 0).then(|| {
+        let message = format!("{} cannot be used", counted(imported.refused as usize, "document"));
+        let told = imported.notes.iter().filter(|note| note.starts_with("refused ")).take(5);
+        told.fold(Problem::new(Code::ImportPartlyDone, message), |problem, note| {
+            problem.because(note.clone())
+        })
+        .keeping(if caller.dry_run { "nothing was changed" } else { "everything else is recorded" })
+    });
+    Answer::partly(&imported, refused)
 }
 
 /// An export that was opened once: both readings are of the same file, whatever has its name by then.

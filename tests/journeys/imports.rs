@@ -77,7 +77,10 @@ async fn an_export_is_taken_in_once_and_a_damaged_one_changes_nothing() {
         other[1].2 = other[1].2.replace("Größeres", "Anderes");
         other.push((UPDATE.to_owned(), 2, document(UPDATE, 2, "Software", &titled("Two"))));
         std::fs::write(&file, export(&other)).unwrap();
-        let third = site.ok(&["updates", "import", &path]).await;
+        site.refused("IMPORT_PARTLY_DONE", &["--dry-run", "updates", "import", &path]).await;
+        let ran = site.refused("IMPORT_PARTLY_DONE", &["updates", "import", &path]).await;
+        assert_eq!(ran.status, 7, "{ran:?}");
+        let third = ran.json();
         assert_eq!(
             (&third["new"], &third["unchanged"], &third["refused"]),
             (&json!(1), &json!(1), &json!(1)),

@@ -404,3 +404,119 @@ async fn what_updates_need_comes_though_no_filter_names_it() {
     assert_eq!(server.calls_of(Operation::GetUpdateData).len(), 0, "and does not look for it each time");
     assert_eq!(site.dump().await, dump);
 }
+
+#[tokio::test]
+async fn a_server_that_moved_or_is_called_otherwise_still_gives_content() {
+    let bytes = Seeded::new(1, 5_000);
+    for (moved, renamed, at_microsoft) in
+        [(true, false, false), (false, true, false), (false, true, true), (true, true, true)]
+    {
+        let [here, there] = [UpdateServer::start().await.unwrap(), UpdateServer::start().await.unwrap()];
+        let site = TestSite::below(Way::Alone, &here.base_url(), "products = [\"Windows 11\"]", "").await;
+        let mut bundle = upgrade("eleven", WINDOWS_11, 1);
+        let mut file = FileDraft::of(
+            "22601.1.220506-1250.ni_release_CLIENTBUSINESS_VOL_x64FRE_en-us.esd",
+            &bytes.fingerprint(),
+        );
+        if at_microsoft {
+            let place = site.origin.publish_bytes("/d/upgr/e.esd", "application/octet-stream", bytes.bytes());
+            file.url = Some(place);
+            bundle = BundleDraft::classic("eleven", &[WINDOWS_11], file.clone());
+        }
+        for server in [&here, &there] {
+            server.publish_all(&known_categories());
+            server.publish_bundle(&bundle);
+            if !at_microsoft {
+                server.publish_content(&file, bytes.bytes());
+            }
+        }
+        site.ok(&["now"]).await;
+        let update = bundle.parent.id().update.to_string();
+        site.ok(&["package", "create", "p"]).await;
+        site.ok(&["package", "add", "p", &update]).await;
+        site.configure(|text| {
+            let text = if renamed { text.replace("name = \"wsus\"", "name = \"other\"") } else { text };
+            if moved { text.replace(&here.base_url(), &there.base_url()) } else { text }
+        });
+        let described = format!("moved {moved}, renamed {renamed}, at Microsoft {at_microsoft}");
+        here.forget_calls();
+        if at_microsoft {
+            // Nobody that is configured has said where it is, and the server has it not itself; once it is asked, it says so of
+            // what is known as well.
+            site.refused("SOURCE_NOT_FOUND", &["package", "download", "p"]).await;
+            let report = site.ok(&["now"]).await;
+            assert_eq!(
+                (&report["withdrawn"], &report["new"]),
+                (&json!(0), &json!(0)),
+                "{described}: {report:#}"
+            );
+        }
+        let filled = site.ok(&["package", "download", "p"]).await;
+        assert_eq!(filled["files"][0]["outcome"], "stored", "{described}: {filled:#}");
+        assert!(!moved || here.content_requests().is_empty(), "{described}: nobody is there any more");
+        // It is listed as before, and stays so.
+        for _ in 0..2 {
+            site.ok(&["now"]).await;
+            let list = site.ok(&["updates", "list"]).await;
+            let row = rows(&list).iter().find(|row| row["update"] == update);
+            assert_eq!(row.map(|row| &row["deployable"]), Some(&json!(true)), "{described}: {list:#}");
+        }
+        // Nor is anything fetched twice for it.
+        here.forget_calls();
+        there.forget_calls();
+        site.ok(&["now", "--full"]).await;
+        let asked = [&here, &there].map(|server| server.calls_of(Operation::GetUpdateData).len());
+        assert_eq!(asked, [0, 0], "{described}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_source_lists_that_is_configured_no_more_is_withdrawn() {
+    let server = UpdateServer::start().await.unwrap();
+    server.publish_all(&known_categories());
+    let bundle = upgrade("eleven", WINDOWS_11, 1);
+    server.publish_bundle(&bundle);
+    let site = TestSite::below(Way::Alone, &server.base_url(), "products = [\"Windows 11\"]", "").await;
+    let source = |catalog: &str| {
+        format!(
+            "[[source]]\nname = \"esd\"\nkind = \"esd-catalog\"\ncatalogs = [{catalog:?}]\nallow_networks = [\"127.0.0.0/8\"]\n"
+        )
+    };
+    let catalog = source(&site.published.windows11);
+    let alone = std::fs::read_to_string(site.folder.path().join("config.toml")).unwrap();
+    site.configure(|text| text + &catalog);
+    let all = site.ok(&["now"]).await;
+    let (both, of_server) = (all["listed"].as_u64().unwrap(), bundle.parent.id().update.to_string());
+    let of_catalog = all["new"].as_u64().unwrap() - 1;
+    assert!(both > 1 && of_catalog > 0, "{all:#}");
+    let before = site.dump().await;
+
+    // The catalog is taken out: what it alone listed is no more, and of the server nothing is another.
+    site.configure(|_| alone.clone());
+    let less = site.ok(&["now"]).await;
+    assert_eq!((&less["withdrawn"], &less["listed"]), (&json!(of_catalog), &json!(1)), "{less:#}");
+    let list = site.ok(&["updates", "list"]).await;
+    assert_eq!(rows(&list).len(), 1, "{list:#}");
+    assert_eq!(rows(&list)[0]["update"], of_server);
+    let again = site.ok(&["now"]).await;
+    assert_eq!((&again["withdrawn"], &again["listed"]), (&json!(0), &json!(1)), "{again:#}");
+
+    // It is back, and so is the site, though the catalog itself has not changed meanwhile.
+    site.configure(|text| text + &catalog);
+    assert_eq!(site.ok(&["now"]).await["listed"], both);
+    assert_eq!(site.dump().await, before);
+
+    // The same with the server.
+    let without = |text: String| {
+        let (head, rest) = text.split_once("[[source]]").unwrap();
+        let (_, rest) = rest.split_once("[[source]]").unwrap();
+        format!("{head}[[source]]{rest}")
+    };
+    let whole = std::fs::read_to_string(site.folder.path().join("config.toml")).unwrap();
+    site.configure(without);
+    let less = site.ok(&["now"]).await;
+    assert_eq!((&less["withdrawn"], &less["listed"]), (&json!(1), &json!(both - 1)), "{less:#}");
+    site.configure(|_| whole.clone());
+    assert_eq!(site.ok(&["now"]).await["listed"], both);
+    assert_eq!(site.dump().await, before);
+}

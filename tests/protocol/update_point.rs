@@ -171,6 +171,13 @@ async fn anchors_are_ours_or_refused() {
     let now = dss.list(None, false, "").await.anchor;
     let ahead = format!("9999{now}");
     assert_eq!(list(&ahead).await.refused().0, "ServerChanged");
+    // Brought back, and its numbers given once more: what has this number now came after the anchor.
+    let (number, time) = now.split_once(',').expect("a number and a time");
+    let next = number.parse::<i64>().expect("a number") + 1;
+    import(&site, &[software(900, 1, &[UPGRADES, WINDOWS_11], &[], &[])]).await;
+    assert_eq!(list(&format!("{next},{time}")).await.refused().0, "ServerChanged");
+    let since = dss.list(Some(&now), false, "").await;
+    assert_eq!(since.revisions.len(), 1, "the anchor from before means what it meant");
     // Nothing, blank and nil are no anchor.
     for none in ["<Anchor/>", "<Anchor></Anchor>", "<Anchor xsi:nil=\"true\"/>"] {
         let heard = dss

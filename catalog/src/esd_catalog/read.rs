@@ -4,7 +4,7 @@
 //! entities, duplicate attributes, too deep, too many, too long, text after the end.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesStart, Event};
@@ -267,7 +267,7 @@ impl<'l> Document<'l> {
             });
         }
         self.catalog.records += 1;
-        match esd(&self.record) {
+        match esd(&self.record, self.limits) {
             Err((code, reason)) => {
                 let file_name =
                     self.record.get("FileName").map_or("", String::as_str).chars().take(120).collect();
@@ -326,10 +326,41 @@ impl<'l> Document<'l> {
         EsdCatalogError::Malformed { position, what: shown(&error.to_string()) }
     }
 
+    /// A name with two sizes, or with two digests, says of one file what cannot both be true. Nothing tells which record is
+    /// right, so none of that name is taken. Names that differ in case only are one, as on the disks that the files are for.
+    fn refuse_contradictions(&mut self) {
+        let mut first: HashMap<String, (u64, Digests)> = HashMap::new();
+        let mut contradicted: HashSet<String> = HashSet::new();
+        for file in &self.catalog.files {
+            let name = file.file_name.as_str().to_lowercase();
+            let (size, said) = first.entry(name.clone()).or_insert((file.size, file.digests));
+            let sha1 = said.sha1.zip(file.digests.sha1).is_some_and(|(one, other)| one != other);
+            let sha256 = said.sha256.zip(file.digests.sha256).is_some_and(|(one, other)| one != other);
+            if *size != file.size || sha1 || sha256 {
+                contradicted.insert(name);
+            }
+            said.sha1 = said.sha1.or(file.digests.sha1);
+            said.sha256 = said.sha256.or(file.digests.sha256);
+        }
+        let mut named = HashSet::new();
+        let refused = &mut self.catalog.refused;
+        self.catalog.files.retain(|file| {
+            let name = file.file_name.as_str().to_lowercase();
+            let is_good = !contradicted.contains(&name);
+            if !is_good && named.insert(name) {
+                let reason = "records of this name state sizes or digests that differ".to_owned();
+                let file_name = file.file_name.as_str().chars().take(120).collect();
+                refused.push(RefusedRecord { file_name, code: Code::CatalogMalformed, reason });
+            }
+            is_good
+        });
+    }
+
     fn finish(mut self, position: u64) -> Result<EsdCatalog, EsdCatalogError> {
         if self.depth > 0 {
             return Err(EsdCatalogError::Truncated { position, inside: shown(&self.path) });
         }
+        self.refuse_contradictions();
         if self.catalog.files.is_empty() {
             let what = match self.catalog.refused.first() {
                 Some(refused) => format!("no usable File record; the first one: {}", refused.reason),
@@ -354,13 +385,18 @@ fn malformed(reason: impl Into<String>) -> Refusal {
 }
 
 /// What one record says, or why it cannot be used.
-fn esd(record: &HashMap<String, String>) -> Result<EsdFile, Refusal> {
+fn esd(record: &HashMap<String, String>, limits: &Limits) -> Result<EsdFile, Refusal> {
     let field = |name: &str| record.get(name).map(String::as_str).filter(|text| !text.is_empty());
     let needed = |name: &'static str| field(name).ok_or_else(|| malformed(format!("it has no {name}")));
     let file_name: FileName =
         needed("FileName")?.parse().map_err(|error| (Code::NameNotAllowed, format!("{error}")))?;
-    let size = needed("Size")?.parse().ok().filter(|size| *size > 0);
+    let size: Option<u64> = needed("Size")?.parse().ok().filter(|size| *size > 0);
     let size = size.ok_or_else(|| malformed("its Size is no positive number"))?;
+    if size > limits.file_bytes {
+        let reason =
+            format!("its Size is {size}, and no file may have more than {} bytes", limits.file_bytes);
+        return Err((Code::CatalogTooLarge, reason));
+    }
     let digests = Digests {
         sha1: field("Sha1").map(str::parse).transpose().map_err(|error| malformed(format!("{error}")))?,
         sha256: field("Sha256").map(str::parse).transpose().map_err(|error| malformed(format!("{error}")))?,

@@ -51,13 +51,49 @@ fn several_records_of_one_file_are_one_esd() {
 }
 
 #[test]
-fn one_name_with_two_digests_is_two_esds_of_one_update() {
+fn records_that_contradict_each_other_are_refused_by_name() {
     let other = format!("<Sha1>{}</Sha1>", "1".repeat(40));
-    let catalog =
-        read(&document(&(record(NAME, "A", "5", &sha1(), "") + &record(NAME, "A", "5", &other, ""))))
-            .unwrap();
-    assert_eq!(catalog.files.len(), 2);
-    assert_eq!(catalog.files[0].update, catalog.files[1].update);
+    let sha256 = |digit: &str| format!("<Sha256>{}</Sha256>", digit.repeat(64));
+    let both = |digit: &str| sha1() + &sha256(digit);
+    let one = record(NAME, "A", "5", &sha1(), "");
+    let good = record("good.esd", "A", "7", &other, "");
+    for (what, more, refused) in [
+        ("another digest", record(NAME, "A", "5", &other, ""), true),
+        ("another size", record(NAME, "B", "6", &sha1(), ""), true),
+        ("another digest of a name in capitals", record(&NAME.to_uppercase(), "A", "5", &other, ""), true),
+        ("the same, for another edition", record(NAME, "B", "5", &sha1(), ""), false),
+        ("the same with one digest more", record(NAME, "B", "5", &both("2"), ""), false),
+        ("a digest of another kind", record(NAME, "B", "5", &sha256("2"), ""), false),
+        (
+            "two that differ",
+            record(NAME, "B", "5", &both("2"), "") + &record(NAME, "B", "5", &both("3"), ""),
+            true,
+        ),
+    ] {
+        let catalog = read(&document(&(one.clone() + &good + &more))).unwrap();
+        let names: Vec<_> = catalog.files.iter().map(|file| file.file_name.as_str()).collect();
+        assert_eq!(names.iter().any(|name| name.eq_ignore_ascii_case(NAME)), !refused, "{what}");
+        assert!(names.contains(&"good.esd"), "{what}");
+        let said: Vec<_> = catalog.refused.iter().map(|one| (one.file_name.as_str(), one.code)).collect();
+        let expected = [(NAME, Code::CatalogMalformed)];
+        assert_eq!(said, if refused { &expected[..] } else { &[] }, "{what}");
+    }
+    // Nothing is left: that is no catalog.
+    let nothing = read(&document(&(one + &record(NAME, "A", "5", &other, "")))).unwrap_err();
+    assert!(nothing.to_string().contains("differ"), "{nothing}");
+}
+
+#[test]
+fn a_size_that_no_file_has_is_refused_with_its_record() {
+    let most = Limits::default().file_bytes;
+    for (size, taken) in [(most, true), (most + 1, false), (1 << 63, false), (u64::MAX, false)] {
+        let records = record(NAME, "A", &size.to_string(), &sha1(), "");
+        let other = format!("<Sha1>{}</Sha1>", "1".repeat(40));
+        let catalog = read(&document(&(records + &record("good.esd", "A", "7", &other, "")))).unwrap();
+        assert_eq!(catalog.files.len(), if taken { 2 } else { 1 }, "{size}");
+        let codes: Vec<_> = catalog.refused.iter().map(|one| one.code).collect();
+        assert_eq!(codes, if taken { vec![] } else { vec![Code::CatalogTooLarge] }, "{size}");
+    }
 }
 
 #[test]

@@ -28,7 +28,11 @@ pub fn parse(document: &[u8], limits: &Limits) -> Result<Revision, UpdateError> 
         return Err(UpdateError::TooLarge { what: "bytes", most: limits.unpacked_bytes });
     }
     let text = xml::utf8(document)?;
-    let mut reading = Reading { reader: Reader::new(&text, limits)?, most: limits.update_items };
+    let mut reading = Reading {
+        reader: Reader::new(&text, limits)?,
+        most: limits.update_items,
+        file_bytes: limits.file_bytes,
+    };
     let root = reading.reader.root()?;
     if !root.is(NAMESPACE, "Update") {
         return Err(reading.malformed("the root element is not `Update`, so this is no update document"));
@@ -42,6 +46,8 @@ struct Reading<'d> {
     reader: Reader<'d>,
     /// Of anything that repeats.
     most: usize,
+    /// Bytes of one file.
+    file_bytes: u64,
 }
 
 impl<'d> Reading<'d> {
@@ -345,6 +351,9 @@ impl<'d> Reading<'d> {
             }
         }
         file.size = size.ok_or_else(|| self.malformed("a file has no `Size`, or one that is no number"))?;
+        if file.size > self.file_bytes {
+            return Err(UpdateError::TooLarge { what: "bytes in one file", most: self.file_bytes });
+        }
         if let Some(digest) = digest {
             self.digest(&mut file, algorithm, digest)?;
         }

@@ -179,6 +179,17 @@ fn what_cannot_be_an_update_is_refused() {
     assert_eq!(error.code(), Code::CatalogTooLarge, "{error}");
     let few = Limits { unpacked_bytes: 100, ..Limits::default() };
     assert_eq!(update::parse(good.as_bytes(), &few).unwrap_err().code(), Code::CatalogTooLarge);
+    // A size that no file has, of a file and of a licence text.
+    let most = Limits::default().file_bytes;
+    for (from, to, refused) in [
+        (r#" Size="4294967296""#, most, false),
+        (r#" Size="4294967296""#, most + 1, true),
+        (r#" Size="4294967296""#, u64::MAX, true),
+        (r#" Size="9""#, 1 << 63, true),
+    ] {
+        let error = parse(&good.replace(from, &format!(" Size=\"{to}\""))).err().map(|error| error.code());
+        assert_eq!(error, refused.then_some(Code::CatalogTooLarge), "{to}");
+    }
 }
 
 /// Whether this program runs the test of this name and no other. Where others run beside it, it is begun anew as a program of its

@@ -211,7 +211,7 @@ fn configuration_has_every_revision_of_what_is_no_update() {
         assert_eq!(listed(0).await, all);
         assert_eq!(listed(13).await, [(300, 5), (300, 4)]);
         assert_eq!(listed(15).await, []);
-        assert_eq!(store.read(|r| r.newest_metadata()).await.unwrap(), 15);
+        assert_eq!(store.read(|r| r.newest_metadata()).await.unwrap().number, 15);
     });
 }
 
@@ -224,7 +224,11 @@ fn files_have_their_licences_their_address_and_are_waited_for() {
             .write(|w| {
                 w.record_metadata_url("mu", sha(1), "ftp://odd/")?;
                 w.record_metadata_url("mu", sha(3), "http://dl.example/b")?;
-                w.record_metadata_url("mu", sha(3), "http://dl.example/a")
+                w.record_metadata_url("mu", sha(3), "http://dl.example/a")?;
+                // Places of update servers, which come first by name, and are nobody's business below.
+                let own = |n| format!("http://a.corp:8530/{}", content_path(sha(n), "f.CAB"));
+                w.record_metadata_url("a", sha(3), &own(3))?;
+                w.record_metadata_url("a", sha(9), &own(9).to_lowercase())
             })
             .await
             .unwrap();
@@ -239,6 +243,7 @@ fn files_have_their_licences_their_address_and_are_waited_for() {
             async move { store.read(move |r| r.published_url(sha(n))).await.unwrap() }
         };
         assert_eq!((url(3).await.as_deref(), url(1).await), (Some("http://dl.example/a"), None));
+        assert_eq!(url(9).await, None, "of that one only a private place is known");
         let asked = [sha(1), sha(2), sha(9), sha(4)];
         assert_eq!(store.read(move |r| r.unknown_files(&asked)).await.unwrap(), [sha(2), sha(4)]);
 
@@ -274,7 +279,7 @@ fn a_catalog_keeps_its_identity() {
     runtime().block_on(async {
         let (_folder, store) = site(&[]).await;
         assert_eq!(store.read(|r| r.catalog_identity()).await.unwrap(), None);
-        assert_eq!(store.read(|r| r.newest_metadata()).await.unwrap(), 0);
+        assert_eq!(store.read(|r| r.newest_metadata()).await.unwrap().number, 0);
         let at = Timestamp::from_millisecond(1_791_115_258_381).unwrap();
         let made = store.write(move |w| w.catalog_identity(Uuid::from_u128(7), at)).await.unwrap();
         assert_eq!(made, CatalogIdentity { id: Uuid::from_u128(7), since: at });

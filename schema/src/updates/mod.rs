@@ -23,6 +23,8 @@ use crate::{Reader, SchemaError};
 
 /// The location under which what an update server describes is listed.
 pub const SERVER_LOCATION: &str = "server-sync";
+/// The source of what was imported; no configured one has this name.
+pub const IMPORT: &str = "import";
 
 /// One published state of an update, to be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -448,6 +450,13 @@ impl Reader<'_> {
         })
     }
 
+    /// Who lists anything, and where: sources with their locations.
+    pub fn listing_places(&self) -> Result<Vec<(String, String)>, SchemaError> {
+        self.all("SELECT DISTINCT source, location FROM listing ORDER BY 1, 2", [], |row| {
+            Ok((row.get("source")?, row.get("location")?))
+        })
+    }
+
     /// All revisions of an update, oldest number first.
     pub fn revisions(&self, id: UpdateId) -> Result<Vec<Revision>, SchemaError> {
         const SQL: &str = "
@@ -487,7 +496,7 @@ impl Reader<'_> {
     pub fn names_known(&self) -> Result<NamesKnown, SchemaError> {
         let names = |column: &str| {
             let sql = format!(
-                "SELECT revision.{column} AS name, count(*) AS updates, sum(revision.size) AS bytes
+                "SELECT revision.{column} AS name, count(*) AS updates, CAST(total(revision.size) AS INTEGER) AS bytes
                    FROM update_item AS item
                    JOIN revision ON revision.update_id = item.update_id AND revision.number = item.latest
                   WHERE revision.{column} IS NOT NULL AND revision.{column} <> '*' GROUP BY 1 ORDER BY 1"

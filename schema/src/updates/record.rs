@@ -7,7 +7,7 @@ use catalog::id::{FileName, RevisionNumber, UpdateId};
 use jiff::Timestamp;
 use rusqlite::named_params;
 
-use super::{NewFile, NewRevision, Recorded};
+use super::{IMPORT, NewFile, NewRevision, Recorded, SERVER_LOCATION};
 use crate::column::{as_i64, digests, json, number, size, to_json, update};
 use crate::documents::NewDocument;
 use crate::{SchemaError, Writer};
@@ -48,12 +48,38 @@ impl Writer<'_> {
             self.choose_latest(id)?;
         }
         for id in before {
-            let listed =
-                self.first("SELECT 1 FROM listing WHERE update_id = ?1", [id.0.as_bytes()], |_| Ok(()))?;
-            recorded.withdrawn += u64::from(listed.is_none());
+            recorded.withdrawn += u64::from(!self.is_listed(id)?);
         }
         self.record_license_links(source, location, licenses)?;
         Ok(recorded)
+    }
+
+    /// Ends what places list that are none of `asked`, pairs of source and location: they were taken out of the configuration,
+    /// or stand there otherwise. What was imported stays, which is listed by no place that is asked. A server that is asked
+    /// again one day begins anew. Answers how many updates are listed nowhere any more.
+    pub fn end_listings(&self, asked: &[(String, String)]) -> Result<u64, SchemaError> {
+        let places = self.listing_places()?;
+        let mut moved = BTreeSet::new();
+        for place in places.iter().filter(|place| place.0 != IMPORT && !asked.contains(place)) {
+            let (source, location) = place;
+            moved.extend(self.updates_listed_by(source, location)?);
+            self.execute("DELETE FROM listing WHERE source = ?1 AND location = ?2", (source, location))?;
+            if location == SERVER_LOCATION {
+                self.forget_anchors(source)?;
+            }
+        }
+        let mut withdrawn = 0;
+        for id in moved {
+            self.choose_latest(id)?;
+            withdrawn += u64::from(!self.is_listed(id)?);
+        }
+        Ok(withdrawn)
+    }
+
+    fn is_listed(&self, update: UpdateId) -> Result<bool, SchemaError> {
+        let listed =
+            self.first("SELECT 1 FROM listing WHERE update_id = ?1", [update.0.as_bytes()], |_| Ok(()))?;
+        Ok(listed.is_some())
     }
 
     pub(super) fn list(
@@ -194,7 +220,8 @@ impl Writer<'_> {
             Some((major, minor, stamp)) => (Some(*major), Some(*minor), stamp.as_deref()),
             None => (None, None, None),
         };
-        let bytes = new.files.iter().map(|file| file.size).fold(0, u64::saturating_add);
+        // A size is bounded where it comes from, and so many of them may still be more than the database can write down.
+        let bytes = new.files.iter().map(|file| file.size).fold(0, u64::saturating_add).min(i64::MAX as u64);
         self.execute(
             "INSERT INTO revision (update_id, number, title, classification, product, products, release, build_major,
                 build_minor, build_stamp, edition_group, editions, architecture, language, shape, told_by, bases, size,

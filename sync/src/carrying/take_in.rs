@@ -118,7 +118,7 @@ async fn run(
         return Err(Problem::new(Code::PrestageNotAssigned, message));
     }
     let names = |files: &[CarriedFile]| files.iter().map(|file| file.name.to_string()).collect::<Vec<_>>();
-    let bytes = sorted.taken.iter().map(|file| file.size).sum();
+    let bytes = sorted.taken.iter().map(|file| file.size).fold(0, u64::saturating_add);
     let taken_in = TakenIn {
         file: path.clone(),
         of: Some(manifest.of.clone()),

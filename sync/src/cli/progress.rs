@@ -47,6 +47,8 @@ impl Progress {
             shown.ended = phase.ended;
             match &shown.bar {
                 Some(bar) => {
+                    // How much it is may become known only later.
+                    bar.set_style(style(phase));
                     bar.set_length(phase.total);
                     bar.set_position(phase.done);
                     if phase.ended {
@@ -64,22 +66,55 @@ impl Progress {
 }
 
 fn bar(phase: &Phase) -> ProgressBar {
-    let template = match phase.unit {
-        Unit::Bytes => " {prefix:<44} [{bar:22}] {bytes}/{total_bytes}  {bytes_per_sec}  ETA {eta} {msg}",
-        Unit::Items => " {prefix:<44} [{bar:22}] {pos}/{len} {msg}",
-    };
-    // The templates are ours and constant; a default bar is what is left if one were wrong.
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::new(phase.total).with_style(style.progress_chars("█▌─"));
+    let bar = ProgressBar::new(phase.total).with_style(style(phase));
     bar.set_prefix(ends(&phase.name, 44));
     bar
 }
 
-fn line(phase: &Phase) -> String {
-    let amount = match phase.unit {
-        Unit::Bytes => format!("{} of {}", size(phase.done), size(phase.total)),
-        Unit::Items => format!("{} of {}", phase.done, phase.total),
+fn style(phase: &Phase) -> ProgressStyle {
+    let template = match phase.unit {
+        Unit::Bytes if phase.total == 0 => " {prefix:<44} {bytes} {msg}",
+        Unit::Bytes => " {prefix:<44} [{bar:22}] {bytes}/{total_bytes}  {bytes_per_sec}  ETA {eta} {msg}",
+        Unit::Items if phase.total == 0 => " {prefix:<44} {pos} {msg}",
+        Unit::Items => " {prefix:<44} [{bar:22}] {pos}/{len} {msg}",
     };
+    // The templates are ours and constant; a default bar is what is left if one were wrong.
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.progress_chars("█▌─")
+}
+
+/// How much of a phase is done, and of how much where that is known: a total of 0 says that it is not.
+pub(super) fn amount(phase: &Phase, number: impl Fn(u64) -> String) -> String {
+    match phase.total {
+        0 => number(phase.done),
+        total => format!("{} of {}", number(phase.done), number(total)),
+    }
+}
+
+fn line(phase: &Phase) -> String {
+    let amount = amount(phase, |number| match phase.unit {
+        Unit::Bytes => size(number),
+        Unit::Items => number.to_string(),
+    });
     let message = phase.message.as_deref().map_or_else(String::new, |message| format!(", {message}"));
     format!(" {}: {amount}{message}", super::output::safe(&phase.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_is_not_said_to_be_nothing() {
+        for (unit, done, total, expected) in [
+            (Unit::Items, 3, 0, " read: 3"),
+            (Unit::Items, 0, 0, " read: 0"),
+            (Unit::Items, 3, 7, " read: 3 of 7"),
+            (Unit::Bytes, 2048, 0, " read: 2.0 KiB"),
+            (Unit::Bytes, 2048, 4096, " read: 2.0 KiB of 4.0 KiB"),
+        ] {
+            let phase = Phase { name: "read".to_owned(), done, total, unit, ..Phase::default() };
+            assert_eq!(line(&phase), expected);
+        }
+    }
 }

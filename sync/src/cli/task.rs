@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::arguments::number;
 use super::output::{Rows, newest, safe, when};
+use super::progress::amount;
 use super::{Global, Output, connect};
 use crate::admin::Request;
 use crate::config::Loaded;
@@ -104,10 +105,9 @@ impl Task {
                     let message =
                         phase.message.as_ref().map_or_else(String::new, |text| format!(", {}", safe(text)));
                     output.line(format!(
-                        "  {}: {} of {} {}{}",
+                        "  {}: {} {}{}",
                         safe(&phase.name),
-                        phase.done,
-                        phase.total,
+                        amount(phase, |number| number.to_string()),
                         phase.unit,
                         message
                     ));

@@ -136,7 +136,9 @@ pub async fn room(
     let mut ids: Vec<PackageId> = software.iter().map(|thing| thing.parcel.id.clone()).collect();
     let new: u64 = match package {
         Package::None | Package::Holding(_) => 0,
-        Package::Existing(..) | Package::New(..) => missing.iter().map(|listed| listed.update.size).sum(),
+        Package::Existing(..) | Package::New(..) => {
+            missing.iter().map(|listed| listed.update.size).fold(0, u64::saturating_add)
+        }
     };
     if let Package::Existing(id, _) = package {
         ids.push(id.clone());

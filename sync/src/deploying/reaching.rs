@@ -124,7 +124,8 @@ fn line(
     wants: &BTreeMap<usize, u64>,
 ) -> GroupLine {
     let wanted = || wants.iter().filter_map(|(position, count)| Some((contents.get(*position)?, *count)));
-    let bytes = wanted().map(|(content, count)| content.size * count).sum();
+    let bytes =
+        wanted().map(|(content, count)| content.size.saturating_mul(count)).fold(0, u64::saturating_add);
     let Some(address) = address else {
         let (means, groups) = (Means::Unknown, Vec::new());
         return GroupLine {
@@ -150,13 +151,16 @@ fn line(
             Reach::Never => (Means::NotReachable, None),
         };
         worst = worst.max(means);
-        link_bytes += match reach {
-            Reach::Now if places.reach(&standing, &content.held, false) == Reach::Now => 0,
-            Reach::Now => content.size,
-            _ if means.0 == Means::NotReachable => 0,
-            _ if standing.options.peers && content.shared => content.size,
-            _ => content.size * count,
-        };
+        link_bytes = u64::saturating_add(
+            link_bytes,
+            match reach {
+                Reach::Now if places.reach(&standing, &content.held, false) == Reach::Now => 0,
+                Reach::Now => content.size,
+                _ if means.0 == Means::NotReachable => 0,
+                _ if standing.options.peers && content.shared => content.size,
+                _ => content.size.saturating_mul(count),
+            },
+        );
     }
     GroupLine {
         groups: places.names(&standing.groups).into_iter().map(str::to_owned).collect(),

@@ -1,7 +1,7 @@
 //! Filling deployment packages: every file that a package lacks, from the best source that has it, each reported alone.
 //!
 //! Sources in order: a local folder (`--from`), a mirror named on the command line, the mirrors of the source's
-//! configuration, the catalog's own links. One bad file never fails the others.
+//! configuration, the update servers that are configured, the catalog's own links. One bad file never fails the others.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use crate::import::IMPORT;
 use crate::packages;
 use crate::site::Site;
 use crate::tasks::{Key, Progress};
+use crate::upstream::server_sync;
 
 /// What a download did.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -158,10 +159,13 @@ pub async fn fill(
     let policy = Arc::new(policy(&settings));
     let at_once = Arc::new(Semaphore::new(settings.download.parallel_files));
     let mut running = tokio::task::JoinSet::new();
+    let digests: Vec<_> = wanted.iter().filter_map(|file| file.digests.sha1).collect();
+    let named = site.read(move |r| r.named_in_documents(&digests)).await?;
     for file in wanted {
         // In the order of the package; what waits for its turn is not started yet.
         let turn = at_once.clone().acquire_owned().await;
-        let sources = sources(site, &settings, &file, from.as_deref(), mirror.as_ref())?;
+        let at_servers = file.digests.sha1.is_some_and(|sha1| named.contains(&sha1));
+        let sources = sources(site, &settings, &file, at_servers, from.as_deref(), mirror.as_ref())?;
         let (site, id, progress) = (site.clone(), id.clone(), progress.clone());
         let (policy, settings) = (policy.clone(), settings.clone());
         let folder = package.package.source_dir.clone();
@@ -244,7 +248,7 @@ fn line(file: &PackageFile, outcome: &str) -> FilledFile {
 
 /// Refuses before the first byte where the disk cannot hold what is missing.
 async fn enough_space(site: &Arc<Site>, settings: &Settings, files: &[PackageFile]) -> Result<(), Problem> {
-    let missing: u64 = files.iter().map(|file| file.size).sum();
+    let missing = files.iter().map(|file| file.size).fold(0, u64::saturating_add);
     let wanted: Vec<_> = files.iter().filter_map(|file| Wanted::new(file.size, file.digests)).collect();
     // What has arrived of other files helps none of these.
     let (arrived, free) = in_library(site, move |library| {
@@ -271,21 +275,30 @@ fn policy(settings: &Settings) -> Policy {
     }
 }
 
-/// Where one file can be had, best first.
+/// Where one file can be had, best first. Where it is `at_servers` too, those are asked where they are now before any place that
+/// was written down: that may be where one was.
 fn sources(
     site: &Site,
     settings: &Settings,
     file: &PackageFile,
+    at_servers: bool,
     from: Option<&std::path::Path>,
     mirror: Option<&Url>,
 ) -> Result<Vec<ContentSource>, Problem> {
-    let mut sources = Vec::new();
+    // What an export named is on public hosts, which need no leave.
+    let imported = Source { name: IMPORT.to_owned(), kind: config::SourceKind::Import, ..Source::default() };
+    let mut places: Vec<(&Source, Option<Url>)> = Vec::new();
+    if let Some(sha1) = file.digests.sha1.filter(|_| at_servers) {
+        let here = server_sync::places(settings, sha1, file.published_name.as_str());
+        places.extend(here.into_iter().map(|(source, url)| (source, Some(url))));
+    }
     for published in &file.urls {
-        // What an export named is on public hosts, which need no leave.
-        let imported =
-            Source { name: IMPORT.to_owned(), kind: config::SourceKind::Import, ..Source::default() };
         let configured = settings.sources.iter().find(|source| source.name == published.source);
         let Some(source) = configured.or((published.source == IMPORT).then_some(&imported)) else { continue };
+        places.push((source, Url::parse(&published.url).ok()));
+    }
+    let mut sources = Vec::new();
+    for (source, url) in places {
         let web = site.webs.content(settings, source)?;
         if let Some(folder) = from {
             push(&mut sources, SourceKind::Folder, At::File(folder.join(file.published_name.as_str())), &web);
@@ -299,7 +312,7 @@ fn sources(
                 push(&mut sources, SourceKind::Mirror, At::Url(url), &web);
             }
         }
-        if let Ok(url) = Url::parse(&published.url) {
+        if let Some(url) = url {
             push(&mut sources, SourceKind::Upstream, At::Url(url), &web);
         }
     }

@@ -22,6 +22,7 @@ use crate::clock;
 use crate::site::Site;
 use crate::tasks::Progress;
 use crate::updates::{self, Listed};
+use crate::upstream::server_sync;
 
 /// The most bytes of a licence text; real ones have about 150 KiB.
 pub const LARGEST_TEXT: u64 = 4 << 20;
@@ -160,10 +161,24 @@ async fn fetched(
     keep: bool,
 ) -> Result<LicenseText, Problem> {
     let (id, wanted) = (listed.update.id.update, language.to_owned());
-    let (known, links) =
-        site.read(move |r| Ok((r.license_text(id, &wanted)?, r.license_links(id, &wanted)?))).await?;
+    let (known, mut links, file) = site
+        .read(move |r| {
+            Ok((r.license_text(id, &wanted)?, r.license_links(id, &wanted)?, r.license_file(id, &wanted)?))
+        })
+        .await?;
     if let Some(known) = known {
         return Ok(known);
+    }
+    let settings = site.settings();
+    if let Some(file) = file
+        && let Some(sha1) = file.digests.sha1
+    {
+        // Update servers have it where they are now, whatever was written down of where they were.
+        let wanted = Some((file.size, file.digests));
+        let here = server_sync::places(&settings, sha1, &file.name).into_iter();
+        let here =
+            here.map(|(source, url)| LicenseLink { source: source.name.clone(), url: url.into(), wanted });
+        links.splice(0..0, here);
     }
     let unavailable = || {
         Problem::new(
@@ -174,7 +189,6 @@ async fn fetched(
     if links.is_empty() {
         return Err(unavailable().because("no catalog links to a text in this language"));
     }
-    let settings = site.settings();
     let mut problem = unavailable();
     for link in links {
         let got = match (

@@ -101,7 +101,7 @@ pub async fn shown(site: &Arc<Site>, id: &PackageId) -> Result<Shown, Problem> {
         package.ok_or_else(|| Problem::new(Code::PackageNotFound, format!("there is no package {id}")))?;
     let each = each_once(&files);
     Ok(Shown {
-        bytes: each.iter().map(|file| file.size).sum(),
+        bytes: each.iter().map(|file| file.size).fold(0, u64::saturating_add),
         stored: each.iter().filter(|file| file.state == FileState::Stored).count() as u64,
         distributed_to: places.iter().map(|place| place.point.clone()).collect(),
         points: places,
@@ -348,7 +348,7 @@ pub async fn add(
     Answer::of(&Changed {
         package: package.id,
         name: package.name,
-        bytes: added.iter().map(|member| member.size).sum(),
+        bytes: added.iter().map(|member| member.size).fold(0, u64::saturating_add),
         added: added.into_iter().map(|member| member.title).collect(),
         present: present.into_iter().map(|member| member.title).collect(),
         dropped: Vec::new(),

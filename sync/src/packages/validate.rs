@@ -149,7 +149,7 @@ async fn all(
     repair: bool,
     progress: &Progress,
 ) -> Result<(Answer, Vec<Sha256Digest>), Problem> {
-    let whole = package.files.iter().map(|file| file.size).sum();
+    let whole = package.files.iter().map(|file| file.size).fold(0, u64::saturating_add);
     progress.phase("validate", whole, Unit::Bytes);
     let mut files = Vec::new();
     let mut bad = Vec::new();

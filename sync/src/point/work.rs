@@ -124,7 +124,7 @@ async fn round(
             say_held(site, package, &there).await?;
             continue;
         }
-        let size: u64 = package.files.iter().map(|file| file.size).sum();
+        let size: u64 = package.files.iter().map(|file| file.size).fold(0, u64::saturating_add);
         if let Some(work) = over.get(&package.package).filter(|work| work.order == package.order) {
             say_over(site, package, work, &there);
             continue;

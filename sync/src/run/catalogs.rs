@@ -61,7 +61,13 @@ async fn one(
     report: &mut CatalogReport,
 ) -> Result<(), Problem> {
     let (name, place) = (source.name.clone(), location.to_owned());
-    let known = site.read(move |r| r.latest_document(&name, &place)).await?;
+    // What is listed no more, because it was out of the configuration for a while, is read again.
+    let known = site
+        .read(move |r| {
+            let listed = r.lists_anything(&name, &place)?;
+            Ok(r.latest_document(&name, &place)?.filter(|_| listed))
+        })
+        .await?;
     report.signature = SIGNATURE.to_owned();
     let settings = site.settings();
     match esd_catalog::fetch(&settings, &site.webs, source, location, known.as_ref(), full).await? {
@@ -73,7 +79,7 @@ async fn one(
             report.version.clone_from(&catalog.version);
             report.records = catalog.records as u64;
             report.esds = catalog.files.len() as u64;
-            report.bytes = catalog.files.iter().map(|file| file.size).sum();
+            report.bytes = catalog.files.iter().map(|file| file.size).fold(0, u64::saturating_add);
             let mut languages: Vec<_> = catalog.files.iter().map(|file| &file.language).collect();
             languages.sort_unstable();
             languages.dedup();

@@ -16,6 +16,7 @@ use catalog::id::RunId;
 use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
 use schema::runs::{Run, RunState};
+use schema::updates::{IMPORT, SERVER_LOCATION};
 use tracing::{Instrument as _, info, info_span};
 
 pub use preflight::{SourceTest, Step, Tested, test};
@@ -115,7 +116,9 @@ async fn work(
 ) -> Result<(Report, End), Problem> {
     let catalogs = catalogs::synchronise(site, full, progress).await;
     let servers = servers::synchronise(site, full, progress).await?;
-    let recorded = catalogs.iter().any(|one| one.problem.is_none() && !one.unchanged)
+    let ended = end_listings(site).await?;
+    let recorded = ended > 0
+        || catalogs.iter().any(|one| one.problem.is_none() && !one.unchanged)
         || servers.iter().any(|one| one.outcome.categories.fetched + one.outcome.updates.fetched > 0);
     // Also where a source failed: what it gave before stands, and time alone expires.
     let settled = settle::settle(site, recorded).await?;
@@ -125,7 +128,7 @@ async fn work(
         seconds: 0.0,
         new: catalogs.iter().map(|c| c.new).sum::<u64>() + settled.offered.new,
         revised: catalogs.iter().map(|c| c.revised).sum::<u64>() + settled.offered.revised,
-        withdrawn: catalogs.iter().map(|c| c.withdrawn).sum(),
+        withdrawn: catalogs.iter().map(|c| c.withdrawn).sum::<u64>() + ended,
         catalogs,
         servers,
         listed: 0,
@@ -143,6 +146,22 @@ async fn work(
     }
     report.seconds = clock::now().duration_since(started).as_secs_f64();
     Ok((report, end))
+}
+
+/// What was listed by a catalog or a server that is configured no more, or is somewhere else now, is listed by nobody; how many
+/// updates are listed nowhere any more for that.
+async fn end_listings(site: &Arc<Site>) -> Result<u64, Problem> {
+    let settings = site.settings();
+    let catalogs =
+        catalogs::asked(&settings).into_iter().map(|(source, location)| (source.name.clone(), location));
+    let servers =
+        servers::asked(&settings).into_iter().map(|source| (source.name.clone(), SERVER_LOCATION.to_owned()));
+    let asked: Vec<(String, String)> = catalogs.chain(servers).collect();
+    let places = site.read(|r| r.listing_places()).await?;
+    if places.iter().all(|place| place.0 == IMPORT || asked.contains(place)) {
+        return Ok(0);
+    }
+    site.write(move |w| w.end_listings(&asked)).await
 }
 
 /// What the sources together make of the run.

@@ -27,6 +27,10 @@ pub struct Settled {
 /// Those of the database.
 pub async fn settle(site: &Arc<Site>, recorded: bool) -> Result<Settled, Problem> {
     let mut settled = Settled { offered: offers::refresh(site).await?, ..Settled::default() };
+    if recorded {
+        // Also of documents that were there before, and of which only now somebody said where their files are.
+        site.write(|w| w.share_links()).await?;
+    }
     let plan = supersedence::apply(site).await?;
     settled.expired = plan.expire.len() as u64;
     if !plan.expire.is_empty() || !plan.restore.is_empty() {

@@ -1,7 +1,9 @@
 //! Anchors: places in time, in the form that Windows gives them ([MS-WSUSSS] section 3.1.4.4.3.1 and its notes):
 //! `9438,2026-10-04 16:33:26.671`.
 //!
-//! The number is ours and decides; the time tells whether an anchor can be one of ours at all.
+//! The number is ours and decides; the time tells whether an anchor can be one of ours at all. No document with a number
+//! up to that of an anchor was recorded after its time: where one was, the database was brought back to an older state
+//! meanwhile, and the number given once more.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +11,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use schema::update_point::CatalogIdentity;
+use schema::update_point::{CatalogIdentity, Newest};
 
 const FORM: &str = "%Y-%m-%d %H:%M:%S%.3f";
 
@@ -38,21 +40,38 @@ pub enum Since {
 }
 
 impl Anchor {
-    /// The place that is now. Never before the catalog itself, whatever the clock says.
-    pub fn now(newest: i64, catalog: &CatalogIdentity, now: Timestamp) -> Self {
-        Self { newest, at: now.max(catalog.since) }
+    /// The place that is now. Never before the catalog itself nor before its newest document, whatever the clock says.
+    pub fn now(newest: Newest, catalog: &CatalogIdentity, now: Timestamp) -> Self {
+        Self { newest: newest.number, at: present(newest, catalog, now) }
     }
 
-    /// What this anchor, shown to us `now`, means to a catalog whose newest document is `newest`.
-    pub fn means(self, newest: i64, catalog: &CatalogIdentity, now: Timestamp) -> Since {
-        if self.at > now.max(catalog.since) {
+    /// What this anchor, shown to us `now`, means to a catalog whose newest document is `newest`. `there` is the newest one
+    /// up to the number of this anchor.
+    pub fn means(
+        self,
+        newest: Newest,
+        there: Option<Newest>,
+        catalog: &CatalogIdentity,
+        now: Timestamp,
+    ) -> Since {
+        let given_once_more =
+            there.is_some_and(|there| there.recorded.as_millisecond() > self.at.as_millisecond());
+        if self.at > present(newest, catalog, now) {
             Since::Never
-        } else if self.newest > newest || self.at.as_millisecond() < catalog.since.as_millisecond() {
+        } else if self.newest > newest.number
+            || self.at.as_millisecond() < catalog.since.as_millisecond()
+            || given_once_more
+        {
             Since::AnotherCatalog
         } else {
             Since::Place(self.newest)
         }
     }
+}
+
+/// Now; later, where something has happened later already, because the clock was set back.
+fn present(newest: Newest, catalog: &CatalogIdentity, now: Timestamp) -> Timestamp {
+    now.max(catalog.since).max(newest.recorded)
 }
 
 impl fmt::Display for Anchor {
@@ -127,23 +146,38 @@ mod tests {
     fn an_anchor_means_a_place_only_in_its_own_catalog() {
         let at = |ms: i64| Timestamp::from_millisecond(1_791_131_606_671 + ms).unwrap();
         let catalog = CatalogIdentity { id: uuid::Uuid::nil(), since: at(0) };
-        let means = |newest, ms| Anchor { newest, at: at(ms) }.means(100, &catalog, at(1_000));
+        let document = |number, ms| Newest { number, recorded: at(ms) };
+        let newest = document(100, 900);
+        let means = |number: i64, ms: i64| {
+            // A document every ten milliseconds, until this one.
+            let there = (number > 0).then(|| document(number.min(100), number.min(90) * 10));
+            Anchor { newest: number, at: at(ms) }.means(newest, there, &catalog, at(1_000))
+        };
         for (newest, ms, expected) in [
             (0, 0, Since::Place(0)),
             (100, 1_000, Since::Place(100)),
-            (99, 500, Since::Place(99)),
+            (50, 500, Since::Place(50)),
             (99, 1_001, Since::Never),
             (i64::MAX, 100_000, Since::Never),
             // Brought back from a backup: this number is given once more, to another document.
             (101, 1_000, Since::AnotherCatalog),
+            // And it has been given once more: that document came after the anchor.
+            (50, 499, Since::AnotherCatalog),
+            (100, 899, Since::AnotherCatalog),
             (50, -1, Since::AnotherCatalog),
         ] {
             assert_eq!(means(newest, ms), expected, "{newest} at {ms}");
         }
-        // The clock was set back: what we give is still ours.
-        let given = Anchor::now(100, &catalog, at(-9_000));
-        assert_eq!(given.means(100, &catalog, at(-9_000)), Since::Place(100));
-        let read: Anchor = given.to_string().parse().unwrap();
-        assert_eq!(read.means(100, &catalog, at(-9_000)), Since::Place(100));
+        // The clock was set back, before the catalog or before its newest document: what we give is still ours.
+        for clock in [-9_000, 500] {
+            let given = Anchor::now(newest, &catalog, at(clock));
+            let read: Anchor = given.to_string().parse().unwrap();
+            for anchor in [given, read] {
+                assert_eq!(anchor.means(newest, Some(newest), &catalog, at(clock)), Since::Place(100));
+            }
+        }
+        // So is what was given while a document was on its way: the moment of the question is before that of the document.
+        let given = Anchor::now(newest, &catalog, at(899));
+        assert_eq!(given.means(newest, Some(newest), &catalog, at(2_000)), Since::Place(100));
     }
 }

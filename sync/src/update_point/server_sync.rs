@@ -176,7 +176,10 @@ impl UpdatePoint {
         let made = self.site.read(move |r| {
             // One state for all: what is recorded after it is newer than its anchor.
             let newest = r.newest_metadata()?;
-            let after = match given.map(|anchor| anchor.means(newest, &catalog, now)) {
+            let means = |anchor: Anchor| -> Result<Since, SchemaError> {
+                Ok(anchor.means(newest, r.metadata_until(anchor.newest)?, &catalog, now))
+            };
+            let after = match given.map(means).transpose()? {
                 None => 0,
                 Some(Since::Place(after)) => after,
                 Some(Since::AnotherCatalog) => return Ok(None),

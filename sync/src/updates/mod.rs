@@ -341,7 +341,7 @@ pub async fn counts(site: &Arc<Site>) -> Result<Counts, Problem> {
             continue;
         }
         counts.listed += 1;
-        counts.listed_bytes += listed.update.size;
+        counts.listed_bytes = counts.listed_bytes.saturating_add(listed.update.size);
         counts.deployable += u64::from(listed.deployable);
         counts.license_pending += u64::from(listed.update.license == LicenseState::Pending);
         counts.downloaded += u64::from(listed.update.downloaded);

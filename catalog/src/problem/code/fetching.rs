@@ -197,6 +197,11 @@ macro_rules! fetching {
         "a lying or restored upstream: a revision never changes",
         "spsync updates show ID",
         "check the source; the recorded document stays";
+    ImportPartlyDone "IMPORT_PARTLY_DONE" Partly 502 None,
+        "some documents of the export cannot be used",
+        "documents that are damaged, or that have other bytes than those recorded for the same revision",
+        "spsync updates import FILE --dry-run",
+        "nothing, if they are not needed: everything else is recorded; else export anew at the server";
     NoCatalog "NO_CATALOG" Refused 409 None,
         "there is nothing to synchronise from",
         "no [[source]] is configured",

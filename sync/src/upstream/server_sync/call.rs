@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use catalog::digest::Sha1Digest;
 use catalog::id::RevisionId;
 use catalog::limits::Limits;
 use catalog::problem::{Code, Coded as _, Problem};
-use catalog::server_sync::{Operation, Request, Response, SERVICE_PATH};
+use catalog::server_sync::{Operation, Request, Response, SERVICE_PATH, content_path};
 use dp::transfer::fault::Fault;
 use dp::transfer::web::{Outgoing, Reply, Web};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -242,6 +243,19 @@ fn with_slash(mut url: Url) -> Option<Url> {
     url.has_host().then_some(url)
 }
 
+/// Where the update servers of the configuration have a file that a document names, as they are reached now: they say no
+/// places of their own, so one that has moved or was added has it all the same. Servers without content answer that it is not
+/// there.
+pub fn places<'s>(settings: &'s Settings, sha1: Sha1Digest, file_name: &str) -> Vec<(&'s Source, Url)> {
+    let path = content_path(sha1, file_name);
+    let of = |source: &'s Source| {
+        let roots = root(source).map(|root| content_roots(source, &root)).unwrap_or_default();
+        let path = path.clone();
+        roots.into_iter().filter_map(move |root| Some((source, root.join(&path).ok()?)))
+    };
+    settings.sources.iter().flat_map(of).collect()
+}
+
 /// Where an update server has its own content. Of one that is asked over HTTPS that is, on Windows, plain HTTP at the port
 /// below, and the same port where it was set up otherwise. Microsoft tells where its files are.
 fn content_roots(source: &Source, root: &Url) -> Vec<Url> {
@@ -297,6 +311,25 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_at_every_server_where_that_is_now() {
+        let sha1 = Sha1Digest([0xab; 20]);
+        let named = |name: &str, source: Source| Source { name: name.to_owned(), ..source };
+        let mut settings = Settings::default();
+        settings.sources = vec![
+            named("one", wsus("http://one:8530", "")),
+            named("mu", Source { kind: SourceKind::MicrosoftUpdate, ..Source::default() }),
+            named("esd", Source { kind: SourceKind::EsdCatalog, ..Source::default() }),
+            named("two", wsus("https://two:8531", "http://files/updates")),
+            named("odd", wsus("", "")),
+        ];
+        let found = places(&settings, sha1, "a.ESD");
+        let found: Vec<_> = found.iter().map(|(source, url)| (source.name.as_str(), url.as_str())).collect();
+        let path = format!("Content/AB/{}.esd", "AB".repeat(20));
+        let (one, two) = (format!("http://one:8530/{path}"), format!("http://files/updates/{path}"));
+        assert_eq!(found, [("one", one.as_str()), ("two", two.as_str())]);
+    }
+
+    #[test]
     fn plain_http_is_refused_unless_it_is_allowed() {
         let mut settings = Settings::default();
         let refused = Server::of(&settings, &Webs::new(), &wsus("http://127.0.0.1:8530", ""));
@@ -314,7 +347,7 @@ mod tests {
         let text = std::str::from_utf8(MICROSOFT_ROOT).unwrap();
         let base64: String = text.lines().filter(|line| !line.starts_with("-----")).collect();
         let certificate = base64::engine::general_purpose::STANDARD.decode(base64).unwrap();
-        let sha1 = catalog::digest::Sha1Digest(sha1::Sha1::digest(&certificate).into()).to_string();
+        let sha1 = Sha1Digest(sha1::Sha1::digest(&certificate).into()).to_string();
         assert_eq!(sha1, "8f43288ad272f3103b6fb1428485ea3014c0bcfe");
         let microsoft = Source { kind: SourceKind::MicrosoftUpdate, ..Source::default() };
         assert!(Server::of(&Settings::default(), &Webs::new(), &microsoft).is_ok(), "and it is used");

@@ -2,7 +2,7 @@
 //!
 //! Windows stops an answer at some two million bytes, so what an answer left out is asked for again. Bundled updates are
 //! named with their revision. Prerequisites are not, and a revision is needed to ask: an id list of all that the chosen
-//! products have tells most of them, and the likely numbers are tried for a few of the rest.
+//! products have tells most of them, and the likely numbers are tried for a few of the rest, the next few in the next run.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -17,22 +17,42 @@ use super::step::{Arrived, Batch, Document};
 const MOST_ROUNDS: u32 = 8;
 /// Prerequisites of which a revision is guessed, in one run.
 const MOST_PROBES: usize = 100;
+/// Updates of the list of everything whose numbers are kept; a whole server has some 200,000.
+const MOST_LISTED: usize = 500_000;
 /// Revisions that were set aside and are tried again, in one run.
 const MOST_DOUBTED: usize = 200;
 /// Numbers that real revisions have, likely ones first. Only an id list tells the true one.
 const LIKELY_NUMBERS: [u32; 12] = [200, 100, 101, 102, 103, 104, 105, 201, 202, 1, 2, 3];
 
-/// What is known of prerequisites that are missing.
+/// Why no revision of an update is there that another one needs.
+const NOT_FOUND: &str = "another update needs it, and no likely revision of it is there";
+/// The same where nothing was tried yet: the next run goes on with it.
+pub(super) const NOT_TRIED: &str = "another update needs it, and it was not looked for yet";
+
+/// What is known of what is missing.
 #[derive(Debug, Default)]
 pub(super) struct Missing {
-    /// Which are looked for in a list.
+    /// Prerequisites that are looked for in a list.
     sought: Vec<UpdateId>,
     /// A list was asked for them.
     looked: bool,
+    /// The highest revision of each update in that list.
+    listed: HashMap<UpdateId, RevisionNumber>,
     /// Nothing more is done about these in this run.
     settled: HashSet<UpdateId>,
     /// How many were guessed.
     probes: usize,
+    /// How many are left to later runs.
+    left: usize,
+    /// What earlier runs set aside.
+    doubted: HashSet<RevisionId>,
+}
+
+impl Missing {
+    /// The catalog is another one: what was found out about it in this run is nothing any more.
+    pub(super) fn forget(&mut self) {
+        *self = Self { doubted: std::mem::take(&mut self.doubted), ..Self::default() };
+    }
 }
 
 impl Conversation {
@@ -81,13 +101,15 @@ impl Conversation {
     /// Asks for what is missing, and once more for what earlier runs set aside.
     pub(super) fn complete(&mut self, unresolved: Unresolved) {
         let Stage::Depending(round) = self.stage else { return };
+        if round == 0 {
+            self.try_again();
+        }
+        let mut bundled = unresolved.bundled;
+        bundled.retain(|one| !self.tried.contains(one) && !self.missing.doubted.contains(one));
         if round >= MOST_ROUNDS {
-            return self.completed();
+            return self.stop_here(bundled.len());
         }
         self.stage = Stage::Completing(round);
-        let again = if round == 0 { self.try_again() } else { HashSet::new() };
-        let mut bundled = unresolved.bundled;
-        bundled.retain(|one| !self.tried.contains(one) && !again.contains(one));
         // What comes as a part of something else need not be looked for; the next round tells.
         let coming: HashSet<UpdateId> = bundled.iter().map(|one| one.update).collect();
         self.want(bundled, false);
@@ -98,15 +120,32 @@ impl Conversation {
             (self.missing.sought, self.missing.looked) = (sought, true);
             self.queue.push_back(Work::new(Purpose::Look));
         } else {
-            self.guess(sought);
+            self.find(sought);
         }
         if self.queue.is_empty() {
             self.completed();
         }
     }
 
+    /// So many rounds are enough for one run. Where `bundled` revisions are neither there nor set aside, the list is not ended:
+    /// its anchor does not stand, and the next run goes on with what is missing.
+    fn stop_here(&mut self, bundled: usize) {
+        if bundled == 0 {
+            return self.completed();
+        }
+        self.notes
+            .push(format!("{bundled} bundled revisions are still to be asked for: the next run goes on"));
+        (self.open, self.stage) = (None, Stage::Finished);
+    }
+
     /// What can be had is there.
     fn completed(&mut self) {
+        if self.missing.left > 0 {
+            let left = std::mem::take(&mut self.missing.left);
+            self.notes.push(format!(
+                "{left} updates that others need were not looked for yet: the next run goes on with them"
+            ));
+        }
         self.stage = match self.open.take() {
             Some(resumed) => Stage::Ending(Scope::Updates, resumed),
             None => Stage::Finished,
@@ -114,8 +153,8 @@ impl Conversation {
     }
 
     /// What earlier runs set aside, apart from what is new: it stops nothing but itself. Prerequisites that could not be
-    /// found are looked for again only in a full run. Answers all that was set aside.
-    fn try_again(&mut self) -> HashSet<RevisionId> {
+    /// found are looked for again only in a full run.
+    fn try_again(&mut self) {
         let (found, lost): (Vec<RevisionId>, Vec<RevisionId>) =
             std::mem::take(&mut self.known.quarantined).into_iter().partition(|one| one.number.0 != 0);
         if !self.options.full {
@@ -125,41 +164,65 @@ impl Conversation {
         let again =
             found.iter().copied().filter(|one| !self.tried.contains(one)).take(MOST_DOUBTED).collect();
         self.want(again, true);
-        found.into_iter().collect()
+        self.missing.doubted.extend(found);
     }
 
     /// A list of all that the chosen products have: the highest revision of what is missing, where it is named.
+    /// It serves the whole run: what is found needs others, and those are in it too.
     pub(super) fn looked(&mut self, all: &[RevisionId]) {
-        let sought = std::mem::take(&mut self.missing.sought);
-        let wanted: HashSet<UpdateId> = sought.iter().copied().collect();
-        let mut found: HashMap<UpdateId, RevisionNumber> = HashMap::new();
-        for one in all.iter().filter(|one| wanted.contains(&one.update)) {
-            let number = found.entry(one.update).or_insert(one.number);
+        let listed = &mut self.missing.listed;
+        for one in all {
+            if listed.len() >= MOST_LISTED && !listed.contains_key(&one.update) {
+                continue;
+            }
+            let number = listed.entry(one.update).or_insert(one.number);
             *number = one.number.max(*number);
         }
-        let (named, unnamed): (Vec<UpdateId>, Vec<UpdateId>) =
-            sought.into_iter().partition(|update| found.contains_key(update));
-        self.missing.settled.extend(named.iter().copied());
-        let named = named.into_iter().map(|update| RevisionId { update, number: found[&update] });
-        let named: Vec<RevisionId> = named.filter(|one| !self.tried.contains(one)).collect();
+        let sought = std::mem::take(&mut self.missing.sought);
+        self.find(sought);
+    }
+
+    /// The list did not come. It would have told numbers; without it they are guessed, and nothing else is lost.
+    pub(super) fn not_looked(&mut self) {
+        self.notes.push(
+            "the list of all that the chosen products have did not come: numbers are guessed".to_owned(),
+        );
+        let sought = std::mem::take(&mut self.missing.sought);
+        self.find(sought);
+    }
+
+    /// Asks for what the list of everything names, and guesses the rest.
+    fn find(&mut self, sought: Vec<UpdateId>) {
+        let (mut named, mut unnamed) = (Vec::new(), Vec::new());
+        for update in sought {
+            match self.missing.listed.get(&update) {
+                Some(number) => named.push(RevisionId { update, number: *number }),
+                None => unnamed.push(update),
+            }
+        }
+        self.missing.settled.extend(named.iter().map(|one| one.update));
+        named.retain(|one| !self.tried.contains(one));
         self.want(named, false);
         self.guess(unnamed);
     }
 
-    /// The list did not come.
-    pub(super) fn not_looked(&mut self) {
-        let sought = std::mem::take(&mut self.missing.sought);
-        self.guess(sought);
-    }
-
+    /// Tries likely numbers, of so many in a run; the others are written down for the next one.
     fn guess(&mut self, updates: Vec<UpdateId>) {
+        let mut left = Vec::new();
         for update in updates {
-            if self.missing.probes < MOST_PROBES && self.missing.settled.insert(update) {
+            if !self.missing.settled.insert(update) {
+                continue;
+            }
+            if self.missing.probes < MOST_PROBES {
                 self.missing.probes += 1;
                 self.count().wanted += 1;
                 self.queue.push_back(Work::new(Purpose::Probe(update, LIKELY_NUMBERS.into())));
+            } else {
+                left.push(lost(update, NOT_TRIED));
             }
         }
+        self.missing.left += left.len();
+        self.record(Vec::new(), left);
     }
 
     pub(super) fn probed(&mut self, update: UpdateId, numbers: VecDeque<u32>, arrived: Vec<Arrived>) {
@@ -178,8 +241,11 @@ impl Conversation {
             return self.queue.push_back(Work::new(Purpose::Probe(update, numbers)));
         }
         // Many prerequisites are of products that are not wanted; that is no failure of the server.
-        let id = RevisionId { update, number: RevisionNumber(0) };
-        let reason = "another update needs it, and no likely revision of it is there".to_owned();
-        self.record(Vec::new(), vec![Quarantined { id, code: Code::RevisionQuarantined, reason }]);
+        self.record(Vec::new(), vec![lost(update, NOT_FOUND)]);
     }
+}
+
+fn lost(update: UpdateId, why: &str) -> Quarantined {
+    let id = RevisionId { update, number: RevisionNumber(0) };
+    Quarantined { id, code: Code::RevisionQuarantined, reason: why.to_owned() }
 }

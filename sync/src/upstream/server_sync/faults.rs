@@ -42,12 +42,12 @@ impl Conversation {
             (Some(InvalidParameters | InternalServerError | TooManyIds), Purpose::Probe(update, numbers)) => {
                 self.probe_further(update, numbers)
             }
-            (Some(InvalidParameters | InternalServerError), Purpose::Look) => self.not_looked(),
+            (Some(IncompatibleProtocolVersion), _) => self.give_up(problem(Code::UpstreamIncompatible)),
+            (_, Purpose::Look) => self.not_looked(),
             (Some(InternalServerError), _) => {
                 let tries = self.options.tries.min(TRIES_INSIDE);
                 self.again(work, problem(Code::UpstreamFault), tries, now);
             }
-            (Some(IncompatibleProtocolVersion), _) => self.give_up(problem(Code::UpstreamIncompatible)),
             _ => self.give_up(problem(Code::UpstreamFault)),
         }
     }
@@ -59,6 +59,8 @@ impl Conversation {
         match (hope, work.purpose.clone()) {
             (Hope::Later, _) => self.again(work, problem, self.options.tries, now),
             (Hope::Busy(after), _) => self.busy(work, problem, after, now),
+            (Hope::Halves | Hope::None, Purpose::Look) => self.not_looked(),
+            (Hope::Smaller, Purpose::Look) if self.stalls > MOST_STALLS => self.not_looked(),
             (Hope::Smaller, _) if self.stalls > MOST_STALLS => self.give_up(problem),
             (Hope::Halves, Purpose::Data { ids, doubted }) => {
                 self.divide(ids, doubted, 0, problem.code, &problem.to_string());
@@ -103,6 +105,10 @@ impl Conversation {
         self.calls.clear();
         self.queue.clear();
         (self.knock, self.listing, self.open) = (None, None, None);
+        // What was on its way is asked for once more. What earlier runs set aside stays so until the next one: it may have
+        // been asked for in this one, and recorded.
+        self.tried.clear();
+        self.missing.forget();
         for count in [&mut self.tally.categories, &mut self.tally.updates] {
             count.wanted = count.fetched + count.set_aside;
         }
@@ -139,8 +145,11 @@ impl Conversation {
         }
     }
 
-    /// Once more, later; or not any more.
+    /// Once more, later; or not any more. The list of everything is a help that no run fails for.
     fn again(&mut self, mut work: Work, problem: Problem, tries: u32, now: i64) {
+        if work.tries >= tries && matches!(work.purpose, Purpose::Look) {
+            return self.not_looked();
+        }
         if work.tries >= tries {
             return self.give_up(problem.because(format!("asked {} times", work.tries)));
         }

@@ -116,10 +116,11 @@ impl Conversation {
         };
     }
 
-    /// No updates are listed, or none that are new: then what they need is there, but for what was set aside.
+    /// No updates are listed, or none that are new: then what they need is there, but for what was set aside or left.
     pub(super) fn nothing_new(&mut self) {
         let doubted = self.known.quarantined.iter().any(|one| one.number.0 != 0);
-        self.stage = if doubted || self.options.full { Stage::Depending(0) } else { Stage::Finished };
+        let more = doubted || self.known.left || self.options.full;
+        self.stage = if more { Stage::Depending(0) } else { Stage::Finished };
     }
 
     fn filter(&self, scope: Scope) -> ListFilter {

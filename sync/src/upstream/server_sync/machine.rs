@@ -8,7 +8,8 @@
 //! Every call carries a cookie that is good for a while yet; where there is none, the calls that get one come first. A
 //! list becomes pending revisions; what is pending is asked for in batches, several at once, while others are recorded.
 //! An anchor stands only when nothing of its list is pending any more, and that of updates when what they need is there
-//! too: so where no list has anything new, nothing is looked for. Nothing is asked for twice that was recorded.
+//! too: so where no list has anything new, nothing is looked for, but what an earlier run left. Nothing is asked for twice
+//! that was recorded, unless the list that is begun says so, because a server never told where the files of it are.
 //!
 //! `lists.rs` decides about lists, `documents.rs` about documents and what they need, `faults.rs` about what goes wrong.
 

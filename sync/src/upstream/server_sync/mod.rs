@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-pub use call::{Call, Called, MICROSOFT_ROOT, Server, root};
+pub use call::{Call, Called, MICROSOFT_ROOT, Server, places, root};
 pub use choice::{Choice, choose};
 pub use machine::Conversation;
 pub use session::{Session, Standing};
@@ -100,13 +100,17 @@ pub struct Plan {
     pub selection: Selection,
     /// How to talk.
     pub options: Options,
+    /// Names of all update servers that are asked, this one too.
+    pub servers: Vec<String>,
 }
 
 impl Plan {
     /// As the settings want it; `account_guid` is that of the site.
     pub fn of(settings: &Settings, account_name: String, account_guid: UpdateId, full: bool) -> Self {
         let retry = &settings.sync.retry;
+        let servers = settings.sources.iter().filter(|source| source.server().is_some());
         Self {
+            servers: servers.map(|source| source.name.clone()).collect(),
             selection: settings.selection(),
             options: Options {
                 parallel: settings.sync.parallel_requests,
@@ -133,12 +137,20 @@ pub async fn synchronise(
     outcome: &mut Outcome,
 ) -> Result<(), Problem> {
     let known = known(store, server).await?;
+    // A list that is not a first one has told before where files are.
+    let first = [Scope::Categories, Scope::Updates].map(|scope| {
+        plan.options.full || !(known.anchors.contains_key(&scope) || known.passes.contains_key(&scope))
+    });
+    let others = plan.servers.into_iter().filter(|name| *name != server.name).collect();
     let ended = {
         let mut exchange = Exchange {
             store,
             server,
             selection: plan.selection,
             talk: Conversation::new(plan.options, known),
+            first,
+            others,
+            also: Vec::new(),
             under_way: JoinSet::new(),
             outcome,
         };
@@ -149,7 +161,8 @@ pub async fn synchronise(
     let name = server.name.clone();
     let set_aside = store.read(move |r| r.server_quarantined(&name)).await?;
     let (found, lost): (Vec<_>, Vec<_>) = set_aside.into_iter().partition(|one| one.id.number.0 != 0);
-    (outcome.quarantined, outcome.missing) = (found.len() as u64, lost.len() as u64);
+    let not_found = lost.iter().filter(|one| one.reason != documents::NOT_TRIED).count();
+    (outcome.quarantined, outcome.missing) = (found.len() as u64, not_found as u64);
     outcome.set_aside = found.into_iter().take(NAMED).collect();
     ended
 }
@@ -164,7 +177,10 @@ async fn known(store: &Store, server: &Server) -> Result<Known, Problem> {
                 known.anchors.extend(r.server_anchor(&name, scope, &endpoint)?.map(|anchor| (scope, anchor)));
                 known.passes.extend(r.server_pass(&name, scope, &endpoint)?.map(|pass| (scope, pass)));
             }
-            known.quarantined = r.server_quarantined(&name)?.into_iter().map(|one| one.id).collect();
+            let (left, set_aside): (Vec<_>, Vec<_>) =
+                r.server_quarantined(&name)?.into_iter().partition(|one| one.reason == documents::NOT_TRIED);
+            known.left = !left.is_empty();
+            known.quarantined = set_aside.into_iter().map(|one| one.id).collect();
             Ok(known)
         })
         .await?;
@@ -182,6 +198,12 @@ struct Exchange<'a> {
     server: &'a Server,
     selection: Selection,
     talk: Conversation,
+    /// Of categories and of updates: this server is asked for all of it for the first time, or as if it were.
+    first: [bool; 2],
+    /// The other update servers that are asked.
+    others: Vec<String>,
+    /// Documents that others gave and this one names too.
+    also: Vec<i64>,
     under_way: JoinSet<Happened>,
     outcome: &'a mut Outcome,
 }
@@ -219,10 +241,20 @@ impl Exchange<'_> {
                 },
                 Step::Begin { scope, ends, revisions } => {
                     let (name, endpoint) = (self.server.name.clone(), self.server.root.to_string());
-                    let begin = self
-                        .store
-                        .write_aside_alone(move |w| w.begin_pass(&name, scope, &endpoint, &ends, &revisions));
-                    Event::Begun(begin.await?)
+                    let (others, anew) = (self.others.clone(), self.first[scope as usize]);
+                    let begin = self.store.write_aside_alone(move |w| {
+                        let also = match scope {
+                            Scope::Categories => Vec::new(),
+                            Scope::Updates => w.given_by_others(&revisions, &others)?,
+                        };
+                        if anew && scope == Scope::Updates {
+                            w.take_over(&name, &revisions, &others)?;
+                        }
+                        Ok((w.begin_pass(&name, scope, &endpoint, &ends, &revisions, anew)?, also))
+                    });
+                    let (pending, also) = begin.await?;
+                    self.also.extend(also);
+                    Event::Begun(pending)
                 }
                 Step::End(scope) => {
                     let name = self.server.name.clone();
@@ -231,8 +263,8 @@ impl Exchange<'_> {
                 }
                 Step::Choose => Event::Chosen(self.choose().await?),
                 Step::Depend => {
-                    let name = self.server.name.clone();
-                    Event::Missing(self.store.read(move |r| r.unresolved(&name)).await?)
+                    let (others, also) = (self.others.clone(), self.also.clone());
+                    Event::Missing(self.store.read(move |r| r.unresolved(&others, &also)).await?)
                 }
                 Step::Forget => {
                     let name = self.server.name.clone();
@@ -340,7 +372,8 @@ impl Exchange<'_> {
 }
 
 /// One transaction: documents with where their files are, and what is set aside. What was recorded or set aside is pending
-/// no more.
+/// no more. A revision that is recorded and was asked for again, to hear where its files are, is not set aside where that
+/// fails: nothing of it is lacking.
 fn record(w: &Writer<'_>, source: &str, batch: &Batch) -> Result<Recorded, SchemaError> {
     let now = clock::now();
     let mut recorded = Recorded { scope: batch.scope, new: 0, revised: 0 };
@@ -362,6 +395,13 @@ fn record(w: &Writer<'_>, source: &str, batch: &Batch) -> Result<Recorded, Schem
         }
         w.arrived(source, id)?;
     }
-    batch.set_aside.iter().try_for_each(|one| w.quarantine(source, one, now))?;
+    for one in &batch.set_aside {
+        let is_there = w.unrecorded(&[one.id])?.is_empty();
+        if is_there && !w.is_set_aside(source, one.id)? {
+            w.arrived(source, one.id)?;
+        } else {
+            w.quarantine(source, one, now)?;
+        }
+    }
     Ok(recorded)
 }

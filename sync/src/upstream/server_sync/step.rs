@@ -38,6 +38,8 @@ pub struct Known {
     pub passes: BTreeMap<Scope, Pass>,
     /// What earlier runs set aside.
     pub quarantined: Vec<RevisionId>,
+    /// Earlier runs left updates that others need to later ones.
+    pub left: bool,
 }
 
 /// A document that was answered, read or not.

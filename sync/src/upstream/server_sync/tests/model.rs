@@ -162,8 +162,10 @@ impl Ledger {
     fn record(&mut self, batch: &Batch) {
         for document in &batch.documents {
             self.recorded.insert(document.prepared.id());
-            self.aside.remove(&document.prepared.id());
-            self.settle(document.prepared.id());
+            let id = document.prepared.id();
+            self.aside.remove(&id);
+            self.aside.remove(&RevisionId { number: RevisionNumber(0), ..id });
+            self.settle(id);
         }
         for one in &batch.set_aside {
             self.aside.insert(one.id, one.code);
@@ -191,6 +193,7 @@ impl Ledger {
             anchors: self.anchors.clone(),
             passes: self.passes.clone(),
             quarantined: self.aside.keys().copied().collect(),
+            left: false,
         }
     }
 

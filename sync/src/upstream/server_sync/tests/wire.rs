@@ -358,3 +358,67 @@ async fn other_bytes_for_a_recorded_revision_are_never_taken() {
     assert_eq!((set_aside[0].id, set_aside[0].code), (id, Code::RevisionContradicts));
     assert_eq!(site.document(id).await, recorded);
 }
+
+#[tokio::test]
+async fn what_another_source_left_incomplete_is_completed_by_a_server_that_has_it() {
+    let (fake, _) = windows(1).await;
+    let part = fake.publish(&software("A part").requires(WINDOWS_10));
+    let whole = fake.publish(&upgrade("A bundle", WINDOWS_11).bundles(part));
+    for (source, servers, expected) in [
+        // Imported, or of a server that is called otherwise or gone now.
+        ("import", &["wsus"][..], true),
+        ("old", &["wsus"], true),
+        // Of another server that is asked too: this one names it as well.
+        ("old", &["wsus", "old"], true),
+    ] {
+        let site = Site::of(&fake);
+        let text = fake_document(&fake, whole).await;
+        let prepared = document(whole, &text).prepared;
+        site.store.write(move |w| w.record_metadata(source, &prepared, clock::now())).await.unwrap();
+        let mut outcome = Outcome::default();
+        let servers = servers.iter().map(|&name| name.to_owned()).collect();
+        let plan = Plan { servers, ..site.plan() };
+        assert_eq!(synchronise(&site.store, &site.server, plan, |_| {}, &mut outcome).await, Ok(()));
+        assert_eq!(site.document(part).await.is_some(), expected, "{source}");
+        assert_eq!(outcome.quarantined, 0);
+    }
+}
+
+/// The text of a document of the fake, as a site that synchronises records it.
+async fn fake_document(fake: &UpdateServer, id: RevisionId) -> String {
+    let site = Site::of(fake);
+    site.well().await;
+    fake.forget_calls();
+    site.document(id).await.expect("it has it")
+}
+
+#[tokio::test]
+async fn a_server_that_is_asked_for_the_first_time_says_where_files_of_what_is_known_are() {
+    let (fake, upgrades) = windows(3).await;
+    let sha1 = catalog::digest::Sha1Digest([7; 20]);
+    let file = format!(
+        "<Update xmlns=\"http://schemas.microsoft.com/msus/2002/12/Update\"><UpdateIdentity UpdateID=\"{}\" \
+         RevisionNumber=\"{}\"/><Properties UpdateType=\"Software\"/><Files><File Digest=\"{}\" \
+         DigestAlgorithm=\"SHA1\" FileName=\"a.esd\" Size=\"1\"/></Files></Update>",
+        upgrades[0].update,
+        upgrades[0].number.0,
+        sha1.to_base64()
+    );
+    let site = Site::of(&fake);
+    let prepared = document(upgrades[0], &file).prepared;
+    let other = document(upgrades[1], &fake_document(&fake, upgrades[1]).await).prepared;
+    site.store
+        .write(move |w| {
+            w.record_metadata("import", &prepared, clock::now())?;
+            w.record_metadata("import", &other, clock::now())
+        })
+        .await
+        .unwrap();
+    site.well().await;
+    let asked: Vec<_> = fetched(&fake).into_iter().filter(|id| upgrades.contains(id)).collect();
+    assert!(asked.contains(&upgrades[0]), "it is known, and nobody said where its file is");
+    assert!(!asked.contains(&upgrades[1]), "that one has no file");
+    fake.forget_calls();
+    site.well().await;
+    assert_eq!(fetched(&fake).iter().filter(|id| **id == upgrades[1]).count(), 0);
+}
