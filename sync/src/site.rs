@@ -427,7 +427,7 @@ fn prepare(data_dir: &Path) -> Result<(), Problem> {
     };
     // Others have no business in here: licence decisions, the database, keys to come.
     std::fs::DirBuilder::new().recursive(true).mode(0o750).create(data_dir).map_err(failed)?;
-    own::try_writing(data_dir).map_err(failed)
+    own::try_making(data_dir).map_err(failed)
 }
 
 /// The name of a user, for the audit; the number where it has none.

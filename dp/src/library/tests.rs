@@ -313,7 +313,7 @@ fn a_copy_takes_no_name_that_something_has_and_is_known_by_its_bytes() {
     assert!(library.place_if_free(content, &at("copy.esd")).unwrap().is_some());
     assert_eq!(fs::read(at("copy.esd")).unwrap(), data);
     fs::write(at("theirs.esd"), &other).unwrap();
-    std::os::unix::fs::symlink("nowhere", at("link.esd")).unwrap();
+    symlink("nowhere", at("link.esd")).unwrap();
     fs::create_dir(at("folder.esd")).unwrap();
     for name in ["copy.esd", "theirs.esd", "link.esd", "folder.esd"] {
         assert_eq!(library.place_if_free(content, &at(name)).unwrap(), None, "{name}");

@@ -232,7 +232,7 @@ fn looked_at(settings: &Settings, folder: &Path) -> Result<PathBuf, Problem> {
     if !real.is_dir() {
         return Err(Problem::new(Code::SourceMissing, format!("`{}` is not a folder", folder.display())));
     }
-    own::try_writing(&real).map_err(|error| {
+    own::try_making(&real).map_err(|error| {
         Problem::new(
             Code::SourceNotWritable,
             format!("the source folder `{}` cannot be written", real.display()),

@@ -56,8 +56,16 @@ pub fn outside(settings: &Settings, path: &Path) -> Result<(), Problem> {
     }
 }
 
-/// Whether files can be made in a folder and written, found out by doing so: on a full disk, one that is empty can still be made. It has
-/// a name of its own, which nothing had.
+/// Whether files can be made in a folder, found out by making one, under a name of its own that nothing had. A full disk is no obstacle:
+/// what is there can still be read and served, and removed.
+///
+/// # Errors
+/// What the system said.
+pub fn try_making(folder: &Path) -> io::Result<()> {
+    Coming::at(&folder.join("writable"), whole::OWN).map(drop)
+}
+
+/// Whether there is room to write, too.
 ///
 /// # Errors
 /// What the system said.
@@ -130,8 +138,10 @@ mod tests {
     #[test]
     fn who_tries_to_write_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        try_writing(folder.path()).unwrap();
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-        assert!(try_writing(&folder.path().join("missing")).is_err());
+        for tried in [try_making, try_writing] {
+            tried(folder.path()).unwrap();
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+            assert!(tried(&folder.path().join("missing")).is_err());
+        }
     }
 }
