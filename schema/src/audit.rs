@@ -3,6 +3,7 @@
 use catalog::id::SiteCode;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::column::time;
 use crate::{Reader, SchemaError, Writer};
@@ -42,6 +43,16 @@ impl Writer<'_> {
             (now.as_millisecond(), who, what, object),
         )?;
         Ok(())
+    }
+
+    /// What tells this site from every other, also of its code: `new` the first time, and for ever after what it was then. It goes where
+    /// the database goes.
+    pub fn site_identity(&self, new: Uuid) -> Result<Uuid, SchemaError> {
+        self.execute("INSERT OR IGNORE INTO site (key, value) VALUES ('identity', ?1)", [new.to_string()])?;
+        let kept = self
+            .first("SELECT value FROM site WHERE key = 'identity'", [], |row| Ok(row.get::<_, String>(0)?))?;
+        kept.and_then(|kept| kept.parse().ok())
+            .ok_or_else(|| SchemaError::Value("the identity of the site".to_owned()))
     }
 
     /// The code of this site: `wanted` at the first start, and for ever after what it was then.

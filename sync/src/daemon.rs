@@ -10,7 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use catalog::problem::{Code, Problem};
 use dp::server::{ContentServer, Locator, ServerLimits, Source};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -60,8 +60,14 @@ pub async fn run(loaded: Loaded) -> Result<(), Problem> {
         }
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    info!("stopping");
-    daemon.stop().await;
+    info!("stopping; a second signal cuts what is still running");
+    let again = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    daemon.stop_before(again).await;
     Ok(())
 }
 
@@ -78,6 +84,7 @@ pub struct Daemon {
     pub addresses: Vec<SocketAddr>,
     /// Where health is answered.
     pub health: Option<SocketAddr>,
+    socket: Option<wire::Made>,
     stop: watch::Sender<bool>,
     parts: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -182,9 +189,11 @@ impl Daemon {
                 }));
             }
         }
-        if let Some(socket) = settings.admin.socket() {
-            let listener = wire::listen(&socket)?;
-            info!("commands are answered at {}", socket.display());
+        let mut socket = None;
+        if let Some(path) = settings.admin.socket() {
+            let (listener, made) = wire::listen(&path)?;
+            socket = Some(made);
+            info!("commands are answered at {}", path.display());
             parts.push(tokio::spawn(wire::serve(site.clone(), listener, wait(stopped.clone()))));
         }
         let api = Api::new(site.clone())?;
@@ -207,33 +216,40 @@ impl Daemon {
             info!("administrators are answered at http://{address}{}, and health", api::BASE);
             parts.push(tokio::spawn(api::serve(api, listener, None, wait(stopped.clone()))));
         }
-        Ok(Self { site, addresses, health, stop, parts })
+        Ok(Self { site, addresses, health, socket, stop, parts })
     }
 
-    /// Reads the configuration again. Mistakes change nothing.
+    /// Reads the configuration again. Mistakes change nothing, and are shown until there are none.
     pub fn reload(&self) {
-        let loaded = match self.site.again() {
-            Ok(loaded) => loaded,
-            Err(problem) => return error!("the configuration is not reloaded: {problem}"),
-        };
-        if let Some(finding) = loaded.check().into_iter().find(|finding| finding.level == Level::Error) {
-            return error!("the configuration is not reloaded: {}", finding.text);
+        let reloaded = self.try_reload();
+        match &reloaded {
+            Ok(()) => info!("the configuration is reloaded"),
+            Err(problem) => error!("the configuration is not reloaded: {problem}"),
         }
-        let mut loaded = loaded;
+        self.site.not_reloaded.store(reloaded.err().map(Arc::new));
+    }
+
+    fn try_reload(&self) -> Result<(), Problem> {
+        let mut loaded = self.site.again()?;
+        if let Some(finding) = loaded.check().into_iter().find(|finding| finding.level == Level::Error) {
+            return Err(Problem::new(finding.code.unwrap_or(Code::ConfigInvalid), finding.text));
+        }
         let now = self.site.settings();
         for change in config::diff(&now, &loaded.settings).iter().filter(|change| !change.reload) {
             warn!("`{}` changed, which needs a restart", change.key);
         }
         loaded.settings_mut().keep_what_needs_a_restart(&now);
         self.site.reload(loaded);
-        if let Err(problem) = tls::refresh(&self.site) {
-            error!("the certificate is not reloaded: {problem}");
-        }
-        info!("the configuration is reloaded");
+        tls::refresh(&self.site)
     }
 
     /// Ends all parts, gracefully, and closes the site.
     pub async fn stop(self) {
+        self.stop_before(std::future::pending()).await;
+    }
+
+    /// The same; what still runs when `hurry` ends is cut at once.
+    async fn stop_before(self, hurry: impl Future<Output = ()>) {
         let _ = self.stop.send(true);
         self.site.points.stop();
         let grace = self.site.settings().server.shutdown_grace;
@@ -242,14 +258,15 @@ impl Daemon {
                 let _ = part.await;
             }
         };
-        if tokio::time::timeout(grace, all).await.is_err() {
-            warn!(
-                "transfers that were still running after {}s are cut; clients resume them",
-                grace.as_secs()
-            );
+        tokio::select! {
+            () = all => {}
+            () = tokio::time::sleep(grace) => {
+                warn!("transfers that were still running after {}s are cut; clients resume them", grace.as_secs());
+            }
+            () = hurry => warn!("transfers that were still running are cut; clients resume them"),
         }
-        if let Some(socket) = self.site.settings().admin.socket() {
-            let _ = std::fs::remove_file(socket);
+        if let Some(socket) = &self.socket {
+            socket.remove();
         }
         self.site.close().await;
     }
@@ -283,6 +300,22 @@ fn limits(settings: &Settings) -> ServerLimits {
     }
 }
 
+/// A clock that was put right by no more than this makes no run come twice.
+const SLIP: SignedDuration = SignedDuration::from_mins(1);
+
+/// After which moment the next run is looked for: `after`, when the last one began, unless the clock was ahead by then. Pure.
+fn looks_after(after: Timestamp, now: Timestamp) -> Timestamp {
+    if after.duration_since(now) > SLIP { now } else { after }
+}
+
+/// Since when a scheduled run has been missing: two in a row have come since `last_ok`, and neither ended well. Pure.
+pub(crate) fn overdue(settings: &Settings, last_ok: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    let missed = next_run(settings, last_ok)?;
+    let again = next_run(settings, missed)?;
+    // The second may take its time.
+    (again.checked_add(settings.sync.jitter).ok()? < now).then_some(missed)
+}
+
 /// When the next scheduled run is due.
 pub fn next_run(settings: &Settings, after: Timestamp) -> Option<Timestamp> {
     let schedule = Schedule::parse(&settings.sync.schedule, &settings.sync.timezone).ok()?;
@@ -295,6 +328,7 @@ async fn schedule(site: Arc<Site>, stopped: impl Future<Output = ()>) {
     tokio::pin!(stopped);
     let mut after = clock::now();
     loop {
+        after = looks_after(after, clock::now());
         let due = next_run(&site.settings(), after);
         let pause = due
             .map(|due| due.duration_since(clock::now()))
@@ -319,7 +353,110 @@ async fn schedule(site: Arc<Site>, stopped: impl Future<Output = ()>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::site::small_in;
+    use crate::site::{small, small_in};
+
+    #[test]
+    fn a_clock_that_was_ahead_holds_up_no_run() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let now = at("2026-03-01T12:00:00Z");
+        for (after, expected) in [
+            ("2026-03-01T11:00:00Z", "2026-03-01T11:00:00Z"),
+            ("2026-03-01T12:00:00Z", "2026-03-01T12:00:00Z"),
+            // Put right by a second: the run of noon does not come again.
+            ("2026-03-01T12:00:01Z", "2026-03-01T12:00:01Z"),
+            ("2026-03-01T12:02:00Z", "2026-03-01T12:00:00Z"),
+            ("2031-03-01T12:00:00Z", "2026-03-01T12:00:00Z"),
+        ] {
+            assert_eq!(looks_after(at(after), now), at(expected), "{after}");
+        }
+        // What the loop waits for is what is shown.
+        let mut settings = Settings::default();
+        settings.sync.schedule = "0 22 * * *".to_owned();
+        let due = next_run(&settings, looks_after(at("2031-03-01T12:00:00Z"), now));
+        assert_eq!(due, next_run(&settings, now));
+        assert!(due.unwrap() < at("2026-03-02T12:00:00Z"));
+    }
+
+    #[test]
+    fn two_runs_that_did_not_end_well_are_too_many() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let mut settings = Settings::default();
+        settings.sync.schedule = "0 22 * * *".to_owned();
+        settings.sync.timezone = "UTC".to_owned();
+        settings.sync.jitter = Duration::from_secs(600);
+        let missed = next_run(&settings, at("2026-03-01T22:30:00Z")).unwrap();
+        let overdue_at = |now: &str| overdue(&settings, at("2026-03-01T22:30:00Z"), at(now));
+        assert_eq!(overdue_at("2026-03-01T23:00:00Z"), None);
+        assert_eq!(overdue_at("2026-03-02T23:00:00Z"), None, "one may fail");
+        assert_eq!(overdue_at("2026-03-03T21:59:00Z"), None);
+        assert_eq!(overdue_at("2026-03-03T22:21:00Z"), Some(missed));
+        assert_eq!(overdue_at("2026-01-01T00:00:00Z"), None, "the clock went back");
+        settings.sync.schedule = String::new();
+        assert_eq!(overdue(&settings, at("2020-01-01T00:00:00Z"), at("2026-03-03T22:21:00Z")), None);
+    }
+
+    /// The next start would fail, in the night when nobody looks.
+    #[tokio::test]
+    async fn a_configuration_that_was_not_reloaded_is_told_until_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("config.toml");
+        let text = format!(
+            "site.data_dir = {:?}\nserver.listen = []\nadmin.listen = \"\"\nadmin.socket = \"\"\n",
+            folder.path().join("site")
+        );
+        std::fs::write(&config, &text).unwrap();
+        let daemon = Daemon::start(config::load(Some(&config)).unwrap()).await.unwrap();
+        let told = async || {
+            let warnings = crate::status::of(&daemon.site).await.unwrap().warnings;
+            warnings.into_iter().find(|text| text.contains("configuration on disk"))
+        };
+        assert_eq!(told().await, None);
+        std::fs::write(&config, format!("{text}sync.languges = []\n")).unwrap();
+        daemon.reload();
+        let warning = told().await.unwrap();
+        assert!(warning.contains("CONFIG_UNKNOWN_KEY") && warning.contains("sync.languages"), "{warning}");
+        std::fs::write(&config, format!("{text}sync.schedule = \"never\"\n")).unwrap();
+        daemon.reload();
+        assert!(told().await.unwrap().contains("CONFIG_INVALID"));
+        std::fs::write(&config, &text).unwrap();
+        daemon.reload();
+        assert_eq!(told().await, None);
+        daemon.stop().await;
+    }
+
+    /// Whoever stops it twice means now, whatever `[server] shutdown_grace` is.
+    #[tokio::test]
+    async fn a_second_signal_ends_the_grace() {
+        let (_folder, site) = small(|settings| {
+            settings.server.shutdown_grace = Duration::from_secs(3_600);
+            settings.admin.socket.clear();
+        })
+        .await;
+        let (stop, _) = watch::channel(false);
+        let parts = vec![tokio::spawn(std::future::pending())];
+        let (addresses, health, socket) = (Vec::new(), None, None);
+        let daemon = Daemon { site, addresses, health, socket, stop, parts };
+        let hurry = tokio::time::sleep(Duration::from_millis(50));
+        tokio::time::timeout(Duration::from_secs(30), daemon.stop_before(hurry)).await.expect("it stops");
+    }
+
+    /// Its name was given to another file, and the site goes: so goes nothing else.
+    #[tokio::test]
+    async fn a_daemon_takes_away_only_the_socket_that_it_made() {
+        let (folder, first) = small(|_| {}).await;
+        first.close().await;
+        let path = folder.path().join("admin.sock");
+        let mut settings = Settings::default();
+        settings.site.data_dir = folder.path().join("site");
+        settings.server.listen.clear();
+        settings.admin.listen.clear();
+        settings.admin.socket = path.display().to_string();
+        std::fs::write(&path, "theirs").unwrap();
+        let refused = Daemon::start(Loaded::from(settings.clone())).await.map(drop).unwrap_err();
+        assert_eq!(refused.code, Code::ListenFailed, "{refused}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"theirs");
+        std::fs::remove_file(&path).unwrap();
+    }
 
     /// Its ports are those of the first, and to free them is no help.
     #[tokio::test]

@@ -77,8 +77,11 @@ fn write(
     }
     let failed = |error: io::Error| {
         SchemaError::from(
-            Problem::new(Code::DiskError, format!("the export `{}` cannot be written", file.display()))
-                .because_of(Some(&error)),
+            Problem::new(
+                if whole::is_full(&error) { Code::DiskFull } else { Code::DiskError },
+                format!("the export `{}` cannot be written", file.display()),
+            )
+            .because_of(Some(&error)),
         )
     };
     let mut coming = Coming::at(file, whole::GROUP).map_err(failed)?;

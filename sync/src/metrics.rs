@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering;
 
 use catalog::problem::Problem;
 use dp::client::TakenFrom;
-use dp::library::Usage;
 use dp::peers::Sharing;
 use dp::server::tally::Tally;
 use dp::server::{Outcome, Pulled, Refusal, Served, Source};
 
+use crate::health::Found;
 use crate::site::Site;
 
 /// The media type.
@@ -27,13 +27,14 @@ struct Facts {
     stored: u64,
     stored_bytes: u64,
     free_bytes: u64,
+    database_free_bytes: Option<u64>,
     tasks: u64,
     changes_waiting: usize,
     peers: Option<Sharing>,
 }
 
 /// All numbers of a site.
-pub(crate) async fn of(site: &Arc<Site>, usage: Usage) -> Result<String, Problem> {
+pub(crate) async fn of(site: &Arc<Site>, found: Found) -> Result<String, Problem> {
     let last = site.read(|r| r.last_ok_run()).await?;
     let seconds = |time: jiff::Timestamp| time.as_millisecond() as f64 / 1_000.0;
     let facts = Facts {
@@ -41,9 +42,10 @@ pub(crate) async fn of(site: &Arc<Site>, usage: Usage) -> Result<String, Problem
         started: seconds(site.started),
         last_sync: last.map(|run| seconds(run.started)),
         contents: site.shelf.load().contents.len() as u64,
-        stored: usage.blobs,
-        stored_bytes: usage.bytes,
-        free_bytes: usage.free,
+        stored: found.usage.blobs,
+        stored_bytes: found.usage.bytes,
+        free_bytes: found.usage.free,
+        database_free_bytes: found.database_free,
         tasks: site.tasks.running().len() as u64,
         changes_waiting: site.store.changes_waiting(),
         peers: site.settings().dp.is_site().then(|| site.locations.sharing()),
@@ -66,6 +68,9 @@ fn text(facts: &Facts, served: &Served, pulled: &Pulled, taken: &Tally<{ TakenFr
     out.gauge("spsync_contents_stored", "Files in the content library.", facts.stored);
     out.gauge("spsync_content_stored_bytes", "Their bytes.", facts.stored_bytes);
     out.gauge("spsync_content_free_bytes", "Bytes free on that file system.", facts.free_bytes);
+    if let Some(free) = facts.database_free_bytes {
+        out.gauge("spsync_database_free_bytes", "Bytes free on the file system of the database.", free);
+    }
     out.gauge("spsync_tasks_running", "Tasks that work now.", facts.tasks);
     let help = "Changes that wait for their turn to be written to the database.";
     out.gauge("spsync_database_changes_waiting", help, facts.changes_waiting);
@@ -182,6 +187,7 @@ mod tests {
             version: "1.2.3",
             started: 1.5,
             last_sync: Some(2.0),
+            database_free_bytes: Some(7),
             peers: Some(Sharing { devices: 41, contents: 97, announced: 120, ..Sharing::default() }),
             ..Facts::default()
         };
@@ -201,6 +207,7 @@ mod tests {
             "{text}"
         );
         for gauge in [
+            "spsync_database_free_bytes 7",
             "spsync_peers 41",
             "spsync_peer_contents 97",
             "spsync_peer_announced_contents 120",

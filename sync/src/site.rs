@@ -4,14 +4,14 @@
 
 mod lock;
 pub mod own;
+mod owner;
 
-use std::fs::File;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use catalog::id::SiteCode;
 use catalog::problem::{Code, Problem};
 use dp::library::Library;
@@ -20,6 +20,7 @@ use dp::server::{Doubts, Served, Shelf};
 use jiff::Timestamp;
 use schema::{Reader, SchemaError, Store, Writer};
 use tracing::{error, info};
+use uuid::Uuid;
 
 use crate::blocking::blocking;
 use crate::clock;
@@ -77,11 +78,14 @@ pub struct Site {
     pub webs: Webs,
     /// When this process opened the site.
     pub started: Timestamp,
-    lock: File,
+    /// Files of the content library that nobody has recorded, and when the first of them go.
+    pub unrecorded: ArcSwapOption<(usize, Timestamp)>,
+    /// Why the configuration on disk is not the one in force.
+    pub not_reloaded: ArcSwapOption<Problem>,
+    locks: Locks,
 }
 
-/// The lock of a site, as long as it is there.
-pub(crate) struct Lock(File);
+pub(crate) use lock::Locks;
 
 impl Site {
     /// Opens the site of `settings` under its lock, and mends what a dead process left.
@@ -93,48 +97,29 @@ impl Site {
         Self::open_locked(loaded, lock).await
     }
 
-    /// The lock of the site of `settings`, whose data directory is made where there is none.
+    /// The locks of the site of `settings`, its database and its content library. The data directory is made where there is none.
     ///
     /// # Errors
-    /// `DATA_DIR_NOT_WRITABLE`, `SITE_LOCKED`.
-    pub(crate) async fn locked(loaded: &Loaded) -> Result<Lock, Problem> {
-        let data_dir = &loaded.settings.site.data_dir;
-        prepare(data_dir)?;
-        lock::lock(data_dir).await.map(Lock)
+    /// `DATA_DIR_NOT_WRITABLE`, `SITE_LOCKED`, `DISK_FULL`, `DISK_ERROR`.
+    pub(crate) async fn locked(loaded: &Loaded) -> Result<Locks, Problem> {
+        prepare(&loaded.settings.site.data_dir)?;
+        Locks::of(&loaded.settings).await
     }
 
-    /// The same as [`Site::open`] for who has the lock already.
+    /// The same as [`Site::open`] for who has the locks already.
     ///
     /// # Errors
-    /// Those of the database and of the content library.
-    pub(crate) async fn open_locked(loaded: Loaded, Lock(lock): Lock) -> Result<Arc<Self>, Problem> {
+    /// Those of the database and of the content library; `CONFIG_INVALID` where either is another site's.
+    pub(crate) async fn open_locked(loaded: Loaded, locks: Locks) -> Result<Arc<Self>, Problem> {
         let settings = loaded.settings.clone();
         sweep(&settings);
         let database = settings.db_path();
         let readers = settings.db.readers;
-        let content = settings.content_dir();
-        let min_free = settings.download.min_free;
-        let (store, library) = blocking(move || {
-            let store = Store::open(&database, readers)?;
-            let library = Library::open(&content, dp::library::Settings { min_free })?;
-            Ok((store, library))
-        })
-        .await?;
-        // A process may have died between taking content in and recording it; or it may have known that a file is bad of which
-        // the disk did not let go.
-        let (believing, recorded) = (library.clone(), store.read(|r| r.content_digests()).await?);
-        blocking(move || Ok(believing.believe_only(&recorded)?)).await?;
+        let store = blocking(move || Ok(Store::open(&database, readers)?)).await?;
         let code = settings.site.code.clone();
         let wanted = code.clone();
-        let point = settings.dp.name.clone();
-        let kept = store
-            .write(move |w| {
-                w.mark_interrupted(clock::now())?;
-                w.name_own_point(&point)?;
-                let code = w.site_code(&wanted, clock::now())?;
-                w.name_default_group(code.as_str())?;
-                Ok(code)
-            })
+        let (kept, identity) = store
+            .write(move |w| Ok((w.site_code(&wanted, clock::now())?, w.site_identity(Uuid::new_v4())?)))
             .await?;
         if kept != code {
             let message = format!("this site was started as `{kept}`, and a site keeps its code");
@@ -142,6 +127,25 @@ impl Site {
                 Problem::new(Code::ConfigInvalid, message).help(format!("set `[site] code = \"{kept}\"`"))
             );
         }
+        let (content, data_dir) = (settings.content_dir(), settings.site.data_dir.clone());
+        let min_free = settings.download.min_free;
+        let library = blocking(move || {
+            owner::claim(&content, identity, &kept, &data_dir)?;
+            Ok(Library::open(&content, dp::library::Settings { min_free })?)
+        })
+        .await?;
+        // A process may have died between taking content in and recording it; or it may have known that a file is bad of which
+        // the disk did not let go.
+        let (believing, recorded) = (library.clone(), store.read(|r| r.content_digests()).await?);
+        blocking(move || Ok(believing.believe_only(&recorded)?)).await?;
+        let (point, group) = (settings.dp.name.clone(), code.clone());
+        store
+            .write(move |w| {
+                w.mark_interrupted(clock::now())?;
+                w.name_own_point(&point)?;
+                w.name_default_group(group.as_str())
+            })
+            .await?;
         let site = Arc::new(Self {
             webs: Webs::new(),
             identity: OnceLock::new(),
@@ -166,7 +170,9 @@ impl Site {
             policies: Policies::default(),
             forgetting: Forgetting::default(),
             started: clock::now(),
-            lock,
+            unrecorded: ArcSwapOption::empty(),
+            not_reloaded: ArcSwapOption::empty(),
+            locks,
         });
         if !site.settings().dp.is_site()
             && let Some((etag, assignment)) = site.read(point::recorded).await?
@@ -404,8 +410,7 @@ impl Site {
         if let Err(error) = tokio::task::spawn_blocking(move || store.close()).await.unwrap_or(Ok(())) {
             tracing::error!("the database did not close cleanly: {error}");
         }
-        let _ = self.lock.set_len(0);
-        let _ = self.lock.unlock();
+        self.locks.free();
     }
 }
 
@@ -420,15 +425,12 @@ fn sweep(settings: &Settings) {
 /// Makes sure that the data directory exists and can be written.
 fn prepare(data_dir: &Path) -> Result<(), Problem> {
     let failed = |error: std::io::Error| {
-        Problem::new(
-            Code::DataDirNotWritable,
-            format!("the data directory `{}` cannot be written", data_dir.display()),
-        )
-        .because_of(Some(&error))
+        let message = format!("the data directory `{}` cannot be written", data_dir.display());
+        Problem::new(whole::code_of(&error), message).because_of(Some(&error))
     };
     // Others have no business in here: licence decisions, the database, keys to come.
     std::fs::DirBuilder::new().recursive(true).mode(0o750).create(data_dir).map_err(failed)?;
-    own::try_writing(data_dir).map_err(failed)
+    own::try_making(data_dir).map_err(failed)
 }
 
 /// The name of a user, for the audit; the number where it has none.

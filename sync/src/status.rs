@@ -3,6 +3,9 @@
 mod certificate;
 mod warnings;
 
+#[cfg(test)]
+pub(crate) use certificate::good_until;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +25,7 @@ use crate::point::PointStatus;
 use crate::points::delivered::{self, Groups};
 use crate::points::{self, ShownPoint};
 use crate::site::Site;
+use crate::words::counted;
 use crate::{clock, point};
 
 /// What `spsync status` shows.
@@ -235,6 +239,20 @@ pub async fn of(site: &Arc<Site>) -> Result<Status, Problem> {
             warnings.push(format!("run {} failed: `spsync sync show {}`", run.id, run.id));
         }
         Some(_) => {}
+    }
+    if is_site && let Some(run) = &last_ok {
+        warnings.extend(warnings::overdue(&settings, run.finished.unwrap_or(run.started), clock::now()));
+    }
+    warnings.extend(warnings::disks(site).await?);
+    if let Some(problem) = site.not_reloaded.load().as_deref() {
+        warnings.push(format!("the configuration on disk is not the one in force: {problem}"));
+    }
+    if let Some((files, at)) = site.unrecorded.load().as_deref() {
+        warnings.push(format!(
+            "{} of the content library are recorded nowhere, and go at {at}: copy what is missed out of `{}` before that",
+            counted(*files, "file"),
+            settings.content_dir().display()
+        ));
     }
     if usage.free < settings.download.min_free {
         warnings.push("the content library has reached [download] min_free".to_owned());

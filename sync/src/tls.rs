@@ -27,6 +27,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
+pub(crate) use self::listeners::is_made_anew;
 pub use self::listeners::{Identity, awaited, identity, identity_at_start, keep_fresh, refresh};
 use self::listeners::{configured, files};
 use crate::admin::{Answer, Caller};
@@ -80,7 +81,31 @@ pub struct Certificates {
 impl Certificates {
     /// Whether a renewal is due: it is over soon, or not good yet.
     pub fn is_due(&self, now: Timestamp) -> bool {
-        self.until < after(now, DUE_DAYS) || self.since > after(now, AHEAD_DAYS)
+        self.until < after(now, DUE_DAYS) || self.is_ahead(now)
+    }
+
+    /// Whether its authority is to make another one now: that is due, and would be good for longer.
+    fn is_renewed(&self, now: Timestamp) -> bool {
+        self.is_due(now) && (self.next_until(now) > self.until || self.is_ahead(now))
+    }
+
+    fn is_ahead(&self, now: Timestamp) -> bool {
+        self.since > after(now, AHEAD_DAYS)
+    }
+
+    /// Whether it is of more use than another one for the same names: good for longer, or made by a clock that was not ahead.
+    pub(crate) fn is_better_than(&self, other: &Self) -> bool {
+        self.until > other.until || self.since < other.since
+    }
+
+    /// Until when one would be good that is made now: no longer than its authority.
+    fn next_until(&self, now: Timestamp) -> Timestamp {
+        day_of(after(now, SERVER_DAYS).min(self.authority_until))
+    }
+
+    /// As versions of before this one wrote it down, with the time of the day, which no certificate has.
+    fn by_days(self) -> Self {
+        Self { authority_until: day_of(self.authority_until), until: day_of(self.until), ..self }
     }
 }
 
@@ -101,10 +126,12 @@ pub(crate) fn folder(settings: &Settings) -> PathBuf {
 pub(crate) fn about(settings: &Settings) -> Result<Option<Certificates>, Problem> {
     let path = folder(settings).join("about.json");
     match std::fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            Problem::new(Code::TlsInvalid, format!("`{}` cannot be read", path.display()))
-                .because_of(Some(&error))
-        }),
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map(|made: Certificates| Some(made.by_days())).map_err(|error| {
+                Problem::new(Code::TlsInvalid, format!("`{}` cannot be read", path.display()))
+                    .because_of(Some(&error))
+            })
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         // What cannot be read is there: nobody makes another in its place.
         Err(error) => Err(Problem::new(Code::TlsInvalid, format!("`{}` cannot be read", path.display()))
@@ -232,7 +259,7 @@ fn init(settings: &Settings, code: &str, names: &[String], now: Timestamp) -> Re
     make_folder(&folder)?;
     let key = KeyPair::generate().map_err(invalid)?;
     let authority = format!("spsync site {code} {}", uuid::Uuid::new_v4().simple());
-    let until = after(now, AUTHORITY_DAYS);
+    let until = day_of(after(now, AUTHORITY_DAYS));
     let certificate = authority_of(&authority, now, until)?.self_signed(&key).map_err(invalid)?;
     write_private(&folder.join("ca.key"), key.serialize_pem().as_bytes())?;
     write_public(&folder.join("ca.pem"), certificate.pem().as_bytes())?;
@@ -248,7 +275,7 @@ fn is_there(path: &Path) -> bool {
 
 fn make_folder(folder: &Path) -> Result<(), Problem> {
     std::fs::DirBuilder::new().recursive(true).mode(0o750).create(folder).map_err(|error| {
-        Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be made", folder.display()))
+        Problem::new(whole::code_of(&error), format!("`{}` cannot be made", folder.display()))
             .because_of(Some(&error))
     })
 }
@@ -274,20 +301,26 @@ fn issue(folder: &Path, made: Certificates, now: Timestamp) -> Result<Certificat
     Ok(signed.about)
 }
 
-/// A certificate for the names of `made` and this key, by the authority in `folder`.
+/// A certificate for the names of `made` and this key, by the authority in `folder`, unless that is over.
 fn sign(
     folder: &Path,
     made: Certificates,
     key: &impl PublicKeyData,
     now: Timestamp,
 ) -> Result<Signed, Problem> {
+    if made.authority_until <= now {
+        let message = format!("the certificate authority of the site is over since {}", made.authority_until);
+        return Err(Problem::new(Code::TlsInvalid, message)
+            .keeping("nothing was made")
+            .help("a new authority takes its place: README.md, \"Another authority\""));
+    }
     let text = std::fs::read_to_string(folder.join("ca.key")).map_err(|error| {
         Problem::new(Code::TlsInvalid, "the key of the authority cannot be read").because_of(Some(&error))
     })?;
     let authority_key = KeyPair::from_pem(&text).map_err(invalid)?;
     // The issuer is known by its name and its key; its own dates do not matter here.
     let issuer = Issuer::new(authority_of(&made.authority, now, made.authority_until)?, authority_key);
-    let until = after(now, SERVER_DAYS).min(made.authority_until);
+    let until = made.next_until(now);
     let mut params = CertificateParams::new(made.names.clone()).map_err(invalid)?;
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, made.names.first().cloned().unwrap_or_default());
@@ -377,6 +410,12 @@ fn authority_of(name: &str, since: Timestamp, until: Timestamp) -> Result<Certif
 
 fn after(now: Timestamp, days: i64) -> Timestamp {
     now.checked_add(SignedDuration::from_hours(24 * days)).unwrap_or(now)
+}
+
+/// The beginning of its day, UTC: what is written into a certificate as its end.
+fn day_of(time: Timestamp) -> Timestamp {
+    const DAY: i64 = 86_400;
+    Timestamp::from_second(time.as_second().div_euclid(DAY) * DAY).unwrap_or(time)
 }
 
 /// Its day, UTC: certificates need no seconds.

@@ -34,10 +34,19 @@ const FRESH: Duration = Duration::from_secs(60);
 /// So much of a name is in the names of what becomes it, which may be no longer than others.
 const OF_NAME: usize = 60;
 
+/// Whether a disk, or what its user may have of it, is full.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// The code of an error where something of the site's own was to be written: to a full disk no configuration is a help.
+pub fn code_of(error: &io::Error) -> Code {
+    if is_full(error) { Code::DiskFull } else { Code::DataDirNotWritable }
+}
+
 /// What is said where something of the site's own cannot be written.
 pub fn unwritable(path: &Path, error: &io::Error) -> Problem {
-    Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be written", path.display()))
-        .because_of(Some(error))
+    Problem::new(code_of(error), format!("`{}` cannot be written", path.display())).because_of(Some(error))
 }
 
 /// A file that is being written and does not have its name yet. One that is dropped goes.
@@ -165,6 +174,18 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_full_disk_is_no_mistake_of_the_configuration() {
+        for (kind, expected) in [
+            (io::ErrorKind::StorageFull, Code::DiskFull),
+            (io::ErrorKind::QuotaExceeded, Code::DiskFull),
+            (io::ErrorKind::PermissionDenied, Code::DataDirNotWritable),
+            (io::ErrorKind::ReadOnlyFilesystem, Code::DataDirNotWritable),
+        ] {
+            assert_eq!(unwritable(Path::new("/x"), &kind.into()).code, expected, "{kind}");
+        }
     }
 
     #[test]

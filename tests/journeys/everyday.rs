@@ -1,6 +1,6 @@
 //! What an administrator does on a normal day.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{TestSite, Way};
 
 /// The same commands give the same answers, whoever carries them out.
@@ -120,6 +120,50 @@ async fn a_source_folder_gets_copies_and_belongs_to_one_package() {
     let before = site.origin.requests().len();
     let second = site.ok(&["package", "download", "b"]).await;
     assert_eq!((&second["files"][0]["outcome"], site.origin.requests().len()), (&json!("present"), before));
+
+    let dropped = site.ok(&["package", "drop", "a", name]).await;
+    assert_eq!(dropped["notes"], Value::Null);
+    assert!(!folder.join(name).exists(), "the copy was ours");
+}
+
+/// The folder is somebody's own: what he has there under the name of a file of the package is not ours to take.
+#[tokio::test]
+async fn what_somebody_else_has_in_a_source_folder_stays() {
+    let site = TestSite::start(Way::Alone).await;
+    let folder = site.folder.path().join("source");
+    std::fs::create_dir(&folder).unwrap();
+    site.ok(&["now"]).await;
+    site.ok(&["package", "create", "a", "--source", &folder.to_string_lossy()]).await;
+    site.ok(&["package", "add", "a", "--product", "Windows 10"]).await;
+    let name = site.ok(&["package", "show", "a"]).await["files"][0]["file_name"].as_str().unwrap().to_owned();
+    let theirs = folder.join(&name);
+    std::fs::write(&theirs, "written by hand").unwrap();
+    let stays = || assert_eq!(std::fs::read(&theirs).unwrap(), b"written by hand");
+    // It was never downloaded, so nothing of that name is ours.
+    assert_eq!(site.ok(&["package", "drop", "a", &name]).await["notes"], Value::Null);
+    stays();
+
+    site.ok(&["package", "add", "a", "--product", "Windows 10"]).await;
+    for outcome in ["stored", "present"] {
+        let filled = site.ok(&["package", "download", "a"]).await;
+        let file = &filled["files"][0];
+        assert_eq!(file["outcome"], outcome, "{filled}");
+        assert!(file["note"].as_str().unwrap().contains("another file and was left as it is"), "{filled}");
+        stays();
+    }
+    let dropped = site.ok(&["package", "drop", "a", &name]).await;
+    assert!(dropped["notes"][0].as_str().unwrap().contains("another file"), "{dropped}");
+    stays();
+
+    // Of the very size, and still another one.
+    site.ok(&["package", "add", "a", "--product", "Windows 10"]).await;
+    let size = site.ok(&["package", "show", "a"]).await["bytes"].as_u64().unwrap();
+    let same_size = vec![7; size as usize];
+    std::fs::write(&theirs, &same_size).unwrap();
+    site.ok(&["package", "download", "a"]).await;
+    let dropped = site.ok(&["package", "drop", "a", &name]).await;
+    assert!(dropped["notes"][0].as_str().unwrap().contains("another file"), "{dropped}");
+    assert!(std::fs::read(&theirs).unwrap() == same_size);
 }
 
 #[tokio::test]
@@ -151,13 +195,12 @@ async fn a_library_that_was_lost_is_filled_again() {
     site.ok(&["package", "add", "q", "--product", "Windows 10"]).await;
     assert_eq!(site.ok(&["package", "download", "q"]).await["files"][0]["outcome"], "present");
     let all = filled["files"].as_array().unwrap().len();
-    let outcomes = |filled: &serde_json::Value, outcome: &str| {
+    let outcomes = |filled: &Value, outcome: &str| {
         filled["files"].as_array().unwrap().iter().filter(|file| file["outcome"] == outcome).count()
     };
     std::fs::remove_dir_all(site.folder.path().join("site/content")).unwrap();
 
-    let warned =
-        |status: &serde_json::Value| status["warnings"].to_string().contains("not in the content library");
+    let warned = |status: &Value| status["warnings"].to_string().contains("not in the content library");
     assert!(warned(&site.ok(&["status"]).await));
     let would = site.ok(&["package", "download", "p", "--dry-run"]).await;
     assert_eq!(outcomes(&would, "would fetch"), all, "{would}");

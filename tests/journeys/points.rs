@@ -496,5 +496,41 @@ async fn a_point_trusts_the_authority_of_its_site_also_after_a_renewal() {
     assert!(plain.is_err());
     site.hang_up().await;
     assert_eq!(client.get(format!("{https}/content/x")).send().await.unwrap().status(), 404);
+
+    // Another authority, as README.md says it: made aside, trusted beside the first one, then put in its place.
+    let (next, config) = (site.folder.path().join("next"), site.folder.path().join("next.toml"));
+    std::fs::write(&config, format!("[site]\ndata_dir = {next:?}\n[admin]\nsocket = \"\"\n")).unwrap();
+    let made = spawn(&config, &["tls", "init", "--name", "127.0.0.1"]).wait_with_output().await.unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let (bundle, first) = (lyon.path("ca.pem"), std::fs::read(authority).unwrap());
+    let second = std::fs::read(next.join("tls/ca.pem")).unwrap();
+    std::fs::write(&bundle, [first.clone(), second.clone()].concat()).unwrap();
+    lyon.stop().await;
+    let config = std::fs::read_to_string(lyon.path("config.toml")).unwrap();
+    let both = config.replace(&format!("ca_file = {authority:?}"), &format!("ca_file = {bundle:?}"));
+    std::fs::write(lyon.path("config.toml"), both).unwrap();
+    lyon.start().await;
+    let hears = async || {
+        let point = lyon.status().await["point"].clone();
+        !point["contact"].is_null() && point["problem"].is_null()
+    };
+    until("the first authority is trusted beside the next", hears).await;
+    assert_eq!(site.stop_daemon().await, 0);
+    let tls = site.folder.path().join("site/tls");
+    std::fs::rename(&tls, site.folder.path().join("tls.before")).unwrap();
+    std::fs::rename(next.join("tls"), &tls).unwrap();
+    site.start_daemon().await;
+    let before = lyon.status().await["point"]["contact"].clone();
+    let hears_again = async || {
+        let point = lyon.status().await["point"].clone();
+        point["contact"] != before && point["problem"].is_null()
+    };
+    until("the next authority is trusted", hears_again).await;
+    let trusts = async |authority: &[u8]| {
+        let roots = reqwest::Certificate::from_pem_bundle(authority).unwrap();
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only(roots).build().unwrap();
+        client.get(format!("{https}/content/x")).send().await.is_ok()
+    };
+    assert_eq!((trusts(&first).await, trusts(&second).await), (false, true));
     assert_eq!(site.stop_daemon().await, 0);
 }

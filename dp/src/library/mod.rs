@@ -344,6 +344,56 @@ impl Library {
     /// # Errors
     /// [`LibraryError::Io`], [`LibraryError::Corrupt`] where the content is not here.
     pub fn place(&self, digest: Sha256Digest, target: &Path) -> Result<Placement, LibraryError> {
+        let (temporary, placement) = self.copy_beside(digest, target)?;
+        temporary.appear().map(|()| placement)
+    }
+
+    /// The same, if nothing has the name; `None` where something has it, which stays as it is.
+    ///
+    /// # Errors
+    /// Those of [`Library::place`].
+    pub fn place_if_free(
+        &self,
+        digest: Sha256Digest,
+        target: &Path,
+    ) -> Result<Option<Placement>, LibraryError> {
+        let (temporary, placement) = self.copy_beside(digest, target)?;
+        Ok(temporary.appear_if_free()?.then_some(placement))
+    }
+
+    /// Whether a file is a copy of a content of this size: the library's own file, or a plain one that has its digest, which is read
+    /// whole for that. `None` where there is no file.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn is_copy(
+        &self,
+        path: &Path,
+        digest: Sha256Digest,
+        size: u64,
+    ) -> Result<Option<bool>, LibraryError> {
+        let found = match fs::symlink_metadata(path) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(LibraryError::io("look at", path)(error)),
+        };
+        if !found.is_file() || found.len() != size {
+            return Ok(Some(false));
+        }
+        let found = Identity::of(&found);
+        if self.identity(digest).is_some_and(|ours| ours.is_same_file(&found)) {
+            return Ok(Some(true));
+        }
+        let file = open_as_it_is(path).map_err(LibraryError::io("open", path))?;
+        Ok(Some(hash(&file, path)?.sha256 == digest))
+    }
+
+    /// A copy that has yet to appear as `target`.
+    fn copy_beside(
+        &self,
+        digest: Sha256Digest,
+        target: &Path,
+    ) -> Result<(Temporary, Placement), LibraryError> {
         let Some(stored) = self.open_content(digest)? else {
             return Err(LibraryError::Corrupt { digest, what: Damage::Missing });
         };
@@ -351,16 +401,16 @@ impl Library {
         let (temporary, copy) = Temporary::file(target)?;
         if rustix::fs::ioctl_ficlone(&copy, &stored.file).is_ok() {
             copy.sync_all().map_err(LibraryError::io("sync", &temporary.path))?;
-            return temporary.appear().map(|()| Placement::Reflinked);
+            return Ok((temporary, Placement::Reflinked));
         }
         let blob = self.blob(digest);
         if let Ok((link, ())) = Temporary::beside(target, |path| fs::hard_link(&blob, path)) {
-            return link.appear().map(|()| Placement::Linked);
+            return Ok((link, Placement::Linked));
         }
         let failed = |act| LibraryError::io(act, &temporary.path);
         io::copy(&mut &stored.file, &mut &copy).map_err(failed("write"))?;
         copy.sync_all().map_err(failed("sync"))?;
-        temporary.appear().map(|()| Placement::Copied)
+        Ok((temporary, Placement::Copied))
     }
 
     /// Reads content again and compares. What was computed of good content is written down anew where that is wrong or lost.

@@ -365,6 +365,46 @@ fn local_files_are_taken_in_and_copies_handed_out() {
     assert!(left.iter().all(|path| !name_of(path).unwrap().ends_with("-tmp")), "{left:?}");
 }
 
+/// A folder in which copies are made is somebody's own: other files of his may have any name.
+#[test]
+fn a_copy_takes_no_name_that_something_has_and_is_known_by_its_bytes() {
+    let (folder, library) = library();
+    let (data, other) = (bytes(3, 5_000), bytes(4, 5_000));
+    let source = folder.path().join("source.esd");
+    fs::write(&source, &data).unwrap();
+    let content = library.ingest(&source, &wanted(&data)).unwrap().digest();
+    let at = |name: &str| folder.path().join(name);
+    assert!(library.place_if_free(content, &at("copy.esd")).unwrap().is_some());
+    assert_eq!(fs::read(at("copy.esd")).unwrap(), data);
+    fs::write(at("theirs.esd"), &other).unwrap();
+    symlink("nowhere", at("link.esd")).unwrap();
+    fs::create_dir(at("folder.esd")).unwrap();
+    for name in ["copy.esd", "theirs.esd", "link.esd", "folder.esd"] {
+        assert_eq!(library.place_if_free(content, &at(name)).unwrap(), None, "{name}");
+    }
+    assert_eq!(fs::read(at("theirs.esd")).unwrap(), other);
+    let left = list(folder.path()).unwrap();
+    assert!(left.iter().all(|path| !name_of(path).unwrap().ends_with("-tmp")), "{left:?}");
+
+    fs::write(at("longer.esd"), bytes(3, 5_001)).unwrap();
+    fs::hard_link(library.path(content), at("linked.esd")).unwrap();
+    for (name, expected) in [
+        ("copy.esd", Some(true)),
+        ("linked.esd", Some(true)),
+        ("source.esd", Some(true)),
+        ("theirs.esd", Some(false)),
+        ("longer.esd", Some(false)),
+        ("link.esd", Some(false)),
+        ("folder.esd", Some(false)),
+        ("missing.esd", None),
+    ] {
+        assert_eq!(library.is_copy(&at(name), content, 5_000).unwrap(), expected, "{name}");
+    }
+    // The library has it no more: what it was is known all the same.
+    library.remove(content).unwrap();
+    assert_eq!(library.is_copy(&at("copy.esd"), content, 5_000).unwrap(), Some(true));
+}
+
 /// One transfer opens the staged file, another commits it before the first has the lock: what was published stays as
 /// it is.
 #[test]

@@ -73,6 +73,22 @@ impl Temporary {
         sync_folder(&self.target)
     }
 
+    /// The same, if nothing has its name; whether that was so.
+    pub(super) fn appear_if_free(self) -> Result<bool, LibraryError> {
+        let target = self.target.clone();
+        if self.is_ours() {
+            match fs::hard_link(&self.path, &target) {
+                Ok(()) => {
+                    drop(self); // its other name
+                    return sync_folder(&target).map(|()| true);
+                }
+                Err(_) if fs::symlink_metadata(&target).is_ok() => return Ok(false),
+                Err(_) => {} // not every file system has links
+            }
+        }
+        self.appear().map(|()| true)
+    }
+
     /// Whether the name is still that of the file that it was made for.
     fn is_ours(&self) -> bool {
         let now = || fs::symlink_metadata(&self.path).ok().map(|found| Identity::of(&found));

@@ -8,7 +8,7 @@
 //! ```
 //! A command that goes away leaves its task running.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,12 +39,41 @@ pub struct Hello {
     pub data_dir: PathBuf,
 }
 
+/// The socket that [`listen`] made, and no other file of that name.
+#[derive(Debug)]
+pub struct Made {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Made {
+    fn at(path: &Path) -> std::io::Result<Self> {
+        let found = std::fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_owned(), device: found.dev(), inode: found.ino() })
+    }
+
+    /// Takes its name away, once nothing listens there, unless that is of something else by now.
+    pub fn remove(&self) {
+        let is_it = |now: Self| (now.device, now.inode) == (self.device, self.inode);
+        // The system may have given its number to the socket of another daemon, which answers.
+        let answers = || std::os::unix::net::UnixStream::connect(&self.path).is_ok();
+        if is_socket(&self.path) && Self::at(&self.path).is_ok_and(is_it) && !answers() {
+            let _ = std::fs::remove_file(&self.path); // the next daemon replaces it
+        }
+    }
+}
+
+fn is_socket(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
+}
+
 /// Opens the socket for its owner and group. A left-over of a dead daemon is replaced: the caller holds the site
-/// lock, so no other daemon of this site is alive.
+/// lock, so no other daemon of this site is alive. Anything else of that name is somebody's, and stays.
 ///
 /// # Errors
 /// `LISTEN_FAILED` with the path.
-pub fn listen(path: &Path) -> Result<UnixListener, Problem> {
+pub fn listen(path: &Path) -> Result<(UnixListener, Made), Problem> {
     let failed = |error: &std::io::Error| {
         Problem::new(Code::ListenFailed, format!("the admin socket `{}` cannot be opened", path.display()))
             .because_of(Some(error))
@@ -60,11 +89,23 @@ pub fn listen(path: &Path) -> Result<UnixListener, Problem> {
             return Err(problem.help("give each site its own `[admin] socket`"));
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(_) => std::fs::remove_file(path).map_err(|error| failed(&error))?,
+        // The same is said of every file that is no socket.
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused && is_socket(path) => {
+            std::fs::remove_file(path).map_err(|error| failed(&error))?;
+        }
+        Err(error) if is_socket(path) => return Err(failed(&error)),
+        Err(_) => {
+            let problem =
+                Problem::new(Code::ListenFailed, format!("`{}` is there and is no socket", path.display()));
+            return Err(problem.keeping("it is as it was").help(
+                "set `[admin] socket` to a name that nothing has, as `/run/spsync/admin.sock`, or move away what has it",
+            ));
+        }
     }
     let listener = UnixListener::bind(path).map_err(|error| failed(&error))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(|error| failed(&error))?;
-    Ok(listener)
+    let made = Made::at(path).map_err(|error| failed(&error))?;
+    Ok((listener, made))
 }
 
 /// Answers commands until `shutdown`.
@@ -200,5 +241,45 @@ fn gone(error: Option<&std::io::Error>) -> Problem {
     match error {
         Some(error) => problem.because_of(Some(error)),
         None => problem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_socket_of_a_dead_daemon_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("spsync.db"), "all that the site knows").unwrap();
+        std::os::unix::fs::symlink(at("spsync.db"), at("link")).unwrap();
+        std::fs::create_dir(at("folder")).unwrap();
+        for name in ["spsync.db", "link", "folder"] {
+            let refused = listen(&at(name)).map(drop).unwrap_err();
+            assert_eq!(refused.code, Code::ListenFailed, "{name}: {refused}");
+            assert!(refused.message.contains("is no socket"), "{name}: {refused}");
+        }
+        assert_eq!(std::fs::read(at("spsync.db")).unwrap(), b"all that the site knows");
+
+        let path = at("admin.sock");
+        let (listener, made) = listen(&path).unwrap();
+        let second = listen(&path).map(drop).unwrap_err();
+        assert!(second.message.contains("another daemon answers"), "{second}");
+        drop(listener);
+        assert!(is_socket(&path), "it died");
+        let (listener, again) = listen(&path).unwrap();
+        made.remove();
+        assert!(is_socket(&path), "that is the socket of another one");
+        drop(listener);
+        again.remove();
+        assert!(!path.exists());
+
+        // Somebody put a file in its place while it listened.
+        let (_listener, made) = listen(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "theirs").unwrap();
+        made.remove();
+        assert_eq!(std::fs::read(&path).unwrap(), b"theirs");
     }
 }

@@ -4,16 +4,17 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use catalog::problem::{Code, Problem};
+use catalog::problem::Problem;
 use tracing::warn;
 
 use crate::config::Settings;
+use crate::whole;
 
 /// Makes the folder, unless it is there: then it stays as its owner has made it. The group may write in it, as it may use the admin
 /// socket. No set-group-ID: as a service we may not set it (`RestrictSUIDSGID`).
 ///
 /// # Errors
-/// `DATA_DIR_NOT_WRITABLE`.
+/// `DATA_DIR_NOT_WRITABLE`, `DISK_FULL`.
 pub(super) fn make(settings: &Settings) -> Result<PathBuf, Problem> {
     let folder = settings.exchange_dir();
     if !folder.is_dir() {
@@ -21,7 +22,7 @@ pub(super) fn make(settings: &Settings) -> Result<PathBuf, Problem> {
             .and_then(|()| fs::set_permissions(&folder, Permissions::from_mode(0o770)))
             .map_err(|error| {
                 let message = format!("`{}` cannot be made", folder.display());
-                Problem::new(Code::DataDirNotWritable, message).because_of(Some(&error))
+                Problem::new(whole::code_of(&error), message).because_of(Some(&error))
             })?;
     }
     if let Some(warning) = of_before(&folder) {

@@ -18,6 +18,7 @@ use super::routes::{self, Found, Looked};
 use super::translate::{self, Asked};
 use super::{Api, BASE};
 use crate::admin::{self, Envelope, Event};
+use crate::blocking::blocking;
 
 /// How often a change with `If-Match` is begun anew because something else was changed just then.
 const TRIES: usize = 8;
@@ -40,7 +41,7 @@ impl Api {
         let query = head.uri.query().unwrap_or_default();
         let (ended, began) = match self.condition(head, path, found)? {
             None => {
-                let asked = self.translated(found, query, fields)?;
+                let asked = self.translated(found, query, fields).await?;
                 self.carry_out(asked.envelope, who, asked.wait, None, found.route.ends_with_asker(), gone)
                     .await
             }
@@ -53,7 +54,7 @@ impl Api {
                     if found.route.conditional {
                         fields.entry("revision").or_insert(revision);
                     }
-                    let asked = self.translated(found, query, fields)?;
+                    let asked = self.translated(found, query, fields).await?;
                     // Where the change itself compares the revision, nothing else has to stand still for ever.
                     let is_last = tries + 1 == TRIES;
                     let only = (!(is_last && found.route.conditional)).then(|| unchanged.clone());
@@ -76,10 +77,19 @@ impl Api {
         Ok((reply::ended(ended, is_get, found.route.moving, &head.headers), kept))
     }
 
-    fn translated(&self, found: &Found, query: &str, fields: Map<String, Value>) -> Result<Asked, Problem> {
+    async fn translated(
+        &self,
+        found: &Found,
+        query: &str,
+        fields: Map<String, Value>,
+    ) -> Result<Asked, Problem> {
         let asked = translate::translate(found, query, fields, &self.exchange)?;
+        if asked.files.is_empty() {
+            return Ok(asked);
+        }
         // It would lead out of the folder, to whatever the site's user may read and write.
-        match asked.files.iter().find(|file| file.is_symlink()) {
+        let files = asked.files.clone();
+        match blocking(move || Ok(files.into_iter().find(|file| file.is_symlink()))).await? {
             None => Ok(asked),
             Some(link) => {
                 let message = format!("`{}` is a link to another place", link.display());
@@ -110,7 +120,7 @@ impl Api {
 
     /// Holds tags against what is answered to the question, and gives its revision. Nothing is changed by looking, nor recorded.
     async fn matched(&self, tags: &HeaderValue, question: &Found, who: &str) -> Result<Value, Problem> {
-        let asked = self.translated(question, "dry_run=true", Map::new())?;
+        let asked = self.translated(question, "dry_run=true", Map::new()).await?;
         let never = std::future::pending();
         match self.carry_out(asked.envelope, who.to_owned(), None, None, true, never).await.0 {
             Ended::Done { body, problem: None }

@@ -249,8 +249,7 @@ impl<P: FnMut(u64)> Source for FromLibrary<P> {
                 return Err(corrupt(format!("it has more than {} bytes", file.size)));
             }
             to.write_all(&buffer[..count]).map_err(|error| {
-                let full = error.kind() == std::io::ErrorKind::StorageFull;
-                let code = if full { Code::DiskFull } else { Code::DiskError };
+                let code = if crate::whole::is_full(&error) { Code::DiskFull } else { Code::DiskError };
                 Problem::new(code, format!("`{}` cannot be written", file.name)).because_of(Some(&error))
             })?;
             self.done += count as u64;

@@ -20,6 +20,7 @@ use super::{NewMedia, disk, enough_room, readable, standing};
 use crate::admin::{Answer, Caller, Work};
 use crate::authoring::stripped;
 use crate::authoring::surroundings::{Known, sequence};
+use crate::blocking::blocking;
 use crate::clock;
 use crate::deploying::resolve::{self, Stored};
 use crate::policy::{
@@ -181,18 +182,28 @@ pub async fn create(site: &Arc<Site>, wanted: NewMedia, caller: &Caller) -> Resu
     let known = Known::of(site).await?;
     let items = content::of_sequence(&parsed, &known)?;
     let point = content::on_point(site, wanted.dp.as_deref(), &items).await?;
-    own::outside(&site.settings(), &wanted.folder)?;
+    let (settings, folder) = (site.settings(), wanted.folder.clone());
+    let is_on_fat = blocking(move || {
+        own::outside(&settings, &folder)?;
+        Ok(is_fat(standing(&folder)))
+    })
+    .await?;
     let label = wanted.label.clone().unwrap_or_else(|| row.id.to_string());
-    let fat = wanted.usb || is_fat(standing(&wanted.folder));
+    let fat = wanted.usb || is_on_fat;
     fits(&items, &label, fat)?;
     let files = items.iter().map(|item| item.files.len()).sum();
     let bytes: u64 =
         items.iter().flat_map(|item| &item.files).map(|file| file.size).fold(0, u64::saturating_add);
-    enough_room(standing(&wanted.folder), bytes.saturating_add(BESIDE))?;
     let target = place_of(&wanted.folder, &row.id);
-    if std::fs::symlink_metadata(&target).is_ok() {
-        return Err(Problem::new(Code::TargetExists, format!("`{}` is there already", target.display())));
-    }
+    let (folder, there) = (wanted.folder.clone(), target.clone());
+    blocking(move || {
+        enough_room(standing(&folder), bytes.saturating_add(BESIDE))?;
+        match std::fs::symlink_metadata(&there) {
+            Ok(_) => Err(Problem::new(Code::TargetExists, format!("`{}` is there already", there.display()))),
+            Err(_) => Ok(()),
+        }
+    })
+    .await?;
     let mut carried = parsed;
     let (_, secret_removed) = stripped(&mut carried);
     let stored = Stored::of(site.read(|r| r.stored_files()).await?);

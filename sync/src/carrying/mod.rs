@@ -104,10 +104,7 @@ impl Told {
 }
 
 pub(crate) fn disk(act: &str, path: &std::path::Path, error: &std::io::Error) -> Problem {
-    let code = match error.kind() {
-        std::io::ErrorKind::StorageFull => Code::DiskFull,
-        _ => Code::DiskError,
-    };
+    let code = if crate::whole::is_full(error) { Code::DiskFull } else { Code::DiskError };
     Problem::new(code, format!("`{}` cannot be {act}", path.display())).because_of(Some(error))
 }
 

@@ -17,6 +17,7 @@ use super::tar::{self, BLOCK};
 use super::task::{self, Copying};
 use super::{LARGEST_LIST, MOST_FILES, disk, enough_room, readable, standing};
 use crate::admin::{Answer, Caller, Work};
+use crate::blocking::blocking;
 use crate::given::{self, Links};
 use crate::site::{Site, own};
 use crate::whole::{self, Coming};
@@ -96,8 +97,7 @@ fn name_of(file: &CarriedFile) -> String {
 /// `CARRIED_TOO_MUCH` before the first byte; those of the source and the disk.
 pub fn write(to: &mut impl Write, manifest: &Manifest, source: &mut dyn Source) -> Result<u64, Problem> {
     let failed = |error: std::io::Error| {
-        let code =
-            if error.kind() == std::io::ErrorKind::StorageFull { Code::DiskFull } else { Code::DiskError };
+        let code = if whole::is_full(&error) { Code::DiskFull } else { Code::DiskError };
         Problem::new(code, "the prestaged file cannot be written").because_of(Some(&error))
     };
     let list = manifest.text()?;
@@ -263,16 +263,21 @@ pub async fn create(
 ) -> Result<Work, Problem> {
     let Carried { id, name, items } = content::named(site, what).await?;
     let point = content::on_point(site, point, &items).await?;
-    own::outside(&site.settings(), file)?;
-    if std::fs::symlink_metadata(file).is_ok() {
-        let message = format!("`{}` is there already", file.display());
-        return Err(Problem::new(Code::TargetExists, message));
-    }
+    let (settings, there) = (site.settings(), file.to_owned());
+    blocking(move || {
+        own::outside(&settings, &there)?;
+        match std::fs::symlink_metadata(&there) {
+            Ok(_) => Err(Problem::new(Code::TargetExists, format!("`{}` is there already", there.display()))),
+            Err(_) => Ok(()),
+        }
+    })
+    .await?;
     let manifest = Manifest { format: FORMAT, site: site.code().to_string(), of: id, name, items };
     let list = manifest.text()?.len() as u64;
     let content_bytes = manifest.bytes();
     let all = distinct(&manifest.items).iter().map(|file| tar::room(file.size)).fold(0, u64::saturating_add);
-    enough_room(standing(file), all.saturating_add(tar::room(list)).saturating_add(2 * BLOCK as u64))?;
+    let (to, room) = (file.to_owned(), all.saturating_add(tar::room(list)).saturating_add(2 * BLOCK as u64));
+    blocking(move || enough_room(standing(&to), room)).await?;
     let made = Prestaged {
         file: file.to_owned(),
         of: manifest.of.clone(),

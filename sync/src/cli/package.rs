@@ -325,6 +325,7 @@ async fn change(
                 titles.iter().for_each(|title| output.line(format!("{word}: {}", safe(title))));
             }
             changed.left_out.iter().for_each(|sentence| output.line(sentence));
+            changed.notes.iter().for_each(|note| output.line(format!("note: {}", safe(note))));
             if changed.added.is_empty() && changed.present.is_empty() && changed.dropped.is_empty() {
                 output.line("nothing to add: no listed update is deployable and matches");
             }
@@ -451,6 +452,9 @@ fn show_filled(filled: &Filled, output: &Output) {
         output.served(file.resumed_from, &file.served);
         if let Some(problem) = &file.problem {
             output.line(format!("     {}", safe(&problem.to_string())));
+        }
+        if let Some(note) = &file.note {
+            output.line(format!("     {}", safe(note)));
         }
     }
     output.line(format!(

@@ -31,8 +31,10 @@ impl Serve {
         for finding in &findings {
             output.note(format!("{}: {}", finding.level, finding.text));
         }
-        if findings.iter().any(|finding| finding.level == Level::Error) {
-            return Err(Problem::new(Code::ConfigInvalid, "the configuration has errors"));
+        if let Some(first) = findings.iter().find(|finding| finding.level == Level::Error) {
+            let code = first.code.unwrap_or(Code::ConfigInvalid);
+            return Err(Problem::new(code, "the configuration has errors")
+                .help("correct what is named above, then `spsync config check`"));
         }
         if self.check {
             return Ok(0);

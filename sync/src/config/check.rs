@@ -160,13 +160,20 @@ impl Findings<'_> {
             self.warn("tls.from_site", "`tls.cert_file` is set, and the site is asked for nothing");
         }
         let over_tls = !settings.server.listen_tls.is_empty() || !admin_tls.is_empty();
-        if let Some(Err(problem)) =
-            (over_tls && !settings.certificate_from_site()).then(|| crate::tls::identity(settings))
+        if over_tls
+            && !settings.certificate_from_site()
+            && let Err(problem) = crate::tls::identity(settings)
         {
-            self.warn(
-                if admin_tls.is_empty() { "server.listen_tls" } else { "admin.listen_tls" },
-                format!("{}: {}; {}", problem.code, problem.message, problem.help),
-            );
+            let key = if admin_tls.is_empty() { "server.listen_tls" } else { "admin.listen_tls" };
+            let help = match settings.tls.cert_file.is_empty() {
+                true => problem.help.clone(),
+                false => "mend the files of `tls.cert_file` and `tls.key_file`".to_owned(),
+            };
+            let text = format!("{}: {}; {help}", problem.code, problem.message);
+            match crate::tls::is_made_anew(settings) {
+                true => self.warn(key, text),
+                false => self.push(Level::Error, Some(problem.code), key, text),
+            }
         }
         if settings.dp.is_site()
             && settings.update_point.upstream_role
@@ -263,6 +270,9 @@ impl Findings<'_> {
 
     fn disks(&mut self, settings: &Settings) {
         let (content, database) = (settings.content_dir(), settings.db_path());
+        if database.is_dir() {
+            self.error("db.path", format!("expected a file, actual the folder `{}`", database.display()));
+        }
         let (Some(content), Some(database)) = (Disk::of(&content), Disk::of(&database)) else { return };
         if content.device == database.device && content.free < LITTLE {
             let text = format!(

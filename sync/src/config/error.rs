@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use catalog::problem::{Code, Coded, Problem};
 
 use super::layers::Origin;
+use crate::whole;
 
 /// One mistake in a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +81,7 @@ impl Coded for ConfigError {
     fn code(&self) -> Code {
         match self {
             Self::Unreadable { .. } | Self::TooLarge { .. } => Code::ConfigUnreadable,
-            Self::Unwritable { .. } => Code::DataDirNotWritable,
+            Self::Unwritable { source, .. } => whole::code_of(source),
             Self::UnknownKey { .. } => Code::ConfigUnknownKey,
             Self::Syntax { .. } | Self::Unset { .. } | Self::Invalid { .. } => Code::ConfigInvalid,
         }

@@ -1,6 +1,7 @@
 //! Values that have the right type and still cannot work, whatever machine they are used on.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::meaning::is_file;
@@ -117,6 +118,16 @@ pub(super) fn broken(settings: &Settings) -> Vec<Broken> {
     for (key, admin) in [("admin.listen", &s.admin.listen), ("admin.listen_tls", &s.admin.listen_tls)] {
         rules.hold(key, admin.is_empty() || is_address(admin), || not_an_address(admin));
     }
+    if let Some(socket) = s.admin.socket().map(|socket| data_dir.join(socket)) {
+        let other = own_paths(s).into_iter().find(|(_, path)| *path == socket);
+        rules.hold("admin.socket", other.is_none() && !socket.starts_with(s.content_dir()), || {
+            let of = other.map_or("content.dir", |(key, _)| key);
+            format!(
+                "expected a path of its own, actual `{}`, which is that of `{of}` or in it",
+                socket.display()
+            )
+        });
+    }
     for (key, url) in [("server.public_url", &s.server.public_url), ("client.site", &s.client.site)] {
         if !url.is_empty() {
             rules.reads(key, web_address(url));
@@ -131,6 +142,38 @@ pub(super) fn broken(settings: &Settings) -> Vec<Broken> {
         rules.source(source);
     }
     rules.broken
+}
+
+/// Files and folders that the site has or is given, each with its key.
+fn own_paths(s: &Settings) -> Vec<(&'static str, PathBuf)> {
+    let database = s.db_path();
+    let beside = |end: &str| {
+        let mut name = database.clone().into_os_string();
+        name.push(end);
+        PathBuf::from(name)
+    };
+    let mut paths: Vec<_> =
+        ["", "-wal", "-shm", ".lock"].into_iter().map(|end| ("db.path", beside(end))).collect();
+    paths.extend([
+        ("site.data_dir", s.site.data_dir.clone()),
+        ("site.data_dir", s.site.data_dir.join("spsync.lock")),
+        ("site.data_dir", s.exchange_dir()),
+        ("content.dir", s.content_dir()),
+        ("client.dir", s.client_dir()),
+        ("dp.key_file", s.point_key_file()),
+    ]);
+    let named = [
+        ("tls.cert_file", &s.tls.cert_file),
+        ("tls.key_file", &s.tls.key_file),
+        ("tls.extra_ca_file", &s.tls.extra_ca_file),
+        ("client.ca_file", &s.client.ca_file),
+        ("client.key_file", &s.client.key_file),
+        ("dp.ca_file", &s.dp.ca_file),
+        ("dp.token_file", &s.dp.token_file),
+    ];
+    let named = named.into_iter().filter(|(_, path)| !path.is_empty());
+    paths.extend(named.map(|(key, path)| (key, s.site.data_dir.join(path))));
+    paths
 }
 
 #[derive(Default)]

@@ -280,6 +280,17 @@ fn the_check_finds_what_cannot_work_here() {
         ("server.listen = [\"[::]:1\", \"127.0.0.1:1\"]", Level::Error, "cannot be listened on both"),
         ("admin.listen = \"127.0.0.1:8530\"", Level::Error, "`admin.listen`: `127.0.0.1:8530` collides"),
         ("admin.listen = \"0.0.0.0:8540\"", Level::Warn, "can be reached from other machines"),
+        ("db.path = \"/\"", Level::Error, "`db.path`: expected a file, actual the folder `/`"),
+        (
+            "server.listen_tls = [\"127.0.0.1:8531\"]",
+            Level::Error,
+            "`server.listen_tls`: TLS_NOT_SET_UP: there is no `",
+        ),
+        (
+            "admin.listen_tls = \"127.0.0.1:8541\"\ntls = { cert_file = \"/none.pem\", key_file = \"/none.key\" }",
+            Level::Error,
+            "or no key of it; mend the files of `tls.cert_file` and `tls.key_file`",
+        ),
         ("tls.extra_ca_file = \"none.pem\"", Level::Error, "`tls.extra_ca_file`: `"),
         ("client.ca_file = \"/none.pem\"", Level::Error, "`client.ca_file`: `/none.pem` cannot be read"),
         ("sync.classifications = [\"Updates\"]", Level::Warn, "CLASSIFICATION_NOT_ENABLED"),

@@ -214,7 +214,7 @@ pub struct Journal {
 }
 
 fn disk(path: &Path, error: &std::io::Error) -> Problem {
-    Problem::new(Code::DataDirNotWritable, format!("`{}` cannot be used", path.display()))
+    Problem::new(whole::code_of(error), format!("`{}` cannot be used", path.display()))
         .because_of(Some(error))
 }
 

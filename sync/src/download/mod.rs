@@ -23,6 +23,7 @@ use crate::clock;
 use crate::config::{self, Settings, Source};
 use crate::import::IMPORT;
 use crate::packages;
+use crate::packages::copies::Copied;
 use crate::site::Site;
 use crate::tasks::{Key, Progress};
 use crate::upstream::server_sync;
@@ -61,6 +62,9 @@ pub struct FilledFile {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
+    /// Why the source folder has no copy of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// Starts a download as a task; one that already fills this package the same way is joined.
@@ -75,13 +79,15 @@ pub async fn start(
     caller: &Caller,
 ) -> Result<Work, Problem> {
     let package = packages::named(site, name).await?;
-    if let Some(folder) = &from
-        && !folder.is_dir()
-    {
-        return Err(Problem::new(
-            Code::SourceMissing,
-            format!("the folder `{}` does not exist", folder.display()),
-        ));
+    if let Some(folder) = from.clone() {
+        blocking(move || match folder.is_dir() {
+            true => Ok(()),
+            false => Err(Problem::new(
+                Code::SourceMissing,
+                format!("the folder `{}` does not exist", folder.display()),
+            )),
+        })
+        .await?;
     }
     let mirror = mirror.map(|prefix| prefix_url(&prefix)).transpose()?;
     let how = format!("download {from:?} {mirror:?}");
@@ -146,11 +152,11 @@ pub async fn fill(
         });
     }
     if let Some(folder) = &package.package.source_dir {
-        // A copy that a crash prevented, or that somebody removed.
-        for (file, sha256) in present.iter().filter_map(|file| Some((file, file.sha256?))) {
-            let target = folder.join(file.file_name.as_str());
-            if !target.exists() {
-                in_library(site, move |library| library.place(sha256, &target)).await?;
+        // A copy that a crash prevented, or that somebody removed. A file of its size is taken for it: to read them all would take hours.
+        for (file, told) in present.iter().zip(&mut files) {
+            if let Some(copy) = Copied::of(file) {
+                let folder = folder.clone();
+                told.note = in_library(site, move |library| copy.make(library, &folder, false)).await?;
             }
         }
     }
@@ -243,6 +249,7 @@ fn line(file: &PackageFile, outcome: &str) -> FilledFile {
         served: Vec::new(),
         sha1_only: file.digests.sha256.is_none(),
         problem: None,
+        note: None,
     }
 }
 
@@ -412,9 +419,10 @@ async fn stored(
         w.mark_file_stored(&id, row, sha256, clock::now())
     })
     .await?;
+    let mut note = None;
     if let Some(folder) = folder {
-        let target = folder.join(file.file_name.as_str());
-        in_library(site, move |library| library.place(sha256, &target)).await?;
+        let copy = Copied::new(file.file_name.clone(), sha256, size);
+        note = in_library(site, move |library| copy.make(library, &folder, true)).await?;
     }
     let outcome = if fetched.already_there { "shared" } else { "stored" };
     info!(content.sha256 = %sha256, size_bytes = size, "{} is {outcome}, every published digest verified", file.file_name);
@@ -425,6 +433,7 @@ async fn stored(
         sha256: Some(sha256),
         resumed_from: fetched.resumed_from,
         served: fetched.served,
+        note,
         ..line(&file, outcome)
     })
 }

@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use crate::admin::Answer;
 use crate::blocking::blocking;
+use crate::clock;
 use crate::site::Site;
 
 /// How old a file that nobody has recorded is at least when it goes, and how long this process has seen it so: whoever brought it records it
@@ -244,7 +245,8 @@ pub(crate) async fn forget_unrecorded(site: &Arc<Site>, seen: &mut Unrecorded) -
     let found = move || library.unrecorded(&recorded, UNRECORDED_STAYS, SystemTime::now());
     let mut found = blocking(move || Ok(found()?)).await?;
     found.retain(|sha256| !wanted.contains(sha256));
-    let (new, due) = seen.look(found, Instant::now());
+    let now = Instant::now();
+    let (new, due) = seen.look(found, now);
     if new > 0 {
         warn!(
             "{new} files of the content library are recorded nowhere, and go in a day; where the database was restored from an older \
@@ -254,8 +256,12 @@ pub(crate) async fn forget_unrecorded(site: &Arc<Site>, seen: &mut Unrecorded) -
     }
     for sha256 in due {
         take_away(site, sha256, Library::remove).await?;
+        seen.0.remove(&sha256);
         info!(content.sha256 = %sha256, "{sha256} is removed: nobody has recorded it");
     }
+    let told =
+        seen.goes_in(now).and_then(|(files, pause)| Some((files, clock::now().checked_add(pause).ok()?)));
+    site.unrecorded.store(told.map(Arc::new));
     Ok(())
 }
 
@@ -274,6 +280,12 @@ impl Unrecorded {
         };
         let due = found.into_iter().filter(due).collect();
         (all.len() - before, due)
+    }
+
+    /// How much of it there is, and in how long the first of it goes. Pure.
+    fn goes_in(&self, now: Instant) -> Option<(usize, Duration)> {
+        let longest = self.0.values().map(|since| now.duration_since(*since)).max()?;
+        Some((self.0.len(), UNRECORDED_STAYS.saturating_sub(longest)))
     }
 }
 
@@ -321,6 +333,8 @@ mod tests {
         // A database was put back beside a newer library, whose files are old.
         assert_eq!(seen.look(vec![content(1), content(2)], start), (2, vec![]));
         assert_eq!(seen.look(vec![content(1), content(2)], start + hour * 23), (0, vec![]));
+        assert_eq!(seen.goes_in(start + hour * 23), Some((2, hour)));
+        assert_eq!(Unrecorded::default().goes_in(start), None);
         // One was recorded by then, and another one came.
         assert_eq!(seen.look(vec![content(1), content(3)], start + hour * 24), (1, vec![content(1)]));
         // It was recorded meanwhile, and is seen anew.

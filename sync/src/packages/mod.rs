@@ -1,6 +1,7 @@
 //! Deployment packages: named sets of feature updates whose files are downloaded, checked and distributed together.
 
 pub mod content;
+pub(crate) mod copies;
 mod distribute;
 pub mod maps;
 mod member;
@@ -27,6 +28,7 @@ use crate::blocking::blocking;
 use crate::clock;
 use crate::config::Settings;
 use crate::find::one;
+use crate::packages::copies::Copied;
 use crate::site::Site;
 use crate::site::own::{self, Lies};
 use crate::updates::{self, Reason};
@@ -230,7 +232,7 @@ fn looked_at(settings: &Settings, folder: &Path) -> Result<PathBuf, Problem> {
     if !real.is_dir() {
         return Err(Problem::new(Code::SourceMissing, format!("`{}` is not a folder", folder.display())));
     }
-    own::try_writing(&real).map_err(|error| {
+    own::try_making(&real).map_err(|error| {
         Problem::new(
             Code::SourceNotWritable,
             format!("the source folder `{}` cannot be written", real.display()),
@@ -282,6 +284,9 @@ pub struct Changed {
     pub dropped: Vec<String>,
     /// What a picker left out, and why.
     pub left_out: Vec<String>,
+    /// What was not done to copies in the source folder, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Bytes of what was added.
     pub bytes: u64,
     /// Nothing was changed.
@@ -353,11 +358,13 @@ pub async fn add(
         present: present.into_iter().map(|member| member.title).collect(),
         dropped: Vec::new(),
         left_out,
+        notes: Vec::new(),
         dry_run,
     })
 }
 
 /// Takes updates out of a package, by id, title or file all revisions of an update, or one as `ID/NUMBER`. Their content stays in the library while another package uses it.
+/// Their copies in the source folder go; other files there stay, whatever their names, and that is said.
 ///
 /// # Errors
 /// `UPDATE_NOT_FOUND` where the package does not hold one of them, `AMBIGUOUS`; then nothing is taken out.
@@ -379,6 +386,7 @@ pub async fn drop_updates(
             }
         }
     }
+    let mut notes = Vec::new();
     if !caller.dry_run {
         let (id, who) = (package.id.clone(), caller.who.clone());
         let revisions: Vec<_> = chosen.iter().map(|member| member.revision).collect();
@@ -389,13 +397,16 @@ pub async fn drop_updates(
         })
         .await?;
         site.refresh_shelf().await?;
-        if let Some(folder) = &package.source_dir {
+        if let Some(folder) = package.source_dir.clone() {
             let stays =
                 |file: &PackageFile| held.iter().any(|o| o.file == file.file && !gone.contains(&o.revision));
-            for file in held.iter().filter(|file| gone.contains(&file.revision) && !stays(file)) {
-                // The copy in the source folder is ours; one that is gone already is as wanted.
-                let _ = std::fs::remove_file(folder.join(file.file_name.as_str()));
-            }
+            let goes = each_once(&held).into_iter().filter(|file| !stays(file));
+            let copies: Vec<_> = goes.filter_map(Copied::of).collect();
+            let library = site.library.clone();
+            notes = blocking(move || {
+                Ok(copies.iter().filter_map(|copy| copy.remove(&library, &folder)).collect())
+            })
+            .await?;
         }
     }
     Answer::of(&Changed {
@@ -405,6 +416,7 @@ pub async fn drop_updates(
         present: Vec::new(),
         dropped: chosen.into_iter().map(member::Member::label).collect(),
         left_out: Vec::new(),
+        notes,
         bytes: 0,
         dry_run: caller.dry_run,
     })

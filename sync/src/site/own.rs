@@ -2,15 +2,13 @@
 //!
 //! The folder `exchange` in the data directory is the exception: what requests to the admin API name lies in it.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
 
 use catalog::problem::{Code, Problem};
-use rustix::fs::OFlags;
 
 use crate::config::Settings;
+use crate::whole::{self, Coming};
 
 /// How a path lies to the site's own data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,16 +56,21 @@ pub fn outside(settings: &Settings, path: &Path) -> Result<(), Problem> {
     }
 }
 
-/// Whether files can be made in a folder, found out by making one. What somebody put in its place is not written through, nor waited for.
+/// Whether files can be made in a folder, found out by making one, under a name of its own that nothing had. A full disk is no obstacle:
+/// what is there can still be read and served, and removed.
+///
+/// # Errors
+/// What the system said.
+pub fn try_making(folder: &Path) -> io::Result<()> {
+    Coming::at(&folder.join("writable"), whole::OWN).map(drop)
+}
+
+/// Whether there is room to write, too.
 ///
 /// # Errors
 /// What the system said.
 pub fn try_writing(folder: &Path) -> io::Result<()> {
-    let probe = folder.join(format!(".spsync-writable-{}", std::process::id()));
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let mut options = File::options();
-    options.write(true).create(true).truncate(false).custom_flags(flags.bits() as i32);
-    options.open(&probe).and_then(|_| std::fs::remove_file(&probe))
+    Coming::at(&folder.join("writable"), whole::OWN)?.file().write_all(&[0; 4 << 10])
 }
 
 /// Where a path really leads: what of it is there without its links, and below that what is yet to be made.
@@ -135,22 +138,10 @@ mod tests {
     #[test]
     fn who_tries_to_write_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        try_writing(folder.path()).unwrap();
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-        assert!(try_writing(&folder.path().join("missing")).is_err());
-    }
-
-    #[test]
-    fn what_was_put_in_the_place_of_the_probe_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let probe = folder.path().join(format!(".spsync-writable-{}", std::process::id()));
-        let other = folder.path().join("other");
-        std::fs::write(&other, "of somebody else").unwrap();
-        std::os::unix::fs::symlink(&other, &probe).unwrap();
-        assert!(try_writing(folder.path()).is_err());
-        assert_eq!(std::fs::read(&other).unwrap(), b"of somebody else");
-        std::fs::remove_file(&probe).unwrap();
-        crate::given::fifo(&probe);
-        assert!(try_writing(folder.path()).is_err(), "nobody reads from it");
+        for tried in [try_making, try_writing] {
+            tried(folder.path()).unwrap();
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+            assert!(tried(&folder.path().join("missing")).is_err());
+        }
     }
 }

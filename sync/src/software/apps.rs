@@ -8,7 +8,7 @@
 //! supersedes = ["Company Portal 4"]
 //! ```
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use catalog::id::FileName;
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::take_in::{Taken, keep, take_in};
 use crate::admin::{Answer, Caller};
+use crate::blocking::blocking;
 use crate::clock;
 use crate::find::one;
 use crate::names::{self, Rule};
@@ -114,12 +115,15 @@ pub async fn add(site: &Arc<Site>, text: &str, folder: &Path, caller: &Caller) -
     }
     let name = form.name.clone();
     site.read(move |r| r.check_app_name(&name)).await?;
-    for file in &form.content {
-        let path = folder.join(file.as_str());
-        if !std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file()) {
-            return Err(invalid(format!("there is no file `{}`", path.display())));
+    let paths: Vec<_> = form.content.iter().map(|file| folder.join(file.as_str())).collect();
+    blocking(move || {
+        let is_file = |path: &PathBuf| std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
+        match paths.iter().find(|path| !is_file(path)) {
+            None => Ok(()),
+            Some(path) => Err(invalid(format!("there is no file `{}`", path.display()))),
         }
-    }
+    })
+    .await?;
     if caller.dry_run {
         return Answer::of(&serde_json::json!({ "would_create": form, "dry_run": true }));
     }

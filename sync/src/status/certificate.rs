@@ -9,7 +9,7 @@ const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
 /// The end of its validity; `None` where it cannot be understood.
-pub(super) fn good_until(der: &[u8]) -> Option<Timestamp> {
+pub(crate) fn good_until(der: &[u8]) -> Option<Timestamp> {
     let (certificate, _) = expect(SEQUENCE, der)?;
     let (mut to_be_signed, _) = expect(SEQUENCE, certificate)?;
     // The version may be missing; serial number, algorithm and issuer come before the validity.

@@ -13,8 +13,9 @@ use rustls::pki_types::pem::PemObject as _;
 
 use super::certificate::good_until;
 use crate::blocking::blocking;
-use crate::config::Settings;
+use crate::config::{Settings, show_size};
 use crate::deploying::Deployed;
+use crate::health::{LITTLE, Room};
 use crate::site::Site;
 use crate::tls;
 use crate::words::counted;
@@ -65,6 +66,31 @@ pub(super) async fn content(site: &Arc<Site>) -> Result<Vec<String>, Problem> {
         warnings.push(format!("files of application {} are lost: add the same files again", app.id));
     }
     Ok(warnings)
+}
+
+/// Synchronisation that is behind its schedule, whatever kept it from running: a run that failed is told of too.
+pub(super) fn overdue(settings: &Settings, last_ok: Timestamp, now: Timestamp) -> Option<String> {
+    let missed = crate::daemon::overdue(settings, last_ok, now)?;
+    Some(format!(
+        "no synchronisation has ended well since {last_ok}, and the one of {missed} and the one after it are missing: \
+         `spsync sync history`, `spsync now`"
+    ))
+}
+
+/// Disks that are full or cannot be written.
+pub(super) async fn disks(site: &Site) -> Result<Vec<String>, Problem> {
+    let settings = site.settings();
+    let room = blocking(move || Ok(Room::of(&settings))).await?;
+    let database =
+        room.database.err().map(|error| format!("the folder of the database cannot be written: {error}"));
+    let library = room.library.err().map(|error| format!("the content library cannot be written: {error}"));
+    let little = room.free.filter(|free| *free < LITTLE).map(|free| {
+        format!(
+            "the disk of the database has {} free: make room, or nothing is recorded any more",
+            show_size(free)
+        )
+    });
+    Ok([database, little, library].into_iter().flatten().collect())
 }
 
 /// Deployments that are offered or due, what would keep them from being made today, and phases.
@@ -125,10 +151,11 @@ pub(super) fn certificates(settings: &Settings, now: Timestamp) -> Vec<String> {
                 false => "it was not renewed; `spsync tls renew`",
             };
             let own = ends("the certificate of the listeners", made.until, SOON_DAYS, now, advice);
-            let advice = "points and devices need a new one by then";
+            let advice = "points and devices need a new one by then (README.md, \"Another authority\")";
             let authority =
                 ends("the certificate authority", made.authority_until, AUTHORITY_SOON_DAYS, now, advice);
-            [own.filter(|_| listens), authority].into_iter().flatten().collect()
+            let is_own = listens && made.until < made.authority_until;
+            [own.filter(|_| is_own), authority].into_iter().flatten().collect()
         }
     }
 }

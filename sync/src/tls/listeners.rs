@@ -40,16 +40,21 @@ pub(super) fn files(settings: &Settings) -> (PathBuf, PathBuf) {
 /// # Errors
 /// Those of [`identity`], where the files are somebody else's, or others may read the key.
 pub fn identity_at_start(settings: &Settings, now: Timestamp) -> Result<ServerConfig, Problem> {
-    let (certificate, key) = files(settings);
-    let is_ours = settings.tls.cert_file.is_empty() && has_authority(settings);
     match identity(settings) {
-        Err(problem) if is_ours && certificate.exists() && key.exists() && !others_may_read(&key) => {
+        Err(problem) if is_made_anew(settings) => {
             error!("{problem}: another certificate is made");
             renew(settings, &[], now).map_err(|cause| problem.because(cause.to_string()))?;
             identity(settings)
         }
         shown => shown,
     }
+}
+
+/// Whether the start makes another pair where this one cannot be used.
+pub(crate) fn is_made_anew(settings: &Settings) -> bool {
+    let (certificate, key) = files(settings);
+    let is_ours = settings.tls.cert_file.is_empty() && has_authority(settings);
+    is_ours && certificate.exists() && key.exists() && !others_may_read(&key)
 }
 
 /// Whether it may be read by anybody but us.
@@ -154,7 +159,7 @@ pub async fn keep_fresh(site: Arc<Site>, stopped: impl Future<Output = ()>) {
         let settings = site.settings();
         let now = clock::now();
         let ours = settings.tls.cert_file.is_empty() && has_authority(&settings);
-        let due = ours && matches!(about(&settings), Ok(Some(made)) if made.is_due(now));
+        let due = ours && matches!(about(&settings), Ok(Some(made)) if made.is_renewed(now));
         if due && let Err(problem) = renew(&settings, &[], now).and_then(|_| refresh(&site)) {
             error!("the certificate cannot be renewed: {problem}");
         }

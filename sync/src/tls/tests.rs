@@ -18,7 +18,7 @@ fn certificates_are_made_renewed_in_time_and_refused_where_others_read_the_key()
     assert_eq!(identity(&settings).unwrap_err().code, Code::TlsNotSetUp);
     let names = ["site01.example".to_owned(), "127.0.0.1".to_owned()];
     let made = init(&settings, "XYZ", &names, now).unwrap();
-    assert_eq!(made.until, "2026-05-30T12:00:00Z".parse().unwrap());
+    assert_eq!(made.until, "2026-05-30T00:00:00Z".parse().unwrap(), "what is written into it");
     identity(&settings).unwrap();
     let file = |name: &str| folder.path().join("tls").join(name);
     let mode = |name: &str| std::fs::metadata(file(name)).unwrap().mode() & 0o777;
@@ -38,6 +38,51 @@ fn certificates_are_made_renewed_in_time_and_refused_where_others_read_the_key()
     assert_eq!(identity(&settings).unwrap_err().code, Code::TlsInvalid);
 }
 
+/// What is shown and warned of is what others hold the certificate to.
+#[test]
+fn a_certificate_ends_when_it_is_said_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path());
+    let now: Timestamp = "2026-03-01T18:30:00Z".parse().unwrap();
+    init(&settings, "XYZ", &["site01".to_owned()], now).unwrap();
+    let made = about(&settings).unwrap().unwrap();
+    let tls = folder.path().join("tls");
+    for (file, said) in [("server.pem", made.until), ("ca.pem", made.authority_until)] {
+        let certificate = CertificateDer::from_pem_file(tls.join(file)).unwrap();
+        assert_eq!(crate::status::good_until(&certificate), Some(said), "{file}");
+    }
+    // As it was written down before.
+    let earlier = Certificates { until: after(now, 90), authority_until: after(now, 3_650), ..made.clone() };
+    std::fs::write(tls.join("about.json"), serde_json::to_vec(&earlier).unwrap()).unwrap();
+    assert_eq!(about(&settings).unwrap(), Some(made));
+}
+
+#[test]
+fn nothing_is_signed_by_an_authority_that_is_over_nor_made_again_for_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path());
+    let start: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+    let names = ["site01".to_owned()];
+    let made = init(&settings, "XYZ", &names, start).unwrap();
+    // In its last days a certificate ends with it, and another one would be no better.
+    let late = after(start, AUTHORITY_DAYS - 20);
+    let last = renew(&settings, &[], late).unwrap();
+    assert_eq!(last.until, last.authority_until);
+    assert!(last.is_due(late), "a point asks its site, which may have another authority");
+    assert!([0, 19, 40].iter().all(|days| !last.is_renewed(after(late, *days))), "{last:?}");
+    assert!(!last.is_better_than(&last) && made.is_renewed(late));
+    let tls = folder.path().join("tls");
+    let files = || ["server.pem", "server.key"].map(|name| std::fs::read(tls.join(name)).unwrap());
+    let before = files();
+    let key = KeyPair::generate().unwrap();
+    for over in [last.authority_until, after(late, 40)] {
+        assert_eq!(renew(&settings, &[], over).unwrap_err().code, Code::TlsInvalid);
+        assert_eq!(sign_for(&settings, &names, &key, over).unwrap_err().code, Code::TlsInvalid);
+    }
+    assert_eq!(files(), before);
+    sign_for(&settings, &names, &key, late).unwrap();
+}
+
 #[test]
 fn a_certificate_that_is_not_good_yet_is_due() {
     let folder = tempfile::tempdir().unwrap();
@@ -46,8 +91,9 @@ fn a_certificate_that_is_not_good_yet_is_due() {
     for (ahead, due) in [(0, false), (1, false), (2, true), (400, true)] {
         let _ = std::fs::remove_dir_all(folder.path().join("tls"));
         let made = init(&settings, "XYZ", &["site01".to_owned()], after(now, ahead)).unwrap();
-        assert_eq!(made.is_due(now), due, "made {ahead} days ahead");
+        assert_eq!((made.is_due(now), made.is_renewed(now)), (due, due), "made {ahead} days ahead");
         let anew = renew(&settings, &[], now).unwrap();
+        assert_eq!(anew.is_better_than(&made), ahead > 0);
         assert!(!anew.is_due(now) && anew.since == now, "made anew {ahead} days ahead");
     }
 }

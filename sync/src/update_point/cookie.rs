@@ -48,7 +48,7 @@ impl Key {
         let path = data_dir.join(KEY_FILE);
         let failed = |error: io::Error| {
             let message = format!("the key of cookies `{}` cannot be kept", path.display());
-            Problem::new(Code::DataDirNotWritable, message).because_of(Some(&error))
+            Problem::new(whole::code_of(&error), message).because_of(Some(&error))
         };
         match std::fs::read(&path) {
             Ok(bytes) => match bytes.try_into() {

@@ -117,7 +117,7 @@ async fn certificates_are_whole_wherever_the_power_goes() {
     subject.only = &["", "server.key.next", "server.pem", "server.key", "about.json"];
     let failures = [
         ("renameat", 1, "error=EIO", "DATA_DIR_NOT_WRITABLE"),
-        ("renameat", 2, "error=ENOSPC", "DATA_DIR_NOT_WRITABLE"),
+        ("renameat", 2, "error=ENOSPC", "DISK_FULL"),
         ("rename", 1, "error=EIO", "DATA_DIR_NOT_WRITABLE"),
         ("renameat", 3, "error=EROFS", "DATA_DIR_NOT_WRITABLE"),
         ("fsync", 1, "error=EIO", "DATA_DIR_NOT_WRITABLE"),

@@ -29,7 +29,7 @@ macro_rules! general {
         "set `[site] data_dir` in a file named by `--config FILE`, or run as the owner of the directory";
     SiteLocked "SITE_LOCKED" Conflict 409 None,
         "another spsync process works on this site",
-        "a daemon without an admin socket, or another command in its own process",
+        "a daemon without an admin socket, another command in its own process, or another site of the same [db] path or [content] dir",
         "spsync status; ls -l on the lock file named",
         "wait until the other process ends, or talk to the daemon through its socket";
     DaemonUnreachable "DAEMON_UNREACHABLE" Unreachable 503 None,

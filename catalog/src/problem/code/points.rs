@@ -104,7 +104,7 @@ macro_rules! points {
         "`spsync tls init`";
     TlsInvalid "TLS_INVALID" Config 422 None,
         "the certificate or its key cannot be used",
-        "no PEM, a key of another certificate, or a file that others may read",
+        "no PEM, a key of another certificate, a file that others may read, or an authority that is over",
         "spsync tls show",
         "mend the files of [tls], or run `spsync tls renew`";
     TlsExists "TLS_EXISTS" Conflict 409 None,

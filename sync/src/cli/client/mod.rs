@@ -32,6 +32,7 @@ use crate::device::power;
 use crate::keys::Secret;
 use crate::plane::call;
 use crate::plane::enrol::{self, Place};
+use crate::whole;
 use crate::words::counted;
 
 /// The reference client, on a device; and at the site the devices that it knows
@@ -293,7 +294,7 @@ fn place_of(settings: &Settings) -> Result<Place, Problem> {
     let folder = settings.client_dir();
     std::fs::create_dir_all(&folder).map_err(|error| {
         let message = format!("`{}` cannot be made", folder.display());
-        Problem::new(Code::DataDirNotWritable, message).because_of(Some(&error))
+        Problem::new(whole::code_of(&error), message).because_of(Some(&error))
     })?;
     Ok(Place {
         site: call::base(&settings.client_site())?,

@@ -170,6 +170,26 @@ fn mistakes_are_told_with_file_line_key_and_what_was_meant() {
             Code::ConfigInvalid,
             ":4: `source.a.catalogs`: `ftp://x/p.cab`",
         ),
+        (
+            "admin.socket = \"spsync.db\"",
+            Code::ConfigInvalid,
+            ":2: `admin.socket`: expected a path of its own, actual `",
+        ),
+        (
+            "admin.socket = \"spsync.db-wal\"",
+            Code::ConfigInvalid,
+            "spsync.db-wal`, which is that of `db.path` or in it",
+        ),
+        (
+            "admin.socket = \"content/admin.sock\"",
+            Code::ConfigInvalid,
+            "content/admin.sock`, which is that of `content.dir` or in it",
+        ),
+        (
+            "admin.socket = \"/etc/site.key\"\ntls = { cert_file = \"/etc/site.pem\", key_file = \"/etc/site.key\" }",
+            Code::ConfigInvalid,
+            "`/etc/site.key`, which is that of `tls.key_file` or in it",
+        ),
         ("source = 3", Code::ConfigInvalid, ":2: `source`: expected tables `[[source]]`, actual integer"),
         ("[sync]\nproducts = [\n", Code::ConfigInvalid, ":3: unclosed array"),
     ];
