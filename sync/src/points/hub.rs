@@ -157,6 +157,7 @@ impl Default for Hub {
             seen: Mutex::default(),
             hearing: Arc::new(Hearing::since(clock::now())),
             delivered: Mutex::default(),
+            read: Mutex::default(),
             kept: Kept::default(),
             device_keys: DeviceKeys::default(),
         }

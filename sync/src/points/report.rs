@@ -89,6 +89,7 @@ pub async fn take(
         return Ok(answer(has_effect));
     }
     found.log();
+    let wrong = found.had_wrong_bytes();
     let moves_clients = moves || found.moves_clients();
     let (id, free) = (principal.id, report.free);
     let program: String = report.program.chars().filter(|c| !c.is_control()).take(40).collect();
@@ -118,7 +119,7 @@ pub async fn take(
         Anew { .. } => {}
     }
     if !anew.without_effect {
-        for package in found.had_wrong_bytes() {
+        for package in wrong {
             if site.points.is_to_be_read(&package, now) {
                 mending::doubt_package(site, package).await?;
             }
