@@ -341,7 +341,7 @@ async fn what_is_damaged_before_it_is_used_is_fetched_again() {
     let app =
         application(&site, "Portal", &format!("echo right > '{}'", mark.display()), "sh setup.exe").await;
     let damage = format!(
-        "for f in $(find '{}' -type f); do chmod u+w $f; printf X | dd of=$f conv=notrunc bs=1 count=1 2>/dev/null; done",
+        "for f in $(find '{}' -type f); do t=$(mktemp); touch -r $f $t; chmod u+w $f; printf X | dd of=$f conv=notrunc bs=1 count=1 2>/dev/null; touch -r $t $f; rm $t; done",
         device.path("device/blobs").display()
     );
     site.ok(&["ts", "create", "Apps"]).await;

@@ -1,7 +1,7 @@
 //! What an administrator does on a normal day.
 
 use serde_json::{Value, json};
-use support::{TestSite, Way};
+use support::{TestSite, Way, rot};
 
 /// The same commands give the same answers, whoever carries them out.
 #[tokio::test]
@@ -214,17 +214,13 @@ async fn a_library_that_was_lost_is_filled_again() {
 
 #[tokio::test]
 async fn a_broken_file_is_found_and_mended() {
-    use std::os::unix::fs::PermissionsExt as _;
     let site = TestSite::start(Way::Alone).await;
     site.package().await;
     let filled = site.ok(&["package", "download", "p"]).await;
     site.ok(&["package", "distribute", "p"]).await;
     let sha256 = filled["files"][0]["sha256"].as_str().unwrap();
     let blob = site.folder.path().join("site/content/blobs").join(&sha256[..2]).join(sha256);
-    std::fs::set_permissions(&blob, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let mut bytes = std::fs::read(&blob).unwrap();
-    bytes[1_000] ^= 1;
-    std::fs::write(&blob, bytes).unwrap();
+    rot(&blob, |bytes| bytes[1_000] ^= 1);
     let found = site.refused("VALIDATION_FAILED", &["package", "validate", "p"]).await;
     assert_eq!((found.status, found.json()["files"][0]["verdict"].as_str()), (8, Some("corrupt")));
     let repaired = site.json(&["package", "validate", "p", "--repair"]).await;

@@ -19,7 +19,7 @@ use dp::transfer::{Doing, Patience, Policy};
 use serde_json::Value;
 use support::{
     CatalogDocument, CatalogFormat, CatalogVersion, Fault, MIB, Network, Place, PublishedEsd, TestDevice,
-    TestSite, Way, esd, until,
+    TestSite, Way, esd, rot, until,
 };
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpSocket;
@@ -29,7 +29,7 @@ use tokio::task::JoinSet;
 
 use self::script::{Client, GROUPS, Part};
 use crate::full_disk::runs;
-use crate::points::{Machine, break_file, state, token};
+use crate::points::{Machine, state, token};
 
 /// Bytes by a name.
 type Sums = BTreeMap<String, u64>;
@@ -177,10 +177,7 @@ fn wanted(contents: &[PublishedEsd; 3], part: Part) -> &PublishedEsd {
 
 /// The second piece of what it holds is wrong; the first is not.
 fn break_after_the_first_piece(path: &Path) {
-    let mut bytes = std::fs::read(path).expect("it is there");
-    break_file(path);
-    bytes[MIB as usize + 1_000] ^= 1;
-    std::fs::write(path, bytes).expect("break_file let us write");
+    rot(path, |bytes| bytes[MIB as usize + 1_000] ^= 1);
 }
 
 /// A peer's process, and its access log.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Place, TestSite, Way, free_port, http, program, until};
+use support::{Place, TestSite, Way, free_port, http, program, rot, until};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -123,10 +123,7 @@ fn begin(mut program: Command, config: &Path, args: &[&str]) -> Child {
 
 /// Changes one bit of stored content.
 pub(crate) fn break_file(path: &Path) {
-    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("it is ours");
-    let mut bytes = std::fs::read(path).expect("it is there");
-    bytes[1_000] ^= 1;
-    std::fs::write(path, bytes).expect("it is written");
+    rot(path, |bytes| bytes[1_000] ^= 1);
 }
 
 /// A site with a downloaded package `p`, and what one of its files is: its digest and bytes.
@@ -367,6 +364,10 @@ async fn a_full_point_is_refused_and_a_second_identity_too() {
     site.ok(&["dp", "group", "create", "south"]).await;
     site.ok(&["dp", "group", "join", "south", "full"]).await;
     site.refused("DP_DISK_FULL", &["package", "distribute", "p", "--to", "south"]).await;
+    // It is written down, so that somebody sees it and it is tried again: the point says the same.
+    until("it is refused there", async || state(&site, "full").await == "failed").await;
+    let shown = site.ok(&["content", "status", "p"]).await;
+    assert!(shown.to_string().contains("DP_DISK_FULL"), "{shown}");
     let plan = site.json(&["--dry-run", "dp", "group", "join", "south", "full"]).await;
     assert_eq!((plan.status, plan.code().as_str()), (7, "PACKAGE_PARTLY_DONE"), "room is counted: {plan:?}");
     site.ok(&["dp", "group", "join", "south", "rome"]).await;

@@ -9,7 +9,8 @@ use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use support::{
-    CatalogDocument, CatalogFormat, CatalogVersion, MIB, PublishedEsd, TestSite, Way, esd, http, tool, until,
+    CatalogDocument, CatalogFormat, CatalogVersion, MIB, PublishedEsd, TestSite, Way, esd, http, rot, tool,
+    until,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -180,10 +181,7 @@ impl Stage {
         let bytes = esd.content.read(0, esd.wanted.size as usize).to_vec();
         let sha256 = esd.fingerprint.sha256.to_string();
         let blob = rome.path("point/content/blobs").join(&sha256[..2]).join(&sha256);
-        let mut wrong = bytes.clone();
-        wrong.iter_mut().step_by(64 * 1_024).for_each(|byte| *byte ^= 1);
-        std::fs::set_permissions(&blob, std::fs::Permissions::from_mode(0o644)).expect("it is ours");
-        std::fs::write(&blob, wrong).expect("it is written");
+        rot(&blob, |wrong| wrong.iter_mut().step_by(64 * 1_024).for_each(|byte| *byte ^= 1));
         Self { site, esd, bytes, lyon, rome, dying, lying, honest, over }
     }
 }

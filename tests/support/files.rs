@@ -1,4 +1,4 @@
-//! What is in files that a program has written.
+//! What is in files that a program has written, and what becomes of them.
 
 use std::path::Path;
 
@@ -11,6 +11,16 @@ pub fn files_with(folder: &Path, wanted: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
     search(folder, &[Finder::new(&narrow), Finder::new(&wide)], &mut found);
     found
+}
+
+/// Changes bytes of a file as a disk does that goes bad: its times say that nobody has written to it.
+pub fn rot(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let before = std::fs::metadata(path).and_then(|found| found.modified()).expect("it is there");
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("it is ours");
+    let mut bytes = std::fs::read(path).expect("it can be read");
+    change(&mut bytes);
+    std::fs::write(path, bytes).expect("it is written");
+    std::fs::File::open(path).and_then(|file| file.set_modified(before)).expect("it is ours");
 }
 
 /// What is looked for is in lower case, and so is each file made once: comparing at each place without regard to case

@@ -21,7 +21,7 @@ mod surroundings;
 pub use apart::{Apart, Own, apart};
 pub use device::{FACTS, TestDevice};
 pub use export::{export, export_drafts};
-pub use files::files_with;
+pub use files::{files_with, rot};
 pub use https::HttpsFront;
 pub use memory::memory_kib;
 pub use network::{Network, Place};

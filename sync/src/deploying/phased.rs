@@ -114,13 +114,13 @@ pub struct Tally {
 }
 
 impl Success {
-    /// Whether that is good enough. A collection without devices never is: nothing was shown by it. A hundred are those that have
-    /// something to do: the others would keep it from ever being good enough.
+    /// Whether that is good enough. A hundred are those that have something to do: the others would keep it from ever being good enough.
+    /// Where none has, or there is none, nothing was shown: somebody has to say that it goes on.
     pub fn is_met(self, tally: Tally) -> bool {
         match self {
             Self::Percent(percent) => {
                 let work = u64::from(tally.devices.saturating_sub(tally.nothing_to_do));
-                tally.devices > 0 && u64::from(tally.succeeded) * 100 >= u64::from(percent) * work
+                work > 0 && u64::from(tally.succeeded) * 100 >= u64::from(percent) * work
             }
             Self::Devices(devices) => tally.succeeded >= devices,
         }
@@ -281,7 +281,7 @@ mod tests {
             (Success::Percent(95), tally(100, 85, 10), false),
             (Success::Percent(95), tally(100, 86, 10), true),
             (Success::Percent(95), tally(10, 0, 9), false),
-            (Success::Percent(95), tally(10, 0, 10), true),
+            (Success::Percent(95), tally(10, 0, 10), false),
             (Success::Percent(95), tally(0, 0, 0), false),
             // So many were asked for, whoever they are.
             (Success::Devices(5), tally(10, 4, 6), false),

@@ -263,7 +263,7 @@ impl<'a> Machine<'a> {
             Event::Woke { boot } => self.woke(boot, &mut said),
             Event::Fetched(fetched) => self.fetched(fetched, &mut said),
             Event::Later(wait, failure) => self.later(wait, failure, &mut said),
-            Event::Waited => self.waited(),
+            Event::Waited => self.waited(&mut said),
             Event::Judged(holds) => self.judged(holds, &mut said),
             Event::Ended(outcome) => self.ended(outcome, &mut said),
             Event::Found(found) => self.found(found, &mut said),
@@ -310,10 +310,14 @@ impl<'a> Machine<'a> {
                 self.settle_if_pending();
             } else if asked >= MOST_ASKED {
                 let details = format!("the device was asked {asked} times to restart, and did not");
-                self.over(
-                    End { state: RunState::Failed, code: Some(Code::RestartFailed), exit: None, details },
-                    said,
-                );
+                let failed =
+                    End { state: RunState::Failed, code: Some(Code::RestartFailed), exit: None, details };
+                // What it had failed of before is the truer reason.
+                let end = match *resume {
+                    Phase::Ending(end) if end.state != RunState::Succeeded => end,
+                    _ => failed,
+                };
+                self.over(end, said);
             } else {
                 self.progress.phase = Phase::Restarting { asked: asked + 1, delay, boot_image, resume };
             }
@@ -328,15 +332,15 @@ impl<'a> Machine<'a> {
         self.progress.wakings += 1;
         if self.progress.wakings > MOST_WAKINGS {
             let details = format!("interrupted {MOST_WAKINGS} times without getting any further");
-            self.over(
+            self.end(
                 End { state: RunState::Failed, code: Some(Code::RestartLoop), exit: None, details },
                 said,
             );
             return None;
         }
-        if let Phase::Waiting { resume, .. } = &phase {
+        if matches!(phase, Phase::Waiting { .. }) {
             // It asks at once; what it waited with has not begun.
-            self.progress.phase = (**resume).clone();
+            self.waited(said);
         }
         match phase {
             Phase::Running { part, attempt, .. } => Some(Act::Look(self.order(part, attempt))),
@@ -404,7 +408,8 @@ impl<'a> Machine<'a> {
                 }
                 let (first, longest) = SECRET_WAITS;
                 let own = first.saturating_mul(1 << (self.progress.waits - 1).min(20)).min(longest);
-                let wait = pause.min(WAITS.1).as_secs().max(own);
+                // A page of maintenance that asks for a day does not get it of a run that has begun.
+                let wait = pause.as_secs().min(longest).max(own);
                 said.push(Said::run(RunState::Waiting, failure.details));
                 let resume = std::mem::replace(&mut self.progress.phase, Phase::next());
                 self.progress.phase = Phase::Waiting { wait, resume: Box::new(resume) };
@@ -414,9 +419,11 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn waited(&mut self) -> Option<Act> {
+    fn waited(&mut self, said: &mut Vec<Said>) -> Option<Act> {
         if let Phase::Waiting { resume, .. } = self.progress.phase.clone() {
             self.progress.phase = *resume;
+            // What it does now may take hours, and nobody is to believe meanwhile that it waits.
+            said.push(Said::run(RunState::Running, "it goes on"));
         }
         None
     }

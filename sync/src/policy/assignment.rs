@@ -146,8 +146,8 @@ pub enum Purpose {
     Required,
 }
 
-/// When a device runs a task sequence again that it has run. A required one runs by itself once for each deadline, and once more for
-/// each revision where it failed, whatever this says.
+/// When a device runs a task sequence again that it has run. A required one runs by itself once for each deadline at most, and once
+/// more for each revision where it failed, if this allows it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rerun {

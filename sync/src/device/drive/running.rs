@@ -243,6 +243,11 @@ impl<E: Executor> Device<E> {
                 return Ok(refused(Code::NoFeatureUpdateApplies, Some(0xC190_0200), why));
             }
         }
+        // Before content is read, which takes its time with each try.
+        let places = secrets_of(action, machine);
+        if let Some(instead) = self.need_secrets(&frame.assignment, &places).await {
+            return Ok(instead);
+        }
         let choice = machine.progress.choice(node.number);
         for need in content::needs_of(frame.into(), action, choice, order.part) {
             if let Err(failure) = self.verified(frame, need, files).await {
@@ -251,10 +256,6 @@ impl<E: Executor> Device<E> {
         }
         if let Action::DownloadContent(_) = action {
             return Ok(Event::Ended(Outcome::Exit { code: 0, output: None }));
-        }
-        let places = secrets_of(action, machine);
-        if let Some(instead) = self.need_secrets(&frame.assignment, &places).await {
-            return Ok(instead);
         }
         let Some(work) = work(plan, frame, machine, order, self.secrets.as_ref(), files) else {
             return Err(Problem::new(Code::Internal, "no such step").into());

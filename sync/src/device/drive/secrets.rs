@@ -66,8 +66,11 @@ impl<E: Executor> Device<E> {
                 let failure = Failure { code: problem.code, exit: None, details };
                 return Some(Event::Later(retry_after.unwrap_or_default(), failure));
             }
+            // Why not is another matter than that there is none.
             Err(NoAnswer::Refused(problem)) => {
-                format!("the site does not give the secret at {place}: {}", problem.message)
+                let details = format!("the site does not give the secret at {place}: {}", problem.message);
+                let failure = Failure { code: problem.code, exit: None, details };
+                return Some(Event::Ended(Outcome::Failed(failure)));
             }
             Ok(()) => format!("the secret at {place} is not known"),
         };

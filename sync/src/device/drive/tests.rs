@@ -263,7 +263,7 @@ async fn a_secret_is_missing_only_where_the_site_says_so() {
     for (status, body, expected) in [
         (503, Value::Null, "later"),
         (429, Value::Null, "later"),
-        (403, Value::Null, "missing"),
+        (403, Value::Null, "refused"),
         (200, json!({ "deployment": "XYZ20001", "secrets": [] }), "missing"),
         (200, json!({ "deployment": "XYZ20001", "secrets": [["sealed-2", SECRET]] }), "known"),
     ] {
@@ -277,7 +277,10 @@ async fn a_secret_is_missing_only_where_the_site_says_so() {
                 assert!(wait.as_secs() == 7 && failure.code != Code::SecretMissing, "{failure:?}");
                 "later"
             }
-            Some(Event::Ended(Outcome::Failed(failure))) if failure.code == Code::SecretMissing => "missing",
+            Some(Event::Ended(Outcome::Failed(failure))) => match failure.code {
+                Code::SecretMissing => "missing",
+                _ => "refused",
+            },
             None => "known",
             other => panic!("{other:?}"),
         };

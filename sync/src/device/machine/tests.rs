@@ -412,6 +412,20 @@ fn a_secret_that_cannot_be_asked_for_is_waited_for() {
     assert!(matches!(&acts_of[8], Act::Run(order) if order.attempt == 1), "it had not begun: {acts_of:?}");
     assert!(matches!(&acts_of[9], Act::End(end) if end.state == RunState::Succeeded), "{acts_of:?}");
 
+    // A page of maintenance gets no day, and who waited says that it goes on.
+    let (plan, frame) = (Plan::of(&sequence), frame(&sequence));
+    let mut machine = Machine::new(&plan, &frame, Progress::begin(&plan, &frame, &facts(), "1"));
+    let mut turns: Vec<Turn> =
+        [begin(), vec![(Event::Judged(true), 0), (away(86_400), 0), (Event::Waited, 60)]]
+            .concat()
+            .into_iter()
+            .map(|(event, minutes)| machine.on(event, Duration::from_secs(minutes * 60)))
+            .collect();
+    let (after, waits) = (turns.pop().unwrap(), turns.pop().unwrap());
+    assert_eq!(waits.act, Act::Wait(Duration::from_secs(3_600)));
+    let states = |turn: &Turn| turn.said.iter().map(|said| said.state).collect::<Vec<_>>();
+    assert_eq!((states(&waits), states(&after)), (vec![RunState::Waiting], vec![RunState::Running]));
+
     // It is waited for, not for ever.
     let mut events = begin();
     events.push((Event::Judged(true), 0));
