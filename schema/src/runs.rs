@@ -70,6 +70,13 @@ impl Reader<'_> {
         self.first("SELECT * FROM run WHERE run_id = ?1", [id.0], run)
     }
 
+    /// The last run that was not in vain: what was set aside, or one source of several, may be missing.
+    pub fn last_synchronised_run(&self) -> Result<Option<Run>, SchemaError> {
+        const SQL: &str =
+            "SELECT * FROM run WHERE state IN ('succeeded', 'partly') ORDER BY run_id DESC LIMIT 1";
+        self.first(SQL, [], run)
+    }
+
     /// The last run that recorded every catalog.
     pub fn last_ok_run(&self) -> Result<Option<Run>, SchemaError> {
         self.first("SELECT * FROM run WHERE state = 'succeeded' ORDER BY run_id DESC LIMIT 1", [], run)

@@ -170,13 +170,15 @@ async fn ready(site: &Arc<Site>, looking: &Looking) -> Response<Sent> {
     let database = site.read(|r| r.last_ok_run()).await;
     let looked = tokio::time::timeout(PATIENCE, looking.at(&site.library, &site.settings(), FRESH)).await;
     let found = looked.ok().and_then(Result::ok);
-    let content = found.is_some_and(|found| found.is_library_writable);
+    let writable = found.is_some_and(|found| found.is_library_writable);
+    // A point whose disk is full or became read-only serves what it has: who sends clients there is not to take it away from them.
+    let content = if site.settings().dp.is_site() { writable } else { found.is_some() };
     let synchronised = matches!(database, Ok(Some(_)));
     // Where only the library does not answer, nothing is known against the database.
     let database = database.is_ok() && found.is_none_or(|found| found.is_database_writable);
     let ready = database && content;
     let body = serde_json::json!({
-        "ready": ready, "database": database, "content": content, "synchronised": synchronised,
+        "ready": ready, "database": database, "content": content, "writable": writable, "synchronised": synchronised,
     });
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     text(status, format!("{body}\n"), "application/json")

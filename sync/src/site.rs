@@ -47,6 +47,8 @@ pub struct Site {
     pub shelf: Arc<ArcSwap<Shelf>>,
     /// Contents that somebody is to look at.
     pub doubts: Arc<Doubts>,
+    /// The library says that it is this site's: what is recorded nowhere is nobody else's.
+    pub owns_library: bool,
     /// What it has served.
     pub served: Arc<Served>,
     /// Told when the shelf is another one.
@@ -129,9 +131,9 @@ impl Site {
         }
         let (content, data_dir) = (settings.content_dir(), settings.site.data_dir.clone());
         let min_free = settings.download.min_free;
-        let library = blocking(move || {
-            owner::claim(&content, identity, &kept, &data_dir)?;
-            Ok(Library::open(&content, dp::library::Settings { min_free })?)
+        let (library, owns_library) = blocking(move || {
+            let owns_library = owner::claim(&content, identity, &kept, &data_dir)?;
+            Ok((Library::open(&content, dp::library::Settings { min_free })?, owns_library))
         })
         .await?;
         // A process may have died between taking content in and recording it; or it may have known that a file is bad of which
@@ -152,6 +154,7 @@ impl Site {
             called: ArcSwap::from_pointee(tls::called(&settings)),
             points: Hub::default(),
             doubts: Arc::default(),
+            owns_library,
             point: Live::default(),
             loaded: ArcSwap::from_pointee(loaded),
             code,

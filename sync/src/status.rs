@@ -26,7 +26,7 @@ use crate::points::delivered::{self, Groups};
 use crate::points::{self, ShownPoint};
 use crate::site::Site;
 use crate::words::counted;
-use crate::{clock, point};
+use crate::{clock, point, run};
 
 /// What `spsync status` shows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -214,7 +214,8 @@ pub struct Content {
 /// Those of the database and the content library.
 pub async fn of(site: &Arc<Site>) -> Result<Status, Problem> {
     let settings = site.settings();
-    let (last_run, last_ok) = site.read(|r| Ok((r.runs(1)?.pop(), r.last_ok_run()?))).await?;
+    let (last_run, last_ok, last_synchronised) =
+        site.read(|r| Ok((r.runs(1)?.pop(), r.last_ok_run()?, r.last_synchronised_run()?))).await?;
     let catalog = crate::updates::counts(site).await?;
     let packages = site.read(|r| r.packages()).await?.len();
     let library = site.library.clone();
@@ -240,7 +241,10 @@ pub async fn of(site: &Arc<Site>) -> Result<Status, Problem> {
         }
         Some(_) => {}
     }
-    if is_site && let Some(run) = &last_ok {
+    if is_site
+        && run::can_ask(&settings)
+        && let Some(run) = &last_synchronised
+    {
         warnings.extend(warnings::overdue(&settings, run.finished.unwrap_or(run.started), clock::now()));
     }
     warnings.extend(warnings::disks(site).await?);

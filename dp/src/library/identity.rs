@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use catalog::digest::Sha256Digest;
 
@@ -47,6 +48,11 @@ impl Identity {
         }
     }
 
+    /// What has this name now, if anything has; a link is none but itself.
+    pub fn at(path: &Path) -> Option<Self> {
+        Some(Self::of(&fs::symlink_metadata(path).ok()?))
+    }
+
     /// Whether it is the same file, whatever was done to it since.
     pub fn is_same_file(&self, other: &Self) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
@@ -56,7 +62,7 @@ impl Identity {
 impl Library {
     /// Which file has the name of a content now, if any has.
     pub fn identity(&self, digest: Sha256Digest) -> Option<Identity> {
-        Some(Identity::of(&fs::symlink_metadata(self.blob(digest)).ok()?))
+        Identity::at(&self.blob(digest))
     }
 
     /// Whether another file has the name of a content than the one that was `seen`; `None`: than none at all.

@@ -120,7 +120,12 @@ pub(super) fn broken(settings: &Settings) -> Vec<Broken> {
     }
     if let Some(socket) = s.admin.socket().map(|socket| data_dir.join(socket)) {
         let other = own_paths(s).into_iter().find(|(_, path)| *path == socket);
-        rules.hold("admin.socket", other.is_none() && !socket.starts_with(s.content_dir()), || {
+        // Beside the library's own folders it harms nobody.
+        let library = s.content_dir();
+        let is_in_library = ["blobs", "hashes", "maps", "staging", "quarantine"]
+            .iter()
+            .any(|folder| socket.starts_with(library.join(folder)));
+        rules.hold("admin.socket", other.is_none() && !is_in_library, || {
             let of = other.map_or("content.dir", |(key, _)| key);
             format!(
                 "expected a path of its own, actual `{}`, which is that of `{of}` or in it",

@@ -233,11 +233,14 @@ pub async fn forget_parts(site: &Arc<Site>) -> Result<(), Problem> {
 /// Removes files that nobody has recorded: who brought them has died, or could not take them away again. What is wanted stays, and is
 /// taken for what it is when its turn comes. A file goes when it is a day old and this process has `seen` it like that for a day.
 /// Beside a database that was restored from an older backup everything that came since is unrecorded, and of an image or an application
-/// nobody else may have a copy: whoever restored it has that day.
+/// nobody else may have a copy: whoever restored it has that day. In a library that does not say whose it is nothing goes.
 ///
 /// # Errors
 /// Those of the database and the disk.
 pub(crate) async fn forget_unrecorded(site: &Arc<Site>, seen: &mut Unrecorded) -> Result<(), Problem> {
+    if !site.owns_library {
+        return Ok(());
+    }
     let (recorded, lacking) = site.read(|r| Ok((r.content_digests()?, r.lacking_files()?))).await?;
     let mut wanted: HashSet<_> = lacking.into_iter().filter_map(|wanted| wanted.digests.sha256).collect();
     wanted.extend(site.point.assigned_contents());

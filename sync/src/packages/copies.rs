@@ -5,7 +5,7 @@ use std::path::Path;
 
 use catalog::digest::Sha256Digest;
 use catalog::id::FileName;
-use dp::library::{Library, LibraryError};
+use dp::library::{Identity, Library, LibraryError};
 use schema::packages::{FileState, PackageFile};
 
 /// A file of a package that is stored, and so may have a copy.
@@ -66,11 +66,17 @@ impl Copied {
             let why = std::error::Error::source(&error).map_or_else(String::new, |why| format!(" ({why})"));
             Some(format!("the copy in the source folder stays: {error}{why}"))
         };
+        let before = Identity::at(&target);
         match library.is_copy(&target, self.content, self.size) {
             Ok(None) => None, // as wanted
             Ok(Some(false)) => {
                 Some(format!("`{}` in the source folder is another file and was left as it is", self.name))
             }
+            // Reading it may have taken minutes: what has come in its place since was not read.
+            Ok(Some(true)) if Identity::at(&target) != before => Some(format!(
+                "`{}` in the source folder was changed meanwhile and was left as it is",
+                self.name
+            )),
             Ok(Some(true)) => match std::fs::remove_file(&target) {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                     failed(LibraryError::Io { act: "remove", path: target, source })

@@ -24,10 +24,16 @@ pub use report::{CatalogReport, Report, ServerReport};
 
 use crate::admin::{Answer, Caller, Work};
 use crate::clock;
+use crate::config::Settings;
 use crate::licensing;
 use crate::site::Site;
 use crate::tasks::Progress;
 use crate::upstream::esd_catalog::SIGNATURE;
+
+/// Whether any source is configured that can be asked: a site may live from what is imported.
+pub(crate) fn can_ask(settings: &Settings) -> bool {
+    !catalogs::asked(settings).is_empty() || !servers::asked(settings).is_empty()
+}
 
 /// Starts a run as a task; a run that is under way is joined.
 ///
@@ -35,7 +41,7 @@ use crate::upstream::esd_catalog::SIGNATURE;
 /// `NO_CATALOG`, or those of the database.
 pub async fn start(site: &Arc<Site>, full: bool, caller: &Caller) -> Result<Work, Problem> {
     let settings = site.settings();
-    if catalogs::asked(&settings).is_empty() && servers::asked(&settings).is_empty() {
+    if !can_ask(&settings) {
         return Err(Problem::new(Code::NoCatalog, "no source is configured that can be asked"));
     }
     if caller.dry_run {

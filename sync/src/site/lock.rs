@@ -3,12 +3,14 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use catalog::problem::{Code, Problem};
 use dp::library::LibraryError;
+use rustix::fs::OFlags;
+use rustix::process::geteuid;
 use tracing::warn;
 
 use crate::blocking::blocking;
@@ -42,7 +44,9 @@ impl Thing {
         match help {
             None => problem,
             Some(key) => problem.help(format!(
-                "each site has a `{key}` of its own; where it is this site's, wait until the other process ends"
+                "each site has a `{key}` of its own; where it is this site's, wait until the other process ends; where that was on a \
+                 machine that is gone for good, remove `{}`",
+                lock.display()
             )),
         }
     }
@@ -114,15 +118,22 @@ impl Locks {
 
 /// The file of a lock; `None` where there can be none: who opens the thing itself says why, or can delete nothing there.
 fn open(path: &Path, what: &Thing) -> Result<Option<File>, Problem> {
-    let opened = File::options().read(true).write(true).create(true).truncate(false).open(path);
+    // A link is nobody's lock: root would write into whatever it names.
+    let mut options = File::options();
+    options.read(true).write(true).custom_flags(OFlags::NOFOLLOW.bits() as i32);
+    let made = options.clone().create_new(true).open(path).inspect(|file| give_to_folder(file, path));
+    let opened = match made {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => options.open(path),
+        made => made,
+    };
     match opened {
         Ok(file) => Ok(Some(file)),
         Err(error) if matches!(what, Thing::Site) => Err(unusable(path, &error)),
         // On a disk that became read-only, content is served on.
         Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => Ok(File::open(path).ok()),
-        // A command of root's may have made it; who only reads it may lock it too.
+        // Somebody else may have made it, or the folder; who only reads it may lock it too.
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            File::open(path).map(Some).map_err(|_| unusable(path, &error))
+            Ok(File::open(path).inspect_err(|_| warn!("`{}` cannot be locked: {error}", path.display())).ok())
         }
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) if whole::is_full(&error) => {
@@ -130,6 +141,15 @@ fn open(path: &Path, what: &Thing) -> Result<Option<File>, Problem> {
             Ok(None)
         }
         Err(error) => Err(unusable(path, &error)),
+    }
+}
+
+/// Gives a lock that root has just made to whose its folder is: the daemon, who finds it there, is not root.
+fn give_to_folder(file: &File, path: &Path) {
+    if geteuid().is_root()
+        && let Some(folder) = path.parent().and_then(|folder| folder.metadata().ok())
+    {
+        let _ = fchown(file, Some(folder.uid()), Some(folder.gid())); // then it is root's, and who may not use it says so
     }
 }
 

@@ -14,17 +14,23 @@ use crate::whole;
 /// The file in the folder of the library: the identity, then words for people.
 const FILE: &str = "owner";
 
-/// Takes a library that is nobody's; one of this site is there already.
+/// Takes a library that is nobody's, or that holds nothing; one of this site is there already. Whether it says now that it is this site's:
+/// where nothing can be written it does not.
 ///
 /// # Errors
 /// `CONFIG_INVALID` where it is another site's, `DISK_ERROR` where that cannot be read, `DATA_DIR_NOT_WRITABLE`.
-pub(super) fn claim(library: &Path, identity: Uuid, code: &SiteCode, data_dir: &Path) -> Result<(), Problem> {
+pub(super) fn claim(
+    library: &Path,
+    identity: Uuid,
+    code: &SiteCode,
+    data_dir: &Path,
+) -> Result<bool, Problem> {
     let path = library.join(FILE);
     match std::fs::read_to_string(&path) {
         Ok(text) if text.split_whitespace().next().and_then(|word| word.parse().ok()) == Some(identity) => {
-            Ok(())
+            Ok(true)
         }
-        Ok(text) => {
+        Ok(text) if !holds_nothing(library) => {
             let message =
                 format!("the content library `{}` belongs to another site or point", library.display());
             let owner: String = text.trim().chars().take(200).collect();
@@ -36,20 +42,41 @@ pub(super) fn claim(library: &Path, identity: Uuid, code: &SiteCode, data_dir: &
                 ),
             ))
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            let message = format!("`{}` cannot be read", path.display());
+            Err(Problem::new(Code::DiskError, message).because_of(Some(&error)))
+        }
+        Ok(_) | Err(_) => {
             let text = format!("{identity} site {code} in {}\n", data_dir.display());
             match whole::write(&path, whole::ALL, text.as_bytes()) {
-                // Such a library is served on, and nothing of it is deleted where nothing can be written.
-                Err(error) if whole::is_full(&error) || error.kind() == ErrorKind::ReadOnlyFilesystem => {
+                // Such a library is served on; of what nobody has recorded nothing is deleted there.
+                Err(error) if whole::is_full(&error) || is_closed(&error) => {
                     warn!("`{}` cannot be written: {error}", path.display());
-                    Ok(())
+                    Ok(false)
                 }
-                written => written.map_err(|error| whole::unwritable(&path, &error)),
+                Err(error) => Err(whole::unwritable(&path, &error)),
+                Ok(()) => Ok(true),
             }
         }
-        Err(error) => Err(Problem::new(Code::DiskError, format!("`{}` cannot be read", path.display()))
-            .because_of(Some(&error))),
     }
+}
+
+fn is_closed(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied)
+}
+
+/// Whether there is no content, and nothing that arrives: whoever it was of loses nothing. What cannot be looked at may be something.
+fn holds_nothing(library: &Path) -> bool {
+    let is_empty = |folder: &Path| {
+        std::fs::read_dir(folder)
+            .map_or_else(|error| error.kind() == ErrorKind::NotFound, |mut entries| entries.next().is_none())
+    };
+    let fans = match std::fs::read_dir(library.join("blobs")) {
+        Ok(fans) => fans.collect::<Result<Vec<_>, _>>(),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    };
+    is_empty(&library.join("staging")) && fans.is_ok_and(|fans| fans.iter().all(|fan| is_empty(&fan.path())))
 }
 
 #[cfg(test)]
@@ -63,6 +90,11 @@ mod tests {
         let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let claimed = |identity| claim(folder.path(), identity, &"XYZ".parse().unwrap(), Path::new("/data"));
         claimed(one).unwrap();
+        // There is nothing in it that could be lost: a new machine was started once before its backup was put back.
+        std::fs::create_dir_all(folder.path().join("blobs/ab")).unwrap();
+        claimed(other).unwrap();
+        claimed(one).unwrap();
+        std::fs::write(folder.path().join("blobs/ab").join("ab".repeat(32)), "content").unwrap();
         claimed(one).unwrap();
         let refused = claimed(other).unwrap_err();
         assert_eq!(refused.code, Code::ConfigInvalid, "{refused}");
@@ -89,6 +121,8 @@ mod tests {
             crate::site::Site::open(crate::config::Loaded::from(settings.clone()))
         };
         let first = open(&named("one", &library)).await.unwrap();
+        std::fs::create_dir(library.join("blobs/ab")).unwrap();
+        std::fs::write(library.join("blobs/ab").join("ab".repeat(32)), "content").unwrap();
         let second = named("two", &library);
         let refused = open(&second).await.map(drop).unwrap_err();
         assert_eq!(refused.code, Code::SiteLocked, "{refused}");

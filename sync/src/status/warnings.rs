@@ -72,8 +72,8 @@ pub(super) async fn content(site: &Arc<Site>) -> Result<Vec<String>, Problem> {
 pub(super) fn overdue(settings: &Settings, last_ok: Timestamp, now: Timestamp) -> Option<String> {
     let missed = crate::daemon::overdue(settings, last_ok, now)?;
     Some(format!(
-        "no synchronisation has ended well since {last_ok}, and the one of {missed} and the one after it are missing: \
-         `spsync sync history`, `spsync now`"
+        "nothing was synchronised since {last_ok}, though it was due at {missed} and once more since: `spsync sync history`, \
+         `spsync now`"
     ))
 }
 

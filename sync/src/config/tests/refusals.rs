@@ -181,9 +181,9 @@ fn mistakes_are_told_with_file_line_key_and_what_was_meant() {
             "spsync.db-wal`, which is that of `db.path` or in it",
         ),
         (
-            "admin.socket = \"content/admin.sock\"",
+            "admin.socket = \"content/blobs/admin.sock\"",
             Code::ConfigInvalid,
-            "content/admin.sock`, which is that of `content.dir` or in it",
+            "content/blobs/admin.sock`, which is that of `content.dir` or in it",
         ),
         (
             "admin.socket = \"/etc/site.key\"\ntls = { cert_file = \"/etc/site.pem\", key_file = \"/etc/site.key\" }",
