@@ -440,6 +440,8 @@ async fn a_full_point_is_refused_and_a_second_identity_too() {
     assert!(!site.dump().await.contains("spsync_"), "no secret in what is dumped");
     let content = format!("{}/point/content/{sha256}", site.url);
     assert_eq!(http().get(&content).send().await.unwrap().status(), 401);
+    site.ok(&["package", "withdraw", "p", "--from", "full"]).await;
+    until("it is taken off", async || state(&site, "full").await == "none").await;
     let key = std::fs::read_to_string(full.path("point/point.key")).unwrap();
     let with_key = http().get(&content).bearer_auth(key.trim()).send().await.unwrap();
     assert_eq!(with_key.status(), 404, "a point is given what it is to hold, and nothing else");
