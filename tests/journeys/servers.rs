@@ -546,7 +546,9 @@ async fn what_two_servers_list_stays_when_one_of_them_goes() {
     site.configure(|_| of_both.clone());
     assert_eq!(site.ok(&["now"]).await["listed"], 3);
     // The first one gave this one too.
-    [&first, &second].map(|server| _ = server.publish_bundle(&later));
+    for server in [&first, &second] {
+        server.publish_bundle(&later);
+    }
     assert_eq!(site.ok(&["now"]).await["listed"], 4);
 
     for left in [of_second, alone.clone()] {
