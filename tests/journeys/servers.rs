@@ -596,3 +596,27 @@ async fn a_name_that_was_mistyped_withdraws_nothing_before_another_one_has_answe
     assert_eq!((&again["withdrawn"], &again["listed"]), (&json!(0), &json!(1)), "{again:#}");
     assert_eq!(again["servers"][0]["unchanged"], true, "its anchor stands: {again:#}");
 }
+
+#[tokio::test]
+async fn a_licence_text_is_asked_for_once_at_each_place() {
+    let server = UpdateServer::start().await.unwrap();
+    server.publish_all(&known_categories());
+    let text = b"{\\rtf1 The terms of this test.}".to_vec();
+    let file = FileDraft::of("en.rtf", &Seeded::new(7, 100).fingerprint());
+    let mut bundle =
+        upgrade("eleven", WINDOWS_11, 1).licensed(catalog::id::UpdateId(uuid::Uuid::from_u128(5)));
+    bundle.parent = bundle.parent.license_file("en", file.clone());
+    server.publish_bundle(&bundle);
+    // One server by two names: it is at the same place by either.
+    let site = TestSite::below(Way::Alone, &server.base_url(), "products = [\"Windows 11\"]", "").await;
+    site.configure(|text| text + &also("other", &server));
+    site.ok(&["now"]).await;
+    let update = bundle.parent.id().update.to_string();
+    let before = server.content_requests().len();
+    site.refused("LICENSE_TEXT_UNAVAILABLE", &["license", "review", &update]).await;
+    assert_eq!(server.content_requests().len() - before, 1, "{:?}", server.content_requests());
+    // What is there is no text of these terms.
+    server.publish_content(&file, text);
+    site.refused("LICENSE_TEXT_UNAVAILABLE", &["license", "review", &update]).await;
+    assert_eq!(server.content_requests().len() - before, 2, "{:?}", server.content_requests());
+}
