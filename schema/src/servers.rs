@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use catalog::id::{RevisionId, UpdateId};
+use catalog::id::{RevisionId, RevisionNumber, UpdateId};
 use catalog::problem::Code;
 use jiff::Timestamp;
 use rusqlite::{Row, named_params};
@@ -54,6 +54,23 @@ pub struct Pass {
     pub pending: Vec<RevisionId>,
 }
 
+/// A list, as it was answered.
+#[derive(Debug, Clone, Copy)]
+pub struct Named<'a> {
+    /// Which.
+    pub scope: Scope,
+    /// Who answered.
+    pub endpoint: &'a str,
+    /// Where it ended.
+    pub ends: &'a Anchor,
+    /// All that it named.
+    pub revisions: &'a [RevisionId],
+    /// The other update servers that are asked.
+    pub others: &'a [String],
+    /// What is recorded is asked for once more where this server never said the places of its files.
+    pub first: bool,
+}
+
 /// A revision that was set aside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quarantined {
@@ -66,11 +83,44 @@ pub struct Quarantined {
     pub reason: String,
 }
 
+impl Quarantined {
+    /// The code of what nobody owes and was not found: no fault of the server, and looked for again only in a full run.
+    pub const NOT_FOUND: Code = Code::NotFound;
+    /// The code of what is still to be looked for.
+    pub const NOT_TRIED: Code = Code::Interrupted;
+
+    /// Still to be looked for, because others need it; number 0 where any revision will do.
+    pub fn not_tried(id: RevisionId) -> Self {
+        let reason = "another update needs it, and it was not looked for yet".to_owned();
+        Self { id, code: Self::NOT_TRIED, reason }
+    }
+
+    /// The next run goes on with it.
+    pub fn is_left(&self) -> bool {
+        self.code == Self::NOT_TRIED
+    }
+
+    /// It was looked for in vain.
+    pub fn is_lost(&self) -> bool {
+        !self.is_left() && (self.id.number.0 == 0 || self.code == Self::NOT_FOUND)
+    }
+}
+
+/// What lists name, and what that contains.
+#[derive(Default)]
+struct Walked {
+    /// With their rows.
+    recorded: Vec<(RevisionId, i64)>,
+    lacking: Vec<RevisionId>,
+}
+
 /// What recorded revisions refer to and is not recorded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unresolved {
-    /// Bundled revisions.
+    /// Revisions that are bundled in what the server gave.
     pub bundled: Vec<RevisionId>,
+    /// Those that are bundled in what came from elsewhere: nobody said that this server has them.
+    pub elsewhere: Vec<RevisionId>,
     /// Prerequisites, which name no revision.
     pub prerequisites: Vec<UpdateId>,
 }
@@ -109,15 +159,17 @@ impl Reader<'_> {
         Ok(Some(Pass { ends, pending: self.all(PENDING, (source, scope.to_string()), revision)? }))
     }
 
-    /// What is set aside of a source. An update of which no revision could be found is not, once another one gave it.
+    /// What is set aside of a source. What was looked for is not, once another one gave it.
     pub fn server_quarantined(&self, source: &str) -> Result<Vec<Quarantined>, SchemaError> {
         const SQL: &str = "
             SELECT aside.update_id, aside.number, aside.code, aside.reason FROM server_quarantine AS aside
              WHERE aside.source = ?1
-               AND NOT (aside.number = 0
-                        AND EXISTS (SELECT 1 FROM metadata WHERE metadata.update_id = aside.update_id))
+               AND NOT ((aside.number = 0 OR aside.code IN (?2, ?3))
+                        AND EXISTS (SELECT 1 FROM metadata WHERE metadata.update_id = aside.update_id
+                                                             AND (aside.number = 0 OR metadata.number = aside.number)))
              ORDER BY aside.update_id, aside.number";
-        self.all(SQL, [source], |row| {
+        let codes = (Quarantined::NOT_FOUND.name(), Quarantined::NOT_TRIED.name());
+        self.all(SQL, (source, codes.0, codes.1), |row| {
             Ok(Quarantined { id: revision(row)?, code: text(row, "code")?, reason: row.get("reason")? })
         })
     }
@@ -153,85 +205,80 @@ impl Reader<'_> {
     }
 
     /// What updates need and is not recorded: those that none of `others` gave, which are the other update servers that are
-    /// asked, and the documents `also` of those, which this server named. What an import or a server that is asked no more
-    /// gave is anybody's business. Categories and detectoids are not looked at: what they need is in the list that they came
-    /// with, or nowhere. Replaced updates that are missing harm nobody.
-    pub fn unresolved(&self, others: &[String], also: &[i64]) -> Result<Unresolved, SchemaError> {
+    /// asked, and what was to be looked for before. What an import or a server that is asked no more gave is anybody's
+    /// business. Categories and detectoids are not looked at: what they need is in the list that they came with, or nowhere.
+    /// Replaced updates that are missing harm nobody.
+    pub fn unresolved(&self, source: &str, others: &[String]) -> Result<Unresolved, SchemaError> {
         const BUNDLED: &str = "
-            SELECT DISTINCT relation.target AS update_id, relation.number
+            SELECT relation.target AS update_id, relation.number, max(parent.source = ?2) AS own
               FROM metadata_relation AS relation JOIN metadata AS parent USING (metadata_id)
              WHERE relation.relation = 'bundle' AND parent.kind IN ('software', 'driver')
+               AND parent.source NOT IN (SELECT value FROM json_each(?1))
                AND NOT EXISTS (SELECT 1 FROM metadata AS child
-                                WHERE child.update_id = relation.target AND child.number = relation.number)";
+                                WHERE child.update_id = relation.target AND child.number = relation.number)
+             GROUP BY relation.target, relation.number";
         const PREREQUISITES: &str = "
             SELECT DISTINCT relation.target AS update_id
               FROM metadata_relation AS relation JOIN metadata AS parent USING (metadata_id)
              WHERE relation.relation IN ('prerequisite', 'category') AND parent.kind IN ('software', 'driver')
+               AND parent.source NOT IN (SELECT value FROM json_each(?1))
                AND NOT EXISTS (SELECT 1 FROM metadata AS child WHERE child.update_id = relation.target)";
-        const NOT_OF_OTHERS: &str = "AND parent.source NOT IN (SELECT value FROM json_each(?1))";
-        const OF_ONE: &str = "AND parent.metadata_id = ?1";
         let others = to_json(&others)?;
-        let mut bundled = self.all(&format!("{BUNDLED} {NOT_OF_OTHERS}"), [&others], revision)?;
-        let wanted = |row: &Row<'_>| update(row, "update_id");
-        let mut prerequisites = self.all(&format!("{PREREQUISITES} {NOT_OF_OTHERS}"), [&others], wanted)?;
-        let (bundled_of_one, needed_by_one) =
-            (format!("{BUNDLED} {OF_ONE}"), format!("{PREREQUISITES} {OF_ONE}"));
-        for row in also {
-            bundled.extend(self.all(&bundled_of_one, [row], revision)?);
-            prerequisites.extend(self.all(&needed_by_one, [row], wanted)?);
+        let mut unresolved = Unresolved {
+            prerequisites: self.all(PREREQUISITES, [&others], |row| update(row, "update_id"))?,
+            ..Unresolved::default()
+        };
+        for (one, own) in self.all(BUNDLED, (&others, source), |row| Ok((revision(row)?, row.get("own")?)))? {
+            let bundled = if own { &mut unresolved.bundled } else { &mut unresolved.elsewhere };
+            bundled.push(one);
         }
-        bundled.sort();
-        bundled.dedup();
-        prerequisites.sort();
-        prerequisites.dedup();
-        Ok(Unresolved { bundled, prerequisites })
-    }
-
-    /// Documents of what a list names, and of what that contains, all the way down, that one of `others` gave.
-    pub fn given_by_others(
-        &self,
-        revisions: &[RevisionId],
-        others: &[String],
-    ) -> Result<Vec<i64>, SchemaError> {
-        const SOURCE: &str = "SELECT source FROM metadata WHERE metadata_id = ?1";
-        if others.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut rows = Vec::new();
-        for (_, row) in self.with_what_is_bundled(revisions)? {
-            let source: Option<String> = self.first(SOURCE, [row], |row| Ok(row.get(0)?))?;
-            if source.is_some_and(|source| others.contains(&source)) {
-                rows.push(row);
+        for aside in self.server_quarantined(source)? {
+            match aside.id.number.0 {
+                0 => unresolved.prerequisites.push(aside.id.update),
+                _ if aside.is_left() || aside.is_lost() => unresolved.elsewhere.push(aside.id),
+                _ => {}
             }
         }
-        Ok(rows)
+        unresolved.bundled.sort();
+        unresolved.elsewhere.retain(|one| unresolved.bundled.binary_search(one).is_err());
+        unresolved.elsewhere.sort();
+        unresolved.elsewhere.dedup();
+        unresolved.prerequisites.sort();
+        unresolved.prerequisites.dedup();
+        Ok(unresolved)
     }
 
-    /// Those of `revisions` that are recorded, and what they contain, all the way down: each once, with its row.
-    fn with_what_is_bundled(&self, revisions: &[RevisionId]) -> Result<Vec<(RevisionId, i64)>, SchemaError> {
+    /// Those of `revisions`, and of what they contain, all the way down, each once.
+    fn with_what_is_bundled(&self, revisions: &[RevisionId]) -> Result<Walked, SchemaError> {
         const ROW: &str = "SELECT metadata_id FROM metadata WHERE update_id = ?1 AND number = ?2";
         const PARTS: &str = "
             SELECT target AS update_id, number FROM metadata_relation
              WHERE metadata_id = ?1 AND relation = 'bundle'";
         let (mut seen, mut open) = (HashSet::new(), revisions.to_vec());
-        let mut found = Vec::new();
+        let mut walked = Walked::default();
         while let Some(one) = open.pop() {
             if !seen.insert(one) {
                 continue;
             }
             let row: Option<i64> =
                 self.first(ROW, (one.update.0.as_bytes(), one.number.0), |row| Ok(row.get(0)?))?;
-            if let Some(row) = row {
-                open.extend(self.all(PARTS, [row], revision)?);
-                found.push((one, row));
+            match row {
+                Some(row) => {
+                    open.extend(self.all(PARTS, [row], revision)?);
+                    walked.recorded.push((one, row));
+                }
+                None => walked.lacking.push(one),
             }
         }
-        Ok(found)
+        Ok(walked)
     }
 
-    /// Those of `revisions`, and of what they contain, that are recorded and have a file of which `source` never said where
-    /// it is.
-    fn without_links(&self, source: &str, revisions: &[RevisionId]) -> Result<Vec<RevisionId>, SchemaError> {
+    /// Those that have a file of which `source` never said where it is.
+    fn without_links(
+        &self,
+        source: &str,
+        recorded: &[(RevisionId, i64)],
+    ) -> Result<Vec<RevisionId>, SchemaError> {
         const LACKS: &str = "
             SELECT 1 FROM (SELECT sha1 FROM metadata_file WHERE metadata_id = ?1
                            UNION ALL SELECT sha1 FROM metadata_license WHERE metadata_id = ?1) AS file
@@ -239,8 +286,8 @@ impl Reader<'_> {
                AND NOT EXISTS (SELECT 1 FROM metadata_url AS link WHERE link.sha1 = file.sha1 AND link.source = ?2)
              LIMIT 1";
         let mut found = Vec::new();
-        for (one, row) in self.with_what_is_bundled(revisions)? {
-            found.extend(self.first(LACKS, (row, source), |_| Ok(one))?);
+        for (one, row) in recorded {
+            found.extend(self.first(LACKS, (row, source), |_| Ok(*one))?);
         }
         Ok(found)
     }
@@ -252,68 +299,105 @@ impl Reader<'_> {
 }
 
 impl Writer<'_> {
-    /// Remembers a list: what of it is not recorded, and where it ended. Answers what is pending. Where all is `anew`, as
-    /// with a server that was never asked before, what it has not said the places of files of is pending as well: an answer
-    /// with a document is the only one that says them.
+    /// Remembers a list: what of it is not recorded, and where it ended. Answers what is pending. Of updates that is also
+    /// what they contain, whoever gave them, and with a `first` list what the server has not said the places of files of: an
+    /// answer with a document is the only one that says them.
     pub fn begin_pass(
         &self,
         source: &str,
-        scope: Scope,
-        endpoint: &str,
-        ends: &Anchor,
-        revisions: &[RevisionId],
-        anew: bool,
+        list: &Named<'_>,
+        now: Timestamp,
     ) -> Result<Vec<RevisionId>, SchemaError> {
-        self.forget_pass(source, scope)?;
-        let mut pending = self.unrecorded(revisions)?;
-        if anew && scope == Scope::Updates {
-            pending.extend(self.without_links(source, revisions)?);
-        }
+        self.forget_pass(source, list.scope)?;
+        let mut pending = match list.scope {
+            Scope::Categories => self.unrecorded(list.revisions)?,
+            Scope::Updates => self.take_over(source, list, now)?,
+        };
         pending.sort();
         pending.dedup();
         self.execute(
             "INSERT INTO server_pass (source, scope, endpoint, anchor, filter)
              VALUES (:source, :scope, :endpoint, :anchor, :filter)",
             named_params! {
-                ":source": source, ":scope": scope.to_string(), ":endpoint": endpoint,
-                ":anchor": ends.anchor, ":filter": to_json(&ends.filter)?,
+                ":source": source, ":scope": list.scope.to_string(), ":endpoint": list.endpoint,
+                ":anchor": list.ends.anchor, ":filter": to_json(&list.ends.filter)?,
             },
         )?;
         for one in &pending {
             self.execute(
                 "INSERT INTO server_pending (source, scope, update_id, number) VALUES (?1, ?2, ?3, ?4)",
-                (source, scope.to_string(), one.update.0.as_bytes(), one.number.0),
+                (source, list.scope.to_string(), one.update.0.as_bytes(), one.number.0),
             )?;
         }
         Ok(pending)
     }
 
-    /// This server names `revisions`: those that are feature updates already are listed by it as well, and it answers for
-    /// what was given by none of the `others`, as by a server that is called otherwise now.
-    pub fn take_over(
+    /// This server names what others may have given. What is recorded of it and is a feature update already is listed by it
+    /// as well; it answers for what was given by a server that is asked no more, and helps to complete what the others gave.
+    /// Answers what is to be fetched.
+    fn take_over(
         &self,
         source: &str,
-        revisions: &[RevisionId],
-        others: &[String],
-    ) -> Result<(), SchemaError> {
-        let kept = to_json(&others.iter().map(String::as_str).chain([source, IMPORT]).collect::<Vec<_>>())?;
-        for (one, row) in self.with_what_is_bundled(revisions)? {
+        list: &Named<'_>,
+        now: Timestamp,
+    ) -> Result<Vec<RevisionId>, SchemaError> {
+        const ANSWERS: &str = "
+            UPDATE metadata SET source = ?1 WHERE metadata_id = ?2 AND source NOT IN (SELECT value FROM json_each(?3))";
+        const LISTS: &str = "
+            INSERT OR IGNORE INTO listing (source, location, update_id, number)
+            SELECT :source, :location, revision.update_id, revision.number FROM revision
+             WHERE revision.update_id = :update AND revision.number = :number
+               AND EXISTS (SELECT 1 FROM metadata JOIN metadata_offered USING (metadata_id)
+                            WHERE metadata.update_id = revision.update_id AND metadata.number = revision.number)";
+        let Walked { recorded, lacking: mut pending } = self.with_what_is_bundled(list.revisions)?;
+        let named: HashSet<&RevisionId> = list.revisions.iter().collect();
+        let others = list.others.iter().map(String::as_str);
+        let kept = to_json(&others.chain([source, IMPORT]).collect::<Vec<_>>())?;
+        for (one, row) in &recorded {
+            self.execute(ANSWERS, (source, row, &kept))?;
             self.execute(
-                "UPDATE metadata SET source = ?1
-                  WHERE metadata_id = ?2 AND source NOT IN (SELECT value FROM json_each(?3))",
-                (source, row, &kept),
-            )?;
-            self.execute(
-                "INSERT OR IGNORE INTO listing (source, location, update_id, number)
-                 SELECT :source, :location, revision.update_id, revision.number FROM revision
-                  WHERE revision.update_id = :update AND revision.number = :number
-                    AND EXISTS (SELECT 1 FROM metadata JOIN metadata_offered USING (metadata_id)
-                                 WHERE metadata.update_id = revision.update_id AND metadata.number = revision.number)",
+                LISTS,
                 named_params! {
                     ":source": source, ":location": SERVER_LOCATION,
                     ":update": one.update.0.as_bytes(), ":number": one.number.0,
                 },
             )?;
+        }
+        self.note_needs(source, &recorded, list.others, now)?;
+        // Parts that were set aside are tried again apart from the others.
+        let aside = self.server_quarantined(source)?.into_iter().map(|one| one.id).collect::<HashSet<_>>();
+        pending.retain(|one| named.contains(one) || !aside.contains(one));
+        if list.first {
+            pending.extend(self.without_links(source, &recorded)?);
+        }
+        Ok(pending)
+    }
+
+    /// What updates need of which others gave the documents, and this one names them, is looked for here too.
+    fn note_needs(
+        &self,
+        source: &str,
+        recorded: &[(RevisionId, i64)],
+        others: &[String],
+        now: Timestamp,
+    ) -> Result<(), SchemaError> {
+        const NEEDS: &str = "
+            SELECT DISTINCT relation.target AS update_id
+              FROM metadata_relation AS relation JOIN metadata AS parent USING (metadata_id)
+             WHERE relation.metadata_id = ?1 AND relation.relation IN ('prerequisite', 'category')
+               AND parent.kind IN ('software', 'driver') AND parent.source IN (SELECT value FROM json_each(?2))
+               AND NOT EXISTS (SELECT 1 FROM metadata AS child WHERE child.update_id = relation.target)";
+        if others.is_empty() {
+            return Ok(());
+        }
+        let others = to_json(&others)?;
+        for (_, row) in recorded {
+            for needed in self.all(NEEDS, (row, &others), |row| update(row, "update_id"))? {
+                let any = RevisionId { update: needed, number: RevisionNumber(0) };
+                if !self.is_set_aside(source, any)? {
+                    self.quarantine(source, &Quarantined::not_tried(any), now)?;
+                }
+            }
         }
         Ok(())
     }
@@ -394,7 +478,6 @@ impl Writer<'_> {
 #[cfg(test)]
 mod tests {
     use catalog::digest::Sha1Digest;
-    use catalog::id::RevisionNumber;
     use catalog::limits::Limits;
 
     use super::*;
@@ -416,6 +499,10 @@ mod tests {
             anchor: text.to_owned(),
             filter: ListFilter { categories: vec![update(9)], ..ListFilter::default() },
         }
+    }
+
+    fn list<'a>(ends: &'a Anchor, revisions: &'a [RevisionId], first: bool) -> Named<'a> {
+        Named { scope: Scope::Updates, endpoint: SERVER, ends, revisions, others: &[], first }
     }
 
     /// Software that contains and needs others.
@@ -445,8 +532,7 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let listed = [id(2, 1), id(1, 1), id(2, 1), id(3, 1)];
         let pending =
-            change(&store, move |w| w.begin_pass("a", Scope::Updates, SERVER, &ends("1"), &listed, false))
-                .await;
+            change(&store, move |w| w.begin_pass("a", &list(&ends("1"), &listed, false), now)).await;
         assert_eq!(pending, [id(1, 1), id(2, 1), id(3, 1)], "each once, sorted");
         change(&store, move |w| {
             assert_eq!(
@@ -470,12 +556,12 @@ mod tests {
         let anchor = || store.read(|r| r.server_anchor("a", Scope::Updates, SERVER));
         assert_eq!(anchor().await.unwrap(), None);
         let pending =
-            change(&store, move |w| w.begin_pass("a", Scope::Updates, SERVER, &ends("2"), &listed, false))
-                .await;
-        assert_eq!(pending, [id(2, 1), id(3, 1)]);
+            change(&store, move |w| w.begin_pass("a", &list(&ends("2"), &listed, false), now)).await;
+        assert_eq!(pending, [id(2, 1), id(3, 1), id(7, 1)], "and what it contains");
         change(&store, move |w| {
             w.arrived("a", id(2, 1))?;
             w.arrived("a", id(3, 1))?;
+            w.arrived("a", id(7, 1))?;
             w.end_pass("a", Scope::Updates)
         })
         .await;
@@ -491,38 +577,77 @@ mod tests {
         let store = Store::open(&folder.path().join("spsync.db"), 1).unwrap();
         let now = Timestamp::UNIX_EPOCH;
         change(&store, move |w| w.record_metadata("a", &prepared(id(1, 1), id(7, 3), update(8)), now)).await;
-        let all = Unresolved { bundled: vec![id(7, 3)], prerequisites: vec![update(8)] };
-        let unresolved = |others: &[&str], named: &[RevisionId]| {
+        let unresolved = |source: &'static str, others: &[&str]| {
             let others: Vec<String> = others.iter().map(|&other| other.to_owned()).collect();
-            let (named, store) = (named.to_vec(), store.clone());
-            async move {
-                let read = store.read(move |r| {
-                    let also = r.given_by_others(&named, &others)?;
-                    r.unresolved(&others, &also)
-                });
-                read.await.unwrap()
-            }
+            let store = store.clone();
+            async move { store.read(move |r| r.unresolved(source, &others)).await.unwrap() }
         };
-        // Of the server itself, and of one that is asked no more.
-        assert_eq!(unresolved(&[], &[]).await, all);
-        assert_eq!(unresolved(&["b", "c"], &[]).await, all);
-        // Another server answers for it, unless this one names it too.
-        assert_eq!(unresolved(&["a"], &[]).await, Unresolved::default());
-        assert_eq!(unresolved(&["a"], &[id(9, 9), id(1, 1)]).await, all);
+        let (own, needed) = (vec![id(7, 3)], vec![update(8)]);
+        let of_a =
+            Unresolved { bundled: own.clone(), prerequisites: needed.clone(), ..Unresolved::default() };
+        let of_others = Unresolved { elsewhere: own, prerequisites: needed, ..Unresolved::default() };
+        // Of the server itself, and of one that is asked no more: nobody said that this one has it.
+        assert_eq!(unresolved("a", &["b"]).await, of_a);
+        assert_eq!(unresolved("b", &["c"]).await, of_others);
+        // Another server answers for it.
+        assert_eq!(unresolved("b", &["a"]).await, Unresolved::default());
         // Another revision of what is bundled is not what is bundled; of a prerequisite any will do.
         change(&store, move |w| {
             w.record_metadata("b", &prepared(id(7, 2), id(1, 1), update(1)), now)?;
             w.record_metadata("b", &prepared(id(8, 2), id(1, 1), update(1)), now)
         })
         .await;
-        let bundled = Unresolved { bundled: vec![id(7, 3)], prerequisites: Vec::new() };
-        assert_eq!(unresolved(&["b"], &[]).await, bundled);
-        // What a part of it lacks is found from the whole that is named.
-        change(&store, move |w| w.record_metadata("a", &prepared(id(7, 3), id(6, 1), update(1)), now)).await;
-        let part = Unresolved { bundled: vec![id(6, 1)], prerequisites: Vec::new() };
-        assert_eq!(unresolved(&["a"], &[id(1, 1)]).await, part);
+        let bundled = Unresolved { bundled: vec![id(7, 3)], ..Unresolved::default() };
+        assert_eq!(unresolved("a", &["b"]).await, bundled);
         assert!(store.read(|r| r.metadata_has(update(7))).await.unwrap());
         assert!(!store.read(|r| r.metadata_has(update(9))).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn what_a_server_names_that_another_one_gave_is_completed_by_it_in_this_run_or_a_later_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("spsync.db"), 1).unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        change(&store, move |w| w.record_metadata("a", &prepared(id(1, 1), id(7, 3), update(8)), now)).await;
+        let others = || vec!["a".to_owned()];
+        let begin = |revisions: &'static [(u128, u32)]| {
+            let store = store.clone();
+            async move {
+                let revisions: Vec<_> = revisions.iter().map(|&(n, number)| id(n, number)).collect();
+                let begun = store.write(move |w| {
+                    let (ends, others) = (ends("1"), others());
+                    w.begin_pass("b", &Named { others: &others, ..list(&ends, &revisions, false) }, now)
+                });
+                begun.await.unwrap()
+            }
+        };
+        assert_eq!(begin(&[(9, 9)]).await, [id(9, 9)]);
+        let left = || store.read(|r| r.server_quarantined("b"));
+        assert_eq!(
+            left().await.unwrap(),
+            [],
+            "what another one gave and this one does not name is not its business"
+        );
+        // The part is pending like what is named, and the prerequisite is written down: whoever goes on with it.
+        assert_eq!(begin(&[(1, 1)]).await, [id(7, 3)]);
+        let lacks = Quarantined::not_tried(id(8, 0));
+        assert_eq!(left().await.unwrap(), std::slice::from_ref(&lacks));
+        let needs = Unresolved { prerequisites: vec![update(8)], ..Unresolved::default() };
+        let unresolved = || store.read(move |r| r.unresolved("b", &others()));
+        assert_eq!(unresolved().await.unwrap(), needs);
+        // What was looked for in vain is no news; a part of a part is found from the whole.
+        let lost = Quarantined { code: Quarantined::NOT_FOUND, ..lacks };
+        let found_not = lost.clone();
+        change(&store, move |w| {
+            w.quarantine("b", &found_not, now)?;
+            w.record_metadata("a", &prepared(id(7, 3), id(6, 1), update(8)), now)
+        })
+        .await;
+        assert_eq!(begin(&[(1, 1)]).await, [id(6, 1)]);
+        assert_eq!(left().await.unwrap(), [lost]);
+        // Once it is there, from whomever, nothing is left.
+        change(&store, move |w| w.record_metadata("a", &prepared(id(8, 5), id(7, 3), update(1)), now)).await;
+        assert_eq!((left().await.unwrap(), unresolved().await.unwrap()), (vec![], Unresolved::default()));
     }
 
     #[tokio::test]
@@ -545,11 +670,11 @@ mod tests {
             w.record_metadata("import", &part, now)
         })
         .await;
-        let begin = |source: &'static str, anew: bool| {
+        let begin = |source: &'static str, first: bool| {
             let store = store.clone();
             async move {
                 let begun = store.write(move |w| {
-                    w.begin_pass(source, Scope::Updates, SERVER, &ends("1"), &[id(1, 1), id(2, 1)], anew)
+                    w.begin_pass(source, &list(&ends("1"), &[id(1, 1), id(2, 1)], first), now)
                 });
                 begun.await.unwrap()
             }

@@ -239,7 +239,10 @@ fn what_a_place_lists_that_is_asked_no_more_is_withdrawn_and_imports_stay() {
         let place = |location: &str| ("esd".to_owned(), location.to_owned());
         let end = |asked: Vec<(String, String)>| {
             let store = store.clone();
-            async move { store.write(move |w| w.end_listings(&asked)).await.unwrap() }
+            async move {
+                let end = store.write(move |w| w.end_listings(&w.places_besides(&asked)?));
+                end.await.unwrap()
+            }
         };
         assert_eq!(end(vec![place("a"), place("b"), place("c")]).await, 0);
         assert_eq!(

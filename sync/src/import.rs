@@ -132,6 +132,8 @@ async fn run(
         .await?
     };
     progress.end("import", format!("{} new", imported.new));
+    // So far there is no other remark.
+    let refusals = imported.notes.clone();
     if !caller.dry_run {
         let offered = offers::refresh(site).await?;
         // Also of documents that were there before, and of which only this export said where their files are.
@@ -159,11 +161,9 @@ async fn run(
     }
     let refused = (imported.refused > 0).then(|| {
         let message = format!("{} cannot be used", counted(imported.refused as usize, "document"));
-        let told = imported.notes.iter().filter(|note| note.starts_with("refused ")).take(5);
-        told.fold(Problem::new(Code::ImportPartlyDone, message), |problem, note| {
-            problem.because(note.clone())
-        })
-        .keeping(if caller.dry_run { "nothing was changed" } else { "everything else is recorded" })
+        let told = refusals.into_iter().take(5);
+        told.fold(Problem::new(Code::ImportPartlyDone, message), Problem::because)
+            .keeping(if caller.dry_run { "nothing was changed" } else { "everything else is recorded" })
     });
     Answer::partly(&imported, refused)
 }

@@ -520,3 +520,103 @@ async fn what_a_source_lists_that_is_configured_no_more_is_withdrawn() {
     assert_eq!(site.ok(&["now"]).await["listed"], both);
     assert_eq!(site.dump().await, before);
 }
+
+/// Another update server of the configuration.
+fn also(name: &str, server: &UpdateServer) -> String {
+    format!(
+        "[[source]]\nname = {name:?}\nkind = \"wsus\"\nurl = {:?}\nallow_networks = [\"127.0.0.0/8\"]\n",
+        server.base_url()
+    )
+}
+
+#[tokio::test]
+async fn what_two_servers_list_stays_when_one_of_them_goes() {
+    let [first, second] = [UpdateServer::start().await.unwrap(), UpdateServer::start().await.unwrap()];
+    let (both, later) = (upgrade("both", WINDOWS_11, 1), upgrade("both, later", WINDOWS_11, 2));
+    for (server, number) in [(&first, 3), (&second, 4)] {
+        server.publish_all(&known_categories());
+        server.publish_bundle(&both);
+        server.publish_bundle(&upgrade(&format!("alone {number}"), WINDOWS_11, number));
+    }
+    let site = TestSite::below(Way::Alone, &first.base_url(), "products = [\"Windows 11\"]", "").await;
+    let alone = std::fs::read_to_string(site.folder.path().join("config.toml")).unwrap();
+    let (head, wsus) = alone.split_once("[[source]]").unwrap();
+    let of_second = format!("{head}{}", also("other", &second));
+    let of_both = format!("{head}[[source]]{wsus}{}", also("other", &second));
+    site.configure(|_| of_both.clone());
+    assert_eq!(site.ok(&["now"]).await["listed"], 3);
+    // The first one gave this one too.
+    for server in [&first, &second] {
+        server.publish_bundle(&later);
+    }
+    assert_eq!(site.ok(&["now"]).await["listed"], 4);
+
+    for left in [of_second, alone.clone()] {
+        site.configure(|_| left.clone());
+        let less = site.ok(&["now"]).await;
+        assert_eq!((&less["withdrawn"], &less["listed"]), (&json!(1), &json!(3)), "{less:#}");
+        let notes = less["notes"].to_string();
+        assert!(notes.contains("is asked no more: what it alone listed is withdrawn"), "{notes}");
+        // It is no passing state, and is said once.
+        let again = site.ok(&["now"]).await;
+        assert_eq!((&again["withdrawn"], &again["listed"]), (&json!(0), &json!(3)), "{again:#}");
+        assert!(!again["notes"].to_string().contains("asked no more"), "{again:#}");
+        assert!(again["servers"][0]["calls"].as_u64().unwrap() <= 6, "{again:#}");
+        site.configure(|_| of_both.clone());
+        assert_eq!(site.ok(&["now"]).await["listed"], 4);
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_was_mistyped_withdraws_nothing_before_another_one_has_answered() {
+    let server = UpdateServer::start().await.unwrap();
+    server.publish_all(&known_categories());
+    server.publish_bundle(&upgrade("eleven", WINDOWS_11, 1));
+    let site = TestSite::below(Way::Alone, &server.base_url(), "products = [\"Windows 11\"]", "").await;
+    assert_eq!(site.ok(&["now"]).await["listed"], 1);
+    let good = std::fs::read_to_string(site.folder.path().join("config.toml")).unwrap();
+    // The port of discard: nobody listens there.
+    let nowhere = good.replace(&server.base_url(), "http://127.0.0.1:9");
+    let renamed = nowhere.replace("name = \"wsus\"", "name = \"wsu\"");
+    for wrong in [nowhere, renamed] {
+        site.configure(|_| wrong.clone());
+        let before = site.ok(&["updates", "list"]).await;
+        site.refused("SOURCE_UNREACHABLE", &["now"]).await;
+        assert_eq!(site.ok(&["updates", "list"]).await, before);
+        assert_eq!(rows(&before).len(), 1, "{before:#}");
+        let run = site.ok(&["sync", "history"]).await.to_string();
+        assert_eq!(
+            run.contains("stays until every source was synchronised"),
+            wrong.contains("\"wsu\""),
+            "{run}"
+        );
+    }
+    site.configure(|_| good.clone());
+    let again = site.ok(&["now"]).await;
+    assert_eq!((&again["withdrawn"], &again["listed"]), (&json!(0), &json!(1)), "{again:#}");
+    assert_eq!(again["servers"][0]["unchanged"], true, "its anchor stands: {again:#}");
+}
+
+#[tokio::test]
+async fn a_licence_text_is_asked_for_once_at_each_place() {
+    let server = UpdateServer::start().await.unwrap();
+    server.publish_all(&known_categories());
+    let text = b"{\\rtf1 The terms of this test.}".to_vec();
+    let file = FileDraft::of("en.rtf", &Seeded::new(7, 100).fingerprint());
+    let mut bundle =
+        upgrade("eleven", WINDOWS_11, 1).licensed(catalog::id::UpdateId(uuid::Uuid::from_u128(5)));
+    bundle.parent = bundle.parent.license_file("en", file.clone());
+    server.publish_bundle(&bundle);
+    // One server by two names: it is at the same place by either.
+    let site = TestSite::below(Way::Alone, &server.base_url(), "products = [\"Windows 11\"]", "").await;
+    site.configure(|text| text + &also("other", &server));
+    site.ok(&["now"]).await;
+    let update = bundle.parent.id().update.to_string();
+    let before = server.content_requests().len();
+    site.refused("LICENSE_TEXT_UNAVAILABLE", &["license", "review", &update]).await;
+    assert_eq!(server.content_requests().len() - before, 1, "{:?}", server.content_requests());
+    // What is there is no text of these terms.
+    server.publish_content(&file, text);
+    site.refused("LICENSE_TEXT_UNAVAILABLE", &["license", "review", &update]).await;
+    assert_eq!(server.content_requests().len() - before, 2, "{:?}", server.content_requests());
+}

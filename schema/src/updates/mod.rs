@@ -450,11 +450,16 @@ impl Reader<'_> {
         })
     }
 
-    /// Who lists anything, and where: sources with their locations.
-    pub fn listing_places(&self) -> Result<Vec<(String, String)>, SchemaError> {
-        self.all("SELECT DISTINCT source, location FROM listing ORDER BY 1, 2", [], |row| {
-            Ok((row.get("source")?, row.get("location")?))
-        })
+    /// Who lists anything, or was asked for a list, and is none of `asked`: sources with their locations. Imports are asked
+    /// by nobody, and what they brought stays.
+    pub fn places_besides(&self, asked: &[(String, String)]) -> Result<Vec<(String, String)>, SchemaError> {
+        const SQL: &str = "
+            SELECT source, location FROM listing WHERE source <> ?1
+            UNION SELECT source, ?2 FROM server_anchor UNION SELECT source, ?2 FROM server_pass ORDER BY 1, 2";
+        let mut places =
+            self.all(SQL, [IMPORT, SERVER_LOCATION], |row| Ok((row.get("source")?, row.get("location")?)))?;
+        places.retain(|place| !asked.contains(place));
+        Ok(places)
     }
 
     /// All revisions of an update, oldest number first.

@@ -7,7 +7,7 @@ use catalog::id::{FileName, RevisionNumber, UpdateId};
 use jiff::Timestamp;
 use rusqlite::named_params;
 
-use super::{IMPORT, NewFile, NewRevision, Recorded, SERVER_LOCATION};
+use super::{NewFile, NewRevision, Recorded, SERVER_LOCATION};
 use crate::column::{as_i64, digests, json, number, size, to_json, update};
 use crate::documents::NewDocument;
 use crate::{SchemaError, Writer};
@@ -54,14 +54,12 @@ impl Writer<'_> {
         Ok(recorded)
     }
 
-    /// Ends what places list that are none of `asked`, pairs of source and location: they were taken out of the configuration,
-    /// or stand there otherwise. What was imported stays, which is listed by no place that is asked. A server that is asked
-    /// again one day begins anew. Answers how many updates are listed nowhere any more.
-    pub fn end_listings(&self, asked: &[(String, String)]) -> Result<u64, SchemaError> {
-        let places = self.listing_places()?;
+    /// Ends what `places` list, pairs of source and location that are asked no more: they were taken out of the
+    /// configuration, or stand there otherwise. A server that is asked again one day begins anew. Answers how many updates are
+    /// listed nowhere any more.
+    pub fn end_listings(&self, places: &[(String, String)]) -> Result<u64, SchemaError> {
         let mut moved = BTreeSet::new();
-        for place in places.iter().filter(|place| place.0 != IMPORT && !asked.contains(place)) {
-            let (source, location) = place;
+        for (source, location) in places {
             moved.extend(self.updates_listed_by(source, location)?);
             self.execute("DELETE FROM listing WHERE source = ?1 AND location = ?2", (source, location))?;
             if location == SERVER_LOCATION {

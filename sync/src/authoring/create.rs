@@ -88,7 +88,7 @@ pub async fn choices(site: &Arc<Site>, filter: &UpdateFilter) -> Result<Choices,
             .map(|row| Offered {
                 id: row.id.to_string(),
                 title: row.name.clone(),
-                bytes: row.files.iter().map(|file| file.size).sum(),
+                bytes: row.files.iter().map(|file| file.size).fold(0, u64::saturating_add),
             })
             .collect(),
     })

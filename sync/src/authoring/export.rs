@@ -216,7 +216,11 @@ pub async fn export(
         file: file.to_owned(),
         folder: manifest.content.then_some(folder),
         sequences: rows.into_iter().map(|row| row.name).collect(),
-        bytes: if manifest.content { files.iter().map(|file| file.size).sum() } else { 0 },
+        bytes: if manifest.content {
+            files.iter().map(|file| file.size).fold(0, u64::saturating_add)
+        } else {
+            0
+        },
         left_out,
         dry_run: caller.dry_run,
     })

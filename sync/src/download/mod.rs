@@ -292,16 +292,14 @@ fn sources(
     from: Option<&std::path::Path>,
     mirror: Option<&Url>,
 ) -> Result<Vec<ContentSource>, Problem> {
-    // What an export named is on public hosts, which need no leave.
-    let imported = Source { name: IMPORT.to_owned(), kind: config::SourceKind::Import, ..Source::default() };
+    let imported = imported();
     let mut places: Vec<(&Source, Option<Url>)> = Vec::new();
     if let Some(sha1) = file.digests.sha1.filter(|_| at_servers) {
         let here = server_sync::places(settings, sha1, file.published_name.as_str());
         places.extend(here.into_iter().map(|(source, url)| (source, Some(url))));
     }
     for published in &file.urls {
-        let configured = settings.sources.iter().find(|source| source.name == published.source);
-        let Some(source) = configured.or((published.source == IMPORT).then_some(&imported)) else { continue };
+        let Some(source) = source_of(settings, &imported, &published.source) else { continue };
         places.push((source, Url::parse(&published.url).ok()));
     }
     let mut sources = Vec::new();
@@ -326,6 +324,17 @@ fn sources(
     // Folders before mirrors before links; one place named by two catalogs is asked once.
     sources.sort_by_key(|source: &ContentSource| source.kind);
     Ok(sources)
+}
+
+/// The source of what an export named: it is on public hosts, which need no leave.
+pub(crate) fn imported() -> Source {
+    Source { name: IMPORT.to_owned(), kind: config::SourceKind::Import, ..Source::default() }
+}
+
+/// Whom `name` calls, if anybody still: a configured source, or `imported`, which none is called.
+pub(crate) fn source_of<'s>(settings: &'s Settings, imported: &'s Source, name: &str) -> Option<&'s Source> {
+    let configured = settings.sources.iter().find(|source| source.name == name);
+    configured.or((name == IMPORT).then_some(imported))
 }
 
 fn push(sources: &mut Vec<ContentSource>, kind: SourceKind, at: At, web: &Arc<dp::transfer::web::Web>) {

@@ -19,6 +19,7 @@ use url::Url;
 
 use crate::admin::{Answer, Caller};
 use crate::clock;
+use crate::download;
 use crate::site::Site;
 use crate::tasks::Progress;
 use crate::updates::{self, Listed};
@@ -180,21 +181,27 @@ async fn fetched(
             here.map(|(source, url)| LicenseLink { source: source.name.clone(), url: url.into(), wanted });
         links.splice(0..0, here);
     }
+    // One place that is named several times is asked once.
+    let mut places: Vec<LicenseLink> = Vec::new();
+    for link in links {
+        match places.iter_mut().find(|known| known.url == link.url) {
+            Some(known) => known.wanted = known.wanted.or(link.wanted),
+            None => places.push(link),
+        }
+    }
     let unavailable = || {
         Problem::new(
             Code::LicenseTextUnavailable,
             format!("the licence text of `{}` in {language} is not available", listed.update.title),
         )
     };
-    if links.is_empty() {
+    if places.is_empty() {
         return Err(unavailable().because("no catalog links to a text in this language"));
     }
     let mut problem = unavailable();
-    for link in links {
-        let got = match (
-            Url::parse(&link.url),
-            settings.sources.iter().find(|source| source.name == link.source),
-        ) {
+    let imported = download::imported();
+    for link in places {
+        let got = match (Url::parse(&link.url), download::source_of(&settings, &imported, &link.source)) {
             (Ok(url), Some(source)) => {
                 let web = site.webs.content(&settings, source)?;
                 match tokio::time::timeout(

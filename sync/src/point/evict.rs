@@ -129,8 +129,9 @@ pub fn decide(mut held: Vec<Held>, wish: &Wish, now: Timestamp) -> Decided {
     };
     let (old, held): (Vec<_>, Vec<_>) = held.into_iter().partition(is_old);
     let mut goes: Vec<_> = old.iter().map(|one| one.sha256).collect();
-    let mut taken: u64 = held.iter().map(|one| one.size).sum::<u64>().saturating_add(wish.left);
-    let mut free = wish.free.saturating_add(old.iter().map(|one| one.size).sum());
+    let together = |held: &[Held]| held.iter().map(|one| one.size).fold(0, u64::saturating_add);
+    let mut taken = together(&held).saturating_add(wish.left);
+    let mut free = wish.free.saturating_add(together(&old));
     let short = |free: u64| match wish.coming.saturating_add(wish.given).saturating_sub(wish.staged) {
         0 => 0,
         needed => needed.saturating_add(wish.lacking).saturating_sub(free),

@@ -55,11 +55,11 @@ pub(super) async fn enough_space(
     package: &Assigned,
     missing: &[AssignedFile],
 ) -> Result<(), Problem> {
-    let lacking: u64 = missing.iter().map(|file| file.size).sum();
+    let lacking = missing.iter().map(|file| file.size).fold(0, u64::saturating_add);
     let (library, files) = (site.library.clone(), missing.to_vec());
     // What has arrived of other files helps none of these.
     let look = move || -> Result<_, LibraryError> {
-        let arrived = files.iter().map(|file| library.arrived(&file.wanted())).sum::<u64>();
+        let arrived = files.iter().map(|file| library.arrived(&file.wanted())).fold(0, u64::saturating_add);
         Ok((arrived, library.free_for(lacking.saturating_sub(arrived))?))
     };
     let (arrived, free) = blocking(move || Ok(look()?)).await?;

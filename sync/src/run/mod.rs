@@ -16,7 +16,7 @@ use catalog::id::RunId;
 use catalog::problem::{Code, Problem};
 use jiff::Timestamp;
 use schema::runs::{Run, RunState};
-use schema::updates::{IMPORT, SERVER_LOCATION};
+use schema::updates::SERVER_LOCATION;
 use tracing::{Instrument as _, info, info_span};
 
 pub use preflight::{SourceTest, Step, Tested, test};
@@ -120,10 +120,12 @@ async fn work(
     full: bool,
     progress: &Progress,
 ) -> Result<(Report, End), Problem> {
+    let gone = gone(site).await?;
     let catalogs = catalogs::synchronise(site, full, progress).await;
-    let servers = servers::synchronise(site, full, progress).await?;
-    let ended = end_listings(site).await?;
-    let recorded = ended > 0
+    // What a place lists that is asked no more, others may name too: then it stays.
+    let servers = servers::synchronise(site, full, !gone.is_empty(), progress).await?;
+    let (withdrawn, ended) = end_listings(site, gone, &catalogs, &servers).await?;
+    let recorded = withdrawn > 0
         || catalogs.iter().any(|one| one.problem.is_none() && !one.unchanged)
         || servers.iter().any(|one| one.outcome.categories.fetched + one.outcome.updates.fetched > 0);
     // Also where a source failed: what it gave before stands, and time alone expires.
@@ -134,12 +136,12 @@ async fn work(
         seconds: 0.0,
         new: catalogs.iter().map(|c| c.new).sum::<u64>() + settled.offered.new,
         revised: catalogs.iter().map(|c| c.revised).sum::<u64>() + settled.offered.revised,
-        withdrawn: catalogs.iter().map(|c| c.withdrawn).sum::<u64>() + ended,
+        withdrawn: catalogs.iter().map(|c| c.withdrawn).sum::<u64>() + withdrawn,
         catalogs,
         servers,
         listed: 0,
         license_pending: 0,
-        notes: settled.notes,
+        notes: ended.into_iter().chain(settled.notes).collect(),
     };
     let end = end(&report);
     if !matches!(end, End::Failed(_)) {
@@ -154,20 +156,52 @@ async fn work(
     Ok((report, end))
 }
 
-/// What was listed by a catalog or a server that is configured no more, or is somewhere else now, is listed by nobody; how many
-/// updates are listed nowhere any more for that.
-async fn end_listings(site: &Arc<Site>) -> Result<u64, Problem> {
+/// Catalogs and servers that were asked before and are configured no more, or stand there otherwise: source and location.
+async fn gone(site: &Arc<Site>) -> Result<Vec<(String, String)>, Problem> {
     let settings = site.settings();
     let catalogs =
         catalogs::asked(&settings).into_iter().map(|(source, location)| (source.name.clone(), location));
     let servers =
         servers::asked(&settings).into_iter().map(|source| (source.name.clone(), SERVER_LOCATION.to_owned()));
     let asked: Vec<(String, String)> = catalogs.chain(servers).collect();
-    let places = site.read(|r| r.listing_places()).await?;
-    if places.iter().all(|place| place.0 == IMPORT || asked.contains(place)) {
-        return Ok(0);
+    site.read(move |r| r.places_besides(&asked)).await
+}
+
+/// What was listed by places that are `gone` is listed by them no more, once all the others have answered: a name or an address
+/// that was mistyped withdraws nothing. How many updates are listed nowhere any more for that, and what there is to say.
+async fn end_listings(
+    site: &Arc<Site>,
+    mut gone: Vec<(String, String)>,
+    catalogs: &[CatalogReport],
+    servers: &[ServerReport],
+) -> Result<(u64, Vec<String>), Problem> {
+    // One may have been configured again meanwhile.
+    gone.retain(|(source, location)| {
+        !catalogs.iter().any(|one| (&one.source, &one.location) == (source, location))
+            && !servers.iter().any(|one| one.source == *source && location == SERVER_LOCATION)
+    });
+    let all_answered = !catalogs.iter().any(|one| one.problem.as_ref().is_some_and(is_failure))
+        && !servers.iter().any(|one| one.problem.as_ref().is_some_and(is_failure));
+    let becomes = match all_answered {
+        true => "what it alone listed is withdrawn",
+        false => "what it listed stays until every source was synchronised",
+    };
+    let mut notes = Vec::new();
+    for (source, location) in &gone {
+        notes.push(match location.as_str() {
+            SERVER_LOCATION => format!("the update server `{source}` is asked no more: {becomes}"),
+            _ => format!("`{location}` of `{source}` is asked no more: {becomes}"),
+        });
     }
-    site.write(move |w| w.end_listings(&asked)).await
+    if !all_answered || gone.is_empty() {
+        return Ok((0, notes));
+    }
+    Ok((site.write(move |w| w.end_listings(&gone)).await?, notes))
+}
+
+/// Revisions that are set aside are part of a source that was synchronised.
+fn is_failure(problem: &Problem) -> bool {
+    problem.code != Code::RevisionQuarantined
 }
 
 /// What the sources together make of the run.
@@ -176,9 +210,7 @@ fn end(report: &Report) -> End {
     let servers = report.servers.iter().map(|one| (&one.url, one.problem.as_ref()));
     let all: Vec<(&String, Option<&Problem>)> = catalogs.chain(servers).collect();
     let with_problems = || all.iter().filter_map(|(place, problem)| problem.map(|problem| (*place, problem)));
-    // Revisions that are set aside are part of a source that was synchronised.
-    let failed: Vec<_> =
-        with_problems().filter(|(_, problem)| problem.code != Code::RevisionQuarantined).collect();
+    let failed: Vec<_> = with_problems().filter(|(_, problem)| is_failure(problem)).collect();
     let what = if report.servers.is_empty() { "catalogs" } else { "sources" };
     match (failed.len(), with_problems().count()) {
         (0, 0) => End::Whole,

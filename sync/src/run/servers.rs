@@ -25,13 +25,14 @@ pub(super) fn asked(settings: &Settings) -> Vec<&Source> {
     settings.sources.iter().filter(is_server).collect()
 }
 
-/// Synchronises with every update server.
+/// Synchronises with every update server; with `anew`, all that each of them names is heard once more.
 ///
 /// # Errors
 /// Those of the database.
 pub(super) async fn synchronise(
     site: &Arc<Site>,
     full: bool,
+    anew: bool,
     progress: &Progress,
 ) -> Result<Vec<ServerReport>, Problem> {
     let settings = site.settings();
@@ -43,7 +44,7 @@ pub(super) async fn synchronise(
         let mut report = ServerReport { source: source.name.clone(), url, ..ServerReport::default() };
         // One name is enough where there is one server; several are told apart.
         let mut phases = Phases::new(progress, (asked.len() > 1).then_some(source.name.as_str()));
-        match one(site, &settings, source, full, &mut phases, &mut report.outcome).await {
+        match one(site, &settings, source, (full, anew), &mut phases, &mut report.outcome).await {
             Ok(()) => report.problem = set_aside(&report),
             Err(problem) => {
                 warn!("the update server {} was not synchronised: {problem}", report.url);
@@ -61,12 +62,12 @@ async fn one(
     site: &Arc<Site>,
     settings: &Settings,
     source: &Source,
-    full: bool,
+    (full, anew): (bool, bool),
     phases: &mut Phases<'_>,
     outcome: &mut Outcome,
 ) -> Result<(), Problem> {
     let server = Server::of(settings, &site.webs, source)?;
-    let plan = Plan::of(settings, account_name(site, source), account_guid(site).await?, full);
+    let plan = Plan::of(settings, account_name(site, source), account_guid(site).await?, full, anew);
     server_sync::synchronise(&site.store, &server, plan, |seen| phases.see(seen), outcome).await
 }
 

@@ -39,7 +39,7 @@ pub struct Thing {
 
 impl Thing {
     fn new(id: &PackageId, sort: Sort, name: &str, contents: BTreeMap<Sha256Digest, u64>) -> Self {
-        let (files, bytes) = (contents.len() as u64, contents.values().sum());
+        let (files, bytes) = (contents.len() as u64, contents.values().copied().fold(0, u64::saturating_add));
         Self { parcel: Parcel { id: id.clone(), sort, name: name.to_owned(), files, bytes }, contents }
     }
 

@@ -56,7 +56,16 @@ impl Anchor {
     ) -> Since {
         let given_once_more =
             there.is_some_and(|there| there.recorded.as_millisecond() > self.at.as_millisecond());
-        if self.at > present(newest, catalog, now) {
+        let present = present(newest, catalog, now);
+        // The document of this number was recorded while the clock was ahead, and so was it when we gave this.
+        let given_ahead = there.is_some_and(|there| {
+            there.number == self.newest
+                && there.recorded > present
+                && self.at.as_millisecond() >= there.recorded.as_millisecond()
+        });
+        if given_ahead {
+            Since::Place(self.newest)
+        } else if self.at > present {
             Since::Never
         } else if self.newest > newest.number
             || self.at.as_millisecond() < catalog.since.as_millisecond()
@@ -176,6 +185,22 @@ mod tests {
                 assert_eq!(anchor.means(newest, Some(newest), &catalog, at(clock)), Since::Place(100));
             }
         }
+        // Then a document came with the right time: what was given for those before it is ours all the same, until the clock
+        // gets there too. A number that is given once more, to another document, is not.
+        let (ahead, next) = (document(100, 9_000_000), document(101, 1_100));
+        for given in [at(8_000_000), at(9_500_000)] {
+            let given: Anchor = Anchor::now(ahead, &catalog, given).to_string().parse().unwrap();
+            for (there, now, expected) in [
+                (Some(ahead), 2_000, Since::Place(100)),
+                (Some(ahead), 9_600_000, Since::Place(100)),
+                (Some(document(100, 1_050)), 2_000, Since::Never),
+                (Some(document(99, 9_000_000)), 2_000, Since::Never),
+            ] {
+                assert_eq!(given.means(next, there, &catalog, at(now)), expected, "{given} at {now}");
+            }
+        }
+        let given = Anchor::now(next, &catalog, at(2_000));
+        assert_eq!(given.means(next, Some(next), &catalog, at(2_000)), Since::Place(101));
         // So is what was given while a document was on its way: the moment of the question is before that of the document.
         let given = Anchor::now(newest, &catalog, at(899));
         assert_eq!(given.means(newest, Some(newest), &catalog, at(2_000)), Since::Place(100));

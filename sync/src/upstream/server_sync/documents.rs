@@ -10,7 +10,7 @@ use catalog::id::{RevisionId, RevisionNumber, UpdateId};
 use catalog::problem::Code;
 use schema::servers::{Quarantined, Scope, Unresolved};
 
-use super::machine::{Conversation, Purpose, Stage, Work};
+use super::machine::{Conversation, Owed, Purpose, Stage, Work};
 use super::step::{Arrived, Batch, Document};
 
 /// Rounds of asking for what is missing: bundles are three deep in what is known of them.
@@ -19,15 +19,15 @@ const MOST_ROUNDS: u32 = 8;
 const MOST_PROBES: usize = 100;
 /// Updates of the list of everything whose numbers are kept; a whole server has some 200,000.
 const MOST_LISTED: usize = 500_000;
-/// Revisions that were set aside and are tried again, in one run.
+/// Revisions that were set aside and are tried again, in one run; and as many that only others may have.
 const MOST_DOUBTED: usize = 200;
 /// Numbers that real revisions have, likely ones first. Only an id list tells the true one.
 const LIKELY_NUMBERS: [u32; 12] = [200, 100, 101, 102, 103, 104, 105, 201, 202, 1, 2, 3];
 
 /// Why no revision of an update is there that another one needs.
 const NOT_FOUND: &str = "another update needs it, and no likely revision of it is there";
-/// The same where nothing was tried yet: the next run goes on with it.
-pub(super) const NOT_TRIED: &str = "another update needs it, and it was not looked for yet";
+/// Why what is contained in an update of another source is not there.
+pub(super) const NOT_GIVEN: &str = "an update of another source contains it, and the server does not give it";
 
 /// What is known of what is missing.
 #[derive(Debug, Default)]
@@ -42,10 +42,14 @@ pub(super) struct Missing {
     settled: HashSet<UpdateId>,
     /// How many were guessed.
     probes: usize,
+    /// How many were asked for that nobody said that the server has.
+    hoped: usize,
     /// How many are left to later runs.
     left: usize,
     /// What earlier runs set aside.
-    doubted: HashSet<RevisionId>,
+    pub(super) doubted: HashSet<RevisionId>,
+    /// What earlier runs looked for in vain among the parts of what others gave, or what is left to later ones.
+    lost: HashSet<RevisionId>,
 }
 
 impl Missing {
@@ -58,7 +62,7 @@ impl Missing {
 impl Conversation {
     /// Documents came: those that were asked for are recorded, those that are damaged are set aside, and what was left
     /// out is asked for again.
-    pub(super) fn documents(&mut self, ids: &[RevisionId], doubted: bool, arrived: Vec<Arrived>) {
+    pub(super) fn documents(&mut self, ids: &[RevisionId], owed: Owed, arrived: Vec<Arrived>) {
         let mut open: HashSet<RevisionId> = ids.iter().copied().collect();
         let (mut good, mut bad) = (Vec::new(), Vec::new());
         for one in arrived {
@@ -81,9 +85,9 @@ impl Conversation {
         match (answered, rest.is_empty()) {
             (_, true) => {}
             (0, false) => {
-                self.divide(rest, doubted, 0, Code::RevisionQuarantined, "the server answers without it");
+                self.divide(rest, owed, 0, Code::RevisionQuarantined, "the server answers without it");
             }
-            (_, false) => self.queue.push_front(Work::data(rest, doubted, 0)),
+            (_, false) => self.queue.push_front(Work::data(rest, owed, 0)),
         }
     }
 
@@ -93,7 +97,8 @@ impl Conversation {
         }
         let count = self.count();
         count.fetched += documents.len() as u64;
-        count.set_aside += set_aside.iter().filter(|one| one.id.number.0 != 0).count() as u64;
+        count.set_aside +=
+            set_aside.iter().filter(|one| one.id.number.0 != 0 && !one.is_left()).count() as u64;
         let scope = self.scope().unwrap_or(Scope::Updates);
         self.records.push_back(Batch { scope, documents, set_aside });
     }
@@ -110,9 +115,11 @@ impl Conversation {
             return self.stop_here(bundled.len());
         }
         self.stage = Stage::Completing(round);
+        let hoped = self.hoped(unresolved.elsewhere);
         // What comes as a part of something else need not be looked for; the next round tells.
-        let coming: HashSet<UpdateId> = bundled.iter().map(|one| one.update).collect();
-        self.want(bundled, false);
+        let coming: HashSet<UpdateId> = bundled.iter().chain(&hoped).map(|one| one.update).collect();
+        self.want(bundled, Owed::Named);
+        self.want(hoped, Owed::Hoped);
         let mut sought = unresolved.prerequisites;
         sought.retain(|update| !self.missing.settled.contains(update) && !coming.contains(update));
         let listable = self.chosen.filter.is_some() && !self.chosen.classifications.is_empty();
@@ -125,6 +132,21 @@ impl Conversation {
         if self.queue.is_empty() {
             self.completed();
         }
+    }
+
+    /// Those of `elsewhere` that are asked for now, so many in a run; the others are written down for the next one.
+    fn hoped(&mut self, mut elsewhere: Vec<RevisionId>) -> Vec<RevisionId> {
+        let missing = &mut self.missing;
+        elsewhere.retain(|one| {
+            !self.tried.contains(one) && !missing.doubted.contains(one) && !missing.lost.contains(one)
+        });
+        let room = MOST_DOUBTED.saturating_sub(missing.hoped).min(elsewhere.len());
+        let later = elsewhere.split_off(room);
+        missing.hoped += room;
+        missing.left += later.len();
+        missing.lost.extend(later.iter().copied());
+        self.record(Vec::new(), later.into_iter().map(Quarantined::not_tried).collect());
+        elsewhere
     }
 
     /// So many rounds are enough for one run. Where `bundled` revisions are neither there nor set aside, the list is not ended:
@@ -153,17 +175,20 @@ impl Conversation {
     }
 
     /// What earlier runs set aside, apart from what is new: it stops nothing but itself. Prerequisites that could not be
-    /// found are looked for again only in a full run.
+    /// found, nor parts of what others gave, are looked for again only in a full run.
     fn try_again(&mut self) {
-        let (found, lost): (Vec<RevisionId>, Vec<RevisionId>) =
-            std::mem::take(&mut self.known.quarantined).into_iter().partition(|one| one.number.0 != 0);
+        let lost = std::mem::take(&mut self.known.lost);
         if !self.options.full {
-            self.missing.settled.extend(lost.iter().map(|one| one.update));
+            let (parts, updates): (Vec<RevisionId>, Vec<RevisionId>) =
+                lost.into_iter().partition(|one| one.number.0 != 0);
+            self.missing.settled.extend(updates.iter().map(|one| one.update));
+            self.missing.lost.extend(parts);
         }
+        let found = std::mem::take(&mut self.known.quarantined);
         self.missing.settled.extend(found.iter().map(|one| one.update));
         let again =
             found.iter().copied().filter(|one| !self.tried.contains(one)).take(MOST_DOUBTED).collect();
-        self.want(again, true);
+        self.want(again, Owed::Doubted);
         self.missing.doubted.extend(found);
     }
 
@@ -171,12 +196,20 @@ impl Conversation {
     /// It serves the whole run: what is found needs others, and those are in it too.
     pub(super) fn looked(&mut self, all: &[RevisionId]) {
         let listed = &mut self.missing.listed;
+        let mut dropped = false;
         for one in all {
             if listed.len() >= MOST_LISTED && !listed.contains_key(&one.update) {
+                dropped = true;
                 continue;
             }
             let number = listed.entry(one.update).or_insert(one.number);
             *number = one.number.max(*number);
+        }
+        if dropped {
+            self.notes.push(format!(
+                "the list of all that the chosen products have names more than {MOST_LISTED} updates: numbers of the others are \
+                 guessed"
+            ));
         }
         let sought = std::mem::take(&mut self.missing.sought);
         self.find(sought);
@@ -202,7 +235,7 @@ impl Conversation {
         }
         self.missing.settled.extend(named.iter().map(|one| one.update));
         named.retain(|one| !self.tried.contains(one));
-        self.want(named, false);
+        self.want(named, Owed::Named);
         self.guess(unnamed);
     }
 
@@ -218,7 +251,7 @@ impl Conversation {
                 self.count().wanted += 1;
                 self.queue.push_back(Work::new(Purpose::Probe(update, LIKELY_NUMBERS.into())));
             } else {
-                left.push(lost(update, NOT_TRIED));
+                left.push(Quarantined::not_tried(any(update)));
             }
         }
         self.missing.left += left.len();
@@ -241,11 +274,12 @@ impl Conversation {
             return self.queue.push_back(Work::new(Purpose::Probe(update, numbers)));
         }
         // Many prerequisites are of products that are not wanted; that is no failure of the server.
-        self.record(Vec::new(), vec![lost(update, NOT_FOUND)]);
+        let (id, code) = (any(update), Quarantined::NOT_FOUND);
+        self.record(Vec::new(), vec![Quarantined { id, code, reason: NOT_FOUND.to_owned() }]);
     }
 }
 
-fn lost(update: UpdateId, why: &str) -> Quarantined {
-    let id = RevisionId { update, number: RevisionNumber(0) };
-    Quarantined { id, code: Code::RevisionQuarantined, reason: why.to_owned() }
+/// How an update is written down of which any revision will do.
+fn any(update: UpdateId) -> RevisionId {
+    RevisionId { update, number: RevisionNumber(0) }
 }

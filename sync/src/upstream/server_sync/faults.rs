@@ -10,7 +10,8 @@ use catalog::problem::{Code, Problem};
 use catalog::server_sync::{ErrorCode, Fault};
 use schema::servers::Quarantined;
 
-use super::machine::{Conversation, Purpose, Stage, Work};
+use super::documents::NOT_GIVEN;
+use super::machine::{Conversation, Owed, Purpose, Stage, Work};
 use super::step::Hope;
 
 /// Revisions that may fail one after the other, with nothing good in between, before it is the server that fails.
@@ -36,8 +37,8 @@ impl Conversation {
             (Some(InvalidParameters), Purpose::List(part)) if part.since.is_some() => {
                 self.forget_anchor(part.scope);
             }
-            (Some(InvalidParameters | InternalServerError | TooManyIds), Purpose::Data { ids, doubted }) => {
-                self.divide(ids, doubted, 0, Code::RevisionQuarantined, &fault.to_string())
+            (Some(InvalidParameters | InternalServerError | TooManyIds), Purpose::Data { ids, owed }) => {
+                self.divide(ids, owed, 0, Code::RevisionQuarantined, &fault.to_string())
             }
             (Some(InvalidParameters | InternalServerError | TooManyIds), Purpose::Probe(update, numbers)) => {
                 self.probe_further(update, numbers)
@@ -62,14 +63,14 @@ impl Conversation {
             (Hope::Halves | Hope::None, Purpose::Look) => self.not_looked(),
             (Hope::Smaller, Purpose::Look) if self.stalls > MOST_STALLS => self.not_looked(),
             (Hope::Smaller, _) if self.stalls > MOST_STALLS => self.give_up(problem),
-            (Hope::Halves, Purpose::Data { ids, doubted }) => {
-                self.divide(ids, doubted, 0, problem.code, &problem.to_string());
+            (Hope::Halves, Purpose::Data { ids, owed }) => {
+                self.divide(ids, owed, 0, problem.code, &problem.to_string());
             }
             (Hope::Smaller, Purpose::Data { .. }) if work.tries < 2 => {
                 self.again(work, problem, self.options.tries, now);
             }
-            (Hope::Smaller, Purpose::Data { ids, doubted }) => {
-                self.divide(ids, doubted, work.tries, problem.code, &problem.to_string());
+            (Hope::Smaller, Purpose::Data { ids, owed }) => {
+                self.divide(ids, owed, work.tries, problem.code, &problem.to_string());
             }
             (Hope::Smaller | Hope::Halves, Purpose::Probe(update, numbers)) => {
                 self.probe_further(update, numbers);
@@ -108,6 +109,7 @@ impl Conversation {
         // What was on its way is asked for once more. What earlier runs set aside stays so until the next one: it may have
         // been asked for in this one, and recorded.
         self.tried.clear();
+        self.missing.doubted.extend(std::mem::take(&mut self.known.quarantined));
         self.missing.forget();
         for count in [&mut self.tally.categories, &mut self.tally.updates] {
             count.wanted = count.fetched + count.set_aside;
@@ -115,21 +117,19 @@ impl Conversation {
         self.stage = Stage::Forgetting;
     }
 
-    /// A batch fails as a whole: one revision in it may be the cause, so each half is asked alone. Alone it is set aside.
-    pub(super) fn divide(
-        &mut self,
-        ids: Vec<RevisionId>,
-        doubted: bool,
-        tries: u32,
-        code: Code,
-        reason: &str,
-    ) {
+    /// A batch fails as a whole: one revision in it may be the cause, so each half is asked alone. Alone it is set aside; what
+    /// nobody said that the server has is not found, which is no fault of it.
+    pub(super) fn divide(&mut self, ids: Vec<RevisionId>, owed: Owed, tries: u32, code: Code, reason: &str) {
         match ids.as_slice() {
             [] => {}
+            [one] if owed == Owed::Hoped => {
+                let (code, reason) = (Quarantined::NOT_FOUND, NOT_GIVEN.to_owned());
+                self.record(Vec::new(), vec![Quarantined { id: *one, code, reason }]);
+            }
             [one] => {
                 let reason = catalog::xml::shown(reason);
                 self.record(Vec::new(), vec![Quarantined { id: *one, code, reason: reason.clone() }]);
-                self.failures += u32::from(!doubted);
+                self.failures += u32::from(owed == Owed::Named);
                 if self.failures >= MOST_FAILURES {
                     let text = format!(
                         "the server gives no revision any more: {MOST_FAILURES} failed, the last is {one}"
@@ -139,8 +139,8 @@ impl Conversation {
             }
             several => {
                 let (left, right) = several.split_at(several.len() / 2);
-                self.queue.push_front(Work::data(right.to_vec(), doubted, tries));
-                self.queue.push_front(Work::data(left.to_vec(), doubted, tries));
+                self.queue.push_front(Work::data(right.to_vec(), owed, tries));
+                self.queue.push_front(Work::data(left.to_vec(), owed, tries));
             }
         }
     }

@@ -118,8 +118,7 @@ impl Conversation {
 
     /// No updates are listed, or none that are new: then what they need is there, but for what was set aside or left.
     pub(super) fn nothing_new(&mut self) {
-        let doubted = self.known.quarantined.iter().any(|one| one.number.0 != 0);
-        let more = doubted || self.known.left || self.options.full;
+        let more = !self.known.quarantined.is_empty() || self.known.left || self.options.full;
         self.stage = if more { Stage::Depending(0) } else { Stage::Finished };
     }
 
@@ -133,7 +132,8 @@ impl Conversation {
     /// The next call of the list; `None` where there is none, as for an empty selection.
     pub(super) fn next_part(&mut self, scope: Scope) -> Option<Part> {
         if self.listing.is_none() {
-            let before = self.known.anchors.get(&scope).filter(|_| !self.options.full);
+            let anew = self.options.full || (self.options.anew && scope == Scope::Updates);
+            let before = self.known.anchors.get(&scope).filter(|_| !anew);
             self.listing = Some(Listing::new(scope, self.filter(scope), before));
         }
         self.listing.as_mut().and_then(|listing| listing.parts.pop_front())

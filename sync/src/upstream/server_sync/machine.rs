@@ -41,17 +41,24 @@ pub(super) enum Stage {
 /// Whether a pass began in an earlier run: then there may be news since.
 pub(super) type Resumed = bool;
 
+/// Who says that the server has what is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owed {
+    /// It named the revision, or what contains it. Where it gives none of many, it is broken.
+    Named,
+    /// Nobody any more: it was set aside before, and is no news if it fails again.
+    Doubted,
+    /// Nobody: it is contained in what came from elsewhere. It may be there or not.
+    Hoped,
+}
+
 /// What a call is for.
 #[derive(Debug, Clone)]
 pub(super) enum Purpose {
     Standing,
     List(Part),
     Look,
-    /// Documents; `doubted` ones were set aside before, and are no news if they fail again.
-    Data {
-        ids: Vec<RevisionId>,
-        doubted: bool,
-    },
+    Data { ids: Vec<RevisionId>, owed: Owed },
     Probe(UpdateId, VecDeque<u32>),
 }
 
@@ -70,8 +77,8 @@ impl Work {
     }
 
     /// The same as a call for `ids`, which are some of those that it was for.
-    pub(super) fn data(ids: Vec<RevisionId>, doubted: bool, tries: u32) -> Self {
-        Self { tries, ..Self::new(Purpose::Data { ids, doubted }) }
+    pub(super) fn data(ids: Vec<RevisionId>, owed: Owed, tries: u32) -> Self {
+        Self { tries, ..Self::new(Purpose::Data { ids, owed }) }
     }
 }
 
@@ -327,12 +334,12 @@ impl Conversation {
 
     /// As many ids as one call may ask for, which is known once the server has told it; the others come next.
     fn cut(&mut self, work: &mut Work) {
-        let Purpose::Data { ids, doubted } = &mut work.purpose else { return };
+        let Purpose::Data { ids, owed } = &mut work.purpose else { return };
         let others = ids.len().saturating_sub(self.session.batch());
         if others > 0 {
             let now = ids.split_off(others);
             let later = std::mem::replace(ids, now);
-            self.queue.push_front(Work::data(later, *doubted, work.tries));
+            self.queue.push_front(Work::data(later, *owed, work.tries));
         }
     }
 
@@ -354,8 +361,8 @@ impl Conversation {
             }
             (Purpose::List(part), Answer::Said(Response::RevisionIdList(list))) => self.listed(&part, list),
             (Purpose::Look, Answer::Said(Response::RevisionIdList(list))) => self.looked(&list.revisions),
-            (Purpose::Data { ids, doubted }, Answer::Documents(arrived)) => {
-                self.documents(&ids, doubted, arrived);
+            (Purpose::Data { ids, owed }, Answer::Documents(arrived)) => {
+                self.documents(&ids, owed, arrived);
             }
             (Purpose::Probe(update, numbers), Answer::Documents(arrived)) => {
                 self.probed(update, numbers, arrived);
@@ -375,14 +382,14 @@ impl Conversation {
 
     pub(super) fn fetch(&mut self, scope: Scope, pending: Vec<RevisionId>, resumed: Resumed) {
         self.stage = Stage::Fetching(scope, resumed);
-        self.want(pending, false);
+        self.want(pending, Owed::Named);
     }
 
     /// Asks for revisions.
-    pub(super) fn want(&mut self, revisions: Vec<RevisionId>, doubted: bool) {
+    pub(super) fn want(&mut self, revisions: Vec<RevisionId>, owed: Owed) {
         self.count().wanted += revisions.len() as u64;
         if !revisions.is_empty() {
-            self.queue.push_back(Work::data(revisions, doubted, 0));
+            self.queue.push_back(Work::data(revisions, owed, 0));
         }
     }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 use catalog::id::UpdateId;
 use catalog::problem::{Code, Problem};
 use schema::metadata::MetadataRecorded;
-use schema::servers::{Quarantined, Scope};
+use schema::servers::{Named, Quarantined, Scope};
 use schema::{SchemaError, Store, Writer};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -76,7 +76,7 @@ pub struct Outcome {
     pub quarantined: u64,
     /// The first of them.
     pub set_aside: Vec<Quarantined>,
-    /// Updates that others need, of which no revision can be found.
+    /// What other updates need, and cannot be found.
     pub missing: u64,
     /// Remarks.
     pub notes: Vec<String>,
@@ -105,8 +105,14 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// As the settings want it; `account_guid` is that of the site.
-    pub fn of(settings: &Settings, account_name: String, account_guid: UpdateId, full: bool) -> Self {
+    /// As the settings want it; `account_guid` is that of the site. `full` and `anew` are those of the [`Options`].
+    pub fn of(
+        settings: &Settings,
+        account_name: String,
+        account_guid: UpdateId,
+        full: bool,
+        anew: bool,
+    ) -> Self {
         let retry = &settings.sync.retry;
         let servers = settings.sources.iter().filter(|source| source.server().is_some());
         Self {
@@ -120,6 +126,7 @@ impl Plan {
                 account_name,
                 account_guid,
                 full,
+                anew,
             },
         }
     }
@@ -137,10 +144,11 @@ pub async fn synchronise(
     outcome: &mut Outcome,
 ) -> Result<(), Problem> {
     let known = known(store, server).await?;
-    // A list that is not a first one has told before where files are.
-    let first = [Scope::Categories, Scope::Updates].map(|scope| {
-        plan.options.full || !(known.anchors.contains_key(&scope) || known.passes.contains_key(&scope))
-    });
+    // A list that is not a first one has told before where files are: but for those of what others gave meanwhile, who may be
+    // asked no more.
+    let asked_before =
+        known.anchors.contains_key(&Scope::Updates) || known.passes.contains_key(&Scope::Updates);
+    let first = plan.options.anew || !asked_before;
     let others = plan.servers.into_iter().filter(|name| *name != server.name).collect();
     let ended = {
         let mut exchange = Exchange {
@@ -150,7 +158,6 @@ pub async fn synchronise(
             talk: Conversation::new(plan.options, known),
             first,
             others,
-            also: Vec::new(),
             under_way: JoinSet::new(),
             outcome,
         };
@@ -160,9 +167,9 @@ pub async fn synchronise(
     };
     let name = server.name.clone();
     let set_aside = store.read(move |r| r.server_quarantined(&name)).await?;
-    let (found, lost): (Vec<_>, Vec<_>) = set_aside.into_iter().partition(|one| one.id.number.0 != 0);
-    let not_found = lost.iter().filter(|one| one.reason != documents::NOT_TRIED).count();
-    (outcome.quarantined, outcome.missing) = (found.len() as u64, not_found as u64);
+    outcome.missing = set_aside.iter().filter(|one| one.is_lost()).count() as u64;
+    let found: Vec<_> = set_aside.into_iter().filter(|one| !one.is_lost() && !one.is_left()).collect();
+    outcome.quarantined = found.len() as u64;
     outcome.set_aside = found.into_iter().take(NAMED).collect();
     ended
 }
@@ -177,10 +184,13 @@ async fn known(store: &Store, server: &Server) -> Result<Known, Problem> {
                 known.anchors.extend(r.server_anchor(&name, scope, &endpoint)?.map(|anchor| (scope, anchor)));
                 known.passes.extend(r.server_pass(&name, scope, &endpoint)?.map(|pass| (scope, pass)));
             }
-            let (left, set_aside): (Vec<_>, Vec<_>) =
-                r.server_quarantined(&name)?.into_iter().partition(|one| one.reason == documents::NOT_TRIED);
-            known.left = !left.is_empty();
-            known.quarantined = set_aside.into_iter().map(|one| one.id).collect();
+            for one in r.server_quarantined(&name)? {
+                match (one.is_left(), one.is_lost()) {
+                    (true, _) => known.left = true,
+                    (false, true) => known.lost.push(one.id),
+                    (false, false) => known.quarantined.push(one.id),
+                }
+            }
             Ok(known)
         })
         .await?;
@@ -198,12 +208,10 @@ struct Exchange<'a> {
     server: &'a Server,
     selection: Selection,
     talk: Conversation,
-    /// Of categories and of updates: this server is asked for all of it for the first time, or as if it were.
-    first: [bool; 2],
+    /// This server is asked for its updates for the first time, or as if it were.
+    first: bool,
     /// The other update servers that are asked.
     others: Vec<String>,
-    /// Documents that others gave and this one names too.
-    also: Vec<i64>,
     under_way: JoinSet<Happened>,
     outcome: &'a mut Outcome,
 }
@@ -241,20 +249,13 @@ impl Exchange<'_> {
                 },
                 Step::Begin { scope, ends, revisions } => {
                     let (name, endpoint) = (self.server.name.clone(), self.server.root.to_string());
-                    let (others, anew) = (self.others.clone(), self.first[scope as usize]);
+                    let (others, first) = (self.others.clone(), self.first);
                     let begin = self.store.write_aside_alone(move |w| {
-                        let also = match scope {
-                            Scope::Categories => Vec::new(),
-                            Scope::Updates => w.given_by_others(&revisions, &others)?,
-                        };
-                        if anew && scope == Scope::Updates {
-                            w.take_over(&name, &revisions, &others)?;
-                        }
-                        Ok((w.begin_pass(&name, scope, &endpoint, &ends, &revisions, anew)?, also))
+                        let (endpoint, ends, revisions, others) = (&endpoint, &ends, &revisions, &others);
+                        let list = Named { scope, endpoint, ends, revisions, others, first };
+                        w.begin_pass(&name, &list, clock::now())
                     });
-                    let (pending, also) = begin.await?;
-                    self.also.extend(also);
-                    Event::Begun(pending)
+                    Event::Begun(begin.await?)
                 }
                 Step::End(scope) => {
                     let name = self.server.name.clone();
@@ -263,8 +264,8 @@ impl Exchange<'_> {
                 }
                 Step::Choose => Event::Chosen(self.choose().await?),
                 Step::Depend => {
-                    let (others, also) = (self.others.clone(), self.also.clone());
-                    Event::Missing(self.store.read(move |r| r.unresolved(&others, &also)).await?)
+                    let (name, others) = (self.server.name.clone(), self.others.clone());
+                    Event::Missing(self.store.read(move |r| r.unresolved(&name, &others)).await?)
                 }
                 Step::Forget => {
                     let name = self.server.name.clone();

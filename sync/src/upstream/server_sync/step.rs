@@ -25,8 +25,10 @@ pub struct Options {
     pub account_name: String,
     /// Its GUID.
     pub account_guid: UpdateId,
-    /// Ask for all lists in full; what is recorded is not fetched again all the same.
+    /// Ask for all lists in full, and look again for what was not found; what is recorded is not fetched again all the same.
     pub full: bool,
+    /// Ask for the list of updates in full, to hear all that this server names: another place is asked no more.
+    pub anew: bool,
 }
 
 /// What is known when the conversation begins.
@@ -38,6 +40,8 @@ pub struct Known {
     pub passes: BTreeMap<Scope, Pass>,
     /// What earlier runs set aside.
     pub quarantined: Vec<RevisionId>,
+    /// What earlier runs looked for in vain; number 0 where any revision will do.
+    pub lost: Vec<RevisionId>,
     /// Earlier runs left updates that others need to later ones.
     pub left: bool,
 }

@@ -84,6 +84,7 @@ fn options() -> Options {
         account_name: "site.example".to_owned(),
         account_guid: update(999),
         full: false,
+        anew: false,
     }
 }
 

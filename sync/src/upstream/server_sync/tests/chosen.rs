@@ -70,8 +70,8 @@ fn what_another_selection_left_behind_is_not_fetched() {
 #[test]
 fn what_is_needed_and_not_listed_is_looked_for_and_then_guessed() {
     let filter = ListFilter { categories: vec![update(1)], classifications: vec![update(2)] };
-    let quarantined = vec![id(70), RevisionId { number: RevisionNumber(0), ..id(71) }];
-    let mut desk = choosing(Known { quarantined, ..Known::default() }, filter);
+    let lost = vec![RevisionId { number: RevisionNumber(0), ..id(71) }];
+    let mut desk = choosing(Known { quarantined: vec![id(70)], lost, ..Known::default() }, filter);
     assert_eq!(desk.step(), "list updates since ever");
     desk.answer(list("1,u", Vec::new()));
     assert_eq!(desk.step(), "begin updates 0 until 1,u");
@@ -80,6 +80,7 @@ fn what_is_needed_and_not_listed_is_looked_for_and_then_guessed() {
     let missing = Unresolved {
         bundled: vec![id(50), id(70)],
         prerequisites: vec![update(60), update(61), update(70), update(71)],
+        ..Unresolved::default()
     };
     desk.talk.on(Event::Missing(missing), desk.now);
     // What was set aside, what is bundled (once), and a list of everything for the two that nothing is known of.
@@ -100,8 +101,12 @@ fn what_is_needed_and_not_listed_is_looked_for_and_then_guessed() {
         assert_eq!(asked, Some(format!("ask for 61/{number}")));
     }
     desk.answer(fault(ErrorCode::InternalServerError));
-    assert_eq!(desk.steps(), ["record 0, set aside REVISION_QUARANTINED", "depend"]);
-    let missing = Unresolved { bundled: vec![id(70)], prerequisites: vec![update(61), update(71)] };
+    assert_eq!(desk.steps(), ["record 0, set aside NOT_FOUND", "depend"]);
+    let missing = Unresolved {
+        bundled: vec![id(70)],
+        prerequisites: vec![update(61), update(71)],
+        ..Unresolved::default()
+    };
     desk.talk.on(Event::Missing(missing), desk.now);
     assert_eq!(desk.step(), "end updates", "nothing is tried twice in a run");
 }
@@ -173,19 +178,18 @@ fn depending(known: Known) -> Desk {
 
 #[test]
 fn more_than_can_be_guessed_in_a_run_is_left_to_the_next_one_which_says_so() {
-    let missing = Unresolved { bundled: Vec::new(), prerequisites: (1001..=1150).map(update).collect() };
+    let missing = Unresolved { prerequisites: (1001..=1150).map(update).collect(), ..Unresolved::default() };
     let none = || fault(ErrorCode::InternalServerError);
     let mut desk = depending(Known { left: true, ..Known::default() });
     let first = looked_for(&mut desk, &missing, &[], none);
     assert_eq!((first.lists, first.asked.len(), first.last.as_str()), (1, 100 * 12, "Done"));
-    let (not_found, left): (Vec<_>, Vec<_>) =
-        first.set_aside.into_iter().partition(|one| one.reason != documents::NOT_TRIED);
+    let (not_found, left): (Vec<_>, Vec<_>) = first.set_aside.into_iter().partition(Quarantined::is_lost);
     assert_eq!((not_found.len(), left.len()), (100, 50));
     assert!(desk.talk.notes().iter().any(|note| note.starts_with("50 updates")), "{:?}", desk.talk.notes());
 
     // The next run has nothing new, goes on with the fifty, and then there is nothing left.
-    let quarantined = not_found.iter().map(|one| one.id).collect();
-    let mut desk = depending(Known { left: true, quarantined, ..Known::default() });
+    let lost = not_found.iter().map(|one| one.id).collect();
+    let mut desk = depending(Known { left: true, lost, ..Known::default() });
     let second = looked_for(&mut desk, &missing, &[], none);
     let asked: std::collections::BTreeSet<_> = second.asked.iter().map(|one| one.update).collect();
     assert_eq!(asked, left.iter().map(|one| one.id.update).collect());
@@ -193,10 +197,33 @@ fn more_than_can_be_guessed_in_a_run_is_left_to_the_next_one_which_says_so() {
 }
 
 #[test]
+fn parts_of_what_others_gave_are_no_fault_of_a_server_that_lacks_them() {
+    let elsewhere: Vec<_> = (1001..=1250).map(id).collect();
+    let missing = Unresolved { elsewhere: elsewhere.clone(), ..Unresolved::default() };
+    for answer in [|| fault(ErrorCode::InternalServerError), || Answer::Documents(Vec::new())] {
+        let mut desk = depending(Known { left: true, ..Known::default() });
+        let first = looked_for(&mut desk, &missing, &[], answer);
+        assert_eq!(first.last, "Done", "it is not given up");
+        let (not_found, left): (Vec<_>, Vec<_>) = first.set_aside.into_iter().partition(Quarantined::is_lost);
+        assert_eq!((not_found.len(), left.len(), first.lists), (200, 50, 0));
+        assert!(left.iter().all(Quarantined::is_left));
+
+        // The next run goes on with the others, and the one after it asks for nothing.
+        let lost: Vec<_> = not_found.iter().map(|one| one.id).collect();
+        let mut desk = depending(Known { left: true, lost, ..Known::default() });
+        let second = looked_for(&mut desk, &missing, &[], answer);
+        let asked: std::collections::BTreeSet<_> = second.asked.iter().copied().collect();
+        assert_eq!(asked, left.iter().map(|one| one.id).collect());
+        let mut desk = depending(Known { left: true, lost: elsewhere.clone(), ..Known::default() });
+        assert_eq!(looked_for(&mut desk, &missing, &[], answer).asked, []);
+    }
+}
+
+#[test]
 fn what_prerequisites_need_in_turn_is_in_the_same_list() {
     let numbered = |n, number| RevisionId { update: update(n), number: RevisionNumber(number) };
     let mut desk = depending(Known { left: true, ..Known::default() });
-    let needs = |n| Unresolved { bundled: Vec::new(), prerequisites: vec![update(n)] };
+    let needs = |n| Unresolved { prerequisites: vec![update(n)], ..Unresolved::default() };
     desk.talk.on(Event::Missing(needs(60)), desk.now);
     assert_eq!(desk.step(), "list updates since ever");
     desk.answer(list("1,v", vec![numbered(60, 7), numbered(61, 4711), numbered(61, 3)]));
@@ -229,7 +256,7 @@ fn a_list_that_only_helps_fails_no_run() {
             other => panic!("{other:?}"),
         };
         let mut desk = depending(Known { left: true, ..Known::default() });
-        let missing = Unresolved { bundled: Vec::new(), prerequisites: vec![update(60)] };
+        let missing = Unresolved { prerequisites: vec![update(60)], ..Unresolved::default() };
         desk.talk.on(Event::Missing(missing), desk.now);
         let mut step = desk.step();
         while step == "list updates since ever" || step == "pause" {
@@ -248,7 +275,7 @@ fn a_list_that_only_helps_fails_no_run() {
 fn bundled_revisions_that_were_on_their_way_when_the_server_changed_are_asked_for_again() {
     let filter = ListFilter { categories: vec![update(1)], classifications: vec![update(2)] };
     let mut desk = choosing(Known { quarantined: vec![id(70)], ..Known::default() }, filter.clone());
-    let missing = || Unresolved { bundled: vec![id(50), id(70)], prerequisites: Vec::new() };
+    let missing = || Unresolved { bundled: vec![id(50), id(70)], ..Unresolved::default() };
     assert_eq!(desk.step(), "list updates since ever");
     desk.answer(list("1,u", vec![id(10)]));
     assert_eq!(desk.step(), "begin updates 1 until 1,u");
@@ -280,7 +307,45 @@ fn bundled_revisions_that_were_on_their_way_when_the_server_changed_are_asked_fo
     assert_eq!(desk.step(), "ask for 50/100");
     desk.answer(Answer::Documents(vec![good(id(50))]));
     assert_eq!(desk.steps(), ["record 1, set aside", "depend"]);
-    desk.talk.on(Event::Missing(Unresolved { bundled: vec![id(70)], prerequisites: Vec::new() }), desk.now);
+    let missing = Unresolved { bundled: vec![id(70)], ..Unresolved::default() };
+    desk.talk.on(Event::Missing(missing), desk.now);
+    assert_eq!(desk.step(), "end updates");
+}
+
+#[test]
+fn what_was_set_aside_and_came_before_the_server_changed_is_not_asked_for_again() {
+    let filter = ListFilter { categories: vec![update(1)], classifications: vec![update(2)] };
+    let chosen = || Chosen { filter: Some(filter.clone()), classifications: vec![update(2)] };
+    let mut desk = Desk::new(options(), Known { quarantined: vec![id(70)], ..Known::default() });
+    desk.stand();
+    for again in [false, true] {
+        assert_eq!(desk.step(), "list categories since ever");
+        desk.answer(list("1,a", vec![id(70)]));
+        assert_eq!(desk.step(), "begin categories 1 until 1,a");
+        let pending = if again { Vec::new() } else { vec![id(70)] };
+        desk.talk.on(Event::Begun(pending), desk.now);
+        if !again {
+            assert_eq!(desk.step(), "ask for 70/100");
+            desk.answer(Answer::Documents(vec![good(id(70))]));
+            assert_eq!(desk.step(), "record 1, set aside");
+        }
+        assert_eq!(desk.step(), "end categories");
+        desk.talk.on(Event::Ended, desk.now);
+        assert_eq!(desk.step(), "choose");
+        desk.talk.on(Event::Chosen(chosen()), desk.now);
+        assert_eq!(desk.step(), "list updates since ever");
+        if !again {
+            desk.answer(fault(ErrorCode::ServerChanged));
+            assert_eq!(desk.step(), "forget");
+            desk.talk.on(Event::Forgotten, desk.now);
+            desk.stand_again();
+        }
+    }
+    desk.answer(list("1,u", Vec::new()));
+    assert_eq!(desk.step(), "begin updates 0 until 1,u");
+    desk.talk.on(Event::Begun(Vec::new()), desk.now);
+    assert_eq!(desk.step(), "depend");
+    desk.talk.on(Event::Missing(Unresolved::default()), desk.now);
     assert_eq!(desk.step(), "end updates");
 }
 
@@ -293,7 +358,7 @@ fn a_bundle_too_deep_for_one_run_does_not_end_its_list() {
     assert_eq!(desk.step(), "begin updates 1 until 1,u");
     desk.talk.on(Event::Begun(Vec::new()), desk.now);
     assert_eq!(desk.step(), "depend");
-    let deeper = |n| Unresolved { bundled: vec![id(n)], prerequisites: Vec::new() };
+    let deeper = |n| Unresolved { bundled: vec![id(n)], ..Unresolved::default() };
     for depth in 0..8 {
         desk.talk.on(Event::Missing(deeper(100 + depth)), desk.now);
         assert_eq!(desk.step(), format!("ask for {}/100", 100 + depth));

@@ -181,6 +181,8 @@ impl Ledger {
             unresolved.bundled.extend(item.bundled.iter().filter(|one| !self.recorded.contains(one)));
             unresolved.prerequisites.extend(item.needed.iter().filter(|one| !updates.contains(one)));
         }
+        let looked_for = self.aside.keys().filter(|id| id.number.0 == 0 && !updates.contains(&id.update));
+        unresolved.prerequisites.extend(looked_for.map(|id| id.update));
         unresolved.bundled.sort();
         unresolved.bundled.dedup();
         unresolved.prerequisites.sort();
@@ -192,9 +194,19 @@ impl Ledger {
         Known {
             anchors: self.anchors.clone(),
             passes: self.passes.clone(),
-            quarantined: self.aside.keys().copied().collect(),
-            left: false,
+            quarantined: self.aside.keys().filter(|id| id.number.0 != 0).copied().collect(),
+            lost: self.lost(false),
+            left: !self.lost(true).is_empty(),
         }
+    }
+
+    /// What was looked for in vain, or is left to be looked for.
+    fn lost(&self, left: bool) -> Vec<RevisionId> {
+        let known = |id: &RevisionId| self.recorded.iter().any(|one| one.update == id.update);
+        let lost = self.aside.iter().filter(|(id, code)| {
+            id.number.0 == 0 && !known(id) && (**code == Quarantined::NOT_TRIED) == left
+        });
+        lost.map(|(id, _)| *id).collect()
     }
 
     /// An anchor stands for rows: all that the server had until then is recorded or set aside.

@@ -60,7 +60,7 @@ impl Site {
     }
 
     fn plan(&self) -> Plan {
-        Plan::of(&self.settings, "site.example".to_owned(), update(999), false)
+        Plan::of(&self.settings, "site.example".to_owned(), update(999), false, false)
     }
 
     async fn synchronise(&self) -> (Outcome, Result<(), Problem>) {
@@ -382,6 +382,33 @@ async fn what_another_source_left_incomplete_is_completed_by_a_server_that_has_i
         assert_eq!(site.document(part).await.is_some(), expected, "{source}");
         assert_eq!(outcome.quarantined, 0);
     }
+}
+
+#[tokio::test]
+async fn an_import_whose_parts_a_server_lacks_fails_no_run_against_it() {
+    let (fake, _) = windows(1).await;
+    let site = Site::of(&fake);
+    let wholes: Vec<_> = (0..30).map(|n| (id(5_000 + n), id(6_000 + n))).collect();
+    let prepared: Vec<_> =
+        wholes.iter().map(|(whole, part)| document(*whole, &xml(*whole, &[*part], &[])).prepared).collect();
+    let record = move |w: &Writer<'_>| {
+        prepared.iter().try_for_each(|one| w.record_metadata("import", one, clock::now()).map(|_| ()))
+    };
+    site.store.write(record).await.unwrap();
+    let first = site.well().await;
+    assert_eq!((first.quarantined, first.missing), (0, 30), "{first:?}");
+    assert_eq!(first.set_aside, []);
+    fake.forget_calls();
+    assert!(site.well().await.unchanged);
+    assert_eq!(fetched(&fake), [], "they are looked for once");
+    // In full once more; a server that has them by then gives them.
+    let parts = wholes.iter().map(|(_, part)| *part).collect::<std::collections::BTreeSet<_>>();
+    let (mut outcome, mut plan) = (Outcome::default(), site.plan());
+    plan.options.full = true;
+    assert_eq!(synchronise(&site.store, &site.server, plan, |_| {}, &mut outcome).await, Ok(()));
+    let asked = fetched(&fake).into_iter().collect::<std::collections::BTreeSet<_>>();
+    assert!(asked.is_superset(&parts), "{asked:?}");
+    assert_eq!((outcome.quarantined, outcome.missing), (0, 30));
 }
 
 /// The text of a document of the fake, as a site that synchronises records it.
