@@ -69,6 +69,8 @@ pub struct Named<'a> {
     pub others: &'a [String],
     /// What is recorded is asked for once more where this server never said the places of its files.
     pub first: bool,
+    /// It is asked for as if it were, because a place that listed updates is asked no more.
+    pub anew: bool,
 }
 
 /// A revision that was set aside.
@@ -273,6 +275,20 @@ impl Reader<'_> {
         Ok(walked)
     }
 
+    /// Those of which somebody else gave the document.
+    fn given_by_others(
+        &self,
+        source: &str,
+        recorded: &[(RevisionId, i64)],
+    ) -> Result<Vec<(RevisionId, i64)>, SchemaError> {
+        const OTHERS: &str = "SELECT 1 FROM metadata WHERE metadata_id = ?1 AND source <> ?2";
+        let mut given = Vec::new();
+        for one in recorded {
+            given.extend(self.first(OTHERS, (one.1, source), |_| Ok(*one))?);
+        }
+        Ok(given)
+    }
+
     /// Those that have a file of which `source` never said where it is.
     fn without_links(
         &self,
@@ -353,6 +369,12 @@ impl Writer<'_> {
         let named: HashSet<&RevisionId> = list.revisions.iter().collect();
         let others = list.others.iter().map(String::as_str);
         let kept = to_json(&others.chain([source, IMPORT]).collect::<Vec<_>>())?;
+        // A server that never says where files are is not asked for all that it has given, each time that a place goes.
+        let without_links = match (list.first, list.anew) {
+            (true, _) => self.without_links(source, &recorded)?,
+            (false, true) => self.without_links(source, &self.given_by_others(source, &recorded)?)?,
+            (false, false) => Vec::new(),
+        };
         for (one, row) in &recorded {
             self.execute(ANSWERS, (source, row, &kept))?;
             self.execute(
@@ -367,9 +389,7 @@ impl Writer<'_> {
         // Parts that were set aside are tried again apart from the others.
         let aside = self.server_quarantined(source)?.into_iter().map(|one| one.id).collect::<HashSet<_>>();
         pending.retain(|one| named.contains(one) || !aside.contains(one));
-        if list.first {
-            pending.extend(self.without_links(source, &recorded)?);
-        }
+        pending.extend(without_links);
         Ok(pending)
     }
 
@@ -502,7 +522,7 @@ mod tests {
     }
 
     fn list<'a>(ends: &'a Anchor, revisions: &'a [RevisionId], first: bool) -> Named<'a> {
-        Named { scope: Scope::Updates, endpoint: SERVER, ends, revisions, others: &[], first }
+        Named { scope: Scope::Updates, endpoint: SERVER, ends, revisions, others: &[], first, anew: false }
     }
 
     /// Software that contains and needs others.

@@ -47,8 +47,8 @@ pub struct Site {
     pub shelf: Arc<ArcSwap<Shelf>>,
     /// Contents that somebody is to look at.
     pub doubts: Arc<Doubts>,
-    /// The library says that it is this site's: what is recorded nowhere is nobody else's.
-    pub owns_library: bool,
+    /// Who it is, in the database and in its library.
+    uuid: Uuid,
     /// What it has served.
     pub served: Arc<Served>,
     /// Told when the shelf is another one.
@@ -99,6 +99,15 @@ impl Site {
         Self::open_locked(loaded, lock).await
     }
 
+    /// Whether the library says that it is this site's, at this moment: else what is recorded nowhere may be somebody else's.
+    ///
+    /// # Errors
+    /// Those of work that was broken off.
+    pub(crate) async fn owns_library(&self) -> Result<bool, Problem> {
+        let (library, uuid) = (self.settings().content_dir(), self.uuid);
+        blocking(move || Ok(owner::is_ours(&library, uuid))).await
+    }
+
     /// The locks of the site of `settings`, its database and its content library. The data directory is made where there is none.
     ///
     /// # Errors
@@ -131,9 +140,9 @@ impl Site {
         }
         let (content, data_dir) = (settings.content_dir(), settings.site.data_dir.clone());
         let min_free = settings.download.min_free;
-        let (library, owns_library) = blocking(move || {
-            let owns_library = owner::claim(&content, identity, &kept, &data_dir)?;
-            Ok((Library::open(&content, dp::library::Settings { min_free })?, owns_library))
+        let library = blocking(move || {
+            owner::claim(&content, identity, &kept, &data_dir)?;
+            Ok(Library::open(&content, dp::library::Settings { min_free })?)
         })
         .await?;
         // A process may have died between taking content in and recording it; or it may have known that a file is bad of which
@@ -154,7 +163,7 @@ impl Site {
             called: ArcSwap::from_pointee(tls::called(&settings)),
             points: Hub::default(),
             doubts: Arc::default(),
-            owns_library,
+            uuid: identity,
             point: Live::default(),
             loaded: ArcSwap::from_pointee(loaded),
             code,

@@ -166,9 +166,15 @@ async fn look(cache: &Cache, doubts: &Doubts) -> Infallible {
     loop {
         let content = doubts.next().await;
         let looked = cache.clone();
-        let read = move || match looked.library.verify(content) {
-            Ok(Verdict::Corrupt { .. }) => looked.discard(content),
-            read => read.map(|_| ()),
+        let read = move || {
+            let seen = looked.library.identity(content);
+            match looked.library.verify(content)? {
+                // What was brought while it was read is another one.
+                Verdict::Corrupt { .. } if !looked.library.is_another(content, seen.as_ref()) => {
+                    looked.discard(content)
+                }
+                _ => Ok(()),
+            }
         };
         if let Err(error) = blocking(read).await {
             warn!("{content} cannot be read again: {error}");

@@ -332,10 +332,12 @@ impl<'a> Machine<'a> {
         self.progress.wakings += 1;
         if self.progress.wakings > MOST_WAKINGS {
             let details = format!("interrupted {MOST_WAKINGS} times without getting any further");
-            self.end(
-                End { state: RunState::Failed, code: Some(Code::RestartLoop), exit: None, details },
-                said,
-            );
+            let end = End { state: RunState::Failed, code: Some(Code::RestartLoop), exit: None, details };
+            // Where it is not to be known what became of Setup, the restart has been, and another one tells no more.
+            match phase {
+                Phase::Settling(_) => self.over(end, said),
+                _ => self.end(end, said),
+            }
             return None;
         }
         if matches!(phase, Phase::Waiting { .. }) {

@@ -238,7 +238,7 @@ pub async fn forget_parts(site: &Arc<Site>) -> Result<(), Problem> {
 /// # Errors
 /// Those of the database and the disk.
 pub(crate) async fn forget_unrecorded(site: &Arc<Site>, seen: &mut Unrecorded) -> Result<(), Problem> {
-    if !site.owns_library {
+    if !site.owns_library().await? {
         return Ok(());
     }
     let (recorded, lacking) = site.read(|r| Ok((r.content_digests()?, r.lacking_files()?))).await?;

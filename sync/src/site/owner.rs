@@ -14,22 +14,15 @@ use crate::whole;
 /// The file in the folder of the library: the identity, then words for people.
 const FILE: &str = "owner";
 
-/// Takes a library that is nobody's, or that holds nothing; one of this site is there already. Whether it says now that it is this site's:
-/// where nothing can be written it does not.
+/// Takes a library that is nobody's, or that holds nothing; one of this site is there already. Where nothing can be written it does not say
+/// so.
 ///
 /// # Errors
 /// `CONFIG_INVALID` where it is another site's, `DISK_ERROR` where that cannot be read, `DATA_DIR_NOT_WRITABLE`.
-pub(super) fn claim(
-    library: &Path,
-    identity: Uuid,
-    code: &SiteCode,
-    data_dir: &Path,
-) -> Result<bool, Problem> {
+pub(super) fn claim(library: &Path, identity: Uuid, code: &SiteCode, data_dir: &Path) -> Result<(), Problem> {
     let path = library.join(FILE);
     match std::fs::read_to_string(&path) {
-        Ok(text) if text.split_whitespace().next().and_then(|word| word.parse().ok()) == Some(identity) => {
-            Ok(true)
-        }
+        Ok(_) if is_ours(library, identity) => Ok(()),
         Ok(text) if !holds_nothing(library) => {
             let message =
                 format!("the content library `{}` belongs to another site or point", library.display());
@@ -52,13 +45,19 @@ pub(super) fn claim(
                 // Such a library is served on; of what nobody has recorded nothing is deleted there.
                 Err(error) if whole::is_full(&error) || is_closed(&error) => {
                     warn!("`{}` cannot be written: {error}", path.display());
-                    Ok(false)
+                    Ok(())
                 }
                 Err(error) => Err(whole::unwritable(&path, &error)),
-                Ok(()) => Ok(true),
+                Ok(()) => Ok(()),
             }
         }
     }
+}
+
+/// Whether a library still says that it is this site's.
+pub(crate) fn is_ours(library: &Path, identity: Uuid) -> bool {
+    let text = std::fs::read_to_string(library.join(FILE)).unwrap_or_default();
+    text.split_whitespace().next().and_then(|word| word.parse().ok()) == Some(identity)
 }
 
 fn is_closed(error: &std::io::Error) -> bool {
@@ -100,6 +99,7 @@ mod tests {
         assert_eq!(refused.code, Code::ConfigInvalid, "{refused}");
         assert!(refused.help.contains("remove `"), "{refused}");
         std::fs::write(folder.path().join(FILE), "").unwrap();
+        assert!(!is_ours(folder.path(), one), "and nothing goes from it");
         assert_eq!(claimed(one).unwrap_err().code, Code::ConfigInvalid, "nobody knows whose it is");
         std::fs::remove_file(folder.path().join(FILE)).unwrap();
         claimed(other).unwrap();

@@ -348,6 +348,20 @@ fn exit(code: i64) -> Event {
     Event::Ended(Outcome::Exit { code, output: None })
 }
 
+#[test]
+fn who_dies_where_it_is_to_be_known_what_became_of_setup_does_not_restart_for_ever() {
+    let step = Step { common: Common::named("up"), action: Action::UpgradeOs(UpgradeOs::default()) };
+    let restart = Step { common: Common::named("r"), action: Action::Restart(Restart::default()) };
+    let sequence = sequence(vec![Node::Step(step), Node::Step(restart)]);
+    let mut events = vec![(Event::woke("1"), 0), (Event::Fetched(Ok(Vec::new())), 0), (exit(0), 1)];
+    // The first comes back from the restart, and is no interruption.
+    events.extend((0..MOST_WAKINGS + 3).map(|_| (Event::woke("2"), 0)));
+    let acts = acts(&sequence, events);
+    assert!(acts.iter().any(|act| matches!(act, Act::Settle)), "{acts:?}");
+    let last = acts.last();
+    assert!(matches!(last, Some(Act::End(end)) if end.code == Some(Code::RestartLoop)), "{last:?}");
+}
+
 /// Decision 0026: nobody can hurry Setup, so what it takes once it has the device is none of the run's own minutes.
 #[test]
 fn the_time_between_the_restart_into_setup_and_its_outcome_does_not_count() {

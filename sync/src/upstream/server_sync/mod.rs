@@ -148,7 +148,7 @@ pub async fn synchronise(
     // asked no more.
     let asked_before =
         known.anchors.contains_key(&Scope::Updates) || known.passes.contains_key(&Scope::Updates);
-    let first = plan.options.anew || !asked_before;
+    let (first, anew) = (!asked_before, plan.options.anew);
     let others = plan.servers.into_iter().filter(|name| *name != server.name).collect();
     let ended = {
         let mut exchange = Exchange {
@@ -157,6 +157,7 @@ pub async fn synchronise(
             selection: plan.selection,
             talk: Conversation::new(plan.options, known),
             first,
+            anew,
             others,
             under_way: JoinSet::new(),
             outcome,
@@ -208,8 +209,10 @@ struct Exchange<'a> {
     server: &'a Server,
     selection: Selection,
     talk: Conversation,
-    /// This server is asked for its updates for the first time, or as if it were.
+    /// This server is asked for its updates for the first time.
     first: bool,
+    /// It is asked as if it were.
+    anew: bool,
     /// The other update servers that are asked.
     others: Vec<String>,
     under_way: JoinSet<Happened>,
@@ -249,10 +252,10 @@ impl Exchange<'_> {
                 },
                 Step::Begin { scope, ends, revisions } => {
                     let (name, endpoint) = (self.server.name.clone(), self.server.root.to_string());
-                    let (others, first) = (self.others.clone(), self.first);
+                    let (others, first, anew) = (self.others.clone(), self.first, self.anew);
                     let begin = self.store.write_aside_alone(move |w| {
                         let (endpoint, ends, revisions, others) = (&endpoint, &ends, &revisions, &others);
-                        let list = Named { scope, endpoint, ends, revisions, others, first };
+                        let list = Named { scope, endpoint, ends, revisions, others, first, anew };
                         w.begin_pass(&name, &list, clock::now())
                     });
                     Event::Begun(begin.await?)
